@@ -1,0 +1,10 @@
+//! Perennial's outside: sources, sinks, the knowledge base, ONNX Runtime and the trainer.
+//!
+//! Connectors know the data types of `perennial_operators`; the operators know nobody.
+
+pub mod knowledge_base;
+pub mod native;
+pub mod onnx;
+pub mod sink;
+pub mod source;
+pub mod trainer;

@@ -1,0 +1,151 @@
+//! Knowledge changes: the only way the knowledge base is ever altered.
+//!
+//! The knowledge base is the sum of its changes. The same enum is its audit log and what sites and
+//! the cloud say to each other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
+
+/// One fact added to the knowledge base.
+///
+/// The order of the variants is the order of changes within an epoch: a task is defined before its
+/// statistics move, a model is trained before it is evaluated, evaluated before it is deployed.
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum KnowledgeChange {
+    /// A task was seen for the first time.
+    TaskDefined(TaskDefinition),
+    /// Labels came in for a task, and perhaps older ones left its window.
+    StatisticsMoved(StatisticsMoved),
+    /// Labelled samples entered a task's reservoir, each into a slot; what the slot held is dropped.
+    SamplesRetained {
+        /// The finest task of the samples.
+        task: TaskId,
+        /// The samples, by sequence number.
+        samples: Vec<RetainedSample>,
+    },
+    /// A stage of a task's learning went from one state to the next.
+    StageMoved(StageMoved),
+    /// A model was trained and stored.
+    ModelTrained(ModelTrained),
+    /// A model was judged on held-back samples of its task.
+    ModelEvaluated(ModelEvaluated),
+    /// A model answers from the next epoch on.
+    ModelDeployed {
+        /// Which model.
+        model: ModelId,
+    },
+}
+
+/// See [`KnowledgeChange::StatisticsMoved`].
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct StatisticsMoved {
+    /// The task.
+    pub task: TaskId,
+    /// What came in.
+    pub difference: TaskDifference,
+    /// The epochs whose scores left the task's window.
+    pub left: Vec<Epoch>,
+}
+
+/// A labelled sample that is kept for training and judging.
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct RetainedSample {
+    /// Its place in the task's reservoir.
+    pub slot: u32,
+    /// Its sequence number in the stream.
+    pub sequence: u64,
+    /// Its event time, microseconds since 1970.
+    pub time: i64,
+    /// Its class number.
+    pub label: f32,
+    /// Its feature values, NaN = missing.
+    pub features: Vec<f32>,
+}
+
+/// The stages of learning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageKind {
+    /// A model is fitted.
+    Train,
+    /// It is judged against the model that answers now.
+    Evaluate,
+    /// It takes over.
+    Deploy,
+}
+
+/// The states of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// Its trigger has fired; it waits for its turn.
+    Waiting,
+    /// What it works on is committed and can be read.
+    Ready,
+    /// Its samples are being gathered.
+    Starting,
+    /// It works.
+    Running,
+    /// It is done.
+    Completed,
+    /// It could not be done; the reason is with it.
+    Failed,
+}
+
+impl StageState {
+    /// Whether the stage is over.
+    pub fn ended(self) -> bool {
+        matches!(self, StageState::Completed | StageState::Failed)
+    }
+}
+
+/// See [`KnowledgeChange::StageMoved`].
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct StageMoved {
+    /// The model that the stage is about.
+    pub model: ModelId,
+    /// Which stage.
+    pub stage: StageKind,
+    /// The state that it is in now.
+    pub state: StageState,
+    /// Labelled samples of the task when its trigger fired.
+    pub labelled: i64,
+    /// The stream's clock when its trigger fired, microseconds since 1970.
+    pub clock: i64,
+    /// Why: the trigger's condition, what was decided, what failed.
+    pub detail: String,
+}
+
+/// See [`KnowledgeChange::ModelTrained`].
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct ModelTrained {
+    /// Which model.
+    pub model: ModelId,
+    /// BLAKE3 hash of its ONNX bytes, in hexadecimal; the bytes are stored under it.
+    pub hash: String,
+    /// Size of the ONNX bytes.
+    pub bytes: u64,
+    /// Samples that it was fitted on.
+    pub samples: u64,
+}
+
+/// See [`KnowledgeChange::ModelEvaluated`].
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct ModelEvaluated {
+    /// The candidate.
+    pub model: ModelId,
+    /// The model that answered for the task until now, if any did.
+    pub incumbent: Option<ModelId>,
+    /// Held-back samples that both were judged on.
+    pub samples: u64,
+    /// The candidate's share of right predictions on them.
+    pub accuracy: f64,
+    /// The candidate's mean log loss on them, nats.
+    pub log_loss: f64,
+    /// The incumbent's accuracy on them.
+    pub incumbent_accuracy: Option<f64>,
+    /// The incumbent's log loss on them.
+    pub incumbent_log_loss: Option<f64>,
+}

@@ -1,0 +1,201 @@
+//! The statistics of a task as a *difference*: a group element that can be added and taken back.
+//!
+//! All numbers are integers. Integer sums do not depend on the order of the terms, so the statistics
+//! are the same whatever the number of workers, and a retraction takes back exactly what was added.
+
+use differential_dataflow::difference::{Abelian, IsZero, Monoid, Semigroup};
+use serde::{Deserialize, Serialize};
+
+/// Feature values are counted in steps of 2⁻²⁰ and saturate at ±2⁴².
+const FEATURE_STEPS: f64 = (1_u64 << 20) as f64;
+const FEATURE_LIMIT: f64 = (1_u64 << 62) as f64;
+/// Losses are counted in steps of 2⁻³² nats.
+const LOSS_STEPS: f64 = (1_u64 << 32) as f64;
+/// A probability below this is scored as if it were this, so that one sure mistake costs a finite loss.
+const LEAST_PROBABILITY: f64 = 1e-15;
+
+/// How well predictions did: counts and a sum of log losses.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Score {
+    /// Predictions whose label is known.
+    pub count: i64,
+    /// Those that were right.
+    pub correct: i64,
+    /// Sum of −ln p(label), in steps of 2⁻³² nats.
+    loss: i128,
+}
+
+impl Score {
+    /// The score of one prediction that gave the true label the probability `probability`.
+    pub fn one(correct: bool, probability: f32) -> Self {
+        let probability = f64::from(probability);
+        let loss = -if probability >= LEAST_PROBABILITY {
+            probability.min(1.0)
+        } else {
+            // NaN ends here too: a model that answers nonsense is charged the most.
+            LEAST_PROBABILITY
+        }
+        .ln();
+        Score {
+            count: 1,
+            correct: i64::from(correct),
+            loss: i128::from((loss * LOSS_STEPS).round() as i64),
+        }
+    }
+
+    /// Adds another score.
+    pub fn add(&mut self, other: &Score) {
+        self.count += other.count;
+        self.correct += other.correct;
+        self.loss += other.loss;
+    }
+
+    /// Share of right predictions; none before the first.
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.correct as f64 / self.count as f64)
+    }
+
+    /// Mean log loss in nats; none before the first prediction.
+    pub fn log_loss(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.loss as f64 / LOSS_STEPS / self.count as f64)
+    }
+
+    fn negate(&mut self) {
+        self.count = -self.count;
+        self.correct = -self.correct;
+        self.loss = -self.loss;
+    }
+}
+
+/// Sums over the known values of one feature.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Moments {
+    /// Values that were not missing.
+    pub count: i64,
+    sum: i128,
+    squares: i128,
+}
+
+impl Moments {
+    /// Counts one value; NaN is missing and counts nothing.
+    #[inline]
+    pub fn count_value(&mut self, value: f32) {
+        if value.is_nan() {
+            return;
+        }
+        let steps = (f64::from(value) * FEATURE_STEPS)
+            .round_ties_even()
+            .clamp(-FEATURE_LIMIT, FEATURE_LIMIT) as i64;
+        self.count += 1;
+        self.sum += i128::from(steps);
+        // Two values of up to 2⁶² multiply to 2¹²⁴; the saturation only matters beyond 2¹⁰ of those.
+        self.squares = self
+            .squares
+            .saturating_add(i128::from(steps) * i128::from(steps));
+    }
+
+    /// Mean in the feature's unit.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / FEATURE_STEPS / self.count as f64)
+    }
+
+    /// Variance (of the population) in the feature's unit squared.
+    pub fn variance(&self) -> Option<f64> {
+        let mean = self.mean()?;
+        let square = self.squares as f64 / (FEATURE_STEPS * FEATURE_STEPS) / self.count as f64;
+        Some((square - mean * mean).max(0.0))
+    }
+
+    fn add(&mut self, other: &Moments) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares = self.squares.saturating_add(other.squares);
+    }
+
+    fn negate(&mut self) {
+        self.count = -self.count;
+        self.sum = -self.sum;
+        self.squares = self.squares.saturating_neg();
+    }
+}
+
+/// What a task's statistics moved by. The empty one is zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskDifference {
+    /// Samples whose label is known, those of the bootstrap among them.
+    pub labelled: i64,
+    /// The pipeline's own predictions.
+    pub score: Score,
+    /// The baselines' predictions of the same samples, in the order of the config.
+    pub baselines: Vec<Score>,
+    /// Confusion cells, row by row: label × classes + prediction.
+    pub confusion: Vec<i64>,
+    /// One a feature, over the labelled samples.
+    pub moments: Vec<Moments>,
+}
+
+/// Adds column by column; a shorter column is one that ends in zeros.
+fn add_columns<T: Default + Clone>(to: &mut Vec<T>, from: &[T], add: impl Fn(&mut T, &T)) {
+    if to.len() < from.len() {
+        to.resize(from.len(), T::default());
+    }
+    for (to, from) in to.iter_mut().zip(from) {
+        add(to, from);
+    }
+}
+
+fn all_zero<T: Default + PartialEq>(column: &[T]) -> bool {
+    column.iter().all(|cell| *cell == T::default())
+}
+
+impl TaskDifference {
+    /// The part that windows keep: how well predictions did, without confusion and moments.
+    #[must_use]
+    pub fn scores(&self) -> Self {
+        TaskDifference {
+            labelled: self.labelled,
+            score: self.score,
+            ..TaskDifference::default()
+        }
+    }
+}
+
+impl IsZero for TaskDifference {
+    fn is_zero(&self) -> bool {
+        self.labelled == 0
+            && self.score == Score::default()
+            && all_zero(&self.baselines)
+            && all_zero(&self.confusion)
+            && all_zero(&self.moments)
+    }
+}
+
+impl Semigroup for TaskDifference {
+    fn plus_equals(&mut self, other: &Self) {
+        self.labelled += other.labelled;
+        self.score.add(&other.score);
+        add_columns(&mut self.baselines, &other.baselines, Score::add);
+        add_columns(&mut self.confusion, &other.confusion, |a, b| *a += b);
+        add_columns(&mut self.moments, &other.moments, Moments::add);
+    }
+}
+
+impl Monoid for TaskDifference {
+    fn zero() -> Self {
+        TaskDifference::default()
+    }
+}
+
+impl Abelian for TaskDifference {
+    fn negate(&mut self) {
+        self.labelled = -self.labelled;
+        self.score.negate();
+        self.baselines.iter_mut().for_each(Score::negate);
+        self.confusion.iter_mut().for_each(|cell| *cell = -*cell);
+        self.moments.iter_mut().for_each(Moments::negate);
+    }
+}

@@ -1,0 +1,178 @@
+//! Samples as batches of columns: what flows from the sources through the whole graph.
+
+use std::sync::Arc;
+
+use ndarray::Array2;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::Epoch;
+
+/// The code of an attribute value that is missing.
+pub const MISSING: u32 = u32::MAX;
+
+/// The attribute column that holds the site: every schema has it, and it comes first.
+pub const SITE: usize = 0;
+
+/// The values of one attribute, numbered in order of appearance. It only ever grows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Dictionary {
+    values: Vec<Arc<str>>,
+    codes: FxHashMap<Arc<str>, u32>,
+}
+
+impl Dictionary {
+    /// The code of `value`, if it has one; [`MISSING`] for the empty text.
+    pub fn code(&self, value: &str) -> Option<u32> {
+        if value.is_empty() {
+            return Some(MISSING);
+        }
+        self.codes.get(value).copied()
+    }
+
+    /// The code of `value`, which is added when it is new.
+    pub fn insert(&mut self, value: &str) -> u32 {
+        if let Some(code) = self.code(value) {
+            return code;
+        }
+        let code = self.values.len() as u32;
+        let value: Arc<str> = value.into();
+        self.values.push(value.clone());
+        self.codes.insert(value, code);
+        code
+    }
+
+    /// The value behind `code`; the empty text for [`MISSING`].
+    pub fn value(&self, code: u32) -> &str {
+        self.values.get(code as usize).map_or("", |v| v)
+    }
+}
+
+/// A column of texts in one buffer, so that a text costs no allocation of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Texts {
+    bytes: String,
+    ends: Vec<u32>,
+}
+
+impl Texts {
+    /// Adds one text at the end.
+    pub fn push(&mut self, text: &str) {
+        self.bytes.push_str(text);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Adds the text that `write` appends to the buffer.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// The text of a row.
+    pub fn get(&self, row: usize) -> &str {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.bytes[start as usize..self.ends[row] as usize]
+    }
+
+    /// How many texts there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// Samples of one epoch on one worker, column by column. Row `r` has the sequence number `first + r`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Batch {
+    /// How many samples the source had decoded before row 0, over the whole stream.
+    pub first: u64,
+    /// Sample ids.
+    pub ids: Texts,
+    /// Event times, microseconds since 1970-01-01 UTC.
+    pub times: Vec<i64>,
+    /// Attribute columns as codes of `dictionaries`; column [`SITE`] is the site.
+    pub attributes: Vec<Vec<u32>>,
+    /// What the codes of each attribute column stand for.
+    pub dictionaries: Arc<Vec<Dictionary>>,
+    /// One row a sample, one column a feature; NaN is missing.
+    pub features: Array2<f32>,
+    /// Class numbers when the samples carry their labels, NaN where one is missing. Empty when labels
+    /// come from elsewhere.
+    pub labels: Vec<f32>,
+}
+
+impl Batch {
+    /// How many samples the batch holds.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// The sequence number of a row.
+    pub fn sequence(&self, row: usize) -> u64 {
+        self.first + row as u64
+    }
+
+    /// The value of an attribute of a row; empty when missing.
+    pub fn attribute(&self, column: usize, row: usize) -> &str {
+        self.dictionaries[column].value(self.attributes[column][row])
+    }
+}
+
+/// Where an epoch stands relative to the bootstrap, the labelled head of the stream that trains the
+/// first models and is not scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// All samples of the epoch belong to the bootstrap.
+    Bootstrap,
+    /// The same, and it is the bootstrap's last epoch.
+    BootstrapEnds,
+    /// Samples are predicted and scored.
+    Scored,
+}
+
+/// What every worker knows of an epoch, whether it holds samples of it or not.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct EpochHeader {
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// How many samples the whole stream had after this epoch, over all workers.
+    pub end: u64,
+    /// The stream's clock, microseconds since 1970: the latest event time so far in replay, the
+    /// wall clock in live mode.
+    pub clock: i64,
+    /// Bootstrap or scored.
+    pub phase: Phase,
+}
+
+/// One worker's share of an epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Slice {
+    /// The worker that it is for.
+    pub worker: usize,
+    /// The epoch that it is of.
+    pub header: EpochHeader,
+    /// The samples, possibly none.
+    pub batch: Batch,
+}
+
+/// A record that could not be used, with the reason. It goes to the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Where it came from: a file, a topic.
+    pub source: String,
+    /// Its number there, from 1: the line of a text file, the row of a table.
+    pub record: u64,
+    /// What is wrong with it, in one sentence.
+    pub reason: String,
+    /// The record as it came, cut after some kilobytes.
+    pub content: String,
+}

@@ -1,0 +1,53 @@
+//! What a training stage is given and what it gives back: the contract between the pipeline and the
+//! training program, which runs as a process of its own.
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+/// The samples and settings of one training.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainRequest {
+    /// One row a sample, NaN = missing.
+    pub features: Array2<f32>,
+    /// One class number a sample.
+    pub labels: Vec<f32>,
+    /// How many classes there are.
+    pub classes: usize,
+    /// Settings of the built-in trainer.
+    pub parameters: TreeParameters,
+}
+
+/// Settings of gradient-boosted trees, named as XGBoost names them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TreeParameters {
+    /// Boosting rounds; each adds one tree a class.
+    pub rounds: u32,
+    /// Deepest level of a tree.
+    pub max_depth: u32,
+    /// Learning rate.
+    pub eta: f32,
+    /// Least sum of hessians in a leaf.
+    pub min_child_weight: f32,
+    /// Share of the samples that each round sees.
+    pub subsample: f32,
+    /// Share of the features that each tree sees.
+    pub colsample_bytree: f32,
+    /// L2 regularization of leaf weights.
+    pub lambda: f32,
+    /// Seed of the sampling.
+    pub seed: u64,
+}
+
+/// What the training program answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum TrainResponse {
+    /// A model.
+    Trained {
+        /// The booster in XGBoost's JSON model format.
+        model: Vec<u8>,
+        /// XGBoost's own class probabilities of the training rows, to check a conversion against.
+        probabilities: Array2<f32>,
+    },
+    /// Why there is none.
+    Failed(String),
+}
