@@ -8,11 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
 /// One fact added to the knowledge base.
-///
-/// The order of the variants is the order of changes within an epoch: a task is defined before its
-/// statistics move, a model is trained before it is evaluated, evaluated before it is deployed.
-#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KnowledgeChange {
     /// A task was seen for the first time.
     TaskDefined(TaskDefinition),
@@ -38,8 +35,35 @@ pub enum KnowledgeChange {
     },
 }
 
+impl KnowledgeChange {
+    /// The place of the change among those of its epoch, the same whatever the number of workers:
+    /// tasks are defined, then statistics move, then samples are retained, then each model goes
+    /// through its stages.
+    pub fn place(&self) -> impl Ord + use<> {
+        let learning = |model: &ModelId, stage: StageKind, step: u8| {
+            (3, model.task, model.version, stage as u8 * 100 + step)
+        };
+        match self {
+            KnowledgeChange::TaskDefined(definition) => (0, definition.task, 0, 0),
+            KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
+            KnowledgeChange::SamplesRetained { task, .. } => (2, *task, 0, 0),
+            KnowledgeChange::StageMoved(moved) => {
+                learning(&moved.model, moved.stage, moved.state as u8 * 10)
+            }
+            // What a stage yields comes after it ran and before it is completed.
+            KnowledgeChange::ModelTrained(trained) => {
+                learning(&trained.model, StageKind::Train, 35)
+            }
+            KnowledgeChange::ModelEvaluated(evaluated) => {
+                learning(&evaluated.model, StageKind::Evaluate, 35)
+            }
+            KnowledgeChange::ModelDeployed { model } => learning(model, StageKind::Deploy, 35),
+        }
+    }
+}
+
 /// See [`KnowledgeChange::StatisticsMoved`].
-#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatisticsMoved {
     /// The task.
     pub task: TaskId,
@@ -50,7 +74,7 @@ pub struct StatisticsMoved {
 }
 
 /// A labelled sample that is kept for training and judging.
-#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetainedSample {
     /// Its place in the task's reservoir.
     pub slot: u32,
@@ -102,7 +126,7 @@ impl StageState {
 }
 
 /// See [`KnowledgeChange::StageMoved`].
-#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageMoved {
     /// The model that the stage is about.
     pub model: ModelId,
@@ -119,7 +143,7 @@ pub struct StageMoved {
 }
 
 /// See [`KnowledgeChange::ModelTrained`].
-#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelTrained {
     /// Which model.
     pub model: ModelId,
@@ -132,7 +156,7 @@ pub struct ModelTrained {
 }
 
 /// See [`KnowledgeChange::ModelEvaluated`].
-#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelEvaluated {
     /// The candidate.
     pub model: ModelId,

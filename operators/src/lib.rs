@@ -1,14 +1,33 @@
 //! The dataflow of Perennial: one operator a file, no input or output, each testable alone.
 //!
-//! Samples flow as [`Batch`]es of columns through `allocate`, `infer`, `join` and on; what is learned
-//! flows as [`KnowledgeChange`]s. The timestamp is the [`Epoch`].
+//! Samples flow as [`Batch`]es of columns through [`allocate`](allocate::allocate),
+//! [`infer`](infer::infer), [`join`](join::join) and on; what is learned flows as
+//! [`KnowledgeChange`]s. The timestamp is the [`Epoch`].
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod allocate;
 mod change;
+pub mod commit;
+pub mod define;
 mod difference;
 mod epoch;
+pub mod flow;
+pub mod infer;
+pub mod integrate;
+pub mod join;
+pub mod render;
+pub mod retain;
 mod sample;
+pub mod source;
+mod stash;
+pub mod statistics;
+pub mod summarize;
 mod task;
+pub mod train;
 mod training;
+pub mod trigger;
 
 pub use change::*;
 pub use difference::*;
@@ -16,3 +35,6 @@ pub use epoch::*;
 pub use sample::*;
 pub use task::*;
 pub use training::*;
+
+/// What went wrong, as the operators pass it on: they neither cause nor handle it.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -140,7 +140,7 @@ pub enum Phase {
 }
 
 /// What every worker knows of an epoch, whether it holds samples of it or not.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochHeader {
     /// Which epoch.
     pub epoch: Epoch,

@@ -1,1 +1,312 @@
-//! To be filled.
+//! The knowledge base: everything the pipeline knows, on RocksDB.
+//!
+//! It is the materialized view of [`KnowledgeChange`](perennial_operators::KnowledgeChange)s: one
+//! column family a kind of fact, and the changes themselves. [`KnowledgeBase::commit`] is the only
+//! way to write, and writes the effects of one or more epochs atomically with the input position.
+
+mod apply;
+mod layout;
+mod read;
+mod records;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rocksdb::{DB, Options, WriteBatch, WriteOptions};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use read::View;
+pub use records::{ModelRecord, Progress, StageRecord, TaskRecord};
+pub use verify::Finding;
+
+use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
+
+/// The version of the layout on disk. A store of another version is refused.
+const FORMAT: u32 = 1;
+
+/// What can go wrong with a knowledge base.
+#[derive(Debug, thiserror::Error)]
+pub enum KnowledgeError {
+    /// There is none where one was expected.
+    #[error("there is no knowledge base in {0}: give the --state folder of a run")]
+    Missing(PathBuf),
+    /// The folder holds something else.
+    #[error("{0} is not empty and holds no knowledge base: give another --state folder")]
+    Foreign(PathBuf),
+    /// Another version wrote it.
+    #[error(
+        "the knowledge base in {path} has format {found}, this version reads format {FORMAT}: use the version that wrote it, or another --state folder"
+    )]
+    Format {
+        /// Where it is.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It was made with a config of other tasks, features or classes.
+    #[error(
+        "the knowledge base in {path} was made with another {what}: it can only go on with the same; give another --state folder to start anew"
+    )]
+    Fingerprint {
+        /// Where it is.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// Somebody else has it open.
+    #[error("the knowledge base in {0} is in use by another process")]
+    Locked(PathBuf),
+    /// The folder cannot be made or written.
+    #[error("the state folder {path} cannot be used: {source}")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// RocksDB says that it is damaged.
+    #[error(
+        "the knowledge base in {path} is damaged ({detail}): restore it from a copy, or give another --state folder"
+    )]
+    Damaged {
+        /// Where it is.
+        path: PathBuf,
+        /// What RocksDB or the decoder said.
+        detail: String,
+    },
+    /// RocksDB could not read or write.
+    #[error("the knowledge base in {path} cannot be written or read: {detail}")]
+    Storage {
+        /// Where it is.
+        path: PathBuf,
+        /// What RocksDB said.
+        detail: String,
+    },
+}
+
+/// An open knowledge base.
+pub struct KnowledgeBase {
+    db: Arc<DB>,
+    path: PathBuf,
+    run: String,
+}
+
+impl KnowledgeBase {
+    /// Opens the knowledge base in `path`, or makes one there. `fingerprint` says in parts what the
+    /// config must keep the same: each part's name and value.
+    pub fn open(path: &Path, fingerprint: &[(String, String)]) -> Result<Self, KnowledgeError> {
+        let store = path.join("knowledge");
+        let exists = store.join("CURRENT").exists();
+        if !exists {
+            prepare_folder(path)?;
+        }
+        let kb = Self::open_store(path, &store, true)?;
+        if exists {
+            kb.check_format()?;
+            kb.check_fingerprint(fingerprint)?;
+        } else {
+            kb.initialize(fingerprint)?;
+        }
+        kb.with_run()
+    }
+
+    /// Opens an existing knowledge base to look at it; it can meanwhile be in use.
+    pub fn open_to_read(path: &Path) -> Result<Self, KnowledgeError> {
+        let store = path.join("knowledge");
+        if !store.join("CURRENT").exists() {
+            return Err(KnowledgeError::Missing(path.into()));
+        }
+        let kb = Self::open_store(path, &store, false)?;
+        kb.check_format()?;
+        kb.with_run()
+    }
+
+    fn open_store(path: &Path, store: &Path, write: bool) -> Result<Self, KnowledgeError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_keep_log_file_num(2);
+        options.set_paranoid_checks(true);
+        let families = Family::ALL.map(Family::name);
+        let opened = if write {
+            DB::open_cf(&options, store, families)
+        } else {
+            DB::open_cf_for_read_only(&options, store, families, false)
+        };
+        let db = opened.map_err(|error| open_error(path, &error))?;
+        Ok(KnowledgeBase {
+            db: Arc::new(db),
+            path: path.into(),
+            run: String::new(),
+        })
+    }
+
+    fn with_run(mut self) -> Result<Self, KnowledgeError> {
+        self.run = self.get(Family::Meta, META_RUN)?.unwrap_or_default();
+        Ok(self)
+    }
+
+    /// The id of the stream that the knowledge base belongs to, made when it was.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    fn initialize(&self, fingerprint: &[(String, String)]) -> Result<(), KnowledgeError> {
+        // Unique enough to tell two runs apart, and no secret.
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        let seed = format!("{now}-{}", std::process::id());
+        let run = blake3::hash(seed.as_bytes()).to_hex()[..16].to_string();
+        let mut batch = WriteBatch::default();
+        self.put(&mut batch, Family::Meta, META_FORMAT, &FORMAT)?;
+        self.put(&mut batch, Family::Meta, META_RUN, &run)?;
+        self.put(&mut batch, Family::Meta, META_FINGERPRINT, &fingerprint)?;
+        self.put(
+            &mut batch,
+            Family::Meta,
+            META_PROGRESS,
+            &Progress::default(),
+        )?;
+        self.write(batch)
+    }
+
+    fn check_format(&self) -> Result<(), KnowledgeError> {
+        match self.get::<u32>(Family::Meta, META_FORMAT)? {
+            Some(FORMAT) => Ok(()),
+            found => Err(KnowledgeError::Format {
+                path: self.path.clone(),
+                found: found.unwrap_or(0),
+            }),
+        }
+    }
+
+    fn check_fingerprint(&self, wanted: &[(String, String)]) -> Result<(), KnowledgeError> {
+        let found: Vec<(String, String)> = self
+            .get(Family::Meta, META_FINGERPRINT)?
+            .unwrap_or_default();
+        let different = wanted
+            .iter()
+            .find(|part| !found.contains(part))
+            .or_else(|| found.iter().find(|part| !wanted.contains(part)));
+        match different {
+            None => Ok(()),
+            Some((what, _)) => Err(KnowledgeError::Fingerprint {
+                path: self.path.clone(),
+                what: what.clone(),
+            }),
+        }
+    }
+
+    /// A consistent view of what is committed now.
+    pub fn view(&self) -> View<'_> {
+        View::new(self)
+    }
+
+    /// A key of a store that was initialized, so that a missing one is damage.
+    fn get<T: DeserializeOwned>(
+        &self,
+        family: Family,
+        key: &[u8],
+    ) -> Result<Option<T>, KnowledgeError> {
+        let found = self
+            .db
+            .get_pinned_cf(self.family(family)?, key)
+            .map_err(|error| self.storage(&error))?;
+        found.map(|bytes| self.decode(&bytes)).transpose()
+    }
+
+    fn put<T: Serialize + ?Sized>(
+        &self,
+        batch: &mut WriteBatch,
+        family: Family,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), KnowledgeError> {
+        batch.put_cf(self.family(family)?, key, self.encode(value)?);
+        Ok(())
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, KnowledgeError> {
+        postcard::to_stdvec(value).map_err(|error| self.damaged(&error))
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, KnowledgeError> {
+        postcard::from_bytes(bytes).map_err(|error| self.damaged(&error))
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<(), KnowledgeError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db
+            .write_opt(batch, &options)
+            .map_err(|error| self.storage(&error))
+    }
+
+    fn family(&self, family: Family) -> Result<&rocksdb::ColumnFamily, KnowledgeError> {
+        self.db
+            .cf_handle(family.name())
+            .ok_or_else(|| self.damaged(&format!("it has no column family {}", family.name())))
+    }
+
+    fn damaged(&self, detail: &dyn std::fmt::Display) -> KnowledgeError {
+        KnowledgeError::Damaged {
+            path: self.path.clone(),
+            detail: detail.to_string(),
+        }
+    }
+
+    fn storage(&self, error: &rocksdb::Error) -> KnowledgeError {
+        if error.kind() == rocksdb::ErrorKind::Corruption {
+            return self.damaged(error);
+        }
+        KnowledgeError::Storage {
+            path: self.path.clone(),
+            detail: error.to_string(),
+        }
+    }
+}
+
+/// Makes the state folder; refuses one that holds other things.
+fn prepare_folder(path: &Path) -> Result<(), KnowledgeError> {
+    let folder_error = |source| KnowledgeError::Folder {
+        path: path.into(),
+        source,
+    };
+    std::fs::create_dir_all(path).map_err(folder_error)?;
+    let mut entries = std::fs::read_dir(path).map_err(folder_error)?;
+    if entries.next().is_some() {
+        return Err(KnowledgeError::Foreign(path.into()));
+    }
+    Ok(())
+}
+
+fn open_error(path: &Path, error: &rocksdb::Error) -> KnowledgeError {
+    let detail = error.to_string();
+    match error.kind() {
+        rocksdb::ErrorKind::IOError if detail.contains("lock") && detail.contains("LOCK") => {
+            if detail.contains("ermission") || detail.contains("Read-only") {
+                return folder_denied(path, &detail);
+            }
+            KnowledgeError::Locked(path.into())
+        }
+        rocksdb::ErrorKind::IOError if detail.contains("ermission") => folder_denied(path, &detail),
+        rocksdb::ErrorKind::IOError if detail.contains("No space") => KnowledgeError::Storage {
+            path: path.into(),
+            detail,
+        },
+        _ => KnowledgeError::Damaged {
+            path: path.into(),
+            detail,
+        },
+    }
+}
+
+fn folder_denied(path: &Path, detail: &str) -> KnowledgeError {
+    KnowledgeError::Folder {
+        path: path.into(),
+        source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, detail.to_string()),
+    }
+}

@@ -1,0 +1,227 @@
+//! Writing: changes to facts, and whole epochs as one atomic write.
+
+use std::collections::BTreeMap;
+
+use perennial_operators::flow::EpochEffects;
+use perennial_operators::{
+    Epoch, KnowledgeChange, ModelId, StageKind, StageMoved, StageState, StatisticsMoved,
+    TaskDefinition, TaskId,
+};
+use rocksdb::WriteBatch;
+
+use super::layout::{
+    Family, META_PROGRESS, change_key, model_key, pending_key, sample_key, stage_key, task_key,
+    window_key,
+};
+use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
+use super::{KnowledgeBase, KnowledgeError};
+
+/// Records that the changes of one commit touch, read once and written once.
+struct Touched<'a> {
+    kb: &'a KnowledgeBase,
+    batch: WriteBatch,
+    tasks: BTreeMap<TaskId, TaskRecord>,
+    models: BTreeMap<ModelId, ModelRecord>,
+    stages: BTreeMap<(ModelId, StageKind), StageRecord>,
+}
+
+impl KnowledgeBase {
+    /// Makes epochs durable, with the progress after them: one atomic, synced write.
+    pub fn commit(
+        &self,
+        epochs: &[EpochEffects],
+        progress: &Progress,
+    ) -> Result<(), KnowledgeError> {
+        let mut touched = Touched {
+            kb: self,
+            batch: WriteBatch::default(),
+            tasks: BTreeMap::new(),
+            models: BTreeMap::new(),
+            stages: BTreeMap::new(),
+        };
+        for effects in epochs {
+            touched.epoch(effects)?;
+        }
+        touched.pending(epochs)?;
+        let batch = touched.finish(progress)?;
+        self.write(batch)
+    }
+}
+
+impl Touched<'_> {
+    fn epoch(&mut self, effects: &EpochEffects) -> Result<(), KnowledgeError> {
+        for (number, change) in effects.changes.iter().enumerate() {
+            let key = change_key(effects.epoch, number as u32);
+            self.kb
+                .put(&mut self.batch, Family::Changes, &key, change)?;
+            self.apply(effects.epoch, change)?;
+        }
+        for (task, total) in &effects.statistics {
+            self.kb
+                .put(&mut self.batch, Family::Statistics, &task_key(*task), total)?;
+        }
+        let onnx = self.kb.family(Family::Onnx)?;
+        for (hash, bytes) in &effects.models {
+            self.batch.put_cf(onnx, hash.as_bytes(), bytes.as_slice());
+        }
+        Ok(())
+    }
+
+    /// Samples that still wait after the last of the epochs. What came to wait and was released
+    /// within the commit is never written.
+    fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
+        let family = self.kb.family(Family::Pending)?;
+        let Some(floor) = epochs.last().map(|effects| effects.pending_floor) else {
+            return Ok(());
+        };
+        self.batch
+            .delete_range_cf(family, pending_key(0), pending_key(floor));
+        for (last, bytes) in epochs.iter().flat_map(|effects| &effects.pending) {
+            if *last >= floor {
+                self.batch.put_cf(family, pending_key(*last), bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, epoch: Epoch, change: &KnowledgeChange) -> Result<(), KnowledgeError> {
+        match change {
+            KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
+            KnowledgeChange::StatisticsMoved(moved) => self.move_window(epoch, moved),
+            KnowledgeChange::SamplesRetained { task, samples } => {
+                for sample in samples {
+                    let key = sample_key(*task, sample.slot);
+                    self.kb
+                        .put(&mut self.batch, Family::Samples, &key, sample)?;
+                }
+                Ok(())
+            }
+            KnowledgeChange::StageMoved(moved) => self.move_stage(epoch, moved),
+            KnowledgeChange::ModelTrained(trained) => {
+                let record = ModelRecord {
+                    trained: trained.clone(),
+                    epoch,
+                    evaluated: None,
+                    deployed: None,
+                };
+                self.models.insert(trained.model, record);
+                Ok(())
+            }
+            KnowledgeChange::ModelEvaluated(evaluated) => {
+                self.model(evaluated.model)?.evaluated = Some(evaluated.clone());
+                Ok(())
+            }
+            KnowledgeChange::ModelDeployed { model } => {
+                self.model(*model)?.deployed = Some(epoch);
+                self.task(model.task)?.deployed = Some(model.version);
+                Ok(())
+            }
+        }
+    }
+
+    fn define(&mut self, epoch: Epoch, definition: &TaskDefinition) -> Result<(), KnowledgeError> {
+        let known: Option<TaskRecord> = self.kb.get(Family::Tasks, &task_key(definition.task))?;
+        if let Some(known) = known.filter(|known| known.definition != *definition) {
+            return Err(self.kb.damaged(&format!(
+                "tasks \"{}\" and \"{}\" have one number",
+                known.definition.name, definition.name
+            )));
+        }
+        self.tasks.insert(
+            definition.task,
+            TaskRecord {
+                definition: definition.clone(),
+                defined: epoch,
+                deployed: None,
+                ordered: 0,
+                labelled_at_order: 0,
+                clock_at_order: 0,
+            },
+        );
+        Ok(())
+    }
+
+    fn move_window(&mut self, epoch: Epoch, moved: &StatisticsMoved) -> Result<(), KnowledgeError> {
+        if moved.difference.score.count > 0 {
+            let key = window_key(moved.task, epoch);
+            let scores = moved.difference.scores();
+            self.kb
+                .put(&mut self.batch, Family::Windows, &key, &scores)?;
+        }
+        let family = self.kb.family(Family::Windows)?;
+        for left in &moved.left {
+            self.batch.delete_cf(family, window_key(moved.task, *left));
+        }
+        Ok(())
+    }
+
+    fn move_stage(&mut self, epoch: Epoch, moved: &StageMoved) -> Result<(), KnowledgeError> {
+        if (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting) {
+            let task = self.task(moved.model.task)?;
+            task.ordered = moved.model.version;
+            task.labelled_at_order = moved.labelled;
+            task.clock_at_order = moved.clock;
+        }
+        let key = (moved.model, moved.stage);
+        if !self.stages.contains_key(&key) {
+            let stored = self
+                .kb
+                .get(Family::Stages, &stage_key(moved.model, moved.stage))?;
+            let record = stored.unwrap_or_else(|| StageRecord {
+                states: Vec::new(),
+                labelled: moved.labelled,
+                clock: moved.clock,
+                reason: moved.detail.clone(),
+                detail: String::new(),
+            });
+            self.stages.insert(key, record);
+        }
+        if let Some(record) = self.stages.get_mut(&key) {
+            record.states.push((moved.state, epoch));
+            record.detail.clone_from(&moved.detail);
+        }
+        Ok(())
+    }
+
+    fn task(&mut self, task: TaskId) -> Result<&mut TaskRecord, KnowledgeError> {
+        let found = match self.tasks.remove(&task) {
+            Some(found) => found,
+            None => self
+                .kb
+                .get(Family::Tasks, &task_key(task))?
+                .ok_or_else(|| self.kb.damaged(&format!("task {task} is not defined")))?,
+        };
+        Ok(self.tasks.entry(task).or_insert(found))
+    }
+
+    fn model(&mut self, model: ModelId) -> Result<&mut ModelRecord, KnowledgeError> {
+        let found = match self.models.remove(&model) {
+            Some(found) => found,
+            None => self
+                .kb
+                .get(Family::Models, &model_key(model))?
+                .ok_or_else(|| {
+                    let ModelId { task, version } = model;
+                    self.kb
+                        .damaged(&format!("model {version} of task {task} is unknown"))
+                })?,
+        };
+        Ok(self.models.entry(model).or_insert(found))
+    }
+
+    fn finish(mut self, progress: &Progress) -> Result<WriteBatch, KnowledgeError> {
+        let kb = self.kb;
+        for (task, record) in &self.tasks {
+            kb.put(&mut self.batch, Family::Tasks, &task_key(*task), record)?;
+        }
+        for (model, record) in &self.models {
+            kb.put(&mut self.batch, Family::Models, &model_key(*model), record)?;
+        }
+        for ((model, stage), record) in &self.stages {
+            let key = stage_key(*model, *stage);
+            kb.put(&mut self.batch, Family::Stages, &key, record)?;
+        }
+        kb.put(&mut self.batch, Family::Meta, META_PROGRESS, progress)?;
+        Ok(self.batch)
+    }
+}

@@ -1,0 +1,139 @@
+//! Where what is stored: column families and keys. Numbers in keys are big-endian, so that the
+//! order of keys is the order of numbers.
+
+use perennial_operators::{Epoch, ModelId, StageKind, TaskId};
+
+/// The column families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// Format, run id, fingerprint, progress.
+    Meta,
+    /// Epoch, number within the epoch → change.
+    Changes,
+    /// Task → task record.
+    Tasks,
+    /// Task → total of its statistics.
+    Statistics,
+    /// Task, epoch → scores in its window.
+    Windows,
+    /// Task, slot → retained sample.
+    Samples,
+    /// Task, version → model record.
+    Models,
+    /// Hash → ONNX bytes.
+    Onnx,
+    /// Task, version, stage → stage record.
+    Stages,
+    /// Last sequence number → samples that wait for labels.
+    Pending,
+}
+
+impl Family {
+    pub(super) const ALL: [Family; 10] = [
+        Family::Meta,
+        Family::Changes,
+        Family::Tasks,
+        Family::Statistics,
+        Family::Windows,
+        Family::Samples,
+        Family::Models,
+        Family::Onnx,
+        Family::Stages,
+        Family::Pending,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Family::Meta => "meta",
+            Family::Changes => "changes",
+            Family::Tasks => "tasks",
+            Family::Statistics => "statistics",
+            Family::Windows => "windows",
+            Family::Samples => "samples",
+            Family::Models => "models",
+            Family::Onnx => "onnx",
+            Family::Stages => "stages",
+            Family::Pending => "pending",
+        }
+    }
+}
+
+pub(super) const META_FORMAT: &[u8] = b"format";
+pub(super) const META_RUN: &[u8] = b"run";
+pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
+pub(super) const META_PROGRESS: &[u8] = b"progress";
+
+fn join<const N: usize>(head: [u8; 8], tail: &[u8]) -> [u8; N] {
+    let mut key = [0; N];
+    key[..8].copy_from_slice(&head);
+    key[8..].copy_from_slice(tail);
+    key
+}
+
+pub(super) fn task_key(task: TaskId) -> [u8; 8] {
+    task.0.to_be_bytes()
+}
+
+pub(super) fn change_key(epoch: Epoch, number: u32) -> [u8; 12] {
+    join(epoch.0.to_be_bytes(), &number.to_be_bytes())
+}
+
+pub(super) fn window_key(task: TaskId, epoch: Epoch) -> [u8; 16] {
+    join(task.0.to_be_bytes(), &epoch.0.to_be_bytes())
+}
+
+pub(super) fn sample_key(task: TaskId, slot: u32) -> [u8; 12] {
+    join(task.0.to_be_bytes(), &slot.to_be_bytes())
+}
+
+pub(super) fn model_key(model: ModelId) -> [u8; 12] {
+    join(model.task.0.to_be_bytes(), &model.version.to_be_bytes())
+}
+
+pub(super) fn stage_key(model: ModelId, stage: StageKind) -> [u8; 13] {
+    let mut key = [0; 13];
+    key[..12].copy_from_slice(&model_key(model));
+    key[12] = stage as u8;
+    key
+}
+
+pub(super) fn pending_key(last: u64) -> [u8; 8] {
+    last.to_be_bytes()
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn small(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+pub(super) fn read_task(key: &[u8]) -> Option<TaskId> {
+    number(key.get(..8)?).map(TaskId)
+}
+
+pub(super) fn read_epoch(key: &[u8]) -> Option<Epoch> {
+    number(key.get(..8)?).map(Epoch)
+}
+
+pub(super) fn read_window(key: &[u8]) -> Option<(TaskId, Epoch)> {
+    Some((read_task(key)?, Epoch(number(key.get(8..16)?)?)))
+}
+
+pub(super) fn read_model(key: &[u8]) -> Option<ModelId> {
+    Some(ModelId {
+        task: read_task(key)?,
+        version: small(key.get(8..12)?)?,
+    })
+}
+
+pub(super) fn read_stage(key: &[u8]) -> Option<(ModelId, StageKind)> {
+    let kind = match key.get(12)? {
+        0 => StageKind::Train,
+        1 => StageKind::Evaluate,
+        2 => StageKind::Deploy,
+        _ => return None,
+    };
+    Some((read_model(key)?, kind))
+}

@@ -1,0 +1,202 @@
+//! Reading: a consistent view of what is committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use perennial_operators::{
+    Epoch, KnowledgeChange, ModelId, RetainedSample, StageKind, TaskDifference, TaskId,
+};
+use rocksdb::{IteratorMode, ReadOptions, Snapshot};
+use serde::de::DeserializeOwned;
+
+use super::layout::{
+    Family, META_PROGRESS, change_key, model_key, read_epoch, read_model, read_stage, read_task,
+    read_window, sample_key, task_key,
+};
+use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
+use super::{KnowledgeBase, KnowledgeError};
+
+/// The knowledge base as it was at one commit, whatever is committed meanwhile.
+pub struct View<'a> {
+    kb: &'a KnowledgeBase,
+    snapshot: Snapshot<'a>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(kb: &'a KnowledgeBase) -> Self {
+        View {
+            kb,
+            snapshot: kb.db.snapshot(),
+        }
+    }
+
+    /// Where the stream stands.
+    pub fn progress(&self) -> Result<Progress, KnowledgeError> {
+        self.get(Family::Meta, META_PROGRESS)?
+            .ok_or_else(|| self.kb.damaged(&"it has no record of its progress"))
+    }
+
+    /// All tasks.
+    pub fn tasks(&self) -> Result<BTreeMap<TaskId, TaskRecord>, KnowledgeError> {
+        self.scan(Family::Tasks, &[], read_task)
+    }
+
+    /// One task.
+    pub fn task(&self, task: TaskId) -> Result<Option<TaskRecord>, KnowledgeError> {
+        self.get(Family::Tasks, &task_key(task))
+    }
+
+    /// The totals of all tasks' statistics.
+    pub fn statistics(&self) -> Result<BTreeMap<TaskId, TaskDifference>, KnowledgeError> {
+        self.scan(Family::Statistics, &[], read_task)
+    }
+
+    /// The scores in all tasks' windows, by task and epoch.
+    pub fn windows(&self) -> Result<BTreeMap<(TaskId, Epoch), TaskDifference>, KnowledgeError> {
+        self.scan(Family::Windows, &[], read_window)
+    }
+
+    /// All models.
+    pub fn models(&self) -> Result<BTreeMap<ModelId, ModelRecord>, KnowledgeError> {
+        self.scan(Family::Models, &[], read_model)
+    }
+
+    /// One model.
+    pub fn model(&self, model: ModelId) -> Result<Option<ModelRecord>, KnowledgeError> {
+        self.get(Family::Models, &model_key(model))
+    }
+
+    /// The ONNX bytes of a deployed model, checked against its hash.
+    pub fn onnx(&self, model: ModelId) -> Result<Vec<u8>, KnowledgeError> {
+        let named = format!("model {} of task {}", model.version, model.task);
+        let record = self
+            .model(model)?
+            .ok_or_else(|| self.kb.damaged(&format!("{named} is unknown")))?;
+        let hash = &record.trained.hash;
+        let bytes = self
+            .snapshot
+            .get_cf(self.kb.family(Family::Onnx)?, hash.as_bytes())
+            .map_err(|error| self.kb.storage(&error))?
+            .ok_or_else(|| {
+                self.kb
+                    .damaged(&format!("the bytes of {named} are missing"))
+            })?;
+        if blake3::hash(&bytes).to_hex().as_str() != hash {
+            return Err(self
+                .kb
+                .damaged(&format!("the bytes of {named} do not match their hash")));
+        }
+        Ok(bytes)
+    }
+
+    /// All stages, by model and stage.
+    pub fn stages(&self) -> Result<BTreeMap<(ModelId, StageKind), StageRecord>, KnowledgeError> {
+        self.scan(Family::Stages, &[], read_stage)
+    }
+
+    /// Hands over every change of the epochs from `from` on, in order.
+    pub fn changes(
+        &self,
+        from: Epoch,
+        mut each: impl FnMut(Epoch, KnowledgeChange) -> Result<(), KnowledgeError>,
+    ) -> Result<(), KnowledgeError> {
+        self.each(Family::Changes, &change_key(from, 0), |key, value| {
+            let epoch = read_epoch(key).ok_or_else(|| self.bad_key(Family::Changes))?;
+            each(epoch, self.kb.decode(value)?)
+        })
+    }
+
+    /// The retained samples of some finest tasks, by sequence number.
+    pub fn samples_of(
+        &self,
+        tasks: &BTreeSet<TaskId>,
+    ) -> Result<Vec<RetainedSample>, KnowledgeError> {
+        let mut samples: Vec<RetainedSample> = Vec::new();
+        for task in tasks {
+            let prefix = task_key(*task);
+            let mut options = ReadOptions::default();
+            options.set_iterate_range(rocksdb::PrefixRange(prefix));
+            let start = sample_key(*task, 0);
+            let mode = IteratorMode::From(&start, rocksdb::Direction::Forward);
+            let family = self.kb.family(Family::Samples)?;
+            for entry in self.snapshot.iterator_cf_opt(family, options, mode) {
+                let (_, value) = entry.map_err(|error| self.kb.storage(&error))?;
+                samples.push(self.kb.decode(&value)?);
+            }
+        }
+        samples.sort_by_key(|sample| sample.sequence);
+        Ok(samples)
+    }
+
+    /// Slot and sequence number of every retained sample, by task.
+    pub fn slots(&self) -> Result<BTreeMap<TaskId, Vec<(u32, u64)>>, KnowledgeError> {
+        let mut slots: BTreeMap<TaskId, Vec<(u32, u64)>> = BTreeMap::new();
+        self.each(Family::Samples, &[], |key, value| {
+            let task = read_task(key).ok_or_else(|| self.bad_key(Family::Samples))?;
+            let sample: RetainedSample = self.kb.decode(value)?;
+            slots
+                .entry(task)
+                .or_default()
+                .push((sample.slot, sample.sequence));
+            Ok(())
+        })?;
+        Ok(slots)
+    }
+
+    /// Samples that wait for their labels, oldest first, as the join serialized them.
+    pub fn pending(&self) -> Result<Vec<Vec<u8>>, KnowledgeError> {
+        let mut pending = Vec::new();
+        self.each(Family::Pending, &[], |_, value| {
+            pending.push(value.to_vec());
+            Ok(())
+        })?;
+        Ok(pending)
+    }
+
+    fn get<T: DeserializeOwned>(
+        &self,
+        family: Family,
+        key: &[u8],
+    ) -> Result<Option<T>, KnowledgeError> {
+        let found = self
+            .snapshot
+            .get_cf(self.kb.family(family)?, key)
+            .map_err(|error| self.kb.storage(&error))?;
+        found.map(|bytes| self.kb.decode(&bytes)).transpose()
+    }
+
+    fn scan<K: Ord, T: DeserializeOwned>(
+        &self,
+        family: Family,
+        from: &[u8],
+        read_key: impl Fn(&[u8]) -> Option<K>,
+    ) -> Result<BTreeMap<K, T>, KnowledgeError> {
+        let mut found = BTreeMap::new();
+        self.each(family, from, |key, value| {
+            let key = read_key(key).ok_or_else(|| self.bad_key(family))?;
+            found.insert(key, self.kb.decode(value)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn each(
+        &self,
+        family: Family,
+        from: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), KnowledgeError>,
+    ) -> Result<(), KnowledgeError> {
+        let mode = IteratorMode::From(from, rocksdb::Direction::Forward);
+        for entry in self.snapshot.iterator_cf(self.kb.family(family)?, mode) {
+            let (key, value) = entry.map_err(|error| self.kb.storage(&error))?;
+            each(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    fn bad_key(&self, family: Family) -> KnowledgeError {
+        self.kb.damaged(&format!(
+            "a key in column family {} cannot be read",
+            family.name()
+        ))
+    }
+}

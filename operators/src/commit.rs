@@ -1,0 +1,99 @@
+//! The commit: all effects of an epoch, gathered when nothing more can happen in it.
+
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::Operator;
+
+use crate::flow::{Effect, EpochEffects, Flow};
+use crate::stash::Stash;
+use crate::{Epoch, KnowledgeChange};
+
+/// Takes effects to where they are made durable. Epochs come in order.
+pub trait Commit {
+    /// Offers the next epoch; gives it back if there is no room for it now.
+    fn offer(&mut self, effects: EpochEffects) -> Option<EpochEffects>;
+}
+
+impl EpochEffects {
+    /// Puts effects that arrived in any order into the one order that does not depend on workers.
+    fn gather(epoch: Epoch, effects: Vec<Effect>) -> Self {
+        let mut gathered = EpochEffects {
+            epoch,
+            intake: None,
+            changes: Vec::new(),
+            statistics: Vec::new(),
+            models: Vec::new(),
+            predictions: Vec::new(),
+            pending: Vec::new(),
+            pending_floor: u64::MAX,
+            unlabelled: 0,
+        };
+        for effect in effects {
+            gathered.add(effect);
+        }
+        gathered.changes.sort_by_key(KnowledgeChange::place);
+        gathered.statistics.sort_by_key(|(task, _)| *task);
+        gathered.models.sort();
+        gathered.predictions.sort_by_key(|(first, _)| *first);
+        gathered.pending.sort_by_key(|(last, _)| *last);
+        gathered
+    }
+
+    fn add(&mut self, effect: Effect) {
+        match effect {
+            Effect::Intake(intake) => match &mut self.intake {
+                None => self.intake = Some(intake),
+                Some(whole) => whole.merge(intake),
+            },
+            Effect::Change(change) => self.changes.push(change),
+            Effect::Statistics(task, total) => self.statistics.push((task, total)),
+            Effect::Model(hash, bytes) => self.models.push((hash, bytes)),
+            Effect::Predictions { first, bytes, .. } => self.predictions.push((first, bytes)),
+            Effect::Pending { last, bytes } => self.pending.push((last, bytes)),
+            Effect::PendingFloor(floor) => self.pending_floor = self.pending_floor.min(floor),
+            Effect::Unlabelled(count) => self.unlabelled += count,
+        }
+    }
+}
+
+/// Gathers the effects of each epoch on worker 0 and offers them to `commit`. The epoch stays open
+/// until the offer is taken, so that a probe of the result bounds how far the source runs ahead.
+pub fn commit<'scope>(
+    effects: Flow<'scope, Effect>,
+    mut commit: impl Commit + 'static,
+) -> Flow<'scope, Epoch> {
+    let scope = effects.scope();
+    effects.unary_frontier(
+        Exchange::new(|_: &Effect| 0),
+        "Commit",
+        move |_capability, info| {
+            let activator = scope.activator_for(info.address);
+            let mut stash = Stash::new();
+            let mut refused = None;
+            move |(input, frontier), output| {
+                input.for_each(|capability, effects| {
+                    stash.hold(&capability, 0, effects.drain(..));
+                });
+                loop {
+                    let (capability, effects) = match refused.take() {
+                        Some(again) => again,
+                        None => match stash.next(frontier) {
+                            Some((capability, effects)) => {
+                                let epoch = *capability.time();
+                                (capability, EpochEffects::gather(epoch, effects))
+                            }
+                            None => break,
+                        },
+                    };
+                    match commit.offer(effects) {
+                        None => output.session(&capability).give(*capability.time()),
+                        Some(effects) => {
+                            refused = Some((capability, effects));
+                            activator.activate();
+                            break;
+                        }
+                    }
+                }
+            }
+        },
+    )
+}

@@ -1,0 +1,212 @@
+//! What the operators say to each other: the records of the streams between them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Batch, DeadLetter, Epoch, EpochHeader, KnowledgeChange, ModelId, TaskDifference, TaskId,
+    TaskPath,
+};
+
+/// A stream of one kind of record between operators.
+pub type Flow<'scope, D> = timely::dataflow::StreamVec<'scope, Epoch, D>;
+
+/// The rows of a batch that belong to one finest task.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The way from the base task to the finest.
+    pub path: Rc<TaskPath>,
+    /// Where the group's rows begin in [`Allocated::order`].
+    pub start: usize,
+    /// Where they end.
+    pub end: usize,
+}
+
+/// A batch whose rows are allocated to tasks.
+#[derive(Clone, Debug)]
+pub struct Allocated {
+    /// The epoch.
+    pub header: EpochHeader,
+    /// The samples.
+    pub batch: Batch,
+    /// The groups, by first appearance.
+    pub groups: Vec<Group>,
+    /// Row numbers, group by group, ascending within each.
+    pub order: Vec<u32>,
+    /// For each row the number of its group.
+    pub group_of: Vec<u32>,
+}
+
+/// A batch with its predictions. In the bootstrap nothing is predicted and the arrays are empty.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// The samples and their tasks.
+    pub allocated: Rc<Allocated>,
+    /// Class probabilities: one row a sample, one column a class.
+    pub probabilities: Array2<f32>,
+    /// For each group, the model that answered.
+    pub models: Vec<ModelId>,
+    /// The baselines' probabilities of the same samples, in the order of the config.
+    pub baselines: Vec<Array2<f32>>,
+}
+
+impl Scored {
+    /// Whether the batch was predicted, not only read.
+    pub fn is_predicted(&self) -> bool {
+        self.probabilities.nrows() == self.allocated.batch.len() && !self.models.is_empty()
+    }
+}
+
+/// The class with the highest probability, the first of equals; what a prediction says.
+pub fn predicted_class(probabilities: ndarray::ArrayView1<'_, f32>) -> usize {
+    let mut best = 0;
+    for (class, probability) in probabilities.iter().enumerate() {
+        if *probability > probabilities[best] {
+            best = class;
+        }
+    }
+    best
+}
+
+/// Rows of one batch whose labels became known.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// The samples and what was predicted of them.
+    pub scored: Rc<Scored>,
+    /// Which rows.
+    pub rows: Vec<u32>,
+    /// Their class numbers, one a row of `rows`.
+    pub labels: Vec<f32>,
+}
+
+/// All labels that became known to one worker in an epoch.
+#[derive(Clone, Debug)]
+pub struct LabelledEpoch {
+    /// The epoch in which they became known.
+    pub header: EpochHeader,
+    /// Batch by batch, oldest first.
+    pub parts: Vec<Labelled>,
+}
+
+/// A model that answers for its task from the next epoch on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeployedModel {
+    /// Which model.
+    pub model: ModelId,
+    /// Its ONNX bytes.
+    pub onnx: Arc<Vec<u8>>,
+}
+
+/// The order to train a model.
+#[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct TrainOrder {
+    /// The model to be: its task, and the version it will have.
+    pub model: ModelId,
+    /// Labelled samples of the task when the order was given.
+    pub labelled: i64,
+    /// The stream's clock then.
+    pub clock: i64,
+    /// The condition that gave it.
+    pub reason: String,
+    /// Whether it belongs to the initial training, for which even live inference waits.
+    pub initial: bool,
+}
+
+/// What a training stage ended with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainOutcome {
+    /// Which model it was about.
+    pub model: ModelId,
+    /// What is now known of it.
+    pub changes: Vec<KnowledgeChange>,
+    /// The model, if it takes over.
+    pub deployed: Option<DeployedModel>,
+}
+
+/// What a source read for an epoch, good or bad.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intake {
+    /// Records read.
+    pub records: u64,
+    /// Good samples among them.
+    pub samples: u64,
+    /// Good samples that belonged to the bootstrap.
+    pub bootstrapped: u64,
+    /// The stream's clock, microseconds since 1970.
+    pub clock: i64,
+    /// Whether the stream has ended with this epoch.
+    pub ended: bool,
+    /// The epoch's bad records.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+impl Intake {
+    /// Adds what another reader read in the same epoch.
+    pub fn merge(&mut self, other: Intake) {
+        self.records += other.records;
+        self.samples += other.samples;
+        self.bootstrapped += other.bootstrapped;
+        self.clock = self.clock.max(other.clock);
+        self.ended &= other.ended;
+        self.dead_letters.extend(other.dead_letters);
+    }
+}
+
+/// Something that an epoch does and that is committed with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Effect {
+    /// Input was read.
+    Intake(Intake),
+    /// Something was learned.
+    Change(KnowledgeChange),
+    /// The total of a task's statistics, as differential dataflow keeps it.
+    Statistics(TaskId, TaskDifference),
+    /// The bytes of a model, stored under their hash.
+    Model(String, Arc<Vec<u8>>),
+    /// Predictions of a slice, ready to be written.
+    Predictions {
+        /// Sequence number of the first of them.
+        first: u64,
+        /// How many.
+        rows: u64,
+        /// In the output's format.
+        bytes: Vec<u8>,
+    },
+    /// Samples of this epoch that still wait for their labels at its end.
+    Pending {
+        /// Sequence number of the last of them.
+        last: u64,
+        /// The samples, serialized by the join.
+        bytes: Vec<u8>,
+    },
+    /// Samples before this sequence number no longer wait on the sending worker.
+    PendingFloor(u64),
+    /// Samples whose label will never be known.
+    Unlabelled(u64),
+}
+
+/// All effects of an epoch, in an order that does not depend on the number of workers.
+#[derive(Clone, Debug)]
+pub struct EpochEffects {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// What was read, if anything was.
+    pub intake: Option<Intake>,
+    /// What was learned, in canonical order.
+    pub changes: Vec<KnowledgeChange>,
+    /// New totals of the tasks whose statistics moved.
+    pub statistics: Vec<(TaskId, TaskDifference)>,
+    /// New models.
+    pub models: Vec<(String, Arc<Vec<u8>>)>,
+    /// Predictions, slice by slice in input order.
+    pub predictions: Vec<(u64, Vec<u8>)>,
+    /// Samples that wait: the last sequence number of each slice, and the slice.
+    pub pending: Vec<(u64, Vec<u8>)>,
+    /// Nothing before this sequence number waits.
+    pub pending_floor: u64,
+    /// Samples whose label will never be known.
+    pub unlabelled: u64,
+}

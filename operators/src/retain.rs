@@ -1,0 +1,191 @@
+//! Retention: a bounded, unbiased sample of each task's past, for training and for judging.
+//!
+//! Every sample gets a priority that is a hash of its sequence number, and a task keeps the samples
+//! of lowest priority: bottom-k sampling (Cohen & Kaplan 2007, "Summarizing data using bottom-k
+//! sketches"). Each subset of a task's samples is as likely to be kept as any other of its size, and
+//! what is kept depends neither on the number of workers nor on who saw a sample first.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::Operator;
+
+use crate::flow::{Effect, Flow, LabelledEpoch};
+use crate::stash::Stash;
+use crate::{KnowledgeChange, RetainedSample, TaskId};
+
+/// The priority of a sample: a bijective hash (SplitMix64's finalizer) of its sequence number, so
+/// that no two samples share one.
+pub fn priority(sequence: u64) -> u64 {
+    let mut hash = sequence.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+/// Lets through what can still be among a task's lowest priorities, seen from one worker.
+struct Filter {
+    capacity: usize,
+    lowest: FxHashMap<TaskId, BinaryHeap<u64>>,
+}
+
+impl Filter {
+    fn passes(&mut self, task: TaskId, priority: u64) -> bool {
+        let lowest = self.lowest.entry(task).or_default();
+        if lowest.len() < self.capacity {
+            lowest.push(priority);
+            return true;
+        }
+        match lowest.peek_mut() {
+            Some(mut highest) if priority < *highest => {
+                *highest = priority;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A sample that may be retained.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Candidate {
+    task: TaskId,
+    sample: RetainedSample,
+}
+
+/// What one task retains: the slot of each sample, by priority.
+#[derive(Clone, Debug, Default)]
+pub struct Reservoir {
+    slots: BTreeMap<u64, u32>,
+}
+
+impl Reservoir {
+    /// A reservoir with samples in it: slot and sequence number of each.
+    pub fn restore(samples: impl IntoIterator<Item = (u32, u64)>) -> Self {
+        Reservoir {
+            slots: samples
+                .into_iter()
+                .map(|(slot, sequence)| (priority(sequence), slot))
+                .collect(),
+        }
+    }
+
+    /// Takes in an epoch's candidates and returns those that stay, each with its slot.
+    pub fn retain(
+        &mut self,
+        candidates: Vec<RetainedSample>,
+        capacity: usize,
+    ) -> Vec<RetainedSample> {
+        let mut fresh: BTreeMap<u64, RetainedSample> = candidates
+            .into_iter()
+            .map(|sample| (priority(sample.sequence), sample))
+            .collect();
+        // Lowest priorities first, the old and the new together: the reservoir at the epoch's end
+        // must not depend on the order of arrival within it.
+        let mut all: BTreeSet<u64> = self.slots.keys().copied().collect();
+        all.extend(fresh.keys());
+        let mut free = Vec::new();
+        for dropped in all.iter().skip(capacity) {
+            fresh.remove(dropped);
+            free.extend(self.slots.remove(dropped));
+        }
+        free.sort_unstable();
+        let mut free = free.into_iter();
+        let mut next = self.slots.len() as u32 + free.len() as u32;
+        let mut stay: Vec<RetainedSample> = fresh.into_values().collect();
+        stay.sort_by_key(|sample| sample.sequence);
+        for sample in &mut stay {
+            sample.slot = free.next().unwrap_or_else(|| {
+                next += 1;
+                next - 1
+            });
+            self.slots.insert(priority(sample.sequence), sample.slot);
+        }
+        stay
+    }
+}
+
+/// Retains up to `capacity` labelled samples for each finest task. `restored` are this worker's
+/// tasks as the knowledge base has them.
+pub fn retain<'scope>(
+    labelled: Flow<'scope, Rc<LabelledEpoch>>,
+    capacity: usize,
+    restored: Vec<(TaskId, Reservoir)>,
+) -> Flow<'scope, Effect> {
+    let mut reservoirs: FxHashMap<TaskId, Reservoir> = restored.into_iter().collect();
+    candidates(labelled, capacity).unary_frontier(
+        Exchange::new(|candidate: &Candidate| candidate.task.0),
+        "Retain",
+        move |_capability, _info| {
+            let mut stash = Stash::new();
+            move |(input, frontier), output| {
+                input.for_each(|capability, candidates| {
+                    stash.hold(&capability, 0, candidates.drain(..));
+                });
+                while let Some((capability, candidates)) = stash.next(frontier) {
+                    let mut tasks: BTreeMap<TaskId, Vec<RetainedSample>> = BTreeMap::new();
+                    for candidate in candidates {
+                        tasks
+                            .entry(candidate.task)
+                            .or_default()
+                            .push(candidate.sample);
+                    }
+                    let mut session = output.session(&capability);
+                    for (task, candidates) in tasks {
+                        let reservoir = reservoirs.entry(task).or_default();
+                        let samples = reservoir.retain(candidates, capacity);
+                        if !samples.is_empty() {
+                            let change = KnowledgeChange::SamplesRetained { task, samples };
+                            session.give(Effect::Change(change));
+                        }
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// The samples that this worker cannot rule out.
+fn candidates<'scope>(
+    labelled: Flow<'scope, Rc<LabelledEpoch>>,
+    capacity: usize,
+) -> Flow<'scope, Candidate> {
+    labelled.unary(Pipeline, "Sift", move |_capability, _info| {
+        let mut filter = Filter {
+            capacity,
+            lowest: FxHashMap::default(),
+        };
+        move |input, output| {
+            input.for_each(|capability, epochs| {
+                let mut session = output.session(&capability);
+                for part in epochs.iter().flat_map(|epoch| &epoch.parts) {
+                    let allocated = &part.scored.allocated;
+                    let batch = &allocated.batch;
+                    for (row, label) in part.rows.iter().zip(&part.labels) {
+                        let row = *row as usize;
+                        let task = allocated.groups[allocated.group_of[row] as usize]
+                            .path
+                            .leaf()
+                            .task;
+                        let sequence = batch.sequence(row);
+                        if filter.passes(task, priority(sequence)) {
+                            session.give(Candidate {
+                                task,
+                                sample: RetainedSample {
+                                    slot: 0,
+                                    sequence,
+                                    time: batch.times[row],
+                                    label: *label,
+                                    features: batch.features.row(row).to_vec(),
+                                },
+                            });
+                        }
+                    }
+                }
+            });
+        }
+    })
+}

@@ -1,0 +1,68 @@
+//! Records held back until their epoch is complete.
+
+use std::collections::BTreeMap;
+
+use timely::dataflow::operators::{Capability, InputCapability};
+use timely::progress::frontier::MutableAntichain;
+
+use crate::Epoch;
+
+/// Whether no record of `epoch` can arrive any more.
+pub(crate) fn passed(frontier: &MutableAntichain<Epoch>, epoch: Epoch) -> bool {
+    !frontier.less_equal(&epoch)
+}
+
+/// Records by epoch, each epoch with the capability to answer in it.
+///
+/// An operator that must see an epoch whole, or epochs in order, stashes what arrives and works on
+/// what [`Stash::completed`] gives back.
+pub(crate) struct Stash<D> {
+    epochs: BTreeMap<Epoch, (Capability<Epoch>, Vec<D>)>,
+}
+
+impl<D> Stash<D> {
+    pub(crate) fn new() -> Self {
+        Stash {
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    /// Holds records that arrived with `capability`, to be answered on output `port`.
+    pub(crate) fn hold(
+        &mut self,
+        capability: &InputCapability<Epoch>,
+        port: usize,
+        records: impl IntoIterator<Item = D>,
+    ) {
+        // The stamps of this dataflow are single epochs, so there always is a least one.
+        if let Some(capability) = capability.retain_least(port) {
+            self.epochs
+                .entry(*capability.time())
+                .or_insert_with(|| (capability, Vec::new()))
+                .1
+                .extend(records);
+        }
+    }
+
+    /// Takes the earliest epoch if it is complete. One at a time, so that an operator that fails at
+    /// one epoch still holds the capabilities of those after it.
+    pub(crate) fn next(
+        &mut self,
+        frontier: &MutableAntichain<Epoch>,
+    ) -> Option<(Capability<Epoch>, Vec<D>)> {
+        let entry = self.epochs.first_entry()?;
+        passed(frontier, *entry.key()).then(|| entry.remove())
+    }
+
+    /// Takes the earliest epoch if it is not after `epoch`, complete or not.
+    pub(crate) fn take_until(&mut self, epoch: Epoch) -> Option<Vec<D>> {
+        let entry = self.epochs.first_entry()?;
+        (*entry.key() <= epoch).then(|| entry.remove().1)
+    }
+
+    /// Gives an epoch back that could not be worked on.
+    pub(crate) fn put_back(&mut self, capability: Capability<Epoch>, records: Vec<D>) {
+        self.epochs
+            .insert(*capability.time(), (capability, records));
+    }
+}

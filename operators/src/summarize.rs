@@ -1,0 +1,90 @@
+//! Summaries: what an epoch's labels move in the statistics of each task, summed before anything is
+//! exchanged or arranged.
+
+use std::rc::Rc;
+
+use differential_dataflow::difference::Semigroup;
+use rustc_hash::FxHashMap;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+
+use crate::flow::{Flow, Labelled, LabelledEpoch, predicted_class};
+use crate::{Score, TaskDifference, TaskId};
+
+/// Sums the labels of an epoch by task; each task's sum is in those of its ancestors too.
+pub fn summary(labelled: &LabelledEpoch, classes: usize) -> Vec<(TaskId, TaskDifference)> {
+    let mut tasks: FxHashMap<TaskId, TaskDifference> = FxHashMap::default();
+    for part in &labelled.parts {
+        let groups = by_group(part, classes);
+        for (group, difference) in part.scored.allocated.groups.iter().zip(groups) {
+            if difference.labelled == 0 {
+                continue;
+            }
+            for node in &group.path.nodes {
+                tasks.entry(node.task).or_default().plus_equals(&difference);
+            }
+        }
+    }
+    tasks.into_iter().collect()
+}
+
+/// Sums the rows of one batch by finest task.
+fn by_group(part: &Labelled, classes: usize) -> Vec<TaskDifference> {
+    let scored = &part.scored;
+    let batch = &scored.allocated.batch;
+    let predicted = scored.is_predicted();
+    let mut groups = vec![TaskDifference::default(); scored.allocated.groups.len()];
+    for (row, label) in part.rows.iter().zip(&part.labels) {
+        let row = *row as usize;
+        let label = *label as usize;
+        let to = &mut groups[scored.allocated.group_of[row] as usize];
+        if to.labelled == 0 {
+            to.moments
+                .resize_with(batch.features.ncols(), Default::default);
+        }
+        to.labelled += 1;
+        for (moments, value) in to.moments.iter_mut().zip(batch.features.row(row)) {
+            moments.count_value(*value);
+        }
+        if predicted {
+            score(to, part, row, label, classes);
+        }
+    }
+    groups
+}
+
+/// Scores one predicted row and the baselines' answers to it.
+fn score(to: &mut TaskDifference, part: &Labelled, row: usize, label: usize, classes: usize) {
+    if to.confusion.is_empty() {
+        to.confusion.resize(classes * classes, 0);
+        to.baselines
+            .resize(part.scored.baselines.len(), Score::default());
+    }
+    let probabilities = part.scored.probabilities.row(row);
+    let class = predicted_class(probabilities);
+    to.confusion[label * classes + class] += 1;
+    to.score
+        .add(&Score::one(class == label, probabilities[label]));
+    for (to, answers) in to.baselines.iter_mut().zip(&part.scored.baselines) {
+        let probabilities = answers.row(row);
+        let right = predicted_class(probabilities) == label;
+        to.add(&Score::one(right, probabilities[label]));
+    }
+}
+
+/// Sums what became known on this worker, epoch by epoch.
+pub fn summarize<'scope>(
+    labelled: Flow<'scope, Rc<LabelledEpoch>>,
+    classes: usize,
+) -> Flow<'scope, (TaskId, TaskDifference)> {
+    labelled.unary(Pipeline, "Summarize", move |_capability, _info| {
+        move |input, output| {
+            input.for_each(|capability, epochs| {
+                let mut session = output.session(&capability);
+                for labelled in epochs.drain(..) {
+                    session.give_iterator(summary(&labelled, classes).into_iter());
+                }
+            });
+        }
+    })
+}

@@ -1,0 +1,180 @@
+//! Training stages in the order of epochs: orders go in, outcomes come back over the feedback edge.
+
+use std::collections::BTreeMap;
+
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator;
+use timely::progress::frontier::MutableAntichain;
+use timely::scheduling::SyncActivator;
+
+use crate::flow::{Flow, TrainOrder, TrainOutcome};
+use crate::stash::Stash;
+use crate::{Epoch, Failure, ModelId};
+
+/// Who carries training stages out, on threads of its own.
+pub trait Training {
+    /// Starts the stages of an order once everything up to the epoch `after` is committed.
+    /// `activator` is activated when an outcome is there.
+    fn start(&mut self, order: TrainOrder, after: Epoch, activator: &SyncActivator);
+
+    /// Takes the outcomes that are there.
+    fn ended(&mut self) -> Result<Vec<TrainOutcome>, Failure>;
+}
+
+/// Whether inference waits for training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainingMode {
+    /// An order of epoch `e` is carried out in epoch `e + 1`, which is not over before: the same
+    /// input gives the same models.
+    Replay,
+    /// The stream goes on; an outcome enters at whatever epoch it is ready in.
+    Live,
+}
+
+/// Orders that are being carried out in one epoch, with the capability that holds it open.
+struct Round {
+    capability: Capability<Epoch>,
+    running: usize,
+    outcomes: Vec<TrainOutcome>,
+}
+
+/// The orders under way.
+#[derive(Default)]
+struct Rounds {
+    /// Orders that the stream waits for, by the epoch that they hold open.
+    held: BTreeMap<Epoch, Round>,
+    /// Which round an order belongs to; those of no round enter when they are ready.
+    round_of: BTreeMap<ModelId, Epoch>,
+    /// Live orders under way, and the capability to answer them, which follows the frontier.
+    free: Option<(Capability<Epoch>, usize)>,
+}
+
+impl Rounds {
+    fn hold(&mut self, capability: Capability<Epoch>, model: ModelId) {
+        let epoch = *capability.time();
+        self.round_of.insert(model, epoch);
+        let round = self.held.entry(epoch).or_insert_with(|| Round {
+            capability,
+            running: 0,
+            outcomes: Vec::new(),
+        });
+        round.running += 1;
+    }
+
+    fn run_free(&mut self, capability: Capability<Epoch>) {
+        let running = self.free.as_ref().map_or(0, |(_, running)| *running);
+        self.free = Some((capability, running + 1));
+    }
+
+    /// Lets the free orders' capability follow the frontier, so that it holds nothing up.
+    fn follow(&mut self, frontier: &MutableAntichain<Epoch>) {
+        if let Some((capability, _)) = &mut self.free {
+            if let Some(epoch) = frontier.frontier().first() {
+                capability.downgrade(epoch);
+            }
+        }
+    }
+
+    /// Files an outcome; gives it back with its capability if it is of no round.
+    fn file(&mut self, outcome: TrainOutcome) -> Option<(Capability<Epoch>, TrainOutcome)> {
+        if let Some(epoch) = self.round_of.remove(&outcome.model) {
+            if let Some(round) = self.held.get_mut(&epoch) {
+                round.running -= 1;
+                round.outcomes.push(outcome);
+            }
+            return None;
+        }
+        let (capability, running) = self.free.take()?;
+        let answer = capability.clone();
+        if running > 1 {
+            self.free = Some((capability, running - 1));
+        }
+        Some((answer, outcome))
+    }
+
+    /// Takes the rounds whose orders have all ended.
+    fn over(&mut self) -> Vec<Round> {
+        let over: Vec<Epoch> = self
+            .held
+            .iter()
+            .filter(|(_, round)| round.running == 0)
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        over.iter()
+            .filter_map(|epoch| self.held.remove(epoch))
+            .collect()
+    }
+}
+
+/// Carries out training orders, all on worker 0. `resumed` are the orders that a run before this one
+/// had not finished, given in the last committed epoch `committed` or before.
+pub fn train<'scope, T: Training + 'static>(
+    scope: Scope<'scope, Epoch>,
+    orders: Flow<'scope, TrainOrder>,
+    mut training: T,
+    mode: TrainingMode,
+    resumed: (Epoch, Vec<TrainOrder>),
+    fail: impl Fn(Failure) + 'static,
+) -> Flow<'scope, TrainOutcome> {
+    let worker = scope.worker().clone();
+    orders.unary_frontier(
+        Exchange::new(|_: &TrainOrder| 0),
+        "Train",
+        move |capability, info| {
+            let activator = worker.sync_activator_for(info.address.to_vec());
+            let mut stash = Stash::new();
+            let mut rounds = Rounds::default();
+            let begin = move |rounds: &mut Rounds,
+                              training: &mut T,
+                              capability: &Capability<Epoch>,
+                              mut orders: Vec<TrainOrder>| {
+                let after = *capability.time();
+                orders.sort_by_key(|order| order.model);
+                for order in orders {
+                    if order.initial || mode == TrainingMode::Replay {
+                        rounds.hold(capability.delayed(&after.next()), order.model);
+                    } else {
+                        rounds.run_free(capability.clone());
+                    }
+                    training.start(order, after, &activator);
+                }
+            };
+            if !resumed.1.is_empty() {
+                begin(
+                    &mut rounds,
+                    &mut training,
+                    &capability.delayed(&resumed.0),
+                    resumed.1,
+                );
+            }
+            drop(capability);
+            move |(input, frontier), output| {
+                input.for_each(|capability, orders| {
+                    stash.hold(&capability, 0, orders.drain(..));
+                });
+                while let Some((capability, orders)) = stash.next(frontier) {
+                    begin(&mut rounds, &mut training, &capability, orders);
+                }
+                rounds.follow(frontier);
+                match training.ended() {
+                    Ok(outcomes) => {
+                        for outcome in outcomes {
+                            if let Some((capability, outcome)) = rounds.file(outcome) {
+                                output.session(&capability).give(outcome);
+                            }
+                        }
+                    }
+                    Err(failure) => fail(failure),
+                }
+                for mut round in rounds.over() {
+                    round.outcomes.sort_by_key(|outcome| outcome.model);
+                    output
+                        .session(&round.capability)
+                        .give_iterator(round.outcomes.into_iter());
+                }
+            }
+        },
+    )
+}
