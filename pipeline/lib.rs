@@ -1,1 +1,23 @@
+//! Perennial: edge-cloud collaborative lifelong learning as one streaming engine.
+//!
+//! This package puts the operators and the connectors together: configuration, the graph, training
+//! stages, the commit, the report and the command line.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod cli;
+mod committer;
+pub mod config;
+mod draw;
+pub mod error;
+mod fault;
+mod graph;
+mod judge;
+mod kb;
+mod learner;
+mod models;
+mod progress;
+mod reader;
+pub mod report;
+mod restore;
+pub mod run;

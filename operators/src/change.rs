@@ -138,6 +138,8 @@ pub struct StageMoved {
     pub labelled: i64,
     /// The stream's clock when its trigger fired, microseconds since 1970.
     pub clock: i64,
+    /// Whether the stage belongs to the initial training.
+    pub initial: bool,
     /// Why: the trigger's condition, what was decided, what failed.
     pub detail: String,
 }

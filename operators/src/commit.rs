@@ -55,11 +55,11 @@ impl EpochEffects {
     }
 }
 
-/// Gathers the effects of each epoch on worker 0 and offers them to `commit`. The epoch stays open
+/// Gathers the effects of each epoch on worker 0, the one that has a `commit`, and offers them to `commit`. The epoch stays open
 /// until the offer is taken, so that a probe of the result bounds how far the source runs ahead.
 pub fn commit<'scope>(
     effects: Flow<'scope, Effect>,
-    mut commit: impl Commit + 'static,
+    mut commit: Option<impl Commit + 'static>,
 ) -> Flow<'scope, Epoch> {
     let scope = effects.scope();
     effects.unary_frontier(
@@ -84,6 +84,7 @@ pub fn commit<'scope>(
                             None => break,
                         },
                     };
+                    let Some(commit) = &mut commit else { break };
                     match commit.offer(effects) {
                         None => output.session(&capability).give(*capability.time()),
                         Some(effects) => {

@@ -96,6 +96,8 @@ pub struct LabelledEpoch {
 pub struct DeployedModel {
     /// Which model.
     pub model: ModelId,
+    /// BLAKE3 hash of its ONNX bytes, in hexadecimal.
+    pub hash: String,
     /// Its ONNX bytes.
     pub onnx: Arc<Vec<u8>>,
 }
@@ -127,16 +129,16 @@ pub struct TrainOutcome {
 }
 
 /// What a source read for an epoch, good or bad.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intake {
+    /// The epoch.
+    pub header: EpochHeader,
     /// Records read.
     pub records: u64,
     /// Good samples among them.
     pub samples: u64,
     /// Good samples that belonged to the bootstrap.
     pub bootstrapped: u64,
-    /// The stream's clock, microseconds since 1970.
-    pub clock: i64,
     /// Whether the stream has ended with this epoch.
     pub ended: bool,
     /// The epoch's bad records.
@@ -149,7 +151,7 @@ impl Intake {
         self.records += other.records;
         self.samples += other.samples;
         self.bootstrapped += other.bootstrapped;
-        self.clock = self.clock.max(other.clock);
+        self.header.clock = self.header.clock.max(other.header.clock);
         self.ended &= other.ended;
         self.dead_letters.extend(other.dead_letters);
     }

@@ -117,10 +117,11 @@ impl Joiner {
             self.waiting
                 .push_back(Waiting::new(scored.clone(), (0..rows).collect()));
         }
-        // The labels of the bootstrap are known beforehand: that is what a bootstrap is.
         let delay = match header.phase {
             Phase::Scored => self.delay,
-            Phase::Bootstrap | Phase::BootstrapEnds => Delay::Records(0),
+            // The labels of the bootstrap are known beforehand: that is what a bootstrap is. At the
+            // end of the stream, no delay is left to wait for.
+            Phase::Bootstrap | Phase::BootstrapEnds | Phase::Ended => Delay::Records(0),
         };
         let mut parts = Vec::new();
         let mut unlabelled = 0;

@@ -189,3 +189,10 @@ fn candidates<'scope>(
         }
     })
 }
+
+/// Whether a sample is held back: no model is ever fitted on it, so that every model, early or late,
+/// can be judged on it fairly. Independent of [`priority`], so that a task's reservoir holds the
+/// given `share` of such samples.
+pub fn is_held_back(sequence: u64, share: f64) -> bool {
+    priority(!sequence) as f64 / u64::MAX as f64 <= share
+}

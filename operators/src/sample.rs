@@ -137,6 +137,8 @@ pub enum Phase {
     BootstrapEnds,
     /// Samples are predicted and scored.
     Scored,
+    /// An epoch without samples that closes the stream: labels that were still to come are known now.
+    Ended,
 }
 
 /// What every worker knows of an epoch, whether it holds samples of it or not.

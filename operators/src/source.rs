@@ -1,7 +1,7 @@
 //! The source: binds epochs to what a reader thread read, and owns the dataflow's capabilities.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub struct Pace {
     pub epochs_in_flight: u64,
     /// Set when the run is to stop: the source then opens no further epoch.
     pub stop: Arc<AtomicBool>,
+    /// For each worker, the epoch that its source opens next; [`u64::MAX`] if it opens none.
+    pub next: Arc<Vec<AtomicU64>>,
 }
 
 impl Pace {
@@ -77,9 +79,12 @@ pub fn source<'scope, R: Reader + 'static>(
     pace: Pace,
     fail: impl Fn(Failure) + 'static,
 ) -> (Flow<'scope, Slice>, Flow<'scope, Effect>) {
+    let (pace_next, index) = (pace.next.clone(), scope.index());
     let epochs = timely_source(scope, "Source", move |capability, info| {
         let activator = scope.activator_for(info.address);
+        let next = move |epoch: u64| pace_next[index].store(epoch, Ordering::Release);
         let mut open = reader.map(|reader| (reader, capability.delayed(&start)));
+        next(open.as_ref().map_or(u64::MAX, |_| start.0));
         let mut failed = false;
         move |output| {
             let Some((reader, capability)) = &mut open else {
@@ -94,13 +99,17 @@ pub fn source<'scope, R: Reader + 'static>(
             }
             match reader.next() {
                 Ok(Reading::Epoch(epoch)) => {
-                    let next = epoch.epoch.next();
+                    let following = epoch.epoch.next();
                     output.session(&capability).give(*epoch);
-                    capability.downgrade(&next);
+                    capability.downgrade(&following);
+                    next(following.0);
                     activator.activate();
                 }
                 Ok(Reading::NotYet) => activator.activate_after(LOOK_AGAIN),
-                Ok(Reading::Ended) => open = None,
+                Ok(Reading::Ended) => {
+                    open = None;
+                    next(u64::MAX);
+                }
                 Err(failure) => {
                     failed = true;
                     fail(failure);

@@ -147,7 +147,7 @@ impl Moved {
 /// The current value of a statistic.
 pub type View = ((TaskId, Span), TaskDifference);
 
-/// Keeps the statistics of all tasks. The first stream carries the new value of each statistic that
+/// Keeps the statistics of all tasks; `restored` are those of this worker's tasks. The first stream carries the new value of each statistic that
 /// moved; the second what is committed: the changes, and the new totals.
 pub fn statistics<'scope>(
     summaries: Flow<'scope, (TaskId, TaskDifference)>,
@@ -164,11 +164,8 @@ pub fn statistics<'scope>(
         }))
     });
     // What is known at the start enters at the first epoch of all, before anything moves.
-    let peers = scope.peers() as u64;
-    let index = scope.index() as u64;
     let known = restored
         .into_iter()
-        .filter(move |task| task.task.0 % peers == index)
         .flat_map(initial)
         .collect::<Vec<_>>()
         .to_stream(scope);

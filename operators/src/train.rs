@@ -15,9 +15,9 @@ use crate::{Epoch, Failure, ModelId};
 
 /// Who carries training stages out, on threads of its own.
 pub trait Training {
-    /// Starts the stages of an order once everything up to the epoch `after` is committed.
-    /// `activator` is activated when an outcome is there.
-    fn start(&mut self, order: TrainOrder, after: Epoch, activator: &SyncActivator);
+    /// Starts the stages of orders that were given together, once everything up to the epoch `after`
+    /// is committed. `activator` is activated when an outcome is there.
+    fn start(&mut self, orders: Vec<TrainOrder>, after: Epoch, activator: &SyncActivator);
 
     /// Takes the outcomes that are there.
     fn ended(&mut self) -> Result<Vec<TrainOutcome>, Failure>;
@@ -108,12 +108,12 @@ impl Rounds {
     }
 }
 
-/// Carries out training orders, all on worker 0. `resumed` are the orders that a run before this one
+/// Carries out training orders, all on worker 0, the one that has a `training`. `resumed` are the orders that a run before this one
 /// had not finished, given in the last committed epoch `committed` or before.
 pub fn train<'scope, T: Training + 'static>(
     scope: Scope<'scope, Epoch>,
     orders: Flow<'scope, TrainOrder>,
-    mut training: T,
+    mut training: Option<T>,
     mode: TrainingMode,
     resumed: (Epoch, Vec<TrainOrder>),
     fail: impl Fn(Failure) + 'static,
@@ -132,13 +132,15 @@ pub fn train<'scope, T: Training + 'static>(
                               mut orders: Vec<TrainOrder>| {
                 let after = *capability.time();
                 orders.sort_by_key(|order| order.model);
-                for order in orders {
+                for order in &orders {
                     if order.initial || mode == TrainingMode::Replay {
                         rounds.hold(capability.delayed(&after.next()), order.model);
                     } else {
                         rounds.run_free(capability.clone());
                     }
-                    training.start(order, after, &activator);
+                }
+                if let Some(training) = training {
+                    training.start(orders, after, &activator);
                 }
             };
             if !resumed.1.is_empty() {
@@ -158,7 +160,7 @@ pub fn train<'scope, T: Training + 'static>(
                     begin(&mut rounds, &mut training, &capability, orders);
                 }
                 rounds.follow(frontier);
-                match training.ended() {
+                match training.as_mut().map_or(Ok(Vec::new()), T::ended) {
                     Ok(outcomes) => {
                         for outcome in outcomes {
                             if let Some((capability, outcome)) = rounds.file(outcome) {

@@ -229,7 +229,7 @@ impl Watch {
     pub fn look(&mut self, header: &EpochHeader) -> Vec<TrainOrder> {
         let before = std::mem::replace(&mut self.clock, header.clock);
         let mut orders = match header.phase {
-            Phase::Bootstrap => Vec::new(),
+            Phase::Bootstrap | Phase::Ended => Vec::new(),
             Phase::BootstrapEnds => self.initial(header.clock),
             Phase::Scored if self.rules.schedule.is_due(before, header.clock) => {
                 self.due(header.clock)

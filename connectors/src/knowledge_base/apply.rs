@@ -172,6 +172,7 @@ impl Touched<'_> {
                 labelled: moved.labelled,
                 clock: moved.clock,
                 reason: moved.detail.clone(),
+                initial: moved.initial,
                 detail: String::new(),
             });
             self.stages.insert(key, record);

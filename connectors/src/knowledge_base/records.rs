@@ -24,8 +24,6 @@ pub struct Progress {
     pub unlabelled: u64,
     /// Changes committed.
     pub changes: u64,
-    /// Whether a bounded input has ended.
-    pub ended: bool,
     /// Bytes of each output that are committed, by the output's name.
     pub outputs: BTreeMap<String, u64>,
     /// Seconds that runs worked on the stream.
@@ -73,6 +71,8 @@ pub struct StageRecord {
     pub clock: i64,
     /// What its first state said: the trigger's condition.
     pub reason: String,
+    /// Whether it belongs to the initial training.
+    pub initial: bool,
     /// What its latest state said.
     pub detail: String,
 }

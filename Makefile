@@ -1,0 +1,70 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# Further flags for cargo, such as --locked.
+CARGO_FLAGS ?=
+# Which benches `make bench` runs: all, or the named one.
+BENCH ?= *
+
+# The release profile serves for everything, since RocksDB is compiled once for each profile. Tests and benches build
+# the programs by themselves: dev-dependencies turn on features of shared crates, and a program built without them
+# would compile Arrow, Parquet and others a second time.
+env := source scripts/env.sh
+cargo_build := cargo build --release -p perennial -p perennial-trainer $(CARGO_FLAGS)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what is missing: system packages, native libraries, rustfmt, clippy
+	@scripts/setup.sh
+
+.PHONY: build
+build: setup ## Build the programs (the first time compiles RocksDB: 10 to 20 minutes)
+	@$(env); $(cargo_build)
+
+.PHONY: binary
+binary: setup ## Build, then print the path of the program and nothing else (with make -s)
+	@$(env); program="$$CARGO_TARGET_DIR/release/perennial"; quiet=; \
+	if [[ -x $$program ]]; then quiet=--quiet; fi; \
+	$(cargo_build) $$quiet >&2; echo "$$program"
+
+# It runs in a folder of its own, so that what an earlier run knew plays no part.
+.PHONY: demo
+demo: build ## Watch a simulated fleet learn, from nothing to its report
+	@$(env); program="$$CARGO_TARGET_DIR/release/perennial"; \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	mkdir "$$folder/configs"; cp configs/simulator.yaml "$$folder/configs/"; cd "$$folder"; \
+	"$$program" run configs/simulator.yaml
+
+.PHONY: test
+test: setup ## Run all tests
+	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
+	cargo test --release --workspace $(CARGO_FLAGS)
+
+.PHONY: bench
+bench: setup ## Run all benches, or one: make bench BENCH=throughput
+	@$(env); cargo build --release --workspace --bins --bench '$(BENCH)' $(CARGO_FLAGS); \
+	cargo bench --workspace --bench '$(BENCH)' $(CARGO_FLAGS)
+
+.PHONY: lint
+lint: format clippy doc ## Check the format, clippy and the API documentation
+
+.PHONY: format
+format: setup
+	@$(env); cargo fmt --all --check
+
+.PHONY: clippy
+clippy: setup
+	@$(env); cargo clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+
+.PHONY: doc
+doc: setup
+	@$(env); RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --release --workspace $(CARGO_FLAGS)
+
+.PHONY: book
+book: setup ## Build the book into docs/book
+	@scripts/mdbook.sh build docs

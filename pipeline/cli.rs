@@ -1,0 +1,164 @@
+//! The command line.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Settings, load};
+use crate::draw::draw;
+use crate::error::{Error, render};
+use crate::kb::{self, KbCommand};
+use crate::run::run;
+
+/// Edge-cloud collaborative lifelong learning as one streaming engine.
+#[derive(Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Log as JSON lines instead of text. What is logged: RUST_LOG, such as `info` or
+    /// `perennial=debug`; default `warn`.
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a pipeline to the end of its stream.
+    Run {
+        /// The pipeline's config.
+        config: PathBuf,
+        /// Override a key of the config: `epoch.records=1024`.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Where the state is kept. A run with the same folder goes on from the last commit.
+        /// Default: a temporary folder, removed at the end.
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+        /// Write the report as JSON.
+        #[arg(long, value_name = "FILE.json")]
+        report: Option<PathBuf>,
+        /// Worker threads of the dataflow.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        workers: u16,
+    },
+    /// Check a config against its source, and draw the graph.
+    Validate {
+        /// The pipeline's config.
+        config: PathBuf,
+        /// Override a key of the config.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+    /// Print the JSON Schema of configs, for editors.
+    Schema,
+    /// Look into a knowledge base.
+    Kb {
+        #[command(subcommand)]
+        command: KbCommand,
+        /// The state folder of a run.
+        #[arg(long, value_name = "DIR", global = true)]
+        state: Option<PathBuf>,
+        /// Print JSON instead of tables.
+        #[arg(long, global = true)]
+        json: bool,
+    },
+}
+
+/// Runs the program: status 0 when done, 2 for bad arguments or a bad config, 1 for anything else.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    init_logs(arguments.log_json);
+    match execute(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => render(&error),
+    }
+}
+
+fn init_logs(json: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    if json {
+        logs.json().init();
+    } else {
+        logs.init();
+    }
+}
+
+fn execute(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Run {
+            config,
+            set,
+            state,
+            report,
+            workers,
+        } => {
+            let settings = settings(&config, &set)?;
+            run_command(&settings, state, report.as_deref(), usize::from(workers))
+        }
+        Command::Validate { config, set } => {
+            print(&draw(&settings(&config, &set)?)?);
+            Ok(())
+        }
+        Command::Schema => {
+            let schema = schemars::schema_for!(Config);
+            let text =
+                serde_json::to_string_pretty(&schema).map_err(|e| Error::Failed(e.into()))?;
+            print(&format!("{text}\n"));
+            Ok(())
+        }
+        Command::Kb {
+            command,
+            state,
+            json,
+        } => {
+            let state = state.ok_or_else(|| {
+                Error::NotFound("give the state folder of a run: --state DIR".to_string())
+            })?;
+            kb::execute(command, &state, json)
+        }
+    }
+}
+
+fn settings(config: &Path, set: &[String]) -> Result<Settings, Error> {
+    Ok(Settings::try_from(load(config, set)?)?)
+}
+
+fn run_command(
+    settings: &Settings,
+    state: Option<PathBuf>,
+    report_file: Option<&Path>,
+    workers: usize,
+) -> Result<(), Error> {
+    // The temporary folder, if there is one, is removed when it goes out of scope.
+    let (_temporary, state) = match state {
+        Some(state) => (None, state),
+        None => {
+            let folder = tempfile::Builder::new()
+                .prefix("perennial-")
+                .tempdir()
+                .map_err(|error| Error::File(std::env::temp_dir(), error))?;
+            let path = folder.path().to_path_buf();
+            (Some(folder), path)
+        }
+    };
+    let report = run(settings, &state, workers)?;
+    print(&report.tables());
+    if let Some(file) = report_file {
+        report.write(file)?;
+    }
+    Ok(())
+}
+
+/// Prints to standard output; a reader that has gone, as `| head` does, is no failure.
+pub(crate) fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,279 @@
+//! The commit: epochs made durable, in order, on a thread of its own.
+//!
+//! Outputs are appended as epochs come. A commit flushes them, then writes one atomic batch to the
+//! knowledge base that holds the input position, what was learned, the samples that wait, and the
+//! length of each output. What a crash leaves in an output beyond its committed length is cut off
+//! when it is opened again.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use perennial_connectors::knowledge_base::{KnowledgeBase, Progress};
+use perennial_connectors::sink::{AppendFile, Output};
+use perennial_operators::commit::Commit;
+use perennial_operators::flow::EpochEffects;
+use perennial_operators::{Epoch, KnowledgeChange, Score, StageKind, StageState, TaskId};
+
+use crate::config::{CommitConfig, Mode};
+use crate::error::Error;
+use crate::fault;
+
+/// Epochs that may wait for the committer.
+const QUEUE: usize = 4;
+
+/// How far the commit is, for those who wait for it.
+#[derive(Default)]
+pub struct Committed {
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    status: Status,
+    closed: bool,
+}
+
+/// How a run is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// What is committed.
+    pub progress: Progress,
+    /// How all predictions did whose labels are committed.
+    pub score: Score,
+    /// What the learner is doing, if it is doing anything.
+    pub stage: Option<String>,
+}
+
+impl Committed {
+    /// How the run is doing.
+    pub fn status(&self) -> Status {
+        self.lock().status.clone()
+    }
+
+    /// Says what the learner is doing.
+    pub fn set_stage(&self, stage: Option<String>) {
+        self.lock().status.stage = stage;
+    }
+
+    /// Waits until an epoch is committed; false if the run ends before.
+    pub fn wait_for(&self, epoch: Epoch) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state
+                .status
+                .progress
+                .header
+                .is_some_and(|header| header.epoch >= epoch)
+            {
+                return true;
+            }
+            if state.closed {
+                return false;
+            }
+            state = self
+                .moved
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets everybody who waits go.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.moved.notify_all();
+    }
+
+    fn set(&self, progress: Progress, score: Option<Score>) {
+        let mut state = self.lock();
+        state.status.progress = progress;
+        state.status.score = score.unwrap_or(state.status.score);
+        drop(state);
+        self.moved.notify_all();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The outputs of a run.
+pub struct Outputs {
+    /// Predictions, if they are written.
+    pub predictions: Option<Output>,
+    /// Bad records.
+    pub dead_letters: AppendFile,
+}
+
+/// Names under which the outputs' lengths are committed.
+pub const PREDICTIONS: &str = "predictions";
+/// See [`PREDICTIONS`].
+pub const DEAD_LETTERS: &str = "dead letters";
+
+/// The dataflow's end of the committer.
+pub struct Offer {
+    sender: Sender<EpochEffects>,
+}
+
+impl Commit for Offer {
+    fn offer(&mut self, effects: EpochEffects) -> Option<EpochEffects> {
+        match self.sender.try_send(effects) {
+            Ok(()) => None,
+            Err(TrySendError::Full(effects)) => Some(effects),
+            // The committer has failed and said so; the run is about to end.
+            Err(TrySendError::Disconnected(effects)) => Some(effects),
+        }
+    }
+}
+
+/// The committer's thread.
+pub struct Committer {
+    knowledge: Arc<KnowledgeBase>,
+    outputs: Outputs,
+    committed: Arc<Committed>,
+    config: CommitConfig,
+    mode: Mode,
+    progress: Progress,
+    waiting: Vec<EpochEffects>,
+    since: Instant,
+    /// When the run began and what the runs before it took.
+    began: (Instant, f64),
+}
+
+impl Committer {
+    /// Starts the thread. It ends when the [`Offer`] is dropped; its result is the first failure.
+    pub fn start(
+        knowledge: Arc<KnowledgeBase>,
+        outputs: Outputs,
+        committed: Arc<Committed>,
+        config: CommitConfig,
+        mode: Mode,
+        on_failure: impl FnOnce(Error) + Send + 'static,
+    ) -> Result<(Offer, JoinHandle<()>), Error> {
+        let progress = knowledge.view().progress()?;
+        committed.set(progress.clone(), None);
+        let (sender, receiver) = bounded(QUEUE);
+        let mut committer = Committer {
+            knowledge,
+            outputs,
+            committed,
+            config,
+            mode,
+            began: (Instant::now(), progress.seconds),
+            progress,
+            waiting: Vec::new(),
+            since: Instant::now(),
+        };
+        let thread = std::thread::spawn(move || {
+            if let Err(error) = committer.run(&receiver) {
+                on_failure(error);
+            }
+        });
+        Ok((Offer { sender }, thread))
+    }
+
+    fn run(&mut self, receiver: &Receiver<EpochEffects>) -> Result<(), Error> {
+        loop {
+            let limit = match self.mode {
+                Mode::Live => Duration::from_millis(self.config.interval_ms),
+                Mode::Replay => Duration::MAX,
+            };
+            let wait = if self.waiting.is_empty() {
+                Duration::MAX
+            } else {
+                limit.saturating_sub(self.since.elapsed())
+            };
+            match receive(receiver, wait) {
+                Ok(effects) => {
+                    if self.waiting.is_empty() {
+                        self.since = Instant::now();
+                    }
+                    let urgent = self.take(effects)?;
+                    if urgent
+                        || self.waiting.len() >= self.config.epochs
+                        || self.since.elapsed() >= limit
+                    {
+                        self.commit()?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.commit()?,
+                Err(RecvTimeoutError::Disconnected) => return self.commit(),
+            }
+        }
+    }
+
+    /// Writes an epoch's outputs and counts it; says whether it must be committed at once.
+    fn take(&mut self, mut effects: EpochEffects) -> Result<bool, Error> {
+        if let Some(output) = &mut self.outputs.predictions {
+            for (_, bytes) in &effects.predictions {
+                output.append(bytes)?;
+            }
+        }
+        effects.predictions.clear();
+        let progress = &mut self.progress;
+        progress.changes += effects.changes.len() as u64;
+        progress.unlabelled += effects.unlabelled;
+        let mut ended = false;
+        if let Some(intake) = &effects.intake {
+            progress.header = Some(intake.header);
+            progress.records += intake.records;
+            progress.samples += intake.samples;
+            progress.bootstrapped += intake.bootstrapped;
+            progress.dead_letters += intake.dead_letters.len() as u64;
+            ended = intake.ended;
+            for letter in &intake.dead_letters {
+                let mut line = serde_json::to_vec(letter).map_err(|e| Error::Failed(e.into()))?;
+                line.push(b'\n');
+                self.outputs.dead_letters.append(&line)?;
+            }
+        }
+        // A training reads its samples from the commit of the epoch that ordered it.
+        let ordered = effects.changes.iter().any(|change| {
+            matches!(change, KnowledgeChange::StageMoved(moved)
+                if (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting))
+        });
+        self.waiting.push(effects);
+        Ok(ordered || ended)
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        fault::point("commit: before outputs");
+        let outputs = &mut self.progress.outputs;
+        if let Some(output) = &mut self.outputs.predictions {
+            outputs.insert(PREDICTIONS.to_string(), output.flush()?);
+        }
+        let length = self.outputs.dead_letters.flush()?;
+        outputs.insert(DEAD_LETTERS.to_string(), length);
+        self.progress.seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
+        fault::point("commit: after outputs");
+        self.knowledge.commit(&self.waiting, &self.progress)?;
+        fault::point("commit: after knowledge");
+        let totals = self
+            .waiting
+            .iter()
+            .rev()
+            .flat_map(|epoch| &epoch.statistics);
+        let score = totals
+            .filter(|(task, _)| *task == TaskId::BASE)
+            .map(|(_, total)| total.score)
+            .next();
+        self.waiting.clear();
+        self.committed.set(self.progress.clone(), score);
+        Ok(())
+    }
+}
+
+fn receive(
+    receiver: &Receiver<EpochEffects>,
+    wait: Duration,
+) -> Result<EpochEffects, RecvTimeoutError> {
+    if wait == Duration::MAX {
+        return receiver.recv().map_err(|_| RecvTimeoutError::Disconnected);
+    }
+    receiver.recv_timeout(wait)
+}

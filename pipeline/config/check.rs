@@ -1,0 +1,318 @@
+//! What a config means, once it is known to make sense.
+
+use perennial_connectors::source::Schema;
+use perennial_operators::allocate::TaskLevels;
+use perennial_operators::join::Delay;
+use perennial_operators::trigger::{Schedule, TriggerRules};
+
+use super::condition::{daily_window, duration, trigger};
+use super::load::nearest;
+use super::{Config, ConfigError, Loaded};
+
+/// A config that makes sense, and what follows from it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The config as it was loaded.
+    pub loaded: Loaded,
+    /// The columns of a sample.
+    pub schema: Schema,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// The task tree's levels.
+    pub levels: TaskLevels,
+    /// When models are trained.
+    pub rules: TriggerRules,
+    /// When labels become known.
+    pub delay: Delay,
+}
+
+impl Settings {
+    /// The config.
+    pub fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    /// How many features a sample has.
+    pub fn features(&self) -> usize {
+        self.schema.features.len()
+    }
+
+    /// What a knowledge base must have been made with to go on with this config, by name.
+    pub fn fingerprint(&self) -> Vec<(String, String)> {
+        vec![
+            ("schema".to_string(), json(&self.schema)),
+            ("task path".to_string(), json(&self.config().tasks.path)),
+            (
+                "baselines".to_string(),
+                json(&self.config().report.baselines),
+            ),
+        ]
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+impl TryFrom<Loaded> for Settings {
+    type Error = ConfigError;
+
+    fn try_from(loaded: Loaded) -> Result<Self, ConfigError> {
+        check_source(&loaded)?;
+        let schema = schema(&loaded)?;
+        let Some(label) = &schema.label else {
+            return Err(loaded.error(
+                "schema",
+                "there is no label: add \"label\" with its column and classes",
+            ));
+        };
+        let classes = label.classes.clone();
+        let levels = levels(&loaded, &schema)?;
+        check_bootstrap(&loaded)?;
+        check_training(&loaded)?;
+        Ok(Settings {
+            levels,
+            classes,
+            rules: rules(&loaded)?,
+            delay: delay(&loaded)?,
+            schema,
+            loaded,
+        })
+    }
+}
+
+fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
+    let source = &loaded.config.source;
+    match (&source.path, &source.simulator) {
+        (None, None) => {
+            return Err(loaded.error("source", "expected \"path\" or \"simulator\""));
+        }
+        (Some(_), Some(_)) => {
+            return Err(loaded.error("source", "\"path\" and \"simulator\" exclude each other"));
+        }
+        _ => {}
+    }
+    if source
+        .rate
+        .is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))
+    {
+        return Err(loaded.error("source.rate", "expected a number above 0"));
+    }
+    if source.max_record_bytes == Some(0) {
+        return Err(loaded.error("source.max_record_bytes", "expected at least 1"));
+    }
+    if let Some(simulator) = &source.simulator {
+        if let Some((path, message)) = simulator.problems().into_iter().next() {
+            return Err(loaded.error(&path, message));
+        }
+    }
+    Ok(())
+}
+
+fn schema(loaded: &Loaded) -> Result<Schema, ConfigError> {
+    let config = &loaded.config;
+    let schema = match (&config.schema, &config.source.simulator) {
+        (Some(_), Some(_)) => {
+            return Err(loaded.error("schema", "the simulator brings its own: remove this"));
+        }
+        (None, None) => {
+            return Err(loaded.error("schema", "missing: it names the columns of source.path"));
+        }
+        (Some(schema), None) => schema.clone(),
+        (None, Some(simulator)) => simulator.schema(),
+    };
+    match schema.problems().into_iter().next() {
+        Some((path, message)) => Err(loaded.error(&path, message)),
+        None => Ok(schema),
+    }
+}
+
+fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, ConfigError> {
+    let names: Vec<&str> = schema.attribute_names().collect();
+    let mut used: Vec<&str> = Vec::new();
+    let mut levels = Vec::new();
+    for (number, level) in loaded.config.tasks.path.iter().enumerate() {
+        if level.is_empty() {
+            let path = format!("tasks.path[{number}]");
+            return Err(loaded.error(&path, "a level must name at least one attribute"));
+        }
+        let mut columns = Vec::new();
+        for (place, name) in level.iter().enumerate() {
+            let path = format!("tasks.path[{number}][{place}]");
+            let Some(column) = names.iter().position(|known| known == name) else {
+                let hint = nearest(name, &names)
+                    .map(|near| format!("; did you mean \"{near}\"?"))
+                    .unwrap_or_default();
+                let message = format!(
+                    "\"{name}\" is not an attribute of the schema{hint} (expected: {})",
+                    names.join(", ")
+                );
+                return Err(loaded.error(&path, message));
+            };
+            if used.contains(&name.as_str()) {
+                return Err(loaded.error(&path, format!("\"{name}\" sets tasks apart already")));
+            }
+            used.push(name);
+            columns.push((column, name.clone()));
+        }
+        levels.push(columns);
+    }
+    Ok(TaskLevels { levels })
+}
+
+fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {
+    let bootstrap = &loaded.config.bootstrap;
+    match (bootstrap.share, bootstrap.records) {
+        (Some(share), None) if share > 0.0 && share < 1.0 => Ok(()),
+        (Some(_), None) => Err(loaded.error("bootstrap.share", "expected a share between 0 and 1")),
+        (None, Some(0)) => Err(loaded.error(
+            "bootstrap.records",
+            "expected at least 1: without a bootstrap no model answers",
+        )),
+        (None, Some(_)) => Ok(()),
+        _ => Err(loaded.error(
+            "bootstrap",
+            "expected \"share\" or \"records\", one of them",
+        )),
+    }
+}
+
+fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    let training = &config.training;
+    let trees = &training.trees;
+    let share = |value: f32| value > 0.0 && value <= 1.0;
+    let checks = [
+        (
+            config.epoch.records > 0,
+            "epoch.records",
+            "expected at least 1",
+        ),
+        (
+            config.epoch.in_flight > 0,
+            "epoch.in_flight",
+            "expected at least 1",
+        ),
+        (
+            config.commit.epochs > 0,
+            "commit.epochs",
+            "expected at least 1",
+        ),
+        (
+            config.triggers.window > 0,
+            "triggers.window",
+            "expected at least 1",
+        ),
+        (
+            training.min_samples > 0,
+            "training.min_samples",
+            "expected at least 1",
+        ),
+        (
+            training.min_new_samples > 0,
+            "training.min_new_samples",
+            "expected at least 1",
+        ),
+        (
+            training.samples_per_task > 0,
+            "training.samples_per_task",
+            "expected at least 1",
+        ),
+        (
+            training.threads != Some(0),
+            "training.threads",
+            "expected at least 1",
+        ),
+        (
+            training.holdout > 0.0 && training.holdout < 0.9,
+            "training.holdout",
+            "expected a share above 0 and below 0.9",
+        ),
+        (
+            (1..=10_000).contains(&trees.rounds),
+            "training.trees.rounds",
+            "expected 1 to 10000",
+        ),
+        (
+            (1..=16).contains(&trees.max_depth),
+            "training.trees.max_depth",
+            "expected 1 to 16",
+        ),
+        (
+            share(trees.eta),
+            "training.trees.eta",
+            "expected above 0, at most 1",
+        ),
+        (
+            share(trees.subsample),
+            "training.trees.subsample",
+            "expected above 0, at most 1",
+        ),
+        (
+            share(trees.colsample_bytree),
+            "training.trees.colsample_bytree",
+            "expected above 0, at most 1",
+        ),
+        (
+            trees.lambda >= 0.0,
+            "training.trees.lambda",
+            "expected at least 0",
+        ),
+        (
+            trees.min_child_weight >= 0.0,
+            "training.trees.min_child_weight",
+            "expected at least 0",
+        ),
+    ];
+    match checks.into_iter().find(|(holds, _, _)| !holds) {
+        Some((_, path, message)) => Err(loaded.error(path, message)),
+        None => Ok(()),
+    }
+}
+
+fn rules(loaded: &Loaded) -> Result<TriggerRules, ConfigError> {
+    let config = &loaded.config;
+    let mut triggers = Vec::new();
+    for (number, text) in config.triggers.when.iter().enumerate() {
+        let path = format!("triggers.when[{number}]");
+        triggers.push(trigger(text).map_err(|message| loaded.error(&path, message))?);
+    }
+    let period = match &config.triggers.check_every {
+        None => 0,
+        Some(text) => {
+            let seconds =
+                duration(text).map_err(|message| loaded.error("triggers.check_every", message))?;
+            (seconds * 1e6) as i64
+        }
+    };
+    let between = match &config.triggers.between {
+        None => None,
+        Some(text) => {
+            Some(daily_window(text).map_err(|message| loaded.error("triggers.between", message))?)
+        }
+    };
+    Ok(TriggerRules {
+        triggers,
+        schedule: Schedule { period, between },
+        min_samples: config.training.min_samples as i64,
+        min_new_samples: config.training.min_new_samples as i64,
+        // Half a window is enough to tell a trend, and keeps a young task from being judged by its
+        // first few labels.
+        min_window: config.triggers.window.div_ceil(2) as i64,
+    })
+}
+
+fn delay(loaded: &Loaded) -> Result<Delay, ConfigError> {
+    let delay = &loaded.config.labels.delay;
+    match (delay.records, delay.seconds) {
+        (Some(_), Some(_)) => Err(loaded.error(
+            "labels.delay",
+            "\"records\" and \"seconds\" exclude each other",
+        )),
+        (_, Some(seconds)) if !(0.0..=1e12).contains(&seconds) => {
+            Err(loaded.error("labels.delay.seconds", "expected a number from 0"))
+        }
+        (None, Some(seconds)) => Ok(Delay::Time((seconds * 1e6) as i64)),
+        (records, None) => Ok(Delay::Records(records.unwrap_or(0))),
+    }
+}

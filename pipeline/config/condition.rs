@@ -1,0 +1,101 @@
+//! Conditions and durations as people write them: `accuracy < 0.6`, `12h`, `02:00-20:00`.
+
+use perennial_operators::trigger::{Comparison, Metric, Trigger};
+
+use super::load::nearest;
+
+const METRICS: [(&str, Metric); 5] = [
+    ("new_samples", Metric::NewSamples),
+    ("accuracy", Metric::Accuracy),
+    ("accuracy_drop", Metric::AccuracyDrop),
+    ("log_loss", Metric::LogLoss),
+    ("model_age", Metric::ModelAge),
+];
+
+/// Longer signs first: `>=` begins with `>`.
+const COMPARISONS: [(&str, Comparison); 4] = [
+    (">=", Comparison::GreaterOrEqual),
+    ("<=", Comparison::LessOrEqual),
+    (">", Comparison::Greater),
+    ("<", Comparison::Less),
+];
+
+/// Reads `metric operator threshold`.
+pub(super) fn trigger(text: &str) -> Result<Trigger, String> {
+    let found = COMPARISONS
+        .iter()
+        .find_map(|(sign, comparison)| Some((text.split_once(sign)?, *comparison)));
+    let Some(((name, threshold), comparison)) = found else {
+        return Err(format!(
+            "\"{text}\" is not a condition: expected \"metric operator threshold\", such as \"new_samples >= 500\", with one of > >= < <="
+        ));
+    };
+    let (name, threshold) = (name.trim(), threshold.trim());
+    let metric = METRICS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, metric)| *metric)
+        .ok_or_else(|| unknown_metric(name))?;
+    let threshold = match metric {
+        Metric::ModelAge => duration(threshold)?,
+        _ => threshold
+            .parse()
+            .ok()
+            .filter(|number: &f64| number.is_finite())
+            .ok_or_else(|| format!("the threshold \"{threshold}\" is not a number"))?,
+    };
+    Ok(Trigger {
+        text: text.to_string(),
+        metric,
+        comparison,
+        threshold,
+    })
+}
+
+fn unknown_metric(name: &str) -> String {
+    let names: Vec<&str> = METRICS.iter().map(|(known, _)| *known).collect();
+    let hint = nearest(name, &names)
+        .map(|near| format!("; did you mean \"{near}\"?"))
+        .unwrap_or_default();
+    format!(
+        "there is no metric \"{name}\"{hint} (expected: {})",
+        names.join(", ")
+    )
+}
+
+/// Reads a duration with its unit, in seconds.
+pub(super) fn duration(text: &str) -> Result<f64, String> {
+    const UNITS: [(&str, f64); 5] = [
+        ("ms", 0.001),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+        ("d", 86_400.0),
+    ];
+    UNITS
+        .iter()
+        .find_map(|(unit, seconds)| {
+            let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+            (number.is_finite() && number >= 0.0).then_some(number * seconds)
+        })
+        .ok_or_else(|| {
+            format!("\"{text}\" is not a duration: expected a number with ms, s, m, h or d, such as \"12h\"")
+        })
+}
+
+/// Reads `HH:MM-HH:MM` as seconds after midnight.
+pub(super) fn daily_window(text: &str) -> Result<(i64, i64), String> {
+    let error = || {
+        format!(
+            "\"{text}\" is not a daily time window: expected HH:MM-HH:MM, such as \"02:00-20:00\""
+        )
+    };
+    let (from, to) = text.split_once('-').ok_or_else(error)?;
+    let clock = |text: &str| -> Option<i64> {
+        let (hours, minutes) = text.trim().split_once(':')?;
+        let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+        let valid = (0..24).contains(&hours) && (0..60).contains(&minutes);
+        (valid || (hours, minutes) == (24, 0)).then_some(hours * 3600 + minutes * 60)
+    };
+    Ok((clock(from).ok_or_else(error)?, clock(to).ok_or_else(error)?))
+}

@@ -1,0 +1,299 @@
+//! Loading a config file: YAML with places, values from the environment, overrides, and errors that
+//! say where, what was expected, and which name was probably meant.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use serde_json::{Map, Value};
+
+use super::Config;
+
+/// What is wrong with a config, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {message}")]
+pub struct ConfigError {
+    /// `file:line` or the override that is to blame.
+    pub place: String,
+    /// What is wrong, what was expected, the nearest valid name.
+    pub message: String,
+}
+
+/// A config and where each of its values stands.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    file: PathBuf,
+    places: Places,
+}
+
+impl Loaded {
+    /// An error about the value at `path`, such as `tasks.path[1]`.
+    pub fn error(&self, path: &str, message: impl std::fmt::Display) -> ConfigError {
+        ConfigError {
+            place: self.places.place(&self.file, path),
+            message: self.places.mask(&format!("{path}: {message}")),
+        }
+    }
+}
+
+/// Where values come from: a line of the file, or an override.
+#[derive(Clone, Debug, Default)]
+struct Places {
+    lines: BTreeMap<String, usize>,
+    overrides: Vec<String>,
+    /// Values that came from the environment, which may be secret, and what to show instead.
+    from_environment: Vec<(String, String)>,
+}
+
+impl Places {
+    /// The place of a value, or of the nearest part of the config that holds it.
+    fn place(&self, file: &Path, path: &str) -> String {
+        let mut path = path;
+        loop {
+            if let Some(key) = self.overrides.iter().find(|key| *key == path) {
+                return format!("--set {key}");
+            }
+            if let Some(line) = self.lines.get(path) {
+                return format!("{}:{line}", file.display());
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return file.display().to_string(),
+            }
+        }
+    }
+
+    fn mask(&self, text: &str) -> String {
+        let mut text = text.to_string();
+        for (value, shown) in &self.from_environment {
+            text = text.replace(value, shown);
+        }
+        text
+    }
+}
+
+/// Loads a config file with overrides `key=value`.
+pub fn load(file: &Path, overrides: &[String]) -> Result<Loaded, ConfigError> {
+    let whole = |message: String| ConfigError {
+        place: file.display().to_string(),
+        message,
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| whole(format!("the config cannot be read: {error}")))?;
+    let documents = MarkedYaml::load_from_str(&text).map_err(|error| ConfigError {
+        place: format!("{}:{}", file.display(), error.marker().line()),
+        message: format!("this is not YAML: {}", error.info()),
+    })?;
+    let Some(document) = documents.first() else {
+        return Err(whole("the config is empty".to_string()));
+    };
+    let mut reader = Reader {
+        file,
+        places: Places::default(),
+    };
+    let mut value = reader.value(document, "")?;
+    let mut places = reader.places;
+    for text in overrides {
+        let key = apply(&mut value, text)?;
+        places.overrides.push(key);
+    }
+    let config = deserialize(value, file, &places)?;
+    Ok(Loaded {
+        config,
+        file: file.to_path_buf(),
+        places,
+    })
+}
+
+struct Reader<'a> {
+    file: &'a Path,
+    places: Places,
+}
+
+impl Reader<'_> {
+    fn value(&mut self, node: &MarkedYaml<'_>, path: &str) -> Result<Value, ConfigError> {
+        let line = node.span.start.line();
+        self.places.lines.entry(path.to_string()).or_insert(line);
+        match &node.data {
+            YamlData::Value(scalar) => self.scalar(scalar, line),
+            YamlData::Sequence(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| self.value(item, &format!("{path}[{index}]")))
+                .collect(),
+            YamlData::Mapping(entries) => {
+                let mut map = Map::new();
+                for (key, value) in entries {
+                    let name = key.data.as_str().ok_or_else(|| {
+                        self.error(key.span.start.line(), "a key is expected to be text")
+                    })?;
+                    let path = if path.is_empty() {
+                        name.to_string()
+                    } else {
+                        format!("{path}.{name}")
+                    };
+                    // An error about a key points to the key, not to the value below it.
+                    self.places
+                        .lines
+                        .insert(path.clone(), key.span.start.line());
+                    let value = self.value(value, &path)?;
+                    map.insert(name.to_string(), value);
+                }
+                Ok(Value::Object(map))
+            }
+            _ => Err(self.error(line, "tags and aliases are not expected here")),
+        }
+    }
+
+    fn scalar(&mut self, scalar: &Scalar<'_>, line: usize) -> Result<Value, ConfigError> {
+        Ok(match scalar {
+            Scalar::String(text) if text.contains("${") => self.substitute(text, line)?,
+            scalar => json(scalar),
+        })
+    }
+
+    /// Puts environment variables in the place of `${NAME}`. A value that is nothing but a variable
+    /// has the type that it would have if it stood there.
+    fn substitute(&mut self, text: &str, line: usize) -> Result<Value, ConfigError> {
+        let mut result = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            let Some(end) = rest[start..].find('}') else {
+                return Err(self.error(line, "\"${\" is not closed by \"}\""));
+            };
+            let name = &rest[start + 2..start + end];
+            let value = std::env::var(name).map_err(|_| {
+                let message = format!("the environment variable {name} is not set");
+                self.error(line, &message)
+            })?;
+            if value.len() > 2 {
+                let shown = format!("${{{name}}}");
+                self.places.from_environment.push((value.clone(), shown));
+            }
+            result.push_str(&rest[..start]);
+            result.push_str(&value);
+            rest = &rest[start + end + 1..];
+        }
+        let alone =
+            result.len() > 0 && text.starts_with("${") && text.find('}') == Some(text.len() - 1);
+        result.push_str(rest);
+        Ok(if alone {
+            json(&Scalar::parse_from_cow(result.into()))
+        } else {
+            Value::String(result)
+        })
+    }
+
+    fn error(&self, line: usize, message: &str) -> ConfigError {
+        ConfigError {
+            place: format!("{}:{line}", self.file.display()),
+            message: message.to_string(),
+        }
+    }
+}
+
+fn json(scalar: &Scalar<'_>) -> Value {
+    match scalar {
+        Scalar::Null => Value::Null,
+        Scalar::Boolean(value) => Value::Bool(*value),
+        Scalar::Integer(value) => Value::from(*value),
+        Scalar::FloatingPoint(value) => Value::from(value.into_inner()),
+        Scalar::String(text) => Value::String(text.to_string()),
+    }
+}
+
+/// Applies `a.b.c=value`; the value is YAML. Returns the key.
+fn apply(root: &mut Value, text: &str) -> Result<String, ConfigError> {
+    let error = |message: String| ConfigError {
+        place: format!("--set {}", text.split('=').next().unwrap_or_default()),
+        message,
+    };
+    let Some((key, value)) = text.split_once('=') else {
+        return Err(error("KEY=VALUE is expected".to_string()));
+    };
+    let documents = MarkedYaml::load_from_str(value)
+        .map_err(|cause| error(format!("the value is not YAML: {}", cause.info())))?;
+    let mut reader = Reader {
+        file: Path::new("--set"),
+        places: Places::default(),
+    };
+    let value = match documents.first() {
+        Some(document) => reader.value(document, "")?,
+        None => Value::Null,
+    };
+    let mut target = root;
+    for part in key.split('.') {
+        let Value::Object(map) = target else {
+            return Err(error(format!("there is nothing below \"{part}\" to set")));
+        };
+        target = map.entry(part).or_insert_with(|| Value::Object(Map::new()));
+    }
+    *target = value;
+    Ok(key.to_string())
+}
+
+fn deserialize(value: Value, file: &Path, places: &Places) -> Result<Config, ConfigError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let mut path = error.path().to_string();
+        let message = error.inner().to_string();
+        let explained = explain(&message);
+        if let Some(unknown) = &explained.unknown {
+            if path == "." {
+                path = unknown.clone();
+            } else if !path.ends_with(&format!(".{unknown}")) && path != *unknown {
+                let _ = write!(path, ".{unknown}");
+            }
+        }
+        let shown = if path == "." { "the config" } else { &path };
+        ConfigError {
+            place: places.place(file, &path),
+            message: places.mask(&format!("{shown}: {}", explained.text)),
+        }
+    })
+}
+
+struct Explained {
+    text: String,
+    unknown: Option<String>,
+}
+
+/// Serde's message in plainer words, with the nearest of the names that it expected.
+fn explain(message: &str) -> Explained {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let is_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
+    let Some((found, expected)) = quoted.split_first().filter(|_| is_unknown) else {
+        return Explained {
+            text: message.replace("missing field", "missing key"),
+            unknown: None,
+        };
+    };
+    let is_key = message.starts_with("unknown field");
+    let mut text = if is_key {
+        "there is no such key".to_string()
+    } else {
+        format!("\"{found}\" is not a valid value")
+    };
+    if let Some(nearest) = nearest(found, expected) {
+        let _ = write!(text, "; did you mean \"{nearest}\"?");
+    }
+    if !expected.is_empty() {
+        let _ = write!(text, " (expected: {})", expected.join(", "));
+    }
+    Explained {
+        text,
+        unknown: is_key.then(|| found.to_string()),
+    }
+}
+
+/// The candidate most like `name`, if any is like it at all.
+pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    candidates
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
+        .filter(|(similarity, _)| *similarity > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

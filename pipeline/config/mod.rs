@@ -1,0 +1,371 @@
+//! The configuration: one YAML file launches one pipeline.
+
+mod check;
+mod condition;
+mod load;
+
+use std::path::PathBuf;
+
+use perennial_connectors::sink::Format;
+use perennial_connectors::source::{Schema, SimulatorConfig};
+use perennial_operators::TreeParameters;
+use perennial_operators::infer::Baseline;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use check::Settings;
+pub use load::{ConfigError, Loaded, load};
+
+/// A pipeline: where samples come from, how tasks are made of them, how models are trained and when,
+/// and where predictions go.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the pipeline, for people.
+    pub name: String,
+    /// `replay` waits for training in the order of the stream, so that the same input gives the same
+    /// predictions; `live` never waits.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The columns of a sample. The simulator brings its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Schema>,
+    /// Where samples come from.
+    pub source: SourceConfig,
+    /// How tasks are made from samples.
+    pub tasks: TasksConfig,
+    /// The labelled head of the stream that trains the first models and is not scored.
+    pub bootstrap: BootstrapConfig,
+    /// When labels become known.
+    #[serde(default)]
+    pub labels: LabelsConfig,
+    /// The unit of replay.
+    #[serde(default)]
+    pub epoch: EpochConfig,
+    /// How predictions are made.
+    #[serde(default)]
+    pub inference: InferenceConfig,
+    /// How models are trained.
+    #[serde(default)]
+    pub training: TrainingConfig,
+    /// When models are trained.
+    #[serde(default)]
+    pub triggers: TriggersConfig,
+    /// How often the state is made durable.
+    #[serde(default)]
+    pub commit: CommitConfig,
+    /// Where predictions are written; left out, they are only scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<PredictionsConfig>,
+    /// Where records are written that could not be used.
+    #[serde(default)]
+    pub dead_letters: DeadLettersConfig,
+    /// What the report compares with.
+    #[serde(default)]
+    pub report: ReportConfig,
+}
+
+/// See [`Config::mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Training is part of the order of epochs.
+    #[default]
+    Replay,
+    /// Inference goes on while models train.
+    Live,
+}
+
+/// A file of samples, or the simulator: `path` or `simulator`, one of them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// A CSV, JSON Lines or Parquet file; text may be gzipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The file's format, when its name does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<perennial_connectors::source::FileFormat>,
+    /// A text record of more bytes is a dead letter. Default: 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_record_bytes: Option<usize>,
+    /// An id that was seen within this many records is a duplicate. Default: 1,000,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicates_within: Option<usize>,
+    /// A simulated fleet of sites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulator: Option<SimulatorConfig>,
+    /// At most this many records a second. Default: as fast as it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+}
+
+/// How tasks are made from samples.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TasksConfig {
+    /// The levels of the task tree below the base task, from coarse to fine; each level names the
+    /// attributes that it adds, the site's column among them.
+    pub path: Vec<Vec<String>>,
+}
+
+/// The head of the stream for the initial training: `share` or `records`, one of them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapConfig {
+    /// Share of a bounded stream's records, between 0 and 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Number of records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+}
+
+/// When labels become known.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelsConfig {
+    /// How long after its sample a label is known.
+    #[serde(default)]
+    pub delay: DelayConfig,
+}
+
+/// A delay: `records` or `seconds`, at most one of them. Default: no delay.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DelayConfig {
+    /// Once this many later samples were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+    /// Once the stream's event time has moved on by this many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// The unit of replay: models change between epochs only.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EpochConfig {
+    /// Records in an epoch.
+    pub records: u64,
+    /// How many epochs the source may be ahead of what is committed or on its way there.
+    pub in_flight: u64,
+}
+
+impl Default for EpochConfig {
+    fn default() -> Self {
+        EpochConfig {
+            records: 4096,
+            in_flight: 4,
+        }
+    }
+}
+
+/// How predictions are made.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InferenceConfig {
+    /// How the models along a sample's path become one answer.
+    #[serde(default)]
+    pub integration: Integration,
+}
+
+/// See [`InferenceConfig::integration`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Integration {
+    /// The finest task of the path that has a model answers.
+    #[default]
+    Leaf,
+}
+
+/// How models are trained.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// A task below the base task needs this many labelled samples for a model of its own.
+    pub min_samples: u64,
+    /// A task trains again only after this many new labelled samples.
+    pub min_new_samples: u64,
+    /// Share of the retained samples that no model is fitted on, to judge all models on.
+    pub holdout: f64,
+    /// Labelled samples retained for each finest task.
+    pub samples_per_task: usize,
+    /// Trainings at a time. Default: one a processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Settings of the gradient-boosted trees.
+    pub trees: TreesConfig,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        TrainingConfig {
+            min_samples: 200,
+            min_new_samples: 50,
+            holdout: 0.1,
+            samples_per_task: 2000,
+            threads: None,
+            trees: TreesConfig::default(),
+        }
+    }
+}
+
+/// Settings of the gradient-boosted trees, named as XGBoost names them.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TreesConfig {
+    /// Boosting rounds; each adds one tree a class.
+    pub rounds: u32,
+    /// Deepest level of a tree.
+    pub max_depth: u32,
+    /// Learning rate.
+    pub eta: f32,
+    /// Least sum of hessians in a leaf.
+    pub min_child_weight: f32,
+    /// Share of the samples that each round sees.
+    pub subsample: f32,
+    /// Share of the features that each tree sees.
+    pub colsample_bytree: f32,
+    /// L2 regularization of leaf weights.
+    pub lambda: f32,
+    /// Seed of the sampling.
+    pub seed: u64,
+}
+
+impl Default for TreesConfig {
+    fn default() -> Self {
+        TreesConfig {
+            rounds: 60,
+            max_depth: 5,
+            eta: 0.1,
+            min_child_weight: 5.0,
+            subsample: 0.8,
+            colsample_bytree: 0.8,
+            lambda: 1.0,
+            seed: 1,
+        }
+    }
+}
+
+impl From<&TreesConfig> for TreeParameters {
+    fn from(trees: &TreesConfig) -> Self {
+        TreeParameters {
+            rounds: trees.rounds,
+            max_depth: trees.max_depth,
+            eta: trees.eta,
+            min_child_weight: trees.min_child_weight,
+            subsample: trees.subsample,
+            colsample_bytree: trees.colsample_bytree,
+            lambda: trees.lambda,
+            seed: trees.seed,
+        }
+    }
+}
+
+/// When models are trained.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TriggersConfig {
+    /// Conditions `metric operator threshold`; a task trains when one of them holds for it. Metrics:
+    /// `new_samples`, `accuracy`, `accuracy_drop`, `log_loss`, `model_age` (with a unit: `12h`).
+    pub when: Vec<String>,
+    /// Scored labels of a task that its windowed metrics look at: the latest ones, rounded up to
+    /// whole epochs.
+    pub window: u64,
+    /// Time of the stream's clock between two looks, such as `30s`, `15m`, `1h`, `1d`. Default: look
+    /// at every epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_every: Option<String>,
+    /// Daily time window in which triggers are looked at, UTC, such as `02:00-20:00`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub between: Option<String>,
+}
+
+impl Default for TriggersConfig {
+    fn default() -> Self {
+        TriggersConfig {
+            when: vec!["new_samples >= 1000".to_string()],
+            window: 500,
+            check_every: None,
+            between: None,
+        }
+    }
+}
+
+/// How often the state is made durable.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommitConfig {
+    /// At most this many epochs are committed together.
+    pub epochs: usize,
+    /// In live mode, an epoch waits at most this long for its commit, milliseconds.
+    pub interval_ms: u64,
+}
+
+impl Default for CommitConfig {
+    fn default() -> Self {
+        CommitConfig {
+            epochs: 32,
+            interval_ms: 100,
+        }
+    }
+}
+
+/// Where predictions are written.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PredictionsConfig {
+    /// The file; for Parquet a folder that gets one file a commit.
+    pub path: PathBuf,
+    /// The format, when the name does not tell. Default: JSON Lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+}
+
+/// Where records are written that could not be used.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLettersConfig {
+    /// A JSON Lines file. Default: `dead-letters.jsonl` in the state folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// What the report compares with.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportConfig {
+    /// Baselines that are scored on the same samples.
+    #[serde(default)]
+    pub baselines: Vec<BaselineConfig>,
+}
+
+/// See [`ReportConfig::baselines`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BaselineConfig {
+    /// The base model of the bootstrap, never changed.
+    Frozen,
+    /// One single model for all tasks, retrained on the base task's triggers.
+    Single,
+}
+
+impl BaselineConfig {
+    /// The name in the config and in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            BaselineConfig::Frozen => "frozen",
+            BaselineConfig::Single => "single",
+        }
+    }
+}
+
+impl From<BaselineConfig> for Baseline {
+    fn from(config: BaselineConfig) -> Self {
+        match config {
+            BaselineConfig::Frozen => Baseline::Frozen,
+            BaselineConfig::Single => Baseline::Single,
+        }
+    }
+}

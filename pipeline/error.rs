@@ -1,0 +1,66 @@
+//! Errors of a run, and the one place that renders them.
+
+use std::process::ExitCode;
+
+use perennial_connectors::knowledge_base::KnowledgeError;
+use perennial_connectors::native::NativeError;
+use perennial_connectors::onnx::OnnxError;
+use perennial_connectors::sink::SinkError;
+use perennial_connectors::source::SourceError;
+use perennial_operators::Failure;
+
+use crate::config::ConfigError;
+
+/// Why a command could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The config is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The knowledge base cannot be used.
+    #[error(transparent)]
+    Knowledge(#[from] KnowledgeError),
+    /// An output cannot be written.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A library or program is missing.
+    #[error(transparent)]
+    Native(#[from] NativeError),
+    /// ONNX Runtime refuses.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// A file of the command's own cannot be written or read.
+    #[error("{0}: {1}")]
+    File(std::path::PathBuf, std::io::Error),
+    /// Something that is asked for does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The knowledge base has findings.
+    #[error("the knowledge base is not sound: {0}")]
+    Unsound(String),
+    /// The dataflow failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// Prints an error with its causes, and says how the process ends: 2 for a bad config, else 1.
+pub fn render(error: &Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    eprintln!("perennial: {text}");
+    match error {
+        Error::Config(_) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}

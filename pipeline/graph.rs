@@ -1,0 +1,190 @@
+//! The graph: every worker builds the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use perennial_connectors::onnx::Runtime;
+use perennial_connectors::sink::Renderer;
+use perennial_operators::allocate::allocate;
+use perennial_operators::commit::commit;
+use perennial_operators::define::define;
+use perennial_operators::flow::{DeployedModel, Effect, Flow, TrainOrder, TrainOutcome};
+use perennial_operators::infer::{Predictor, infer};
+use perennial_operators::join::{Joiner, join};
+use perennial_operators::render::render;
+use perennial_operators::retain::retain;
+use perennial_operators::source::{Pace, source};
+use perennial_operators::statistics::statistics;
+use perennial_operators::summarize::summarize;
+use perennial_operators::train::{TrainingMode, train};
+use perennial_operators::trigger::{Watch, trigger};
+use perennial_operators::{
+    Epoch, EpochsLater, Failure, KnowledgeChange, StageKind, StageMoved, StageState,
+};
+use timely::dataflow::operators::probe::Handle;
+use timely::dataflow::operators::vec::{Broadcast, Map};
+use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe};
+use timely::worker::Worker;
+
+use crate::committer::Offer;
+use crate::config::{Mode, Settings};
+use crate::learner::Learner;
+use crate::models::Sessions;
+use crate::reader::Channel;
+use crate::restore::Restored;
+
+/// What one worker brings to the graph.
+pub struct Parts {
+    /// Its reader, if it has one.
+    pub reader: Option<Channel>,
+    /// The learner, on worker 0.
+    pub learner: Option<Learner>,
+    /// The way to the committer, on worker 0.
+    pub offer: Option<Offer>,
+    /// Renders predictions, if they are written.
+    pub renderer: Option<Renderer>,
+    /// Runs models.
+    pub runtime: Runtime,
+}
+
+/// How failures leave the dataflow.
+pub trait Report: Clone + 'static {
+    /// The source has failed: what it read before is still to be committed.
+    fn source_failed(&self, failure: Failure);
+    /// An operator has failed: the run is over.
+    fn failed(&self, failure: Failure);
+}
+
+/// Builds the graph on a worker and returns how far it is.
+pub fn build(
+    worker: &mut Worker,
+    settings: &Settings,
+    restored: &Restored,
+    parts: Parts,
+    stop: Arc<AtomicBool>,
+    next: Arc<Vec<AtomicU64>>,
+    report: &impl Report,
+) -> Result<Handle<Epoch>, Failure> {
+    let (index, peers) = (worker.index(), worker.peers());
+    let config = settings.config();
+    let fail = |report: &_| {
+        let report = Clone::clone(report);
+        move |failure| Report::failed(&report, failure)
+    };
+    let source_report = report.clone();
+    let predictor = predictor(settings, restored, parts.runtime)?;
+    let joiner = Joiner::restore(
+        settings.delay,
+        &restored.pending(index, peers),
+        restored.progress.header.as_ref(),
+    )?;
+    let watch = Watch::restore(
+        settings.rules.clone(),
+        restored.training(index, peers),
+        restored
+            .progress
+            .header
+            .map_or(i64::MIN, |header| header.clock),
+    );
+    let mode = match config.mode {
+        Mode::Replay => TrainingMode::Replay,
+        Mode::Live => TrainingMode::Live,
+    };
+    let resumed = match restored.progress.header {
+        Some(header) if index == 0 => (header.epoch, restored.orders.clone()),
+        _ => (Epoch(0), Vec::new()),
+    };
+    let probe = Handle::new();
+    let pace = Pace {
+        probe: probe.clone(),
+        epochs_in_flight: config.epoch.in_flight,
+        stop,
+        next,
+    };
+    worker.dataflow_named("perennial", |scope| {
+        let (slices, intake) = source(
+            scope,
+            parts.reader,
+            restored.start(),
+            pace,
+            move |failure| {
+                source_report.source_failed(failure);
+            },
+        );
+        let allocated = allocate(slices, settings.levels.clone());
+        let defined = define(allocated.clone(), restored.tasks.clone());
+        let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
+        let deployments: Flow<DeployedModel> = outcomes
+            .clone()
+            .flat_map(|outcome| outcome.deployed)
+            .broadcast();
+        let ended = outcomes.map(|outcome| outcome.model);
+        let scored = infer(allocated, deployments, predictor, fail(report));
+        let (labelled, pending) = join(scored.clone(), joiner, fail(report));
+        let summaries = summarize(labelled.clone(), settings.classes.len());
+        let (views, moved) = statistics(
+            summaries,
+            config.triggers.window as i64,
+            restored.statistics(index, peers),
+        );
+        let retained = retain(
+            labelled,
+            config.training.samples_per_task,
+            restored.reservoirs(index, peers),
+        );
+        let orders = trigger(views, ended, scored.clone(), watch);
+        let ordered = orders.clone().map(waiting);
+        let trained = train(scope, orders, parts.learner, mode, resumed, fail(report));
+        let learned = trained.clone().flat_map(learned);
+        trained.connect_loop(feedback);
+        let mut effects = intake
+            .concat(defined)
+            .concat(pending)
+            .concat(moved)
+            .concat(retained)
+            .concat(ordered)
+            .concat(learned);
+        if let Some(mut renderer) = parts.renderer {
+            let rendered = render(scored, move |scored, bytes| renderer.render(scored, bytes));
+            effects = effects.concat(rendered);
+        }
+        commit(effects, parts.offer).probe_with(&probe);
+    });
+    Ok(probe)
+}
+
+fn predictor(
+    settings: &Settings,
+    restored: &Restored,
+    runtime: Runtime,
+) -> Result<Predictor<Sessions>, Failure> {
+    let classes = settings.classes.len();
+    let sessions = Sessions::new(runtime, settings.features(), classes);
+    let baselines = settings.config().report.baselines.iter().copied();
+    let mut predictor = Predictor::new(sessions, classes, baselines.map(Into::into).collect());
+    for model in &restored.deployed {
+        predictor.deploy(model)?;
+    }
+    Ok(predictor)
+}
+
+/// An order is known from the epoch on in which it was given.
+fn waiting(order: TrainOrder) -> Effect {
+    Effect::Change(KnowledgeChange::StageMoved(StageMoved {
+        model: order.model,
+        stage: StageKind::Train,
+        state: StageState::Waiting,
+        labelled: order.labelled,
+        clock: order.clock,
+        initial: order.initial,
+        detail: order.reason,
+    }))
+}
+
+fn learned(outcome: TrainOutcome) -> Vec<Effect> {
+    let mut effects: Vec<Effect> = outcome.changes.into_iter().map(Effect::Change).collect();
+    if let Some(model) = outcome.deployed {
+        effects.push(Effect::Model(model.hash, model.onnx));
+    }
+    effects
+}

@@ -1,0 +1,346 @@
+//! `perennial kb`: looking into a knowledge base.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::Subcommand;
+use comfy_table::Cell;
+use perennial_connectors::knowledge_base::{KnowledgeBase, StageRecord, TaskRecord, View};
+use perennial_operators::{Epoch, KnowledgeChange, ModelId, StageKind, TaskDifference, TaskId};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::cli::print;
+use crate::error::Error;
+use crate::report::{number, right, table, task_name};
+
+/// What to look at.
+#[derive(Subcommand)]
+pub enum KbCommand {
+    /// The tasks, with their statistics and models.
+    Tasks,
+    /// The models that were trained.
+    Models,
+    /// The stages of learning.
+    Stages,
+    /// Every change, in order: what the knowledge base is the sum of.
+    Changes {
+        /// Begin at this epoch.
+        #[arg(long, value_name = "EPOCH", default_value_t = 0)]
+        from: u64,
+    },
+    /// One task, whole.
+    Show {
+        /// The task's name or number, as `kb tasks` prints them.
+        task: String,
+    },
+    /// Check that every pointer resolves, every model matches its hash, and the counts equal a recount.
+    Verify,
+}
+
+/// Carries a command out.
+pub fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result<(), Error> {
+    let knowledge = KnowledgeBase::open_to_read(state)?;
+    let view = knowledge.view();
+    match command {
+        KbCommand::Tasks => tasks(&view, as_json),
+        KbCommand::Models => models(&view, as_json),
+        KbCommand::Stages => stages(&view, as_json),
+        KbCommand::Changes { from } => changes(&view, Epoch(from), as_json),
+        KbCommand::Show { task } => show(&view, &task, as_json),
+        KbCommand::Verify => verify(&view, as_json),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Failed(error.into()))?;
+    print(&format!("{text}\n"));
+    Ok(())
+}
+
+fn task_json(task: TaskId, record: &TaskRecord, statistics: Option<&TaskDifference>) -> Value {
+    let score = statistics.map(|statistics| statistics.score);
+    json!({
+        "task": record.definition.name,
+        "id": task.to_string(),
+        "parent": record.definition.parent.map(|parent| parent.to_string()),
+        "defined": record.defined,
+        "model": record.deployed,
+        "labelled": statistics.map_or(0, |statistics| statistics.labelled),
+        "scored": score.map_or(0, |score| score.count),
+        "accuracy": score.and_then(|score| score.accuracy()),
+        "log_loss": score.and_then(|score| score.log_loss()),
+    })
+}
+
+fn tasks(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+    let statistics = view.statistics()?;
+    let tasks = view.tasks()?;
+    let mut tasks: Vec<(&TaskId, &TaskRecord)> = tasks.iter().collect();
+    tasks.sort_by_key(|(_, record)| record.definition.name.clone());
+    // The base task is the root, whatever its name.
+    tasks.sort_by_key(|(task, _)| **task != TaskId::BASE);
+    if as_json {
+        let tasks: Vec<Value> = tasks
+            .iter()
+            .map(|(task, record)| task_json(**task, record, statistics.get(task)))
+            .collect();
+        return print_json(&tasks);
+    }
+    let mut table = table(&["id", "task", "labelled", "accuracy", "log loss", "model"]);
+    for (task, record) in tasks {
+        let statistics = statistics.get(task);
+        let score = statistics.map(|statistics| statistics.score);
+        table.add_row(vec![
+            Cell::new(task),
+            Cell::new(&record.definition.name),
+            right(statistics.map_or(0, |statistics| statistics.labelled)),
+            right(number(score.and_then(|score| score.accuracy()))),
+            right(number(score.and_then(|score| score.log_loss()))),
+            right(version(record.deployed)),
+        ]);
+    }
+    print(&format!("{table}\n"));
+    Ok(())
+}
+
+fn version(version: Option<u32>) -> String {
+    version.map_or("–".to_string(), |version| format!("v{version}"))
+}
+
+fn models(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+    let tasks = view.tasks()?;
+    let models = view.models()?;
+    if as_json {
+        let models: Vec<Value> = models
+            .iter()
+            .map(|(model, record)| {
+                json!({
+                    "task": task_name(&tasks, model),
+                    "version": model.version,
+                    "epoch": record.epoch,
+                    "deployed": record.deployed,
+                    "answers": answers(&tasks, model),
+                    "trained": record.trained,
+                    "evaluated": record.evaluated,
+                })
+            })
+            .collect();
+        return print_json(&models);
+    }
+    let mut table = table(&[
+        "task", "version", "epoch", "samples", "accuracy", "log loss", "before", "bytes", "state",
+    ]);
+    for (model, record) in &models {
+        let evaluated = record.evaluated.as_ref();
+        let state = match record.deployed {
+            Some(_) if answers(&tasks, model) => "answers",
+            Some(_) => "replaced",
+            None => "refused",
+        };
+        table.add_row(vec![
+            Cell::new(task_name(&tasks, model)),
+            right(model.version),
+            right(record.epoch),
+            right(record.trained.samples),
+            right(number(evaluated.map(|evaluated| evaluated.accuracy))),
+            right(number(evaluated.map(|evaluated| evaluated.log_loss))),
+            right(number(
+                evaluated.and_then(|evaluated| evaluated.incumbent_log_loss),
+            )),
+            right(record.trained.bytes),
+            Cell::new(state),
+        ]);
+    }
+    print(&format!("{table}\n"));
+    Ok(())
+}
+
+fn answers(tasks: &BTreeMap<TaskId, TaskRecord>, model: &ModelId) -> bool {
+    let task = tasks.get(&model.task);
+    task.is_some_and(|record| record.deployed == Some(model.version))
+}
+
+fn stages(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+    let tasks = view.tasks()?;
+    let stages = view.stages()?;
+    let mut stages: Vec<(&(ModelId, StageKind), &StageRecord)> = stages.iter().collect();
+    stages.sort_by_key(|(key, record)| (record.states.first().map(|(_, epoch)| *epoch), **key));
+    if as_json {
+        let stages: Vec<Value> = stages
+            .iter()
+            .map(|((model, stage), record)| {
+                json!({
+                    "task": task_name(&tasks, model),
+                    "version": model.version,
+                    "stage": stage,
+                    "state": record.state(),
+                    "states": record.states,
+                    "reason": record.reason,
+                    "detail": record.detail,
+                })
+            })
+            .collect();
+        return print_json(&stages);
+    }
+    let mut table = table(&["epoch", "task", "version", "stage", "state", "detail"]);
+    for ((model, stage), record) in stages {
+        let stage = format!("{stage:?}").to_lowercase();
+        table.add_row(vec![
+            right(record.states.last().map_or(Epoch(0), |(_, epoch)| *epoch)),
+            Cell::new(task_name(&tasks, model)),
+            right(model.version),
+            Cell::new(stage),
+            Cell::new(format!("{:?}", record.state())),
+            Cell::new(&record.detail),
+        ]);
+    }
+    print(&format!("{table}\n"));
+    Ok(())
+}
+
+fn changes(view: &View<'_>, from: Epoch, as_json: bool) -> Result<(), Error> {
+    let tasks = view.tasks()?;
+    let mut failed = None;
+    view.changes(from, |epoch, change| {
+        let line = if as_json {
+            serde_json::to_string(&json!({ "epoch": epoch, "change": change }))
+        } else {
+            Ok(format!("{epoch:>8}  {}", describe(&tasks, &change)))
+        };
+        match line {
+            Ok(line) => print(&format!("{line}\n")),
+            Err(error) => failed = Some(error),
+        }
+        Ok(())
+    })?;
+    failed.map_or(Ok(()), |error| Err(Error::Failed(error.into())))
+}
+
+/// A change in one line.
+fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) -> String {
+    let of = |task: &TaskId| match tasks.get(task) {
+        Some(record) => record.definition.name.to_string(),
+        None => task.to_string(),
+    };
+    match change {
+        KnowledgeChange::TaskDefined(definition) => format!("task defined: {}", definition.name),
+        KnowledgeChange::StatisticsMoved(moved) => {
+            let difference = &moved.difference;
+            format!(
+                "statistics moved: {}: {} labelled, {} of {} right, log loss {}",
+                of(&moved.task),
+                difference.labelled,
+                difference.score.correct,
+                difference.score.count,
+                number(difference.score.log_loss()),
+            )
+        }
+        KnowledgeChange::SamplesRetained { task, samples } => {
+            format!("samples retained: {}: {}", of(task), samples.len())
+        }
+        KnowledgeChange::StageMoved(moved) => format!(
+            "stage moved: {} v{}: {:?} {:?} {}",
+            of(&moved.model.task),
+            moved.model.version,
+            moved.stage,
+            moved.state,
+            moved.detail,
+        ),
+        KnowledgeChange::ModelTrained(trained) => format!(
+            "model trained: {} v{}: {} samples, {}",
+            of(&trained.model.task),
+            trained.model.version,
+            trained.samples,
+            trained.hash,
+        ),
+        KnowledgeChange::ModelEvaluated(evaluated) => format!(
+            "model evaluated: {} v{}: log loss {:.4}, before {}",
+            of(&evaluated.model.task),
+            evaluated.model.version,
+            evaluated.log_loss,
+            number(evaluated.incumbent_log_loss),
+        ),
+        KnowledgeChange::ModelDeployed { model } => {
+            format!("model deployed: {} v{}", of(&model.task), model.version)
+        }
+    }
+}
+
+fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
+    let tasks = view.tasks()?;
+    let found = tasks
+        .iter()
+        .find(|(task, record)| &*record.definition.name == wanted || task.to_string() == wanted);
+    let Some((task, record)) = found else {
+        return Err(Error::NotFound(format!(
+            "there is no task \"{wanted}\"; perennial kb tasks lists them"
+        )));
+    };
+    let statistics = view.statistics()?.remove(task).unwrap_or_default();
+    let children: Vec<String> = tasks
+        .values()
+        .filter(|other| other.definition.parent == Some(*task))
+        .map(|other| other.definition.name.to_string())
+        .collect();
+    let models: Vec<Value> = view
+        .models()?
+        .into_iter()
+        .filter(|(model, _)| model.task == *task)
+        .map(|(_, record)| json!(record))
+        .collect();
+    let retained = view.samples_of(&[*task].into())?.len();
+    let mut value = task_json(*task, record, Some(&statistics));
+    let features: Vec<Value> = statistics
+        .moments
+        .iter()
+        .map(|moments| {
+            json!({
+                "count": moments.count,
+                "mean": moments.mean(),
+                "variance": moments.variance(),
+            })
+        })
+        .collect();
+    value["children"] = json!(children);
+    value["confusion"] = json!(statistics.confusion);
+    value["features"] = json!(features);
+    value["retained_samples"] = json!(retained);
+    value["models"] = json!(models);
+    if as_json {
+        return print_json(&value);
+    }
+    if let Value::Object(fields) = value {
+        for (name, value) in fields {
+            let value = match value {
+                Value::String(text) => text,
+                value => value.to_string(),
+            };
+            print(&format!("{name}: {value}\n"));
+        }
+    }
+    Ok(())
+}
+
+fn verify(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+    let findings = view.verify()?;
+    if as_json {
+        print_json(&findings)?;
+    } else if findings.is_empty() {
+        let progress = view.progress()?;
+        let epochs = progress.header.map_or(0, |header| header.epoch.0 + 1);
+        print(&format!(
+            "sound: {} changes in {epochs} epochs\n",
+            progress.changes
+        ));
+    }
+    match findings.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::Unsound(format!(
+            "{} findings, the first: {}: {}",
+            findings.len(),
+            first.subject,
+            first.problem
+        ))),
+    }
+}

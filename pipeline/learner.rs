@@ -1,0 +1,386 @@
+//! Training stages: train, evaluate, decide whether to deploy; on threads of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError, TaskRecord, View};
+use perennial_connectors::onnx::Runtime;
+use perennial_connectors::trainer::Trainer;
+use perennial_operators::flow::{DeployedModel, TrainOrder, TrainOutcome};
+use perennial_operators::retain::is_held_back;
+use perennial_operators::train::Training;
+use perennial_operators::{
+    Epoch, Failure, KnowledgeChange, ModelId, ModelTrained, RetainedSample, StageKind, StageMoved,
+    StageState, TaskId, TrainRequest, TreeParameters,
+};
+use timely::scheduling::SyncActivator;
+
+use crate::committer::Committed;
+use crate::judge::{Judgement, Rival, judge, samples_matrix};
+
+/// What the learner works with.
+pub struct Workshop {
+    /// Where samples and models are.
+    pub knowledge: Arc<KnowledgeBase>,
+    /// How far the commit is.
+    pub committed: Arc<Committed>,
+    /// The training program.
+    pub trainer: Trainer,
+    /// Runs models to judge them.
+    pub runtime: Runtime,
+    /// Number of features.
+    pub features: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Share of the samples that no model is fitted on.
+    pub holdout: f64,
+    /// Settings of the trees.
+    pub trees: TreeParameters,
+    /// Trainings at a time.
+    pub threads: usize,
+}
+
+/// Orders that wait for the learner, and outcomes that wait for the dataflow.
+#[derive(Default)]
+struct Desk {
+    orders: Vec<(Epoch, TrainOrder)>,
+    outcomes: Vec<TrainOutcome>,
+    failure: Option<Failure>,
+    activator: Option<SyncActivator>,
+    closed: bool,
+}
+
+/// The dataflow's end of the learner.
+pub struct Learner {
+    desk: Arc<(Mutex<Desk>, Condvar)>,
+}
+
+impl Learner {
+    /// Starts the learner's thread. Without a workshop every order fails.
+    pub fn start(workshop: Workshop) -> Self {
+        let desk = Arc::new((Mutex::new(Desk::default()), Condvar::new()));
+        let thread_desk = desk.clone();
+        std::thread::spawn(move || work(&workshop, &thread_desk));
+        Learner { desk }
+    }
+}
+
+impl Drop for Learner {
+    fn drop(&mut self) {
+        lock(&self.desk).closed = true;
+        self.desk.1.notify_all();
+    }
+}
+
+impl Training for Learner {
+    fn start(&mut self, orders: Vec<TrainOrder>, after: Epoch, activator: &SyncActivator) {
+        let mut desk = lock(&self.desk);
+        // A task has at most one order under way, so the number of tasks bounds the desk.
+        desk.orders
+            .extend(orders.into_iter().map(|order| (after, order)));
+        desk.activator = Some(activator.clone());
+        self.desk.1.notify_all();
+    }
+
+    fn ended(&mut self) -> Result<Vec<TrainOutcome>, Failure> {
+        let mut desk = lock(&self.desk);
+        match desk.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(std::mem::take(&mut desk.outcomes)),
+        }
+    }
+}
+
+fn lock<'a>(desk: &'a Arc<(Mutex<Desk>, Condvar)>) -> std::sync::MutexGuard<'a, Desk> {
+    desk.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Works off orders, all that are there at a time, until the learner is dropped.
+fn work(workshop: &Workshop, desk: &Arc<(Mutex<Desk>, Condvar)>) {
+    loop {
+        let orders = {
+            let mut waiting = lock(desk);
+            while waiting.orders.is_empty() && !waiting.closed {
+                waiting = desk.1.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            if waiting.closed {
+                return;
+            }
+            std::mem::take(&mut waiting.orders)
+        };
+        let last = orders.iter().map(|(after, _)| *after).max();
+        if !last.is_some_and(|last| workshop.committed.wait_for(last)) {
+            return;
+        }
+        let orders: Vec<TrainOrder> = orders.into_iter().map(|(_, order)| order).collect();
+        let stage = format!("training {} models", orders.len());
+        workshop.committed.set_stage(Some(stage));
+        let result = Round::new(workshop).and_then(|round| round.carry_out(orders));
+        workshop.committed.set_stage(None);
+        let mut desk = lock(desk);
+        match result {
+            Ok(outcomes) => desk.outcomes.extend(outcomes),
+            Err(error) => desk.failure = Some(error.into()),
+        }
+        if let Some(activator) = &desk.activator {
+            // It only fails when the worker is gone, and then nobody waits.
+            let _ = activator.activate();
+        }
+    }
+}
+
+/// Orders that are carried out on one view of the knowledge base.
+struct Round<'a> {
+    workshop: &'a Workshop,
+    view: View<'a>,
+    tasks: BTreeMap<TaskId, TaskRecord>,
+    children: BTreeMap<TaskId, Vec<TaskId>>,
+    /// What this round deploys, by task: children are judged against it.
+    deployed: Mutex<BTreeMap<TaskId, DeployedModel>>,
+}
+
+impl<'a> Round<'a> {
+    fn new(workshop: &'a Workshop) -> Result<Self, KnowledgeError> {
+        let view = workshop.knowledge.view();
+        let tasks = view.tasks()?;
+        let mut children: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
+        for (task, record) in &tasks {
+            if let Some(parent) = record.definition.parent {
+                children.entry(parent).or_default().push(*task);
+            }
+        }
+        Ok(Round {
+            workshop,
+            view,
+            tasks,
+            children,
+            deployed: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// Coarse tasks first: a task's model must be better than what answers without it, and that can
+    /// be a model of this very round.
+    fn carry_out(&self, orders: Vec<TrainOrder>) -> Result<Vec<TrainOutcome>, KnowledgeError> {
+        let mut levels: BTreeMap<usize, Vec<TrainOrder>> = BTreeMap::new();
+        for order in orders {
+            let level = self.path(order.model.task).len();
+            levels.entry(level).or_default().push(order);
+        }
+        let mut outcomes = Vec::new();
+        for mut orders in levels.into_values() {
+            orders.sort_by_key(|order| order.model);
+            outcomes.extend(self.level(&orders)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Carries out the orders of one level, some at a time.
+    fn level(&self, orders: &[TrainOrder]) -> Result<Vec<TrainOutcome>, KnowledgeError> {
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.workshop.threads.min(orders.len()) {
+                scope.spawn(|| {
+                    while let Some(order) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = self.stages(order);
+                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                        results.push(result);
+                    }
+                });
+            }
+        });
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let outcomes: Vec<TrainOutcome> = results.into_iter().collect::<Result<_, _>>()?;
+        let mut deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+        for model in outcomes
+            .iter()
+            .filter_map(|outcome| outcome.deployed.clone())
+        {
+            deployed.insert(model.model.task, model);
+        }
+        Ok(outcomes)
+    }
+
+    /// The tasks from `task` up to the base task.
+    fn path(&self, task: TaskId) -> Vec<TaskId> {
+        let mut path = vec![task];
+        let mut current = task;
+        while let Some(parent) = self
+            .tasks
+            .get(&current)
+            .and_then(|record| record.definition.parent)
+        {
+            path.push(parent);
+            current = parent;
+        }
+        path
+    }
+
+    /// A task and everything below it.
+    fn family(&self, task: TaskId) -> BTreeSet<TaskId> {
+        let mut family = BTreeSet::new();
+        let mut open = vec![task];
+        while let Some(task) = open.pop() {
+            if family.insert(task) {
+                open.extend(self.children.get(&task).into_iter().flatten());
+            }
+        }
+        family
+    }
+
+    /// The three stages of one order.
+    fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, KnowledgeError> {
+        let samples = self.view.samples_of(&self.family(order.model.task))?;
+        let (held_back, fitted): (Vec<RetainedSample>, Vec<RetainedSample>) = samples
+            .into_iter()
+            .partition(|sample| is_held_back(sample.sequence, self.workshop.holdout));
+        let mut log = StageLog::new(order);
+        log.moved(StageKind::Train, StageState::Ready, "");
+        log.moved(StageKind::Train, StageState::Starting, "");
+        let detail = format!("{} samples", fitted.len());
+        log.moved(StageKind::Train, StageState::Running, &detail);
+        let trained = match self.train(&fitted) {
+            Ok(trained) => trained,
+            Err(reason) => {
+                log.moved(StageKind::Train, StageState::Failed, &reason);
+                return Ok(log.outcome(None));
+            }
+        };
+        log.changes
+            .push(KnowledgeChange::ModelTrained(ModelTrained {
+                model: order.model,
+                hash: trained.hash.clone(),
+                bytes: trained.onnx.len() as u64,
+                samples: fitted.len() as u64,
+            }));
+        log.moved(StageKind::Train, StageState::Completed, &detail);
+        let incumbent = self.incumbent(order.model.task)?;
+        log.moved(StageKind::Evaluate, StageState::Waiting, "");
+        log.moved(StageKind::Evaluate, StageState::Running, "");
+        let candidate = Rival {
+            model: order.model,
+            onnx: &trained.onnx,
+        };
+        let rival = incumbent.as_ref().map(|deployed| Rival {
+            model: deployed.model,
+            onnx: &deployed.onnx,
+        });
+        let judged = judge(
+            &self.workshop.runtime,
+            self.workshop.classes,
+            candidate,
+            rival,
+            &held_back,
+        );
+        let Judgement {
+            evaluated,
+            deploys,
+            why,
+        } = match judged {
+            Ok(judgement) => judgement,
+            Err(error) => {
+                log.moved(StageKind::Evaluate, StageState::Failed, &error.to_string());
+                return Ok(log.outcome(None));
+            }
+        };
+        log.changes.push(KnowledgeChange::ModelEvaluated(evaluated));
+        log.moved(StageKind::Evaluate, StageState::Completed, &why);
+        if !deploys {
+            return Ok(log.outcome(None));
+        }
+        log.moved(StageKind::Deploy, StageState::Running, "");
+        log.changes
+            .push(KnowledgeChange::ModelDeployed { model: order.model });
+        log.moved(StageKind::Deploy, StageState::Completed, "");
+        Ok(log.outcome(Some(DeployedModel {
+            model: order.model,
+            hash: trained.hash,
+            onnx: Arc::new(trained.onnx),
+        })))
+    }
+
+    fn train(
+        &self,
+        samples: &[RetainedSample],
+    ) -> Result<perennial_connectors::trainer::Trained, String> {
+        if samples.is_empty() {
+            return Err("there are no labelled samples to fit a model on".to_string());
+        }
+        let request = TrainRequest {
+            features: samples_matrix(samples, self.workshop.features),
+            labels: samples.iter().map(|sample| sample.label).collect(),
+            classes: self.workshop.classes,
+            parameters: self.workshop.trees.clone(),
+        };
+        self.workshop
+            .trainer
+            .train(&request)
+            .map_err(|error| error.to_string())
+    }
+
+    /// What answers for a task now: its own model or that of its nearest ancestor, those deployed in
+    /// this round included.
+    fn incumbent(&self, task: TaskId) -> Result<Option<DeployedModel>, KnowledgeError> {
+        for task in self.path(task) {
+            let fresh = {
+                let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+                deployed.get(&task).cloned()
+            };
+            if fresh.is_some() {
+                return Ok(fresh);
+            }
+            let version = self.tasks.get(&task).and_then(|record| record.deployed);
+            if let Some(version) = version {
+                return load(&self.view, ModelId { task, version }).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A deployed model from the knowledge base.
+pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
+    let onnx = view.onnx(model)?;
+    Ok(DeployedModel {
+        model,
+        hash: blake3::hash(&onnx).to_hex().to_string(),
+        onnx: Arc::new(onnx),
+    })
+}
+
+/// The changes of an order's stages, in the making.
+struct StageLog<'a> {
+    order: &'a TrainOrder,
+    changes: Vec<KnowledgeChange>,
+}
+
+impl<'a> StageLog<'a> {
+    fn new(order: &'a TrainOrder) -> Self {
+        StageLog {
+            order,
+            changes: Vec::new(),
+        }
+    }
+
+    fn moved(&mut self, stage: StageKind, state: StageState, detail: &str) {
+        tracing::debug!(model = ?self.order.model, ?stage, ?state, detail, "stage");
+        self.changes.push(KnowledgeChange::StageMoved(StageMoved {
+            model: self.order.model,
+            stage,
+            state,
+            labelled: self.order.labelled,
+            clock: self.order.clock,
+            initial: self.order.initial,
+            detail: detail.to_string(),
+        }));
+    }
+
+    fn outcome(self, deployed: Option<DeployedModel>) -> TrainOutcome {
+        TrainOutcome {
+            model: self.order.model,
+            changes: self.changes,
+            deployed,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Progress on a terminal as one line that moves; elsewhere as plain lines, now and then.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use perennial_connectors::knowledge_base::Progress;
+
+use crate::committer::Committed;
+
+/// How often a terminal is refreshed, and how often a plain line is written.
+const REFRESH: Duration = Duration::from_millis(200);
+const LINE: Duration = Duration::from_secs(10);
+
+/// Shows how far the commit is.
+pub struct Display {
+    bar: Option<ProgressBar>,
+    shown: Instant,
+    before: (Instant, u64),
+}
+
+impl Display {
+    /// A display of a run that goes on from `progress`.
+    pub fn new(progress: &Progress) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Display {
+            bar,
+            shown: Instant::now(),
+            before: (Instant::now(), progress.records),
+        }
+    }
+
+    /// Shows the state of the commit, if it is time.
+    pub fn show(&mut self, committed: &Committed) {
+        let every = if self.bar.is_some() { REFRESH } else { LINE };
+        if self.shown.elapsed() < every {
+            return;
+        }
+        self.shown = Instant::now();
+        let text = self.text(committed);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(text);
+                bar.tick();
+            }
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn text(&mut self, committed: &Committed) -> String {
+        let status = committed.status();
+        let (since, records) = self.before;
+        let rate = (status.progress.records - records) as f64 / since.elapsed().as_secs_f64();
+        self.before = (Instant::now(), status.progress.records);
+        let epoch = status.progress.header.map_or(0, |header| header.epoch.0);
+        let mut text = format!(
+            "{} records ({rate:.0}/s), epoch {epoch}",
+            status.progress.records
+        );
+        if let Some(accuracy) = status.score.accuracy() {
+            text.push_str(&format!(", accuracy {accuracy:.4}"));
+        }
+        if let Some(stage) = status.stage {
+            text.push_str(&format!(", {stage}"));
+        }
+        text
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

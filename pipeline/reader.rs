@@ -1,0 +1,290 @@
+//! Reader threads: read epochs ahead of the dataflow, bounded by a channel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use perennial_connectors::knowledge_base::Progress;
+use perennial_connectors::source::{Read, Simulator, Source, SourceError};
+use perennial_operators::flow::Intake;
+use perennial_operators::source::{Reader, Reading, SourceEpoch};
+use perennial_operators::{Batch, Epoch, EpochHeader, Failure, Phase, Slice};
+
+use crate::config::Mode;
+
+/// Epochs that a reader may hold ready beyond what the dataflow has taken.
+const READ_AHEAD: usize = 2;
+
+/// Where samples come from, for one worker.
+pub enum Origin {
+    /// One reader for all workers: it shares its samples out.
+    Shared(Box<dyn Source>),
+    /// A reader on each worker, which makes the worker's own share.
+    Simulated(Arc<Simulator>),
+}
+
+/// How a stream is cut into epochs.
+#[derive(Clone)]
+pub struct Cut {
+    /// Records in an epoch.
+    pub records: u64,
+    /// Records of the bootstrap.
+    pub bootstrap: u64,
+    /// Replay or live: whose clock counts.
+    pub mode: Mode,
+    /// Records a second at most.
+    pub rate: Option<f64>,
+    /// Which worker this is.
+    pub worker: usize,
+    /// Of how many.
+    pub workers: usize,
+    /// Set when the run is to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+type Message = Result<SourceEpoch, Failure>;
+
+/// The dataflow's end of a reader thread.
+pub struct Channel {
+    receiver: Receiver<Message>,
+}
+
+impl Reader for Channel {
+    fn next(&mut self) -> Result<Reading, Failure> {
+        match self.receiver.try_recv() {
+            Ok(epoch) => Ok(Reading::Epoch(Box::new(epoch?))),
+            Err(TryRecvError::Empty) => Ok(Reading::NotYet),
+            Err(TryRecvError::Disconnected) => Ok(Reading::Ended),
+        }
+    }
+}
+
+/// Starts the reader thread of a worker, going on from what is committed.
+pub fn start(origin: Origin, cut: Cut, committed: &Progress) -> Result<Channel, SourceError> {
+    let (sender, receiver) = bounded(READ_AHEAD);
+    let mut driver = Driver::new(origin, cut, committed)?;
+    std::thread::spawn(move || driver.run(&sender));
+    Ok(Channel { receiver })
+}
+
+struct Driver {
+    origin: Origin,
+    cut: Cut,
+    epoch: Epoch,
+    /// Records read so far, over all workers.
+    position: u64,
+    /// Good samples among them.
+    samples: u64,
+    clock: i64,
+    /// The phase of the epoch before.
+    before: Option<Phase>,
+    /// A failure that came after some records of its epoch: they go first.
+    failed: Option<SourceError>,
+    /// When reading began and where, to keep to the rate.
+    began: (Instant, u64),
+}
+
+impl Driver {
+    fn new(mut origin: Origin, cut: Cut, committed: &Progress) -> Result<Self, SourceError> {
+        if let Origin::Shared(source) = &mut origin {
+            source.skip_to(committed.records)?;
+        }
+        let header = committed.header;
+        Ok(Driver {
+            origin,
+            epoch: header.map_or(Epoch(0), |header| header.epoch.next()),
+            position: committed.records,
+            samples: committed.samples,
+            clock: header.map_or(i64::MIN, |header| header.clock),
+            before: header.map(|header| header.phase),
+            failed: None,
+            began: (Instant::now(), committed.records),
+            cut,
+        })
+    }
+
+    /// Reads to the end. A failure is the last thing that is sent; the thread then waits for the end
+    /// of the run, since a closed channel would mean that the stream has ended.
+    fn run(&mut self, sender: &Sender<Message>) {
+        loop {
+            let message = self.next();
+            let failed = message.is_err();
+            let last = matches!(&message, Ok(epoch) if epoch.intake.ended);
+            if sender.send(message.map_err(Failure::from)).is_err() || last {
+                return;
+            }
+            while failed && !self.cut.stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            if failed {
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<SourceEpoch, SourceError> {
+        let bootstrapping = matches!(self.before, None | Some(Phase::Bootstrap));
+        let wanted = match self.before {
+            None | Some(Phase::Bootstrap) => {
+                let left = self.cut.bootstrap.saturating_sub(self.position);
+                self.cut.records.min(left)
+            }
+            // The initial training has an epoch of its own, so that its models answer in the next.
+            Some(Phase::BootstrapEnds) => 0,
+            Some(Phase::Scored | Phase::Ended) => self.cut.records,
+        };
+        self.keep_to_rate(wanted);
+        let share = self.read(wanted)?;
+        let bootstrap_ends = self.position >= self.cut.bootstrap || share.nothing_left;
+        let phase = match (bootstrapping, bootstrap_ends) {
+            (true, false) => Phase::Bootstrap,
+            (true, true) => Phase::BootstrapEnds,
+            (false, _) if share.nothing_left => Phase::Ended,
+            (false, _) => Phase::Scored,
+        };
+        self.before = Some(phase);
+        if self.cut.mode == Mode::Live {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            self.clock = now.map_or(self.clock, |since| since.as_micros() as i64);
+        }
+        Ok(self.bind(share, phase))
+    }
+
+    /// Binds what was read to the next epoch.
+    fn bind(&mut self, share: Share, phase: Phase) -> SourceEpoch {
+        let header = EpochHeader {
+            epoch: self.epoch,
+            end: self.samples,
+            clock: self.clock,
+            phase,
+        };
+        self.epoch = self.epoch.next();
+        let is_bootstrap = matches!(phase, Phase::Bootstrap | Phase::BootstrapEnds);
+        let samples: u64 = share
+            .batches
+            .iter()
+            .map(|(_, batch)| batch.len() as u64)
+            .sum();
+        SourceEpoch {
+            epoch: header.epoch,
+            intake: Intake {
+                header,
+                records: share.records,
+                samples,
+                bootstrapped: if is_bootstrap { samples } else { 0 },
+                ended: phase == Phase::Ended,
+                dead_letters: share.dead_letters,
+            },
+            slices: share
+                .batches
+                .into_iter()
+                .map(|(worker, batch)| Slice {
+                    worker,
+                    header,
+                    batch,
+                })
+                .collect(),
+        }
+    }
+
+    fn keep_to_rate(&self, wanted: u64) {
+        let Some(rate) = self.cut.rate else { return };
+        let ahead = (self.position + wanted - self.began.1) as f64 / rate;
+        while let Some(wait) = Duration::from_secs_f64(ahead).checked_sub(self.began.0.elapsed()) {
+            if self.cut.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            std::thread::sleep(wait.min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Reads this reader's share of an epoch.
+    fn read(&mut self, wanted: u64) -> Result<Share, SourceError> {
+        match &mut self.origin {
+            Origin::Shared(source) => {
+                if let Some(error) = self.failed.take() {
+                    return Err(error);
+                }
+                let mut share = Share::new(wanted);
+                if let Err(error) = share.fill(source.as_mut(), wanted, self.cut.workers as u64) {
+                    if share.records == 0 {
+                        return Err(error);
+                    }
+                    self.failed = Some(error);
+                }
+                self.position += share.records;
+                for (_, batch) in &share.batches {
+                    self.samples += batch.len() as u64;
+                    if self.cut.mode == Mode::Replay {
+                        let latest = batch.times.iter().copied().max();
+                        self.clock = self.clock.max(latest.unwrap_or(i64::MIN));
+                    }
+                }
+                Ok(share)
+            }
+            Origin::Simulated(simulator) => {
+                let begin = self.position;
+                let limit = simulator.records().unwrap_or(u64::MAX);
+                let end = begin.saturating_add(wanted).min(limit);
+                let part = |number: u64| begin + (end - begin) * number / self.cut.workers as u64;
+                let worker = self.cut.worker as u64;
+                let batch = simulator.fill(part(worker)..part(worker + 1));
+                self.position = end;
+                self.samples = end;
+                if end > begin {
+                    self.clock = self.clock.max(simulator.time(end - 1));
+                }
+                Ok(Share {
+                    records: batch.len() as u64,
+                    batches: vec![(self.cut.worker, batch)],
+                    dead_letters: Vec::new(),
+                    nothing_left: wanted > 0 && begin == end,
+                })
+            }
+        }
+    }
+}
+
+/// What one reader has of an epoch.
+struct Share {
+    batches: Vec<(usize, Batch)>,
+    dead_letters: Vec<perennial_operators::DeadLetter>,
+    records: u64,
+    /// Whether the stream gave nothing because it has ended.
+    nothing_left: bool,
+}
+
+impl Share {
+    fn new(wanted: u64) -> Self {
+        Share {
+            batches: Vec::new(),
+            dead_letters: Vec::new(),
+            records: 0,
+            nothing_left: wanted > 0,
+        }
+    }
+
+    /// Reads an epoch's records in as many parts as there are workers; an empty part for each where
+    /// nothing is wanted.
+    fn fill(
+        &mut self,
+        source: &mut dyn Source,
+        wanted: u64,
+        workers: u64,
+    ) -> Result<(), SourceError> {
+        for worker in 0..workers {
+            let part = wanted * (worker + 1) / workers - wanted * worker / workers;
+            let Read {
+                batch,
+                dead_letters,
+                ..
+            } = source.read(part as usize)?;
+            self.records += (batch.len() + dead_letters.len()) as u64;
+            self.dead_letters.extend(dead_letters);
+            self.batches.push((worker as usize, batch));
+        }
+        self.nothing_left = wanted > 0 && self.records == 0;
+        Ok(())
+    }
+}

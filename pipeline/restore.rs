@@ -1,0 +1,178 @@
+//! What the knowledge base gives the dataflow to go on with, worker by worker.
+
+use std::collections::BTreeMap;
+
+use perennial_connectors::knowledge_base::{Progress, StageRecord, TaskRecord, View};
+use perennial_operators::flow::{DeployedModel, TrainOrder};
+use perennial_operators::retain::Reservoir;
+use perennial_operators::statistics::RestoredStatistics;
+use perennial_operators::trigger::TaskTraining;
+use perennial_operators::{Epoch, ModelId, Phase, StageKind, TaskDifference, TaskId};
+
+use crate::error::Error;
+use crate::learner;
+
+/// The knowledge base as the dataflow starts from it.
+#[derive(Clone)]
+pub struct Restored {
+    /// Where the stream stands.
+    pub progress: Progress,
+    /// Every task that is defined.
+    pub tasks: Vec<TaskId>,
+    /// The models that answer, the frozen baseline first.
+    pub deployed: Vec<DeployedModel>,
+    /// Orders that were given and not finished.
+    pub orders: Vec<TrainOrder>,
+    /// Samples that wait for labels.
+    pub pending: Vec<Vec<u8>>,
+    statistics: Vec<RestoredStatistics>,
+    slots: BTreeMap<TaskId, Vec<(u32, u64)>>,
+    training: Vec<(TaskId, TaskTraining)>,
+}
+
+/// Whether a task belongs to a worker: the rule by which timely exchanges records by task.
+fn belongs(task: TaskId, worker: usize, workers: usize) -> bool {
+    task.0 % workers as u64 == worker as u64
+}
+
+impl Restored {
+    /// Reads it from a view; `keep_frozen` loads the first base model too.
+    pub fn read(view: &View<'_>, keep_frozen: bool) -> Result<Self, Error> {
+        let tasks = view.tasks()?;
+        let stages = view.stages()?;
+        let orders = unfinished(&stages);
+        Ok(Restored {
+            progress: view.progress()?,
+            deployed: deployed(view, &tasks, keep_frozen)?,
+            pending: view.pending()?,
+            statistics: statistics(view)?,
+            slots: view.slots()?,
+            training: training(&tasks, &orders),
+            tasks: tasks.into_keys().collect(),
+            orders,
+        })
+    }
+
+    /// The first epoch that is not committed.
+    pub fn start(&self) -> Epoch {
+        let header = self.progress.header;
+        header.map_or(Epoch(0), |header| header.epoch.next())
+    }
+
+    /// The statistics of a worker's tasks.
+    pub fn statistics(&self, worker: usize, workers: usize) -> Vec<RestoredStatistics> {
+        self.statistics
+            .iter()
+            .filter(|restored| belongs(restored.task, worker, workers))
+            .cloned()
+            .collect()
+    }
+
+    /// The reservoirs of a worker's tasks.
+    pub fn reservoirs(&self, worker: usize, workers: usize) -> Vec<(TaskId, Reservoir)> {
+        self.slots
+            .iter()
+            .filter(|(task, _)| belongs(**task, worker, workers))
+            .map(|(task, slots)| (*task, Reservoir::restore(slots.iter().copied())))
+            .collect()
+    }
+
+    /// The training state of a worker's tasks.
+    pub fn training(&self, worker: usize, workers: usize) -> Vec<(TaskId, TaskTraining)> {
+        self.training
+            .iter()
+            .filter(|(task, _)| belongs(*task, worker, workers))
+            .cloned()
+            .collect()
+    }
+
+    /// A worker's share of the samples that wait.
+    pub fn pending(&self, worker: usize, workers: usize) -> Vec<Vec<u8>> {
+        let mine = self.pending.iter().skip(worker).step_by(workers);
+        mine.cloned().collect()
+    }
+}
+
+/// Orders whose stages have not ended.
+fn unfinished(stages: &BTreeMap<(ModelId, StageKind), StageRecord>) -> Vec<TrainOrder> {
+    stages
+        .iter()
+        .filter(|((_, kind), record)| *kind == StageKind::Train && !record.state().ended())
+        .map(|((model, _), record)| TrainOrder {
+            model: *model,
+            labelled: record.labelled,
+            clock: record.clock,
+            reason: record.reason.clone(),
+            initial: record.initial,
+        })
+        .collect()
+}
+
+fn deployed(
+    view: &View<'_>,
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+    keep_frozen: bool,
+) -> Result<Vec<DeployedModel>, Error> {
+    let mut models = Vec::new();
+    let frozen = ModelId {
+        task: TaskId::BASE,
+        version: 1,
+    };
+    let base = tasks.get(&TaskId::BASE).and_then(|record| record.deployed);
+    if keep_frozen && base.is_some_and(|version| version != frozen.version) {
+        models.push(learner::load(view, frozen)?);
+    }
+    for (task, record) in tasks {
+        if let Some(version) = record.deployed {
+            let model = ModelId {
+                task: *task,
+                version,
+            };
+            models.push(learner::load(view, model)?);
+        }
+    }
+    Ok(models)
+}
+
+fn statistics(view: &View<'_>) -> Result<Vec<RestoredStatistics>, Error> {
+    let mut windows: BTreeMap<TaskId, Vec<(Epoch, TaskDifference)>> = BTreeMap::new();
+    for ((task, epoch), scores) in view.windows()? {
+        windows.entry(task).or_default().push((epoch, scores));
+    }
+    let restored = view.statistics()?.into_iter().map(|(task, total)| {
+        let window = windows.remove(&task).unwrap_or_default();
+        RestoredStatistics {
+            task,
+            total,
+            window,
+        }
+    });
+    Ok(restored.collect())
+}
+
+fn training(
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+    orders: &[TrainOrder],
+) -> Vec<(TaskId, TaskTraining)> {
+    tasks
+        .iter()
+        .filter(|(_, record)| record.ordered > 0)
+        .map(|(task, record)| {
+            let running = orders.iter().any(|order| order.model.task == *task);
+            let training = TaskTraining::ordered(
+                record.ordered,
+                record.labelled_at_order,
+                record.clock_at_order,
+                running,
+            );
+            (*task, training)
+        })
+        .collect()
+}
+
+/// Whether a stream has come to its end.
+pub fn is_finished(progress: &Progress) -> bool {
+    progress
+        .header
+        .is_some_and(|header| header.phase == Phase::Ended)
+}
