@@ -5,6 +5,10 @@ use thiserror::Error;
 use xgb::parameters::BoosterParameters;
 use xgb::{Booster, DMatrix, XGBError};
 
+/// The largest feature value. XGBoost puts its last threshold at about twice the greatest value of a
+/// feature, and cannot write a model whose thresholds are infinite.
+const LARGEST: f32 = 1e38;
+
 /// Why a training gave no model.
 #[derive(Debug, Error)]
 pub enum BoostError {
@@ -22,8 +26,15 @@ pub enum BoostError {
         label: f32,
         classes: usize,
     },
-    #[error("feature {column} of sample {row} is infinite; a missing value is NaN")]
-    Infinite { row: usize, column: usize },
+    #[error(
+        "feature {column} of sample {row} is {value}, but only values up to {LARGEST:e} can be \
+         trained on; a missing value is NaN"
+    )]
+    Large {
+        row: usize,
+        column: usize,
+        value: f32,
+    },
     #[error("a training takes 1 to {max} boosting rounds, but was given {0}", max = i32::MAX)]
     Rounds(u32),
     #[error("XGBoost gave {found} probabilities for {rows} samples and {classes} classes")]
@@ -106,12 +117,9 @@ fn validate(request: &TrainRequest) -> Result<(), BoostError> {
             classes,
         });
     }
-    if let Some(((row, column), _)) = request
-        .features
-        .indexed_iter()
-        .find(|(_, v)| v.is_infinite())
-    {
-        return Err(BoostError::Infinite { row, column });
+    let large = |&(_, value): &((usize, usize), &f32)| value.abs() > LARGEST;
+    if let Some(((row, column), &value)) = request.features.indexed_iter().find(large) {
+        return Err(BoostError::Large { row, column, value });
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Running models with ONNX Runtime.
 
 mod outlets;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ndarray::{ArrayView2, ArrayViewMut2, Axis};
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions};
 use ort::value::TensorRef;
@@ -17,7 +20,12 @@ use self::outlets::Outlets;
 use crate::native::{self, NativeError};
 
 /// How many rows go to ONNX Runtime at a time.
-pub const CHUNK: usize = 64;
+///
+/// Measured with 150 trees of depth 3 over 17 features on one thread, other rows in every run: 180,000
+/// rows/s one by one, 330,000 in chunks of 16, 360,000 of 64, 375,000 of 128, and no more than that up
+/// to 1024. What costs is the branches that the processor mispredicts. A benchmark that feeds one
+/// chunk of 64 rows over and over shows twice the speed, since those rows' branches get learned.
+pub const CHUNK: usize = 128;
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, Error)]
@@ -129,10 +137,10 @@ impl Runtime {
         let session = self
             .builder()
             .and_then(|mut builder| builder.commit_from_memory(onnx))
-            .map_err(|error| OnnxError::Load(error.to_string()))?;
+            .map_err(|error| OnnxError::Load(one_line(&error)))?;
         let Outlets { input, output } = Outlets::find(&session, features, classes)?;
         let options = RunOptions::new()
-            .map_err(|error| OnnxError::Load(error.to_string()))?
+            .map_err(|error| OnnxError::Load(one_line(&error)))?
             .with_outputs(OutputSelector::no_default().with(output));
         let mut session = Session {
             session,
@@ -153,7 +161,9 @@ impl Runtime {
             .with_inter_threads(1)?
             .with_parallel_execution(false)?
             .with_intra_op_spinning(false)?
-            .with_inter_op_spinning(false)?)
+            .with_inter_op_spinning(false)?
+            // What goes wrong is returned; logged as well, it would be on stderr twice.
+            .with_log_level(LogLevel::Fatal)?)
     }
 }
 
@@ -216,7 +226,7 @@ impl Session {
         features: ArrayView2<'_, f32>,
         mut probabilities: ArrayViewMut2<'_, f32>,
     ) -> Result<(), OnnxError> {
-        let failed = |error: ort::Error| OnnxError::Run(error.to_string());
+        let failed = |error: ort::Error| OnnxError::Run(one_line(&error));
         let features = features.as_standard_layout();
         let tensor = TensorRef::from_array_view(&features).map_err(failed)?;
         let outputs = self
@@ -254,6 +264,12 @@ impl fmt::Debug for Session {
             .field("classes", &self.classes)
             .finish_non_exhaustive()
     }
+}
+
+/// What ONNX Runtime says, without the line breaks in it.
+fn one_line(error: &ort::Error) -> String {
+    let text = error.to_string();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Predicts `features` `[N, features]` and compares with the `expected` probabilities
