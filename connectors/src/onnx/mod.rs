@@ -1,1 +1,8 @@
-//! To be filled.
+//! Models as ONNX: writing trees as ONNX, and running any ONNX classifier.
+
+mod protobuf;
+mod session;
+mod tree_ensemble;
+
+pub use session::{CHUNK, OnnxError, Runtime, Session, check};
+pub use tree_ensemble::{ConvertError, convert};

@@ -1,0 +1,108 @@
+//! Which of a model's inputs and outputs hold the features and the probabilities.
+
+use ort::session::Session;
+use ort::value::{Outlet, TensorElementType, ValueType};
+
+use super::OnnxError;
+
+/// The names of the two ends of a model.
+pub struct Outlets {
+    /// Float `[N, features]`.
+    pub input: String,
+    /// Float `[N, classes]`.
+    pub output: String,
+}
+
+impl Outlets {
+    /// Finds the ends of a model that maps `features` features to `classes` probabilities.
+    pub fn find(session: &Session, features: usize, classes: usize) -> Result<Outlets, OnnxError> {
+        let [input] = session.inputs() else {
+            let found = list(session.inputs());
+            return Err(OnnxError::Unfit(format!(
+                "it takes {found} where one input of floats [N, {features}] is needed"
+            )));
+        };
+        if fit(input, features).is_none() {
+            return Err(OnnxError::Unfit(format!(
+                "its input is {} where floats [N, {features}] are needed",
+                describe(input)
+            )));
+        }
+        Ok(Outlets {
+            input: input.name().to_owned(),
+            output: output(session.outputs(), classes)?,
+        })
+    }
+}
+
+/// How well the shape of an input or output is known to be `[N, columns]`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// It may be, the model does not say.
+    Open,
+    /// It is.
+    Sure,
+}
+
+/// The name of the output that holds the probabilities: the one of the right shape, or else one
+/// that may have it.
+fn output(outputs: &[Outlet], classes: usize) -> Result<String, OnnxError> {
+    let best = outputs
+        .iter()
+        .filter_map(|outlet| fit(outlet, classes))
+        .max();
+    let Some(best) = best else {
+        let found = list(outputs);
+        let hint = if outputs.iter().any(|outlet| !outlet.dtype().is_tensor()) {
+            "; export it without ZipMap, so that the probabilities are a tensor"
+        } else {
+            ""
+        };
+        return Err(OnnxError::Unfit(format!(
+            "it gives {found} where an output of floats [N, {classes}] is needed{hint}"
+        )));
+    };
+    let mut fitting = outputs.iter().filter(|o| fit(o, classes) == Some(best));
+    match (fitting.next(), fitting.next()) {
+        (Some(outlet), None) => Ok(outlet.name().to_owned()),
+        _ => Err(OnnxError::Unfit(format!(
+            "more than one of its outputs may be the probabilities [N, {classes}]: {}",
+            list(outputs)
+        ))),
+    }
+}
+
+/// Whether an input or output can be floats of any number of rows and `columns` columns.
+fn fit(outlet: &Outlet, columns: usize) -> Option<Fit> {
+    let ValueType::Tensor {
+        ty: TensorElementType::Float32,
+        shape,
+        ..
+    } = outlet.dtype()
+    else {
+        return None;
+    };
+    // A length that the model leaves open is -1, and a shape that it does not give is empty.
+    match shape[..] {
+        [] | [-1, -1] => Some(Fit::Open),
+        [-1, length] if usize::try_from(length) == Ok(columns) => Some(Fit::Sure),
+        _ => None,
+    }
+}
+
+/// Inputs or outputs, for people.
+fn list(outlets: &[Outlet]) -> String {
+    match outlets {
+        [] => "nothing".to_owned(),
+        outlets => outlets
+            .iter()
+            .map(describe)
+            .collect::<Vec<_>>()
+            .join(" and "),
+    }
+}
+
+/// An input or output, for people: its name and type.
+fn describe(outlet: &Outlet) -> String {
+    format!("{:?} of type {}", outlet.name(), outlet.dtype())
+}

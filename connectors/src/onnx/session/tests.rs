@@ -1,0 +1,126 @@
+//! Models that others wrote: which of their outputs is taken, and which models are refused.
+
+use ndarray::{Array2, array};
+use prost::Message;
+
+use super::super::protobuf::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
+};
+use super::{OnnxError, Runtime, Session};
+
+/// A model of nodes given as operator, input and outputs, from `features` `[N, 2]`.
+fn model(nodes: Vec<NodeProto>, output: Vec<ValueInfoProto>) -> Vec<u8> {
+    let opset = |domain: &str, version| OperatorSetIdProto {
+        domain: Some(domain.to_owned()),
+        version: Some(version),
+    };
+    let graph = GraphProto {
+        node: nodes,
+        name: Some("test".to_owned()),
+        input: vec![ValueInfoProto::rows_of("features", 2)],
+        output,
+    };
+    let model = ModelProto {
+        ir_version: Some(8),
+        producer_name: None,
+        graph: Some(graph),
+        opset_import: vec![opset("", 17), opset("ai.onnx.ml", 3)],
+    };
+    model.encode_to_vec()
+}
+
+fn node(operator: &str, input: &str, output: &[&str]) -> NodeProto {
+    NodeProto {
+        input: vec![input.to_owned()],
+        output: output.iter().map(|&output| output.to_owned()).collect(),
+        op_type: Some(operator.to_owned()),
+        ..NodeProto::default()
+    }
+}
+
+/// An output whose type is left to ONNX Runtime to find out.
+fn open(name: &str) -> ValueInfoProto {
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: None,
+    }
+}
+
+/// A linear classifier with the outputs label and probabilities, as scikit-learn's exporter makes
+/// them.
+fn classifier() -> NodeProto {
+    NodeProto {
+        domain: Some("ai.onnx.ml".to_owned()),
+        attribute: vec![
+            AttributeProto::floats("coefficients", vec![1.0, 0.0, 0.0, 1.0]),
+            AttributeProto::floats("intercepts", vec![0.0, 0.0]),
+            AttributeProto::ints("classlabels_ints", vec![0, 1]),
+            AttributeProto::string("post_transform", "SOFTMAX"),
+        ],
+        ..node("LinearClassifier", "features", &["label", "scores"])
+    }
+}
+
+fn load(onnx: &[u8]) -> Result<Session, OnnxError> {
+    Runtime::load().unwrap().session(onnx, 2, 2)
+}
+
+fn refusal(onnx: &[u8]) -> String {
+    let error = load(onnx).unwrap_err();
+    assert!(matches!(error, OnnxError::Unfit(_)), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn the_probabilities_of_a_classifier_are_taken_and_not_its_labels() {
+    let onnx = model(vec![classifier()], vec![open("label"), open("scores")]);
+    let mut session = load(&onnx).unwrap();
+    let mut found = Array2::zeros((2, 2));
+    let features = array![[0.0, 0.0], [3.0_f32.ln(), 0.0]];
+    session.predict(features.view(), found.view_mut()).unwrap();
+    for (found, expected) in found.iter().zip([0.5, 0.5, 0.75, 0.25]) {
+        assert!(
+            (found - expected).abs() < 1e-6,
+            "{found} and not {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_zip_map_is_refused_with_advice() {
+    let zip_map = NodeProto {
+        domain: Some("ai.onnx.ml".to_owned()),
+        attribute: vec![AttributeProto::ints("classlabels_int64s", vec![0, 1])],
+        ..node("ZipMap", "scores", &["maps"])
+    };
+    let onnx = model(
+        vec![classifier(), zip_map],
+        vec![open("label"), open("maps")],
+    );
+    let sentence = refusal(&onnx);
+    assert!(sentence.ends_with("export it without ZipMap, so that the probabilities are a tensor"));
+}
+
+#[test]
+fn outputs_that_may_all_be_the_probabilities_are_refused() {
+    let nodes = vec![
+        node("Softmax", "features", &["one"]),
+        node("Sigmoid", "features", &["two"]),
+    ];
+    let onnx = model(nodes, vec![open("one"), open("two")]);
+    assert!(refusal(&onnx).contains("more than one of its outputs"));
+}
+
+#[test]
+fn outputs_that_cannot_be_the_probabilities_are_refused() {
+    let onnx = model(
+        vec![node("Transpose", "features", &["out"])],
+        vec![open("out")],
+    );
+    assert!(refusal(&onnx).contains("an output of floats [N, 2] is needed"));
+    let onnx = model(
+        vec![node("ArgMax", "features", &["out"])],
+        vec![open("out")],
+    );
+    assert!(refusal(&onnx).contains("an output of floats [N, 2] is needed"));
+}
