@@ -6,13 +6,13 @@ use perennial_operators::join::Delay;
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::run::{bootstrap_records, open_file, simulator};
+use crate::run::{bootstrap_records, open_file};
 
 /// Opens the source, counts what the config needs counted, and draws the graph.
 pub fn draw(settings: &Settings) -> Result<String, Error> {
     let config = settings.config();
-    let (name, total) = match simulator(config) {
-        Some(simulator) => ("simulator".to_string(), simulator.records()),
+    let (name, total) = match &config.source.simulator {
+        Some(simulator) => ("simulator".to_string(), simulator.records),
         None => {
             let path = config.source.path.clone().unwrap_or_default();
             let mut source = open_file(settings)?;

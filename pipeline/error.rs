@@ -7,6 +7,7 @@ use perennial_connectors::native::NativeError;
 use perennial_connectors::onnx::OnnxError;
 use perennial_connectors::sink::SinkError;
 use perennial_connectors::source::SourceError;
+use perennial_connectors::trainer::TrainerError;
 use perennial_operators::Failure;
 
 use crate::config::ConfigError;
@@ -41,6 +42,9 @@ pub enum Error {
     /// The knowledge base has findings.
     #[error("the knowledge base is not sound: {0}")]
     Unsound(String),
+    /// The training program cannot be used.
+    #[error(transparent)]
+    Trainer(#[from] TrainerError),
     /// The dataflow failed.
     #[error(transparent)]
     Failed(#[from] Failure),

@@ -44,7 +44,8 @@ pub struct Workshop {
 /// Orders that wait for the learner, and outcomes that wait for the dataflow.
 #[derive(Default)]
 struct Desk {
-    orders: Vec<(Epoch, TrainOrder)>,
+    /// By the epoch that must be committed before.
+    orders: BTreeMap<Epoch, Vec<TrainOrder>>,
     outcomes: Vec<TrainOutcome>,
     failure: Option<Failure>,
     activator: Option<SyncActivator>,
@@ -77,8 +78,7 @@ impl Training for Learner {
     fn start(&mut self, orders: Vec<TrainOrder>, after: Epoch, activator: &SyncActivator) {
         let mut desk = lock(&self.desk);
         // A task has at most one order under way, so the number of tasks bounds the desk.
-        desk.orders
-            .extend(orders.into_iter().map(|order| (after, order)));
+        desk.orders.entry(after).or_default().extend(orders);
         desk.activator = Some(activator.clone());
         self.desk.1.notify_all();
     }
@@ -96,10 +96,11 @@ fn lock<'a>(desk: &'a Arc<(Mutex<Desk>, Condvar)>) -> std::sync::MutexGuard<'a, 
     desk.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Works off orders, all that are there at a time, until the learner is dropped.
+/// Works off orders until the learner is dropped, those of one epoch at a time: the next epoch may
+/// only be committed once they are done.
 fn work(workshop: &Workshop, desk: &Arc<(Mutex<Desk>, Condvar)>) {
     loop {
-        let orders = {
+        let round = {
             let mut waiting = lock(desk);
             while waiting.orders.is_empty() && !waiting.closed {
                 waiting = desk.1.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -107,13 +108,14 @@ fn work(workshop: &Workshop, desk: &Arc<(Mutex<Desk>, Condvar)>) {
             if waiting.closed {
                 return;
             }
-            std::mem::take(&mut waiting.orders)
+            waiting.orders.pop_first()
         };
-        let last = orders.iter().map(|(after, _)| *after).max();
-        if !last.is_some_and(|last| workshop.committed.wait_for(last)) {
+        let Some((after, orders)) = round else {
+            continue;
+        };
+        if !workshop.committed.wait_for(after) {
             return;
         }
-        let orders: Vec<TrainOrder> = orders.into_iter().map(|(_, order)| order).collect();
         let stage = format!("training {} models", orders.len());
         workshop.committed.set_stage(Some(stage));
         let result = Round::new(workshop).and_then(|round| round.carry_out(orders));

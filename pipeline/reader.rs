@@ -20,8 +20,8 @@ const READ_AHEAD: usize = 2;
 pub enum Origin {
     /// One reader for all workers: it shares its samples out.
     Shared(Box<dyn Source>),
-    /// A reader on each worker, which makes the worker's own share.
-    Simulated(Arc<Simulator>),
+    /// A reader on each worker, which makes the worker's own share of a stream of so many samples.
+    Simulated(Simulator, u64),
 }
 
 /// How a stream is cut into epochs.
@@ -223,17 +223,18 @@ impl Driver {
                 }
                 Ok(share)
             }
-            Origin::Simulated(simulator) => {
+            Origin::Simulated(simulator, limit) => {
                 let begin = self.position;
-                let limit = simulator.records().unwrap_or(u64::MAX);
-                let end = begin.saturating_add(wanted).min(limit);
+                let end = begin.saturating_add(wanted).min(*limit);
                 let part = |number: u64| begin + (end - begin) * number / self.cut.workers as u64;
                 let worker = self.cut.worker as u64;
                 let batch = simulator.fill(part(worker)..part(worker + 1));
                 self.position = end;
                 self.samples = end;
+                // All readers must tell the same time, so each looks at the epoch's last sample.
                 if end > begin {
-                    self.clock = self.clock.max(simulator.time(end - 1));
+                    let last = simulator.fill(end - 1..end);
+                    self.clock = self.clock.max(last.times.first().copied().unwrap_or(i64::MIN));
                 }
                 Ok(Share {
                     records: batch.len() as u64,

@@ -307,7 +307,7 @@ fn task_reports(
 /// A table in the house style.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(header.iter().map(|name| Cell::new(name)));
     table
 }

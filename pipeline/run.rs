@@ -15,7 +15,7 @@ use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 
 use crate::committer::{Committed, Committer, DEAD_LETTERS, Offer, Outputs, PREDICTIONS};
-use crate::config::{BaselineConfig, Config, ConfigError, Settings};
+use crate::config::{BaselineConfig, ConfigError, Settings};
 use crate::error::Error;
 use crate::graph::{self, Parts};
 use crate::learner::{Learner, Workshop};
@@ -257,11 +257,13 @@ fn open_source(
         stop: ending.stop.clone(),
     };
     let mut channels = Vec::new();
-    if let Some(simulator) = simulator(config) {
-        cut.bootstrap = bootstrap_records(settings, simulator.records())?;
+    if let Some(simulated) = &config.source.simulator {
+        let simulator = Simulator::new(simulated.clone())?;
+        let limit = simulated.records.unwrap_or(u64::MAX);
+        cut.bootstrap = bootstrap_records(settings, simulated.records)?;
         for worker in 0..workers {
             cut.worker = worker;
-            let origin = Origin::Simulated(simulator.clone());
+            let origin = Origin::Simulated(simulator.clone(), limit);
             channels.push(Some(reader::start(
                 origin,
                 cut.clone(),
@@ -280,12 +282,6 @@ fn open_source(
     }
     channels.resize_with(workers, || None);
     Ok(channels)
-}
-
-/// The simulator of a config, if it has one.
-pub fn simulator(config: &Config) -> Option<Arc<Simulator>> {
-    let simulator = config.source.simulator.as_ref()?;
-    Some(Arc::new(Simulator::new(simulator)))
 }
 
 /// The file of a config, open.

@@ -127,7 +127,7 @@ pub fn train<'scope, T: Training + 'static>(
             let mut stash = Stash::new();
             let mut rounds = Rounds::default();
             let begin = move |rounds: &mut Rounds,
-                              training: &mut T,
+                              training: &mut Option<T>,
                               capability: &Capability<Epoch>,
                               mut orders: Vec<TrainOrder>| {
                 let after = *capability.time();

@@ -102,7 +102,7 @@ fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
         return Err(loaded.error("source.max_record_bytes", "expected at least 1"));
     }
     if let Some(simulator) = &source.simulator {
-        if let Some((path, message)) = simulator.problems().into_iter().next() {
+        if let Some((path, message)) = simulator.problems("source.simulator").into_iter().next() {
             return Err(loaded.error(&path, message));
         }
     }

@@ -7,6 +7,7 @@ mod load;
 use std::path::PathBuf;
 
 use perennial_connectors::sink::Format;
+use perennial_connectors::source::file::Format as FileFormat;
 use perennial_connectors::source::{Schema, SimulatorConfig};
 use perennial_operators::TreeParameters;
 use perennial_operators::infer::Baseline;
@@ -85,7 +86,7 @@ pub struct SourceConfig {
     pub path: Option<PathBuf>,
     /// The file's format, when its name does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<perennial_connectors::source::FileFormat>,
+    pub format: Option<FileFormat>,
     /// A text record of more bytes is a dead letter. Default: 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_record_bytes: Option<usize>,
