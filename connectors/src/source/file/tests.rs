@@ -71,7 +71,8 @@ fn gzip(content: &[u8]) -> Vec<u8> {
 
 #[test]
 fn bad_records_are_dead_letters_with_line_and_reason() {
-    let mut source = Files::new().csv(
+    let files = Files::new();
+    let mut source = files.csv(
         "a,1,s,dry,1.5,fan,0\nb,1,s,dry,abc,fan,0\n\nc,1,s\nd,soon,s,dry,1,fan,0\n\
          a,1,s,dry,1,fan,0\ne,1,s,dry,1,fan,7\nf,1,\"s\n1\",dry,,tv,\ng,1,s,dry,inf,ac,1\nh,1,s,wet,2,ac,1.0",
     );
@@ -324,7 +325,8 @@ fn labels_from_a_file_of_their_own() {
 
 #[test]
 fn skips_go_forward_and_not_beyond_the_end() {
-    let mut source = Files::new().csv("a,1,s,dry,1,fan,0\nb,1,s,dry,1,fan,0\n");
+    let files = Files::new();
+    let mut source = files.csv("a,1,s,dry,1,fan,0\nb,1,s,dry,1,fan,0\n");
     assert!(
         source
             .skip_to(3)
@@ -353,7 +355,9 @@ proptest! {
             records += &format!("r{},{i},s{},dry,{value},fan,1\n", i * i % 150, i / 3);
         }
         let files = Files::new();
-        let (mut skipped, mut undisturbed) = (files.csv(&records), files.csv(&records));
+        let mut skipped = files.csv(&records);
+        let config = FileConfig::new(files.0.path().join("data.csv"));
+        let mut undisturbed = open(&config, &schema(), true).unwrap();
         skipped.skip_to(position as u64).unwrap();
         undisturbed.read(position).unwrap();
         loop {
@@ -365,5 +369,49 @@ proptest! {
                 break;
             }
         }
+    }
+}
+
+#[test]
+fn speed_is_printed() {
+    let files = Files::new();
+    let rows = 100_000;
+    let names: Vec<String> = (0..17).map(|i| format!("s{i}")).collect();
+    let mut csv = format!("id,time,site,season,vote,{}\n", names.join(","));
+    let mut jsonl = String::new();
+    for row in 0..rows {
+        let values: Vec<String> = (0..17)
+            .map(|i| format!("{:.2}", (row * 31 + i * 7) as f64 / 977.0))
+            .collect();
+        csv += &format!(
+            "r{row:010},2024-01-01 00:00:{:02},s{},dry,1,{}\n",
+            row % 60,
+            row % 60,
+            values.join(",")
+        );
+        let pairs: Vec<String> = names
+            .iter()
+            .zip(&values)
+            .map(|(n, v)| format!("\"{n}\":{v}"))
+            .collect();
+        jsonl += &format!(
+            "{{\"id\":\"r{row:010}\",\"time\":{row},\"site\":\"s{}\",\"vote\":1,{}}}\n",
+            row % 60,
+            pairs.join(",")
+        );
+    }
+    let mut schema = schema();
+    schema.features = names
+        .into_iter()
+        .map(crate::source::Feature::Numeric)
+        .collect();
+    for (name, content) in [("data.csv", csv), ("data.jsonl", jsonl)] {
+        let mut source = open(&files.write(name, content), &schema, true).unwrap();
+        let start = std::time::Instant::now();
+        while !source.read(4096).unwrap().ended {}
+        println!(
+            "{name}: {} ns a sample",
+            start.elapsed().as_nanos() / rows as u128
+        );
     }
 }

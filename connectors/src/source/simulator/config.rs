@@ -28,7 +28,7 @@ pub struct SimulatorConfig {
     /// How many classes the label has, named `c0`, `c1`, ….
     pub classes: usize,
     /// How much chance there is in the label: the standard deviation of what is added to the score of each
-    /// class, whose own is about 3.
+    /// class, whose own is about 4.
     pub noise: f32,
     /// How the labels come to depend on the sensors in other ways as time goes on.
     pub drift: Drift,
@@ -64,7 +64,7 @@ impl Default for Drift {
     fn default() -> Drift {
         Drift {
             every: 100_000,
-            strength: 0.6,
+            strength: 0.4,
         }
     }
 }

@@ -10,8 +10,11 @@ use super::random::Random;
 /// The sensors that decide the label: few, as in life, so that trees find them.
 const INFORMATIVE: usize = 6;
 
-/// How much sites differ within a context, relative to how much contexts differ.
-const SITE_SPREAD: f32 = 0.8;
+/// How much contexts differ, relative to what all have in common.
+const CONTEXT_SPREAD: f32 = 0.8;
+
+/// How much sites differ within a context, relative to the same.
+const SITE_SPREAD: f32 = 0.6;
 
 /// How far the sensors' means lie apart between contexts, in their standard deviation.
 const SHIFT: f32 = 0.7;
@@ -25,6 +28,7 @@ const SEASONS: [&str; 4] = ["winter", "spring", "summer", "autumn"];
 /// Random streams apart from each other, and from the samples'.
 const SITES: u64 = 0x5173;
 const CONTEXTS: u64 = 0xc0_47e7;
+const COMMON: u64 = 0xc0_3303;
 
 /// Sites and contexts. A weight table is class by class, a bias and then a weight for each of the
 /// informative sensors.
@@ -180,8 +184,15 @@ impl Context {
         let mut normals = |count: usize, spread: f32| -> Vec<f32> {
             (0..count).map(|_| random.normal().0 * spread).collect()
         };
-        let tables = [normals(table, 1.0), normals(table, 1.0)];
+        let mut tables = [
+            normals(table, CONTEXT_SPREAD),
+            normals(table, CONTEXT_SPREAD),
+        ];
         let means = normals(config.features, SHIFT);
+        let mut common = Random::of(config.seed ^ COMMON, 0);
+        for weight in tables.iter_mut().flatten() {
+            *weight += common.normal().0;
+        }
         let speed = 1.0 + f64::from(random.normal().0) / 6.0;
         Context {
             tables,
