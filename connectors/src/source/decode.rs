@@ -1,0 +1,324 @@
+//! From rows to columns: the one place that decides whether a record is good.
+
+use std::sync::Arc;
+
+use ndarray::Array2;
+use perennial_operators::{Batch, Dictionary, Texts};
+
+use super::fields::{Clock, Names, Seen, check_length, class, number};
+use super::row::{Row, Value};
+use super::schema::{Feature, Schema};
+
+/// Rows for which a new batch reserves room; more are taken as they come.
+const RESERVED: usize = 4096;
+
+/// Appends rows to the columns of a batch. It numbers the good records of the stream and the values of
+/// the attributes, and finds ids that come twice.
+#[derive(Debug)]
+pub struct Decoder {
+    cells: Cells,
+    clock: Clock,
+    seen: Seen,
+    first: u64,
+    ids: Texts,
+    times: Vec<i64>,
+    attributes: Vec<Vec<u32>>,
+    dictionaries: Arc<Vec<Dictionary>>,
+    features: Vec<f32>,
+    labels: Vec<f32>,
+    scratch: String,
+}
+
+/// Which cell of a row is what.
+#[derive(Debug)]
+struct Cells {
+    columns: Vec<String>,
+    id: usize,
+    time: usize,
+    attributes: Vec<usize>,
+    features: Vec<(usize, Kind)>,
+    label: Option<(usize, Names)>,
+}
+
+/// How a feature's cell becomes a number.
+#[derive(Debug)]
+enum Kind {
+    Numeric,
+    Categorical(Names),
+}
+
+impl Decoder {
+    /// A decoder for a schema without problems. With `labelled` off the label column is not asked for,
+    /// and `Batch::labels` stays empty. An id is a duplicate if one of the last `duplicates_within` good
+    /// records had it.
+    pub fn new(schema: &Schema, labelled: bool, duplicates_within: usize) -> Decoder {
+        let cells = Cells::new(schema, labelled);
+        let attributes = cells.attributes.len();
+        Decoder {
+            cells,
+            clock: Clock::default(),
+            seen: Seen::new(duplicates_within),
+            first: 0,
+            ids: Texts::default(),
+            times: Vec::new(),
+            attributes: vec![Vec::new(); attributes],
+            dictionaries: Arc::new(vec![Dictionary::default(); attributes]),
+            features: Vec::new(),
+            labels: Vec::new(),
+            scratch: String::new(),
+        }
+    }
+
+    /// The columns that a row must bring, in the order of its cells.
+    pub fn columns(&self) -> &[String] {
+        &self.cells.columns
+    }
+
+    /// Appends a row, or says in a sentence why the record is bad, and then leaves everything as it was.
+    /// `record` is the record's number at its source, from 1.
+    pub fn push(&mut self, row: &Row, record: u64) -> Result<(), String> {
+        let start = self.features.len();
+        let result = self.append(row, record);
+        if result.is_err() {
+            self.features.truncate(start);
+        }
+        result
+    }
+
+    fn append(&mut self, row: &Row, record: u64) -> Result<(), String> {
+        let cells = &mut self.cells;
+        let columns = &cells.columns;
+        let time = self.clock.read(&columns[cells.time], row.get(cells.time))?;
+        for cell in &cells.attributes {
+            check_length("attribute", &columns[*cell], row.get(*cell))?;
+        }
+        for (cell, kind) in &mut cells.features {
+            let value = row.get(*cell);
+            self.features.push(match kind {
+                Kind::Numeric => number(&columns[*cell], value)?,
+                Kind::Categorical(names) => names.number(value).unwrap_or(f32::NAN),
+            });
+        }
+        let label = match &mut cells.label {
+            Some((cell, classes)) => Some(class(&columns[*cell], classes, row.get(*cell))?),
+            None => None,
+        };
+        let id = new_id(
+            row.get(cells.id),
+            &columns[cells.id],
+            &mut self.scratch,
+            &mut self.seen,
+            record,
+        )?;
+
+        // The record is good: from here on nothing fails.
+        self.ids.push(id);
+        self.times.push(time);
+        self.labels.extend(label);
+        for (column, cell) in cells.attributes.iter().enumerate() {
+            let value = row.get(*cell).text(&mut self.scratch);
+            let code = match self.dictionaries[column].code(value) {
+                Some(code) => code,
+                // Batches on their way share the dictionaries, so a new value goes to a copy.
+                None => Arc::make_mut(&mut self.dictionaries)[column].insert(value),
+            };
+            self.attributes[column].push(code);
+        }
+        Ok(())
+    }
+
+    /// The rows since the last call as a batch.
+    pub fn take(&mut self) -> Batch {
+        let rows = self.times.len();
+        let width = self.cells.features.len();
+        let reserved = rows.min(RESERVED);
+        let attributes = self
+            .attributes
+            .iter_mut()
+            .map(|codes| renew(codes, reserved))
+            .collect();
+        let features = renew(&mut self.features, reserved * width);
+        let batch = Batch {
+            first: self.first,
+            ids: std::mem::take(&mut self.ids),
+            times: renew(&mut self.times, reserved),
+            attributes,
+            dictionaries: self.dictionaries.clone(),
+            // The lengths agree, since a row either brings all its features or none.
+            features: Array2::from_shape_vec((rows, width), features)
+                .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),
+            labels: renew(&mut self.labels, reserved),
+        };
+        self.first += rows as u64;
+        batch
+    }
+}
+
+/// Hands out a column and begins the next one.
+fn renew<T>(column: &mut Vec<T>, reserved: usize) -> Vec<T> {
+    let reserved = if column.is_empty() { 0 } else { reserved };
+    std::mem::replace(column, Vec::with_capacity(reserved))
+}
+
+/// The id of a record, which must be there and be new. It is noted as seen.
+pub(super) fn new_id<'a>(
+    value: Value<'a>,
+    column: &str,
+    scratch: &'a mut String,
+    seen: &mut Seen,
+    record: u64,
+) -> Result<&'a str, String> {
+    check_length("id", column, value)?;
+    let id = value.text(scratch);
+    if id.is_empty() {
+        return Err(format!("id {column:?} is missing"));
+    }
+    seen.insert(id, record)
+        .map_err(|before| format!("id {id:?} was seen before, at record {before}"))?;
+    Ok(id)
+}
+
+impl Cells {
+    fn new(schema: &Schema, labelled: bool) -> Cells {
+        let mut columns: Vec<String> = Vec::new();
+        // A column may play several parts, a site that is a feature too for instance.
+        let mut cell = |name: &str| {
+            columns.iter().position(|c| c == name).unwrap_or_else(|| {
+                columns.push(name.into());
+                columns.len() - 1
+            })
+        };
+        let id = cell(&schema.id);
+        let time = cell(&schema.time);
+        let attributes = schema.attribute_names().map(&mut cell).collect();
+        let mut features = Vec::new();
+        for feature in &schema.features {
+            let kind = match feature {
+                Feature::Numeric(_) => Kind::Numeric,
+                Feature::Categorical(categorical) => {
+                    Kind::Categorical(Names::new(&categorical.values))
+                }
+            };
+            features.push((cell(feature.column()), kind));
+        }
+        let label = schema.label.as_ref().filter(|_| labelled);
+        let label = label.map(|label| (cell(&label.column), Names::new(&label.classes)));
+        Cells {
+            columns,
+            id,
+            time,
+            attributes,
+            features,
+            label,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoder(labelled: bool) -> Decoder {
+        let schema = r#"{"id":"id","time":"time","site":"site","attributes":["season"],
+            "features":["ta",{"column":"mode","values":["fan","ac"]}],
+            "label":{"column":"vote","classes":["cold","hot"]}}"#;
+        Decoder::new(&serde_json::from_str(schema).unwrap(), labelled, 10)
+    }
+
+    fn push(decoder: &mut Decoder, cells: [&str; 7], record: u64) -> Result<(), String> {
+        let mut row = Row::new(decoder.columns().len());
+        for (cell, text) in cells.iter().enumerate().take(decoder.columns().len()) {
+            row.set_text(cell, text);
+        }
+        decoder.push(&row, record)
+    }
+
+    #[test]
+    fn rows_become_columns() {
+        let mut decoder = decoder(true);
+        assert_eq!(
+            decoder.columns(),
+            ["id", "time", "site", "season", "ta", "mode", "vote"]
+        );
+        push(&mut decoder, ["a", "1", "s1", "dry", "2.5", "ac", "hot"], 1).unwrap();
+        push(&mut decoder, ["b", "2", "", "wet", "", "tv", ""], 2).unwrap();
+        let batch = decoder.take();
+        assert_eq!((batch.first, batch.len()), (0, 2));
+        assert_eq!(batch.ids.get(1), "b");
+        assert_eq!(batch.times, [1_000_000, 2_000_000]);
+        assert_eq!(batch.attribute(0, 0), "s1");
+        assert_eq!(batch.attributes[0][1], perennial_operators::MISSING);
+        assert_eq!(batch.attribute(1, 1), "wet");
+        assert_eq!(batch.features[[0, 1]], 1.0);
+        assert!(batch.features.row(1).iter().all(|f| f.is_nan()));
+        assert_eq!(batch.labels[0], 1.0);
+        assert!(batch.labels[1].is_nan());
+        push(&mut decoder, ["c", "2", "s2", "dry", "1", "fan", "cold"], 3).unwrap();
+        let next = decoder.take();
+        assert_eq!(next.first, 2);
+        assert_eq!(next.attribute(0, 0), "s2");
+        // The dictionary of a batch that was handed out does not change any more.
+        assert_eq!(batch.dictionaries[0].code("s2"), None);
+    }
+
+    #[test]
+    fn bad_rows_say_why_and_leave_no_trace() {
+        let mut decoder = decoder(true);
+        push(&mut decoder, ["a", "1", "s", "dry", "1", "ac", "hot"], 7).unwrap();
+        let long = "x".repeat(2000);
+        let cases: [([&str; 7], &str); 8] = [
+            (
+                ["", "1", "n", "x", "1", "ac", "hot"],
+                r#"id "id" is missing"#,
+            ),
+            (
+                ["b", "", "n", "x", "1", "ac", "hot"],
+                r#"time "time" is missing"#,
+            ),
+            (
+                ["b", "soon", "n", "x", "1", "ac", "hot"],
+                r#"time "time" is "soon""#,
+            ),
+            (
+                ["b", "1", "n", "x", "abc", "ac", "hot"],
+                r#"feature "ta" is "abc", not a number"#,
+            ),
+            (
+                ["b", "1", "n", "x", "-inf", "ac", "hot"],
+                r#"feature "ta" is "-inf", not a finite"#,
+            ),
+            (
+                ["b", "1", "n", "x", "1", "ac", "mild"],
+                r#"label "vote" is "mild""#,
+            ),
+            (
+                ["b", "1", &long, "x", "1", "ac", "hot"],
+                r#"attribute "site" has 2000 bytes"#,
+            ),
+            (
+                ["a", "1", "n", "x", "1", "ac", "hot"],
+                r#"id "a" was seen before, at record 7"#,
+            ),
+        ];
+        for (cells, expected) in cases {
+            let reason = push(&mut decoder, cells, 8).unwrap_err();
+            assert!(reason.starts_with(expected), "{reason}");
+        }
+        let batch = decoder.take();
+        assert_eq!(
+            (batch.len(), batch.features.len(), batch.labels.len()),
+            (1, 2, 1)
+        );
+        assert_eq!(batch.dictionaries[0].code("n"), None);
+        // An id is only taken by a good record.
+        push(&mut decoder, ["b", "1", "s", "dry", "1", "ac", "hot"], 9).unwrap();
+    }
+
+    #[test]
+    fn labels_from_elsewhere_need_no_column() {
+        let mut decoder = decoder(false);
+        assert_eq!(decoder.columns().len(), 6);
+        push(&mut decoder, ["a", "1", "s", "dry", "1", "ac", ""], 1).unwrap();
+        assert!(decoder.take().labels.is_empty());
+    }
+}

@@ -1,0 +1,187 @@
+//! What can be wrong with a source as a whole, and what to do about it.
+
+use std::path::Path;
+
+use thiserror::Error;
+
+/// Names shorter than this similarity are not offered as "did you mean".
+const SIMILAR: f64 = 0.7;
+
+/// How many found columns an error lists.
+const LISTED: usize = 40;
+
+/// A source that cannot be opened or read on. A single bad record is no error but a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SourceError {
+    /// There is no such file.
+    #[error("The file {path} does not exist. {hint}")]
+    NotFound {
+        /// The file.
+        path: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The file is there but cannot be opened or understood.
+    #[error("The file {path} cannot be opened: {reason}.")]
+    Open {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file has no content at all.
+    #[error("The file {path} is empty. {hint}")]
+    Empty {
+        /// The file.
+        path: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Neither the name nor the settings tell the format.
+    #[error(
+        "The format of the file {path} is unknown. Set `format` to csv, jsonl or parquet, or name the \
+         file .csv, .jsonl, .csv.gz, .jsonl.gz or .parquet."
+    )]
+    Format {
+        /// The file.
+        path: String,
+    },
+    /// Columns that the schema names are not in the file.
+    #[error("The file {path} lacks {missing}. It has {found}.{hint}")]
+    Columns {
+        /// The file.
+        path: String,
+        /// The columns that are wanted and missing.
+        missing: String,
+        /// The columns that are there.
+        found: String,
+        /// The nearest names, or nothing.
+        hint: String,
+    },
+    /// The input breaks off in the middle.
+    #[error("The file {path} cannot be read beyond record {record}: {reason}.")]
+    Broken {
+        /// The file.
+        path: String,
+        /// How many records came before the failure.
+        record: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The input has fewer records than an earlier run has read of it.
+    #[error(
+        "{source_name} has only {count} records, but {position} of it were read before. Bring back the \
+         former input, or start with an empty knowledge base."
+    )]
+    Shorter {
+        /// The file or simulator.
+        source_name: String,
+        /// Records that an earlier run has read.
+        position: u64,
+        /// Records that there are.
+        count: u64,
+    },
+    /// A skip to a position that has been passed.
+    #[error("{source_name} is at record {at} and cannot go back to {position}. Open it anew.")]
+    Backwards {
+        /// The file or simulator.
+        source_name: String,
+        /// Records consumed so far.
+        at: u64,
+        /// The position asked for.
+        position: u64,
+    },
+    /// A setting that cannot be used.
+    #[error("The setting `{key}` cannot be used: {reason}.")]
+    Setting {
+        /// The key path in the configuration.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl SourceError {
+    /// The error for a file that is not there, with the nearest name in its folder.
+    pub(super) fn not_found(path: &Path) -> SourceError {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let hint = match std::fs::read_dir(folder) {
+            Err(_) => format!("Its folder {} does not exist either.", folder.display()),
+            Ok(entries) => {
+                let names = entries
+                    .flatten()
+                    .map(|e| e.file_name().to_string_lossy().into_owned());
+                match nearest(&name, names) {
+                    Some(near) => format!("Did you mean {}?", folder.join(near).display()),
+                    None if path.is_relative() => {
+                        "Relative paths start at the working directory.".into()
+                    }
+                    None => "Check the path.".into(),
+                }
+            }
+        };
+        SourceError::NotFound {
+            path: path.display().to_string(),
+            hint,
+        }
+    }
+
+    /// The error for a header that lacks some of the wanted columns.
+    pub(super) fn columns(path: &str, missing: &[&str], found: &[String]) -> SourceError {
+        let hints: Vec<String> = missing
+            .iter()
+            .filter_map(|m| {
+                nearest(m, found.iter().cloned()).map(|near| format!("{near:?} for {m:?}"))
+            })
+            .collect();
+        let hint = if !hints.is_empty() {
+            format!(" Did you mean {}?", hints.join(", "))
+        } else if let [only] = found
+            && only.contains([';', '\t', '|'])
+        {
+            " Columns must be separated by commas.".into()
+        } else {
+            " Rename the columns in the schema or in the file.".into()
+        };
+        let plural = if missing.len() == 1 {
+            "column"
+        } else {
+            "columns"
+        };
+        let mut listed: Vec<String> = found
+            .iter()
+            .take(LISTED)
+            .map(|f| format!("{f:?}"))
+            .collect();
+        if found.len() > LISTED {
+            listed.push(format!("and {} more", found.len() - LISTED));
+        }
+        if listed.is_empty() {
+            listed.push("no columns".into());
+        }
+        let missing: Vec<String> = missing.iter().map(|m| format!("{m:?}")).collect();
+        SourceError::Columns {
+            path: path.into(),
+            missing: format!("the {plural} {}", missing.join(", ")),
+            found: listed.join(", "),
+            hint,
+        }
+    }
+}
+
+/// The candidate most like `name`, if one is alike enough to be what was meant.
+fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    let lower = name.to_lowercase();
+    candidates
+        .map(|c| (strsim::jaro_winkler(&lower, &c.to_lowercase()), c))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(&a.1)))
+        .map(|(_, candidate)| candidate)
+}

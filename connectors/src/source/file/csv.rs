@@ -1,0 +1,216 @@
+//! Comma-separated values: quotes and newlines within them, records of bounded size, bad ones told apart.
+
+use std::io;
+
+use csv_core::{ReadRecordResult, Reader};
+
+use super::text::{self, Input};
+use super::{Next, Records, excerpt};
+use crate::source::error::SourceError;
+use crate::source::row::Row;
+
+/// The records of a CSV file.
+pub(super) struct CsvRecords {
+    input: Input,
+    parser: Reader,
+    /// The fields of the latest record without quotes, one behind the other.
+    fields: Vec<u8>,
+    /// Where each field ends.
+    ends: Vec<usize>,
+    /// How many of them belong to the latest record.
+    width: usize,
+    /// The beginning of the latest record as it came.
+    raw: Vec<u8>,
+    line: u64,
+    header: Vec<String>,
+    /// For each cell of a row, the field that it comes from.
+    wanted: Vec<usize>,
+}
+
+/// What the parser came upon.
+#[derive(PartialEq, Eq)]
+enum Found {
+    Record,
+    TooLong,
+    End,
+}
+
+impl CsvRecords {
+    /// Reads the header and finds the wanted columns in it.
+    pub(super) fn open(
+        input: Input,
+        path: &str,
+        columns: &[String],
+    ) -> Result<CsvRecords, SourceError> {
+        let mut records = CsvRecords {
+            input,
+            parser: Reader::new(),
+            fields: vec![0; 4096],
+            ends: vec![0; 64],
+            width: 0,
+            raw: Vec::new(),
+            line: 1,
+            header: Vec::new(),
+            wanted: Vec::new(),
+        };
+        let open = |reason: String| SourceError::Open {
+            path: path.into(),
+            reason,
+        };
+        match records
+            .advance()
+            .map_err(|error| open(text::explain(&error)))?
+        {
+            Found::Record => {}
+            Found::TooLong => {
+                return Err(open(format!(
+                    "its header is bad: {}",
+                    records.input.too_long()
+                )));
+            }
+            Found::End => return Err(super::empty(path, super::Format::Csv)),
+        }
+        let name = |field| {
+            String::from_utf8_lossy(records.field(field))
+                .trim()
+                .to_owned()
+        };
+        records.header = (0..records.width).map(name).collect();
+        records.wanted = find(path, columns, &records.header)?;
+        Ok(records)
+    }
+
+    fn field(&self, field: usize) -> &[u8] {
+        let start = if field == 0 { 0 } else { self.ends[field - 1] };
+        &self.fields[start..self.ends[field]]
+    }
+
+    /// Parses the next record into `fields` and `ends`.
+    fn advance(&mut self) -> io::Result<Found> {
+        self.input.skip_line_ends()?;
+        self.line = self.input.line;
+        self.raw.clear();
+        self.width = 0;
+        let (mut read, mut written) = (0, 0);
+        loop {
+            let limit = self.input.limit;
+            let buffer = self.input.fill()?;
+            if !buffer.is_empty() && read == limit {
+                return self.give_up();
+            }
+            let input = &buffer[..buffer.len().min(limit - read)];
+            let (fields, ends) = (&mut self.fields[written..], &mut self.ends[self.width..]);
+            let (result, taken, put, ended) = self.parser.read_record(input, fields, ends);
+            text::keep(&mut self.raw, &input[..taken]);
+            let lines = text::count_lines(&input[..taken]);
+            self.input.line += lines;
+            self.input.consume(taken);
+            read += taken;
+            written += put;
+            self.width += ended;
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                // Both grow with the bytes read, which the limit bounds.
+                ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
+                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
+                ReadRecordResult::Record => return Ok(Found::Record),
+                ReadRecordResult::End => return Ok(Found::End),
+            }
+        }
+    }
+
+    /// Drops a record beyond the limit and goes on behind the next line end, in or out of quotes: one
+    /// quote that is never closed must not swallow the rest of the file.
+    fn give_up(&mut self) -> io::Result<Found> {
+        self.parser.reset();
+        self.input.skip_line()?;
+        Ok(Found::TooLong)
+    }
+
+    /// Hands the wanted fields of the latest record to the row.
+    fn fill(&self, row: &mut Row) -> Result<(), String> {
+        if self.width != self.header.len() {
+            return Err(format!(
+                "the record has {} columns, the header {}",
+                self.width,
+                self.header.len()
+            ));
+        }
+        let end = self.ends.get(self.width - 1).copied().unwrap_or(0);
+        if let Ok(text) = std::str::from_utf8(&self.fields[..end])
+            && self.ends[..self.width]
+                .iter()
+                .all(|end| text.is_char_boundary(*end))
+        {
+            row.load(text);
+            for (cell, field) in self.wanted.iter().enumerate() {
+                let start = if *field == 0 { 0 } else { self.ends[field - 1] };
+                row.set_range(cell, start, self.ends[*field]);
+            }
+            return Ok(());
+        }
+        // Some field is not UTF-8: that only matters if it is a wanted one.
+        row.clear();
+        for (cell, field) in self.wanted.iter().enumerate() {
+            let text = std::str::from_utf8(self.field(*field));
+            let text =
+                text.map_err(|_| format!("column {:?} is not valid UTF-8", self.header[*field]))?;
+            row.set_text(cell, text);
+        }
+        Ok(())
+    }
+}
+
+impl Records for CsvRecords {
+    fn next(&mut self, row: &mut Row) -> Result<Next, String> {
+        match self.advance().map_err(|error| text::explain(&error))? {
+            Found::End => Ok(Next::End),
+            Found::TooLong => Ok(Next::Bad(self.input.too_long())),
+            Found::Record => Ok(self.fill(row).map_or_else(Next::Bad, |()| Next::Record)),
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.line
+    }
+
+    fn content(&self, _: &Row) -> String {
+        excerpt(&self.raw)
+    }
+
+    fn count(&mut self) -> Result<u64, String> {
+        let mut records = 0;
+        while self.advance().map_err(|error| text::explain(&error))? != Found::End {
+            records += 1;
+        }
+        Ok(records)
+    }
+}
+
+/// The place of each wanted column in the header.
+fn find(path: &str, columns: &[String], header: &[String]) -> Result<Vec<usize>, SourceError> {
+    let mut wanted = Vec::new();
+    let mut missing = Vec::new();
+    for column in columns {
+        let mut places = header
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| *name == column);
+        match (places.next(), places.next()) {
+            (Some((place, _)), None) => wanted.push(place),
+            (None, _) => missing.push(column.as_str()),
+            (Some(_), Some(_)) => {
+                let reason = format!("its header names the column {column:?} twice");
+                return Err(SourceError::Open {
+                    path: path.into(),
+                    reason,
+                });
+            }
+        }
+    }
+    if missing.is_empty() {
+        Ok(wanted)
+    } else {
+        Err(SourceError::columns(path, &missing, header))
+    }
+}

@@ -1,0 +1,210 @@
+//! Samples and labels from files: CSV, JSON Lines (both also with gzip) and Parquet.
+
+mod csv;
+mod jsonl;
+mod labels;
+mod parquet;
+mod reader;
+mod text;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Source;
+use super::decode::Decoder;
+use super::error::SourceError;
+use super::row::Row;
+use super::schema::{Problem, Schema};
+use reader::Reader;
+
+pub use jsonl::JsonParser;
+pub use labels::{LabelBatch, LabelColumns, LabelSource};
+
+/// How much of a bad record its dead letter keeps, in bytes.
+const CONTENT: usize = 4096;
+
+/// A file of records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    /// The file. A relative path starts at the working directory.
+    pub path: PathBuf,
+    /// The format, if the file's name does not tell it by .csv, .jsonl, .ndjson or .parquet, the first
+    /// three also followed by .gz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// A longer record of a text file, in bytes, is skipped and becomes a dead letter.
+    #[serde(default = "max_record_bytes")]
+    pub max_record_bytes: usize,
+    /// A record whose id one of so many good records before it had is a duplicate and becomes a dead
+    /// letter. 0 accepts all; each id takes about 50 bytes of memory.
+    #[serde(default = "duplicates_within")]
+    pub duplicates_within: usize,
+}
+
+/// The formats of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+}
+
+fn max_record_bytes() -> usize {
+    1 << 20
+}
+
+fn duplicates_within() -> usize {
+    1_000_000
+}
+
+impl FileConfig {
+    /// The settings of a file when only its path is given.
+    pub fn new(path: impl Into<PathBuf>) -> FileConfig {
+        FileConfig {
+            path: path.into(),
+            format: None,
+            max_record_bytes: max_record_bytes(),
+            duplicates_within: duplicates_within(),
+        }
+    }
+
+    /// Everything that makes the settings unusable, whatever the file; `key` is their key path.
+    pub fn problems(&self, key: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.max_record_bytes == 0 {
+            problems.push((
+                format!("{key}.max_record_bytes"),
+                "must be at least 1".into(),
+            ));
+        }
+        if self.format.or_else(|| format_of(&self.path)).is_none() {
+            let message =
+                "has no extension that tells the format: set `format` to csv, jsonl or parquet";
+            problems.push((format!("{key}.path"), message.into()));
+        }
+        problems
+    }
+}
+
+/// Opens a file of samples. With `labelled` off the label column need not exist, and the batches carry
+/// no labels.
+pub fn open(
+    config: &FileConfig,
+    schema: &Schema,
+    labelled: bool,
+) -> Result<Box<dyn Source>, SourceError> {
+    let decoder = Decoder::new(schema, labelled, config.duplicates_within);
+    Ok(Box::new(Reader::open(config, decoder)?))
+}
+
+/// The records of one file in their order, whatever the format.
+trait Records: Send {
+    /// Reads the next record into the row. An error ends the file.
+    fn next(&mut self, row: &mut Row) -> Result<Next, String>;
+
+    /// The number of the latest record: its line in a text file, its row in a table, from 1.
+    fn number(&self) -> u64;
+
+    /// The latest record as it came, cut after [`CONTENT`] bytes.
+    fn content(&self, row: &Row) -> String;
+
+    /// How many records follow. It may consume them.
+    fn count(&mut self) -> Result<u64, String>;
+}
+
+/// What [`Records::next`] came upon.
+enum Next {
+    /// A record, now in the row.
+    Record,
+    /// A record that makes no row, with the reason.
+    Bad(String),
+    /// The end of the file.
+    End,
+}
+
+/// Opens a file whose records have the given columns; they become the cells of the row.
+fn records(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Records>, SourceError> {
+    let path = config.path.display().to_string();
+    let open = |reason: String| SourceError::Open {
+        path: path.clone(),
+        reason,
+    };
+    let file = File::open(&config.path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => SourceError::not_found(&config.path),
+        _ => open(error.to_string()),
+    })?;
+    let metadata = file.metadata().map_err(|error| open(error.to_string()))?;
+    if metadata.is_dir() {
+        return Err(open("it is a folder".into()));
+    }
+    let format = config.format.or_else(|| format_of(&config.path));
+    let format = format.ok_or_else(|| SourceError::Format { path: path.clone() })?;
+    if metadata.is_file() && metadata.len() == 0 {
+        return Err(empty(&path, format));
+    }
+    if format == Format::Parquet {
+        return Ok(Box::new(parquet::ParquetRecords::open(
+            file, &path, columns,
+        )?));
+    }
+    let input = text::Input::new(file, is_gzip(&config.path), config.max_record_bytes);
+    let mut input = input.map_err(|error| open(text::explain(&error)))?;
+    if input
+        .is_empty()
+        .map_err(|error| open(text::explain(&error)))?
+    {
+        return Err(empty(&path, format));
+    }
+    Ok(match format {
+        Format::Csv => Box::new(csv::CsvRecords::open(input, &path, columns)?),
+        _ => Box::new(jsonl::JsonRecords::new(input, columns)),
+    })
+}
+
+fn empty(path: &str, format: Format) -> SourceError {
+    let hint = match format {
+        Format::Csv => "It must begin with a header that names its columns.",
+        Format::Jsonl => "It must have one JSON object a line.",
+        Format::Parquet => "Perhaps what wrote it did not finish.",
+    };
+    SourceError::Empty {
+        path: path.into(),
+        hint: hint.into(),
+    }
+}
+
+/// The file name's extension in lower case, and without a `.gz` behind it.
+fn format_of(path: &Path) -> Option<Format> {
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    match name.rsplit_once('.')?.1 {
+        "csv" => Some(Format::Csv),
+        "jsonl" | "ndjson" => Some(Format::Jsonl),
+        "parquet" => Some(Format::Parquet),
+        _ => None,
+    }
+}
+
+fn is_gzip(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("gz"))
+}
+
+/// Bytes of a record as a dead letter shows them.
+fn excerpt(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(CONTENT)];
+    String::from_utf8_lossy(cut)
+        .trim_end_matches(['\r', '\n'])
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests;

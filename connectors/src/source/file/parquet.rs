@@ -1,0 +1,214 @@
+//! Parquet: batches of a table, cell by cell into the row.
+
+use std::fs::File;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
+};
+use arrow::error::ArrowError;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::{CONTENT, Next, Records};
+use crate::source::error::SourceError;
+use crate::source::row::{Row, Value};
+
+/// Rows decoded at a time.
+const ROWS: usize = 8192;
+
+/// The rows of a Parquet file.
+pub(super) struct ParquetRecords {
+    reader: ParquetRecordBatchReader,
+    columns: Vec<String>,
+    /// The wanted columns of the rows at hand, in the order of a row's cells.
+    cells: Vec<(Kind, ArrayRef)>,
+    rows: usize,
+    next: usize,
+    /// Rows handed out so far.
+    number: u64,
+    total: u64,
+}
+
+/// How a column's cells are read, after a cast to the widest type of their sort.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Bytes,
+    Bool,
+    Signed,
+    Unsigned,
+    Float,
+    Time,
+    Missing,
+}
+
+impl ParquetRecords {
+    /// Reads the file's footer and finds the wanted columns.
+    pub(super) fn open(
+        file: File,
+        path: &str,
+        columns: &[String],
+    ) -> Result<ParquetRecords, SourceError> {
+        let open = |reason: String| SourceError::Open {
+            path: path.into(),
+            reason,
+        };
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| open(e.to_string()))?;
+        let schema = builder.schema().clone();
+        let mut roots = Vec::new();
+        let mut missing = Vec::new();
+        for column in columns {
+            match schema.column_with_name(column) {
+                Some((root, field)) if target(field.data_type()).is_some() => roots.push(root),
+                Some((_, field)) => {
+                    let reason =
+                        format!("its column {column:?} has the type {}", field.data_type());
+                    return Err(open(
+                        reason + ", which is neither a text, a number nor a time",
+                    ));
+                }
+                None => missing.push(column.as_str()),
+            }
+        }
+        if !missing.is_empty() {
+            let found: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+            return Err(SourceError::columns(path, &missing, &found));
+        }
+        let total = builder.metadata().file_metadata().num_rows().max(0) as u64;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+        let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
+        let reader = reader.map_err(|e| open(e.to_string()))?;
+        let columns = columns.to_vec();
+        Ok(ParquetRecords {
+            reader,
+            columns,
+            cells: Vec::new(),
+            rows: 0,
+            next: 0,
+            number: 0,
+            total,
+        })
+    }
+
+    /// Brings the next rows to hand; `false` at the end.
+    fn refill(&mut self) -> Result<bool, String> {
+        while self.next == self.rows {
+            let Some(batch) = self.reader.next() else {
+                return Ok(false);
+            };
+            let batch = batch.map_err(|error| error.to_string())?;
+            self.cells = self.cast(&batch).map_err(|error| error.to_string())?;
+            self.rows = batch.num_rows();
+            self.next = 0;
+        }
+        Ok(true)
+    }
+
+    fn cast(&self, batch: &RecordBatch) -> Result<Vec<(Kind, ArrayRef)>, ArrowError> {
+        let mut cells = Vec::with_capacity(self.columns.len());
+        for name in &self.columns {
+            let column = batch.column(batch.schema_ref().index_of(name)?);
+            let (kind, to) = target(column.data_type()).unwrap_or((Kind::Missing, DataType::Null));
+            let column = match kind {
+                Kind::Missing => column.clone(),
+                _ => cast(column, &to)?,
+            };
+            cells.push((kind, column));
+        }
+        Ok(cells)
+    }
+
+    fn fill(&self, at: usize, row: &mut Row) -> Result<(), String> {
+        row.clear();
+        for (cell, (kind, column)) in self.cells.iter().enumerate() {
+            if column.is_null(at) {
+                continue;
+            }
+            match kind {
+                Kind::Missing => {}
+                Kind::Text => row.set_text(cell, column.as_string::<i32>().value(at)),
+                Kind::Bytes => match std::str::from_utf8(column.as_binary::<i32>().value(at)) {
+                    Ok(text) => row.set_text(cell, text),
+                    Err(_) => {
+                        return Err(format!(
+                            "column {:?} is not valid UTF-8",
+                            self.columns[cell]
+                        ));
+                    }
+                },
+                Kind::Bool => row.set_bool(cell, column.as_boolean().value(at)),
+                Kind::Signed => {
+                    row.set_integer(cell, column.as_primitive::<Int64Type>().value(at).into())
+                }
+                Kind::Unsigned => {
+                    row.set_integer(cell, column.as_primitive::<UInt64Type>().value(at).into())
+                }
+                Kind::Float => row.set_number(cell, column.as_primitive::<Float64Type>().value(at)),
+                Kind::Time => row.set_time(
+                    cell,
+                    column.as_primitive::<TimestampMicrosecondType>().value(at),
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Records for ParquetRecords {
+    fn next(&mut self, row: &mut Row) -> Result<Next, String> {
+        if !self.refill()? {
+            return Ok(Next::End);
+        }
+        let at = self.next;
+        self.next += 1;
+        self.number += 1;
+        Ok(self.fill(at, row).map_or_else(Next::Bad, |()| Next::Record))
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The wanted cells as JSON, since a row has no text of its own.
+    fn content(&self, row: &Row) -> String {
+        let mut scratch = String::new();
+        let mut object = serde_json::Map::new();
+        for (cell, name) in self.columns.iter().enumerate() {
+            let value = match row.get(cell) {
+                Value::Missing => continue,
+                Value::Number(number) => number.into(),
+                value => value.text(&mut scratch).into(),
+            };
+            object.insert(name.clone(), value);
+        }
+        let mut content = serde_json::Value::Object(object).to_string();
+        content.truncate(content.floor_char_boundary(CONTENT));
+        content
+    }
+
+    fn count(&mut self) -> Result<u64, String> {
+        Ok(self.total)
+    }
+}
+
+/// What a column is cast to; `None` if its cells are no single values.
+fn target(from: &DataType) -> Option<(Kind, DataType)> {
+    use DataType::*;
+    Some(match from {
+        Null => (Kind::Missing, Null),
+        Utf8 | LargeUtf8 | Utf8View => (Kind::Text, Utf8),
+        Binary | LargeBinary | BinaryView => (Kind::Bytes, Binary),
+        Boolean => (Kind::Bool, Boolean),
+        Int8 | Int16 | Int32 | Int64 => (Kind::Signed, Int64),
+        UInt8 | UInt16 | UInt32 | UInt64 => (Kind::Unsigned, UInt64),
+        Float16 | Float32 | Float64 | Decimal128(..) | Decimal256(..) => (Kind::Float, Float64),
+        // The zone stays, since instants are in UTC whatever it is.
+        Timestamp(_, zone) => (Kind::Time, Timestamp(TimeUnit::Microsecond, zone.clone())),
+        Date32 | Date64 => (Kind::Time, Timestamp(TimeUnit::Microsecond, None)),
+        Dictionary(_, values) => return target(values),
+        _ => return None,
+    })
+}

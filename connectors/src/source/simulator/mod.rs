@@ -1,0 +1,148 @@
+//! A seeded stream of samples without any file: sites in contexts whose labels depend on their sensors in
+//! ways that differ from context to context and from site to site, and that drift.
+//!
+//! Sample `i` is a pure function of the settings and `i`, so parts can be made anywhere, in any order.
+
+mod config;
+mod random;
+mod world;
+
+pub use config::{Drift, SimulatorConfig};
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::Array2;
+use perennial_operators::{Batch, Texts};
+
+use super::{Read, Source, SourceError};
+use random::Random;
+use world::{Weights, World};
+
+/// The simulator: cheap to clone, for several workers to make parts of one stream.
+#[derive(Clone, Debug)]
+pub struct Simulator {
+    config: SimulatorConfig,
+    world: Arc<World>,
+    start: i64,
+    position: u64,
+}
+
+impl Simulator {
+    /// The stream that the settings describe, or what is wrong with the first that cannot be used.
+    pub fn new(config: SimulatorConfig) -> Result<Simulator, SourceError> {
+        if let Some((key, reason)) = config.problems("simulator").into_iter().next() {
+            return Err(SourceError::Setting { key, reason });
+        }
+        let start = config.start_micros().unwrap_or_default();
+        Ok(Simulator {
+            world: Arc::new(World::new(&config)),
+            config,
+            start,
+            position: 0,
+        })
+    }
+
+    /// The samples of a range of sequence numbers, as far as the stream goes. Labels are always there.
+    pub fn fill(&self, range: Range<u64>) -> Batch {
+        let end = range
+            .end
+            .min(self.config.records.unwrap_or(u64::MAX))
+            .max(range.start);
+        let rows = (end - range.start) as usize;
+        let width = self.config.features;
+        let mut ids = Texts::default();
+        let mut times = Vec::with_capacity(rows);
+        let mut attributes: Vec<Vec<u32>> = (0..3).map(|_| Vec::with_capacity(rows)).collect();
+        let mut features = Vec::with_capacity(rows * width);
+        let mut labels = Vec::with_capacity(rows);
+        let mut weights = Weights::default();
+        for sequence in range.start..end {
+            let mut random = Random::of(self.config.seed, sequence);
+            let site = self.world.site(&self.config, sequence, &mut random);
+            let codes = self.world.codes(site);
+            self.world.turn(&self.config, sequence, &mut weights);
+            ids.push_with(|text| push_id(text, sequence));
+            let since = (sequence as i64).saturating_mul(self.config.interval_us as i64);
+            times.push(self.start.saturating_add(since));
+            for (column, code) in attributes.iter_mut().zip(codes) {
+                column.push(code);
+            }
+            labels.push(self.world.sample(
+                &self.config,
+                site,
+                &weights,
+                &mut random,
+                &mut features,
+            ));
+        }
+        Batch {
+            first: range.start,
+            ids,
+            times,
+            attributes,
+            dictionaries: self.world.dictionaries.clone(),
+            // The lengths agree: each sample adds one row.
+            features: Array2::from_shape_vec((rows, width), features)
+                .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),
+            labels,
+        }
+    }
+}
+
+impl Source for Simulator {
+    fn read(&mut self, records: usize) -> Result<Read, SourceError> {
+        let batch = self.fill(self.position..self.position.saturating_add(records as u64));
+        self.position += batch.len() as u64;
+        let ended = self
+            .config
+            .records
+            .is_some_and(|records| self.position >= records);
+        Ok(Read {
+            batch,
+            dead_letters: Vec::new(),
+            position: self.position,
+            ended,
+        })
+    }
+
+    fn count(&mut self) -> Result<Option<u64>, SourceError> {
+        Ok(self.config.records)
+    }
+
+    fn skip_to(&mut self, position: u64) -> Result<(), SourceError> {
+        let source_name = || "The simulator".to_owned();
+        if position < self.position {
+            return Err(SourceError::Backwards {
+                source_name: source_name(),
+                at: self.position,
+                position,
+            });
+        }
+        match self.config.records {
+            Some(count) if position > count => Err(SourceError::Shorter {
+                source_name: source_name(),
+                position,
+                count,
+            }),
+            _ => {
+                self.position = position;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes `r0000000123`. By hand, since formatting would take as long as all else.
+fn push_id(text: &mut String, sequence: u64) {
+    text.push('r');
+    let digits = sequence.checked_ilog10().unwrap_or(0).max(9);
+    let mut divisor = 10_u64.pow(digits);
+    while divisor > 0 {
+        text.push(char::from(b'0' + (sequence / divisor % 10) as u8));
+        divisor /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests;

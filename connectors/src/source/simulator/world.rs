@@ -1,0 +1,227 @@
+//! What does not change from sample to sample: sites, contexts and what makes their labels.
+
+use std::sync::Arc;
+
+use perennial_operators::Dictionary;
+
+use super::config::SimulatorConfig;
+use super::random::Random;
+
+/// The sensors that decide the label: few, as in life, so that trees find them.
+const INFORMATIVE: usize = 6;
+
+/// How much contexts differ, relative to what all have in common.
+const CONTEXT_SPREAD: f32 = 0.8;
+
+/// How much sites differ within a context, relative to the same.
+const SITE_SPREAD: f32 = 0.6;
+
+/// How far the sensors' means lie apart between contexts, in their standard deviation.
+const SHIFT: f32 = 0.7;
+
+/// Slow drift moves in so many steps from one sudden change to the next.
+const STEPS: u64 = 64;
+
+/// At most so many seasons; further contexts differ by zone.
+const SEASONS: [&str; 4] = ["winter", "spring", "summer", "autumn"];
+
+/// Random streams apart from each other, and from the samples'.
+const SITES: u64 = 0x5173;
+const CONTEXTS: u64 = 0xc0_47e7;
+const COMMON: u64 = 0xc0_3303;
+
+/// Sites and contexts. A weight table is class by class, a bias and then a weight for each of the
+/// informative sensors.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) dictionaries: Arc<Vec<Dictionary>>,
+    contexts: Vec<Context>,
+    /// The context of each site.
+    context_of: Vec<u32>,
+    /// One weight table a site, behind each other.
+    sites: Vec<f32>,
+    informative: usize,
+    early: u32,
+}
+
+/// Sites whose labels depend on their sensors in similar ways.
+#[derive(Debug)]
+struct Context {
+    /// Drift turns the weights from the first table towards the second, and beyond.
+    tables: [Vec<f32>; 2],
+    /// The means of the sensors.
+    means: Vec<f32>,
+    /// How fast it drifts, relative to the others.
+    speed: f64,
+}
+
+/// The contexts' weight tables at one step of the drift.
+#[derive(Default)]
+pub(super) struct Weights {
+    step: Option<u64>,
+    tables: Vec<f32>,
+}
+
+impl World {
+    pub(super) fn new(config: &SimulatorConfig) -> World {
+        let informative = config.features.min(INFORMATIVE);
+        let table = config.classes * (informative + 1);
+        let late = ((f64::from(config.sites) * config.late_sites) as u32).min(config.sites - 1);
+        let early = config.sites - late;
+        let contexts = (0..config.contexts)
+            .map(|c| Context::new(config, table, c))
+            .collect();
+        let mut sites = Vec::with_capacity(table * config.sites as usize);
+        for site in 0..config.sites {
+            let mut random = Random::of(config.seed ^ SITES, site.into());
+            sites.extend((0..table).map(|_| random.normal().0 * SITE_SPREAD));
+        }
+        World {
+            dictionaries: Arc::new(dictionaries(config)),
+            contexts,
+            context_of: (0..config.sites)
+                .map(|site| context_of(config, early, site))
+                .collect(),
+            sites,
+            informative,
+            early,
+        }
+    }
+
+    /// The site of a sample: any of those that have joined.
+    pub(super) fn site(&self, config: &SimulatorConfig, sequence: u64, random: &mut Random) -> u32 {
+        let late = u64::from(config.sites - self.early);
+        let start = config.joining();
+        let joined = match sequence.checked_sub(start) {
+            None => 0,
+            Some(_) if start == 0 => late,
+            Some(since) => (since.saturating_mul(late) / start)
+                .saturating_add(1)
+                .min(late),
+        };
+        random.below(self.early + joined as u32)
+    }
+
+    /// The attribute codes of a site: itself, season and zone.
+    pub(super) fn codes(&self, site: u32) -> [u32; 3] {
+        let context = self.context_of[site as usize];
+        let seasons = SEASONS.len() as u32;
+        [site, context % seasons, context / seasons]
+    }
+
+    /// Brings the contexts' weights to where drift has taken them at a sample.
+    pub(super) fn turn(&self, config: &SimulatorConfig, sequence: u64, weights: &mut Weights) {
+        let pace = (config.drift.every / STEPS).max(1);
+        let step = sequence / pace;
+        if weights.step == Some(step) {
+            return;
+        }
+        weights.step = Some(step);
+        weights.tables.clear();
+        // A function of the step's first sample alone, so that any range of samples sees the same.
+        let turns = step * pace / config.drift.every;
+        let slow = (step * pace % config.drift.every) as f64 / config.drift.every as f64;
+        for context in &self.contexts {
+            let angle = config.drift.strength
+                * context.speed
+                * (turns as f64 + 0.5 * (turns as f64 + slow));
+            let (sin, cos) = (angle.sin() as f32, angle.cos() as f32);
+            let [from, to] = &context.tables;
+            weights
+                .tables
+                .extend(from.iter().zip(to).map(|(a, b)| a * cos + b * sin));
+        }
+    }
+
+    /// Adds the sensors of a sample and gives its class.
+    pub(super) fn sample(
+        &self,
+        config: &SimulatorConfig,
+        site: u32,
+        weights: &Weights,
+        random: &mut Random,
+        features: &mut Vec<f32>,
+    ) -> f32 {
+        let table = config.classes * (self.informative + 1);
+        let context = self.context_of[site as usize] as usize;
+        let of_context = &weights.tables[context * table..][..table];
+        let of_site = &self.sites[site as usize * table..][..table];
+        let missing = (config.missing * 65_536.0) as u32;
+        let mut values = [0.0; INFORMATIVE];
+        for (sensor, mean) in self.contexts[context].means.iter().enumerate() {
+            let (normal, bits) = random.normal();
+            if let Some(value) = values.get_mut(sensor) {
+                *value = normal;
+            }
+            features.push(if bits < missing {
+                f32::NAN
+            } else {
+                mean + normal
+            });
+        }
+        let width = self.informative + 1;
+        let mut best = (f32::NEG_INFINITY, 0);
+        for (class, (a, b)) in of_context
+            .chunks_exact(width)
+            .zip(of_site.chunks_exact(width))
+            .enumerate()
+        {
+            let mut score = a[0] + b[0] + config.noise * random.normal().0;
+            for (value, (a, b)) in values.iter().zip(a[1..].iter().zip(&b[1..])) {
+                score += value * (a + b);
+            }
+            if score > best.0 {
+                best = (score, class);
+            }
+        }
+        best.1 as f32
+    }
+}
+
+impl Context {
+    fn new(config: &SimulatorConfig, table: usize, context: u32) -> Context {
+        let mut random = Random::of(config.seed ^ CONTEXTS, context.into());
+        let mut normals = |count: usize, spread: f32| -> Vec<f32> {
+            (0..count).map(|_| random.normal().0 * spread).collect()
+        };
+        let mut tables = [
+            normals(table, CONTEXT_SPREAD),
+            normals(table, CONTEXT_SPREAD),
+        ];
+        let means = normals(config.features, SHIFT);
+        let mut common = Random::of(config.seed ^ COMMON, 0);
+        for weight in tables.iter_mut().flatten() {
+            *weight += common.normal().0;
+        }
+        let speed = 1.0 + f64::from(random.normal().0) / 6.0;
+        Context {
+            tables,
+            means,
+            speed,
+        }
+    }
+}
+
+/// Early sites leave the last contexts to the late ones, which are also found in all others.
+fn context_of(config: &SimulatorConfig, early: u32, site: u32) -> u32 {
+    if site >= early {
+        return config.contexts - 1 - (site - early) % config.contexts;
+    }
+    let reserved = (f64::from(config.contexts) * config.late_sites) as u32;
+    site % (config.contexts - reserved.min(config.contexts - 1))
+}
+
+/// All values of the three attributes.
+fn dictionaries(config: &SimulatorConfig) -> Vec<Dictionary> {
+    let mut columns = vec![Dictionary::default(); 3];
+    for site in 0..config.sites {
+        columns[0].insert(&format!("site-{site:04}"));
+    }
+    for season in SEASONS {
+        columns[1].insert(season);
+    }
+    for zone in 0..config.contexts.div_ceil(SEASONS.len() as u32) {
+        columns[2].insert(&format!("zone-{zone}"));
+    }
+    columns
+}
