@@ -8,7 +8,7 @@ use perennial_connectors::sink::Renderer;
 use perennial_operators::allocate::allocate;
 use perennial_operators::commit::commit;
 use perennial_operators::define::define;
-use perennial_operators::flow::{DeployedModel, Effect, Flow, TrainOrder, TrainOutcome};
+use perennial_operators::flow::{Deployment, Effect, Flow, TrainOrder, TrainOutcome};
 use perennial_operators::infer::{Predictor, infer};
 use perennial_operators::join::{Joiner, join};
 use perennial_operators::render::render;
@@ -114,9 +114,9 @@ pub fn build(
         let allocated = allocate(slices, settings.levels.clone());
         let defined = define(allocated.clone(), restored.tasks.clone());
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
-        let deployments: Flow<DeployedModel> = outcomes
+        let deployments: Flow<Deployment> = outcomes
             .clone()
-            .flat_map(|outcome| outcome.deployed)
+            .flat_map(|outcome| outcome.deployment)
             .broadcast();
         let ended = outcomes.map(|outcome| outcome.model);
         let scored = infer(allocated, deployments, predictor, fail(report));
@@ -183,7 +183,7 @@ fn waiting(order: TrainOrder) -> Effect {
 
 fn learned(outcome: TrainOutcome) -> Vec<Effect> {
     let mut effects: Vec<Effect> = outcome.changes.into_iter().map(Effect::Change).collect();
-    if let Some(model) = outcome.deployed {
+    if let Some(Deployment::Deploy(model)) = outcome.deployment {
         effects.push(Effect::Model(model.hash, model.onnx));
     }
     effects

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2};
 use perennial_connectors::onnx::{OnnxError, Runtime};
 use perennial_operators::flow::predicted_class;
-use perennial_operators::{ModelEvaluated, ModelId, RetainedSample, Score};
+use perennial_operators::{ModelEvaluated, ModelId, RetainedSample, Score, TaskId};
 
 /// A model that is judged.
 pub struct Rival<'a> {
@@ -26,9 +26,10 @@ pub struct Judgement {
 /// Held-back samples that a candidate must be judged on before it replaces anything.
 const LEAST_SAMPLES: usize = 10;
 
-/// Judges a candidate. Against an incumbent, its log loss must be lower by more than one standard
-/// error of the paired differences: on a few samples a candidate is easily better by luck, and a
-/// model that only seems better would be negative transfer.
+/// Judges a candidate. For the base task its log loss must be lower than that of its model before.
+/// For any other it must be lower than the ancestor's by more than one standard error of the paired
+/// differences: on a few samples a candidate is easily better by luck, and a model that only seems
+/// better would be negative transfer.
 pub fn judge(
     runtime: &Runtime,
     classes: usize,
@@ -66,7 +67,12 @@ pub fn judge(
         ),
         Some(other) => {
             let (gain, error) = paired(&own.losses, &other.losses);
-            let better = gain > error;
+            let margin = if candidate.model.task == TaskId::BASE {
+                0.0
+            } else {
+                error
+            };
+            let better = gain > margin;
             let verdict = if better { "better" } else { "not better" };
             let why = format!(
                 "{verdict}: log loss lower by {gain:.4} ± {error:.4} on {} samples",

@@ -264,6 +264,9 @@ fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) -> S
         KnowledgeChange::ModelDeployed { model } => {
             format!("model deployed: {} v{}", of(&model.task), model.version)
         }
+        KnowledgeChange::ModelRetired { model } => {
+            format!("model retired: {} v{}", of(&model.task), model.version)
+        }
     }
 }
 

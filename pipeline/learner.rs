@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError, TaskRecord, View};
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::Trainer;
-use perennial_operators::flow::{DeployedModel, TrainOrder, TrainOutcome};
+use perennial_connectors::trainer::{Trained, Trainer};
+use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
 use perennial_operators::retain::is_held_back;
 use perennial_operators::train::Training;
 use perennial_operators::{
@@ -139,7 +139,7 @@ struct Round<'a> {
     tasks: BTreeMap<TaskId, TaskRecord>,
     children: BTreeMap<TaskId, Vec<TaskId>>,
     /// What this round deploys, by task: children are judged against it.
-    deployed: Mutex<BTreeMap<TaskId, DeployedModel>>,
+    deployed: Mutex<BTreeMap<TaskId, Deployment>>,
 }
 
 impl<'a> Round<'a> {
@@ -195,12 +195,12 @@ impl<'a> Round<'a> {
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcomes: Vec<TrainOutcome> = results.into_iter().collect::<Result<_, _>>()?;
         let mut deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
-        for model in outcomes
-            .iter()
-            .filter_map(|outcome| outcome.deployed.clone())
-        {
-            deployed.insert(model.model.task, model);
+        for outcome in &outcomes {
+            if let Some(deployment) = &outcome.deployment {
+                deployed.insert(outcome.model.task, deployment.clone());
+            }
         }
+        drop(deployed);
         Ok(outcomes)
     }
 
@@ -234,78 +234,117 @@ impl<'a> Round<'a> {
     /// The three stages of one order.
     fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, KnowledgeError> {
         let samples = self.view.samples_of(&self.family(order.model.task))?;
-        let (held_back, fitted): (Vec<RetainedSample>, Vec<RetainedSample>) = samples
-            .into_iter()
-            .partition(|sample| is_held_back(sample.sequence, self.workshop.holdout));
         let mut log = StageLog::new(order);
         log.moved(StageKind::Train, StageState::Ready, "");
         log.moved(StageKind::Train, StageState::Starting, "");
-        let detail = format!("{} samples", fitted.len());
+        let split = Split::new(samples, self.workshop.holdout, order.model.task);
+        let detail = format!("{} samples", split.fitted.len());
         log.moved(StageKind::Train, StageState::Running, &detail);
-        let trained = match self.train(&fitted) {
-            Ok(trained) => trained,
+        let candidate = match self.train(&split.fitted) {
+            Ok(candidate) => candidate,
             Err(reason) => {
                 log.moved(StageKind::Train, StageState::Failed, &reason);
                 return Ok(log.outcome(None));
             }
         };
-        log.changes
-            .push(KnowledgeChange::ModelTrained(ModelTrained {
-                model: order.model,
-                hash: trained.hash.clone(),
-                bytes: trained.onnx.len() as u64,
-                samples: fitted.len() as u64,
-            }));
+        log.trained(&candidate, split.fitted.len());
         log.moved(StageKind::Train, StageState::Completed, &detail);
-        let incumbent = self.incumbent(order.model.task)?;
         log.moved(StageKind::Evaluate, StageState::Waiting, "");
         log.moved(StageKind::Evaluate, StageState::Running, "");
+        let judgement = match self.judge(order, &candidate, &split)? {
+            Ok(judgement) => judgement,
+            Err(reason) => {
+                log.moved(StageKind::Evaluate, StageState::Failed, &reason);
+                return Ok(log.outcome(None));
+            }
+        };
+        let evaluated = KnowledgeChange::ModelEvaluated(judgement.evaluated);
+        log.changes.push(evaluated);
+        log.moved(StageKind::Evaluate, StageState::Completed, &judgement.why);
+        if judgement.deploys {
+            Ok(self.deploy(order, log, candidate, split))
+        } else {
+            Ok(self.refuse(order, log))
+        }
+    }
+
+    /// Judges the candidate against what answers without it: for the base task its model before, for
+    /// any other the nearest ancestor's.
+    fn judge(
+        &self,
+        order: &TrainOrder,
+        candidate: &Trained,
+        split: &Split,
+    ) -> Result<Result<Judgement, String>, KnowledgeError> {
+        let task = order.model.task;
+        let path = self.path(task);
+        let rivals = if task == TaskId::BASE { &path } else { &path[1..] };
+        let incumbent = self.answering(rivals)?;
         let candidate = Rival {
             model: order.model,
-            onnx: &trained.onnx,
+            onnx: &candidate.onnx,
         };
         let rival = incumbent.as_ref().map(|deployed| Rival {
             model: deployed.model,
             onnx: &deployed.onnx,
         });
-        let judged = judge(
-            &self.workshop.runtime,
-            self.workshop.classes,
-            candidate,
-            rival,
-            &held_back,
-        );
-        let Judgement {
-            evaluated,
-            deploys,
-            why,
-        } = match judged {
-            Ok(judgement) => judgement,
-            Err(error) => {
-                log.moved(StageKind::Evaluate, StageState::Failed, &error.to_string());
-                return Ok(log.outcome(None));
-            }
-        };
-        log.changes.push(KnowledgeChange::ModelEvaluated(evaluated));
-        log.moved(StageKind::Evaluate, StageState::Completed, &why);
-        if !deploys {
-            return Ok(log.outcome(None));
-        }
+        let Workshop {
+            runtime, classes, ..
+        } = self.workshop;
+        let judged = judge(runtime, *classes, candidate, rival, &split.judged);
+        Ok(judged.map_err(|error| error.to_string()))
+    }
+
+    /// Deploys what was judged better, fitted once more with the samples that it was judged on.
+    fn deploy(
+        &self,
+        order: &TrainOrder,
+        mut log: StageLog<'_>,
+        candidate: Trained,
+        split: Split,
+    ) -> TrainOutcome {
         log.moved(StageKind::Deploy, StageState::Running, "");
-        log.changes
-            .push(KnowledgeChange::ModelDeployed { model: order.model });
+        let model = match split.all(self.workshop.holdout) {
+            None => candidate,
+            Some(all) => match self.train(&all) {
+                Ok(model) => {
+                    log.trained(&model, all.len());
+                    model
+                }
+                Err(reason) => {
+                    log.moved(StageKind::Deploy, StageState::Failed, &reason);
+                    return log.outcome(None);
+                }
+            },
+        };
+        log.changes.push(KnowledgeChange::ModelDeployed { model: order.model });
         log.moved(StageKind::Deploy, StageState::Completed, "");
-        Ok(log.outcome(Some(DeployedModel {
+        log.outcome(Some(Deployment::Deploy(DeployedModel {
             model: order.model,
-            hash: trained.hash,
-            onnx: Arc::new(trained.onnx),
+            hash: model.hash,
+            onnx: Arc::new(model.onnx),
         })))
+    }
+
+    /// A task below the base that is not better off with a model of its own has none: if it had one,
+    /// it inherits again.
+    fn refuse(&self, order: &TrainOrder, mut log: StageLog<'_>) -> TrainOutcome {
+        let task = order.model.task;
+        let own = self.tasks.get(&task).and_then(|record| record.deployed);
+        match own.filter(|_| task != TaskId::BASE) {
+            None => log.outcome(None),
+            Some(version) => {
+                let model = ModelId { task, version };
+                log.changes.push(KnowledgeChange::ModelRetired { model });
+                log.outcome(Some(Deployment::Retire(task)))
+            }
+        }
     }
 
     fn train(
         &self,
         samples: &[RetainedSample],
-    ) -> Result<perennial_connectors::trainer::Trained, String> {
+    ) -> Result<Trained, String> {
         if samples.is_empty() {
             return Err("there are no labelled samples to fit a model on".to_string());
         }
@@ -321,23 +360,76 @@ impl<'a> Round<'a> {
             .map_err(|error| error.to_string())
     }
 
-    /// What answers for a task now: its own model or that of its nearest ancestor, those deployed in
-    /// this round included.
-    fn incumbent(&self, task: TaskId) -> Result<Option<DeployedModel>, KnowledgeError> {
-        for task in self.path(task) {
+    /// The model of the first task of `path` that has one, those deployed in this round included.
+    fn answering(&self, path: &[TaskId]) -> Result<Option<DeployedModel>, KnowledgeError> {
+        for task in path {
             let fresh = {
                 let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
-                deployed.get(&task).cloned()
+                deployed.get(task).cloned()
             };
-            if fresh.is_some() {
-                return Ok(fresh);
+            match fresh {
+                Some(Deployment::Deploy(model)) => return Ok(Some(model)),
+                Some(Deployment::Retire(_)) => continue,
+                None => {}
             }
-            let version = self.tasks.get(&task).and_then(|record| record.deployed);
+            let version = self.tasks.get(task).and_then(|record| record.deployed);
             if let Some(version) = version {
-                return load(&self.view, ModelId { task, version }).map(Some);
+                let model = ModelId {
+                    task: *task,
+                    version,
+                };
+                return load(&self.view, model).map(Some);
             }
         }
         Ok(None)
+    }
+}
+
+/// Which samples of a task a candidate is fitted on, and which it is judged on.
+///
+/// The base task is judged on samples that no model is ever fitted on, picked evenly over time: its
+/// rival is its own model before, which knows all but the latest samples. Any other task is judged on
+/// its latest samples, since what matters is whether knowing the task's past helps with what comes
+/// next, new sites included; what its rivals, its ancestors, know of those samples only makes the
+/// test harder.
+struct Split {
+    fitted: Vec<RetainedSample>,
+    judged: Vec<RetainedSample>,
+    forward: bool,
+}
+
+impl Split {
+    /// Share of a task's samples, the latest ones, that it is judged on.
+    const LATEST: f64 = 0.25;
+
+    fn new(samples: Vec<RetainedSample>, holdout: f64, task: TaskId) -> Self {
+        let held_back = |sample: &RetainedSample| is_held_back(sample.sequence, holdout);
+        let forward = task != TaskId::BASE;
+        let (judged, fitted) = if forward {
+            let latest = (samples.len() as f64 * Self::LATEST) as usize;
+            let mut fitted = samples;
+            let judged = fitted.split_off(fitted.len() - latest);
+            fitted.retain(|sample| !held_back(sample));
+            (judged, fitted)
+        } else {
+            samples.into_iter().partition(held_back)
+        };
+        Split {
+            fitted,
+            judged,
+            forward,
+        }
+    }
+
+    /// All samples that a deployed model is fitted on, if they are more than a candidate's.
+    fn all(self, holdout: f64) -> Option<Vec<RetainedSample>> {
+        if !self.forward {
+            return None;
+        }
+        let held_back = |sample: &RetainedSample| is_held_back(sample.sequence, holdout);
+        let mut all = self.fitted;
+        all.extend(self.judged.into_iter().filter(|sample| !held_back(sample)));
+        Some(all)
     }
 }
 
@@ -378,11 +470,21 @@ impl<'a> StageLog<'a> {
         }));
     }
 
-    fn outcome(self, deployed: Option<DeployedModel>) -> TrainOutcome {
+    fn trained(&mut self, trained: &Trained, samples: usize) {
+        self.changes
+            .push(KnowledgeChange::ModelTrained(ModelTrained {
+                model: self.order.model,
+                hash: trained.hash.clone(),
+                bytes: trained.onnx.len() as u64,
+                samples: samples as u64,
+            }));
+    }
+
+    fn outcome(self, deployment: Option<Deployment>) -> TrainOutcome {
         TrainOutcome {
             model: self.order.model,
             changes: self.changes,
-            deployed,
+            deployment,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use perennial_connectors::knowledge_base::{KnowledgeBase, Progress, TaskRecord};
 use perennial_operators::{ModelId, Score, StageKind, StageState, TaskDifference, TaskId};
@@ -307,7 +307,7 @@ fn task_reports(
 /// A table in the house style.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(header.iter().map(|name| Cell::new(name)));
     table
 }

@@ -33,6 +33,11 @@ pub enum KnowledgeChange {
         /// Which model.
         model: ModelId,
     },
+    /// A model no longer answers from the next epoch on: its task inherits again.
+    ModelRetired {
+        /// Which model.
+        model: ModelId,
+    },
 }
 
 impl KnowledgeChange {
@@ -58,6 +63,7 @@ impl KnowledgeChange {
                 learning(&evaluated.model, StageKind::Evaluate, 35)
             }
             KnowledgeChange::ModelDeployed { model } => learning(model, StageKind::Deploy, 35),
+            KnowledgeChange::ModelRetired { model } => learning(model, StageKind::Deploy, 60),
         }
     }
 }
@@ -162,9 +168,9 @@ pub struct ModelTrained {
 pub struct ModelEvaluated {
     /// The candidate.
     pub model: ModelId,
-    /// The model that answered for the task until now, if any did.
+    /// The model that it was judged against: what answers without it, if anything does.
     pub incumbent: Option<ModelId>,
-    /// Held-back samples that both were judged on.
+    /// Samples that both were judged on, none of which the candidate was fitted on.
     pub samples: u64,
     /// The candidate's share of right predictions on them.
     pub accuracy: f64,

@@ -102,6 +102,25 @@ pub struct DeployedModel {
     pub onnx: Arc<Vec<u8>>,
 }
 
+/// A change of the models that answer, from the next epoch on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Deployment {
+    /// A model takes over for its task.
+    Deploy(DeployedModel),
+    /// A task no longer has a model of its own.
+    Retire(TaskId),
+}
+
+impl Deployment {
+    /// The task that it is about.
+    pub fn task(&self) -> TaskId {
+        match self {
+            Deployment::Deploy(deployed) => deployed.model.task,
+            Deployment::Retire(task) => *task,
+        }
+    }
+}
+
 /// The order to train a model.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct TrainOrder {
@@ -124,8 +143,8 @@ pub struct TrainOutcome {
     pub model: ModelId,
     /// What is now known of it.
     pub changes: Vec<KnowledgeChange>,
-    /// The model, if it takes over.
-    pub deployed: Option<DeployedModel>,
+    /// What becomes of the task's model, if anything does.
+    pub deployment: Option<Deployment>,
 }
 
 /// What a source read for an epoch, good or bad.

@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::flow::{Allocated, DeployedModel, Flow, Scored};
+use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Scored};
 use crate::integrate::{Deployed, leaf};
 use crate::stash::Stash;
 use crate::{Epoch, Failure, ModelId, Phase, TaskId};
@@ -77,6 +77,13 @@ impl<M: Models> Predictor<M> {
             self.models.unload(before);
         }
         Ok(())
+    }
+
+    /// Lets a task's model answer no more.
+    pub fn retire(&mut self, task: TaskId) {
+        if let Some(model) = self.deployed.remove(&task) {
+            self.models.unload(model);
+        }
     }
 
     fn is_baseline(&self, model: ModelId) -> bool {
@@ -199,7 +206,7 @@ fn by_model(models: &[ModelId]) -> BTreeMap<ModelId, Vec<usize>> {
 /// arrive for it any more and never sees two models of a task.
 pub fn infer<'scope, M: Models + 'static>(
     allocated: Flow<'scope, Rc<Allocated>>,
-    deployments: Flow<'scope, DeployedModel>,
+    deployments: Flow<'scope, Deployment>,
     mut predictor: Predictor<M>,
     fail: impl Fn(Failure) + 'static,
 ) -> Flow<'scope, Rc<Scored>> {
@@ -210,7 +217,7 @@ pub fn infer<'scope, M: Models + 'static>(
         "Infer",
         move |_capability, _info| {
             let mut batches: Stash<Rc<Allocated>> = Stash::new();
-            let mut deployments: BTreeMap<Epoch, Vec<DeployedModel>> = BTreeMap::new();
+            let mut deployments: BTreeMap<Epoch, Vec<Deployment>> = BTreeMap::new();
             let mut failed = false;
             move |(input, _), (models, models_frontier), output| {
                 input.for_each(|capability, allocated| {
@@ -248,7 +255,7 @@ pub fn infer<'scope, M: Models + 'static>(
 
 /// Deploys what has arrived for the epochs up to `epoch`.
 fn deploy_until<M: Models>(
-    deployments: &mut BTreeMap<Epoch, Vec<DeployedModel>>,
+    deployments: &mut BTreeMap<Epoch, Vec<Deployment>>,
     epoch: Epoch,
     predictor: &mut Predictor<M>,
 ) -> Result<(), Failure> {
@@ -257,9 +264,12 @@ fn deploy_until<M: Models>(
             break;
         }
         let mut models = entry.remove();
-        models.sort_by_key(|deployed| deployed.model);
-        for deployed in &models {
-            predictor.deploy(deployed)?;
+        models.sort_by_key(Deployment::task);
+        for deployment in &models {
+            match deployment {
+                Deployment::Deploy(model) => predictor.deploy(model)?,
+                Deployment::Retire(task) => predictor.retire(*task),
+            }
         }
     }
     Ok(())

@@ -116,6 +116,10 @@ impl Touched<'_> {
                 self.task(model.task)?.deployed = Some(model.version);
                 Ok(())
             }
+            KnowledgeChange::ModelRetired { model } => {
+                self.task(model.task)?.deployed = None;
+                Ok(())
+            }
         }
     }
 

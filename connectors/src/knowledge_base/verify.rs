@@ -64,6 +64,9 @@ impl Recount {
             KnowledgeChange::ModelDeployed { model } => {
                 self.deployed.insert(model.task, model.version);
             }
+            KnowledgeChange::ModelRetired { model } => {
+                self.deployed.remove(&model.task);
+            }
         }
     }
 }
