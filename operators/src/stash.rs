@@ -54,12 +54,6 @@ impl<D> Stash<D> {
         passed(frontier, *entry.key()).then(|| entry.remove())
     }
 
-    /// Takes the earliest epoch if it is not after `epoch`, complete or not.
-    pub(crate) fn take_until(&mut self, epoch: Epoch) -> Option<Vec<D>> {
-        let entry = self.epochs.first_entry()?;
-        (*entry.key() <= epoch).then(|| entry.remove().1)
-    }
-
     /// Gives an epoch back that could not be worked on.
     pub(crate) fn put_back(&mut self, capability: Capability<Epoch>, records: Vec<D>) {
         self.epochs

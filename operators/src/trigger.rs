@@ -1,5 +1,6 @@
 //! Triggers: the conditions that start a training stage.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -12,7 +13,7 @@ use timely::dataflow::operators::{Concat, Exchange};
 use crate::flow::{Flow, Scored, TrainOrder};
 use crate::stash::Stash;
 use crate::statistics::{Span, View};
-use crate::{EpochHeader, ModelId, Phase, TaskDifference, TaskId};
+use crate::{Epoch, EpochHeader, ModelId, Phase, TaskDifference, TaskId};
 
 /// What a trigger looks at, for each task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,11 +316,15 @@ pub fn trigger<'scope>(
         Pipeline,
         "Trigger",
         move |_capability, _info| {
-            let mut notices = Stash::new();
+            // Without capabilities: nothing is answered in the epoch of a notice, and one that comes
+            // after the last header must not keep the dataflow open.
+            let mut notices: BTreeMap<Epoch, Vec<Notice>> = BTreeMap::new();
             let mut headers = Stash::new();
             move |(input, input_frontier), (clock, _), output| {
                 input.for_each(|capability, arrived| {
-                    notices.hold(&capability, 0, arrived.drain(..));
+                    if let Some(epoch) = capability.least() {
+                        notices.entry(*epoch).or_default().append(arrived);
+                    }
                 });
                 clock.for_each(|capability, arrived| {
                     let headers_of = arrived.drain(..).map(|scored| scored.allocated.header);
@@ -329,8 +334,9 @@ pub fn trigger<'scope>(
                 // known at the start has no header and is taken in with the first.
                 while let Some((capability, arrived)) = headers.next(input_frontier) {
                     let epoch = *capability.time();
-                    while let Some(told) = notices.take_until(epoch) {
-                        told.into_iter().for_each(|notice| watch.notice(notice));
+                    let later = notices.split_off(&epoch.next());
+                    for notice in std::mem::replace(&mut notices, later).into_values().flatten() {
+                        watch.notice(notice);
                     }
                     let mut session = output.session(&capability);
                     for header in arrived {
