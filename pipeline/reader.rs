@@ -234,7 +234,9 @@ impl Driver {
                 // All readers must tell the same time, so each looks at the epoch's last sample.
                 if end > begin {
                     let last = simulator.fill(end - 1..end);
-                    self.clock = self.clock.max(last.times.first().copied().unwrap_or(i64::MIN));
+                    self.clock = self
+                        .clock
+                        .max(last.times.first().copied().unwrap_or(i64::MIN));
                 }
                 Ok(Share {
                     records: batch.len() as u64,

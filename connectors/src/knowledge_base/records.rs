@@ -28,6 +28,8 @@ pub struct Progress {
     pub outputs: BTreeMap<String, u64>,
     /// Seconds that runs worked on the stream.
     pub seconds: f64,
+    /// Seconds of these until the first models answered.
+    pub bootstrap_seconds: f64,
 }
 
 /// A task.
