@@ -197,6 +197,11 @@ impl<'a> Round<'a> {
         let mut deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
         for outcome in &outcomes {
             if let Some(deployment) = &outcome.deployment {
+                let ModelId { task, version } = outcome.model;
+                match deployment {
+                    Deployment::Deploy(_) => tracing::info!(%task, version, "model deployed"),
+                    Deployment::Retire(_) => tracing::info!(%task, "model retired"),
+                }
                 deployed.insert(outcome.model.task, deployment.clone());
             }
         }
