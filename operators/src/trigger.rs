@@ -335,7 +335,10 @@ pub fn trigger<'scope>(
                 while let Some((capability, arrived)) = headers.next(input_frontier) {
                     let epoch = *capability.time();
                     let later = notices.split_off(&epoch.next());
-                    for notice in std::mem::replace(&mut notices, later).into_values().flatten() {
+                    for notice in std::mem::replace(&mut notices, later)
+                        .into_values()
+                        .flatten()
+                    {
                         watch.notice(notice);
                     }
                     let mut session = output.session(&capability);
