@@ -15,6 +15,7 @@ use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;
 use timely::dataflow::operators::{Inspect, Probe};
+use timely::worker::Worker;
 
 /// What enters a dataflow: epochs in order, each with its records and the workers that they enter at.
 pub type Script<A> = Vec<(u64, Vec<(usize, A)>)>;
@@ -67,6 +68,13 @@ where
         .unwrap_or_else(|shared| Mutex::new(shared.lock().expect("results").clone()))
         .into_inner()
         .expect("results")
+}
+
+/// Ends a worker whose dataflow would stay open for ever.
+pub fn end(worker: &mut Worker) {
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
 }
 
 /// A sample as the tests make it up.
