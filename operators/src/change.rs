@@ -45,15 +45,15 @@ impl KnowledgeChange {
     /// tasks are defined, then statistics move, then samples are retained, then each model goes
     /// through its stages.
     pub fn place(&self) -> impl Ord + use<> {
-        let learning = |model: &ModelId, stage: StageKind, step: u8| {
-            (3, model.task, model.version, stage as u8 * 100 + step)
+        let learning = |model: &ModelId, stage: StageKind, step: u16| {
+            (3, model.task, model.version, stage as u16 * 100 + step)
         };
         match self {
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 0, 0),
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
             KnowledgeChange::SamplesRetained { task, .. } => (2, *task, 0, 0),
             KnowledgeChange::StageMoved(moved) => {
-                learning(&moved.model, moved.stage, moved.state as u8 * 10)
+                learning(&moved.model, moved.stage, moved.state as u16 * 10)
             }
             // What a stage yields comes after it ran and before it is completed.
             KnowledgeChange::ModelTrained(trained) => {

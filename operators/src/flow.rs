@@ -170,9 +170,11 @@ impl Intake {
         self.records += other.records;
         self.samples += other.samples;
         self.bootstrapped += other.bootstrapped;
+        self.header.end = self.header.end.max(other.header.end);
         self.header.clock = self.header.clock.max(other.header.clock);
         self.ended &= other.ended;
         self.dead_letters.extend(other.dead_letters);
+        self.dead_letters.sort();
     }
 }
 

@@ -1,13 +1,13 @@
 //! Statistics per task, differentially: totals, and windows that slide by retraction.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use differential_dataflow::difference::{Abelian, Semigroup};
 use differential_dataflow::operators::CountTotal;
 use differential_dataflow::{AsCollection, VecCollection};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::{Map, ToStream};
 use timely::dataflow::operators::{Concat, core::Filter};
@@ -133,7 +133,11 @@ impl Moved {
             left,
         } = self;
         let mut updates = Vec::with_capacity(2);
-        let mut window = difference.scores();
+        // Labels without a score, those of the bootstrap, are in no window.
+        let mut window = TaskDifference::default();
+        if difference.score.count > 0 {
+            window = difference.scores();
+        }
         for (_, mut scores) in left {
             scores.negate();
             window.plus_equals(&scores);
@@ -171,16 +175,32 @@ pub fn statistics<'scope>(
         .to_stream(scope);
     let collection: VecCollection<'scope, Epoch, (TaskId, Span), TaskDifference> =
         moved.flat_map(Moved::updates).concat(known).as_collection();
-    let views = collection
-        .count_total()
-        .inner
-        .filter(|(_, _, difference)| *difference > 0)
-        .map(|(view, _, _)| view);
+    let counted = collection.count_total().inner;
+    let views = at_their_epochs(counted.filter(|(_, _, difference)| *difference > 0));
     let totals = views
         .clone()
         .filter(|((_, span), _)| *span == Span::Total)
         .map(|((task, _), total)| Effect::Statistics(task, total));
     (views, changes.concat(totals))
+}
+
+/// Gives each view the timestamp of its epoch: what differential dataflow counts when several epochs
+/// are complete at once, it sends with that of the earliest.
+fn at_their_epochs<'scope>(counted: Flow<'scope, (View, Epoch, isize)>) -> Flow<'scope, View> {
+    counted.unary(Pipeline, "AtTheirEpochs", |_capability, _info| {
+        |input, output| {
+            input.for_each(|capability, counted| {
+                let mut epochs: BTreeMap<Epoch, Vec<View>> = BTreeMap::new();
+                for (view, epoch, _) in counted.drain(..) {
+                    epochs.entry(epoch).or_default().push(view);
+                }
+                for (epoch, views) in epochs {
+                    let capability = capability.delayed(&epoch, 0);
+                    output.session(&capability).give_iterator(views.into_iter());
+                }
+            });
+        }
+    })
 }
 
 fn initial(restored: RestoredStatistics) -> Vec<((TaskId, Span), Epoch, TaskDifference)> {

@@ -1,0 +1,215 @@
+//! How fast the operators are: batches of 4096 rows with 17 features, over 50 and 10,000 tasks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Row, batch, difference, header, levels, scored};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ndarray::{ArrayView2, ArrayViewMut2};
+use perennial_operators::allocate::Allocator;
+use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
+use perennial_operators::infer::{Models, Predictor};
+use perennial_operators::join::{Delay, Joiner};
+use perennial_operators::retain::{Reservoir, priority};
+use perennial_operators::statistics::statistics;
+use perennial_operators::summarize::summary;
+use perennial_operators::{Epoch, Failure, ModelId, RetainedSample, TaskDifference, TaskId};
+use timely::dataflow::operators::Probe;
+use timely::dataflow::operators::probe::Handle;
+use timely::dataflow::operators::vec::Input;
+
+const ROWS: usize = 4096;
+const FEATURES: usize = 17;
+const TASKS: [u32; 2] = [50, 10_000];
+
+/// Rows over a tree of two levels with about as many leaves as `tasks`.
+fn rows(tasks: u32, seed: u64) -> Vec<Row> {
+    let row = |at: usize| {
+        let random = priority(seed * ROWS as u64 + at as u64);
+        let task = (random % u64::from(tasks)) as u32;
+        let feature = |column: usize| ((random >> column) % 1000) as f32 / 1000.0;
+        Row {
+            time: at as i64,
+            attributes: vec![task % 10, task],
+            features: (0..FEATURES).map(feature).collect(),
+            label: (random >> 40 & 1) as f32,
+        }
+    };
+    (0..ROWS).map(row).collect()
+}
+
+/// Does not look at anything.
+struct Idle;
+
+impl Models for Idle {
+    fn load(&mut self, _: ModelId, _: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn unload(&mut self, _: ModelId) {}
+    fn predict(
+        &mut self,
+        _: ModelId,
+        features: ArrayView2<'_, f32>,
+        _: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Failure> {
+        black_box(features);
+        Ok(())
+    }
+}
+
+fn labelled(scored: Rc<Scored>) -> LabelledEpoch {
+    let labels = scored.allocated.batch.labels.clone();
+    let part = Labelled {
+        rows: (0..labels.len() as u32).collect(),
+        labels,
+        scored,
+    };
+    LabelledEpoch {
+        header: part.scored.allocated.header,
+        parts: vec![part],
+    }
+}
+
+fn stateless(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rows");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    for tasks in TASKS {
+        let id = |name: &str| BenchmarkId::new(name, tasks);
+        let rows = rows(tasks, 1);
+        let batch = batch(0, &rows);
+        let mut allocator = Allocator::new(levels(2));
+        group.bench_function(id("allocate"), |bencher| {
+            bencher.iter_batched(
+                || batch.clone(),
+                |batch| allocator.allocate(header(1, 0, 0), batch),
+                BatchSize::LargeInput,
+            );
+        });
+        let allocated = Rc::new(allocator.allocate(header(1, 0, 0), batch.clone()));
+        let mut predictor = Predictor::new(Idle, 2, Vec::new());
+        let deploy = |task| DeployedModel {
+            model: ModelId { task, version: 1 },
+            hash: String::new(),
+            onnx: Arc::default(),
+        };
+        predictor.deploy(&deploy(TaskId::BASE)).unwrap();
+        for group in &allocated.groups {
+            predictor.deploy(&deploy(group.path.leaf().task)).unwrap();
+        }
+        group.bench_function(id("gather and scatter"), |bencher| {
+            bencher.iter(|| predictor.score(allocated.clone()).unwrap());
+        });
+        let epoch = labelled(scored(header(1, 0, 0), 0, &rows));
+        group.bench_function(id("summarize"), |bencher| {
+            bencher.iter(|| summary(&epoch, 2))
+        });
+        let mut first = 0;
+        let candidate = |sequence| RetainedSample {
+            slot: 0,
+            sequence,
+            time: 0,
+            label: 0.0,
+            features: vec![0.0; FEATURES],
+        };
+        let mut reservoir = Reservoir::default();
+        group.bench_function(id("retain in one reservoir"), |bencher| {
+            bencher.iter_batched(
+                || {
+                    first += ROWS as u64;
+                    (first..first + ROWS as u64)
+                        .map(candidate)
+                        .collect::<Vec<_>>()
+                },
+                |candidates| reservoir.retain(candidates, 500),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// Joins one epoch after another; labels come 20,000 records late.
+fn join(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rows");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    for tasks in TASKS {
+        let template = scored(header(1, 0, 0), 0, &rows(tasks, 1));
+        group.bench_function(BenchmarkId::new("join", tasks), |bencher| {
+            bencher.iter_custom(|epochs| {
+                let mut joiner = Joiner::restore(Delay::Records(20_000), &[], None).unwrap();
+                let mut spent = Duration::ZERO;
+                for epoch in 0..epochs {
+                    let mut next = (*template).clone();
+                    let mut allocated = (*next.allocated).clone();
+                    allocated.header = header(epoch, (epoch + 1) * ROWS as u64, 0);
+                    allocated.batch.first = epoch * ROWS as u64;
+                    next.allocated = Rc::new(allocated);
+                    let next = Rc::new(next);
+                    let start = Instant::now();
+                    black_box(joiner.join(next).unwrap());
+                    spent += start.elapsed();
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The statistics' dataflow, epoch by epoch: each task moves in each epoch.
+fn tables(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tasks");
+    for tasks in TASKS {
+        group.throughput(Throughput::Elements(u64::from(tasks)));
+        group.bench_function(BenchmarkId::new("statistics", tasks), |bencher| {
+            bencher.iter_custom(|epochs| {
+                timely::execute_directly(move |worker| {
+                    let probe = Handle::new();
+                    let mut input = worker.dataflow::<Epoch, _, _>(|scope| {
+                        let (input, summaries) = scope.new_input::<(TaskId, TaskDifference)>();
+                        let (views, effects) = statistics(summaries, 500, Vec::new());
+                        views.probe_with(&probe);
+                        effects.probe_with(&probe);
+                        input
+                    });
+                    let mut moved = difference(0, &[(true, 0.9), (false, 0.2), (true, 0.6)]);
+                    moved.moments.resize(FEATURES, moved.moments[1]);
+                    let start = Instant::now();
+                    for epoch in 0..epochs {
+                        for task in 0..u64::from(tasks) {
+                            input.send((TaskId(task), moved.clone()));
+                        }
+                        input.advance_to(Epoch(epoch + 1));
+                        worker.step_while(|| probe.less_than(&Epoch(epoch + 1)));
+                    }
+                    start.elapsed()
+                })
+            });
+        });
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("ids");
+    group.throughput(Throughput::Elements(1));
+    let values = [("city".to_string(), "athens".to_string())];
+    group.bench_function("TaskId::child", |bencher| {
+        bencher.iter(|| black_box(TaskId::BASE).child(black_box(&values)));
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1200))
+        .sample_size(10);
+    targets = stateless, join, tables
+}
+criterion_main!(benches);
