@@ -205,7 +205,7 @@ pub enum Effect {
     },
     /// Samples before this sequence number no longer wait on the sending worker.
     PendingFloor(u64),
-    /// Samples whose label will never be known.
+    /// Predictions whose label will never be known.
     Unlabelled(u64),
 }
 
@@ -228,6 +228,6 @@ pub struct EpochEffects {
     pub pending: Vec<(u64, Vec<u8>)>,
     /// Nothing before this sequence number waits.
     pub pending_floor: u64,
-    /// Samples whose label will never be known.
+    /// Predictions whose label will never be known.
     pub unlabelled: u64,
 }
