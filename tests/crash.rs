@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::stream::{self, Chance};
@@ -126,6 +126,15 @@ fn every_commit_can_be_the_last() {
     bench.left("steps").assert_equals(&calm, "step by step");
 }
 
+/// Tells a run to stop after a while, and waits until it has.
+fn stop(mut child: Child, after: Duration) -> ExitStatus {
+    std::thread::sleep(after);
+    let id = child.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &id]).status();
+    told.expect("kill is there");
+    child.wait().expect("a child")
+}
+
 #[test]
 fn sigterm_ends_a_run_in_order() {
     let bench = Bench::new();
@@ -134,19 +143,20 @@ fn sigterm_ends_a_run_in_order() {
     let mut stopped_early = 0;
     for share in [0.2, 0.5, 0.8] {
         let name = format!("stopped-{}", (share * 10.0) as u32);
-        let mut child = bench.pipeline(&name, &[]);
-        let mut child = child.stdout(Stdio::null()).spawn().expect("a start");
-        std::thread::sleep(took.mul_f64(share));
-        let id = child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status();
-        told.expect("kill is there");
-        assert!(child.wait().expect("a child").success(), "{name}");
+        let child = bench.start(&name, &[]);
+        let status = stop(child, took.mul_f64(share));
+        assert!(status.success(), "{name}: {status}");
         let report = bench.report(&name);
         stopped_early += u32::from(report["finished"] == false);
         // What is stopped is sound, and its outputs are whole.
         bench.left(&name);
         let lines = bench.predictions(&name).len();
         assert_eq!(report["predicted"], lines, "{name}");
+        // Stopped again before or after it has got going, it loses nothing either.
+        for moment in [20, 60, 100] {
+            let child = bench.start(&name, &[]);
+            stop(child, Duration::from_millis(moment));
+        }
         bench.run_as(&name, &[]).success();
         bench.left(&name).assert_equals(&calm, &name);
     }
