@@ -292,7 +292,11 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> KnowledgeError {
             }
             KnowledgeError::Locked(path.into())
         }
-        rocksdb::ErrorKind::IOError if detail.contains("ermission") => folder_denied(path, &detail),
+        rocksdb::ErrorKind::IOError
+            if detail.contains("ermission") || detail.contains("Read-only") =>
+        {
+            folder_denied(path, &detail)
+        }
         rocksdb::ErrorKind::IOError if detail.contains("No space") => KnowledgeError::Storage {
             path: path.into(),
             detail,
