@@ -75,7 +75,7 @@ fn kill_at_random(bench: &Bench, workers: &str) {
 #[test]
 fn runs_killed_at_random_moments_go_on() {
     let bench = Bench::new();
-    bench.write("config.yaml", simulator(8000, "records: 700"));
+    bench.write("config.yaml", simulator(6000, "records: 700"));
     kill_at_random(&bench, "2");
 }
 
