@@ -199,12 +199,20 @@ fn stages(view: &View<'_>, as_json: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// A line of `kb changes --json`. It is not made by way of a JSON value, which does not hold the
+/// 128-bit sums of statistics.
+#[derive(Serialize)]
+struct Line {
+    change: KnowledgeChange,
+    epoch: Epoch,
+}
+
 fn changes(view: &View<'_>, from: Epoch, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let mut failed = None;
     view.changes(from, |epoch, change| {
         let line = if as_json {
-            serde_json::to_string(&json!({ "epoch": epoch, "change": change }))
+            serde_json::to_string(&Line { change, epoch })
         } else {
             Ok(format!("{epoch:>8}  {}", describe(&tasks, &change)))
         };

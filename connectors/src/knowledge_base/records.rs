@@ -20,7 +20,7 @@ pub struct Progress {
     pub bootstrapped: u64,
     /// Bad records.
     pub dead_letters: u64,
-    /// Samples whose label will never be known.
+    /// Predictions whose label will never be known.
     pub unlabelled: u64,
     /// Changes committed.
     pub changes: u64,
