@@ -299,28 +299,18 @@ fn labels_from_a_file_of_their_own() {
         column: "vote".into(),
         classes: vec!["0".into(), "1".into()],
     };
-    let mut columns = LabelColumns {
+    let columns = LabelColumns {
         id: "id".into(),
         label,
-        time: Some("at".into()),
     };
-    let config = files.write("labels.csv", "id,vote,at\na,1,5\nb,,5\na,0,6\nc,0,7\n");
+    let config = files.write("labels.csv", "id,vote\na,1\nb,\na,0\nc,0\n");
     let mut source = LabelSource::open(&config, &columns).unwrap();
     assert_eq!(source.count().unwrap(), 4);
     source.skip_to(1).unwrap();
     let read = source.read(10).unwrap();
     assert_eq!((read.position, read.dead_letters.len()), (4, 2));
     assert_eq!(read.batch.ids.get(0), "c");
-    assert_eq!(
-        (read.batch.labels, read.batch.times),
-        (vec![0.0], vec![7_000_000])
-    );
-    columns.time = None;
-    let read = LabelSource::open(&config, &columns)
-        .unwrap()
-        .read(1)
-        .unwrap();
-    assert!(read.batch.times.is_empty() && !read.ended);
+    assert_eq!(read.batch.labels, vec![0.0]);
 }
 
 #[test]
