@@ -138,7 +138,7 @@ fn run_command(
     workers: usize,
 ) -> Result<(), Error> {
     // The temporary folder, if there is one, is removed when it goes out of scope.
-    let (_temporary, state) = match state {
+    let (temporary, state) = match state {
         Some(state) => (None, state),
         None => {
             let folder = tempfile::Builder::new()
@@ -151,6 +151,13 @@ fn run_command(
     };
     let report = run(settings, &state, workers)?;
     print(&report.tables());
+    if !report.finished {
+        let how = match &temporary {
+            Some(_) => "what was learned is gone: give --state DIR to keep it",
+            None => "run again with the same --state to go on",
+        };
+        eprintln!("stopped before the end of the stream; {how}");
+    }
     if let Some(file) = report_file {
         report.write(file)?;
     }

@@ -14,7 +14,7 @@ use perennial_connectors::knowledge_base::{KnowledgeBase, Progress};
 use perennial_connectors::sink::{AppendFile, Output};
 use perennial_operators::commit::Commit;
 use perennial_operators::flow::EpochEffects;
-use perennial_operators::{Epoch, KnowledgeChange, Score, StageKind, StageState, TaskId};
+use perennial_operators::{Epoch, KnowledgeChange, Phase, Score, StageKind, StageState, TaskId};
 
 use crate::config::{CommitConfig, Mode};
 use crate::error::Error;
@@ -217,6 +217,11 @@ impl Committer {
         progress.unlabelled += effects.unlabelled;
         let mut ended = false;
         if let Some(intake) = &effects.intake {
+            let first_scored = intake.header.phase == Phase::Scored
+                && matches!(progress.header, Some(before) if before.phase == Phase::BootstrapEnds);
+            if first_scored {
+                progress.bootstrap_seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
+            }
             progress.header = Some(intake.header);
             progress.records += intake.records;
             progress.samples += intake.samples;

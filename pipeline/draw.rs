@@ -58,7 +58,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
   infer ◄───────────────────────────────┐  the finest task with a model answers
     ├──────►  predictions  {predictions}
     ▼                                   │
-  join        labels {delay}
+  join        labels known {delay}
     ▼                                   │
   statistics  totals, and windows of {} labels
     ▼                                   │
@@ -66,7 +66,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
     ▼                                   │
   train       XGBoost, {} rounds, depth {}
     ▼                                   │
-  evaluate    on {:.0} % held back       │
+  evaluate    on labels of its own      │
     ▼                                   │
   deploy ───────────────────────────────┘  in the next epoch
 ",
@@ -77,7 +77,6 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
         config.triggers.window,
         trees.rounds,
         trees.max_depth,
-        config.training.holdout * 100.0,
     );
     Ok(text)
 }

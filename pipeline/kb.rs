@@ -1,6 +1,6 @@
 //! `perennial kb`: looking into a knowledge base.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Subcommand;
@@ -199,12 +199,20 @@ fn stages(view: &View<'_>, as_json: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// A line of `kb changes --json`. It is not made by way of a JSON value, which does not hold the
+/// 128-bit sums of statistics.
+#[derive(Serialize)]
+struct Line {
+    change: KnowledgeChange,
+    epoch: Epoch,
+}
+
 fn changes(view: &View<'_>, from: Epoch, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let mut failed = None;
     view.changes(from, |epoch, change| {
         let line = if as_json {
-            serde_json::to_string(&json!({ "epoch": epoch, "change": change }))
+            serde_json::to_string(&Line { change, epoch })
         } else {
             Ok(format!("{epoch:>8}  {}", describe(&tasks, &change)))
         };
@@ -292,7 +300,7 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
         .filter(|(model, _)| model.task == *task)
         .map(|(_, record)| json!(record))
         .collect();
-    let retained = view.samples_of(&[*task].into())?.len();
+    let retained = view.samples_of(&family(&tasks, *task))?.len();
     let mut value = task_json(*task, record, Some(&statistics));
     let features: Vec<Value> = statistics
         .moments
@@ -323,6 +331,19 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A task and everything below it.
+fn family(tasks: &BTreeMap<TaskId, TaskRecord>, task: TaskId) -> BTreeSet<TaskId> {
+    let below = |other: &&TaskId| {
+        let mut current = Some(**other);
+        while let Some(task_above) = current.filter(|current| *current != task) {
+            let record = tasks.get(&task_above);
+            current = record.and_then(|record| record.definition.parent);
+        }
+        current.is_some()
+    };
+    tasks.keys().filter(below).copied().collect()
 }
 
 fn verify(view: &View<'_>, as_json: bool) -> Result<(), Error> {

@@ -197,6 +197,11 @@ impl<'a> Round<'a> {
         let mut deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
         for outcome in &outcomes {
             if let Some(deployment) = &outcome.deployment {
+                let ModelId { task, version } = outcome.model;
+                match deployment {
+                    Deployment::Deploy(_) => tracing::info!(%task, version, "model deployed"),
+                    Deployment::Retire(_) => tracing::info!(%task, "model retired"),
+                }
                 deployed.insert(outcome.model.task, deployment.clone());
             }
         }
@@ -278,7 +283,11 @@ impl<'a> Round<'a> {
     ) -> Result<Result<Judgement, String>, KnowledgeError> {
         let task = order.model.task;
         let path = self.path(task);
-        let rivals = if task == TaskId::BASE { &path } else { &path[1..] };
+        let rivals = if task == TaskId::BASE {
+            &path
+        } else {
+            &path[1..]
+        };
         let incumbent = self.answering(rivals)?;
         let candidate = Rival {
             model: order.model,
@@ -317,7 +326,8 @@ impl<'a> Round<'a> {
                 }
             },
         };
-        log.changes.push(KnowledgeChange::ModelDeployed { model: order.model });
+        log.changes
+            .push(KnowledgeChange::ModelDeployed { model: order.model });
         log.moved(StageKind::Deploy, StageState::Completed, "");
         log.outcome(Some(Deployment::Deploy(DeployedModel {
             model: order.model,
@@ -341,10 +351,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn train(
-        &self,
-        samples: &[RetainedSample],
-    ) -> Result<Trained, String> {
+    fn train(&self, samples: &[RetainedSample]) -> Result<Trained, String> {
         if samples.is_empty() {
             return Err("there are no labelled samples to fit a model on".to_string());
         }

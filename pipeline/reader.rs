@@ -35,12 +35,27 @@ pub struct Cut {
     pub mode: Mode,
     /// Records a second at most.
     pub rate: Option<f64>,
+    /// In live mode with a rate, how long an epoch is.
+    pub tick: Duration,
     /// Which worker this is.
     pub worker: usize,
     /// Of how many.
     pub workers: usize,
     /// Set when the run is to stop.
     pub stop: Arc<AtomicBool>,
+}
+
+impl Cut {
+    /// Records in a scored epoch: in live mode no more than come in a tick.
+    fn live_records(&self) -> u64 {
+        match (self.mode, self.rate) {
+            (Mode::Live, Some(rate)) => {
+                let in_a_tick = (rate * self.tick.as_secs_f64()).round() as u64;
+                in_a_tick.clamp(1, self.records)
+            }
+            _ => self.records,
+        }
+    }
 }
 
 type Message = Result<SourceEpoch, Failure>;
@@ -132,7 +147,7 @@ impl Driver {
             }
             // The initial training has an epoch of its own, so that its models answer in the next.
             Some(Phase::BootstrapEnds) => 0,
-            Some(Phase::Scored | Phase::Ended) => self.cut.records,
+            Some(Phase::Scored | Phase::Ended) => self.cut.live_records(),
         };
         self.keep_to_rate(wanted);
         let share = self.read(wanted)?;
@@ -206,14 +221,14 @@ impl Driver {
                 if let Some(error) = self.failed.take() {
                     return Err(error);
                 }
-                let mut share = Share::new(wanted);
+                let mut share = Share::new(wanted, self.position);
                 if let Err(error) = share.fill(source.as_mut(), wanted, self.cut.workers as u64) {
                     if share.records == 0 {
                         return Err(error);
                     }
                     self.failed = Some(error);
                 }
-                self.position += share.records;
+                self.position = share.position;
                 for (_, batch) in &share.batches {
                     self.samples += batch.len() as u64;
                     if self.cut.mode == Mode::Replay {
@@ -234,10 +249,13 @@ impl Driver {
                 // All readers must tell the same time, so each looks at the epoch's last sample.
                 if end > begin {
                     let last = simulator.fill(end - 1..end);
-                    self.clock = self.clock.max(last.times.first().copied().unwrap_or(i64::MIN));
+                    self.clock = self
+                        .clock
+                        .max(last.times.first().copied().unwrap_or(i64::MIN));
                 }
                 Ok(Share {
                     records: batch.len() as u64,
+                    position: end,
                     batches: vec![(self.cut.worker, batch)],
                     dead_letters: Vec::new(),
                     nothing_left: wanted > 0 && begin == end,
@@ -252,16 +270,19 @@ struct Share {
     batches: Vec<(usize, Batch)>,
     dead_letters: Vec<perennial_operators::DeadLetter>,
     records: u64,
+    /// Records of the stream up to its end.
+    position: u64,
     /// Whether the stream gave nothing because it has ended.
     nothing_left: bool,
 }
 
 impl Share {
-    fn new(wanted: u64) -> Self {
+    fn new(wanted: u64, position: u64) -> Self {
         Share {
             batches: Vec::new(),
             dead_letters: Vec::new(),
             records: 0,
+            position,
             nothing_left: wanted > 0,
         }
     }
@@ -279,9 +300,12 @@ impl Share {
             let Read {
                 batch,
                 dead_letters,
+                position,
                 ..
             } = source.read(part as usize)?;
-            self.records += (batch.len() + dead_letters.len()) as u64;
+            // Not every dead letter is a record of the stream: labels have some of their own.
+            self.records += position - self.position;
+            self.position = position;
             self.dead_letters.extend(dead_letters);
             self.batches.push((worker as usize, batch));
         }

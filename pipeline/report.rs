@@ -108,7 +108,9 @@ pub struct Report {
     pub finished: bool,
     /// Seconds that runs worked on the stream.
     pub seconds: f64,
-    /// Records read by the second.
+    /// Seconds of these until the first models answered.
+    pub bootstrap_seconds: f64,
+    /// Records read by the second, the initial training included.
     pub records_per_second: f64,
 }
 
@@ -164,6 +166,7 @@ impl Report {
             unlabelled: progress.unlabelled,
             changes: progress.changes,
             seconds: progress.seconds,
+            bootstrap_seconds: progress.bootstrap_seconds,
         })
     }
 

@@ -76,7 +76,12 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
     let progress = knowledge.view().progress()?;
     if is_finished(&progress) {
+        tracing::info!("the stream has been worked through before");
         return Report::read(settings, &knowledge);
+    }
+    if let Some(header) = progress.header {
+        let (epoch, records) = (header.epoch.0, progress.records);
+        tracing::info!(epoch, records, "going on after the last commit");
     }
     let runtime = Runtime::load()?;
     let trainer = Trainer::find(runtime.clone())?;
@@ -252,6 +257,7 @@ fn open_source(
         bootstrap: 0,
         mode: config.mode,
         rate: config.source.rate,
+        tick: Duration::from_millis(config.epoch.tick_ms),
         worker: 0,
         workers,
         stop: ending.stop.clone(),
@@ -296,7 +302,21 @@ pub fn open_file(settings: &Settings) -> Result<Box<dyn Source>, Error> {
             .unwrap_or(defaults.duplicates_within),
         ..defaults
     };
-    Ok(file::open(&config, &settings.schema, true)?)
+    let labels = &settings.config().labels;
+    let (Some(path), Some(label)) = (&labels.path, &settings.schema.label) else {
+        return Ok(file::open(&config, &settings.schema, true)?);
+    };
+    let label_config = file::FileConfig {
+        path: path.clone(),
+        format: labels.format,
+        ..config.clone()
+    };
+    let columns = file::LabelColumns {
+        id: labels.id.clone().unwrap_or(settings.schema.id.clone()),
+        label: label.clone(),
+    };
+    let schema = &settings.schema;
+    Ok(file::open_joined(&config, schema, &label_config, &columns)?)
 }
 
 /// How many records the bootstrap has.

@@ -24,7 +24,7 @@ impl EpochEffects {
             models: Vec::new(),
             predictions: Vec::new(),
             pending: Vec::new(),
-            pending_floor: u64::MAX,
+            pending_floor: None,
             unlabelled: 0,
         };
         for effect in effects {
@@ -49,7 +49,10 @@ impl EpochEffects {
             Effect::Model(hash, bytes) => self.models.push((hash, bytes)),
             Effect::Predictions { first, bytes, .. } => self.predictions.push((first, bytes)),
             Effect::Pending { last, bytes } => self.pending.push((last, bytes)),
-            Effect::PendingFloor(floor) => self.pending_floor = self.pending_floor.min(floor),
+            Effect::PendingFloor(floor) => {
+                let least = self.pending_floor.map_or(floor, |least| least.min(floor));
+                self.pending_floor = Some(least);
+            }
             Effect::Unlabelled(count) => self.unlabelled += count,
         }
     }

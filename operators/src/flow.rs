@@ -207,7 +207,7 @@ pub enum Effect {
     },
     /// Samples before this sequence number no longer wait on the sending worker.
     PendingFloor(u64),
-    /// Samples whose label will never be known.
+    /// Predictions whose label will never be known.
     Unlabelled(u64),
 }
 
@@ -228,8 +228,9 @@ pub struct EpochEffects {
     pub predictions: Vec<(u64, Vec<u8>)>,
     /// Samples that wait: the last sequence number of each slice, and the slice.
     pub pending: Vec<(u64, Vec<u8>)>,
-    /// Nothing before this sequence number waits.
-    pub pending_floor: u64,
-    /// Samples whose label will never be known.
+    /// Nothing before this sequence number waits; none if the epoch says nothing of that, as the one
+    /// in which restored statistics come in.
+    pub pending_floor: Option<u64>,
+    /// Predictions whose label will never be known.
     pub unlabelled: u64,
 }

@@ -166,8 +166,14 @@ impl<M: Models> Predictor<M> {
         let gathered = ArrayView2::from_shape((rows, width), &self.features)?;
         let mut said = self.probabilities.slice_mut(s![..rows, ..]);
         self.models.predict(model, gathered, said.view_mut())?;
-        for (from, row) in order.iter().flat_map(|part| part.iter()).enumerate() {
-            probabilities.row_mut(*row as usize).assign(&said.row(from));
+        let (Some(said), Some(to)) = (said.as_slice(), probabilities.as_slice_mut()) else {
+            return Err("predictions are not row by row in memory".into());
+        };
+        let classes = self.classes;
+        let rows = order.iter().flat_map(|part| part.iter());
+        for (from, row) in said.chunks_exact(classes).zip(rows) {
+            let start = *row as usize * classes;
+            to[start..start + classes].copy_from_slice(from);
         }
         Ok(())
     }

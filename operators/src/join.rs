@@ -81,7 +81,7 @@ pub struct Joined {
     pub pending: Option<(u64, Vec<u8>)>,
     /// No sample before this sequence number waits.
     pub floor: u64,
-    /// Samples whose delay has passed and that have no label.
+    /// Predicted samples whose delay has passed and that have no label.
     pub unlabelled: u64,
 }
 
@@ -136,7 +136,9 @@ impl Joiner {
                 .map(|row| (*row, known[*row as usize]))
                 .filter(|(_, label)| !label.is_nan())
                 .unzip();
-            unlabelled += (released.len() - rows.len()) as u64;
+            if waiting.scored.is_predicted() {
+                unlabelled += (released.len() - rows.len()) as u64;
+            }
             parts.push(Labelled {
                 scored: waiting.scored.clone(),
                 rows,

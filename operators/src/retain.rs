@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 
-use crate::flow::{Effect, Flow, LabelledEpoch};
+use crate::flow::{Effect, Flow, Labelled, LabelledEpoch};
 use crate::stash::Stash;
 use crate::{KnowledgeChange, RetainedSample, TaskId};
 
@@ -26,20 +26,19 @@ pub fn priority(sequence: u64) -> u64 {
     hash ^ (hash >> 31)
 }
 
-/// Lets through what can still be among a task's lowest priorities, seen from one worker.
+/// Lets through what can still be among one task's lowest priorities, seen from one worker.
+#[derive(Default)]
 struct Filter {
-    capacity: usize,
-    lowest: FxHashMap<TaskId, BinaryHeap<u64>>,
+    lowest: BinaryHeap<u64>,
 }
 
 impl Filter {
-    fn passes(&mut self, task: TaskId, priority: u64) -> bool {
-        let lowest = self.lowest.entry(task).or_default();
-        if lowest.len() < self.capacity {
-            lowest.push(priority);
+    fn passes(&mut self, priority: u64, capacity: usize) -> bool {
+        if self.lowest.len() < capacity {
+            self.lowest.push(priority);
             return true;
         }
-        match lowest.peek_mut() {
+        match self.lowest.peek_mut() {
             Some(mut highest) if priority < *highest => {
                 *highest = priority;
                 true
@@ -154,40 +153,54 @@ fn candidates<'scope>(
     capacity: usize,
 ) -> Flow<'scope, Candidate> {
     labelled.unary(Pipeline, "Sift", move |_capability, _info| {
-        let mut filter = Filter {
-            capacity,
-            lowest: FxHashMap::default(),
-        };
+        let mut filters: FxHashMap<TaskId, Filter> = FxHashMap::default();
         move |input, output| {
             input.for_each(|capability, epochs| {
                 let mut session = output.session(&capability);
                 for part in epochs.iter().flat_map(|epoch| &epoch.parts) {
-                    let allocated = &part.scored.allocated;
-                    let batch = &allocated.batch;
-                    for (row, label) in part.rows.iter().zip(&part.labels) {
-                        let row = *row as usize;
-                        let task = allocated.groups[allocated.group_of[row] as usize]
-                            .path
-                            .leaf()
-                            .task;
-                        let sequence = batch.sequence(row);
-                        if filter.passes(task, priority(sequence)) {
-                            session.give(Candidate {
-                                task,
-                                sample: RetainedSample {
-                                    slot: 0,
-                                    sequence,
-                                    time: batch.times[row],
-                                    label: *label,
-                                    features: batch.features.row(row).to_vec(),
-                                },
-                            });
-                        }
-                    }
+                    for_each_passing(part, &mut filters, capacity, |candidate| {
+                        session.give(candidate);
+                    });
                 }
             });
         }
     })
+}
+
+/// Hands over the samples of one batch that their tasks' filters let through.
+fn for_each_passing(
+    part: &Labelled,
+    filters: &mut FxHashMap<TaskId, Filter>,
+    capacity: usize,
+    mut each: impl FnMut(Candidate),
+) {
+    let allocated = &part.scored.allocated;
+    let batch = &allocated.batch;
+    let leaf = |group: usize| allocated.groups[group].path.leaf().task;
+    // A filter is looked up once a group, not once a row.
+    let mut of_group: Vec<Filter> = (0..allocated.groups.len())
+        .map(|group| filters.remove(&leaf(group)).unwrap_or_default())
+        .collect();
+    for (row, label) in part.rows.iter().zip(&part.labels) {
+        let row = *row as usize;
+        let group = allocated.group_of[row] as usize;
+        let sequence = batch.sequence(row);
+        if of_group[group].passes(priority(sequence), capacity) {
+            each(Candidate {
+                task: leaf(group),
+                sample: RetainedSample {
+                    slot: 0,
+                    sequence,
+                    time: batch.times[row],
+                    label: *label,
+                    features: batch.features.row(row).to_vec(),
+                },
+            });
+        }
+    }
+    for (group, filter) in of_group.into_iter().enumerate() {
+        filters.insert(leaf(group), filter);
+    }
 }
 
 /// Whether a sample is held back: no model is ever fitted on it, so that every model, early or late,

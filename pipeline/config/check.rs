@@ -92,6 +92,10 @@ fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
         }
         _ => {}
     }
+    if source.simulator.is_some() && loaded.config.labels.path.is_some() {
+        let message = "the simulator brings its own labels: remove this";
+        return Err(loaded.error("labels.path", message));
+    }
     if source
         .rate
         .is_some_and(|rate| !(rate > 0.0 && rate.is_finite()))

@@ -66,6 +66,22 @@ impl Places {
         }
     }
 
+    /// Notes a value from the environment in all forms in which an error may show it: as it is, with
+    /// quotes escaped, and as the number that it stands for.
+    fn hide(&mut self, value: &str, name: &str) {
+        let escaped = format!("{value:?}");
+        let mut forms = vec![escaped[1..escaped.len() - 1].to_string(), value.to_string()];
+        match Scalar::parse_from_cow(value.into()) {
+            Scalar::Integer(number) => forms.push(number.to_string()),
+            Scalar::FloatingPoint(number) => forms.push(number.to_string()),
+            _ => {}
+        }
+        let shown = format!("${{{name}}}");
+        let forms = forms.into_iter().filter(|form| form.len() > 2);
+        self.from_environment
+            .extend(forms.map(|form| (form, shown.clone())));
+    }
+
     fn mask(&self, text: &str) -> String {
         let mut text = text.to_string();
         for (value, shown) in &self.from_environment {
@@ -97,7 +113,7 @@ pub fn load(file: &Path, overrides: &[String]) -> Result<Loaded, ConfigError> {
     let mut value = reader.value(document, "")?;
     let mut places = reader.places;
     for text in overrides {
-        let key = apply(&mut value, text)?;
+        let key = apply(&mut value, text, &mut places)?;
         places.overrides.push(key);
     }
     let config = deserialize(value, file, &places)?;
@@ -169,10 +185,7 @@ impl Reader<'_> {
                 let message = format!("the environment variable {name} is not set");
                 self.error(line, &message)
             })?;
-            if value.len() > 2 {
-                let shown = format!("${{{name}}}");
-                self.places.from_environment.push((value.clone(), shown));
-            }
+            self.places.hide(&value, name);
             result.push_str(&rest[..start]);
             result.push_str(&value);
             rest = &rest[start + end + 1..];
@@ -206,7 +219,7 @@ fn json(scalar: &Scalar<'_>) -> Value {
 }
 
 /// Applies `a.b.c=value`; the value is YAML. Returns the key.
-fn apply(root: &mut Value, text: &str) -> Result<String, ConfigError> {
+fn apply(root: &mut Value, text: &str, places: &mut Places) -> Result<String, ConfigError> {
     let error = |message: String| ConfigError {
         place: format!("--set {}", text.split('=').next().unwrap_or_default()),
         message,
@@ -224,6 +237,9 @@ fn apply(root: &mut Value, text: &str) -> Result<String, ConfigError> {
         Some(document) => reader.value(document, "")?,
         None => Value::Null,
     };
+    places
+        .from_environment
+        .extend(reader.places.from_environment);
     let mut target = root;
     for part in key.split('.') {
         let Value::Object(map) = target else {

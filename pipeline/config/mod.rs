@@ -126,6 +126,15 @@ pub struct BootstrapConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelsConfig {
+    /// A file of labels, if the samples do not carry them; all of it is held in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The label file's format, when its name does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<FileFormat>,
+    /// The label file's column with the sample's id. Default: as in the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// How long after its sample a label is known.
     #[serde(default)]
     pub delay: DelayConfig,
@@ -151,6 +160,8 @@ pub struct EpochConfig {
     pub records: u64,
     /// How many epochs the source may be ahead of what is committed or on its way there.
     pub in_flight: u64,
+    /// In live mode with a `source.rate`, an epoch holds what comes in so many milliseconds.
+    pub tick_ms: u64,
 }
 
 impl Default for EpochConfig {
@@ -158,6 +169,7 @@ impl Default for EpochConfig {
         EpochConfig {
             records: 4096,
             in_flight: 4,
+            tick_ms: 10,
         }
     }
 }
@@ -184,11 +196,12 @@ pub enum Integration {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
-    /// A task below the base task needs this many labelled samples for a model of its own.
+    /// A task needs this many labelled samples to train a model; the base task trains its first on
+    /// whatever the bootstrap has.
     pub min_samples: u64,
     /// A task trains again only after this many new labelled samples.
     pub min_new_samples: u64,
-    /// Share of the retained samples that no model is fitted on, to judge all models on.
+    /// Share of the retained samples that no model is fitted on, to judge the base models on.
     pub holdout: f64,
     /// Labelled samples retained for each finest task.
     pub samples_per_task: usize,

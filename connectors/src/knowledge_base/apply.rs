@@ -71,7 +71,8 @@ impl Touched<'_> {
     /// within the commit is never written.
     fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Pending)?;
-        let Some(floor) = epochs.last().map(|effects| effects.pending_floor) else {
+        let mut latest = epochs.iter().rev();
+        let Some(floor) = latest.find_map(|effects| effects.pending_floor) else {
             return Ok(());
         };
         self.batch

@@ -13,7 +13,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rocksdb::{DB, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -129,6 +129,9 @@ impl KnowledgeBase {
         options.create_missing_column_families(true);
         options.set_keep_log_file_num(2);
         options.set_paranoid_checks(true);
+        // A crash may leave an unfinished write at the end of the log. Anything else that is wrong with
+        // it is damage, which RocksDB would by default take for the end, dropping what was committed.
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         let families = Family::ALL.map(Family::name);
         let opened = if write {
             DB::open_cf(&options, store, families)
@@ -292,7 +295,11 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> KnowledgeError {
             }
             KnowledgeError::Locked(path.into())
         }
-        rocksdb::ErrorKind::IOError if detail.contains("ermission") => folder_denied(path, &detail),
+        rocksdb::ErrorKind::IOError
+            if detail.contains("ermission") || detail.contains("Read-only") =>
+        {
+            folder_denied(path, &detail)
+        }
         rocksdb::ErrorKind::IOError if detail.contains("No space") => KnowledgeError::Storage {
             path: path.into(),
             detail,

@@ -20,7 +20,7 @@ pub struct Progress {
     pub bootstrapped: u64,
     /// Bad records.
     pub dead_letters: u64,
-    /// Samples whose label will never be known.
+    /// Predictions whose label will never be known.
     pub unlabelled: u64,
     /// Changes committed.
     pub changes: u64,
@@ -28,6 +28,8 @@ pub struct Progress {
     pub outputs: BTreeMap<String, u64>,
     /// Seconds that runs worked on the stream.
     pub seconds: f64,
+    /// Seconds of these until the first models answered.
+    pub bootstrap_seconds: f64,
 }
 
 /// A task.

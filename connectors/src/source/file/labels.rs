@@ -7,7 +7,7 @@ use super::reader::{Decode, Reader};
 use crate::source::Read;
 use crate::source::decode::new_id;
 use crate::source::error::SourceError;
-use crate::source::fields::{Clock, Names, Seen, class};
+use crate::source::fields::{Names, Seen, class};
 use crate::source::row::Row;
 use crate::source::schema::Label;
 
@@ -18,8 +18,6 @@ pub struct LabelColumns {
     pub id: String,
     /// The column with the label, and its classes.
     pub label: Label,
-    /// The column with the time at which the label became known, if there is one.
-    pub time: Option<String>,
 }
 
 /// Labels, column by column.
@@ -29,8 +27,6 @@ pub struct LabelBatch {
     pub ids: Texts,
     /// Class numbers, never NaN.
     pub labels: Vec<f32>,
-    /// Microseconds since 1970-01-01 UTC; empty without a time column.
-    pub times: Vec<i64>,
 }
 
 /// A label file being read, with the same promises as a [`Source`](crate::source::Source).
@@ -60,10 +56,9 @@ impl LabelSource {
 
 /// Appends rows to the columns of a label batch.
 struct LabelDecoder {
-    /// The id, the label and perhaps the time.
+    /// The id and the label.
     columns: Vec<String>,
     classes: Names,
-    clock: Clock,
     seen: Seen,
     batch: LabelBatch,
     scratch: String,
@@ -71,16 +66,12 @@ struct LabelDecoder {
 
 const ID: usize = 0;
 const LABEL: usize = 1;
-const TIME: usize = 2;
 
 impl LabelDecoder {
     fn new(columns: &LabelColumns, duplicates_within: usize) -> LabelDecoder {
-        let mut names = vec![columns.id.clone(), columns.label.column.clone()];
-        names.extend(columns.time.clone());
         LabelDecoder {
-            columns: names,
+            columns: vec![columns.id.clone(), columns.label.column.clone()],
             classes: Names::new(&columns.label.classes),
-            clock: Clock::default(),
             seen: Seen::new(duplicates_within),
             batch: LabelBatch::default(),
             scratch: String::new(),
@@ -101,10 +92,6 @@ impl Decode for LabelDecoder {
         if label.is_nan() {
             return Err(format!("label {column:?} is missing"));
         }
-        let time = match self.columns.get(TIME) {
-            Some(column) => Some(self.clock.read(column, row.get(TIME))?),
-            None => None,
-        };
         let id = new_id(
             row.get(ID),
             &self.columns[ID],
@@ -114,7 +101,6 @@ impl Decode for LabelDecoder {
         )?;
         self.batch.ids.push(id);
         self.batch.labels.push(label);
-        self.batch.times.extend(time);
         Ok(())
     }
 

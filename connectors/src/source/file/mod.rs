@@ -1,6 +1,7 @@
 //! Samples and labels from files: CSV, JSON Lines (both also with gzip) and Parquet.
 
 mod csv;
+mod joined;
 mod jsonl;
 mod labels;
 mod parquet;
@@ -20,6 +21,7 @@ use super::row::Row;
 use super::schema::{Problem, Schema};
 use reader::Reader;
 
+pub use joined::open_joined;
 pub use jsonl::JsonParser;
 pub use labels::{LabelBatch, LabelColumns, LabelSource};
 

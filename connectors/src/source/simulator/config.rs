@@ -44,9 +44,6 @@ pub struct SimulatorConfig {
     pub interval_us: u64,
     /// The share of sensor values that are missing, 0 to 1.
     pub missing: f64,
-    /// Samples per second to give at most; as fast as can be if left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<f64>,
 }
 
 /// How fast labels come to depend on the sensors in other ways.
@@ -85,7 +82,6 @@ impl Default for SimulatorConfig {
             start: "2024-01-01T00:00:00Z".into(),
             interval_us: 1000,
             missing: 0.01,
-            rate: None,
         }
     }
 }
@@ -150,11 +146,6 @@ impl SimulatorConfig {
                 "must be a time as 2024-01-01T00:00:00Z",
             ),
             ("missing", share(self.missing), "must be from 0 to 1"),
-            (
-                "rate",
-                self.rate.is_none_or(|rate| rate > 0.0),
-                "must be more than 0",
-            ),
         ];
         let failed = checks.into_iter().filter(|(_, good, _)| !good);
         failed
