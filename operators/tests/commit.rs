@@ -158,7 +158,7 @@ fn changes_are_in_their_canonical_order() {
     for whole in [
         "records: 13",
         "unlabelled: 5",
-        "pending_floor: 12",
+        "pending_floor: Some(12)",
         "clock: 9",
     ] {
         assert!(text.contains(whole), "{whole}");
