@@ -70,10 +70,10 @@ impl Rounds {
 
     /// Lets the free orders' capability follow the frontier, so that it holds nothing up.
     fn follow(&mut self, frontier: &MutableAntichain<Epoch>) {
-        if let Some((capability, _)) = &mut self.free {
-            if let Some(epoch) = frontier.frontier().first() {
-                capability.downgrade(epoch);
-            }
+        if let Some((capability, _)) = &mut self.free
+            && let Some(epoch) = frontier.frontier().first()
+        {
+            capability.downgrade(epoch);
         }
     }
 

@@ -176,7 +176,7 @@ proptest! {
             for sequence in due {
                 let (row, predicted) = waiting.remove(&sequence).unwrap();
                 if row.label.is_nan() {
-                    unlabelled += 1;
+                    unlabelled += u64::from(predicted);
                 } else {
                     let probability = predicted.then_some(row.features[0]);
                     expected.push((sequence, row.time, row.label, row.features, probability));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use ndarray::Array2;
 use perennial_operators::allocate::{Allocator, TaskLevels};
-use perennial_operators::flow::{Allocated, Flow, Scored};
+use perennial_operators::flow::{Allocated, Flow, Intake, Scored};
 use perennial_operators::{
     Batch, Dictionary, Epoch, EpochHeader, MISSING, ModelId, Phase, Score, TaskDifference, TaskId,
 };
@@ -200,4 +200,16 @@ pub fn difference(labelled: i64, scores: &[(bool, f32)]) -> TaskDifference {
 /// A task of a number, spread over the workers.
 pub fn task(number: u64) -> TaskId {
     TaskId(number)
+}
+
+/// What was read for an epoch.
+pub fn intake(epoch: u64, records: u64) -> Intake {
+    Intake {
+        header: header(epoch, records, records as i64),
+        records,
+        samples: records,
+        bootstrapped: 0,
+        ended: false,
+        dead_letters: Vec::new(),
+    }
 }
