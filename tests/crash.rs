@@ -60,7 +60,10 @@ fn kill_at_random(bench: &Bench, workers: &str) {
             // At most so many kills a state, so that restarts come to an end too.
             let limit = took.mul_f64(chance.share());
             if kills == KILLS || ends_within(&mut child, limit) {
-                assert!(child.wait().expect("a child").success(), "{name}");
+                let status = child.wait().expect("a child");
+                let said = bench.read(&format!("{name}.err"));
+                let said = String::from_utf8_lossy(&said);
+                assert!(status.success(), "{name}, after {kills} kills: {said}");
                 break;
             }
             child.kill().expect("a kill");
@@ -177,4 +180,29 @@ fn a_finished_stream_is_not_run_again() {
     let (before, after) = (common::json(&report), bench.report("run"));
     assert_eq!(before, after);
     bench.left("run").assert_equals(&left, "again");
+}
+
+#[test]
+fn runs_killed_while_they_make_their_store_begin_anew() {
+    let bench = Bench::new();
+    bench.write("config.yaml", simulator(3000, "records: 100"));
+    // What a kill before the store is whole leaves of it.
+    std::fs::create_dir_all(bench.path("begun/knowledge")).expect("folders");
+    for file in ["LOG", "LOCK", "IDENTITY", "000001.dbtmp", "MANIFEST-000001"] {
+        bench.write(&format!("begun/knowledge/{file}"), "");
+    }
+    bench.run_as("begun", &[]).success();
+    // And after: a store without any content.
+    let store = bench.path("empty/knowledge");
+    std::fs::create_dir(bench.path("empty")).expect("a folder");
+    drop(rocksdb::DB::open_default(store).expect("a store"));
+    bench.run_as("empty", &[]).success();
+    bench
+        .left("begun")
+        .assert_equals(&bench.left("empty"), "a new store");
+    // What is more than that is not touched.
+    std::fs::create_dir_all(bench.path("other/knowledge")).expect("folders");
+    bench.write("other/knowledge/000007.sst", "precious");
+    let words = ["other is not empty and holds no knowledge base"];
+    bench.run_as("other", &[]).failure(1, &words);
 }

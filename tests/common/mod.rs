@@ -96,10 +96,12 @@ impl Bench {
         ended(self.pipeline(name, more).output())
     }
 
-    /// Starts `config.yaml` as `name` in the background, its words unheard.
+    /// Starts `config.yaml` as `name` in the background; what it says of errors goes to `name.err`.
     pub fn start(&self, name: &str, more: &[&str]) -> Child {
         let mut command = self.pipeline(name, more);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let errors = std::fs::File::create(self.path(&format!("{name}.err")));
+        command.stdout(Stdio::null());
+        command.stderr(errors.expect("a file is made"));
         command.spawn().expect("the program starts")
     }
 

@@ -13,7 +13,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rocksdb::{DB, DBRecoveryMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBRecoveryMode, IteratorMode, Options, WriteBatch, WriteOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -103,7 +103,8 @@ impl KnowledgeBase {
             prepare_folder(path)?;
         }
         let kb = Self::open_store(path, &store, true)?;
-        if exists {
+        // A process that is killed while it makes a store leaves an empty one.
+        if exists && !kb.is_empty(Family::Meta)? {
             kb.check_format()?;
             kb.check_fingerprint(fingerprint)?;
         } else {
@@ -174,6 +175,18 @@ impl KnowledgeBase {
             &Progress::default(),
         )?;
         self.write(batch)
+    }
+
+    fn is_empty(&self, family: Family) -> Result<bool, KnowledgeError> {
+        let first = self
+            .db
+            .iterator_cf(self.family(family)?, IteratorMode::Start)
+            .next();
+        match first {
+            None => Ok(true),
+            Some(Ok(_)) => Ok(false),
+            Some(Err(error)) => Err(self.storage(&error)),
+        }
     }
 
     fn check_format(&self) -> Result<(), KnowledgeError> {
@@ -279,11 +292,29 @@ fn prepare_folder(path: &Path) -> Result<(), KnowledgeError> {
         source,
     };
     std::fs::create_dir_all(path).map_err(folder_error)?;
-    let mut entries = std::fs::read_dir(path).map_err(folder_error)?;
-    if entries.next().is_some() {
-        return Err(KnowledgeError::Foreign(path.into()));
+    for entry in std::fs::read_dir(path).map_err(folder_error)? {
+        let entry = entry.map_err(folder_error)?;
+        if entry.file_name() != "knowledge" || !is_just_begun(&entry.path()) {
+            return Err(KnowledgeError::Foreign(path.into()));
+        }
     }
     Ok(())
+}
+
+/// Whether a folder has nothing but what RocksDB writes before a new store is one: a process was
+/// killed while it made it.
+fn is_just_begun(store: &Path) -> bool {
+    std::fs::read_dir(store).is_ok_and(|mut entries| {
+        entries.all(|entry| {
+            entry.is_ok_and(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                matches!(&*name, "LOCK" | "LOG" | "IDENTITY" | "MANIFEST-000001")
+                    || name.starts_with("LOG.old.")
+                    || name.ends_with(".dbtmp")
+            })
+        })
+    })
 }
 
 fn open_error(path: &Path, error: &rocksdb::Error) -> KnowledgeError {
