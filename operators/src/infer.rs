@@ -73,8 +73,8 @@ impl<M: Models> Predictor<M> {
     pub fn deploy(&mut self, deployed: &DeployedModel) -> Result<(), Failure> {
         self.models.load(deployed.model, &deployed.onnx)?;
         let before = self.deployed.insert(deployed.model.task, deployed.model);
-        if let Some(before) = before.filter(|before| !self.is_baseline(*before)) {
-            self.models.unload(before);
+        if let Some(before) = before.filter(|before| *before != deployed.model) {
+            self.unload(before);
         }
         Ok(())
     }
@@ -82,6 +82,13 @@ impl<M: Models> Predictor<M> {
     /// Lets a task's model answer no more.
     pub fn retire(&mut self, task: TaskId) {
         if let Some(model) = self.deployed.remove(&task) {
+            self.unload(model);
+        }
+    }
+
+    /// Forgets a model, unless a baseline still answers by it.
+    fn unload(&mut self, model: ModelId) {
+        if !self.is_baseline(model) {
             self.models.unload(model);
         }
     }

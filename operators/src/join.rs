@@ -133,7 +133,7 @@ impl Joiner {
             let known = &waiting.scored.allocated.batch.labels;
             let (rows, labels): (Vec<u32>, Vec<f32>) = released
                 .iter()
-                .map(|row| (*row, known[*row as usize]))
+                .map(|row| (*row, known.get(*row as usize).copied().unwrap_or(f32::NAN)))
                 .filter(|(_, label)| !label.is_nan())
                 .unzip();
             if waiting.scored.is_predicted() {

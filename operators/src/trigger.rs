@@ -79,8 +79,11 @@ pub struct Schedule {
 impl Schedule {
     /// Whether there is a look when the clock has gone from `before` to `now`.
     fn is_due(&self, before: i64, now: i64) -> bool {
-        let period_over =
-            self.period == 0 || now.div_euclid(self.period) != before.div_euclid(self.period);
+        // Periods are counted from the opening of the daily window, so that a period of a day ends
+        // when the window opens, and not while it is closed.
+        let opening = self.between.map_or(0, |(from, _)| from * 1_000_000);
+        let number = |clock: i64| clock.saturating_sub(opening).div_euclid(self.period);
+        let period_over = self.period == 0 || number(now) != number(before);
         let in_window = self.between.is_none_or(|(from, to)| {
             let second = now.div_euclid(1_000_000).rem_euclid(86_400);
             if from <= to {
