@@ -19,9 +19,10 @@ pub fn point(name: &str) {
         };
         Some((name, times))
     });
-    if let Some((wanted, times)) = wanted {
-        if wanted == name && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *times {
-            std::process::abort();
-        }
+    if let Some((wanted, times)) = wanted
+        && wanted == name
+        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *times
+    {
+        std::process::abort();
     }
 }

@@ -105,10 +105,10 @@ fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
     if source.max_record_bytes == Some(0) {
         return Err(loaded.error("source.max_record_bytes", "expected at least 1"));
     }
-    if let Some(simulator) = &source.simulator {
-        if let Some((path, message)) = simulator.problems("source.simulator").into_iter().next() {
-            return Err(loaded.error(&path, message));
-        }
+    let simulator = source.simulator.iter();
+    let mut problems = simulator.flat_map(|simulator| simulator.problems("source.simulator"));
+    if let Some((path, message)) = problems.next() {
+        return Err(loaded.error(&path, message));
     }
     Ok(())
 }

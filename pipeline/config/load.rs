@@ -191,7 +191,7 @@ impl Reader<'_> {
             rest = &rest[start + end + 1..];
         }
         let alone =
-            result.len() > 0 && text.starts_with("${") && text.find('}') == Some(text.len() - 1);
+            !result.is_empty() && text.starts_with("${") && text.find('}') == Some(text.len() - 1);
         result.push_str(rest);
         Ok(if alone {
             json(&Scalar::parse_from_cow(result.into()))
