@@ -57,20 +57,26 @@ fn main() -> Result<()> {
     println!("50 tasks with a model each, 150 trees of depth 3, 17 features, {records} records");
     let one = graph(folder.path(), "one", &fleet, records, 1)?;
     let two = graph(folder.path(), "two", &fleet, records, 2)?;
-    let (batch, ceiling) = ceiling(&folder.path().join("one"), &fleet)?;
+    let bare = ceiling(&folder.path().join("one"), &fleet)?;
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["", "records/s", "ratio", "peak memory"]);
     table.add_row([
-        format!("(b) bare ceiling, one thread, batches of {batch}"),
-        format!("{ceiling:.0}"),
+        format!("(b) bare ceiling, one thread, batches of {}", bare.batch),
+        format!("{:.0}", bare.one_thread),
         String::new(),
+        String::new(),
+    ]);
+    table.add_row([
+        "the same on two threads".to_string(),
+        format!("{:.0}", bare.two_threads),
+        format!("{:.2} of (b)", bare.two_threads / bare.one_thread),
         String::new(),
     ]);
     table.add_row(row(
         "(a) whole graph, 1 worker",
         &one,
-        one.per_second / ceiling,
+        one.per_second / bare.one_thread,
         "of (b)",
     ));
     table.add_row(row(
@@ -204,43 +210,86 @@ fn peak_memory(process: u32) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// The fastest batch size and its rows/s, with the models that the run in `folder` made.
-fn ceiling(folder: &Path, fleet: &Fleet) -> Result<(usize, f64)> {
+/// The bare sessions: what they do on one thread, and on two at a time.
+struct Ceiling {
+    /// The fastest batch size on one thread.
+    batch: usize,
+    one_thread: f64,
+    /// Both threads together, each with sessions of its own.
+    two_threads: f64,
+}
+
+/// Measures the ceiling with the models that the run in `folder` made.
+fn ceiling(folder: &Path, fleet: &Fleet) -> Result<Ceiling> {
     let config = simulator(fleet, CEILING_ROWS);
-    let classes = config.classes;
     let knowledge = KnowledgeBase::open_to_read(&folder.join("state"))?;
-    let view = knowledge.view();
     let runtime = Runtime::load()?;
-    let mut sessions: BTreeMap<TaskId, Session> = BTreeMap::new();
+    let mut sessions = load(&knowledge, &runtime, &config)?;
+    let rows = rows_by_model(config.clone(), &sessions)?;
+    let (mut batch, mut one_thread) = (0, 0.0);
+    for size in [16, 32, 64, 80, 128, 256, 512] {
+        let per_second = loop_over(&rows, &mut sessions, size)?;
+        println!("  bare sessions, batches of {size}: {per_second:.0} rows/s");
+        if per_second > one_thread {
+            (batch, one_thread) = (size, per_second);
+        }
+    }
+    let mut others = load(&knowledge, &runtime, &config)?;
+    let both = std::thread::scope(|scope| {
+        let first =
+            scope.spawn(|| loop_over(&rows, &mut sessions, batch).map_err(|e| e.to_string()));
+        let second =
+            scope.spawn(|| loop_over(&rows, &mut others, batch).map_err(|e| e.to_string()));
+        [first.join(), second.join()]
+    });
+    let mut two_threads = 0.0;
+    for each in both {
+        two_threads += each.map_err(|_| "a thread of the bench has failed")??;
+    }
+    Ok(Ceiling {
+        batch,
+        one_thread,
+        two_threads,
+    })
+}
+
+fn load(
+    knowledge: &KnowledgeBase,
+    runtime: &Runtime,
+    config: &SimulatorConfig,
+) -> Result<BTreeMap<TaskId, Session>> {
+    let view = knowledge.view();
+    let mut sessions = BTreeMap::new();
     for (task, record) in view.tasks()? {
         if let Some(version) = record.deployed {
             let onnx = view.onnx(ModelId { task, version })?;
-            sessions.insert(task, runtime.session(&onnx, config.features, classes)?);
+            let session = runtime.session(&onnx, config.features, config.classes)?;
+            sessions.insert(task, session);
         }
     }
-    let rows = rows_by_model(config, &sessions)?;
-    let mut best = (0, 0.0);
-    for batch in [16, 32, 64, 80, 128, 256, 512] {
-        let mut said = Array2::zeros((batch, classes));
-        let begin = Instant::now();
-        let mut count = 0;
-        for (task, features) in &rows {
-            let Some(session) = sessions.get_mut(task) else {
-                continue;
-            };
-            for chunk in features.axis_chunks_iter(Axis(0), batch) {
-                let room = said.slice_mut(s![..chunk.nrows(), ..]);
-                session.predict(chunk, room)?;
-                count += chunk.nrows();
-            }
-        }
-        let per_second = count as f64 / begin.elapsed().as_secs_f64();
-        println!("  bare sessions, batches of {batch}: {per_second:.0} rows/s");
-        if per_second > best.1 {
-            best = (batch, per_second);
+    Ok(sessions)
+}
+
+/// Runs all rows through their models in batches, and returns rows/s.
+fn loop_over(
+    rows: &[(TaskId, Array2<f32>)],
+    sessions: &mut BTreeMap<TaskId, Session>,
+    batch: usize,
+) -> Result<f64> {
+    let classes = sessions.values().next().map_or(0, Session::classes);
+    let mut said = Array2::zeros((batch, classes));
+    let begin = Instant::now();
+    let mut count = 0;
+    for (task, features) in rows {
+        let Some(session) = sessions.get_mut(task) else {
+            continue;
+        };
+        for chunk in features.axis_chunks_iter(Axis(0), batch) {
+            session.predict(chunk, said.slice_mut(s![..chunk.nrows(), ..]))?;
+            count += chunk.nrows();
         }
     }
-    Ok(best)
+    Ok(count as f64 / begin.elapsed().as_secs_f64())
 }
 
 /// Prepared batches: the rows of each model, contiguous.
