@@ -8,16 +8,17 @@ use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError, TaskRe
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::{Trained, Trainer};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
-use perennial_operators::retain::is_held_back;
 use perennial_operators::train::Training;
 use perennial_operators::{
-    Epoch, Failure, KnowledgeChange, ModelId, ModelTrained, RetainedSample, StageKind, StageMoved,
-    StageState, TaskId, TrainRequest, TreeParameters,
+    Epoch, Failure, KnowledgeChange, ModelId, RetainedSample, StageKind, StageState, TaskId,
+    TrainRequest, TreeParameters,
 };
 use timely::scheduling::SyncActivator;
 
 use crate::committer::Committed;
 use crate::judge::{Judgement, Rival, judge, samples_matrix};
+use crate::split::Split;
+use crate::stage_log::StageLog;
 
 /// What the learner works with.
 pub struct Workshop {
@@ -392,54 +393,6 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Which samples of a task a candidate is fitted on, and which it is judged on.
-///
-/// The base task is judged on samples that no model is ever fitted on, picked evenly over time: its
-/// rival is its own model before, which knows all but the latest samples. Any other task is judged on
-/// its latest samples, since what matters is whether knowing the task's past helps with what comes
-/// next, new sites included; what its rivals, its ancestors, know of those samples only makes the
-/// test harder.
-struct Split {
-    fitted: Vec<RetainedSample>,
-    judged: Vec<RetainedSample>,
-    forward: bool,
-}
-
-impl Split {
-    /// Share of a task's samples, the latest ones, that it is judged on.
-    const LATEST: f64 = 0.25;
-
-    fn new(samples: Vec<RetainedSample>, holdout: f64, task: TaskId) -> Self {
-        let held_back = |sample: &RetainedSample| is_held_back(sample.sequence, holdout);
-        let forward = task != TaskId::BASE;
-        let (judged, fitted) = if forward {
-            let latest = (samples.len() as f64 * Self::LATEST) as usize;
-            let mut fitted = samples;
-            let judged = fitted.split_off(fitted.len() - latest);
-            fitted.retain(|sample| !held_back(sample));
-            (judged, fitted)
-        } else {
-            samples.into_iter().partition(held_back)
-        };
-        Split {
-            fitted,
-            judged,
-            forward,
-        }
-    }
-
-    /// All samples that a deployed model is fitted on, if they are more than a candidate's.
-    fn all(self, holdout: f64) -> Option<Vec<RetainedSample>> {
-        if !self.forward {
-            return None;
-        }
-        let held_back = |sample: &RetainedSample| is_held_back(sample.sequence, holdout);
-        let mut all = self.fitted;
-        all.extend(self.judged.into_iter().filter(|sample| !held_back(sample)));
-        Some(all)
-    }
-}
-
 /// A deployed model from the knowledge base.
 pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
     let onnx = view.onnx(model)?;
@@ -448,50 +401,4 @@ pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeE
         hash: blake3::hash(&onnx).to_hex().to_string(),
         onnx: Arc::new(onnx),
     })
-}
-
-/// The changes of an order's stages, in the making.
-struct StageLog<'a> {
-    order: &'a TrainOrder,
-    changes: Vec<KnowledgeChange>,
-}
-
-impl<'a> StageLog<'a> {
-    fn new(order: &'a TrainOrder) -> Self {
-        StageLog {
-            order,
-            changes: Vec::new(),
-        }
-    }
-
-    fn moved(&mut self, stage: StageKind, state: StageState, detail: &str) {
-        tracing::debug!(model = ?self.order.model, ?stage, ?state, detail, "stage");
-        self.changes.push(KnowledgeChange::StageMoved(StageMoved {
-            model: self.order.model,
-            stage,
-            state,
-            labelled: self.order.labelled,
-            clock: self.order.clock,
-            initial: self.order.initial,
-            detail: detail.to_string(),
-        }));
-    }
-
-    fn trained(&mut self, trained: &Trained, samples: usize) {
-        self.changes
-            .push(KnowledgeChange::ModelTrained(ModelTrained {
-                model: self.order.model,
-                hash: trained.hash.clone(),
-                bytes: trained.onnx.len() as u64,
-                samples: samples as u64,
-            }));
-    }
-
-    fn outcome(self, deployment: Option<Deployment>) -> TrainOutcome {
-        TrainOutcome {
-            model: self.order.model,
-            changes: self.changes,
-            deployment,
-        }
-    }
 }

@@ -21,3 +21,5 @@ mod reader;
 pub mod report;
 mod restore;
 pub mod run;
+mod split;
+mod stage_log;

@@ -10,7 +10,7 @@ use perennial_connectors::onnx::Runtime;
 use perennial_connectors::sink::{AppendFile, Format, Output, Renderer};
 use perennial_connectors::source::{Simulator, Source, file};
 use perennial_connectors::trainer::{Cancel, Trainer};
-use perennial_operators::{Epoch, Failure, TreeParameters};
+use perennial_operators::{Epoch, Failure};
 use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 
@@ -113,7 +113,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         features: settings.features(),
         classes: settings.classes.len(),
         holdout: config.training.holdout,
-        trees: TreeParameters::from(&config.training.trees),
+        trees: config.training.trees.clone(),
         threads: config.training.threads.unwrap_or_else(processors),
     };
     let learner = Mutex::new(Some(Learner::start(workshop)));

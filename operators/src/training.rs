@@ -2,6 +2,7 @@
 //! training program, which runs as a process of its own.
 
 use ndarray::Array2;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The samples and settings of one training.
@@ -18,7 +19,8 @@ pub struct TrainRequest {
 }
 
 /// Settings of gradient-boosted trees, named as XGBoost names them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct TreeParameters {
     /// Boosting rounds; each adds one tree a class.
     pub rounds: u32,
@@ -36,6 +38,21 @@ pub struct TreeParameters {
     pub lambda: f32,
     /// Seed of the sampling.
     pub seed: u64,
+}
+
+impl Default for TreeParameters {
+    fn default() -> Self {
+        TreeParameters {
+            rounds: 60,
+            max_depth: 5,
+            eta: 0.1,
+            min_child_weight: 5.0,
+            subsample: 0.8,
+            colsample_bytree: 0.8,
+            lambda: 1.0,
+            seed: 1,
+        }
+    }
 }
 
 /// What the training program answers.

@@ -209,7 +209,7 @@ pub struct TrainingConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     /// Settings of the gradient-boosted trees.
-    pub trees: TreesConfig,
+    pub trees: TreeParameters,
 }
 
 impl Default for TrainingConfig {
@@ -220,59 +220,7 @@ impl Default for TrainingConfig {
             holdout: 0.1,
             samples_per_task: 2000,
             threads: None,
-            trees: TreesConfig::default(),
-        }
-    }
-}
-
-/// Settings of the gradient-boosted trees, named as XGBoost names them.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TreesConfig {
-    /// Boosting rounds; each adds one tree a class.
-    pub rounds: u32,
-    /// Deepest level of a tree.
-    pub max_depth: u32,
-    /// Learning rate.
-    pub eta: f32,
-    /// Least sum of hessians in a leaf.
-    pub min_child_weight: f32,
-    /// Share of the samples that each round sees.
-    pub subsample: f32,
-    /// Share of the features that each tree sees.
-    pub colsample_bytree: f32,
-    /// L2 regularization of leaf weights.
-    pub lambda: f32,
-    /// Seed of the sampling.
-    pub seed: u64,
-}
-
-impl Default for TreesConfig {
-    fn default() -> Self {
-        TreesConfig {
-            rounds: 60,
-            max_depth: 5,
-            eta: 0.1,
-            min_child_weight: 5.0,
-            subsample: 0.8,
-            colsample_bytree: 0.8,
-            lambda: 1.0,
-            seed: 1,
-        }
-    }
-}
-
-impl From<&TreesConfig> for TreeParameters {
-    fn from(trees: &TreesConfig) -> Self {
-        TreeParameters {
-            rounds: trees.rounds,
-            max_depth: trees.max_depth,
-            eta: trees.eta,
-            min_child_weight: trees.min_child_weight,
-            subsample: trees.subsample,
-            colsample_bytree: trees.colsample_bytree,
-            lambda: trees.lambda,
-            seed: trees.seed,
+            trees: TreeParameters::default(),
         }
     }
 }
