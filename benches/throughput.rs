@@ -21,7 +21,7 @@ use perennial_operators::{Epoch, EpochHeader, ModelId, Phase, TaskId};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const BOOTSTRAP: u64 = 50_000;
-const EPOCH: u64 = 8192;
+const EPOCH: u64 = 16_384;
 /// Rows that the ceiling is measured on: enough that the processor cannot learn their branches.
 const CEILING_ROWS: u64 = 400_000;
 
