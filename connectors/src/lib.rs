@@ -2,6 +2,9 @@
 //!
 //! Connectors know the data types of `perennial_operators`; the operators know nobody.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod knowledge_base;
 pub mod native;
 pub mod onnx;
