@@ -42,6 +42,56 @@ struct Measured {
     peak_bytes: u64,
 }
 
+/// How often what is compared is measured, in turn, so that a machine that gets faster or slower
+/// meanwhile does so for all.
+const ROUNDS: usize = 5;
+
+/// What is compared, measured one after the other.
+struct Round {
+    bare: Ceiling,
+    one: Measured,
+    two: Measured,
+}
+
+impl Round {
+    fn measure(folder: &Path, fleet: &Fleet, records: u64) -> Result<Round> {
+        let one = graph(folder, "one", fleet, records, 1)?;
+        let bare = ceiling(&folder.join("one"), fleet)?;
+        let two = graph(folder, "two", fleet, records, 2)?;
+        fs::remove_dir_all(folder.join("one"))?;
+        fs::remove_dir_all(folder.join("two"))?;
+        Ok(Round { bare, one, two })
+    }
+}
+
+/// The middle of several figures, and the least and the greatest.
+struct Spread {
+    middle: f64,
+    least: f64,
+    greatest: f64,
+}
+
+impl Spread {
+    fn of(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> Spread {
+        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        Spread {
+            middle: figures[figures.len() / 2],
+            least: figures[0],
+            greatest: figures[figures.len() - 1],
+        }
+    }
+
+    fn ratio(&self, of: &str) -> String {
+        let Spread {
+            middle,
+            least,
+            greatest,
+        } = self;
+        format!("{middle:.2} of {of} ({least:.2} to {greatest:.2})")
+    }
+}
+
 fn main() -> Result<()> {
     // `cargo bench` and `cargo test --benches` pass arguments that mean nothing here.
     let records: u64 = match std::env::var("PERENNIAL_BENCH_RECORDS") {
@@ -55,66 +105,84 @@ fn main() -> Result<()> {
         site_tasks: false,
     };
     println!("50 tasks with a model each, 150 trees of depth 3, 17 features, {records} records");
-    let one = graph(folder.path(), "one", &fleet, records, 1)?;
-    let two = graph(folder.path(), "two", &fleet, records, 2)?;
-    let bare = ceiling(&folder.path().join("one"), &fleet)?;
+    let mut rounds = Vec::new();
+    for number in 1..=ROUNDS {
+        let round = Round::measure(folder.path(), &fleet, records)?;
+        println!(
+            "  round {number} of {ROUNDS}: bare {:.0} rows/s, graph {:.0} records/s, two workers {:.0}",
+            round.bare.one_thread, round.one.per_second, round.two.per_second
+        );
+        rounds.push(round);
+    }
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["", "records/s", "ratio", "peak memory"]);
-    table.add_row([
-        format!("(b) bare ceiling, one thread, batches of {}", bare.batch),
-        format!("{:.0}", bare.one_thread),
-        String::new(),
-        String::new(),
-    ]);
-    table.add_row([
-        "the same on two threads".to_string(),
-        format!("{:.0}", bare.two_threads),
-        format!("{:.2} of (b)", bare.two_threads / bare.one_thread),
-        String::new(),
-    ]);
-    table.add_row(row(
-        "(a) whole graph, 1 worker",
-        &one,
-        one.per_second / bare.one_thread,
-        "of (b)",
-    ));
-    table.add_row(row(
-        "whole graph, 2 workers",
-        &two,
-        two.per_second / one.per_second,
-        "of 1 worker",
-    ));
+    for row in compared(&rounds) {
+        table.add_row(row);
+    }
+    let one = Spread::of(&rounds, |round| round.one.per_second).middle;
     for (sites, contexts) in [(10, 10), (1_000, 50), (10_000, 50)] {
         let fleet = Fleet {
             contexts,
             sites,
             site_tasks: sites > contexts,
         };
-        let name = format!("{sites}");
-        let measured = graph(folder.path(), &name, &fleet, records, 1)?;
-        let label = format!(
-            "{sites} finest tasks, {} models, 1 worker ({} nodes)",
-            measured.models, measured.tasks
-        );
-        table.add_row(row(
-            &label,
-            &measured,
-            measured.per_second / one.per_second,
-            "of 50 tasks",
-        ));
+        let measured = graph(folder.path(), &sites.to_string(), &fleet, records, 1)?;
+        table.add_row([
+            format!(
+                "{sites} finest tasks, {} models, 1 worker ({} nodes)",
+                measured.models, measured.tasks
+            ),
+            format!("{:.0}", measured.per_second),
+            format!("{:.2} of (a)", measured.per_second / one),
+            mib(measured.peak_bytes),
+        ]);
     }
     println!("{table}");
     Ok(())
 }
 
-fn row(name: &str, measured: &Measured, ratio: f64, of: &str) -> [String; 4] {
-    [
-        name.to_string(),
-        format!("{:.0}", measured.per_second),
-        format!("{ratio:.2} {of}"),
-        format!("{} MiB", measured.peak_bytes >> 20),
+/// The rows of what is compared: medians over the rounds, of ratios too.
+fn compared(rounds: &[Round]) -> Vec<[String; 4]> {
+    let row = |name: String, figure: &dyn Fn(&Round) -> f64, ratio: String, memory: String| {
+        let per_second = format!("{:.0}", Spread::of(rounds, figure).middle);
+        [name, per_second, ratio, memory]
+    };
+    let peak = |of: &dyn Fn(&Round) -> u64| mib(rounds.iter().map(of).max().unwrap_or(0));
+    let batch = rounds.first().map_or(0, |round| round.bare.batch);
+    let one_of_bare = Spread::of(rounds, |r| r.one.per_second / r.bare.one_thread);
+    let two_of_one = Spread::of(rounds, |r| r.two.per_second / r.one.per_second);
+    let bare_two = Spread::of(rounds, |r| r.bare.two_threads / r.bare.one_thread);
+    vec![
+        row(
+            format!("(b) bare ceiling, one thread, batches of {batch}"),
+            &|r| r.bare.one_thread,
+            String::new(),
+            String::new(),
+        ),
+        row(
+            "the same on two threads".to_string(),
+            &|r| r.bare.two_threads,
+            bare_two.ratio("(b)"),
+            String::new(),
+        ),
+        row(
+            "(a) whole graph, 1 worker".to_string(),
+            &|r| r.one.per_second,
+            one_of_bare.ratio("(b)"),
+            peak(&|r| r.one.peak_bytes),
+        ),
+        row(
+            "whole graph, 2 workers".to_string(),
+            &|r| r.two.per_second,
+            two_of_one.ratio("(a)"),
+            peak(&|r| r.two.peak_bytes),
+        ),
     ]
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 fn simulator(fleet: &Fleet, records: u64) -> SimulatorConfig {
@@ -229,7 +297,6 @@ fn ceiling(folder: &Path, fleet: &Fleet) -> Result<Ceiling> {
     let (mut batch, mut one_thread) = (0, 0.0);
     for size in [16, 32, 64, 80, 128, 256, 512] {
         let per_second = loop_over(&rows, &mut sessions, size)?;
-        println!("  bare sessions, batches of {size}: {per_second:.0} rows/s");
         if per_second > one_thread {
             (batch, one_thread) = (size, per_second);
         }

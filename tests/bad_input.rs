@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::process::{Command, Stdio};
 
 use common::Bench;
@@ -123,14 +123,39 @@ fn records_that_cannot_be_used_become_dead_letters() {
     assert_eq!(content, "x1,1,s0,dry,warm,1,1,fan,low");
 }
 
+/// A line of a gigabyte, of which the disk holds nothing but its ends.
+const ENDLESS: u64 = 1 << 30;
+
 #[test]
-fn an_endless_line_is_one_dead_letter() {
-    let mut line = b"x1,1,s0,dry,".to_vec();
-    line.resize(100 << 20, b'9');
-    let letters = dead_letters_of(&[&line]);
-    assert_reasons(&letters, &["longer than 65536 bytes"]);
-    let content = letters[0]["content"].as_str().expect("the record");
-    assert!(content.len() < 5000, "{} bytes are kept", content.len());
+fn a_line_of_a_gigabyte_is_one_dead_letter_and_takes_no_memory() {
+    let samples = stream::samples(27, 1600, 0.0);
+    for (file, header) in [("stream.csv", true), ("stream.jsonl", false)] {
+        let bench = bench(file);
+        let line = |sample: &Sample| if header { sample.line() } else { sample.json() };
+        let mut stream = std::fs::File::create(bench.path(file)).expect("a file");
+        if header {
+            writeln!(stream, "{HEADER}").expect("the header");
+        }
+        for (number, sample) in samples.iter().enumerate() {
+            if number == 1000 {
+                write!(stream, "{}", &line(sample)[..12]).expect("a beginning");
+                let hole = std::io::SeekFrom::Current(ENDLESS as i64);
+                stream.seek(hole).expect("a hole");
+                writeln!(stream).expect("an end");
+            }
+            writeln!(stream, "{}", line(sample)).expect("a line");
+        }
+        let child = bench.start("run", &[]);
+        let (status, peak) = common::watch_memory(child);
+        assert!(status.success(), "{file}: {status}");
+        assert_predicted(&bench, "run", &samples[BOOTSTRAP..]);
+        let letters = bench.dead_letters("run");
+        assert_eq!(letters.len(), 1, "{file}");
+        assert_reasons(&letters, &["longer than"]);
+        let content = letters[0]["content"].as_str().expect("the record");
+        assert!(content.len() < 5000, "{} bytes are kept", content.len());
+        assert!(peak < ENDLESS / 2, "{file}: {peak} bytes of memory");
+    }
 }
 
 #[test]

@@ -105,12 +105,13 @@ fn runs_killed_within_a_commit_go_on() {
     }
 }
 
-#[test]
-fn every_commit_can_be_the_last() {
-    let bench = Bench::new();
+/// Kills a run that writes predictions to files of this ending at each commit in turn.
+fn kill_at_each_commit(ending: &'static str) {
+    let bench = Bench::writing(ending);
     bench.write("stream.csv", stream::csv(&stream::samples(8, 2500, 0.1)));
     bench.write("config.yaml", stream::config("stream.csv", "records: 300"));
     let (calm, _) = undisturbed(&bench);
+    assert!(calm.predictions.len() > 10_000, "{ending}");
     // Killed at the second commit of each start, it goes on by one commit a time.
     let mut starts = 0;
     loop {
@@ -126,7 +127,15 @@ fn every_commit_can_be_the_last() {
         }
     }
     assert!(starts > 5, "{starts} starts");
-    bench.left("steps").assert_equals(&calm, "step by step");
+    let what = format!("step by step, {ending}");
+    bench.left("steps").assert_equals(&calm, &what);
+}
+
+#[test]
+fn every_commit_can_be_the_last() {
+    for ending in ["jsonl", "csv", "parquet"] {
+        kill_at_each_commit(ending);
+    }
 }
 
 /// Tells a run to stop after a while, and waits until it has.

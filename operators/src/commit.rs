@@ -80,8 +80,7 @@ pub fn commit<'scope>(
                     let (capability, effects) = match refused.take() {
                         Some(again) => again,
                         None => match stash.next(frontier) {
-                            Some((capability, effects)) => {
-                                let epoch = *capability.time();
+                            Some((epoch, capability, effects)) => {
                                 (capability, EpochEffects::gather(epoch, effects))
                             }
                             None => break,

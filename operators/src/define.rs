@@ -49,7 +49,7 @@ pub fn define<'scope>(
                     input.for_each(|capability, tasks| {
                         stash.hold(&capability, 0, tasks.drain(..));
                     });
-                    while let Some((capability, tasks)) = stash.next(frontier) {
+                    while let Some((_, capability, tasks)) = stash.next(frontier) {
                         let mut session = output.session(&capability);
                         for task in tasks {
                             if defined.insert(task.task) {

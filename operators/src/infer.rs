@@ -244,8 +244,9 @@ pub fn infer<'scope, M: Models + 'static>(
                 if failed {
                     return;
                 }
-                while let Some((capability, mut allocated)) = batches.next(models_frontier) {
-                    let result = deploy_until(&mut deployments, *capability.time(), &mut predictor)
+                while let Some((epoch, capability, mut allocated)) = batches.next(models_frontier)
+                {
+                    let result = deploy_until(&mut deployments, epoch, &mut predictor)
                         .and_then(|()| {
                             let mut session = output.session(&capability);
                             for batch in allocated.drain(..) {
@@ -255,7 +256,7 @@ pub fn infer<'scope, M: Models + 'static>(
                         });
                     if let Err(failure) = result {
                         // The frontier stays where it is: what failed has not happened.
-                        batches.put_back(capability, allocated);
+                        batches.put_back(epoch, capability, allocated);
                         failed = true;
                         fail(failure);
                         return;

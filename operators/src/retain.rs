@@ -124,7 +124,7 @@ pub fn retain<'scope>(
                 input.for_each(|capability, candidates| {
                     stash.hold(&capability, 0, candidates.drain(..));
                 });
-                while let Some((capability, candidates)) = stash.next(frontier) {
+                while let Some((_, capability, candidates)) = stash.next(frontier) {
                     let mut tasks: BTreeMap<TaskId, Vec<RetainedSample>> = BTreeMap::new();
                     for candidate in candidates {
                         tasks

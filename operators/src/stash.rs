@@ -15,7 +15,7 @@ pub(crate) fn passed(frontier: &MutableAntichain<Epoch>, epoch: Epoch) -> bool {
 /// Records by epoch, each epoch with the capability to answer in it.
 ///
 /// An operator that must see an epoch whole, or epochs in order, stashes what arrives and works on
-/// what [`Stash::completed`] gives back.
+/// what [`Stash::next`] gives back.
 pub(crate) struct Stash<D> {
     epochs: BTreeMap<Epoch, (Capability<Epoch>, Vec<D>)>,
 }
@@ -35,13 +35,35 @@ impl<D> Stash<D> {
         records: impl IntoIterator<Item = D>,
     ) {
         // The stamps of this dataflow are single epochs, so there always is a least one.
-        if let Some(capability) = capability.retain_least(port) {
-            self.epochs
-                .entry(*capability.time())
-                .or_insert_with(|| (capability, Vec::new()))
-                .1
-                .extend(records);
+        if let Some(epoch) = capability.least() {
+            self.hold_at(*epoch, || capability.delayed(epoch, port), records);
         }
+    }
+
+    /// Holds records that arrived with `capability`, to be answered one epoch later.
+    pub(crate) fn hold_next(
+        &mut self,
+        capability: &InputCapability<Epoch>,
+        port: usize,
+        records: impl IntoIterator<Item = D>,
+    ) {
+        if let Some(epoch) = capability.least() {
+            let later = || capability.delayed(&epoch.next(), port);
+            self.hold_at(*epoch, later, records);
+        }
+    }
+
+    fn hold_at(
+        &mut self,
+        epoch: Epoch,
+        capability: impl FnOnce() -> Capability<Epoch>,
+        records: impl IntoIterator<Item = D>,
+    ) {
+        self.epochs
+            .entry(epoch)
+            .or_insert_with(|| (capability(), Vec::new()))
+            .1
+            .extend(records);
     }
 
     /// Takes the earliest epoch if it is complete. One at a time, so that an operator that fails at
@@ -49,14 +71,21 @@ impl<D> Stash<D> {
     pub(crate) fn next(
         &mut self,
         frontier: &MutableAntichain<Epoch>,
-    ) -> Option<(Capability<Epoch>, Vec<D>)> {
+    ) -> Option<(Epoch, Capability<Epoch>, Vec<D>)> {
         let entry = self.epochs.first_entry()?;
-        passed(frontier, *entry.key()).then(|| entry.remove())
+        passed(frontier, *entry.key()).then(|| {
+            let (epoch, (capability, records)) = entry.remove_entry();
+            (epoch, capability, records)
+        })
     }
 
     /// Gives an epoch back that could not be worked on.
-    pub(crate) fn put_back(&mut self, capability: Capability<Epoch>, records: Vec<D>) {
-        self.epochs
-            .insert(*capability.time(), (capability, records));
+    pub(crate) fn put_back(
+        &mut self,
+        epoch: Epoch,
+        capability: Capability<Epoch>,
+        records: Vec<D>,
+    ) {
+        self.epochs.insert(epoch, (capability, records));
     }
 }

@@ -96,8 +96,7 @@ fn slide<'scope>(
                 input.for_each(|capability, summaries| {
                     stash.hold(&capability, 0, summaries.drain(..));
                 });
-                while let Some((capability, summaries)) = stash.next(frontier) {
-                    let epoch = *capability.time();
+                while let Some((epoch, capability, summaries)) = stash.next(frontier) {
                     let mut sums: FxHashMap<TaskId, TaskDifference> = FxHashMap::default();
                     for (task, difference) in summaries {
                         sums.entry(task).or_default().plus_equals(&difference);

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::SyncActivator;
 
 use crate::flow::{Flow, TrainOrder, TrainOutcome};
 use crate::stash::Stash;
-use crate::{Epoch, Failure, ModelId};
+use crate::{Epoch, EpochsLater, Failure, ModelId};
 
 /// Who carries training stages out, on threads of its own.
 pub trait Training {
@@ -73,7 +76,7 @@ impl Rounds {
         if let Some((capability, _)) = &mut self.free
             && let Some(epoch) = frontier.frontier().first()
         {
-            capability.downgrade(epoch);
+            capability.downgrade(&epoch.next());
         }
     }
 
@@ -108,6 +111,11 @@ impl Rounds {
     }
 }
 
+/// What an order of epoch `e` can move, it moves in `e + 1` or later. Said to the dataflow as the
+/// operator's own summary, so that inference of an epoch need not wait for the statistics of the one
+/// just before it.
+const LATER: EpochsLater = EpochsLater(1);
+
 /// Carries out training orders, all on worker 0, the one that has a `training`. `resumed` are the orders that a run before this one
 /// had not finished, given in the last committed epoch `committed` or before.
 pub fn train<'scope, T: Training + 'static>(
@@ -119,64 +127,69 @@ pub fn train<'scope, T: Training + 'static>(
     fail: impl Fn(Failure) + 'static,
 ) -> Flow<'scope, TrainOutcome> {
     let worker = scope.worker().clone();
-    orders.unary_frontier(
+    let mut builder = OperatorBuilder::new("Train".to_owned(), scope);
+    let mut input = builder.new_input_connection(
+        orders,
         Exchange::new(|_: &TrainOrder| 0),
-        "Train",
-        move |capability, info| {
-            let activator = worker.sync_activator_for(info.address.to_vec());
-            let mut stash = Stash::new();
-            let mut rounds = Rounds::default();
-            let begin = move |rounds: &mut Rounds,
-                              training: &mut Option<T>,
-                              capability: &Capability<Epoch>,
-                              mut orders: Vec<TrainOrder>| {
-                let after = *capability.time();
-                orders.sort_by_key(|order| order.model);
-                for order in &orders {
-                    if order.initial || mode == TrainingMode::Replay {
-                        rounds.hold(capability.delayed(&after.next()), order.model);
-                    } else {
-                        rounds.run_free(capability.clone());
-                    }
+        [],
+    );
+    let (output, outcomes) = builder.new_output_connection([(0, Antichain::from_elem(LATER))]);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<TrainOutcome>>>::from(output);
+    let activator = worker.sync_activator_for(builder.operator_info().address.to_vec());
+    builder.build(move |capabilities| {
+        let mut stash = Stash::new();
+        let mut rounds = Rounds::default();
+        // `capability` is of the epoch after the one that gave the orders.
+        let begin = move |rounds: &mut Rounds,
+                          training: &mut Option<T>,
+                          after: Epoch,
+                          capability: &Capability<Epoch>,
+                          mut orders: Vec<TrainOrder>| {
+            orders.sort_by_key(|order| order.model);
+            for order in &orders {
+                if order.initial || mode == TrainingMode::Replay {
+                    rounds.hold(capability.clone(), order.model);
+                } else {
+                    rounds.run_free(capability.clone());
                 }
-                if let Some(training) = training {
-                    training.start(orders, after, &activator);
-                }
-            };
-            if !resumed.1.is_empty() {
-                begin(
-                    &mut rounds,
-                    &mut training,
-                    &capability.delayed(&resumed.0),
-                    resumed.1,
-                );
             }
-            drop(capability);
-            move |(input, frontier), output| {
-                input.for_each(|capability, orders| {
-                    stash.hold(&capability, 0, orders.drain(..));
-                });
-                while let Some((capability, orders)) = stash.next(frontier) {
-                    begin(&mut rounds, &mut training, &capability, orders);
-                }
-                rounds.follow(frontier);
-                match training.as_mut().map_or(Ok(Vec::new()), T::ended) {
-                    Ok(outcomes) => {
-                        for outcome in outcomes {
-                            if let Some((capability, outcome)) = rounds.file(outcome) {
-                                output.session(&capability).give(outcome);
-                            }
+            if let Some(training) = training {
+                training.start(orders, after, &activator);
+            }
+        };
+        let (after, resumed) = resumed;
+        if let Some(capability) = capabilities.first().filter(|_| !resumed.is_empty()) {
+            let capability = capability.delayed(&after.next());
+            begin(&mut rounds, &mut training, after, &capability, resumed);
+        }
+        drop(capabilities);
+        move |frontiers| {
+            let frontier = &frontiers[0];
+            let mut output = output.activate();
+            input.for_each(|capability, orders| {
+                stash.hold_next(&capability, 0, orders.drain(..));
+            });
+            while let Some((epoch, capability, orders)) = stash.next(frontier) {
+                begin(&mut rounds, &mut training, epoch, &capability, orders);
+            }
+            rounds.follow(frontier);
+            match training.as_mut().map_or(Ok(Vec::new()), T::ended) {
+                Ok(ended) => {
+                    for outcome in ended {
+                        if let Some((capability, outcome)) = rounds.file(outcome) {
+                            output.session(&capability).give(outcome);
                         }
                     }
-                    Err(failure) => fail(failure),
                 }
-                for mut round in rounds.over() {
-                    round.outcomes.sort_by_key(|outcome| outcome.model);
-                    output
-                        .session(&round.capability)
-                        .give_iterator(round.outcomes.into_iter());
-                }
+                Err(failure) => fail(failure),
             }
-        },
-    )
+            for mut round in rounds.over() {
+                round.outcomes.sort_by_key(|outcome| outcome.model);
+                output
+                    .session(&round.capability)
+                    .give_iterator(round.outcomes.into_iter());
+            }
+        }
+    });
+    outcomes
 }

@@ -335,8 +335,7 @@ pub fn trigger<'scope>(
                 });
                 // Every worker gets the header of every epoch, so the headers pace the look; what is
                 // known at the start has no header and is taken in with the first.
-                while let Some((capability, arrived)) = headers.next(input_frontier) {
-                    let epoch = *capability.time();
+                while let Some((epoch, capability, arrived)) = headers.next(input_frontier) {
                     let later = notices.split_off(&epoch.next());
                     for notice in std::mem::replace(&mut notices, later)
                         .into_values()

@@ -7,13 +7,15 @@
 pub mod stream;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
 /// A folder in which the program runs; removed at the end.
 pub struct Bench {
     folder: tempfile::TempDir,
+    /// What the predictions files end in, which says their format.
+    ending: &'static str,
 }
 
 /// How a command ended.
@@ -30,7 +32,7 @@ pub struct Ended {
 /// What a finished run leaves behind, as far as two runs of one stream must agree on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Left {
-    /// The predictions file.
+    /// The predictions file, or the files of its folder, one after the other.
     pub predictions: Vec<u8>,
     /// The dead letters.
     pub dead_letters: Vec<u8>,
@@ -43,9 +45,15 @@ pub struct Left {
 impl Bench {
     /// An empty folder.
     pub fn new() -> Bench {
+        Bench::writing("jsonl")
+    }
+
+    /// An empty folder whose runs write predictions to files with this ending.
+    pub fn writing(ending: &'static str) -> Bench {
         let folder = tempfile::Builder::new().prefix("perennial-test-").tempdir();
         Bench {
             folder: folder.expect("a temporary folder"),
+            ending,
         }
     }
 
@@ -65,6 +73,24 @@ impl Bench {
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// Reads a file, or all files of a folder in the order of their names, each behind its name.
+    fn read_all(&self, name: &str) -> Vec<u8> {
+        if !self.path(name).is_dir() {
+            return self.read(name);
+        }
+        let entries = std::fs::read_dir(self.path(name)).expect("a folder");
+        let mut files: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .map(|file| format!("{name}/{}", file.to_string_lossy()))
+            .collect();
+        files.sort();
+        let read = |file: &String| {
+            let inside = file.trim_start_matches(name);
+            [inside.as_bytes(), b"\n", &self.read(file)].concat()
+        };
+        files.iter().flat_map(read).collect()
+    }
+
     /// The program with arguments, to be run in the folder.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
@@ -81,9 +107,9 @@ impl Bench {
     }
 
     /// The command that runs `config.yaml` as `name`: its state in the folder `name`, its predictions
-    /// in `name.jsonl`, its report in `name.json`.
+    /// in `name.jsonl` or whatever ending the bench has, its report in `name.json`.
     pub fn pipeline(&self, name: &str, more: &[&str]) -> Command {
-        let predictions = format!("predictions.path={name}.jsonl");
+        let predictions = format!("predictions.path={name}.{}", self.ending);
         let report = format!("{name}.json");
         let mut command = self.command(&["run", "config.yaml", "--state", name]);
         command.args(["--report", &report, "--set", &predictions]);
@@ -137,7 +163,7 @@ impl Bench {
         let verified = self.run(&["kb", "--state", name, "verify"]).success();
         assert!(verified.stdout.starts_with("sound: "), "{verified:?}");
         Left {
-            predictions: self.read(&format!("{name}.jsonl")),
+            predictions: self.read_all(&format!("{name}.{}", self.ending)),
             dead_letters: self.read(&format!("{name}/dead-letters.jsonl")),
             changes: self.kb(name, &["changes"]),
             report: without_timings(self.report(name)),
@@ -210,6 +236,23 @@ pub fn ended(output: std::io::Result<Output>) -> Ended {
         status: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Waits for a process to end; the most memory that it ever had is the second, as Linux counts it.
+pub fn watch_memory(mut child: Child) -> (ExitStatus, u64) {
+    let mut peak = 0;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) * 1024);
+        if let Some(status) = child.try_wait().expect("a child") {
+            assert!(peak > 0, "the process was never seen");
+            return (status, peak);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 

@@ -68,6 +68,17 @@ impl Sample {
         line
     }
 
+    /// The sample as a line of JSON, without its end.
+    pub fn json(&self) -> String {
+        let [a, b, c] = self.numbers;
+        let label = self.label.map(|label| CLASSES[label]);
+        serde_json::json!({
+            "id": self.id, "time": self.time, "site": self.site, "season": self.season,
+            "a": a, "b": b, "c": c, "mode": self.mode, "label": label,
+        })
+        .to_string()
+    }
+
     /// The name of the finest task that it belongs to.
     pub fn task(&self) -> String {
         format!("season={} > site={}", self.season, self.site)
