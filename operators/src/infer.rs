@@ -244,10 +244,9 @@ pub fn infer<'scope, M: Models + 'static>(
                 if failed {
                     return;
                 }
-                while let Some((epoch, capability, mut allocated)) = batches.next(models_frontier)
-                {
-                    let result = deploy_until(&mut deployments, epoch, &mut predictor)
-                        .and_then(|()| {
+                while let Some((epoch, capability, mut allocated)) = batches.next(models_frontier) {
+                    let result =
+                        deploy_until(&mut deployments, epoch, &mut predictor).and_then(|()| {
                             let mut session = output.session(&capability);
                             for batch in allocated.drain(..) {
                                 session.give(Rc::new(predictor.score(batch)?));

@@ -5,7 +5,7 @@
 //! sketches"). Each subset of a task's samples is as likely to be kept as any other of its size, and
 //! what is kept depends neither on the number of workers nor on who saw a sample first.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
@@ -82,14 +82,17 @@ impl Reservoir {
             .into_iter()
             .map(|sample| (priority(sample.sequence), sample))
             .collect();
-        // Lowest priorities first, the old and the new together: the reservoir at the epoch's end
+        // The highest priorities go, of the old and the new together: the reservoir at the epoch's end
         // must not depend on the order of arrival within it.
-        let mut all: BTreeSet<u64> = self.slots.keys().copied().collect();
-        all.extend(fresh.keys());
         let mut free = Vec::new();
-        for dropped in all.iter().skip(capacity) {
-            fresh.remove(dropped);
-            free.extend(self.slots.remove(dropped));
+        while self.slots.len() + fresh.len() > capacity {
+            if fresh.last_key_value().map(|last| last.0)
+                > self.slots.last_key_value().map(|last| last.0)
+            {
+                fresh.pop_last();
+            } else {
+                free.extend(self.slots.pop_last().map(|(_, slot)| slot));
+            }
         }
         free.sort_unstable();
         let mut free = free.into_iter();

@@ -128,11 +128,7 @@ pub fn train<'scope, T: Training + 'static>(
 ) -> Flow<'scope, TrainOutcome> {
     let worker = scope.worker().clone();
     let mut builder = OperatorBuilder::new("Train".to_owned(), scope);
-    let mut input = builder.new_input_connection(
-        orders,
-        Exchange::new(|_: &TrainOrder| 0),
-        [],
-    );
+    let mut input = builder.new_input_connection(orders, Exchange::new(|_: &TrainOrder| 0), []);
     let (output, outcomes) = builder.new_output_connection([(0, Antichain::from_elem(LATER))]);
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<TrainOutcome>>>::from(output);
     let activator = worker.sync_activator_for(builder.operator_info().address.to_vec());

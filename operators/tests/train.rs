@@ -164,7 +164,8 @@ fn replay_waits_for_all_of_a_round() {
         );
         stream.ready(&[2]);
         assert_eq!(*stream.out.borrow(), [(3, 7), (2, 2), (2, 5), (2, 9)]);
-        assert_eq!(stream.open(), Some(4));
+        // Orders of epoch 4 can still come, and move something from epoch 5 on.
+        assert_eq!(stream.open(), Some(5));
     });
 }
 
@@ -188,16 +189,16 @@ fn live_never_waits() {
     timely::execute_directly(|worker| {
         let mut stream = Stream::new(worker, TrainingMode::Live, none());
         stream.epoch(&[3, 4], false);
-        for open in 2..6 {
+        for open in 3..7 {
             stream.epoch(&[], false);
             assert_eq!(stream.open(), Some(open));
         }
         stream.ready(&[4]);
         stream.epoch(&[6], false);
-        assert_eq!(stream.open(), Some(6));
+        assert_eq!(stream.open(), Some(7));
         stream.ready(&[3, 6]);
         let epochs: Vec<(u64, u64)> = stream.out.borrow().clone();
-        assert_eq!(epochs, [(5, 4), (6, 3), (6, 6)]);
+        assert_eq!(epochs, [(6, 4), (7, 3), (7, 6)]);
     });
 }
 
@@ -212,7 +213,7 @@ fn live_waits_for_the_initial_training() {
         stream.ready(&[1]);
         stream.ready(&[0]);
         assert_eq!(*stream.out.borrow(), [(1, 0), (1, 1)]);
-        assert_eq!(stream.open(), Some(3));
+        assert_eq!(stream.open(), Some(4));
     });
 }
 
@@ -227,7 +228,7 @@ fn resumed_orders_are_carried_out_first() {
         assert_eq!(stream.open(), Some(42));
         stream.ready(&[8, 3]);
         assert_eq!(*stream.out.borrow(), [(42, 3), (42, 8)]);
-        assert_eq!(stream.open(), Some(43));
+        assert_eq!(stream.open(), Some(44));
     });
 }
 

@@ -190,7 +190,7 @@ impl Session {
     /// Predicts the class probabilities `[N, classes]` of the rows of `features`, `[N, features]`
     /// with NaN for missing.
     ///
-    /// The rows go to ONNX Runtime [`CHUNK`] at a time, in place when `features` is in standard
+    /// The rows go to ONNX Runtime up to [`CHUNK`] at a time, in place when `features` is in standard
     /// layout.
     ///
     /// # Errors
@@ -212,8 +212,10 @@ impl Session {
                 room_columns,
             });
         }
-        let chunks = features.axis_chunks_iter(Axis(0), CHUNK);
-        let rooms = probabilities.axis_chunks_iter_mut(Axis(0), CHUNK);
+        // Chunks of one size: a small last one would cost more a row.
+        let size = rows.div_ceil(rows.div_ceil(CHUNK).max(1)).max(1);
+        let chunks = features.axis_chunks_iter(Axis(0), size);
+        let rooms = probabilities.axis_chunks_iter_mut(Axis(0), size);
         for (chunk, room) in chunks.zip(rooms) {
             self.predict_chunk(chunk, room)?;
         }

@@ -133,15 +133,13 @@ impl Source for Simulator {
     }
 }
 
-/// Writes `r0000000123`. By hand, since formatting would take as long as all else.
+/// Writes `r0000000123`: the general formatting would take as long as all else.
 fn push_id(text: &mut String, sequence: u64) {
+    let mut number = itoa::Buffer::new();
+    let digits = number.format(sequence);
     text.push('r');
-    let digits = sequence.checked_ilog10().unwrap_or(0).max(9);
-    let mut divisor = 10_u64.pow(digits);
-    while divisor > 0 {
-        text.push(char::from(b'0' + (sequence / divisor % 10) as u8));
-        divisor /= 10;
-    }
+    text.push_str(&"0000000000"[digits.len().min(10)..]);
+    text.push_str(digits);
 }
 
 #[cfg(test)]
