@@ -191,9 +191,10 @@ impl Committer {
                         self.since = Instant::now();
                     }
                     let urgent = self.take(effects)?;
-                    if urgent
-                        || self.waiting.len() >= self.config.epochs
-                        || self.since.elapsed() >= limit
+                    // What a run restores is no epoch of the stream: it must not shift which epochs are
+                    // committed together, and so what the files of a folder hold.
+                    let read = self.waiting.iter().filter(|epoch| epoch.intake.is_some());
+                    if urgent || read.count() >= self.config.epochs || self.since.elapsed() >= limit
                     {
                         self.commit()?;
                     }
