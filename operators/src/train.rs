@@ -75,6 +75,8 @@ impl Rounds {
     fn follow(&mut self, frontier: &MutableAntichain<Epoch>) {
         if let Some((capability, _)) = &mut self.free
             && let Some(epoch) = frontier.frontier().first()
+            // At the start the frontier is behind what resumed orders hold.
+            && epoch.next() > *capability.time()
         {
             capability.downgrade(&epoch.next());
         }

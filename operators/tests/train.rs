@@ -233,6 +233,21 @@ fn resumed_orders_are_carried_out_first() {
 }
 
 #[test]
+fn live_goes_on_with_resumed_orders() {
+    timely::execute_directly(|worker| {
+        let resumed = (Epoch(41), vec![order(8, false)]);
+        let mut stream = Stream::new(worker, TrainingMode::Live, resumed);
+        // Before the source has said where the stream goes on, the frontier is at its beginning.
+        stream.steps();
+        stream.input.as_mut().unwrap().advance_to(Epoch(42));
+        stream.epoch(&[], false);
+        stream.epoch(&[], false);
+        stream.ready(&[8]);
+        assert_eq!(*stream.out.borrow(), [(45, 8)]);
+    });
+}
+
+#[test]
 fn a_failure_keeps_the_round_open() {
     timely::execute_directly(|worker| {
         let mut stream = Stream::new(worker, TrainingMode::Replay, none());
