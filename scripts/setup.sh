@@ -5,10 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/env.sh
+source scripts/lib.sh
 
-say() { echo "setup: $*" >&2; }
-die() { say "$*"; exit 1; }
-have() { command -v "$1" >/dev/null 2>&1; }
 exists() { compgen -G "$1" >/dev/null; }
 
 # --- Rust ------------------------------------------------------------------------------------------------------
@@ -63,8 +61,8 @@ pip() {
     fi
 }
 
-install_packages() {
-    local missing=() as_root=()
+add_packages() {
+    local missing=()
     { have cc && have c++ && have make; } || missing+=(build-essential)
     have_libclang || missing+=(libclang-dev)
     have pkg-config || missing+=(pkg-config)
@@ -72,18 +70,7 @@ install_packages() {
         have python3 || missing+=(python3)
         pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     fi
-    [[ ${#missing[@]} -gt 0 ]] || return 0
-
-    have apt-get || die "This machine has no apt-get. Please install what Debian calls ${missing[*]}, then try again."
-    if [[ $EUID -ne 0 ]]; then
-        have sudo || die "Installing ${missing[*]} needs root, and there is no sudo here. As root, run: apt-get install ${missing[*]}"
-        as_root=(sudo)
-    fi
-    say "Installing ${missing[*]}."
-    "${as_root[@]}" apt-get -qq update >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-        -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install "${missing[@]}" >/dev/null \
-        || die "apt-get could not install ${missing[*]}; what it said is above."
+    install_packages "${missing[@]}"
 }
 
 # --- Native libraries --------------------------------------------------------------------------------------------
@@ -112,13 +99,8 @@ fetch_native() {
     [[ $(uname -s) == Linux && ($machine == x86_64 || $machine == aarch64) ]] \
         || die "There are native libraries for Linux on x86_64 and aarch64 only, and this is $(uname -s) on $machine."
 
-    mkdir -p "$perennial_cache"
-    exec 9>"$perennial_cache/setup.lock"
-    if ! flock -n 9; then
-        say "Waiting for another set-up to finish."
-        flock 9
-        native_is_done && return 0
-    fi
+    lock "$perennial_cache/setup.lock"
+    native_is_done && return 0
 
     say "Fetching ONNX Runtime and XGBoost, about 35 MB."
     rm -rf "$default_native".new.* "$default_native".old.* # what an interrupted run left
@@ -158,6 +140,6 @@ PYTHON
 }
 
 check_rust
-install_packages
+add_packages
 fetch_native
 add_components
