@@ -40,6 +40,10 @@ demo: build ## Watch a simulated fleet learn, from nothing to its report
 	mkdir "$$folder/configs"; cp configs/simulator.yaml "$$folder/configs/"; cd "$$folder"; \
 	"$$program" run configs/simulator.yaml
 
+.PHONY: kafka
+kafka: ## Run a Kafka broker at 127.0.0.1:9092 until Ctrl-C, for trials
+	@scripts/kafka.sh run
+
 .PHONY: test
 test: setup ## Run all tests
 	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
