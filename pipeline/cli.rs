@@ -70,12 +70,23 @@ enum Command {
 
 /// Runs the program: status 0 when done, 2 for bad arguments or a bad config, 1 for anything else.
 pub fn main() -> ExitCode {
+    end_with_the_first_panic();
     let arguments = Arguments::parse();
     init_logs(arguments.log_json);
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => render(&error),
     }
+}
+
+/// A worker that is gone leaves the others waiting for it: the process ends, and the next one goes on after
+/// the last commit.
+fn end_with_the_first_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 fn init_logs(json: bool) {

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::{KnowledgeBase, Progress};
-use perennial_connectors::sink::{AppendFile, Output};
 use perennial_operators::commit::Commit;
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::{Epoch, KnowledgeChange, Phase, Score, StageKind, StageState, TaskId};
@@ -19,15 +19,16 @@ use perennial_operators::{Epoch, KnowledgeChange, Phase, Score, StageKind, Stage
 use crate::config::{CommitConfig, Mode};
 use crate::error::Error;
 use crate::fault;
+use crate::outputs::Outputs;
 
 /// Epochs that may wait for the committer.
 const QUEUE: usize = 4;
 
 /// How far the commit is, for those who wait for it.
-#[derive(Default)]
 pub struct Committed {
     state: Mutex<State>,
     moved: Condvar,
+    health: Health,
 }
 
 #[derive(Default)]
@@ -48,6 +49,20 @@ pub struct Status {
 }
 
 impl Committed {
+    /// Nothing is committed yet; `health` is that of Kafka, where it is used.
+    pub fn new(health: Health) -> Self {
+        Committed {
+            state: Mutex::default(),
+            moved: Condvar::default(),
+            health,
+        }
+    }
+
+    /// What is being waited for, if anything is.
+    pub fn waiting(&self) -> Option<String> {
+        self.health.waiting()
+    }
+
     /// How the run is doing.
     pub fn status(&self) -> Status {
         self.lock().status.clone()
@@ -65,8 +80,8 @@ impl Committed {
             if state
                 .status
                 .progress
-                .header
-                .is_some_and(|header| header.epoch >= epoch)
+                .last_epoch()
+                .is_some_and(|last| last >= epoch)
             {
                 return true;
             }
@@ -98,19 +113,6 @@ impl Committed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The outputs of a run.
-pub struct Outputs {
-    /// Predictions, if they are written.
-    pub predictions: Option<Output>,
-    /// Bad records.
-    pub dead_letters: AppendFile,
-}
-
-/// Names under which the outputs' lengths are committed.
-pub const PREDICTIONS: &str = "predictions";
-/// See [`PREDICTIONS`].
-pub const DEAD_LETTERS: &str = "dead letters";
 
 /// The dataflow's end of the committer.
 pub struct Offer {
@@ -207,13 +209,13 @@ impl Committer {
 
     /// Writes an epoch's outputs and counts it; says whether it must be committed at once.
     fn take(&mut self, mut effects: EpochEffects) -> Result<bool, Error> {
-        if let Some(output) = &mut self.outputs.predictions {
-            for (_, bytes) in &effects.predictions {
-                output.append(bytes)?;
-            }
+        self.outputs.append(&effects)?;
+        if self.outputs.kafka.is_none() {
+            // What went to a file is there. What was sent may have to be sent again.
+            effects.predictions.clear();
         }
-        effects.predictions.clear();
         let progress = &mut self.progress;
+        progress.epoch = progress.epoch.max(effects.epoch);
         progress.changes += effects.changes.len() as u64;
         progress.unlabelled += effects.unlabelled;
         let mut ended = false;
@@ -228,12 +230,13 @@ impl Committer {
             progress.samples += intake.samples;
             progress.bootstrapped += intake.bootstrapped;
             progress.dead_letters += intake.dead_letters.len() as u64;
+            progress.offsets.extend(
+                intake
+                    .offsets
+                    .iter()
+                    .map(|(place, next)| (place.clone(), *next)),
+            );
             ended = intake.ended;
-            for letter in &intake.dead_letters {
-                let mut line = serde_json::to_vec(letter).map_err(|e| Error::Failed(e.into()))?;
-                line.push(b'\n');
-                self.outputs.dead_letters.append(&line)?;
-            }
         }
         // A training reads its samples from the commit of the epoch that ordered it.
         let ordered = effects.changes.iter().any(|change| {
@@ -245,19 +248,24 @@ impl Committer {
     }
 
     fn commit(&mut self) -> Result<(), Error> {
-        if self.waiting.is_empty() {
+        if self.waiting.iter().all(is_idle) {
+            // A stream at rest commits nothing. The epochs' numbers are used again after a crash.
+            self.waiting.clear();
             return Ok(());
         }
         fault::point("commit: before outputs");
-        let outputs = &mut self.progress.outputs;
-        if let Some(output) = &mut self.outputs.predictions {
-            outputs.insert(PREDICTIONS.to_string(), output.flush()?);
+        for (name, length) in self.outputs.flush_files()? {
+            self.progress.outputs.insert(name.to_string(), length);
         }
-        let length = self.outputs.dead_letters.flush()?;
-        outputs.insert(DEAD_LETTERS.to_string(), length);
         self.progress.seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
+        self.progress.commits += 1;
         fault::point("commit: after outputs");
-        self.knowledge.commit(&self.waiting, &self.progress)?;
+        if self.outputs.is_transactional() {
+            self.commit_with_transaction()?;
+        } else {
+            self.outputs.flush_topics(&self.waiting)?;
+            self.knowledge.commit(&self.waiting, &self.progress)?;
+        }
         fault::point("commit: after knowledge");
         let totals = self
             .waiting
@@ -272,6 +280,39 @@ impl Committer {
         self.committed.set(self.progress.clone(), score);
         Ok(())
     }
+}
+
+/// Results on topics, the knowledge base and the position in the input, together or not at all: first the
+/// commit is prepared, then the transaction decides, then the commit counts. After a crash the decision is
+/// found with the group's offsets.
+impl Committer {
+    fn commit_with_transaction(&mut self) -> Result<(), Error> {
+        let (epochs, progress) = (&self.waiting, &self.progress);
+        self.knowledge.prepare(epochs, progress)?;
+        fault::point("commit: prepared");
+        self.outputs
+            .commit_topics(epochs, &progress.offsets, progress.commits)?;
+        fault::point("commit: decided");
+        Ok(self.knowledge.apply_prepared()?)
+    }
+}
+
+/// Whether nothing happened in an epoch.
+fn is_idle(effects: &EpochEffects) -> bool {
+    let read_nothing = effects.intake.as_ref().is_none_or(|intake| {
+        intake.records == 0
+            && !intake.ended
+            && intake.header.phase == Phase::Scored
+            && intake.offsets.is_empty()
+            && intake.dead_letters.is_empty()
+            && intake.settled_labels.is_empty()
+    });
+    read_nothing
+        && effects.changes.is_empty()
+        && effects.statistics.is_empty()
+        && effects.models.is_empty()
+        && effects.released.is_empty()
+        && effects.unlabelled == 0
 }
 
 fn receive(

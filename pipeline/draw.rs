@@ -2,17 +2,24 @@
 
 use std::fmt::Write;
 
-use perennial_operators::join::Delay;
+use perennial_connectors::kafka::Health;
+use perennial_connectors::source::kafka::Resume;
+use perennial_operators::join::{Arrival, Delay};
 
-use crate::config::Settings;
+use crate::config::{PredictionsConfig, Settings};
 use crate::error::Error;
-use crate::run::{bootstrap_records, open_file};
+use crate::sources::{bootstrap_records, open_file, open_topics};
 
 /// Opens the source, counts what the config needs counted, and draws the graph.
 pub fn draw(settings: &Settings) -> Result<String, Error> {
     let config = settings.config();
     let (name, total) = match &config.source.simulator {
         Some(simulator) => ("simulator".to_string(), simulator.records),
+        None if let Some(kafka) = &config.source.kafka => {
+            // Opening the topics shows that they are there.
+            open_topics(settings, &Resume::default(), &Health::default())?;
+            (format!("topic {}", kafka.topic), None)
+        }
         None => {
             let path = config.source.path.clone().unwrap_or_default();
             let mut source = open_file(settings)?;
@@ -32,13 +39,21 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
             names.join(" × ")
         })
         .collect();
-    let delay = match settings.delay {
-        Delay::Records(records) => format!("{records} records later"),
-        Delay::Time(micros) => format!("{} s later", micros as f64 / 1e6),
+    let length = |delay: Delay| match delay {
+        Delay::Records(records) => format!("{records} records"),
+        Delay::Time(micros) => format!("{} s", micros as f64 / 1e6),
+    };
+    let labels = match settings.arrival {
+        Arrival::Carried(delay) => format!("labels known {} later", length(delay)),
+        Arrival::Apart(wait) => format!("labels when they come, within {}", length(wait)),
     };
     let predictions = match &config.predictions {
-        Some(predictions) => predictions.path.display().to_string(),
         None => "not written".to_string(),
+        Some(PredictionsConfig { path, kafka, .. }) => {
+            let topic = kafka.as_ref().map(|kafka| format!("topic {}", kafka.topic));
+            let path = path.as_ref().map(|path| path.display().to_string());
+            topic.or(path).unwrap_or_default()
+        }
     };
     let triggers = config.triggers.when.join(", or ");
     let epoch = config.epoch.records;
@@ -58,7 +73,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
   infer ◄───────────────────────────────┐  the finest task with a model answers
     ├──────►  predictions  {predictions}
     ▼                                   │
-  join        labels known {delay}
+  join        {labels}
     ▼                                   │
   statistics  totals, and windows of {} labels
     ▼                                   │

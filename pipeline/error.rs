@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use perennial_connectors::kafka::KafkaError;
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_connectors::native::NativeError;
 use perennial_connectors::onnx::OnnxError;
@@ -24,6 +25,9 @@ pub enum Error {
     /// The knowledge base cannot be used.
     #[error(transparent)]
     Knowledge(#[from] KnowledgeError),
+    /// Kafka cannot be used.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
     /// An output cannot be written.
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -64,7 +68,9 @@ pub fn render(error: &Error) -> ExitCode {
     }
     eprintln!("perennial: {text}");
     match error {
-        Error::Config(_) => ExitCode::from(2),
+        Error::Config(_) | Error::Kafka(KafkaError::Option(_) | KafkaError::Secret { .. }) => {
+            ExitCode::from(2)
+        }
         _ => ExitCode::FAILURE,
     }
 }

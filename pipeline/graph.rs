@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::sink::Renderer;
 use perennial_operators::allocate::allocate;
 use perennial_operators::commit::commit;
 use perennial_operators::define::define;
-use perennial_operators::flow::{Deployment, Effect, Flow, TrainOrder, TrainOutcome};
+use perennial_operators::flow::{Deployment, Effect, Flow, Scored, TrainOrder, TrainOutcome};
 use perennial_operators::infer::{Predictor, infer};
-use perennial_operators::join::{Joiner, join};
+use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::render::render;
 use perennial_operators::retain::retain;
 use perennial_operators::source::{Pace, source};
@@ -33,6 +32,9 @@ use crate::models::Sessions;
 use crate::reader::Channel;
 use crate::restore::Restored;
 
+/// Appends the predictions of a batch to a buffer, as their output takes them.
+pub type Render = Box<dyn FnMut(&Scored, &mut Vec<u8>)>;
+
 /// What one worker brings to the graph.
 pub struct Parts {
     /// Its reader, if it has one.
@@ -42,7 +44,7 @@ pub struct Parts {
     /// The way to the committer, on worker 0.
     pub offer: Option<Offer>,
     /// Renders predictions, if they are written.
-    pub renderer: Option<Renderer>,
+    pub renderer: Option<Render>,
     /// Runs models.
     pub runtime: Runtime,
 }
@@ -73,11 +75,12 @@ pub fn build(
     };
     let source_report = report.clone();
     let predictor = predictor(settings, restored, parts.runtime)?;
-    let joiner = Joiner::restore(
-        settings.delay,
-        &restored.pending(index, peers),
-        restored.progress.header.as_ref(),
-    )?;
+    let waited = Waited {
+        pending: &restored.pending(index, peers),
+        released: &restored.released,
+        committed: restored.progress.header.as_ref(),
+    };
+    let joiner = Joiner::restore(settings.arrival, waited)?;
     let watch = Watch::restore(
         settings.rules.clone(),
         restored.training(index, peers),
@@ -90,8 +93,8 @@ pub fn build(
         Mode::Replay => TrainingMode::Replay,
         Mode::Live => TrainingMode::Live,
     };
-    let resumed = match restored.progress.header {
-        Some(header) if index == 0 => (header.epoch, restored.orders.clone()),
+    let resumed = match restored.progress.last_epoch() {
+        Some(last) if index == 0 => (last, restored.orders.clone()),
         _ => (Epoch(0), Vec::new()),
     };
     let probe = Handle::new();
@@ -144,9 +147,8 @@ pub fn build(
             .concat(retained)
             .concat(ordered)
             .concat(learned);
-        if let Some(mut renderer) = parts.renderer {
-            let rendered = render(scored, move |scored, bytes| renderer.render(scored, bytes));
-            effects = effects.concat(rendered);
+        if let Some(renderer) = parts.renderer {
+            effects = effects.concat(render(scored, renderer));
         }
         commit(effects, parts.offer).probe_with(&probe);
     });

@@ -69,6 +69,9 @@ impl Display {
         if let Some(stage) = status.stage {
             text.push_str(&format!(", {stage}"));
         }
+        if let Some(waiting) = committed.waiting() {
+            text.push_str(&format!(", waiting for Kafka: {waiting}"));
+        }
         text
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use perennial_connectors::knowledge_base::Progress;
+use perennial_connectors::source::kafka::{Closed, KafkaSource, Limit};
 use perennial_connectors::source::{Read, Simulator, Source, SourceError};
 use perennial_operators::flow::Intake;
 use perennial_operators::source::{Reader, Reading, SourceEpoch};
@@ -16,10 +17,15 @@ use crate::config::Mode;
 /// Epochs that a reader may hold ready beyond what the dataflow has taken.
 const READ_AHEAD: usize = 2;
 
+/// Longer than anybody waits for records that are there.
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Where samples come from, for one worker.
 pub enum Origin {
     /// One reader for all workers: it shares its samples out.
     Shared(Box<dyn Source>),
+    /// The same, of topics.
+    Topics(Box<KafkaSource>),
     /// A reader on each worker, which makes the worker's own share of a stream of so many samples.
     Simulated(Simulator, u64),
 }
@@ -35,8 +41,10 @@ pub struct Cut {
     pub mode: Mode,
     /// Records a second at most.
     pub rate: Option<f64>,
-    /// In live mode with a rate, how long an epoch is.
+    /// In live mode, how long an epoch is.
     pub tick: Duration,
+    /// From topics, how many bytes of records it holds at most.
+    pub bytes: usize,
     /// Which worker this is.
     pub worker: usize,
     /// Of how many.
@@ -108,7 +116,7 @@ impl Driver {
         let header = committed.header;
         Ok(Driver {
             origin,
-            epoch: header.map_or(Epoch(0), |header| header.epoch.next()),
+            epoch: committed.next_epoch(),
             position: committed.records,
             samples: committed.samples,
             clock: header.map_or(i64::MIN, |header| header.clock),
@@ -122,11 +130,10 @@ impl Driver {
     /// Reads to the end. A failure is the last thing that is sent; the thread then waits for the end
     /// of the run, since a closed channel would mean that the stream has ended.
     fn run(&mut self, sender: &Sender<Message>) {
-        loop {
-            let message = self.next();
+        while let Some(message) = self.next().transpose() {
             let failed = message.is_err();
             let last = matches!(&message, Ok(epoch) if epoch.intake.ended);
-            if sender.send(message.map_err(Failure::from)).is_err() || last {
+            if sender.send(message).is_err() || last {
                 return;
             }
             while failed && !self.cut.stop.load(Ordering::Relaxed) {
@@ -138,7 +145,8 @@ impl Driver {
         }
     }
 
-    fn next(&mut self) -> Result<SourceEpoch, SourceError> {
+    /// The next epoch; none if a topic was to be read to where it ended, which is not the end of the stream.
+    fn next(&mut self) -> Result<Option<SourceEpoch>, Failure> {
         let bootstrapping = matches!(self.before, None | Some(Phase::Bootstrap));
         let wanted = match self.before {
             None | Some(Phase::Bootstrap) => {
@@ -151,6 +159,9 @@ impl Driver {
         };
         self.keep_to_rate(wanted);
         let share = self.read(wanted)?;
+        if share.nothing_left && matches!(self.origin, Origin::Topics(_)) {
+            return Ok(None);
+        }
         let bootstrap_ends = self.position >= self.cut.bootstrap || share.nothing_left;
         let phase = match (bootstrapping, bootstrap_ends) {
             (true, false) => Phase::Bootstrap,
@@ -163,11 +174,11 @@ impl Driver {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             self.clock = now.map_or(self.clock, |since| since.as_micros() as i64);
         }
-        Ok(self.bind(share, phase))
+        Ok(Some(self.bind(share, phase)))
     }
 
     /// Binds what was read to the next epoch.
-    fn bind(&mut self, share: Share, phase: Phase) -> SourceEpoch {
+    fn bind(&mut self, mut share: Share, phase: Phase) -> SourceEpoch {
         let header = EpochHeader {
             epoch: self.epoch,
             end: self.samples,
@@ -175,6 +186,12 @@ impl Driver {
             phase,
         };
         self.epoch = self.epoch.next();
+        let closed = match &mut self.origin {
+            Origin::Topics(source) => source.close_epoch(&header),
+            Origin::Shared(_) | Origin::Simulated(..) => Closed::default(),
+        };
+        share.dead_letters.extend(closed.settled.dead_letters);
+        let labels = Arc::new(closed.settled.labels);
         let is_bootstrap = matches!(phase, Phase::Bootstrap | Phase::BootstrapEnds);
         let samples: u64 = share
             .batches
@@ -190,6 +207,9 @@ impl Driver {
                 bootstrapped: if is_bootstrap { samples } else { 0 },
                 ended: phase == Phase::Ended,
                 dead_letters: share.dead_letters,
+                offsets: closed.offsets,
+                early_labels: closed.settled.early,
+                settled_labels: closed.settled.settled,
             },
             slices: share
                 .batches
@@ -198,6 +218,7 @@ impl Driver {
                     worker,
                     header,
                     batch,
+                    labels: labels.clone(),
                 })
                 .collect(),
         }
@@ -215,28 +236,42 @@ impl Driver {
     }
 
     /// Reads this reader's share of an epoch.
-    fn read(&mut self, wanted: u64) -> Result<Share, SourceError> {
+    fn read(&mut self, wanted: u64) -> Result<Share, Failure> {
         match &mut self.origin {
             Origin::Shared(source) => {
                 if let Some(error) = self.failed.take() {
-                    return Err(error);
+                    return Err(error.into());
                 }
-                let mut share = Share::new(wanted, self.position);
-                if let Err(error) = share.fill(source.as_mut(), wanted, self.cut.workers as u64) {
+                let mut share = Share::new(self.position);
+                let workers = self.cut.workers as u64;
+                if let Err(error) = share.fill(wanted, workers, |part| source.read(part)) {
                     if share.records == 0 {
-                        return Err(error);
+                        return Err(error.into());
                     }
                     self.failed = Some(error);
                 }
-                self.position = share.position;
-                for (_, batch) in &share.batches {
-                    self.samples += batch.len() as u64;
-                    if self.cut.mode == Mode::Replay {
-                        let latest = batch.times.iter().copied().max();
-                        self.clock = self.clock.max(latest.unwrap_or(i64::MIN));
-                    }
-                }
-                Ok(share)
+                Ok(self.count(share))
+            }
+            Origin::Topics(source) => {
+                let mut share = Share::new(self.position);
+                let workers = self.cut.workers;
+                let began = Instant::now();
+                // A replay is cut by counts alone, and ends with its topics.
+                let tick = match self.cut.mode {
+                    Mode::Live => self.cut.tick,
+                    Mode::Replay => LONG,
+                };
+                let mut parts = 0;
+                share.fill(wanted, workers as u64, |part| {
+                    // Each worker gets what comes in its part of the tick.
+                    parts += 1;
+                    source.read(Limit {
+                        records: part,
+                        bytes: self.cut.bytes.div_ceil(workers),
+                        until: began + tick * parts / workers as u32,
+                    })
+                })?;
+                Ok(self.count(share))
             }
             Origin::Simulated(simulator, limit) => {
                 let begin = self.position;
@@ -265,6 +300,21 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Counts a share of a stream that one reader reads alone.
+    fn count(&mut self, share: Share) -> Share {
+        self.position = share.position;
+        for (_, batch) in &share.batches {
+            self.samples += batch.len() as u64;
+            if self.cut.mode == Mode::Replay {
+                let latest = batch.times.iter().copied().max();
+                self.clock = self.clock.max(latest.unwrap_or(i64::MIN));
+            }
+        }
+        share
+    }
+}
+
 /// What one reader has of an epoch.
 struct Share {
     batches: Vec<(usize, Batch)>,
@@ -277,39 +327,41 @@ struct Share {
 }
 
 impl Share {
-    fn new(wanted: u64, position: u64) -> Self {
+    fn new(position: u64) -> Self {
         Share {
             batches: Vec::new(),
             dead_letters: Vec::new(),
             records: 0,
             position,
-            nothing_left: wanted > 0,
+            nothing_left: false,
         }
     }
 
     /// Reads an epoch's records in as many parts as there are workers; an empty part for each where
     /// nothing is wanted.
-    fn fill(
+    fn fill<E>(
         &mut self,
-        source: &mut dyn Source,
         wanted: u64,
         workers: u64,
-    ) -> Result<(), SourceError> {
+        mut read: impl FnMut(usize) -> Result<Read, E>,
+    ) -> Result<(), E> {
+        let mut ended = false;
         for worker in 0..workers {
             let part = wanted * (worker + 1) / workers - wanted * worker / workers;
             let Read {
                 batch,
                 dead_letters,
                 position,
-                ..
-            } = source.read(part as usize)?;
+                ended: nothing_follows,
+            } = read(part as usize)?;
+            ended |= nothing_follows;
             // Not every dead letter is a record of the stream: labels have some of their own.
             self.records += position - self.position;
             self.position = position;
             self.dead_letters.extend(dead_letters);
             self.batches.push((worker as usize, batch));
         }
-        self.nothing_left = wanted > 0 && self.records == 0;
+        self.nothing_left = wanted > 0 && self.records == 0 && ended;
         Ok(())
     }
 }

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::{Progress, StageRecord, TaskRecord, View};
+use perennial_connectors::source::kafka::Resume;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
+use perennial_operators::pending::waiting_samples;
 use perennial_operators::retain::Reservoir;
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
-use perennial_operators::{Epoch, ModelId, Phase, StageKind, TaskDifference, TaskId};
+use perennial_operators::{
+    EarlyLabel, Epoch, Failure, ModelId, Phase, StageKind, TaskDifference, TaskId,
+};
 
 use crate::error::Error;
 use crate::learner;
@@ -25,6 +29,10 @@ pub struct Restored {
     pub orders: Vec<TrainOrder>,
     /// Samples that wait for labels.
     pub pending: Vec<Vec<u8>>,
+    /// Samples among them whose own labels have come.
+    pub released: Vec<Vec<u8>>,
+    /// Labels that wait for their samples.
+    pub early_labels: Vec<EarlyLabel>,
     statistics: Vec<RestoredStatistics>,
     slots: BTreeMap<TaskId, Vec<(u32, u64)>>,
     training: Vec<(TaskId, TaskTraining)>,
@@ -45,6 +53,8 @@ impl Restored {
             progress: view.progress()?,
             deployed: deployed(view, &tasks, keep_frozen)?,
             pending: view.pending()?,
+            released: view.released()?,
+            early_labels: view.early_labels()?,
             statistics: statistics(view)?,
             slots: view.slots()?,
             training: training(&tasks, &orders),
@@ -55,8 +65,18 @@ impl Restored {
 
     /// The first epoch that is not committed.
     pub fn start(&self) -> Epoch {
-        let header = self.progress.header;
-        header.map_or(Epoch(0), |header| header.epoch.next())
+        self.progress.next_epoch()
+    }
+
+    /// Where to go on in topics.
+    pub fn resume(&self) -> Result<Resume, Failure> {
+        Ok(Resume {
+            records: self.progress.records,
+            samples: self.progress.samples,
+            offsets: self.progress.offsets.clone(),
+            waiting: waiting_samples(&self.pending, &self.released)?,
+            early_labels: self.early_labels.clone(),
+        })
     }
 
     /// The statistics of a worker's tasks.

@@ -1,28 +1,31 @@
 //! Running a pipeline: from a config to its report.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use perennial_connectors::kafka::{Health, KafkaError};
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
+use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, committed};
 use perennial_connectors::sink::{AppendFile, Format, Output, Renderer};
-use perennial_connectors::source::{Simulator, Source, file};
 use perennial_connectors::trainer::{Cancel, Trainer};
 use perennial_operators::{Epoch, Failure};
 use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 
-use crate::committer::{Committed, Committer, DEAD_LETTERS, Offer, Outputs, PREDICTIONS};
-use crate::config::{BaselineConfig, ConfigError, Settings};
+use crate::committer::{Committed, Committer, Offer};
+use crate::config::{BaselineConfig, Settings};
 use crate::error::Error;
-use crate::graph::{self, Parts};
+use crate::graph::{self, Parts, Render};
 use crate::learner::{Learner, Workshop};
+use crate::outputs::{DEAD_LETTERS, Outputs, PREDICTIONS};
 use crate::progress::Display;
-use crate::reader::{self, Channel, Cut, Origin};
+use crate::reader::Channel;
 use crate::report::Report;
 use crate::restore::{Restored, is_finished};
+use crate::sources::{source_partitions, start_readers};
 
 /// How a worker waits when there is nothing to do.
 const PARK: Duration = Duration::from_millis(1);
@@ -74,6 +77,9 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
             .map_err(|error| Error::Failed(error.into()))?;
     }
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
+    let health = Health::default();
+    let sink = open_sink(settings, &health, &ending.stop)?;
+    settle(settings, &knowledge, sink.as_ref())?;
     let progress = knowledge.view().progress()?;
     if is_finished(&progress) {
         tracing::info!("the stream has been worked through before");
@@ -91,9 +97,10 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         .baselines
         .contains(&BaselineConfig::Frozen);
     let restored = Restored::read(&knowledge.view(), keep_frozen)?;
-    let channels = open_source(settings, &restored, workers, &ending)?;
-    let outputs = open_outputs(settings, state, &restored)?;
-    let committed = Arc::new(Committed::default());
+    let stop = ending.stop.clone();
+    let channels = start_readers(settings, &restored, workers, stop, &health)?;
+    let outputs = open_outputs(settings, state, &restored, sink)?;
+    let committed = Arc::new(Committed::new(health));
     let failed = ending.clone();
     let config = settings.config();
     let (offer, thread) = Committer::start(
@@ -200,11 +207,7 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
                 .take(),
             _ => None,
         },
-        renderer: settings
-            .config()
-            .predictions
-            .as_ref()
-            .map(|_| renderer(settings)),
+        renderer: render(settings),
         runtime: shared.runtime.clone(),
     };
     let probe = graph::build(
@@ -244,125 +247,105 @@ fn drained(probe: &Handle<Epoch>, next: &[AtomicU64]) -> bool {
     opened.is_none_or(|opened| !probe.less_than(&Epoch(opened)))
 }
 
-/// Opens the source and starts its readers, one a worker at most.
-fn open_source(
-    settings: &Settings,
-    restored: &Restored,
-    workers: usize,
-    ending: &Ending,
-) -> Result<Vec<Option<Channel>>, Error> {
-    let config = settings.config();
-    let mut cut = Cut {
-        records: config.epoch.records,
-        bootstrap: 0,
-        mode: config.mode,
-        rate: config.source.rate,
-        tick: Duration::from_millis(config.epoch.tick_ms),
-        worker: 0,
-        workers,
-        stop: ending.stop.clone(),
-    };
-    let mut channels = Vec::new();
-    if let Some(simulated) = &config.source.simulator {
-        let simulator = Simulator::new(simulated.clone())?;
-        let limit = simulated.records.unwrap_or(u64::MAX);
-        cut.bootstrap = bootstrap_records(settings, simulated.records)?;
-        for worker in 0..workers {
-            cut.worker = worker;
-            let origin = Origin::Simulated(simulator.clone(), limit);
-            channels.push(Some(reader::start(
-                origin,
-                cut.clone(),
-                &restored.progress,
-            )?));
-        }
-    } else {
-        let mut source = open_file(settings)?;
-        let total = match config.bootstrap.share {
-            Some(_) => source.count()?,
-            None => None,
-        };
-        cut.bootstrap = bootstrap_records(settings, total)?;
-        let origin = Origin::Shared(source);
-        channels.push(Some(reader::start(origin, cut, &restored.progress)?));
-    }
-    channels.resize_with(workers, || None);
-    Ok(channels)
-}
-
-/// The file of a config, open.
-pub fn open_file(settings: &Settings) -> Result<Box<dyn Source>, Error> {
-    let source = &settings.config().source;
-    let defaults = file::FileConfig::new(source.path.clone().unwrap_or_default());
-    let config = file::FileConfig {
-        format: source.format,
-        max_record_bytes: source.max_record_bytes.unwrap_or(defaults.max_record_bytes),
-        duplicates_within: source
-            .duplicates_within
-            .unwrap_or(defaults.duplicates_within),
-        ..defaults
-    };
-    let labels = &settings.config().labels;
-    let (Some(path), Some(label)) = (&labels.path, &settings.schema.label) else {
-        return Ok(file::open(&config, &settings.schema, true)?);
-    };
-    let label_config = file::FileConfig {
-        path: path.clone(),
-        format: labels.format,
-        ..config.clone()
-    };
-    let columns = file::LabelColumns {
-        id: labels.id.clone().unwrap_or(settings.schema.id.clone()),
-        label: label.clone(),
-    };
-    let schema = &settings.schema;
-    Ok(file::open_joined(&config, schema, &label_config, &columns)?)
-}
-
-/// How many records the bootstrap has.
-pub fn bootstrap_records(settings: &Settings, total: Option<u64>) -> Result<u64, ConfigError> {
-    let bootstrap = &settings.config().bootstrap;
-    match (bootstrap.share, bootstrap.records, total) {
-        (Some(share), _, Some(total)) => Ok((share * total as f64).floor() as u64),
-        (Some(_), _, None) => Err(settings.loaded.error(
-            "bootstrap.share",
-            "the stream has no end to take a share of: give bootstrap.records",
-        )),
-        (None, records, _) => Ok(records.unwrap_or_default()),
-    }
-}
-
 fn format(settings: &Settings) -> Format {
     let predictions = settings.config().predictions.as_ref();
-    predictions.map_or(Format::Jsonl, |config| {
-        config.format.unwrap_or_else(|| Format::of(&config.path))
+    let path = predictions.and_then(|config| config.path.as_ref());
+    predictions
+        .and_then(|config| config.format)
+        .unwrap_or_else(|| path.map_or(Format::Jsonl, |path| Format::of(path)))
+}
+
+/// What renders predictions on one worker.
+fn render(settings: &Settings) -> Option<Render> {
+    let predictions = settings.config().predictions.as_ref()?;
+    Some(match predictions.kafka {
+        Some(_) => {
+            let mut renderer = MessageRenderer::new(&settings.classes);
+            Box::new(move |scored, bytes| renderer.render(scored, bytes))
+        }
+        None => {
+            let mut renderer = Renderer::new(format(settings), &settings.classes);
+            Box::new(move |scored, bytes| renderer.render(scored, bytes))
+        }
     })
 }
 
-fn renderer(settings: &Settings) -> Renderer {
-    Renderer::new(format(settings), &settings.classes)
+/// The topics that results go to, if any do. Whoever had the same partitions is fenced from here on.
+fn open_sink(
+    settings: &Settings,
+    health: &Health,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<KafkaSink>, Error> {
+    let config = settings.config();
+    let topics = config.output_topics();
+    let (Some(kafka), true) = (
+        &config.kafka,
+        topics.predictions.is_some() || topics.dead_letters.is_some(),
+    ) else {
+        return Ok(None);
+    };
+    let sink = KafkaSink::open(kafka, config.group(), topics, health, stop.clone())?;
+    Ok(Some(sink))
 }
 
-fn open_outputs(settings: &Settings, state: &Path, restored: &Restored) -> Result<Outputs, Error> {
+/// Settles a commit that was prepared and of which a crash left open whether it counts: it does if its
+/// transaction does, which the group's offsets tell.
+fn settle(
+    settings: &Settings,
+    knowledge: &KnowledgeBase,
+    sink: Option<&KafkaSink>,
+) -> Result<(), Error> {
+    let config = settings.config();
+    let (Some(kafka), Some(_)) = (&config.kafka, sink.filter(|sink| sink.is_transactional()))
+    else {
+        return Ok(());
+    };
+    let known = knowledge.view().progress()?.commits;
+    let places = source_partitions(settings)?;
+    let found = committed(kafka, config.group(), &places)?;
+    let apart = |found: u64| KafkaError::Apart {
+        group: config.group().to_string(),
+        found,
+        known,
+    };
+    match (knowledge.prepared()?, found) {
+        (Some(prepared), Some(found)) if found == prepared => Ok(knowledge.apply_prepared()?),
+        (Some(_), found) if found.unwrap_or(0) == known => Ok(knowledge.drop_prepared()?),
+        (Some(_), found) => Err(apart(found.unwrap_or(0)).into()),
+        (None, Some(found)) if found != known => Err(apart(found).into()),
+        // Offsets that were kept for too short a time, or set by hand: the knowledge base has its own.
+        (None, _) => Ok(()),
+    }
+}
+
+fn open_outputs(
+    settings: &Settings,
+    state: &Path,
+    restored: &Restored,
+    kafka: Option<KafkaSink>,
+) -> Result<Outputs, Error> {
     let config = settings.config();
     let committed = |name: &str| restored.progress.outputs.get(name).copied().unwrap_or(0);
-    let predictions = match &config.predictions {
-        Some(predictions) => Some(Output::open(
-            &predictions.path,
-            format(settings),
-            &renderer(settings).header(),
-            committed(PREDICTIONS),
-        )?),
+    let predictions = config.predictions.as_ref();
+    let predictions = match predictions.and_then(|predictions| predictions.path.as_ref()) {
+        Some(path) => {
+            let header = Renderer::new(format(settings), &settings.classes).header();
+            let length = committed(PREDICTIONS);
+            Some(Output::open(path, format(settings), &header, length)?)
+        }
         None => None,
     };
-    let path: PathBuf = config
-        .dead_letters
-        .path
-        .clone()
-        .unwrap_or_else(|| state.join("dead-letters.jsonl"));
-    let dead_letters = AppendFile::open(&path, b"", committed(DEAD_LETTERS))?;
+    let dead_letters = match config.dead_letters.kafka {
+        Some(_) => None,
+        None => {
+            let path = config.dead_letters.path.clone();
+            let path = path.unwrap_or_else(|| state.join("dead-letters.jsonl"));
+            Some(AppendFile::open(&path, b"", committed(DEAD_LETTERS))?)
+        }
+    };
     Ok(Outputs {
         predictions,
         dead_letters,
+        kafka,
     })
 }

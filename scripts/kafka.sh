@@ -166,7 +166,8 @@ run() {
     trap stop EXIT
     trap 'exit 0' INT TERM HUP
     set -m # in a process group of its own, which Ctrl-C spares and stop ends whole
-    start --dir "$folder" --port "$port" >/dev/null &
+    # For a trial topics make themselves, with some partitions.
+    start --dir "$folder" --port "$port" auto.create.topics.enable=true num.partitions=4 >/dev/null &
     broker=$!
     set +m
     while is_free "$port"; do

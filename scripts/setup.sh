@@ -66,6 +66,9 @@ add_packages() {
     { have cc && have c++ && have make; } || missing+=(build-essential)
     have_libclang || missing+=(libclang-dev)
     have pkg-config || missing+=(pkg-config)
+    # For Kafka: librdkafka is compiled with the crate, against these.
+    pkg-config --exists libssl 2>/dev/null || missing+=(libssl-dev)
+    pkg-config --exists zlib 2>/dev/null || missing+=(zlib1g-dev)
     if ! native_is_done; then
         have python3 || missing+=(python3)
         pip --version >/dev/null 2>&1 || missing+=(python3-pip)

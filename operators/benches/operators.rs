@@ -16,7 +16,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::allocate::Allocator;
 use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
 use perennial_operators::infer::{Models, Predictor};
-use perennial_operators::join::{Delay, Joiner};
+use perennial_operators::join::{Arrival, Delay, Joiner, Waited};
 use perennial_operators::retain::{Reservoir, priority};
 use perennial_operators::statistics::statistics;
 use perennial_operators::summarize::summary;
@@ -143,7 +143,9 @@ fn join(criterion: &mut Criterion) {
         let template = scored(header(1, 0, 0), 0, &rows(tasks, 1));
         group.bench_function(BenchmarkId::new("join", tasks), |bencher| {
             bencher.iter_custom(|epochs| {
-                let mut joiner = Joiner::restore(Delay::Records(20_000), &[], None).unwrap();
+                let mut joiner =
+                    Joiner::restore(Arrival::Carried(Delay::Records(20_000)), Waited::default())
+                        .unwrap();
                 let mut spent = Duration::ZERO;
                 for epoch in 0..epochs {
                     let mut next = (*template).clone();

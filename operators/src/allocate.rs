@@ -1,6 +1,7 @@
 //! Task allocation: each sample to the path of tasks that it belongs to.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use timely::dataflow::channels::pact::Pipeline;
@@ -76,6 +77,7 @@ impl Allocator {
             groups,
             order,
             group_of,
+            labels: Arc::default(),
         }
     }
 
@@ -136,7 +138,11 @@ pub fn allocate<'scope>(
             input.for_each(|capability, slices| {
                 let mut session = output.session(&capability);
                 for slice in slices.drain(..) {
-                    session.give(Rc::new(allocator.allocate(slice.header, slice.batch)));
+                    let allocated = allocator.allocate(slice.header, slice.batch);
+                    session.give(Rc::new(Allocated {
+                        labels: slice.labels,
+                        ..allocated
+                    }));
                 }
             });
         }

@@ -24,6 +24,7 @@ impl EpochEffects {
             models: Vec::new(),
             predictions: Vec::new(),
             pending: Vec::new(),
+            released: Vec::new(),
             pending_floor: None,
             unlabelled: 0,
         };
@@ -35,6 +36,7 @@ impl EpochEffects {
         gathered.models.sort();
         gathered.predictions.sort_by_key(|(first, _)| *first);
         gathered.pending.sort_by_key(|(last, _)| *last);
+        gathered.released.sort();
         gathered
     }
 
@@ -49,6 +51,7 @@ impl EpochEffects {
             Effect::Model(hash, bytes) => self.models.push((hash, bytes)),
             Effect::Predictions { first, bytes, .. } => self.predictions.push((first, bytes)),
             Effect::Pending { last, bytes } => self.pending.push((last, bytes)),
+            Effect::Released { last, bytes } => self.released.push((last, bytes)),
             Effect::PendingFloor(floor) => {
                 let least = self.pending_floor.map_or(floor, |least| least.min(floor));
                 self.pending_floor = Some(least);

@@ -7,8 +7,8 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, DeadLetter, Epoch, EpochHeader, KnowledgeChange, ModelId, TaskDifference, TaskId,
-    TaskPath,
+    Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId, Offsets,
+    TaskDifference, TaskId, TaskPath,
 };
 
 /// A stream of one kind of record between operators.
@@ -38,6 +38,8 @@ pub struct Allocated {
     pub order: Vec<u32>,
     /// For each row the number of its group.
     pub group_of: Vec<u32>,
+    /// See [`Slice::labels`](crate::Slice::labels).
+    pub labels: Arc<Vec<(u64, f32)>>,
 }
 
 /// A batch with its predictions. In the bootstrap nothing is predicted and the arrays are empty.
@@ -148,7 +150,7 @@ pub struct TrainOutcome {
 }
 
 /// What a source read for an epoch, good or bad.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intake {
     /// The epoch.
     pub header: EpochHeader,
@@ -162,6 +164,12 @@ pub struct Intake {
     pub ended: bool,
     /// The epoch's bad records.
     pub dead_letters: Vec<DeadLetter>,
+    /// Where reading goes on after this epoch, for the partitions that it moved on in.
+    pub offsets: Offsets,
+    /// Labels that came before their samples and wait on from this epoch.
+    pub early_labels: Vec<EarlyLabel>,
+    /// Earlier ones that wait no more, by the numbers of their ids.
+    pub settled_labels: Vec<u64>,
 }
 
 impl Intake {
@@ -175,6 +183,9 @@ impl Intake {
         self.ended &= other.ended;
         self.dead_letters.extend(other.dead_letters);
         self.dead_letters.sort();
+        self.offsets.extend(other.offsets);
+        self.early_labels.extend(other.early_labels);
+        self.settled_labels.extend(other.settled_labels);
     }
 }
 
@@ -205,6 +216,13 @@ pub enum Effect {
         /// The samples, serialized by the join.
         bytes: Vec<u8>,
     },
+    /// Samples of earlier epochs whose labels came in this one.
+    Released {
+        /// Once no sample up to this sequence number waits, this is no longer needed.
+        last: u64,
+        /// Their sequence numbers, serialized by the join.
+        bytes: Vec<u8>,
+    },
     /// Samples before this sequence number no longer wait on the sending worker.
     PendingFloor(u64),
     /// Predictions whose label will never be known.
@@ -228,6 +246,8 @@ pub struct EpochEffects {
     pub predictions: Vec<(u64, Vec<u8>)>,
     /// Samples that wait: the last sequence number of each slice, and the slice.
     pub pending: Vec<(u64, Vec<u8>)>,
+    /// Samples that wait no more, list by list, each with the sequence number up to which it is needed.
+    pub released: Vec<(u64, Vec<u8>)>,
     /// Nothing before this sequence number waits; none if the epoch says nothing of that, as the one
     /// in which restored statistics come in.
     pub pending_floor: Option<u64>,

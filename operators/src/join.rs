@@ -3,22 +3,42 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use ndarray::{Array2, Axis, s};
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::allocate::order_by_group;
-use crate::flow::{Allocated, Effect, Flow, Group, Labelled, LabelledEpoch, Scored};
-use crate::{Batch, EpochHeader, Failure, ModelId, Phase, TaskPath};
+use crate::flow::{Effect, Flow, Labelled, LabelledEpoch, Scored};
+use crate::pending::{Stored, released_sequences};
+use crate::{EpochHeader, Failure, Phase};
 
-/// How long after its sample a label becomes known.
+/// How labels come to their samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arrival {
+    /// Samples carry their labels, which become known after a delay.
+    Carried(Delay),
+    /// Labels come on their own and are known when they come. A sample waits so long for its own.
+    Apart(Delay),
+}
+
+/// How long after its sample a label becomes known, or a sample gives up waiting for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delay {
     /// Once this many later samples were read, over all workers.
     Records(u64),
-    /// Once the stream's clock has moved on by this many microseconds.
+    /// Once the stream's clock has moved on by this many microseconds: from its event time, or, where it
+    /// is waited for a label, from when it was read.
     Time(i64),
+}
+
+impl Delay {
+    /// Whether it is over, at the end of an epoch, for what came as the sample number `sequence` when the
+    /// stream's clock was `clock`.
+    pub fn is_over(self, sequence: u64, clock: i64, header: &EpochHeader) -> bool {
+        match self {
+            Delay::Records(records) => sequence < header.end.saturating_sub(records),
+            Delay::Time(delay) => clock <= header.clock.saturating_sub(delay),
+        }
+    }
 }
 
 /// Samples of one batch that wait.
@@ -65,11 +85,52 @@ impl Waiting {
             }
         }
     }
+
+    /// Takes the rows that have waited for so long since they were read.
+    fn give_up(&mut self, wait: Delay, header: &EpochHeader) -> Vec<u32> {
+        let allocated = &self.scored.allocated;
+        let read = allocated.header.clock;
+        let split = self.rows.partition_point(|row| {
+            wait.is_over(allocated.batch.sequence(*row as usize), read, header)
+        });
+        let rest = self.rows.split_off(split);
+        std::mem::replace(&mut self.rows, rest)
+    }
+
+    /// Takes the rows that the beginning of `labels` names, and moves it on behind them. A label whose
+    /// sample does not wait here is passed over: it waits on another worker.
+    fn label(&mut self, labels: &mut &[(u64, f32)]) -> (Vec<u32>, Vec<f32>) {
+        let batch = &self.scored.allocated.batch;
+        let end = batch.first + batch.len() as u64;
+        let (before, own) = (
+            labels.partition_point(|(sequence, _)| *sequence < batch.first),
+            labels.partition_point(|(sequence, _)| *sequence < end),
+        );
+        let own = &labels[before..own];
+        *labels = &labels[before + own.len()..];
+        let mut named = own
+            .iter()
+            .map(|(sequence, label)| ((sequence - batch.first) as u32, *label))
+            .peekable();
+        let mut known = (Vec::new(), Vec::new());
+        self.rows.retain(|row| {
+            while named.next_if(|(other, _)| other < row).is_some() {}
+            match named.next_if(|(other, _)| other == row) {
+                Some((row, label)) => {
+                    known.0.push(row);
+                    known.1.push(label);
+                    false
+                }
+                None => true,
+            }
+        });
+        known
+    }
 }
 
 /// The samples of one worker that wait for their labels, oldest first.
 pub struct Joiner {
-    delay: Delay,
+    arrival: Arrival,
     waiting: VecDeque<Waiting>,
 }
 
@@ -79,34 +140,48 @@ pub struct Joined {
     pub labelled: Rc<LabelledEpoch>,
     /// The epoch's own samples that wait on, if any: last sequence number and serialized form.
     pub pending: Option<(u64, Vec<u8>)>,
+    /// Samples of earlier epochs that wait no more since a label of their own came: the last sequence number
+    /// of what was given out as pending with the newest of them, and the serialized form.
+    pub released: Option<(u64, Vec<u8>)>,
     /// No sample before this sequence number waits.
     pub floor: u64,
     /// Predicted samples whose delay has passed and that have no label.
     pub unlabelled: u64,
 }
 
+/// What a stream that goes on has of samples that wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waited<'a> {
+    /// What was given out as pending, oldest first.
+    pub pending: &'a [Vec<u8>],
+    /// What was given out as released.
+    pub released: &'a [Vec<u8>],
+    /// The header of the last committed epoch.
+    pub committed: Option<&'a EpochHeader>,
+}
+
 impl Joiner {
-    /// A joiner with what waited when the stream was last committed: `pending` as it was given out,
-    /// oldest first, and the header of the last committed epoch.
-    pub fn restore(
-        delay: Delay,
-        pending: &[Vec<u8>],
-        committed: Option<&EpochHeader>,
-    ) -> Result<Self, Failure> {
+    /// A joiner with what waited when the stream was last committed.
+    pub fn restore(arrival: Arrival, waited: Waited<'_>) -> Result<Self, Failure> {
+        let released = released_sequences(waited.released)?;
         let mut waiting = VecDeque::new();
-        for bytes in pending {
+        for bytes in waited.pending {
             let stored: Stored = postcard::from_bytes(bytes)?;
-            let (scored, rows) = stored.restore();
+            let (scored, mut rows) = stored.restore();
+            rows.retain(|row| !released.contains(&scored.allocated.batch.sequence(*row as usize)));
             let mut batch = Waiting::new(Rc::new(scored), rows);
-            if let Some(header) = committed {
-                // Labels that became known until then were counted then.
-                batch.release(delay, header);
+            if let Some(header) = waited.committed {
+                // What the clock released until then was counted then.
+                match arrival {
+                    Arrival::Carried(delay) => batch.release(delay, header),
+                    Arrival::Apart(wait) => batch.give_up(wait, header),
+                };
             }
             if !batch.rows.is_empty() {
                 waiting.push_back(batch);
             }
         }
-        Ok(Joiner { delay, waiting })
+        Ok(Joiner { arrival, waiting })
     }
 
     /// Takes in an epoch's predictions and gives out the labels known at its end.
@@ -117,16 +192,48 @@ impl Joiner {
             self.waiting
                 .push_back(Waiting::new(scored.clone(), (0..rows).collect()));
         }
+        let mut joined = Joined {
+            labelled: Rc::new(LabelledEpoch {
+                header,
+                parts: Vec::new(),
+            }),
+            pending: None,
+            released: None,
+            floor: 0,
+            unlabelled: 0,
+        };
+        let parts = match self.arrival {
+            Arrival::Carried(delay) => self.carried(delay, &header, &mut joined.unlabelled),
+            Arrival::Apart(wait) => {
+                let parts = self.apart(&scored.allocated.labels);
+                joined.released = released(&header, &parts)?;
+                joined.unlabelled = self.give_up(wait, &header);
+                parts
+            }
+        };
+        joined.labelled = Rc::new(LabelledEpoch { header, parts });
+        self.waiting.retain(|waiting| !waiting.rows.is_empty());
+        joined.pending = self.pending(header)?;
+        joined.floor = self.floor(&header);
+        Ok(joined)
+    }
+
+    /// Labels that the samples carry and whose delay has passed.
+    fn carried(
+        &mut self,
+        delay: Delay,
+        header: &EpochHeader,
+        unlabelled: &mut u64,
+    ) -> Vec<Labelled> {
         let delay = match header.phase {
-            Phase::Scored => self.delay,
+            Phase::Scored => delay,
             // The labels of the bootstrap are known beforehand: that is what a bootstrap is. At the
             // end of the stream, no delay is left to wait for.
             Phase::Bootstrap | Phase::BootstrapEnds | Phase::Ended => Delay::Records(0),
         };
         let mut parts = Vec::new();
-        let mut unlabelled = 0;
         for waiting in &mut self.waiting {
-            let released = waiting.release(delay, &header);
+            let released = waiting.release(delay, header);
             if released.is_empty() {
                 continue;
             }
@@ -137,7 +244,7 @@ impl Joiner {
                 .filter(|(_, label)| !label.is_nan())
                 .unzip();
             if waiting.scored.is_predicted() {
-                unlabelled += (released.len() - rows.len()) as u64;
+                *unlabelled += (released.len() - rows.len()) as u64;
             }
             parts.push(Labelled {
                 scored: waiting.scored.clone(),
@@ -145,17 +252,47 @@ impl Joiner {
                 labels,
             });
         }
-        self.waiting.retain(|waiting| !waiting.rows.is_empty());
-        Ok(Joined {
-            labelled: Rc::new(LabelledEpoch { header, parts }),
-            pending: self.pending(header)?,
-            floor: self.floor(&header),
-            unlabelled,
-        })
+        parts
+    }
+
+    /// Labels that came on their own, for samples that wait here.
+    fn apart(&mut self, labels: &[(u64, f32)]) -> Vec<Labelled> {
+        let mut labels = labels;
+        let mut parts = Vec::new();
+        for waiting in &mut self.waiting {
+            if labels.is_empty() {
+                break;
+            }
+            let (rows, labels) = waiting.label(&mut labels);
+            if !rows.is_empty() {
+                parts.push(Labelled {
+                    scored: waiting.scored.clone(),
+                    rows,
+                    labels,
+                });
+            }
+        }
+        parts
+    }
+
+    /// Lets go of the samples that have waited long enough; the number of predicted ones.
+    fn give_up(&mut self, wait: Delay, header: &EpochHeader) -> u64 {
+        let wait = match header.phase {
+            Phase::Ended => Delay::Records(0),
+            _ => wait,
+        };
+        let mut unlabelled = 0;
+        for waiting in &mut self.waiting {
+            let released = waiting.give_up(wait, header);
+            if waiting.scored.is_predicted() {
+                unlabelled += released.len() as u64;
+            }
+        }
+        unlabelled
     }
 
     /// The samples of epoch `header` that wait, serialized. They are written once: what is released
-    /// later follows from the clock.
+    /// later follows from the clock, or is written as released.
     fn pending(&self, header: EpochHeader) -> Result<Option<(u64, Vec<u8>)>, Failure> {
         let Some(newest) = self
             .waiting
@@ -164,7 +301,8 @@ impl Joiner {
         else {
             return Ok(None);
         };
-        let stored = Stored::new(&newest.scored, &newest.rows);
+        let by_id = matches!(self.arrival, Arrival::Apart(_));
+        let stored = Stored::new(&newest.scored, &newest.rows, by_id);
         let batch = &newest.scored.allocated.batch;
         let last = batch.sequence(batch.len() - 1);
         Ok(Some((last, postcard::to_stdvec(&stored)?)))
@@ -182,91 +320,28 @@ impl Joiner {
     }
 }
 
-/// Waiting samples as they are stored: the rows from the first that waits to the end of its batch,
-/// with only the columns that are needed once the label is known.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    header: EpochHeader,
-    first: u64,
-    waiting: Vec<u32>,
-    times: Vec<i64>,
-    features: Array2<f32>,
-    labels: Vec<f32>,
-    paths: Vec<TaskPath>,
-    models: Vec<ModelId>,
-    group_of: Vec<u32>,
-    probabilities: Array2<f32>,
-    baselines: Vec<Array2<f32>>,
-}
-
-impl Stored {
-    fn new(scored: &Scored, rows: &[u32]) -> Self {
-        let allocated = &scored.allocated;
+/// The rows of earlier epochs among those released, serialized; those of the epoch itself are never
+/// stored as waiting.
+fn released(header: &EpochHeader, parts: &[Labelled]) -> Result<Option<(u64, Vec<u8>)>, Failure> {
+    let batches = parts
+        .iter()
+        .map(|part| (&part.scored.allocated, &part.rows))
+        .filter(|(allocated, _)| allocated.header.epoch != header.epoch);
+    let mut sequences: Vec<u64> = Vec::new();
+    // It must be kept for as long as the batch is, of which others may wait longer.
+    let mut last = None;
+    for (allocated, rows) in batches {
         let batch = &allocated.batch;
-        let first = rows.first().map_or(0, |row| *row as usize);
-        Stored {
-            header: allocated.header,
-            first: batch.sequence(first),
-            waiting: rows.iter().map(|row| row - first as u32).collect(),
-            times: batch.times[first..].to_vec(),
-            features: batch.features.slice(s![first.., ..]).to_owned(),
-            labels: batch.labels[first..].to_vec(),
-            paths: allocated
-                .groups
-                .iter()
-                .map(|group| (*group.path).clone())
-                .collect(),
-            models: scored.models.clone(),
-            group_of: allocated.group_of[first..].to_vec(),
-            probabilities: scored.probabilities.slice(s![first.., ..]).to_owned(),
-            baselines: scored
-                .baselines
-                .iter()
-                .map(|answers| answers.slice(s![first.., ..]).to_owned())
-                .collect(),
-        }
+        sequences.extend(rows.iter().map(|row| batch.sequence(*row as usize)));
+        last = last.max(batch.len().checked_sub(1).map(|row| batch.sequence(row)));
     }
-
-    fn restore(self) -> (Scored, Vec<u32>) {
-        let mut sizes = vec![0; self.paths.len()];
-        for group in &self.group_of {
-            sizes[*group as usize] += 1;
-        }
-        let mut start = 0;
-        let mut groups = Vec::with_capacity(sizes.len());
-        for (path, size) in self.paths.into_iter().zip(sizes) {
-            groups.push(Group {
-                path: Rc::new(path),
-                start,
-                end: start + size,
-            });
-            start += size;
-        }
-        debug_assert_eq!(self.features.len_of(Axis(0)), self.times.len());
-        let allocated = Allocated {
-            header: self.header,
-            order: order_by_group(&self.group_of, &groups),
-            group_of: self.group_of,
-            groups,
-            batch: Batch {
-                first: self.first,
-                times: self.times,
-                features: self.features,
-                labels: self.labels,
-                ..Batch::default()
-            },
-        };
-        let scored = Scored {
-            allocated: Rc::new(allocated),
-            probabilities: self.probabilities,
-            models: self.models,
-            baselines: self.baselines,
-        };
-        (scored, self.waiting)
+    match last {
+        Some(last) => Ok(Some((last, postcard::to_stdvec(&sequences)?))),
+        None => Ok(None),
     }
 }
 
-/// Joins predictions with the labels that samples carry. The first stream is what became known, the
+/// Joins predictions with their labels. The first stream is what became known, the
 /// second what must be committed so that a restart goes on with the same samples waiting.
 pub fn join<'scope>(
     scored: Flow<'scope, Rc<Scored>>,
@@ -307,6 +382,9 @@ pub fn join<'scope>(
         }
         if let Some((last, bytes)) = joined.pending.clone() {
             effects.push(Effect::Pending { last, bytes });
+        }
+        if let Some((last, bytes)) = joined.released.clone() {
+            effects.push(Effect::Released { last, bytes });
         }
         effects
     });

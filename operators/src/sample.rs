@@ -6,7 +6,7 @@ use ndarray::Array2;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::Epoch;
+use crate::{Epoch, OwnedRecord, RecordMetadata};
 
 /// The code of an attribute value that is missing.
 pub const MISSING: u32 = u32::MAX;
@@ -103,6 +103,8 @@ pub struct Batch {
     /// Class numbers when the samples carry their labels, NaN where one is missing. Empty when labels
     /// come from elsewhere.
     pub labels: Vec<f32>,
+    /// What the broker knows of the rows, when they come from one.
+    pub metadata: Option<Box<RecordMetadata>>,
 }
 
 impl Batch {
@@ -164,6 +166,9 @@ pub struct Slice {
     pub header: EpochHeader,
     /// The samples, possibly none.
     pub batch: Batch,
+    /// Labels of earlier samples or of this epoch's, on any worker: sequence numbers, ascending, and class
+    /// numbers. Empty when samples carry their labels.
+    pub labels: Arc<Vec<(u64, f32)>>,
 }
 
 /// A record that could not be used, with the reason. It goes to the dead letters.
@@ -177,4 +182,35 @@ pub struct DeadLetter {
     pub reason: String,
     /// The record as it came, cut after some kilobytes.
     pub content: String,
+    /// All of the record, when it came from a broker. A file of dead letters shows the excerpt.
+    #[serde(skip)]
+    pub message: Option<Box<OwnedRecord>>,
+}
+
+/// A label that came before its sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EarlyLabel {
+    /// The number that stands for the sample's id; see [`id_number`].
+    pub id: u64,
+    /// The class number.
+    pub label: f32,
+    /// Good samples that were read before it came.
+    pub end: u64,
+    /// The stream's clock when it came, microseconds since 1970.
+    pub clock: i64,
+    /// The record that brought it.
+    pub message: OwnedRecord,
+}
+
+/// A number that stands for a sample's id where ids are compared: a hash, the same in every run.
+/// Among a million ids two share one with a chance of 1 in 37 million.
+pub fn id_number(id: &str) -> u64 {
+    // FNV-1a with the finalizer of SplitMix64, as for tasks.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in id.as_bytes() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
 }

@@ -43,6 +43,7 @@ fn effects() -> Vec<Effect> {
             record,
             reason: String::new(),
             content: String::new(),
+            message: None,
         });
         Effect::Intake(intake)
     };

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Row, header, scored};
-use perennial_operators::join::{Delay, Joined, Joiner};
+use perennial_operators::join::{Arrival, Delay, Joined, Joiner, Waited};
 use perennial_operators::{EpochHeader, Phase, TaskId};
 use proptest::prelude::*;
 
@@ -132,14 +132,20 @@ fn delays() -> impl Strategy<Value = Delay> {
 
 /// Runs a joiner, restoring it before epoch `restart` from what it gave out.
 fn joins(delay: Delay, epochs: &Epochs, restart: Option<usize>) -> Vec<Joined> {
-    let mut joiner = Joiner::restore(delay, &[], None).unwrap();
+    let arrival = Arrival::Carried(delay);
+    let mut joiner = Joiner::restore(arrival, Waited::default()).unwrap();
     let mut pending: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let mut all: Vec<Joined> = Vec::new();
     for (at, (header, first, rows)) in epochs.iter().enumerate() {
         if restart == Some(at) {
             let waiting: Vec<Vec<u8>> = pending.values().cloned().collect();
             let committed = at.checked_sub(1).map(|before| epochs[before].0);
-            joiner = Joiner::restore(delay, &waiting, committed.as_ref()).unwrap();
+            let waited = Waited {
+                pending: &waiting,
+                released: &[],
+                committed: committed.as_ref(),
+            };
+            joiner = Joiner::restore(arrival, waited).unwrap();
         }
         let joined = joiner.join(scored(*header, *first, rows)).unwrap();
         // As the knowledge base does it.
@@ -219,5 +225,110 @@ proptest! {
 
 #[test]
 fn what_is_no_pending_sample_is_refused() {
-    assert!(Joiner::restore(Delay::Records(1), &[vec![255; 7]], None).is_err());
+    let arrival = Arrival::Carried(Delay::Records(1));
+    let waited = Waited {
+        pending: &[vec![255; 7]],
+        ..Waited::default()
+    };
+    assert!(Joiner::restore(arrival, waited).is_err());
+}
+
+/// Runs a joiner whose labels come on their own: with each epoch, the samples whose labels come in it.
+fn joins_apart(
+    wait: Delay,
+    epochs: &Epochs,
+    coming: &[Vec<(u64, f32)>],
+    restart: Option<usize>,
+) -> Vec<Joined> {
+    let arrival = Arrival::Apart(wait);
+    let mut joiner = Joiner::restore(arrival, Waited::default()).unwrap();
+    let (mut pending, mut released) = (BTreeMap::new(), BTreeMap::new());
+    let mut all: Vec<Joined> = Vec::new();
+    for (at, (header, first, rows)) in epochs.iter().enumerate() {
+        if restart == Some(at) {
+            let waited = Waited {
+                pending: &pending.values().cloned().collect::<Vec<_>>(),
+                released: &released.values().cloned().collect::<Vec<_>>(),
+                committed: at.checked_sub(1).map(|before| &epochs[before].0),
+            };
+            joiner = Joiner::restore(arrival, waited).unwrap();
+        }
+        let bare: Vec<Row> = rows
+            .iter()
+            .map(|row| Row {
+                label: f32::NAN,
+                ..row.clone()
+            })
+            .collect();
+        let mut scored = scored(*header, *first, &bare);
+        let inside = std::rc::Rc::get_mut(&mut scored).unwrap();
+        let allocated = std::rc::Rc::get_mut(&mut inside.allocated).unwrap();
+        allocated.labels = std::sync::Arc::new(coming[at].clone());
+        let joined = joiner.join(scored).unwrap();
+        pending.extend(joined.pending.clone());
+        let came = joined.released.clone();
+        released.extend(came.map(|(last, bytes)| ((last, header.epoch), bytes)));
+        pending.retain(|last, _| *last >= joined.floor);
+        released.retain(|(last, _), _| *last >= joined.floor);
+        all.push(joined);
+    }
+    all
+}
+
+proptest! {
+    #[test]
+    fn labels_of_their_own_find_their_samples_once(
+        parts in parts(),
+        bootstrap in 0..4_usize,
+        wait in delays(),
+        lags in prop::collection::vec(0..6_usize, 160),
+        restart in 0..20_usize,
+    ) {
+        let epochs = epochs(&parts, bootstrap, true);
+        // Each labelled row's label comes some epochs after it, if the stream goes on for so long.
+        let mut coming: Vec<Vec<(u64, f32)>> = vec![Vec::new(); epochs.len()];
+        let mut samples: BTreeMap<u64, (usize, f32)> = BTreeMap::new();
+        for (at, (_, first, rows)) in epochs.iter().enumerate() {
+            for (row, sample) in rows.iter().enumerate() {
+                let sequence = first + row as u64;
+                samples.insert(sequence, (at, sample.label));
+                let comes = at + lags[sequence as usize % lags.len()];
+                if !sample.label.is_nan() && comes < epochs.len() {
+                    coming[comes].push((sequence, sample.label));
+                }
+            }
+        }
+        coming.iter_mut().for_each(|labels| labels.sort_by_key(|(sequence, _)| *sequence));
+        let joins = joins_apart(wait, &epochs, &coming, None);
+        for ((at, (header, _, _)), joined) in epochs.iter().enumerate().zip(&joins) {
+            let expected: Vec<(u64, f32)> = coming[at]
+                .iter()
+                .copied()
+                .filter(|(sequence, _)| samples.remove(sequence).is_some())
+                .collect();
+            let got: Vec<(u64, f32)> = released(joined).iter().map(|r| (r.0, r.2)).collect();
+            prop_assert_eq!(got, expected);
+            let given_up: Vec<u64> = samples
+                .iter()
+                .filter(|(sequence, (read, _))| {
+                    let clock = epochs[*read].0.clock;
+                    *read <= at
+                        && (header.phase == Phase::Ended
+                            || wait.is_over(**sequence, clock, header))
+                })
+                .map(|(sequence, _)| *sequence)
+                .collect();
+            let mut unlabelled = 0;
+            for sequence in given_up {
+                let (read, _) = samples.remove(&sequence).unwrap();
+                unlabelled += u64::from(epochs[read].0.phase == Phase::Scored);
+            }
+            prop_assert_eq!(joined.unlabelled, unlabelled);
+        }
+        let restarted = joins_apart(wait, &epochs, &coming, Some(restart));
+        for (a, b) in joins.iter().zip(&restarted) {
+            prop_assert_eq!(released(a), released(b));
+            prop_assert_eq!((a.floor, a.unlabelled), (b.floor, b.unlabelled));
+        }
+    }
 }

@@ -46,6 +46,7 @@ impl Reader for Script {
                     worker,
                     header: header(epoch, 0, 0),
                     batch: Batch::default(),
+                    labels: Default::default(),
                 });
                 Ok(Reading::Epoch(Box::new(SourceEpoch {
                     epoch: Epoch(epoch),

@@ -1,13 +1,17 @@
 //! What a config means, once it is known to make sense.
 
+use perennial_connectors::kafka::Delivery;
 use perennial_connectors::source::Schema;
 use perennial_operators::allocate::TaskLevels;
-use perennial_operators::join::Delay;
+use perennial_operators::join::{Arrival, Delay};
 use perennial_operators::trigger::{Schedule, TriggerRules};
 
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;
-use super::{Config, ConfigError, Loaded};
+use super::{Config, ConfigError, DelayConfig, Loaded, Mode};
+
+/// Records that a sample on a topic waits for its label, where nothing is said.
+const DEFAULT_WAIT: u64 = 100_000;
 
 /// A config that makes sense, and what follows from it.
 #[derive(Clone, Debug)]
@@ -22,8 +26,8 @@ pub struct Settings {
     pub levels: TaskLevels,
     /// When models are trained.
     pub rules: TriggerRules,
-    /// When labels become known.
-    pub delay: Delay,
+    /// How labels come to their samples.
+    pub arrival: Arrival,
 }
 
 impl Settings {
@@ -68,13 +72,15 @@ impl TryFrom<Loaded> for Settings {
         };
         let classes = label.classes.clone();
         let levels = levels(&loaded, &schema)?;
+        check_outputs(&loaded)?;
+        check_kafka(&loaded)?;
         check_bootstrap(&loaded)?;
         check_training(&loaded)?;
         Ok(Settings {
             levels,
             classes,
             rules: rules(&loaded)?,
-            delay: delay(&loaded)?,
+            arrival: arrival(&loaded)?,
             schema,
             loaded,
         })
@@ -83,18 +89,26 @@ impl TryFrom<Loaded> for Settings {
 
 fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
     let source = &loaded.config.source;
-    match (&source.path, &source.simulator) {
-        (None, None) => {
-            return Err(loaded.error("source", "expected \"path\" or \"simulator\""));
+    let kinds = [
+        source.path.is_some(),
+        source.kafka.is_some(),
+        source.simulator.is_some(),
+    ];
+    match kinds.iter().filter(|there| **there).count() {
+        1 => {}
+        0 => {
+            let message = "expected \"path\", \"kafka\" or \"simulator\"";
+            return Err(loaded.error("source", message));
         }
-        (Some(_), Some(_)) => {
-            return Err(loaded.error("source", "\"path\" and \"simulator\" exclude each other"));
+        _ => {
+            let message = "\"path\", \"kafka\" and \"simulator\" exclude each other";
+            return Err(loaded.error("source", message));
         }
-        _ => {}
     }
-    if source.simulator.is_some() && loaded.config.labels.path.is_some() {
-        let message = "the simulator brings its own labels: remove this";
-        return Err(loaded.error("labels.path", message));
+    check_labels(loaded)?;
+    if source.kafka.is_some() && source.rate.is_some() {
+        let message = "records of a topic come when they come: remove this";
+        return Err(loaded.error("source.rate", message));
     }
     if source
         .rate
@@ -111,6 +125,88 @@ fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
         return Err(loaded.error(&path, message));
     }
     Ok(())
+}
+
+fn check_labels(loaded: &Loaded) -> Result<(), ConfigError> {
+    let (source, labels) = (&loaded.config.source, &loaded.config.labels);
+    if source.simulator.is_some() && labels.path.is_some() {
+        let message = "the simulator brings its own labels: remove this";
+        return Err(loaded.error("labels.path", message));
+    }
+    if source.kafka.is_some() && labels.path.is_some() {
+        let message =
+            "labels of samples on a topic are on a topic too (labels.kafka), or in the samples";
+        return Err(loaded.error("labels.path", message));
+    }
+    if source.kafka.is_none() && labels.kafka.is_some() {
+        let message = "only samples on a topic (source.kafka) have labels on a topic";
+        return Err(loaded.error("labels.kafka", message));
+    }
+    let has_delay = labels.delay.records.is_some() || labels.delay.seconds.is_some();
+    if labels.kafka.is_some() && has_delay {
+        let message = "labels on a topic are known when they come: remove this, or set labels.wait";
+        return Err(loaded.error("labels.delay", message));
+    }
+    Ok(())
+}
+
+fn check_outputs(loaded: &Loaded) -> Result<(), ConfigError> {
+    if let Some(predictions) = &loaded.config.predictions {
+        match (&predictions.path, &predictions.kafka) {
+            (Some(_), None) => {}
+            (None, Some(_)) if predictions.format.is_some() => {
+                let message = "the format of a topic is predictions.kafka.format";
+                return Err(loaded.error("predictions.format", message));
+            }
+            (None, Some(_)) => {}
+            _ => {
+                let message = "expected \"path\" or \"kafka\", one of them";
+                return Err(loaded.error("predictions", message));
+            }
+        }
+    }
+    let dead_letters = &loaded.config.dead_letters;
+    if dead_letters.path.is_some() && dead_letters.kafka.is_some() {
+        let message = "\"path\" and \"kafka\" exclude each other";
+        return Err(loaded.error("dead_letters", message));
+    }
+    Ok(())
+}
+
+fn check_kafka(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    let outputs = config.output_topics();
+    let has_output = outputs.predictions.is_some() || outputs.dead_letters.is_some();
+    let Some(kafka) = &config.kafka else {
+        if config.source.kafka.is_some() || has_output {
+            let message = "missing: it says how to reach Kafka (brokers)";
+            return Err(loaded.error("kafka", message));
+        }
+        return Ok(());
+    };
+    if config.source.kafka.is_none() && !has_output {
+        let message = "nothing is on a topic: remove this, or set source.kafka";
+        return Err(loaded.error("kafka", message));
+    }
+    let exactly_once = kafka.delivery == Delivery::ExactlyOnce;
+    if config.source.kafka.is_none() && has_output && exactly_once {
+        let message = "only what was read from Kafka is written to it exactly once: set at_least_once, or bring the \
+                       samples to a topic first";
+        return Err(loaded.error("kafka.delivery", message));
+    }
+    let endless = config
+        .source
+        .kafka
+        .as_ref()
+        .is_some_and(|samples| !samples.stop_at_end);
+    if endless && config.mode == Mode::Replay {
+        let message = "a replay has an end: set source.kafka.stop_at_end, or live here";
+        return Err(loaded.error("mode", message));
+    }
+    match kafka.problems().into_iter().next() {
+        Some((path, message)) => Err(loaded.error(&path, message)),
+        None => Ok(()),
+    }
 }
 
 fn schema(loaded: &Loaded) -> Result<Schema, ConfigError> {
@@ -195,6 +291,12 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
         (
             config.epoch.in_flight > 0,
             "epoch.in_flight",
+            "expected at least 1",
+        ),
+        (config.epoch.bytes > 0, "epoch.bytes", "expected at least 1"),
+        (
+            config.epoch.tick_ms > 0,
+            "epoch.tick_ms",
             "expected at least 1",
         ),
         (
@@ -306,17 +408,30 @@ fn rules(loaded: &Loaded) -> Result<TriggerRules, ConfigError> {
     })
 }
 
-fn delay(loaded: &Loaded) -> Result<Delay, ConfigError> {
-    let delay = &loaded.config.labels.delay;
+fn arrival(loaded: &Loaded) -> Result<Arrival, ConfigError> {
+    let labels = &loaded.config.labels;
+    let wait = delay(loaded, "labels.wait", &labels.wait, DEFAULT_WAIT)?;
+    let delay = delay(loaded, "labels.delay", &labels.delay, 0)?;
+    Ok(match labels.kafka {
+        Some(_) => Arrival::Apart(wait),
+        None => Arrival::Carried(delay),
+    })
+}
+
+fn delay(
+    loaded: &Loaded,
+    path: &str,
+    delay: &DelayConfig,
+    records: u64,
+) -> Result<Delay, ConfigError> {
     match (delay.records, delay.seconds) {
-        (Some(_), Some(_)) => Err(loaded.error(
-            "labels.delay",
-            "\"records\" and \"seconds\" exclude each other",
-        )),
+        (Some(_), Some(_)) => {
+            Err(loaded.error(path, "\"records\" and \"seconds\" exclude each other"))
+        }
         (_, Some(seconds)) if !(0.0..=1e12).contains(&seconds) => {
-            Err(loaded.error("labels.delay.seconds", "expected a number from 0"))
+            Err(loaded.error(&format!("{path}.seconds"), "expected a number from 0"))
         }
         (None, Some(seconds)) => Ok(Delay::Time((seconds * 1e6) as i64)),
-        (records, None) => Ok(Delay::Records(records.unwrap_or(0))),
+        (given, None) => Ok(Delay::Records(given.unwrap_or(records))),
     }
 }

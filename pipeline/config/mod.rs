@@ -6,8 +6,11 @@ mod load;
 
 use std::path::PathBuf;
 
+use perennial_connectors::kafka::{KafkaConfig, TopicConfig};
 use perennial_connectors::sink::Format;
+use perennial_connectors::sink::kafka::OutputTopics;
 use perennial_connectors::source::file::Format as FileFormat;
+use perennial_connectors::source::kafka::SamplesConfig;
 use perennial_connectors::source::{Schema, SimulatorConfig};
 use perennial_operators::TreeParameters;
 use perennial_operators::infer::Baseline;
@@ -31,6 +34,9 @@ pub struct Config {
     /// The columns of a sample. The simulator brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
+    /// How to reach Kafka, if samples, labels or results are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaConfig>,
     /// Where samples come from.
     pub source: SourceConfig,
     /// How tasks are made from samples.
@@ -66,6 +72,29 @@ pub struct Config {
     pub report: ReportConfig,
 }
 
+impl Config {
+    /// The topics that results go to.
+    pub fn output_topics(&self) -> OutputTopics {
+        let predictions = self.predictions.as_ref();
+        OutputTopics {
+            predictions: predictions
+                .and_then(|predictions| predictions.kafka.as_ref())
+                .map(|kafka| kafka.topic.clone()),
+            dead_letters: self
+                .dead_letters
+                .kafka
+                .as_ref()
+                .map(|kafka| kafka.topic.clone()),
+        }
+    }
+
+    /// The consumer group.
+    pub fn group(&self) -> &str {
+        let given = self.kafka.as_ref().and_then(|kafka| kafka.group.as_ref());
+        given.unwrap_or(&self.name)
+    }
+}
+
 /// See [`Config::mode`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +106,7 @@ pub enum Mode {
     Live,
 }
 
-/// A file of samples, or the simulator: `path` or `simulator`, one of them.
+/// A file of samples, a topic, or the simulator: `path`, `kafka` or `simulator`, one of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
@@ -87,7 +116,10 @@ pub struct SourceConfig {
     /// The file's format, when its name does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// A text record of more bytes is a dead letter. Default: 1 MiB.
+    /// A topic of samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<SamplesConfig>,
+    /// A text record or a message of more bytes is a dead letter. Default: 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_record_bytes: Option<usize>,
     /// An id that was seen within this many records is a duplicate. Default: 1,000,000.
@@ -132,15 +164,22 @@ pub struct LabelsConfig {
     /// The label file's format, when its name does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// The label file's column with the sample's id. Default: as in the schema.
+    /// A topic of labels, if the samples do not carry them. A label is known when it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<TopicConfig>,
+    /// The column with the sample's id, where labels are apart. Default: as in the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// How long after its sample a label is known.
+    /// How long after its sample a label is known, where they are in files.
     #[serde(default)]
     pub delay: DelayConfig,
+    /// How long a sample waits for its label, and a label for its sample, where labels have a topic.
+    /// Seconds are counted from when it was read. Default: 100,000 records.
+    #[serde(default)]
+    pub wait: DelayConfig,
 }
 
-/// A delay: `records` or `seconds`, at most one of them. Default: no delay.
+/// A length of time: `records` or `seconds`, at most one of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DelayConfig {
@@ -160,8 +199,10 @@ pub struct EpochConfig {
     pub records: u64,
     /// How many epochs the source may be ahead of what is committed or on its way there.
     pub in_flight: u64,
-    /// In live mode with a `source.rate`, an epoch holds what comes in so many milliseconds.
+    /// In live mode, an epoch holds what comes in so many milliseconds: from Kafka, or at `source.rate`.
     pub tick_ms: u64,
+    /// An epoch from Kafka holds at most so many bytes of records.
+    pub bytes: usize,
 }
 
 impl Default for EpochConfig {
@@ -170,6 +211,7 @@ impl Default for EpochConfig {
             records: 4096,
             in_flight: 4,
             tick_ms: 10,
+            bytes: 1 << 20,
         }
     }
 }
@@ -274,12 +316,16 @@ impl Default for CommitConfig {
     }
 }
 
-/// Where predictions are written.
+/// Where predictions are written: `path` or `kafka`, one of them.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PredictionsConfig {
     /// The file; for Parquet a folder that gets one file a commit.
-    pub path: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Or a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<TopicConfig>,
     /// The format, when the name does not tell. Default: JSON Lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -289,9 +335,20 @@ pub struct PredictionsConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLettersConfig {
-    /// A JSON Lines file. Default: `dead-letters.jsonl` in the state folder.
+    /// A JSON Lines file. Default, without a topic: `dead-letters.jsonl` in the state folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// Or a topic, which gets the records byte for byte, the reason in a header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<DeadLetterTopic>,
+}
+
+/// A topic of records as they came.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetterTopic {
+    /// The topic's name.
+    pub topic: String,
 }
 
 /// What the report compares with.

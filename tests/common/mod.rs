@@ -4,6 +4,7 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod kafka;
 pub mod stream;
 
 use std::path::{Path, PathBuf};

@@ -10,8 +10,8 @@ use perennial_operators::{
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_PROGRESS, change_key, model_key, pending_key, sample_key, stage_key, task_key,
-    window_key,
+    Family, META_PREPARED, META_PROGRESS, change_key, model_key, number_key, released_key,
+    sample_key, stage_key, task_key, window_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -32,6 +32,65 @@ impl KnowledgeBase {
         epochs: &[EpochEffects],
         progress: &Progress,
     ) -> Result<(), KnowledgeError> {
+        let batch = self.batch(epochs, progress)?;
+        self.write(batch)
+    }
+
+    /// Makes epochs durable without letting them count: what [`KnowledgeBase::apply_prepared`] does then,
+    /// in this run or after a crash.
+    pub fn prepare(
+        &self,
+        epochs: &[EpochEffects],
+        progress: &Progress,
+    ) -> Result<(), KnowledgeError> {
+        let batch = self.batch(epochs, progress)?;
+        let prepared = [&progress.commits.to_be_bytes(), batch.data()].concat();
+        let mut write = WriteBatch::default();
+        write.put_cf(self.family(Family::Meta)?, META_PREPARED, prepared);
+        self.write(write)
+    }
+
+    /// The number of the commit that is prepared, if one is.
+    pub fn prepared(&self) -> Result<Option<u64>, KnowledgeError> {
+        Ok(self.prepared_write()?.map(|(number, _)| number))
+    }
+
+    /// Lets the prepared commit count. It need not be durable at once: what a crash undoes of it is done
+    /// again from what was prepared.
+    pub fn apply_prepared(&self) -> Result<(), KnowledgeError> {
+        let Some((_, mut batch)) = self.prepared_write()? else {
+            return Ok(());
+        };
+        batch.delete_cf(self.family(Family::Meta)?, META_PREPARED);
+        self.write_soon(batch)
+    }
+
+    fn prepared_write(&self) -> Result<Option<(u64, WriteBatch)>, KnowledgeError> {
+        let family = self.family(Family::Meta)?;
+        let bytes = self.db.get_pinned_cf(family, META_PREPARED);
+        let Some(bytes) = bytes.map_err(|error| self.storage(&error))? else {
+            return Ok(None);
+        };
+        let torn = || self.damaged(&"the prepared commit is torn");
+        let (number, data) = bytes.split_first_chunk().ok_or_else(torn)?;
+        Ok(Some((
+            u64::from_be_bytes(*number),
+            WriteBatch::from_data(data),
+        )))
+    }
+
+    /// Drops the prepared commit.
+    pub fn drop_prepared(&self) -> Result<(), KnowledgeError> {
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.family(Family::Meta)?, META_PREPARED);
+        self.write(batch)
+    }
+
+    fn batch(
+        &self,
+        epochs: &[EpochEffects],
+        progress: &Progress,
+    ) -> Result<WriteBatch, KnowledgeError> {
         let mut touched = Touched {
             kb: self,
             batch: WriteBatch::default(),
@@ -43,8 +102,8 @@ impl KnowledgeBase {
             touched.epoch(effects)?;
         }
         touched.pending(epochs)?;
-        let batch = touched.finish(progress)?;
-        self.write(batch)
+        touched.early_labels(epochs)?;
+        touched.finish(progress)
     }
 }
 
@@ -70,16 +129,41 @@ impl Touched<'_> {
     /// Samples that still wait after the last of the epochs. What came to wait and was released
     /// within the commit is never written.
     fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
-        let family = self.kb.family(Family::Pending)?;
+        let (pending, released) = (
+            self.kb.family(Family::Pending)?,
+            self.kb.family(Family::Released)?,
+        );
         let mut latest = epochs.iter().rev();
         let Some(floor) = latest.find_map(|effects| effects.pending_floor) else {
             return Ok(());
         };
-        self.batch
-            .delete_range_cf(family, pending_key(0), pending_key(floor));
-        for (last, bytes) in epochs.iter().flat_map(|effects| &effects.pending) {
-            if *last >= floor {
-                self.batch.put_cf(family, pending_key(*last), bytes);
+        for family in [pending, released] {
+            self.batch
+                .delete_range_cf(family, number_key(0), number_key(floor));
+        }
+        for effects in epochs {
+            for (last, bytes) in effects.pending.iter().filter(|(last, _)| *last >= floor) {
+                self.batch.put_cf(pending, number_key(*last), bytes);
+            }
+            for (last, bytes) in effects.released.iter().filter(|(last, _)| *last >= floor) {
+                let key = released_key(*last, effects.epoch);
+                self.batch.put_cf(released, key, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Labels that wait for their samples, and those that wait no more.
+    fn early_labels(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
+        let family = self.kb.family(Family::EarlyLabels)?;
+        for intake in epochs.iter().filter_map(|effects| effects.intake.as_ref()) {
+            for id in &intake.settled_labels {
+                self.batch.delete_cf(family, number_key(*id));
+            }
+            for label in &intake.early_labels {
+                let key = number_key(label.id);
+                self.kb
+                    .put(&mut self.batch, Family::EarlyLabels, &key, label)?;
             }
         }
         Ok(())

@@ -26,10 +26,14 @@ pub(super) enum Family {
     Stages,
     /// Last sequence number → samples that wait for labels.
     Pending,
+    /// Last sequence number of waiting samples, epoch → those among them whose own labels came in it.
+    Released,
+    /// Number of a sample's id → label that waits for the sample.
+    EarlyLabels,
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 10] = [
+    pub(super) const ALL: [Family; 12] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
@@ -40,6 +44,8 @@ impl Family {
         Family::Onnx,
         Family::Stages,
         Family::Pending,
+        Family::Released,
+        Family::EarlyLabels,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -54,6 +60,8 @@ impl Family {
             Family::Onnx => "onnx",
             Family::Stages => "stages",
             Family::Pending => "pending",
+            Family::Released => "released",
+            Family::EarlyLabels => "early_labels",
         }
     }
 }
@@ -62,6 +70,8 @@ pub(super) const META_FORMAT: &[u8] = b"format";
 pub(super) const META_RUN: &[u8] = b"run";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
+/// A commit that is written and does not count yet: its number and the write that makes it count.
+pub(super) const META_PREPARED: &[u8] = b"prepared";
 
 fn join<const N: usize>(head: [u8; 8], tail: &[u8]) -> [u8; N] {
     let mut key = [0; N];
@@ -97,8 +107,13 @@ pub(super) fn stage_key(model: ModelId, stage: StageKind) -> [u8; 13] {
     key
 }
 
-pub(super) fn pending_key(last: u64) -> [u8; 8] {
+/// The key of what is ordered by sequence numbers, and of labels by the number of an id.
+pub(super) fn number_key(last: u64) -> [u8; 8] {
     last.to_be_bytes()
+}
+
+pub(super) fn released_key(last: u64, epoch: Epoch) -> [u8; 16] {
+    join(last.to_be_bytes(), &epoch.0.to_be_bytes())
 }
 
 fn number(bytes: &[u8]) -> Option<u64> {

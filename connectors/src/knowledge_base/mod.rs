@@ -24,7 +24,7 @@ pub use verify::Finding;
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What can go wrong with a knowledge base.
 #[derive(Debug, thiserror::Error)]
@@ -253,9 +253,19 @@ impl KnowledgeBase {
         postcard::from_bytes(bytes).map_err(|error| self.damaged(&error))
     }
 
+    /// Writes, and returns when it is durable.
     fn write(&self, batch: WriteBatch) -> Result<(), KnowledgeError> {
+        self.write_with(batch, true)
+    }
+
+    /// Writes; it is durable with the next write at the latest.
+    fn write_soon(&self, batch: WriteBatch) -> Result<(), KnowledgeError> {
+        self.write_with(batch, false)
+    }
+
+    fn write_with(&self, batch: WriteBatch, sync: bool) -> Result<(), KnowledgeError> {
         let mut options = WriteOptions::default();
-        options.set_sync(true);
+        options.set_sync(sync);
         self.db
             .write_opt(batch, &options)
             .map_err(|error| self.storage(&error))

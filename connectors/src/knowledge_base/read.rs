@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_operators::{
-    Epoch, KnowledgeChange, ModelId, RetainedSample, StageKind, TaskDifference, TaskId,
+    EarlyLabel, Epoch, KnowledgeChange, ModelId, RetainedSample, StageKind, TaskDifference, TaskId,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
@@ -144,12 +144,27 @@ impl<'a> View<'a> {
 
     /// Samples that wait for their labels, oldest first, as the join serialized them.
     pub fn pending(&self) -> Result<Vec<Vec<u8>>, KnowledgeError> {
-        let mut pending = Vec::new();
-        self.each(Family::Pending, &[], |_, value| {
-            pending.push(value.to_vec());
+        self.values(Family::Pending)
+    }
+
+    /// Samples among these whose own labels have come, as the join serialized them.
+    pub fn released(&self) -> Result<Vec<Vec<u8>>, KnowledgeError> {
+        self.values(Family::Released)
+    }
+
+    /// Labels that wait for their samples.
+    pub fn early_labels(&self) -> Result<Vec<EarlyLabel>, KnowledgeError> {
+        let values = self.values(Family::EarlyLabels)?;
+        values.iter().map(|value| self.kb.decode(value)).collect()
+    }
+
+    fn values(&self, family: Family) -> Result<Vec<Vec<u8>>, KnowledgeError> {
+        let mut values = Vec::new();
+        self.each(family, &[], |_, value| {
+            values.push(value.to_vec());
             Ok(())
         })?;
-        Ok(pending)
+        Ok(values)
     }
 
     fn get<T: DeserializeOwned>(

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use perennial_operators::{
-    Epoch, EpochHeader, ModelEvaluated, ModelTrained, StageState, TaskDefinition,
+    Epoch, EpochHeader, ModelEvaluated, ModelTrained, Offsets, StageState, TaskDefinition,
 };
 use serde::{Deserialize, Serialize};
 
 /// Where a stream stands, committed with everything that it did up to there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The last committed epoch; none before the first.
+    /// The last committed epoch in which something was read; none before the first.
     pub header: Option<EpochHeader>,
+    /// The last committed epoch: what a training yields can come after all that was read.
+    pub epoch: Epoch,
     /// Records read, good and bad.
     pub records: u64,
     /// Good samples among them.
@@ -24,12 +26,28 @@ pub struct Progress {
     pub unlabelled: u64,
     /// Changes committed.
     pub changes: u64,
+    /// Commits so far.
+    pub commits: u64,
+    /// Where to read on in topics.
+    pub offsets: Offsets,
     /// Bytes of each output that are committed, by the output's name.
     pub outputs: BTreeMap<String, u64>,
     /// Seconds that runs worked on the stream.
     pub seconds: f64,
     /// Seconds of these until the first models answered.
     pub bootstrap_seconds: f64,
+}
+
+impl Progress {
+    /// The last committed epoch; none before the first.
+    pub fn last_epoch(&self) -> Option<Epoch> {
+        self.header.map(|_| self.epoch)
+    }
+
+    /// The first epoch that is not committed.
+    pub fn next_epoch(&self) -> Epoch {
+        self.last_epoch().map_or(Epoch(0), Epoch::next)
+    }
 }
 
 /// A task.

@@ -2,6 +2,7 @@
 //! crashed run left beyond it is dropped.
 
 mod file;
+pub mod kafka;
 mod parquet;
 mod render;
 

@@ -8,8 +8,8 @@ use arrow::array::{
     TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema};
-use perennial_operators::flow::{Scored, predicted_class};
-use perennial_operators::{Batch, SITE};
+use perennial_operators::flow::{Group, Scored, predicted_class};
+use perennial_operators::{Batch, ModelId, SITE};
 
 use super::Format;
 
@@ -21,6 +21,8 @@ pub struct Renderer {
     quoted: Vec<String>,
     /// The last event time and its text: samples of one moment come together.
     time: (i64, String),
+    /// The line being written.
+    line: String,
 }
 
 /// What a group's samples have in common, as the format quotes it.
@@ -37,6 +39,7 @@ impl Renderer {
             classes: classes.to_vec(),
             quoted: classes.iter().map(|class| quote(format, class)).collect(),
             time: (i64::MIN, String::new()),
+            line: String::new(),
         }
     }
 
@@ -68,16 +71,25 @@ impl Renderer {
         groups
             .iter()
             .zip(&scored.models)
-            .map(|(group, model)| {
-                // The model is of a node of the group's own path.
-                let owner = group.path.nodes.iter().find(|node| node.task == model.task);
-                let owner = owner.map_or("", |node| &node.name);
-                GroupText {
-                    task: quote(self.format, &group.path.leaf().name),
-                    model: quote(self.format, &format!("{owner} @{}", model.version)),
-                }
+            .map(|(group, model)| GroupText {
+                task: quote(self.format, &group.path.leaf().name),
+                model: quote(self.format, &model_name(group, model)),
             })
             .collect()
+    }
+
+    /// Hands each prediction of a batch to `each` as a JSON object: row and bytes, in input order.
+    pub(super) fn each_object(&mut self, scored: &Scored, mut each: impl FnMut(usize, &[u8])) {
+        let groups = self.group_texts(scored);
+        let mut text = std::mem::take(&mut self.line);
+        for row in 0..scored.allocated.batch.len() {
+            self.set_time(scored.allocated.batch.times[row]);
+            let group = &groups[scored.allocated.group_of[row] as usize];
+            text.clear();
+            self.json(&mut text, scored, row, group);
+            each(row, text.trim_end().as_bytes());
+        }
+        self.line = text;
     }
 
     fn lines(
@@ -224,6 +236,14 @@ impl Renderer {
         ];
         RecordBatch::try_new(Arc::new(schema), columns).ok()
     }
+}
+
+/// The name of the model that answered for a group, such as `season=dry @3`. It is of a node of the
+/// group's own path.
+pub(super) fn model_name(group: &Group, model: &ModelId) -> String {
+    let owner = group.path.nodes.iter().find(|node| node.task == model.task);
+    let owner = owner.map_or("", |node| &node.name);
+    format!("{owner} @{}", model.version)
 }
 
 fn site(batch: &Batch, row: usize) -> &str {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::Array2;
 use perennial_operators::{Batch, Dictionary, Texts};
 
-use super::fields::{Clock, Names, Seen, check_length, class, number};
+use super::fields::{Clock, Names, Seen, check_length, class, known_id, number, quote};
 use super::row::{Row, Value};
 use super::schema::{Feature, Schema};
 
@@ -69,6 +69,17 @@ impl Decoder {
         }
     }
 
+    /// Numbers good records from `first` on: so many came before.
+    pub(super) fn continue_from(&mut self, first: u64) {
+        self.first = first;
+    }
+
+    /// The latest good row since the last [`Decoder::take`]: sequence number and id.
+    pub(super) fn latest(&self) -> Option<(u64, &str)> {
+        let row = self.times.len().checked_sub(1)?;
+        Some((self.first + row as u64, self.ids.get(row)))
+    }
+
     /// The columns that a row must bring, in the order of its cells.
     pub fn columns(&self) -> &[String] {
         &self.cells.columns
@@ -77,18 +88,30 @@ impl Decoder {
     /// Appends a row, or says in a sentence why the record is bad, and then leaves everything as it was.
     /// `record` is the record's number at its source, from 1.
     pub fn push(&mut self, row: &Row, record: u64) -> Result<(), String> {
+        self.push_before(row, record, i64::MAX)
+    }
+
+    /// The same, where an event time after `latest` makes a record bad; microseconds since 1970.
+    pub fn push_before(&mut self, row: &Row, record: u64, latest: i64) -> Result<(), String> {
         let start = self.features.len();
-        let result = self.append(row, record);
+        let result = self.append(row, record, latest);
         if result.is_err() {
             self.features.truncate(start);
         }
         result
     }
 
-    fn append(&mut self, row: &Row, record: u64) -> Result<(), String> {
+    fn append(&mut self, row: &Row, record: u64, latest: i64) -> Result<(), String> {
         let cells = &mut self.cells;
         let columns = &cells.columns;
         let time = self.clock.read(&columns[cells.time], row.get(cells.time))?;
+        if time > latest {
+            return Err(format!(
+                "time {:?} is {}, which is still to come",
+                columns[cells.time],
+                quote(row.get(cells.time))
+            ));
+        }
         for cell in &cells.attributes {
             check_length("attribute", &columns[*cell], row.get(*cell))?;
         }
@@ -148,6 +171,7 @@ impl Decoder {
             features: Array2::from_shape_vec((rows, width), features)
                 .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),
             labels: renew(&mut self.labels, reserved),
+            metadata: None,
         };
         self.first += rows as u64;
         batch
@@ -168,11 +192,7 @@ pub(super) fn new_id<'a>(
     seen: &mut Seen,
     record: u64,
 ) -> Result<&'a str, String> {
-    check_length("id", column, value)?;
-    let id = value.text(scratch);
-    if id.is_empty() {
-        return Err(format!("id {column:?} is missing"));
-    }
+    let id = known_id(column, value, scratch)?;
     seen.insert(id, record)
         .map_err(|before| format!("id {id:?} was seen before, at record {before}"))?;
     Ok(id)

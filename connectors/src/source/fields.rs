@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::hash::{DefaultHasher, Hasher};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use perennial_operators::id_number;
 use rustc_hash::FxHashMap;
 
 use super::row::Value;
@@ -187,6 +187,29 @@ pub(super) fn class(column: &str, classes: &mut Names, value: Value) -> Result<f
     })
 }
 
+/// The class number of a label that must be there.
+pub(super) fn known_class(column: &str, classes: &mut Names, value: Value) -> Result<f32, String> {
+    let label = class(column, classes, value)?;
+    if label.is_nan() {
+        return Err(format!("label {column:?} is missing"));
+    }
+    Ok(label)
+}
+
+/// The id of a record, which must be there.
+pub(super) fn known_id<'a>(
+    column: &str,
+    value: Value<'a>,
+    scratch: &'a mut String,
+) -> Result<&'a str, String> {
+    check_length("id", column, value)?;
+    let id = value.text(scratch);
+    if id.is_empty() {
+        return Err(format!("id {column:?} is missing"));
+    }
+    Ok(id)
+}
+
 /// The ids of the latest records, as 64-bit hashes: an id that comes again is a duplicate.
 #[derive(Debug)]
 pub(super) struct Seen {
@@ -210,10 +233,7 @@ impl Seen {
         if self.within == 0 {
             return Ok(());
         }
-        // A strong hash, and the same in every run: a collision would drop a good sample.
-        let mut hasher = DefaultHasher::new();
-        hasher.write(id.as_bytes());
-        let hash = hasher.finish();
+        let hash = id_number(id);
         match self.records.entry(hash) {
             Entry::Occupied(entry) => return Err(*entry.get()),
             Entry::Vacant(entry) => entry.insert(record),

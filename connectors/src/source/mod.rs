@@ -7,6 +7,7 @@ mod decode;
 mod error;
 mod fields;
 pub mod file;
+pub mod kafka;
 mod row;
 pub mod schema;
 pub mod simulator;

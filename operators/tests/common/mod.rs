@@ -10,6 +10,7 @@ use perennial_operators::allocate::{Allocator, TaskLevels};
 use perennial_operators::flow::{Allocated, Flow, Intake, Scored};
 use perennial_operators::{
     Batch, Dictionary, Epoch, EpochHeader, MISSING, ModelId, Phase, Score, TaskDifference, TaskId,
+    Texts,
 };
 use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::Handle;
@@ -107,8 +108,11 @@ pub fn batch(first: u64, rows: &[Row]) -> Batch {
         }
         dictionary
     });
+    let mut ids = Texts::default();
+    (0..rows.len()).for_each(|row| ids.push(&format!("r{}", first + row as u64)));
     Batch {
         first,
+        ids,
         times: rows.iter().map(|row| row.time).collect(),
         attributes: (0..columns)
             .map(|column| rows.iter().map(|row| row.attributes[column]).collect())
@@ -211,5 +215,8 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         bootstrapped: 0,
         ended: false,
         dead_letters: Vec::new(),
+        offsets: Default::default(),
+        early_labels: Vec::new(),
+        settled_labels: Vec::new(),
     }
 }

@@ -77,6 +77,7 @@ impl Joined {
                 record,
                 reason: format!("no sample has the id {id:?} of this label"),
                 content: id,
+                message: None,
             })
             .collect()
     }

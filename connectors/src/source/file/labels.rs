@@ -7,7 +7,7 @@ use super::reader::{Decode, Reader};
 use crate::source::Read;
 use crate::source::decode::new_id;
 use crate::source::error::SourceError;
-use crate::source::fields::{Names, Seen, class};
+use crate::source::fields::{Names, Seen, known_class};
 use crate::source::row::Row;
 use crate::source::schema::Label;
 
@@ -87,11 +87,7 @@ impl Decode for LabelDecoder {
     }
 
     fn push(&mut self, row: &Row, record: u64) -> Result<(), String> {
-        let column = &self.columns[LABEL];
-        let label = class(column, &mut self.classes, row.get(LABEL))?;
-        if label.is_nan() {
-            return Err(format!("label {column:?} is missing"));
-        }
+        let label = known_class(&self.columns[LABEL], &mut self.classes, row.get(LABEL))?;
         let id = new_id(
             row.get(ID),
             &self.columns[ID],

@@ -157,6 +157,7 @@ impl<D: Decode> Reader<D> {
             record: self.records.number(),
             reason,
             content: self.records.content(&self.row),
+            message: None,
         }
     }
 }

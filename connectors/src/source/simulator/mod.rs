@@ -86,6 +86,7 @@ impl Simulator {
             features: Array2::from_shape_vec((rows, width), features)
                 .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),
             labels,
+            metadata: None,
         }
     }
 }

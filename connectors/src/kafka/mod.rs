@@ -1,0 +1,108 @@
+//! What the Kafka source and the Kafka sink share: settings, clients, health, headers.
+
+mod client;
+mod config;
+mod headers;
+mod health;
+
+use thiserror::Error;
+
+pub(crate) use client::{Client, PATIENCE, consumer, known_end, producer};
+pub use config::{Delivery, KafkaConfig, OptionValue, Partitions, TopicConfig, TopicFormat};
+pub(crate) use headers::{Headers, pack, push_header};
+pub use health::Health;
+
+/// What can go wrong with Kafka as a whole. What may pass by itself is no error: it is waited for, and
+/// [`Health`] says so.
+#[derive(Debug, Error)]
+pub enum KafkaError {
+    /// A setting that librdkafka does not take.
+    #[error("kafka.options: {0}")]
+    Option(String),
+    /// A secret that cannot be read.
+    #[error("kafka.options.{key}: the file {path} cannot be read: {source}")]
+    Secret {
+        /// The option.
+        key: String,
+        /// The file that it names.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No broker answers.
+    #[error("no Kafka broker answers at {brokers}: {reason}. Start it, or set kafka.brokers")]
+    Unreachable {
+        /// The setting.
+        brokers: String,
+        /// What librdkafka says.
+        reason: String,
+    },
+    /// The topic is not there.
+    #[error(
+        "the topic \"{topic}\" does not exist at {brokers}. Create it: kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 4"
+    )]
+    NoTopic {
+        /// The topic.
+        topic: String,
+        /// Where.
+        brokers: String,
+    },
+    /// A partition that was asked for is not there.
+    #[error(
+        "the topic \"{topic}\" has {count} partitions, numbered from 0, and kafka.partitions asks for {partition}"
+    )]
+    NoPartition {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        count: usize,
+        /// What was asked for.
+        partition: i32,
+    },
+    /// The records to go on with have been deleted.
+    #[error(
+        "the records to go on with are no longer in {topic}[{partition}]: offset {offset} is wanted, and it has {low} to {high}. Restore them, or start anew with another --state folder and kafka.group"
+    )]
+    Gone {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset that is wanted.
+        offset: i64,
+        /// The first one there.
+        low: i64,
+        /// The one after the last.
+        high: i64,
+    },
+    /// Another process has the same transactional id.
+    #[error(
+        "another process has taken over the partitions {partitions} of this pipeline (transactional id \"{id}\"): this one has stopped, and nothing that it had not committed counts. Give each process kafka.partitions of its own"
+    )]
+    Fenced {
+        /// The partitions.
+        partitions: String,
+        /// The id.
+        id: String,
+    },
+    /// What the group has committed and what the knowledge base has do not belong together.
+    #[error(
+        "the consumer group \"{group}\" is at commit {found} of this pipeline and the knowledge base at {known}: they do not belong together. Restore the state folder that goes with the group, or give another kafka.group and another --state folder"
+    )]
+    Apart {
+        /// The group.
+        group: String,
+        /// The commit that the group's offsets carry.
+        found: u64,
+        /// The knowledge base's.
+        known: u64,
+    },
+    /// Anything else that does not pass by itself.
+    #[error("Kafka at {brokers}: {reason}")]
+    Failed {
+        /// The setting.
+        brokers: String,
+        /// What librdkafka or the broker says.
+        reason: String,
+    },
+}

@@ -1,0 +1,253 @@
+//! Transactions: results and the offsets of what they were made from, together or not at all.
+
+use std::collections::BTreeSet;
+
+use perennial_operators::{Offsets, TopicPartition};
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{KafkaSink, PAUSE};
+use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer};
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its results and offsets count.
+    Committed,
+    /// Nothing of it counts: what was sent has to be sent again.
+    Aborted,
+}
+
+/// What transactions need.
+pub(super) struct Transactions {
+    id: String,
+    partitions: String,
+    group: ConsumerGroupMetadata,
+    is_open: bool,
+}
+
+/// The transactional id: who has the same one of the same partitions takes over.
+pub(super) fn id(config: &KafkaConfig, group: &str) -> String {
+    match &config.partitions {
+        Some(partitions) => format!("perennial-{group}-{partitions}"),
+        None => format!("perennial-{group}"),
+    }
+}
+
+impl Transactions {
+    pub(super) fn init(
+        config: &KafkaConfig,
+        group: &str,
+        id: String,
+        producer: &BaseProducer<Client>,
+    ) -> Result<Transactions, KafkaError> {
+        let failed = |reason: String| KafkaError::Failed {
+            brokers: config.brokers.clone(),
+            reason,
+        };
+        let consumer = consumer(config, group, Client::default())?;
+        let metadata = consumer
+            .group_metadata()
+            .ok_or_else(|| failed("the consumer group has no metadata".to_string()))?;
+        // What a dead process left open can take its transaction's time to settle.
+        let began = std::time::Instant::now();
+        loop {
+            match producer.init_transactions(PATIENCE) {
+                Ok(()) => break,
+                Err(ClientError::Transaction(error))
+                    if error.is_retriable() && began.elapsed() < 4 * PATIENCE => {}
+                Err(error) => return Err(failed(error.to_string())),
+            }
+        }
+        Ok(Transactions {
+            id,
+            partitions: config
+                .partitions
+                .as_ref()
+                .map_or_else(|| "0 and up".to_string(), ToString::to_string),
+            group: metadata,
+            is_open: false,
+        })
+    }
+
+    /// Opens a transaction unless one is open.
+    pub(super) fn begin(&mut self, producer: &BaseProducer<Client>) -> Result<(), KafkaError> {
+        if !self.is_open {
+            producer
+                .begin_transaction()
+                .map_err(|error| self.hopeless(&error))?;
+            self.is_open = true;
+        }
+        Ok(())
+    }
+
+    fn hopeless(&self, error: &ClientError) -> KafkaError {
+        let fenced = [
+            RDKafkaErrorCode::Fenced,
+            RDKafkaErrorCode::ProducerFenced,
+            RDKafkaErrorCode::InvalidProducerEpoch,
+        ];
+        if error
+            .rdkafka_error_code()
+            .is_some_and(|code| fenced.contains(&code))
+        {
+            return KafkaError::Fenced {
+                partitions: self.partitions.clone(),
+                id: self.id.clone(),
+            };
+        }
+        KafkaError::Failed {
+            brokers: "the brokers".to_string(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// What to do about a failed step of a transaction.
+enum Remedy {
+    Again,
+    Abort,
+    Fail(KafkaError),
+}
+
+impl KafkaSink {
+    /// Commits what was sent since the last transaction, with the offsets, which carry `number`.
+    ///
+    /// # Errors
+    /// It cannot be, ever: another process has taken over, or the run is to stop and Kafka does not answer.
+    pub fn commit(&mut self, offsets: &Offsets, number: u64) -> Result<Outcome, KafkaError> {
+        if self.transactions.is_none() {
+            return Ok(Outcome::Committed);
+        }
+        if let Some(transactions) = &mut self.transactions {
+            transactions.begin(&self.producer)?;
+        }
+        let list = list(offsets, number).map_err(|error| self.failed(&error))?;
+        let sent = self.step(|sink, transactions| {
+            let producer = &sink.producer;
+            producer.send_offsets_to_transaction(&list, &transactions.group, PATIENCE)
+        })?;
+        if !sent || self.refused.is_some() {
+            return self.abort();
+        }
+        let committed = self.step(|sink, _| sink.producer.commit_transaction(PATIENCE))?;
+        if !committed {
+            return self.abort();
+        }
+        self.take_undelivered();
+        self.closed();
+        Ok(Outcome::Committed)
+    }
+
+    fn abort(&mut self) -> Result<Outcome, KafkaError> {
+        if let Some(error) = self.take_undelivered() {
+            self.client.health.waits(&error.to_string());
+        }
+        self.step(|sink, _| sink.producer.abort_transaction(PATIENCE))?;
+        self.take_undelivered();
+        self.closed();
+        Ok(Outcome::Aborted)
+    }
+
+    fn closed(&mut self) {
+        if let Some(transactions) = &mut self.transactions {
+            transactions.is_open = false;
+        }
+    }
+
+    /// Does a step, again and again while that may help; false if the transaction has to be aborted.
+    fn step(
+        &mut self,
+        mut step: impl FnMut(&KafkaSink, &Transactions) -> Result<(), ClientError>,
+    ) -> Result<bool, KafkaError> {
+        loop {
+            let Some(transactions) = &self.transactions else {
+                return Ok(true);
+            };
+            let error = match step(self, transactions) {
+                Ok(()) => {
+                    self.client.health.is_well();
+                    return Ok(true);
+                }
+                Err(error) => error,
+            };
+            match remedy(&error, transactions) {
+                Remedy::Fail(error) => return Err(error),
+                Remedy::Abort => return Ok(false),
+                Remedy::Again => {
+                    self.client.health.waits(&error.to_string());
+                    self.check_stop()?;
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+}
+
+fn remedy(error: &ClientError, transactions: &Transactions) -> Remedy {
+    match error {
+        ClientError::Transaction(cause) if cause.is_fatal() => {
+            Remedy::Fail(transactions.hopeless(error))
+        }
+        ClientError::Transaction(cause) if cause.txn_requires_abort() => Remedy::Abort,
+        ClientError::Transaction(cause) if cause.is_retriable() => Remedy::Again,
+        ClientError::Flush(RDKafkaErrorCode::OperationTimedOut) => Remedy::Again,
+        _ => Remedy::Fail(transactions.hopeless(error)),
+    }
+}
+
+/// The offsets as librdkafka takes them. The number of the commit travels with each.
+fn list(offsets: &Offsets, number: u64) -> Result<TopicPartitionList, ClientError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (place, offset) in offsets {
+        list.add_partition_offset(&place.topic, place.partition, Offset::Offset(*offset))?;
+        if let Some(mut element) = list.find_partition(&place.topic, place.partition) {
+            element.set_metadata(metadata(number));
+        }
+    }
+    Ok(list)
+}
+
+/// What goes before the number of a commit in the metadata of an offset.
+const COMMIT: &str = "perennial commit ";
+
+/// librdkafka takes metadata for a text that ends with a zero, which the crate does not add.
+fn metadata(number: u64) -> String {
+    format!("{COMMIT}{number};\0")
+}
+
+fn commit_number(metadata: &str) -> Option<u64> {
+    let (number, _) = metadata.strip_prefix(COMMIT)?.split_once(';')?;
+    number.parse().ok()
+}
+
+/// The number of the last commit of the group in which these partitions took part; none if there was none,
+/// or somebody else has set the offsets.
+///
+/// # Errors
+/// No broker answers.
+pub fn committed(
+    config: &KafkaConfig,
+    group: &str,
+    places: &BTreeSet<TopicPartition>,
+) -> Result<Option<u64>, KafkaError> {
+    let failed = |error: ClientError| KafkaError::Failed {
+        brokers: config.brokers.clone(),
+        reason: error.to_string(),
+    };
+    let consumer = consumer(config, group, Client::default())?;
+    let mut list = TopicPartitionList::with_capacity(places.len());
+    for place in places {
+        list.add_partition(&place.topic, place.partition);
+    }
+    let list = consumer.committed_offsets(list, PATIENCE).map_err(failed)?;
+    let elements = list.elements().into_iter();
+    let numbers = elements.map(|element| match element.error() {
+        Ok(()) => Ok(commit_number(element.metadata())),
+        Err(error) => Err(failed(error)),
+    });
+    let numbers: Vec<Option<u64>> = numbers.collect::<Result<_, _>>()?;
+    Ok(numbers.into_iter().flatten().max())
+}

@@ -1,0 +1,295 @@
+//! Labels on a topic of their own, on their way to their samples.
+//!
+//! The reader of a process sees the ids of all its samples, so it can tell which sample a label is for.
+//! What goes into the dataflow is then the sample's number, and no worker has to know of ids.
+
+use std::collections::VecDeque;
+
+use perennial_operators::join::Delay;
+use perennial_operators::pending::WaitingSample;
+use perennial_operators::{DeadLetter, EarlyLabel, EpochHeader, OwnedRecord, id_number};
+use rustc_hash::FxHashMap;
+
+use super::dead_letter;
+
+/// At most so many labels wait for their samples; the oldest give way.
+const MOST_EARLY: usize = 100_000;
+
+/// Samples that wait for labels, and labels that wait for samples.
+pub(super) struct LabelDesk {
+    /// How long both wait.
+    wait: Delay,
+    /// By the number of the id: the sequence number of the sample that waits.
+    samples: FxHashMap<u64, u64>,
+    /// The same, oldest first.
+    order: VecDeque<WaitingSample>,
+    /// Labels without a sample so far, by the number of the id.
+    early: FxHashMap<u64, EarlyLabel>,
+    /// Their ids' numbers, oldest first, and the header at their coming.
+    early_order: VecDeque<(u64, u64, i64)>,
+    /// What the current epoch changes.
+    epoch: Fresh,
+}
+
+/// What came in the current epoch.
+#[derive(Default)]
+struct Fresh {
+    labels: Vec<(u64, f32)>,
+    samples: Vec<(u64, u64)>,
+    early: Vec<u64>,
+    settled: Vec<u64>,
+}
+
+/// What an epoch changes at the desk.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settled {
+    /// Labels that found their samples: sequence numbers, ascending, and class numbers.
+    pub labels: Vec<(u64, f32)>,
+    /// Labels that came and wait on for their samples.
+    pub early: Vec<EarlyLabel>,
+    /// The numbers of the ids of labels of earlier epochs that wait no more.
+    pub settled: Vec<u64>,
+    /// Labels that have waited in vain.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+impl LabelDesk {
+    /// A desk with what waited when the stream was last committed, oldest first.
+    pub(super) fn new(
+        wait: Delay,
+        waiting: Vec<WaitingSample>,
+        mut early: Vec<EarlyLabel>,
+    ) -> LabelDesk {
+        early.sort_by_key(|label| (label.end, label.clock, label.id));
+        let samples = waiting.iter().map(|sample| (sample.id, sample.sequence));
+        LabelDesk {
+            wait,
+            samples: samples.collect(),
+            order: waiting.into(),
+            early_order: early
+                .iter()
+                .map(|label| (label.id, label.end, label.clock))
+                .collect(),
+            early: early.into_iter().map(|label| (label.id, label)).collect(),
+            epoch: Fresh::default(),
+        }
+    }
+
+    /// Notes a sample, which may have its label here already.
+    pub(super) fn sample(&mut self, sequence: u64, id: &str) {
+        let id = id_number(id);
+        match self.early.remove(&id) {
+            Some(label) => {
+                self.epoch.labels.push((sequence, label.label));
+                self.leave(id);
+            }
+            None => {
+                self.samples.insert(id, sequence);
+                self.epoch.samples.push((id, sequence));
+            }
+        }
+    }
+
+    /// Takes a label for the sample with this id; `message` is what brought it, in case that its sample is
+    /// still to come.
+    pub(super) fn label(
+        &mut self,
+        id: &str,
+        label: f32,
+        message: impl FnOnce() -> OwnedRecord,
+    ) -> Result<(), String> {
+        let number = id_number(id);
+        if let Some(sequence) = self.samples.remove(&number) {
+            self.epoch.labels.push((sequence, label));
+            return Ok(());
+        }
+        if self.early.contains_key(&number) {
+            return Err(format!(
+                "a label for the id {id:?} came before, and its sample has not come yet"
+            ));
+        }
+        let label = EarlyLabel {
+            id: number,
+            label,
+            end: 0,
+            clock: 0,
+            message: message(),
+        };
+        self.early.insert(number, label);
+        self.epoch.early.push(number);
+        Ok(())
+    }
+
+    /// Notes that a label waits no more. One of this very epoch has never been said to wait.
+    fn leave(&mut self, id: u64) {
+        match self.epoch.early.iter().position(|fresh| *fresh == id) {
+            Some(place) => _ = self.epoch.early.swap_remove(place),
+            None => self.epoch.settled.push(id),
+        }
+    }
+
+    /// Ends an epoch: what has waited for too long gives up, by the rule by which the dataflow lets go of
+    /// samples.
+    pub(super) fn close(&mut self, header: &EpochHeader) -> Settled {
+        for (id, sequence) in std::mem::take(&mut self.epoch.samples) {
+            self.order.push_back(WaitingSample {
+                id,
+                sequence,
+                clock: header.clock,
+            });
+        }
+        while let Some(oldest) = self.order.front().copied() {
+            if !self.wait.is_over(oldest.sequence, oldest.clock, header) {
+                break;
+            }
+            self.order.pop_front();
+            if self.samples.get(&oldest.id) == Some(&oldest.sequence) {
+                self.samples.remove(&oldest.id);
+            }
+        }
+        let dead_letters = self.give_up(header);
+        let mut fresh = std::mem::take(&mut self.epoch);
+        fresh.early.sort_unstable();
+        let mut early = Vec::new();
+        for id in fresh.early {
+            if let Some(label) = self.early.get_mut(&id) {
+                (label.end, label.clock) = (header.end, header.clock);
+                self.early_order.push_back((id, header.end, header.clock));
+                early.push(label.clone());
+            }
+        }
+        fresh.labels.sort_by_key(|(sequence, _)| *sequence);
+        Settled {
+            labels: fresh.labels,
+            early,
+            settled: fresh.settled,
+            dead_letters,
+        }
+    }
+
+    /// Labels whose samples have not come in time, or for which there is no room.
+    fn give_up(&mut self, header: &EpochHeader) -> Vec<DeadLetter> {
+        let mut dead_letters = Vec::new();
+        while let Some((id, end, clock)) = self.early_order.front().copied() {
+            // One that has found its sample, or one of the same id that came after that one had.
+            let waits = |label: &&EarlyLabel| (label.end, label.clock) == (end, clock);
+            if self.early.get(&id).filter(waits).is_some() {
+                let is_over = self.wait.is_over(end, clock, header);
+                if !is_over && self.early.len() <= MOST_EARLY {
+                    break;
+                }
+                if let Some(label) = self.early.remove(&id) {
+                    self.leave(id);
+                    let reason = match is_over {
+                        true => "no sample with the id of this label was waiting, and none came",
+                        false => "too many labels wait for samples that have not come",
+                    };
+                    dead_letters.push(dead_letter(label.message, reason.to_string()));
+                }
+            }
+            self.early_order.pop_front();
+        }
+        dead_letters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use perennial_operators::{Epoch, Phase, TopicPartition};
+
+    use super::*;
+
+    fn header(epoch: u64, end: u64, clock: i64) -> EpochHeader {
+        EpochHeader {
+            epoch: Epoch(epoch),
+            end,
+            clock,
+            phase: Phase::Scored,
+        }
+    }
+
+    fn message(offset: i64) -> OwnedRecord {
+        OwnedRecord {
+            place: TopicPartition {
+                topic: Arc::from("labels"),
+                partition: 0,
+            },
+            offset,
+            timestamp: 0,
+            key: None,
+            headers: None,
+            value: Some(vec![7]),
+        }
+    }
+
+    fn desk(wait: Delay) -> LabelDesk {
+        LabelDesk::new(wait, Vec::new(), Vec::new())
+    }
+
+    #[test]
+    fn labels_find_samples_that_came_before_or_after() {
+        let mut desk = desk(Delay::Records(100));
+        desk.sample(0, "a");
+        desk.sample(1, "b");
+        desk.label("b", 2.0, || message(0)).unwrap();
+        desk.label("c", 1.0, || message(1)).unwrap();
+        desk.label("d", 0.0, || message(2)).unwrap();
+        desk.sample(2, "d");
+        let settled = desk.close(&header(0, 3, 0));
+        assert_eq!(settled.labels, [(1, 2.0), (2, 0.0)]);
+        assert_eq!(settled.early.len(), 1);
+        assert_eq!(
+            (settled.early[0].id, settled.early[0].end),
+            (id_number("c"), 3)
+        );
+        assert!(settled.settled.is_empty());
+        desk.sample(3, "c");
+        desk.label("a", 1.0, || message(3)).unwrap();
+        let settled = desk.close(&header(1, 4, 0));
+        assert_eq!(settled.labels, [(0, 1.0), (3, 1.0)]);
+        assert_eq!(settled.settled, [id_number("c")]);
+        assert!(settled.early.is_empty() && settled.dead_letters.is_empty());
+    }
+
+    #[test]
+    fn what_waits_in_vain_gives_up() {
+        for wait in [Delay::Records(10), Delay::Time(10)] {
+            let mut desk = desk(wait);
+            desk.sample(0, "a");
+            desk.label("x", 1.0, || message(0)).unwrap();
+            assert!(desk.label("x", 1.0, || message(1)).is_err());
+            assert!(desk.close(&header(0, 1, 1)).dead_letters.is_empty());
+            assert!(desk.close(&header(1, 10, 10)).dead_letters.is_empty());
+            let settled = desk.close(&header(2, 12, 12));
+            assert_eq!(settled.settled, [id_number("x")]);
+            let letter = &settled.dead_letters[0];
+            assert!(letter.reason.contains("none came"), "{letter:?}");
+            assert_eq!(letter.message.as_ref().unwrap().value, Some(vec![7]));
+            // Its sample has given up too, so a label for it waits in vain as well.
+            desk.label("a", 1.0, || message(2)).unwrap();
+            assert!(desk.close(&header(3, 13, 13)).labels.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_desk_goes_on_with_what_waited() {
+        let wait = Delay::Records(100);
+        let mut first = desk(wait);
+        first.sample(0, "a");
+        first.label("b", 1.0, || message(0)).unwrap();
+        let early = first.close(&header(0, 1, 5)).early;
+        let waiting = WaitingSample {
+            id: id_number("a"),
+            sequence: 0,
+            clock: 5,
+        };
+        let mut second = LabelDesk::new(wait, vec![waiting], early);
+        second.label("a", 2.0, || message(1)).unwrap();
+        second.sample(1, "b");
+        let settled = second.close(&header(1, 2, 6));
+        assert_eq!(settled.labels, [(0, 2.0), (1, 1.0)]);
+        assert_eq!(settled.settled, [id_number("b")]);
+    }
+}

@@ -1,0 +1,359 @@
+//! Records of several partitions as one stream, in the order of their timestamps as far as it can be told.
+//!
+//! Whoever reads a backlog of samples and labels must not learn a label long before or after the samples
+//! of its time were read, and a partition must not run away from the others. So of the records at hand the
+//! earliest goes first, and a partition that has more to come is waited for, a little.
+
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use perennial_operators::RawRecord;
+use rdkafka::Offset;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+
+use crate::kafka::{Client, Health, KafkaError, PATIENCE, known_end, pack};
+
+/// How long a partition that should have more records is waited for.
+const LAG: Duration = Duration::from_millis(200);
+/// How long to sleep at most when there is nothing to do. The arrival of records ends it.
+const SLEEP: Duration = Duration::from_millis(50);
+
+/// What a topic is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// Samples go before labels of the same moment.
+    Samples,
+    /// Labels.
+    Labels,
+}
+
+/// The record that a partition gives next, with bytes that are used again and again.
+#[derive(Debug, Default)]
+struct Head {
+    offset: i64,
+    timestamp: i64,
+    /// The time by which records are ordered.
+    order: i64,
+    key: Option<Vec<u8>>,
+    headers: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    /// Buffers of what was taken before.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Head {
+    fn fill(&mut self, message: &BorrowedMessage<'_>, now: i64) {
+        let kept = [self.key.take(), self.headers.take(), self.value.take()];
+        self.spare.extend(kept.into_iter().flatten());
+        self.offset = message.offset();
+        self.timestamp = message.timestamp().to_millis().unwrap_or(-1);
+        // A record from the future would hold up its partition for ever.
+        self.order = self.timestamp.min(now);
+        self.key = self.copy(message.key());
+        self.value = self.copy(message.payload());
+        if let Some(headers) = message.headers() {
+            let mut bytes = self.buffer();
+            pack(headers, &mut bytes);
+            self.headers = Some(bytes);
+        }
+    }
+
+    fn copy(&mut self, bytes: Option<&[u8]>) -> Option<Vec<u8>> {
+        let bytes = bytes?;
+        let mut copy = self.buffer();
+        copy.extend_from_slice(bytes);
+        Some(copy)
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+}
+
+/// A partition that is read.
+pub(super) struct Lane {
+    pub(super) role: Role,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    /// The offset of the record to take next.
+    pub(super) next: i64,
+    /// Where reading stops, if it does.
+    pub(super) stop: Option<i64>,
+    queue: PartitionQueue<Client>,
+    head: Head,
+    has_head: bool,
+    /// Whether the broker has said that nothing follows.
+    at_end: bool,
+}
+
+impl Lane {
+    /// Whether it has given all that it is to give.
+    fn is_done(&self) -> bool {
+        self.stop.is_some_and(|stop| self.next >= stop)
+    }
+
+    /// Looks for a head.
+    fn look(&mut self, now: i64) -> Result<(), ClientError> {
+        while !self.has_head && !self.is_done() {
+            match self.queue.poll(Duration::ZERO) {
+                None => return Ok(()),
+                Some(Ok(message)) => {
+                    self.at_end = false;
+                    // A position that was asked for twice gives records twice.
+                    if message.offset() >= self.next {
+                        self.head.fill(&message, now);
+                        self.has_head = true;
+                    }
+                }
+                Some(Err(ClientError::PartitionEOF(_))) => {
+                    self.at_end = true;
+                    // What is missing up to the end are no records but marks of transactions.
+                    if let Some(stop) = self.stop {
+                        self.next = self.next.max(stop);
+                    }
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The partitions of a process.
+pub(super) struct Merge {
+    consumer: Arc<BaseConsumer<Client>>,
+    health: Health,
+    brokers: String,
+    lanes: Vec<Lane>,
+    /// Since when a partition that should have more records has been waited for.
+    lagging: Option<Instant>,
+    /// The thread that the arrival of records wakes.
+    woken: Option<ThreadId>,
+}
+
+/// What to read, and where to begin.
+pub(super) struct Start {
+    pub(super) role: Role,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) stop: Option<i64>,
+}
+
+impl Merge {
+    /// Assigns the partitions to the consumer.
+    pub(super) fn new(
+        consumer: BaseConsumer<Client>,
+        brokers: &str,
+        starts: Vec<Start>,
+    ) -> Result<Merge, KafkaError> {
+        let failed = |error: ClientError| KafkaError::Failed {
+            brokers: brokers.to_string(),
+            reason: error.to_string(),
+        };
+        let consumer = Arc::new(consumer);
+        let mut assignment = TopicPartitionList::new();
+        for start in &starts {
+            assignment
+                .add_partition_offset(&start.topic, start.partition, Offset::Offset(start.offset))
+                .map_err(failed)?;
+        }
+        consumer.assign(&assignment).map_err(failed)?;
+        let mut lanes = Vec::new();
+        for start in starts {
+            let Some(queue) = consumer.split_partition_queue(&start.topic, start.partition) else {
+                let reason = format!(
+                    "there is no partition {} of {}",
+                    start.partition, start.topic
+                );
+                return Err(KafkaError::Failed {
+                    brokers: brokers.to_string(),
+                    reason,
+                });
+            };
+            lanes.push(Lane {
+                role: start.role,
+                topic: start.topic,
+                partition: start.partition,
+                next: start.offset,
+                stop: start.stop,
+                queue,
+                head: Head::default(),
+                has_head: false,
+                at_end: false,
+            });
+        }
+        Ok(Merge {
+            health: consumer.client().context().health.clone(),
+            consumer,
+            brokers: brokers.to_string(),
+            lanes,
+            lagging: None,
+            woken: None,
+        })
+    }
+
+    /// Lets the arrival of records wake the thread that calls this.
+    fn wake_this_thread(&mut self) {
+        let thread = std::thread::current();
+        if self.woken.replace(thread.id()) == Some(thread.id()) {
+            return;
+        }
+        for lane in &mut self.lanes {
+            let thread = thread.clone();
+            lane.queue.set_nonempty_callback(move || thread.unpark());
+        }
+    }
+
+    /// Whether every partition has given all that it is to give.
+    pub(super) fn is_done(&self) -> bool {
+        !self.lanes.is_empty()
+            && self
+                .lanes
+                .iter()
+                .all(|lane| !lane.has_head && lane.is_done())
+    }
+
+    /// Hands the next record to `take`; false if none has come until the deadline.
+    pub(super) fn next<T>(
+        &mut self,
+        deadline: Instant,
+        take: impl FnOnce(&Lane, RawRecord<'_>) -> T,
+    ) -> Result<Option<T>, KafkaError> {
+        loop {
+            match self.earliest()? {
+                Some(index) => {
+                    let lane = &mut self.lanes[index];
+                    lane.has_head = false;
+                    lane.next = lane.head.offset + 1;
+                    let lane = &self.lanes[index];
+                    return Ok(Some(take(lane, raw(lane))));
+                }
+                None if self.is_done() => return Ok(None),
+                None => {}
+            }
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return Ok(None);
+            };
+            self.wake_this_thread();
+            self.events()?;
+            std::thread::park_timeout(left.min(SLEEP));
+        }
+    }
+
+    /// The partition whose record goes first, if that can be told.
+    fn earliest(&mut self) -> Result<Option<usize>, KafkaError> {
+        let now = now();
+        let mut first: Option<usize> = None;
+        let mut all_there = true;
+        for index in 0..self.lanes.len() {
+            let lane = &mut self.lanes[index];
+            if let Err(error) = lane.look(now) {
+                self.trouble(index, error)?;
+                continue;
+            }
+            if lane.has_head {
+                let order = |lane: &Lane| (lane.head.order, lane.role, lane.partition);
+                let mine = order(lane);
+                if first.is_none_or(|first| mine < order(&self.lanes[first])) {
+                    first = Some(index);
+                }
+            } else if !lane.at_end && !lane.is_done() {
+                all_there &= self.caught_up(index);
+            }
+        }
+        if first.is_some() {
+            self.health.is_well();
+        }
+        if all_there || first.is_none() {
+            self.lagging = None;
+            return Ok(first);
+        }
+        let since = *self.lagging.get_or_insert_with(Instant::now);
+        Ok(first.filter(|_| since.elapsed() >= LAG))
+    }
+
+    /// Whether a partition without a head is known to have no more than was read.
+    fn caught_up(&self, index: usize) -> bool {
+        let lane = &self.lanes[index];
+        match known_end(&self.consumer, &lane.topic, lane.partition) {
+            Some(end) => lane.next >= end,
+            None => false,
+        }
+    }
+
+    /// Serves what is not of a single partition.
+    fn events(&mut self) -> Result<(), KafkaError> {
+        // Records come from the partitions' queues; here come errors and the client's own business.
+        match self.consumer.poll(Duration::ZERO) {
+            Some(Err(ClientError::MessageConsumptionFatal(code))) => Err(self.failed(&code)),
+            Some(Err(error)) => {
+                self.health.waits(&error.to_string());
+                Ok(())
+            }
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// Tells what passes by itself from what does not.
+    fn trouble(&self, index: usize, error: ClientError) -> Result<(), KafkaError> {
+        let lane = &self.lanes[index];
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+                let (low, high) = self
+                    .consumer
+                    .fetch_watermarks(&lane.topic, lane.partition, PATIENCE)
+                    .unwrap_or((-1, -1));
+                Err(KafkaError::Gone {
+                    topic: lane.topic.to_string(),
+                    partition: lane.partition,
+                    offset: lane.next,
+                    low,
+                    high,
+                })
+            }
+            Some(
+                code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::Fatal),
+            ) => Err(self.failed(&code)),
+            _ => {
+                self.health.waits(&error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> KafkaError {
+        KafkaError::Failed {
+            brokers: self.brokers.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+fn raw(lane: &Lane) -> RawRecord<'_> {
+    RawRecord {
+        partition: lane.partition,
+        offset: lane.head.offset,
+        timestamp: lane.head.timestamp,
+        key: lane.head.key.as_deref(),
+        headers: lane.head.headers.as_deref(),
+        value: lane.head.value.as_deref(),
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,325 @@
+//! Samples, and labels, from topics of Kafka.
+
+mod labels;
+mod merge;
+mod open;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use perennial_operators::join::Delay;
+use perennial_operators::pending::WaitingSample;
+use perennial_operators::{
+    Batch, DeadLetter, EarlyLabel, EpochHeader, Offsets, OwnedRecord, RawRecord, RecordMetadata,
+    TopicPartition,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Read;
+use super::decode::Decoder;
+use super::fields::{Names, known_class, known_id};
+use super::file::{JsonParser, LabelColumns};
+use super::row::Row;
+use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, TopicFormat};
+use labels::LabelDesk;
+use merge::{Lane, Merge, Role};
+
+pub use labels::Settled;
+pub use open::{KafkaTopics, open, partitions};
+
+/// How much of a bad record the excerpt in its dead letter keeps, in bytes.
+const CONTENT: usize = 4096;
+/// An event time so far ahead of the clock on the wall is a mistake.
+const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A topic of samples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SamplesConfig {
+    /// The topic's name.
+    pub topic: String,
+    /// The format of the records' values.
+    #[serde(default)]
+    pub format: TopicFormat,
+    /// Where a pipeline without a state begins.
+    #[serde(default)]
+    pub from: From,
+    /// End at what is the end of the topics when the run starts, instead of waiting for more.
+    #[serde(default)]
+    pub stop_at_end: bool,
+}
+
+/// See [`SamplesConfig::from`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// With the oldest records there are.
+    #[default]
+    Earliest,
+    /// With what comes from now on.
+    Latest,
+}
+
+/// What makes a row of a record's value.
+enum Parser {
+    Json(JsonParser),
+}
+
+impl Parser {
+    fn new(format: TopicFormat, columns: &[String]) -> Parser {
+        match format {
+            TopicFormat::Json => Parser::Json(JsonParser::new(columns)),
+        }
+    }
+
+    fn parse(&mut self, value: &[u8], row: &mut Row) -> Result<(), String> {
+        match self {
+            Parser::Json(parser) => parser.parse(value, row),
+        }
+    }
+}
+
+/// The samples of a process, and the labels if they have a topic of their own.
+pub struct KafkaSource {
+    merge: Merge,
+    samples: Samples,
+    labels: Option<Labels>,
+    /// Records of samples that were read, good and bad.
+    position: u64,
+    max_record_bytes: usize,
+    /// The next offset of each partition that has moved on since the last epoch.
+    moved: BTreeMap<(Role, i32), i64>,
+    topics: [Arc<str>; 2],
+}
+
+/// How samples are decoded.
+struct Samples {
+    parser: Parser,
+    row: Row,
+    decoder: Decoder,
+    metadata: RecordMetadata,
+}
+
+/// How labels are decoded, and where they find their samples.
+struct Labels {
+    parser: Parser,
+    row: Row,
+    columns: LabelColumns,
+    classes: Names,
+    desk: LabelDesk,
+    scratch: String,
+}
+
+impl Samples {
+    fn push(&mut self, record: &RawRecord<'_>, limit: usize) -> Result<(), String> {
+        let value = value(record, limit)?;
+        self.parser.parse(value, &mut self.row)?;
+        let number = record.offset.max(0) as u64;
+        self.decoder.push_before(&self.row, number, latest_time())?;
+        self.metadata.push(record);
+        Ok(())
+    }
+}
+
+impl Labels {
+    fn new(format: TopicFormat, columns: LabelColumns, desk: LabelDesk) -> Labels {
+        let names = [columns.id.clone(), columns.label.column.clone()];
+        Labels {
+            parser: Parser::new(format, &names),
+            row: Row::new(names.len()),
+            classes: Names::new(&columns.label.classes),
+            columns,
+            desk,
+            scratch: String::new(),
+        }
+    }
+
+    fn push(
+        &mut self,
+        record: &RawRecord<'_>,
+        topic: &Arc<str>,
+        limit: usize,
+    ) -> Result<(), String> {
+        let value = value(record, limit)?;
+        self.parser.parse(value, &mut self.row)?;
+        let label = known_class(
+            &self.columns.label.column,
+            &mut self.classes,
+            self.row.get(1),
+        )?;
+        let id = known_id(&self.columns.id, self.row.get(0), &mut self.scratch)?;
+        self.desk.label(id, label, || record.owned(topic.clone()))
+    }
+}
+
+/// The value of a record, if it can be looked at.
+fn value<'a>(record: &RawRecord<'a>, limit: usize) -> Result<&'a [u8], String> {
+    let value = record.value.ok_or("the record has no value")?;
+    if value.len() > limit {
+        return Err(format!(
+            "the record is longer than {limit} bytes (max_record_bytes)"
+        ));
+    }
+    Ok(value)
+}
+
+/// The latest event time that is no mistake, microseconds since 1970.
+fn latest_time() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(i64::MAX, |now| (now + AHEAD).as_micros() as i64)
+}
+
+/// A dead letter of a record.
+fn dead_letter(record: OwnedRecord, reason: String) -> DeadLetter {
+    let value = record.value.as_deref().unwrap_or_default();
+    DeadLetter {
+        source: format!("{}[{}]", record.place.topic, record.place.partition),
+        record: record.offset.max(0) as u64,
+        reason,
+        content: String::from_utf8_lossy(&value[..value.len().min(CONTENT)]).into_owned(),
+        message: Some(Box::new(record)),
+    }
+}
+
+impl KafkaSource {
+    /// Takes records until a limit is reached. Only samples count as records; labels go to the desk.
+    pub fn read(&mut self, limit: Limit) -> Result<Read, KafkaError> {
+        let mut read = Read {
+            batch: Batch::default(),
+            dead_letters: Vec::new(),
+            position: self.position,
+            ended: false,
+        };
+        let (mut records, mut bytes) = (0, 0);
+        while records < limit.records && bytes < limit.bytes {
+            let (samples, labels) = (&mut self.samples, &mut self.labels);
+            let most = self.max_record_bytes;
+            let taken = self.merge.next(limit.until, |lane: &Lane, record| {
+                let result = match (lane.role, labels) {
+                    (Role::Labels, Some(labels)) => labels.push(&record, &lane.topic, most),
+                    _ => samples.push(&record, most),
+                };
+                let letter = result
+                    .err()
+                    .map(|reason| dead_letter(record.owned(lane.topic.clone()), reason));
+                let size = record.value.map_or(0, <[u8]>::len);
+                ((lane.role, lane.partition), lane.next, size, letter)
+            })?;
+            let Some((place, next, size, letter)) = taken else {
+                break;
+            };
+            self.moved.insert(place, next);
+            bytes += size;
+            if place.0 == Role::Samples {
+                records += 1;
+                if letter.is_none() {
+                    self.note_latest();
+                }
+            }
+            read.dead_letters.extend(letter);
+        }
+        self.position += records as u64;
+        read.position = self.position;
+        read.batch = self.take();
+        // What was read in this epoch, be it labels alone, is still to be bound to it.
+        read.ended = self.merge.is_done() && self.moved.is_empty();
+        Ok(read)
+    }
+
+    /// Ends an epoch, whose header is known once it is read: what else belongs to it.
+    pub fn close_epoch(&mut self, header: &EpochHeader) -> Closed {
+        let moved = std::mem::take(&mut self.moved);
+        let offsets: Offsets = moved
+            .into_iter()
+            .map(|((role, partition), next)| {
+                let topic = self.topics[role as usize].clone();
+                (TopicPartition { topic, partition }, next)
+            })
+            .collect();
+        Closed {
+            offsets,
+            settled: self
+                .labels
+                .as_mut()
+                .map(|labels| labels.desk.close(header))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Tells the labels of the sample that was just decoded.
+    fn note_latest(&mut self) {
+        if let Some(labels) = &mut self.labels
+            && let Some((sequence, id)) = self.samples.decoder.latest()
+        {
+            labels.desk.sample(sequence, id);
+        }
+    }
+
+    fn take(&mut self) -> Batch {
+        let mut batch = self.samples.decoder.take();
+        let next = RecordMetadata::new(self.topics[Role::Samples as usize].clone());
+        let metadata = std::mem::replace(&mut self.samples.metadata, next);
+        batch.metadata = Some(Box::new(metadata));
+        batch
+    }
+}
+
+/// How much to take at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// So many samples.
+    pub records: usize,
+    /// So many bytes of values, rounded up to a whole record.
+    pub bytes: usize,
+    /// What has come until then.
+    pub until: Instant,
+}
+
+/// Where to go on.
+#[derive(Clone, Debug, Default)]
+pub struct Resume {
+    /// Records of samples that were read before, good and bad.
+    pub records: u64,
+    /// Good ones among them.
+    pub samples: u64,
+    /// Where to read on.
+    pub offsets: Offsets,
+    /// Samples that wait for labels of their own, oldest first.
+    pub waiting: Vec<WaitingSample>,
+    /// Labels that wait for their samples.
+    pub early_labels: Vec<EarlyLabel>,
+}
+
+/// What belongs to an epoch beside the samples read in it.
+#[derive(Clone, Debug, Default)]
+pub struct Closed {
+    /// Where reading goes on, for the partitions that it moved on in.
+    pub offsets: Offsets,
+    /// What became of labels on a topic of their own.
+    pub settled: Settled,
+}
+
+/// What a source of Kafka is made of beside its topics.
+pub struct KafkaOptions<'a> {
+    /// How to reach Kafka.
+    pub kafka: &'a KafkaConfig,
+    /// The consumer group.
+    pub group: &'a str,
+    /// A longer value makes a dead letter.
+    pub max_record_bytes: usize,
+    /// See [`FileConfig::duplicates_within`](super::file::FileConfig::duplicates_within); it begins anew
+    /// with each run.
+    pub duplicates_within: usize,
+}
+
+/// Labels on a topic of their own.
+pub struct LabelTopic {
+    /// The topic.
+    pub topic: TopicConfig,
+    /// Which columns mean what.
+    pub columns: LabelColumns,
+    /// How long a sample waits for its label, and a label for its sample.
+    pub wait: Delay,
+}

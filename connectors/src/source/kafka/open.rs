@@ -1,0 +1,214 @@
+//! Opening topics: which partitions there are, and where reading begins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use perennial_operators::{RecordMetadata, TopicPartition};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+
+use super::labels::LabelDesk;
+use super::merge::{Merge, Role, Start};
+use super::{
+    From, KafkaOptions, KafkaSource, LabelTopic, Labels, Parser, Resume, Samples, SamplesConfig,
+};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, consumer};
+use crate::source::Schema;
+use crate::source::decode::Decoder;
+use crate::source::row::Row;
+
+/// The topics of a pipeline.
+pub struct KafkaTopics<'a> {
+    /// The samples.
+    pub samples: &'a SamplesConfig,
+    /// The labels, if the samples do not carry them.
+    pub labels: Option<LabelTopic>,
+}
+
+/// Opens the topics, to go on at `resume`. Waiting for a broker that goes away later is told to `health`.
+///
+/// # Errors
+/// No broker answers, a topic or partition is not there, or records to go on with are gone.
+pub fn open(
+    options: &KafkaOptions<'_>,
+    topics: KafkaTopics<'_>,
+    schema: &Schema,
+    resume: &Resume,
+    health: &Health,
+) -> Result<KafkaSource, KafkaError> {
+    let client = Client {
+        health: health.clone(),
+        ..Client::default()
+    };
+    let consumer = consumer(options.kafka, options.group, client)?;
+    let sample_topic: Arc<str> = topics.samples.topic.as_str().into();
+    let mut opening = Opening {
+        options,
+        consumer: &consumer,
+        config: topics.samples,
+        resume,
+        starts: Vec::new(),
+    };
+    opening.topic(Role::Samples, &sample_topic)?;
+    let label_topic: Option<Arc<str>> = topics
+        .labels
+        .as_ref()
+        .map(|labels| labels.topic.topic.as_str().into());
+    if let Some(topic) = &label_topic {
+        opening.topic(Role::Labels, topic)?;
+    }
+    let starts = opening.starts;
+    let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
+    decoder.continue_from(resume.samples);
+    let labels = topics.labels.map(|labels| {
+        let desk = LabelDesk::new(
+            labels.wait,
+            resume.waiting.clone(),
+            resume.early_labels.clone(),
+        );
+        Labels::new(labels.topic.format, labels.columns, desk)
+    });
+    Ok(KafkaSource {
+        merge: Merge::new(consumer, &options.kafka.brokers, starts)?,
+        samples: Samples {
+            parser: Parser::new(topics.samples.format, decoder.columns()),
+            row: Row::new(decoder.columns().len()),
+            decoder,
+            metadata: RecordMetadata::new(sample_topic.clone()),
+        },
+        labels,
+        position: resume.records,
+        max_record_bytes: options.max_record_bytes,
+        moved: Default::default(),
+        topics: [sample_topic.clone(), label_topic.unwrap_or(sample_topic)],
+    })
+}
+
+/// Finds out where to begin in each partition.
+struct Opening<'a> {
+    options: &'a KafkaOptions<'a>,
+    consumer: &'a BaseConsumer<Client>,
+    config: &'a SamplesConfig,
+    resume: &'a Resume,
+    starts: Vec<Start>,
+}
+
+impl Opening<'_> {
+    fn topic(&mut self, role: Role, topic: &Arc<str>) -> Result<(), KafkaError> {
+        for partition in numbers(self.consumer, self.options.kafka, topic)? {
+            let start = self.start(role, topic, partition)?;
+            self.starts.push(start);
+        }
+        Ok(())
+    }
+
+    fn start(&self, role: Role, topic: &Arc<str>, partition: i32) -> Result<Start, KafkaError> {
+        let (low, high) = self
+            .consumer
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .map_err(|error| failed(self.consumer, self.options.kafka, &error))?;
+        let place = TopicPartition {
+            topic: topic.clone(),
+            partition,
+        };
+        let offset = match (self.resume.offsets.get(&place), self.config.from) {
+            (Some(offset), _) => *offset,
+            // A partition that came later is read whole, like one that was there from the beginning.
+            (None, From::Earliest) => low,
+            (None, From::Latest) if self.resume.offsets.is_empty() => high,
+            (None, From::Latest) => low,
+        };
+        if !(low..=high).contains(&offset) {
+            return Err(KafkaError::Gone {
+                topic: topic.to_string(),
+                partition,
+                offset,
+                low,
+                high,
+            });
+        }
+        Ok(Start {
+            role,
+            topic: topic.clone(),
+            partition,
+            offset,
+            stop: self.config.stop_at_end.then_some(high),
+        })
+    }
+}
+
+/// The partitions of topics that a process has.
+///
+/// # Errors
+/// No broker answers, or a topic or partition is not there.
+pub fn partitions(
+    kafka: &KafkaConfig,
+    group: &str,
+    topics: &[&str],
+) -> Result<BTreeSet<TopicPartition>, KafkaError> {
+    let consumer = consumer(kafka, group, Client::default())?;
+    let mut places = BTreeSet::new();
+    for topic in topics {
+        let name: Arc<str> = (*topic).into();
+        for partition in numbers(&consumer, kafka, topic)? {
+            places.insert(TopicPartition {
+                topic: name.clone(),
+                partition,
+            });
+        }
+    }
+    Ok(places)
+}
+
+/// The numbers of a topic's partitions that a process has.
+fn numbers(
+    consumer: &BaseConsumer<Client>,
+    kafka: &KafkaConfig,
+    topic: &str,
+) -> Result<Vec<i32>, KafkaError> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(|error| failed(consumer, kafka, &error))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let count = found.map_or(0, |found| found.partitions().len());
+    if count == 0 {
+        return Err(KafkaError::NoTopic {
+            topic: topic.to_string(),
+            brokers: kafka.brokers.clone(),
+        });
+    }
+    let Some(wanted) = &kafka.partitions else {
+        return Ok((0..count as i32).collect());
+    };
+    match wanted.iter().find(|wanted| *wanted as usize >= count) {
+        None => Ok(wanted.iter().collect()),
+        Some(partition) => Err(KafkaError::NoPartition {
+            topic: topic.to_string(),
+            count,
+            partition,
+        }),
+    }
+}
+
+fn failed(consumer: &BaseConsumer<Client>, kafka: &KafkaConfig, error: &ClientError) -> KafkaError {
+    let brokers = kafka.brokers.clone();
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve,
+        ) => {
+            // What the client heard in the meantime says more than that the time is up.
+            let heard = consumer.client().context().health.waiting();
+            KafkaError::Unreachable {
+                brokers,
+                reason: heard.unwrap_or_else(|| error.to_string()),
+            }
+        }
+        _ => KafkaError::Failed {
+            brokers,
+            reason: error.to_string(),
+        },
+    }
+}

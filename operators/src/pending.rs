@@ -1,0 +1,152 @@
+//! Samples that wait for their labels, as they are stored.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ndarray::{Array2, Axis, s};
+use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+
+use crate::allocate::order_by_group;
+use crate::flow::{Allocated, Group, Scored};
+use crate::{Batch, EpochHeader, Failure, ModelId, TaskPath, id_number};
+
+/// Waiting samples as they are stored: the rows from the first that waits to the end of its batch,
+/// with only the columns that are needed once the label is known.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Stored {
+    header: EpochHeader,
+    first: u64,
+    waiting: Vec<u32>,
+    /// The numbers of the samples' ids, where labels have to find them.
+    ids: Vec<u64>,
+    times: Vec<i64>,
+    features: Array2<f32>,
+    labels: Vec<f32>,
+    paths: Vec<TaskPath>,
+    models: Vec<ModelId>,
+    group_of: Vec<u32>,
+    probabilities: Array2<f32>,
+    baselines: Vec<Array2<f32>>,
+}
+
+impl Stored {
+    /// The rows of a batch that wait; `by_id` if labels come on their own.
+    pub(crate) fn new(scored: &Scored, rows: &[u32], by_id: bool) -> Self {
+        let allocated = &scored.allocated;
+        let batch = &allocated.batch;
+        let first = rows.first().map_or(0, |row| *row as usize);
+        let ids = if by_id { first..batch.len() } else { 0..0 };
+        Stored {
+            header: allocated.header,
+            first: batch.sequence(first),
+            waiting: rows.iter().map(|row| row - first as u32).collect(),
+            ids: ids.map(|row| id_number(batch.ids.get(row))).collect(),
+            times: batch.times[first..].to_vec(),
+            features: batch.features.slice(s![first.., ..]).to_owned(),
+            labels: batch.labels.get(first..).unwrap_or_default().to_vec(),
+            paths: allocated
+                .groups
+                .iter()
+                .map(|group| (*group.path).clone())
+                .collect(),
+            models: scored.models.clone(),
+            group_of: allocated.group_of[first..].to_vec(),
+            probabilities: from(&scored.probabilities, first),
+            baselines: scored
+                .baselines
+                .iter()
+                .map(|answers| from(answers, first))
+                .collect(),
+        }
+    }
+
+    /// The samples, and which rows of them wait.
+    pub(crate) fn restore(self) -> (Scored, Vec<u32>) {
+        let mut sizes = vec![0; self.paths.len()];
+        for group in &self.group_of {
+            sizes[*group as usize] += 1;
+        }
+        let mut start = 0;
+        let mut groups = Vec::with_capacity(sizes.len());
+        for (path, size) in self.paths.into_iter().zip(sizes) {
+            groups.push(Group {
+                path: Rc::new(path),
+                start,
+                end: start + size,
+            });
+            start += size;
+        }
+        debug_assert_eq!(self.features.len_of(Axis(0)), self.times.len());
+        let allocated = Allocated {
+            header: self.header,
+            order: order_by_group(&self.group_of, &groups),
+            group_of: self.group_of,
+            groups,
+            labels: Arc::default(),
+            batch: Batch {
+                first: self.first,
+                times: self.times,
+                features: self.features,
+                labels: self.labels,
+                ..Batch::default()
+            },
+        };
+        let scored = Scored {
+            allocated: Rc::new(allocated),
+            probabilities: self.probabilities,
+            models: self.models,
+            baselines: self.baselines,
+        };
+        (scored, self.waiting)
+    }
+}
+
+/// The rows from `first` on; what was not predicted has none.
+fn from(answers: &Array2<f32>, first: usize) -> Array2<f32> {
+    answers
+        .slice(s![first.min(answers.nrows()).., ..])
+        .to_owned()
+}
+
+/// A sample that waits for a label of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingSample {
+    /// The number of its id; see [`id_number`].
+    pub id: u64,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// The stream's clock when it was read, microseconds since 1970.
+    pub clock: i64,
+}
+
+/// The samples of what was given out as pending and released that wait for labels of their own, oldest
+/// first.
+pub fn waiting_samples(
+    pending: &[Vec<u8>],
+    released: &[Vec<u8>],
+) -> Result<Vec<WaitingSample>, Failure> {
+    let released = released_sequences(released)?;
+    let mut waiting = Vec::new();
+    for bytes in pending {
+        let stored: Stored = postcard::from_bytes(bytes)?;
+        let samples = stored.waiting.iter().filter_map(|row| {
+            Some(WaitingSample {
+                id: *stored.ids.get(*row as usize)?,
+                sequence: stored.first + u64::from(*row),
+                clock: stored.header.clock,
+            })
+        });
+        waiting.extend(samples.filter(|sample| !released.contains(&sample.sequence)));
+    }
+    Ok(waiting)
+}
+
+/// The sequence numbers of what was given out as released.
+pub(crate) fn released_sequences(released: &[Vec<u8>]) -> Result<FxHashSet<u64>, Failure> {
+    let mut sequences = FxHashSet::default();
+    for bytes in released {
+        sequences.extend(postcard::from_bytes::<Vec<u64>>(bytes)?);
+    }
+    Ok(sequences)
+}

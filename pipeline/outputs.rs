@@ -1,0 +1,112 @@
+//! The outputs of a run: files whose committed length is known, and topics.
+
+use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
+use perennial_connectors::sink::{AppendFile, Output};
+use perennial_operators::Offsets;
+use perennial_operators::flow::EpochEffects;
+
+use crate::error::Error;
+
+/// Names under which the lengths of files are committed.
+pub const PREDICTIONS: &str = "predictions";
+/// See [`PREDICTIONS`].
+pub const DEAD_LETTERS: &str = "dead letters";
+
+/// Where predictions and dead letters go.
+#[derive(Default)]
+pub struct Outputs {
+    /// The file of predictions, if there is one.
+    pub predictions: Option<Output>,
+    /// The file of dead letters, if there is one.
+    pub dead_letters: Option<AppendFile>,
+    /// The topics, if there are any.
+    pub kafka: Option<KafkaSink>,
+}
+
+impl Outputs {
+    /// Adds the outputs of an epoch. They need not be durable yet.
+    pub fn append(&mut self, effects: &EpochEffects) -> Result<(), Error> {
+        if let Some(output) = &mut self.predictions {
+            for (_, bytes) in &effects.predictions {
+                output.append(bytes)?;
+            }
+        }
+        if let Some(file) = &mut self.dead_letters {
+            for letter in effects
+                .intake
+                .iter()
+                .flat_map(|intake| &intake.dead_letters)
+            {
+                let mut line = serde_json::to_vec(letter).map_err(|e| Error::Failed(e.into()))?;
+                line.push(b'\n');
+                file.append(&line)?;
+            }
+        }
+        self.send(effects)
+    }
+
+    fn send(&mut self, effects: &EpochEffects) -> Result<(), Error> {
+        let Some(kafka) = &mut self.kafka else {
+            return Ok(());
+        };
+        for (_, bytes) in &effects.predictions {
+            kafka.send_predictions(bytes)?;
+        }
+        for letter in effects
+            .intake
+            .iter()
+            .flat_map(|intake| &intake.dead_letters)
+        {
+            kafka.send_dead_letter(letter)?;
+        }
+        Ok(())
+    }
+
+    /// Makes files durable and returns their lengths, by name.
+    pub fn flush_files(&mut self) -> Result<Vec<(&'static str, u64)>, Error> {
+        let mut lengths = Vec::new();
+        if let Some(output) = &mut self.predictions {
+            lengths.push((PREDICTIONS, output.flush()?));
+        }
+        if let Some(file) = &mut self.dead_letters {
+            lengths.push((DEAD_LETTERS, file.flush()?));
+        }
+        Ok(lengths)
+    }
+
+    /// Whether results count only with a transaction, for which a commit has to be prepared.
+    pub fn is_transactional(&self) -> bool {
+        self.kafka.as_ref().is_some_and(KafkaSink::is_transactional)
+    }
+
+    /// Waits until what was sent has arrived, sending it again where it has not.
+    pub fn flush_topics(&mut self, epochs: &[EpochEffects]) -> Result<(), Error> {
+        while let Some(kafka) = &mut self.kafka {
+            if kafka.flush()? {
+                break;
+            }
+            epochs.iter().try_for_each(|effects| self.send(effects))?;
+        }
+        Ok(())
+    }
+
+    /// Commits the transaction that holds the epochs' results, again and again until it counts.
+    pub fn commit_topics(
+        &mut self,
+        epochs: &[EpochEffects],
+        offsets: &Offsets,
+        number: u64,
+    ) -> Result<(), Error> {
+        while let Some(kafka) = &mut self.kafka {
+            if kafka.commit(offsets, number)? == Outcome::Committed {
+                break;
+            }
+            tracing::info!(
+                number,
+                "the transaction was aborted: sending its results again"
+            );
+            epochs.iter().try_for_each(|effects| self.send(effects))?;
+        }
+        Ok(())
+    }
+}

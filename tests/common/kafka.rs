@@ -1,0 +1,187 @@
+//! A real broker for tests, and a plain producer and consumer that share no code with the pipeline.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Partitions of a topic, which is made when it is first written to.
+pub const PARTITIONS: i32 = 4;
+
+/// A broker of its own, gone when it is dropped.
+pub struct Broker {
+    process: Mutex<Child>,
+    folder: tempfile::TempDir,
+    /// Where it is: `127.0.0.1:PORT`.
+    pub address: String,
+}
+
+/// A message as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Broker {
+    /// The broker that all tests of a process share while one of them runs.
+    pub fn shared() -> Arc<Broker> {
+        static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broker) = shared.upgrade() {
+            return broker;
+        }
+        let broker = Arc::new(Broker::start());
+        *shared = Arc::downgrade(&broker);
+        broker
+    }
+
+    /// Starts a broker and waits until it answers.
+    pub fn start() -> Broker {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (process, address) = launch(folder.path(), "0");
+        Broker {
+            process: Mutex::new(process),
+            folder,
+            address,
+        }
+    }
+
+    /// Kills it, as a crash would, and starts it again with the same data after a while.
+    pub fn crash(&self, pause: Duration) {
+        let mut process = self.process.lock().expect("the broker");
+        process.kill().expect("a kill");
+        process.wait().expect("an end");
+        std::thread::sleep(pause);
+        let port = self.address.rsplit(':').next().expect("a port");
+        (*process, _) = launch(self.folder.path(), port);
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.address);
+        config
+    }
+
+    /// Produces messages, in their order: partition, timestamp in milliseconds, key, value.
+    pub fn produce(&self, topic: &str, messages: &[(i32, i64, String, Option<Vec<u8>>)]) {
+        let mut config = self.client();
+        config
+            .set("message.max.bytes", "20000000")
+            .set("linger.ms", "20");
+        let producer: BaseProducer = config.create().expect("a producer");
+        for (partition, timestamp, key, value) in messages {
+            let mut record = BaseRecord::to(topic)
+                .partition(*partition)
+                .timestamp(*timestamp)
+                .key(key);
+            if let Some(value) = value {
+                record = record.payload(value);
+            }
+            let record: BaseRecord<'_, String, Vec<u8>> = record;
+            let mut waiting = Some(record);
+            while let Some(record) = waiting.take() {
+                if let Err((_, again)) = producer.send(record) {
+                    producer.poll(Duration::from_millis(10));
+                    waiting = Some(again);
+                }
+            }
+        }
+        producer.flush(PATIENCE).expect("all is produced");
+    }
+
+    /// Everything in a topic that readers of what is committed see.
+    pub fn read(&self, topic: &str) -> Vec<Read> {
+        let consumer: BaseConsumer = self
+            .client()
+            .set("group.id", "tests")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("a consumer");
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .expect("an offset");
+        }
+        consumer.assign(&assignment).expect("an assignment");
+        let (mut messages, mut ended) = (Vec::new(), 0);
+        let began = Instant::now();
+        while ended < PARTITIONS {
+            assert!(began.elapsed() < PATIENCE, "{topic} cannot be read");
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => messages.push(owned(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                _ => {}
+            }
+        }
+        messages
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+}
+
+fn owned(message: &rdkafka::message::BorrowedMessage<'_>) -> Read {
+    let mut headers = BTreeMap::new();
+    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default());
+        let before = headers.insert(header.key.to_string(), value.into_owned());
+        assert_eq!(before, None, "a header comes twice");
+    }
+    Read {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis().expect("a timestamp"),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers,
+    }
+}
+
+fn launch(folder: &Path, port: &str) -> (Child, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
+    let mut command = Command::new("bash");
+    command.arg(script).arg("start").arg("--dir").arg(folder);
+    command.args(["--port", port, "auto.create.topics.enable=true"]);
+    command.args([
+        &format!("num.partitions={PARTITIONS}"),
+        "message.max.bytes=20000000",
+    ]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("the broker starts");
+    let output = process.stdout.take().expect("its output");
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    let address = line.trim().strip_prefix("bootstrap.servers=");
+    let address = address.unwrap_or_else(|| panic!("{line:?}")).to_string();
+    let began = Instant::now();
+    while std::net::TcpStream::connect(&address).is_err() {
+        assert!(began.elapsed() < PATIENCE, "the broker does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _ = std::io::stdout().flush();
+    (process, address)
+}
