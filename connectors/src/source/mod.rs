@@ -7,12 +7,15 @@ mod decode;
 mod error;
 mod fields;
 pub mod file;
+mod json;
+mod object;
 mod row;
 pub mod schema;
 pub mod simulator;
 
 pub use decode::Decoder;
 pub use error::SourceError;
+pub use json::JsonParser;
 pub use row::{Row, Value};
 pub use schema::{Categorical, Feature, Label, Schema};
 pub use simulator::{Drift, Simulator, SimulatorConfig};
