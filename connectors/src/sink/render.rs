@@ -23,10 +23,10 @@ pub struct Renderer {
     time: (i64, String),
 }
 
-/// What a group's samples have in common, as the format quotes it.
-struct GroupText {
-    task: String,
-    model: String,
+/// What a group's samples have in common.
+pub(super) struct GroupText {
+    pub task: String,
+    pub model: String,
 }
 
 impl Renderer {
@@ -63,21 +63,14 @@ impl Renderer {
         }
     }
 
+    /// The groups' texts as the format quotes them.
     fn group_texts(&self, scored: &Scored) -> Vec<GroupText> {
-        let groups = &scored.allocated.groups;
+        let mut groups = group_texts(scored);
+        for group in &mut groups {
+            group.task = quote(self.format, &group.task);
+            group.model = quote(self.format, &group.model);
+        }
         groups
-            .iter()
-            .zip(&scored.models)
-            .map(|(group, model)| {
-                // The model is of a node of the group's own path.
-                let owner = group.path.nodes.iter().find(|node| node.task == model.task);
-                let owner = owner.map_or("", |node| &node.name);
-                GroupText {
-                    task: quote(self.format, &group.path.leaf().name),
-                    model: quote(self.format, &format!("{owner} @{}", model.version)),
-                }
-            })
-            .collect()
     }
 
     fn lines(
@@ -226,7 +219,22 @@ impl Renderer {
     }
 }
 
-fn site(batch: &Batch, row: usize) -> &str {
+/// The texts of the groups of a batch.
+pub(super) fn group_texts(scored: &Scored) -> Vec<GroupText> {
+    let groups = scored.allocated.groups.iter().zip(&scored.models);
+    let texts = groups.map(|(group, model)| {
+        // The model is of a node of the group's own path.
+        let owner = group.path.nodes.iter().find(|node| node.task == model.task);
+        let owner = owner.map_or("", |node| &node.name);
+        GroupText {
+            task: group.path.leaf().name.to_string(),
+            model: format!("{owner} @{}", model.version),
+        }
+    });
+    texts.collect()
+}
+
+pub(super) fn site(batch: &Batch, row: usize) -> &str {
     batch.attribute(SITE, row)
 }
 
