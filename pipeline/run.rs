@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use perennial_connectors::kafka::{Health, KafkaError};
+use perennial_connectors::kafka::{Health, KafkaError, TopicFormat, register_predictions};
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, committed};
@@ -135,6 +135,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         ending: ending.clone(),
         committed: committed.clone(),
         cancel,
+        schema_id: schema_id(settings)?,
     };
     dataflow(shared, workers)?;
     let _ = thread.join();
@@ -160,6 +161,21 @@ struct Shared {
     ending: Ending,
     committed: Arc<Committed>,
     cancel: Cancel,
+    /// The id of the schema of predictions in a registry, if they are Avro and there is one.
+    schema_id: Option<u32>,
+}
+
+/// Registers the schema of predictions, where they are Avro and there is a registry.
+fn schema_id(settings: &Settings) -> Result<Option<u32>, Error> {
+    let config = settings.config();
+    let predictions = config.predictions.as_ref();
+    let topic = predictions.and_then(|predictions| predictions.kafka.as_ref());
+    match (&config.kafka, topic) {
+        (Some(kafka), Some(topic)) if topic.format == TopicFormat::Avro => {
+            Ok(register_predictions(kafka, &topic.topic)?)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Runs the workers until the stream or the run has ended.
@@ -207,7 +223,7 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
                 .take(),
             _ => None,
         },
-        renderer: render(settings),
+        renderer: render(settings, shared.schema_id)?,
         runtime: shared.runtime.clone(),
     };
     let probe = graph::build(
@@ -256,18 +272,24 @@ fn format(settings: &Settings) -> Format {
 }
 
 /// What renders predictions on one worker.
-fn render(settings: &Settings) -> Option<Render> {
-    let predictions = settings.config().predictions.as_ref()?;
-    Some(match predictions.kafka {
-        Some(_) => {
-            let mut renderer = MessageRenderer::new(&settings.classes);
+fn render(settings: &Settings, schema_id: Option<u32>) -> Result<Option<Render>, Failure> {
+    let Some(predictions) = &settings.config().predictions else {
+        return Ok(None);
+    };
+    let classes = &settings.classes;
+    Ok(Some(match &predictions.kafka {
+        Some(topic) => {
+            let mut renderer = match topic.format {
+                TopicFormat::Json => MessageRenderer::json(classes),
+                TopicFormat::Avro => MessageRenderer::avro(classes, schema_id)?,
+            };
             Box::new(move |scored, bytes| renderer.render(scored, bytes))
         }
         None => {
             let mut renderer = Renderer::new(format(settings), &settings.classes);
             Box::new(move |scored, bytes| renderer.render(scored, bytes))
         }
-    })
+    }))
 }
 
 /// The topics that results go to, if any do. Whoever had the same partitions is fenced from here on.

@@ -146,7 +146,7 @@ fn settings(config: &KafkaConfig) -> Result<ClientConfig, KafkaError> {
     Ok(settings)
 }
 
-fn option(key: &str, value: &OptionValue) -> Result<String, KafkaError> {
+pub(crate) fn option(key: &str, value: &OptionValue) -> Result<String, KafkaError> {
     Ok(match value {
         OptionValue::Switch(value) => value.to_string(),
         OptionValue::Number(value) => value.to_string(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,10 +25,27 @@ pub struct KafkaConfig {
     /// What a crash can do to the results.
     #[serde(default)]
     pub delivery: Delivery,
+    /// The registry of Avro schemas, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryConfig>,
     /// Settings of librdkafka, by its names, such as `security.protocol`. `file:PATH` stands for what is
     /// in the file, without the line break at its end.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, OptionValue>,
+}
+
+/// A schema registry, as Confluent's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Where it is: `http://host:port`.
+    pub url: String,
+    /// User of basic authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Its password; `file:PATH` is read from the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<OptionValue>,
 }
 
 /// See [`KafkaConfig::delivery`].
@@ -149,6 +167,9 @@ pub struct TopicConfig {
     /// The format of the records' values.
     #[serde(default)]
     pub format: TopicFormat,
+    /// With Avro that is read without a registry, the file of the schema that it was written with (.avsc).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<PathBuf>,
 }
 
 /// See [`TopicConfig::format`].
@@ -158,6 +179,8 @@ pub enum TopicFormat {
     /// A JSON object.
     #[default]
     Json,
+    /// An Avro record: bare, or with the id of its schema in the registry.
+    Avro,
 }
 
 /// Settings that the pipeline makes itself: another value would break what it promises.

@@ -4,13 +4,18 @@ mod client;
 mod config;
 mod headers;
 mod health;
+mod schemas;
 
 use thiserror::Error;
 
 pub(crate) use client::{Client, PATIENCE, consumer, known_end, producer};
-pub use config::{Delivery, KafkaConfig, OptionValue, Partitions, TopicConfig, TopicFormat};
+pub use config::{
+    Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,
+};
 pub(crate) use headers::{Headers, pack, push_header};
 pub use health::Health;
+pub(crate) use schemas::parser;
+pub use schemas::register_predictions;
 
 /// What can go wrong with Kafka as a whole. What may pass by itself is no error: it is waited for, and
 /// [`Health`] says so.
@@ -29,6 +34,9 @@ pub enum KafkaError {
         /// Why.
         source: std::io::Error,
     },
+    /// An Avro schema that cannot be used.
+    #[error("{0}")]
+    Schema(String),
     /// No broker answers.
     #[error("no Kafka broker answers at {brokers}: {reason}. Start it, or set kafka.brokers")]
     Unreachable {

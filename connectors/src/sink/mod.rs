@@ -1,6 +1,7 @@
 //! Where predictions and dead letters go: files whose committed length is known, so that what a
 //! crashed run left beyond it is dropped.
 
+mod avro;
 mod file;
 pub mod kafka;
 mod parquet;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use avro::{AvroEncoder, AvroPredictions, PredictionRow, Probabilities};
 pub use file::AppendFile;
 pub use parquet::ParquetFolder;
 pub use render::Renderer;
@@ -69,6 +71,9 @@ pub enum SinkError {
         /// Why.
         detail: String,
     },
+    /// A prediction could not be put into Avro.
+    #[error("a prediction cannot be written as Avro: {0}")]
+    Avro(String),
 }
 
 /// An output of predictions.

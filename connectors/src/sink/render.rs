@@ -8,8 +8,8 @@ use arrow::array::{
     TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema};
-use perennial_operators::flow::{Group, Scored, predicted_class};
-use perennial_operators::{Batch, ModelId, SITE};
+use perennial_operators::flow::{Scored, predicted_class};
+use perennial_operators::{Batch, SITE};
 
 use super::Format;
 
@@ -25,10 +25,10 @@ pub struct Renderer {
     line: String,
 }
 
-/// What a group's samples have in common, as the format quotes it.
-struct GroupText {
-    task: String,
-    model: String,
+/// What a group's samples have in common.
+pub(super) struct GroupText {
+    pub task: String,
+    pub model: String,
 }
 
 impl Renderer {
@@ -66,16 +66,14 @@ impl Renderer {
         }
     }
 
+    /// The groups' texts as the format quotes them.
     fn group_texts(&self, scored: &Scored) -> Vec<GroupText> {
-        let groups = &scored.allocated.groups;
+        let mut groups = group_texts(scored);
+        for group in &mut groups {
+            group.task = quote(self.format, &group.task);
+            group.model = quote(self.format, &group.model);
+        }
         groups
-            .iter()
-            .zip(&scored.models)
-            .map(|(group, model)| GroupText {
-                task: quote(self.format, &group.path.leaf().name),
-                model: quote(self.format, &model_name(group, model)),
-            })
-            .collect()
     }
 
     /// Hands each prediction of a batch to `each` as a JSON object: row and bytes, in input order.
@@ -238,15 +236,22 @@ impl Renderer {
     }
 }
 
-/// The name of the model that answered for a group, such as `season=dry @3`. It is of a node of the
-/// group's own path.
-pub(super) fn model_name(group: &Group, model: &ModelId) -> String {
-    let owner = group.path.nodes.iter().find(|node| node.task == model.task);
-    let owner = owner.map_or("", |node| &node.name);
-    format!("{owner} @{}", model.version)
+/// The texts of the groups of a batch.
+pub(super) fn group_texts(scored: &Scored) -> Vec<GroupText> {
+    let groups = scored.allocated.groups.iter().zip(&scored.models);
+    let texts = groups.map(|(group, model)| {
+        // The model is of a node of the group's own path.
+        let owner = group.path.nodes.iter().find(|node| node.task == model.task);
+        let owner = owner.map_or("", |node| &node.name);
+        GroupText {
+            task: group.path.leaf().name.to_string(),
+            model: format!("{owner} @{}", model.version),
+        }
+    });
+    texts.collect()
 }
 
-fn site(batch: &Batch, row: usize) -> &str {
+pub(super) fn site(batch: &Batch, row: usize) -> &str {
     batch.attribute(SITE, row)
 }
 

@@ -3,17 +3,24 @@
 //! A source gives records in a fixed order. Bad ones become dead letters, they never stop the stream,
 //! and every record, good or bad, counts in the *position*, so that a run can be resumed exactly.
 
+mod avro;
 mod decode;
 mod error;
 mod fields;
 pub mod file;
+mod json;
 pub mod kafka;
+mod object;
+mod registry;
 mod row;
 pub mod schema;
 pub mod simulator;
 
+pub use avro::{AvroError, AvroParser};
 pub use decode::Decoder;
 pub use error::SourceError;
+pub use json::JsonParser;
+pub use registry::{RegisteredSchema, Registry};
 pub use row::{Row, Value};
 pub use schema::{Categorical, Feature, Label, Schema};
 pub use simulator::{Drift, Simulator, SimulatorConfig};

@@ -1,9 +1,12 @@
 //! One record between its format and the columns: reused, so that a record allocates nothing.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Integers beyond this are kept as texts, since a float would not hold them exactly.
 const EXACT: u64 = 1 << 53;
+
+/// The greatest power of ten that a float holds exactly.
+const EXACT_POWER: u32 = 22;
 
 /// The wanted cells of one record. Which cell is which column is up to who made the row.
 #[derive(Debug, Default)]
@@ -79,9 +82,49 @@ impl Row {
         if integer.unsigned_abs() <= u128::from(EXACT) {
             return self.set_number(cell, integer as f64);
         }
+        self.set_written(cell, format_args!("{integer}"));
+    }
+
+    /// Sets a cell to a decimal number: an integer of which the last `scale` digits come after the point.
+    /// `None`, and the cell as it was, if the scale is above 38.
+    pub fn set_decimal(&mut self, cell: usize, integer: i128, scale: u32) -> Option<()> {
+        let one = 10i128.checked_pow(scale)?;
+        // Both are exact as floats, so their quotient is the nearest one.
+        if integer.unsigned_abs() <= u128::from(EXACT) && scale <= EXACT_POWER {
+            self.set_number(cell, integer as f64 / one as f64);
+            return Some(());
+        }
+        let sign = if integer < 0 { "-" } else { "" };
+        let (whole, part) = (integer / one, integer % one);
+        if part == 0 {
+            self.set_integer(cell, whole);
+        } else {
+            let (whole, part) = (whole.unsigned_abs(), part.unsigned_abs());
+            let width = scale as usize;
+            self.set_written(cell, format_args!("{sign}{whole}.{part:0width$}"));
+        }
+        Some(())
+    }
+
+    /// Sets a cell to a UUID as a text of hexadecimal digits with hyphens.
+    pub fn set_uuid(&mut self, cell: usize, uuid: u128) {
+        let [a, b, c, d] = [96, 80, 64, 48].map(|shift| uuid >> shift);
+        self.set_written(
+            cell,
+            format_args!(
+                "{a:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+                b & 0xffff,
+                c & 0xffff,
+                d & 0xffff,
+                uuid & 0xffff_ffff_ffff
+            ),
+        );
+    }
+
+    fn set_written(&mut self, cell: usize, text: fmt::Arguments) {
         let start = self.text.len();
         // Writing to a String cannot fail.
-        let _ = write!(self.text, "{integer}");
+        let _ = self.text.write_fmt(text);
         self.cells[cell] = Cell::Text {
             start,
             end: self.text.len(),

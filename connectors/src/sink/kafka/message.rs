@@ -6,8 +6,8 @@
 use perennial_operators::flow::Scored;
 
 use crate::kafka::push_header;
-use crate::sink::render::model_name;
-use crate::sink::{Format, Renderer};
+use crate::sink::render::group_texts;
+use crate::sink::{AvroPredictions, Format, Renderer, SinkError};
 
 /// The length that stands for no key.
 const NONE: u32 = u32::MAX;
@@ -53,22 +53,51 @@ impl<'a> Iterator for Messages<'a> {
 /// Renders predictions as messages. Each keeps the key, the timestamp and the headers of its sample, and
 /// says in headers of its own which record that was, the task and the model.
 pub struct MessageRenderer {
-    values: Renderer,
+    values: Values,
+}
+
+/// What writes the values.
+enum Values {
+    Json(Box<Renderer>),
+    Avro(Box<AvroPredictions>),
+}
+
+impl Values {
+    fn each(&mut self, scored: &Scored, mut each: impl FnMut(usize, &[u8])) {
+        match self {
+            Values::Json(renderer) => renderer.each_object(scored, each),
+            Values::Avro(avro) => {
+                let encoded = avro.encode(scored, |row, value| -> Result<(), SinkError> {
+                    each(row, value);
+                    Ok(())
+                });
+                // The schema is the encoder's own, and every prediction fits it.
+                debug_assert!(encoded.is_ok(), "{encoded:?}");
+            }
+        }
+    }
 }
 
 impl MessageRenderer {
-    /// A renderer for predictions of these classes.
-    pub fn new(classes: &[String]) -> Self {
+    /// A renderer of JSON for predictions of these classes.
+    pub fn json(classes: &[String]) -> Self {
         MessageRenderer {
-            values: Renderer::new(Format::Jsonl, classes),
+            values: Values::Json(Box::new(Renderer::new(Format::Jsonl, classes))),
         }
+    }
+
+    /// A renderer of Avro; with the id of its schema in a registry, as Confluent's serializers write it.
+    pub fn avro(classes: &[String], schema_id: Option<u32>) -> Result<Self, SinkError> {
+        Ok(MessageRenderer {
+            values: Values::Avro(Box::new(AvroPredictions::new(classes, schema_id)?)),
+        })
     }
 
     /// Appends the predictions of a batch, in input order.
     pub fn render(&mut self, scored: &Scored, bytes: &mut Vec<u8>) {
         let batch = &scored.allocated.batch;
-        let names = names(scored);
-        self.values.each_object(scored, |row, value| {
+        let texts = group_texts(scored);
+        self.values.each(scored, |row, value| {
             let start = bytes.len();
             bytes.resize(start + HEAD, 0);
             let metadata = batch.metadata.as_deref();
@@ -88,9 +117,9 @@ impl MessageRenderer {
                 let offset = number.format(metadata.offsets[row]).as_bytes();
                 push_header(bytes, "perennial.offset", Some(offset));
             }
-            let (task, model) = &names[scored.allocated.group_of[row] as usize];
-            push_header(bytes, "perennial.task", Some(task.as_bytes()));
-            push_header(bytes, "perennial.model", Some(model.as_bytes()));
+            let group = &texts[scored.allocated.group_of[row] as usize];
+            push_header(bytes, "perennial.task", Some(group.task.as_bytes()));
+            push_header(bytes, "perennial.model", Some(group.model.as_bytes()));
             let value_start = bytes.len();
             bytes.extend_from_slice(value);
             let lengths = [
@@ -105,18 +134,6 @@ impl MessageRenderer {
             }
         });
     }
-}
-
-/// For each group the names of its task and of the model that answered.
-fn names(scored: &Scored) -> Vec<(String, String)> {
-    let groups = scored.allocated.groups.iter();
-    groups
-        .zip(&scored.models)
-        .map(|(group, model)| {
-            let task = group.path.leaf().name.to_string();
-            (task, model_name(group, model))
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ use super::schema::{Problem, Schema};
 use reader::Reader;
 
 pub use joined::open_joined;
-pub use jsonl::JsonParser;
 pub use labels::{LabelBatch, LabelColumns, LabelSource};
 
 /// How much of a bad record its dead letter keeps, in bytes.

@@ -5,6 +5,7 @@ mod merge;
 mod open;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,12 +18,12 @@ use perennial_operators::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Read;
 use super::decode::Decoder;
 use super::fields::{Names, known_class, known_id};
-use super::file::{JsonParser, LabelColumns};
+use super::file::LabelColumns;
 use super::row::Row;
-use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, TopicFormat};
+use super::{AvroError, AvroParser, JsonParser, Read};
+use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat, parser};
 use labels::LabelDesk;
 use merge::{Lane, Merge, Role};
 
@@ -31,6 +32,8 @@ pub use open::{KafkaTopics, open, partitions};
 
 /// How much of a bad record the excerpt in its dead letter keeps, in bytes.
 const CONTENT: usize = 4096;
+/// How long to wait before a registry is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
 /// An event time so far ahead of the clock on the wall is a mistake.
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -43,6 +46,9 @@ pub struct SamplesConfig {
     /// The format of the records' values.
     #[serde(default)]
     pub format: TopicFormat,
+    /// With Avro that is read without a registry, the file of the schema that it was written with (.avsc).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<PathBuf>,
     /// Where a pipeline without a state begins.
     #[serde(default)]
     pub from: From,
@@ -65,18 +71,39 @@ pub enum From {
 /// What makes a row of a record's value.
 enum Parser {
     Json(JsonParser),
+    Avro(Box<AvroParser>, Health),
 }
 
 impl Parser {
-    fn new(format: TopicFormat, columns: &[String]) -> Parser {
-        match format {
+    fn new(
+        kafka: &KafkaConfig,
+        topic: &TopicConfig,
+        columns: &[String],
+        health: &Health,
+    ) -> Result<Parser, KafkaError> {
+        Ok(match topic.format {
             TopicFormat::Json => Parser::Json(JsonParser::new(columns)),
-        }
+            TopicFormat::Avro => {
+                let parser = parser(kafka, topic, columns)?;
+                Parser::Avro(Box::new(parser), health.clone())
+            }
+        })
     }
 
     fn parse(&mut self, value: &[u8], row: &mut Row) -> Result<(), String> {
         match self {
             Parser::Json(parser) => parser.parse(value, row),
+            Parser::Avro(parser, health) => loop {
+                match parser.parse(value, row) {
+                    Ok(()) => return Ok(()),
+                    Err(AvroError::Bad(reason)) => return Err(reason),
+                    // A registry that does not answer says nothing of the record.
+                    Err(AvroError::Retry(reason)) => {
+                        health.waits(&reason);
+                        std::thread::sleep(PAUSE);
+                    }
+                }
+            },
         }
     }
 }
@@ -124,16 +151,22 @@ impl Samples {
 }
 
 impl Labels {
-    fn new(format: TopicFormat, columns: LabelColumns, desk: LabelDesk) -> Labels {
+    fn new(
+        kafka: &KafkaConfig,
+        topic: &TopicConfig,
+        columns: LabelColumns,
+        desk: LabelDesk,
+        health: &Health,
+    ) -> Result<Labels, KafkaError> {
         let names = [columns.id.clone(), columns.label.column.clone()];
-        Labels {
-            parser: Parser::new(format, &names),
+        Ok(Labels {
+            parser: Parser::new(kafka, topic, &names, health)?,
             row: Row::new(names.len()),
             classes: Names::new(&columns.label.classes),
             columns,
             desk,
             scratch: String::new(),
-        }
+        })
     }
 
     fn push(

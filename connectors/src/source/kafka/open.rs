@@ -12,7 +12,7 @@ use super::merge::{Merge, Role, Start};
 use super::{
     From, KafkaOptions, KafkaSource, LabelTopic, Labels, Parser, Resume, Samples, SamplesConfig,
 };
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, consumer};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, TopicConfig, consumer};
 use crate::source::Schema;
 use crate::source::decode::Decoder;
 use crate::source::row::Row;
@@ -60,18 +60,25 @@ pub fn open(
     let starts = opening.starts;
     let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
     decoder.continue_from(resume.samples);
-    let labels = topics.labels.map(|labels| {
-        let desk = LabelDesk::new(
-            labels.wait,
-            resume.waiting.clone(),
-            resume.early_labels.clone(),
-        );
-        Labels::new(labels.topic.format, labels.columns, desk)
-    });
+    let kafka = options.kafka;
+    let labels = match topics.labels {
+        None => None,
+        Some(labels) => {
+            let (waiting, early) = (resume.waiting.clone(), resume.early_labels.clone());
+            let desk = LabelDesk::new(labels.wait, waiting, early);
+            let columns = labels.columns;
+            Some(Labels::new(kafka, &labels.topic, columns, desk, health)?)
+        }
+    };
+    let topic = TopicConfig {
+        topic: topics.samples.topic.clone(),
+        format: topics.samples.format,
+        schema: topics.samples.schema.clone(),
+    };
     Ok(KafkaSource {
         merge: Merge::new(consumer, &options.kafka.brokers, starts)?,
         samples: Samples {
-            parser: Parser::new(topics.samples.format, decoder.columns()),
+            parser: Parser::new(kafka, &topic, decoder.columns(), health)?,
             row: Row::new(decoder.columns().len()),
             decoder,
             metadata: RecordMetadata::new(sample_topic.clone()),

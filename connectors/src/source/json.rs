@@ -1,0 +1,83 @@
+//! JSON objects, written straight into the row.
+
+use std::fmt;
+
+use rustc_hash::FxHashMap;
+use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
+
+use super::object::{Keys, Object, Place};
+use super::row::Row;
+
+/// Reads JSON objects into rows. Keys that are no column are passed over.
+#[derive(Debug)]
+pub struct JsonParser {
+    columns: Vec<String>,
+    places: FxHashMap<String, Place>,
+}
+
+impl JsonParser {
+    /// A parser for rows with these columns as cells.
+    pub fn new(columns: &[String]) -> JsonParser {
+        let places = columns
+            .iter()
+            .enumerate()
+            .map(|(cell, name)| (name.clone(), Place::plain(cell)))
+            .collect();
+        JsonParser {
+            columns: columns.to_vec(),
+            places,
+        }
+    }
+
+    /// Fills the row from the text of one object, or says in a sentence why that cannot be.
+    pub fn parse(&self, text: &[u8], row: &mut Row) -> Result<(), String> {
+        row.clear();
+        let mut unfit = None;
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        let object = Object {
+            keys: ByName(&self.places),
+            row,
+            unfit: &mut unfit,
+        };
+        let parsed = object
+            .deserialize(&mut deserializer)
+            .and_then(|()| deserializer.end());
+        parsed.map_err(|error| reason(&error))?;
+        match unfit {
+            Some(unfit) => Err(unfit.reason(&self.columns)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The parser's complaint. The place within a line is enough, as the line is known.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let what = text.strip_suffix(&place).unwrap_or(&text);
+    format!(
+        "the record is not a JSON object: {what} at byte {}",
+        error.column()
+    )
+}
+
+/// Keys in any order, each looked up by its name without a copy of it.
+struct ByName<'a>(&'a FxHashMap<String, Place>);
+
+impl<'a> Keys<'a> for ByName<'a> {
+    fn place<'de, D: Deserializer<'de>>(&mut self, key: D) -> Result<Option<&'a Place>, D::Error> {
+        key.deserialize_str(ByName(self.0))
+    }
+}
+
+impl<'a> Visitor<'_> for ByName<'a> {
+    type Value = Option<&'a Place>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Option<&'a Place>, E> {
+        Ok(self.0.get(key))
+    }
+}

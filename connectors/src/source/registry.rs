@@ -1,0 +1,284 @@
+//! A schema registry, as Confluent's and those that speak its protocol.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use ureq::Agent;
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use ureq::http::{HeaderValue, Response, StatusCode, Uri};
+
+use super::avro::AvroError;
+
+/// The media type of the protocol.
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// The largest answer, in bytes. Schemas of tables with thousands of columns have less.
+const MAX_ANSWER: u64 = 1 << 20;
+
+/// The most schemas that one schema may refer to, directly or not.
+const MAX_REFERENCES: usize = 64;
+
+/// How much of the registry's own words a reason quotes, in characters.
+const QUOTED: usize = 200;
+
+/// A client of a schema registry.
+pub struct Registry {
+    agent: Agent,
+    /// Without a slash at its end, and without user and password.
+    url: String,
+    login: Option<HeaderValue>,
+}
+
+/// A schema as the registry keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredSchema {
+    /// Its JSON.
+    pub schema: String,
+    /// The JSON of the schemas whose types it uses, and of those that these use.
+    pub references: Vec<String>,
+}
+
+/// What the registry answers about a schema.
+#[derive(Deserialize)]
+struct Stored {
+    schema: String,
+    /// Avro if absent.
+    #[serde(rename = "schemaType")]
+    kind: Option<String>,
+    #[serde(default)]
+    references: Vec<Reference>,
+}
+
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Reference {
+    subject: String,
+    version: i64,
+}
+
+#[derive(Deserialize)]
+struct Registration {
+    id: u32,
+}
+
+/// What the registry answers when it cannot do what was asked.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    error_code: u32,
+    message: String,
+}
+
+impl Registry {
+    /// A client of the registry at `url` (`http` or `https`, perhaps with a path, without user and
+    /// password), with these as `login` if any. A request that takes longer than `timeout` in all fails.
+    /// Nothing is sent yet. Says in a sentence what is wrong with the arguments.
+    pub fn new(
+        url: &str,
+        login: Option<(&str, &str)>,
+        timeout: Duration,
+    ) -> Result<Registry, String> {
+        let url = checked(url)?;
+        let login = login.map(|(user, password)| basic(user, password));
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(timeout))
+            .user_agent(concat!("perennial/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Registry {
+            agent: config.new_agent(),
+            url: url.to_owned(),
+            login: login.transpose()?,
+        })
+    }
+
+    /// The Avro schema with this id, and the schemas that it refers to. It is [`AvroError::Bad`] that
+    /// there is none, that it is of another kind than Avro, or larger than 1 MiB; anything else that
+    /// goes wrong may be tried again.
+    pub fn schema(&self, id: u32) -> Result<RegisteredSchema, AvroError> {
+        let what = format!("the Avro schema {id}");
+        let Stored {
+            schema, references, ..
+        } = self.stored(&format!("/schemas/ids/{id}"), &what)?;
+        let mut open = references;
+        let mut seen = BTreeSet::new();
+        let mut references = Vec::new();
+        while let Some(reference) = open.pop() {
+            let path = format!(
+                "/subjects/{}/versions/{}",
+                escaped(&reference.subject),
+                reference.version
+            );
+            let what = format!(
+                "version {} of {:?}, which the Avro schema {id} refers to,",
+                reference.version, reference.subject
+            );
+            if !seen.insert(reference) {
+                continue;
+            }
+            if seen.len() > MAX_REFERENCES {
+                return Err(AvroError::Bad(format!(
+                    "the Avro schema {id} refers to more than {MAX_REFERENCES} others"
+                )));
+            }
+            let stored = self.stored(&path, &what)?;
+            references.push(stored.schema);
+            open.extend(stored.references);
+        }
+        Ok(RegisteredSchema { schema, references })
+    }
+
+    /// Registers an Avro schema under a subject, which for the values of a Kafka topic is the topic's
+    /// name with `-value` behind it, and returns its id: the one that it has if it is registered already.
+    /// It is [`AvroError::Bad`] if the registry finds it invalid, or not compatible with the versions
+    /// before it.
+    pub fn register(&self, subject: &str, schema: &str) -> Result<u32, AvroError> {
+        let what = format!("the Avro schema of the subject {subject:?}");
+        let path = format!("/subjects/{}/versions", escaped(subject));
+        let mut request = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header(ACCEPT, MEDIA_TYPE)
+            .header(CONTENT_TYPE, MEDIA_TYPE);
+        if let Some(login) = &self.login {
+            request = request.header(AUTHORIZATION, login);
+        }
+        let body = json!({ "schema": schema }).to_string();
+        let registration: Registration = self.answer(request.send(body), &what)?;
+        Ok(registration.id)
+    }
+
+    /// Fetches a schema; `what` names it.
+    fn stored(&self, path: &str, what: &str) -> Result<Stored, AvroError> {
+        let mut request = self
+            .agent
+            .get(format!("{}{path}", self.url))
+            .header(ACCEPT, MEDIA_TYPE);
+        if let Some(login) = &self.login {
+            request = request.header(AUTHORIZATION, login);
+        }
+        let stored: Stored = self.answer(request.call(), what)?;
+        match stored.kind.as_deref() {
+            None | Some("AVRO") => Ok(stored),
+            Some(kind) => Err(AvroError::Bad(format!("{what} is of the type {kind:?}"))),
+        }
+    }
+
+    /// Reads an answer, or tells whether asking again may help.
+    fn answer<T: DeserializeOwned>(
+        &self,
+        response: Result<Response<ureq::Body>, ureq::Error>,
+        what: &str,
+    ) -> Result<T, AvroError> {
+        let mut response = response.map_err(|error| self.unreachable(&error))?;
+        let body = response.body_mut().with_config().limit(MAX_ANSWER);
+        let body = body.read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => {
+                AvroError::Bad(format!("{what} has more than {MAX_ANSWER} bytes"))
+            }
+            error => self.unreachable(&error),
+        })?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response.status(), &body, what));
+        }
+        serde_json::from_slice(&body).map_err(|error| {
+            AvroError::Retry(format!(
+                "{} does not answer as a schema registry does: {error}",
+                self.url
+            ))
+        })
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> AvroError {
+        AvroError::Retry(format!(
+            "the schema registry {} cannot be reached: {error}",
+            self.url
+        ))
+    }
+
+    /// What an answer without success means.
+    fn refusal(&self, status: StatusCode, body: &[u8], what: &str) -> AvroError {
+        let Refusal {
+            error_code,
+            message,
+        } = serde_json::from_slice(body).unwrap_or_default();
+        let message: String = message.chars().take(QUOTED).collect();
+        let url = &self.url;
+        match (status.as_u16(), error_code) {
+            // Without such a code the address is wrong, and all records would be thrown away for it.
+            (404, 40401..=40403) => {
+                AvroError::Bad(format!("{what} is not in the schema registry ({message})"))
+            }
+            (409 | 422, _) => {
+                AvroError::Bad(format!("the schema registry refuses {what} ({message})"))
+            }
+            (401 | 403, _) => AvroError::Retry(format!(
+                "the schema registry {url} refuses the user or the password ({status})"
+            )),
+            _ => AvroError::Retry(format!(
+                "the schema registry {url} answers {status} when asked for {what} ({message})"
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_tuple("Registry").field(&self.url).finish()
+    }
+}
+
+/// The address of a registry without a slash at its end.
+fn checked(url: &str) -> Result<&str, String> {
+    // Told first and without the address, which may have a password in it.
+    if url.contains('@') {
+        return Err("the schema registry's user and password must not be in its address".into());
+    }
+    let url = url.trim_end_matches('/');
+    let parsed = url.parse::<Uri>().ok();
+    let scheme = parsed.as_ref().and_then(Uri::scheme_str);
+    let queried = parsed.as_ref().is_none_or(|url| url.query().is_some());
+    if !matches!(scheme, Some("http" | "https")) || queried || url.contains('#') {
+        return Err(format!(
+            "the schema registry's address {url:?} is not of the form http://host:port or https://host:port"
+        ));
+    }
+    Ok(url)
+}
+
+/// The header of a login by HTTP's basic authentication.
+fn basic(user: &str, password: &str) -> Result<HeaderValue, String> {
+    if user.contains(':') {
+        return Err("the schema registry's user must not contain a colon".into());
+    }
+    let encoded = STANDARD.encode(format!("{user}:{password}"));
+    let mut header = HeaderValue::try_from(format!("Basic {encoded}"))
+        .map_err(|_| "the schema registry's user and password cannot be sent".to_string())?;
+    // So that no log shows it.
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// A name as a part of a path.
+fn escaped(name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+pub(super) mod server;
+#[cfg(test)]
+mod tests;
