@@ -326,6 +326,7 @@ mod tests {
             dictionaries: Arc::new(vec![sites]),
             features: Array2::zeros((3, 1)),
             labels: Vec::new(),
+            metadata: None,
         };
         let header = EpochHeader {
             epoch: Epoch(5),
@@ -344,6 +345,7 @@ mod tests {
                 ],
                 order: vec![0, 2, 1],
                 group_of: vec![0, 1, 0],
+                labels: Arc::default(),
             }),
             probabilities: array![[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]],
             models: vec![model(child.task, 2), model(base.task, 1)],
