@@ -2,8 +2,8 @@
 
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
 use perennial_connectors::sink::{AppendFile, Output};
-use perennial_operators::Offsets;
 use perennial_operators::flow::EpochEffects;
+use perennial_operators::{DeadLetter, Offsets};
 
 use crate::error::Error;
 
@@ -13,7 +13,6 @@ pub const PREDICTIONS: &str = "predictions";
 pub const DEAD_LETTERS: &str = "dead letters";
 
 /// Where predictions and dead letters go.
-#[derive(Default)]
 pub struct Outputs {
     /// The file of predictions, if there is one.
     pub predictions: Option<Output>,
@@ -21,6 +20,11 @@ pub struct Outputs {
     pub dead_letters: Option<AppendFile>,
     /// The topics, if there are any.
     pub kafka: Option<KafkaSink>,
+}
+
+fn dead_letters(effects: &EpochEffects) -> impl Iterator<Item = &DeadLetter> {
+    let intake = effects.intake.iter();
+    intake.flat_map(|intake| &intake.dead_letters)
 }
 
 impl Outputs {
@@ -32,11 +36,7 @@ impl Outputs {
             }
         }
         if let Some(file) = &mut self.dead_letters {
-            for letter in effects
-                .intake
-                .iter()
-                .flat_map(|intake| &intake.dead_letters)
-            {
+            for letter in dead_letters(effects) {
                 let mut line = serde_json::to_vec(letter).map_err(|e| Error::Failed(e.into()))?;
                 line.push(b'\n');
                 file.append(&line)?;
@@ -52,11 +52,7 @@ impl Outputs {
         for (_, bytes) in &effects.predictions {
             kafka.send_predictions(bytes)?;
         }
-        for letter in effects
-            .intake
-            .iter()
-            .flat_map(|intake| &intake.dead_letters)
-        {
+        for letter in dead_letters(effects) {
             kafka.send_dead_letter(letter)?;
         }
         Ok(())

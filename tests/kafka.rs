@@ -25,13 +25,8 @@ struct Pipeline {
 }
 
 impl Pipeline {
-    /// The topics get the name as prefix; `more` goes to the end of the config.
-    fn new(
-        broker: &std::sync::Arc<Broker>,
-        name: &str,
-        labels_apart: bool,
-        more: &str,
-    ) -> Pipeline {
+    /// The topics get the name as prefix.
+    fn new(broker: &std::sync::Arc<Broker>, name: &str, labels_apart: bool) -> Pipeline {
         let bench = Bench::new();
         let labels = match labels_apart {
             true => format!("kafka: {{topic: {name}-labels}}"),
@@ -44,16 +39,7 @@ mode: live
 kafka: {{brokers: '{address}'}}
 source:
   kafka: {{topic: {name}-samples, stop_at_end: true}}
-schema:
-  id: id
-  time: time
-  site: site
-  attributes: [season]
-  features: [a, b, c, {{column: mode, values: [fan, ac]}}]
-  label: {{column: label, classes: [low, mid, high]}}
-tasks:
-  path: [[season], [site]]
-bootstrap:
+{schema}bootstrap:
   records: {BOOTSTRAP}
 labels:
   {labels}
@@ -69,7 +55,8 @@ predictions:
   kafka: {{topic: {name}-predictions}}
 dead_letters:
   kafka: {{topic: {name}-dead-letters}}
-{more}"
+",
+            schema = stream::SCHEMA,
         );
         bench.write("config.yaml", config);
         Pipeline {
@@ -204,7 +191,7 @@ dead_letters:
 fn each_sample_is_predicted_once_with_what_came_with_it() {
     let broker = Broker::shared();
     for (name, labels_apart) in [("once", false), ("apart", true)] {
-        let pipeline = Pipeline::new(&broker, name, labels_apart, "");
+        let pipeline = Pipeline::new(&broker, name, labels_apart);
         let samples = stream::samples(31, 3000, 0.1);
         pipeline.produce(&samples);
         pipeline.run(&["--workers", "2"]).success();
@@ -222,7 +209,7 @@ fn each_sample_is_predicted_once_with_what_came_with_it() {
 #[test]
 fn poison_becomes_dead_letters_byte_for_byte() {
     let broker = Broker::shared();
-    let pipeline = Pipeline::new(&broker, "poison", false, "");
+    let pipeline = Pipeline::new(&broker, "poison", false);
     let samples = stream::samples(33, 2000, 0.0);
     pipeline.produce(&samples);
     let mut future = samples[0].clone();
@@ -266,7 +253,7 @@ fn a_pipeline_killed_anywhere_in_a_commit_goes_on() {
         "decided",
         "after knowledge",
     ];
-    let pipeline = Pipeline::new(&broker, "killed", true, "");
+    let pipeline = Pipeline::new(&broker, "killed", true);
     let samples = stream::samples(35, 6000, 0.1);
     pipeline.produce(&samples);
     let mut kills = 0;
@@ -337,7 +324,7 @@ fn avro(sample: &Sample) -> Vec<u8> {
 #[test]
 fn avro_is_read_and_written() {
     let broker = Broker::shared();
-    let pipeline = Pipeline::new(&broker, "avro", false, "");
+    let pipeline = Pipeline::new(&broker, "avro", false);
     pipeline.bench.write("sample.avsc", AVRO);
     let samples = stream::samples(39, 2000, 0.1);
     let mut messages: Vec<_> = samples
@@ -373,7 +360,7 @@ fn avro_is_read_and_written() {
     }
     assert_eq!(ids.len(), samples.len() - BOOTSTRAP);
     // The same samples as JSON give the same report.
-    let json = Pipeline::new(&broker, "json", false, "");
+    let json = Pipeline::new(&broker, "json", false);
     let messages: Vec<_> = samples
         .iter()
         .enumerate()
@@ -407,7 +394,7 @@ fn avro_is_read_and_written() {
 #[test]
 fn a_zombie_is_fenced() {
     let broker = Broker::shared();
-    let pipeline = Pipeline::new(&broker, "zombie", false, "");
+    let pipeline = Pipeline::new(&broker, "zombie", false);
     let samples = stream::samples(36, 2000, 0.0);
     pipeline.produce(&samples);
     // The first one goes on waiting for samples; a second one with a state of its own takes over.
@@ -448,7 +435,7 @@ fn a_zombie_is_fenced() {
 #[test]
 fn a_broker_that_crashes_is_waited_for() {
     let broker = std::sync::Arc::new(Broker::start());
-    let pipeline = Pipeline::new(&broker, "broken", true, "");
+    let pipeline = Pipeline::new(&broker, "broken", true);
     let samples = stream::samples(38, 4000, 0.1);
     pipeline.produce(&samples[..2000]);
     let endless = ["--set", "source.kafka.stop_at_end=false"];
@@ -470,7 +457,7 @@ fn a_broker_that_crashes_is_waited_for() {
 #[test]
 fn what_is_missing_is_told() {
     let broker = Broker::shared();
-    let pipeline = Pipeline::new(&broker, "missing", false, "");
+    let pipeline = Pipeline::new(&broker, "missing", false);
     let words = [
         "topic \"missing-samples\" does not exist",
         "kafka-topics.sh",

@@ -167,22 +167,25 @@ pub fn with_bad_lines(samples: &[Sample], seed: u64) -> (Vec<String>, usize) {
     (lines, bad)
 }
 
+/// What the config says of the columns and of the tasks that they make.
+pub const SCHEMA: &str = "schema:
+  id: id
+  time: time
+  site: site
+  attributes: [season]
+  features: [a, b, c, {column: mode, values: [fan, ac]}]
+  label: {column: label, classes: [low, mid, high]}
+tasks:
+  path: [[season], [site]]
+";
+
 /// The config that reads `file`; `delay` is the content of `labels.delay`.
 pub fn config(file: &str, delay: &str) -> String {
     format!(
         "name: stream
 source:
   path: {file}
-schema:
-  id: id
-  time: time
-  site: site
-  attributes: [season]
-  features: [a, b, c, {{column: mode, values: [fan, ac]}}]
-  label: {{column: label, classes: [low, mid, high]}}
-tasks:
-  path: [[season], [site]]
-bootstrap:
+{SCHEMA}bootstrap:
   records: 800
 labels:
   delay: {{{delay}}}

@@ -1,5 +1,6 @@
 //! Clients of librdkafka, made from the settings.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -146,6 +147,7 @@ fn settings(config: &KafkaConfig) -> Result<ClientConfig, KafkaError> {
     Ok(settings)
 }
 
+/// The text of an option's value, read from its file if it names one.
 pub(crate) fn option(key: &str, value: &OptionValue) -> Result<String, KafkaError> {
     Ok(match value {
         OptionValue::Switch(value) => value.to_string(),
@@ -167,10 +169,9 @@ pub(crate) fn option(key: &str, value: &OptionValue) -> Result<String, KafkaErro
 /// The end of a partition as the latest answer of its broker had it; none before the first.
 pub(crate) fn known_end(
     consumer: &BaseConsumer<Client>,
-    topic: &str,
+    topic: &CStr,
     partition: i32,
 ) -> Option<i64> {
-    let topic = std::ffi::CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: the client lives as long as the consumer, the name ends with a zero, and the two numbers are
     // written to before the call returns. The crate has no safe form of this call, which asks nobody.

@@ -1,11 +1,14 @@
 //! Whether Kafka answers: what people are told while the pipeline waits for it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Says what is being waited for, if anything is. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     waiting: Arc<Mutex<Option<String>>>,
+    /// Whether anything is: asked with every record, for which the lock would be too dear.
+    is_waiting: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -21,11 +24,17 @@ impl Health {
             tracing::warn!(reason, "waiting for Kafka");
         }
         *waiting = Some(reason.to_string());
+        self.is_waiting.store(true, Ordering::Relaxed);
     }
 
     /// Says that all is well, and logs it when it is news.
     pub(crate) fn is_well(&self) {
-        if self.lock().take().is_some() {
+        if !self.is_waiting.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut waiting = self.lock();
+        self.is_waiting.store(false, Ordering::Relaxed);
+        if waiting.take().is_some() {
             tracing::info!("Kafka answers again");
         }
     }

@@ -23,6 +23,7 @@ pub enum Outcome {
 /// What transactions need.
 pub(super) struct Transactions {
     id: String,
+    brokers: String,
     partitions: String,
     group: ConsumerGroupMetadata,
     is_open: bool,
@@ -63,6 +64,7 @@ impl Transactions {
         }
         Ok(Transactions {
             id,
+            brokers: config.brokers.clone(),
             partitions: config
                 .partitions
                 .as_ref()
@@ -99,7 +101,7 @@ impl Transactions {
             };
         }
         KafkaError::Failed {
-            brokers: "the brokers".to_string(),
+            brokers: self.brokers.clone(),
             reason: error.to_string(),
         }
     }

@@ -4,6 +4,7 @@
 //! of its time were read, and a partition must not run away from the others. So of the records at hand the
 //! earliest goes first, and a partition that has more to come is waited for, a little.
 
+use std::ffi::CString;
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -81,6 +82,8 @@ impl Head {
 pub(super) struct Lane {
     pub(super) role: Role,
     pub(super) topic: Arc<str>,
+    /// The topic as librdkafka takes it.
+    name: CString,
     pub(super) partition: i32,
     /// The offset of the record to take next.
     pub(super) next: i64,
@@ -169,7 +172,8 @@ impl Merge {
         consumer.assign(&assignment).map_err(failed)?;
         let mut lanes = Vec::new();
         for start in starts {
-            let Some(queue) = consumer.split_partition_queue(&start.topic, start.partition) else {
+            let queue = consumer.split_partition_queue(&start.topic, start.partition);
+            let (Some(queue), Ok(name)) = (queue, CString::new(&*start.topic)) else {
                 let reason = format!(
                     "there is no partition {} of {}",
                     start.partition, start.topic
@@ -182,6 +186,7 @@ impl Merge {
             lanes.push(Lane {
                 role: start.role,
                 topic: start.topic,
+                name,
                 partition: start.partition,
                 next: start.offset,
                 stop: start.stop,
@@ -284,7 +289,7 @@ impl Merge {
     /// Whether a partition without a head is known to have no more than was read.
     fn caught_up(&self, index: usize) -> bool {
         let lane = &self.lanes[index];
-        match known_end(&self.consumer, &lane.topic, lane.partition) {
+        match known_end(&self.consumer, &lane.name, lane.partition) {
             Some(end) => lane.next >= end,
             None => false,
         }

@@ -140,11 +140,11 @@ struct Labels {
 }
 
 impl Samples {
-    fn push(&mut self, record: &RawRecord<'_>, limit: usize) -> Result<(), String> {
+    fn push(&mut self, record: &RawRecord<'_>, limit: usize, latest: i64) -> Result<(), String> {
         let value = value(record, limit)?;
         self.parser.parse(value, &mut self.row)?;
         let number = record.offset.max(0) as u64;
-        self.decoder.push_before(&self.row, number, latest_time())?;
+        self.decoder.push_before(&self.row, number, latest)?;
         self.metadata.push(record);
         Ok(())
     }
@@ -225,6 +225,7 @@ impl KafkaSource {
             position: self.position,
             ended: false,
         };
+        let latest = latest_time();
         let (mut records, mut bytes) = (0, 0);
         while records < limit.records && bytes < limit.bytes {
             let (samples, labels) = (&mut self.samples, &mut self.labels);
@@ -232,7 +233,7 @@ impl KafkaSource {
             let taken = self.merge.next(limit.until, |lane: &Lane, record| {
                 let result = match (lane.role, labels) {
                     (Role::Labels, Some(labels)) => labels.push(&record, &lane.topic, most),
-                    _ => samples.push(&record, most),
+                    _ => samples.push(&record, most, latest),
                 };
                 let letter = result
                     .err()
