@@ -1,6 +1,7 @@
 //! `perennial validate`: a config checked against its real source, and the graph that it makes.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::source::kafka::Resume;
@@ -17,7 +18,12 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
         Some(simulator) => ("simulator".to_string(), simulator.records),
         None if let Some(kafka) = &config.source.kafka => {
             // Opening the topics shows that they are there.
-            open_topics(settings, &Resume::default(), &Health::default())?;
+            open_topics(
+                settings,
+                &Resume::default(),
+                &Health::default(),
+                &Arc::default(),
+            )?;
             (format!("topic {}", kafka.topic), None)
         }
         None => {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError, TaskRecord, View};
 use perennial_connectors::onnx::Runtime;
@@ -59,12 +60,12 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Starts the learner's thread. Without a workshop every order fails.
-    pub fn start(workshop: Workshop) -> Self {
+    /// Starts the learner's thread, which ends when the learner is dropped. Without a workshop every order fails.
+    pub fn start(workshop: Workshop) -> (Self, JoinHandle<()>) {
         let desk = Arc::new((Mutex::new(Desk::default()), Condvar::new()));
         let thread_desk = desk.clone();
-        std::thread::spawn(move || work(&workshop, &thread_desk));
-        Learner { desk }
+        let thread = std::thread::spawn(move || work(&workshop, &thread_desk));
+        (Learner { desk }, thread)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
@@ -68,9 +69,13 @@ impl Cut {
 
 type Message = Result<SourceEpoch, Failure>;
 
+/// A reader thread, and the dataflow's end of it. The thread ends when that is dropped and the run is to stop.
+pub type Running = (Channel, JoinHandle<()>);
+
 /// The dataflow's end of a reader thread.
 pub struct Channel {
     receiver: Receiver<Message>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Reader for Channel {
@@ -78,17 +83,22 @@ impl Reader for Channel {
         match self.receiver.try_recv() {
             Ok(epoch) => Ok(Reading::Epoch(Box::new(epoch?))),
             Err(TryRecvError::Empty) => Ok(Reading::NotYet),
+            // A reader that was stopped is not at the end of its stream, though others may be.
+            Err(TryRecvError::Disconnected) if self.stop.load(Ordering::Relaxed) => {
+                Ok(Reading::NotYet)
+            }
             Err(TryRecvError::Disconnected) => Ok(Reading::Ended),
         }
     }
 }
 
 /// Starts the reader thread of a worker, going on from what is committed.
-pub fn start(origin: Origin, cut: Cut, committed: &Progress) -> Result<Channel, SourceError> {
+pub fn start(origin: Origin, cut: Cut, committed: &Progress) -> Result<Running, SourceError> {
     let (sender, receiver) = bounded(READ_AHEAD);
+    let stop = cut.stop.clone();
     let mut driver = Driver::new(origin, cut, committed)?;
-    std::thread::spawn(move || driver.run(&sender));
-    Ok(Channel { receiver })
+    let thread = std::thread::spawn(move || driver.run(&sender));
+    Ok((Channel { receiver, stop }, thread))
 }
 
 struct Driver {
@@ -127,25 +137,18 @@ impl Driver {
         })
     }
 
-    /// Reads to the end. A failure is the last thing that is sent; the thread then waits for the end
-    /// of the run, since a closed channel would mean that the stream has ended.
+    /// Reads to the end, or to a failure, which is the last thing that is sent.
     fn run(&mut self, sender: &Sender<Message>) {
         while let Some(message) = self.next().transpose() {
-            let failed = message.is_err();
-            let last = matches!(&message, Ok(epoch) if epoch.intake.ended);
-            if sender.send(message).is_err() || last {
-                return;
-            }
-            while failed && !self.cut.stop.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            if failed {
+            let is_last = message.as_ref().map_or(true, |epoch| epoch.intake.ended);
+            if sender.send(message).is_err() || is_last {
                 return;
             }
         }
     }
 
-    /// The next epoch; none if a topic was to be read to where it ended, which is not the end of the stream.
+    /// The next epoch; none if the run is to stop, or a topic was to be read to where it ended, which is not
+    /// the end of the stream.
     fn next(&mut self) -> Result<Option<SourceEpoch>, Failure> {
         let bootstrapping = matches!(self.before, None | Some(Phase::Bootstrap));
         let wanted = match self.before {
@@ -159,6 +162,10 @@ impl Driver {
         };
         self.keep_to_rate(wanted);
         let share = self.read(wanted)?;
+        if self.cut.stop.load(Ordering::Relaxed) {
+            // It may be less than a whole epoch.
+            return Ok(None);
+        }
         if share.nothing_left && matches!(self.origin, Origin::Topics(_)) {
             return Ok(None);
         }

@@ -70,9 +70,11 @@ impl graph::Report for Ending {
 /// Runs a pipeline to the end of its stream, or until it is told to stop, and returns its report.
 pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, Error> {
     let ending = Ending::default();
+    let told = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         // A second signal ends the process at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, ending.stop.clone())
+        signal_hook::flag::register_conditional_shutdown(signal, 1, told.clone())
+            .and_then(|_| signal_hook::flag::register(signal, told.clone()))
             .and_then(|_| signal_hook::flag::register(signal, ending.stop.clone()))
             .map_err(|error| Error::Failed(error.into()))?;
     }
@@ -98,12 +100,17 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         .contains(&BaselineConfig::Frozen);
     let restored = Restored::read(&knowledge.view(), keep_frozen)?;
     let stop = ending.stop.clone();
-    let channels = start_readers(settings, &restored, workers, stop, &health)?;
     let outputs = open_outputs(settings, state, &restored, sink)?;
+    let schema_id = schema_id(settings)?;
+    let readers = start_readers(settings, &restored, workers, stop, &health)?;
+    let (channels, mut threads): (Vec<_>, Vec<_>) = readers
+        .into_iter()
+        .map(|(channel, thread)| (Some(channel), thread))
+        .unzip();
     let committed = Arc::new(Committed::new(health));
     let failed = ending.clone();
     let config = settings.config();
-    let (offer, thread) = Committer::start(
+    let (offer, committing) = Committer::start(
         knowledge.clone(),
         outputs,
         committed.clone(),
@@ -123,22 +130,29 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         trees: config.training.trees.clone(),
         threads: config.training.threads.unwrap_or_else(processors),
     };
-    let learner = Mutex::new(Some(Learner::start(workshop)));
+    let (learner, training) = Learner::start(workshop);
+    threads.extend([committing, training]);
     let shared = Shared {
         settings: settings.clone(),
         restored,
         runtime,
         channels: Mutex::new(channels),
-        learner,
+        learner: Mutex::new(Some(learner)),
         offer: Mutex::new(Some(offer)),
         next: Arc::new((0..workers).map(|_| AtomicU64::new(0)).collect()),
         ending: ending.clone(),
         committed: committed.clone(),
         cancel,
-        schema_id: schema_id(settings)?,
+        schema_id,
     };
-    dataflow(shared, workers)?;
-    let _ = thread.join();
+    let worked = dataflow(shared, workers);
+    ending.stop.store(true, Ordering::SeqCst);
+    // While a process ends, what RocksDB and librdkafka need is taken away: nobody may be using them then.
+    for thread in threads {
+        // A panic has ended the process already.
+        let _ = thread.join();
+    }
+    worked?;
     match ending.take() {
         Some(error) => Err(error),
         None => Report::read(settings, &knowledge),
@@ -185,6 +199,8 @@ fn dataflow(shared: Shared, workers: usize) -> Result<(), Error> {
         if let Err(failure) = work(worker, &shared) {
             shared.ending.fail(Error::Failed(failure), true);
         }
+        shared.committed.close();
+        shared.cancel.cancel();
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
@@ -252,8 +268,6 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
             }
         }
     }
-    shared.committed.close();
-    shared.cancel.cancel();
     Ok(())
 }
 

@@ -16,17 +16,17 @@ use perennial_operators::join::Arrival;
 
 use crate::config::{ConfigError, Settings};
 use crate::error::Error;
-use crate::reader::{self, Channel, Cut, Origin};
+use crate::reader::{self, Cut, Origin, Running};
 use crate::restore::Restored;
 
-/// Opens the source and starts its readers, one a worker at most.
+/// Opens the source and starts its readers, one a worker at most: one alone shares out what it reads.
 pub fn start_readers(
     settings: &Settings,
     restored: &Restored,
     workers: usize,
     stop: Arc<AtomicBool>,
     health: &Health,
-) -> Result<Vec<Option<Channel>>, Error> {
+) -> Result<Vec<Running>, Error> {
     let config = settings.config();
     let mut cut = Cut {
         records: config.epoch.records,
@@ -39,10 +39,9 @@ pub fn start_readers(
         workers,
         stop,
     };
-    let mut channels = Vec::new();
+    let mut readers = Vec::new();
     let mut start = |origin: Origin, cut: &Cut| -> Result<(), Error> {
-        let channel = reader::start(origin, cut.clone(), &restored.progress)?;
-        channels.push(Some(channel));
+        readers.push(reader::start(origin, cut.clone(), &restored.progress)?);
         Ok(())
     };
     if let Some(simulated) = &config.source.simulator {
@@ -55,7 +54,7 @@ pub fn start_readers(
         }
     } else if config.source.kafka.is_some() {
         cut.bootstrap = bootstrap_records(settings, None)?;
-        let source = open_topics(settings, &restored.resume()?, health)?;
+        let source = open_topics(settings, &restored.resume()?, health, &cut.stop)?;
         start(Origin::Topics(Box::new(source)), &cut)?;
     } else {
         let mut source = open_file(settings)?;
@@ -66,8 +65,7 @@ pub fn start_readers(
         cut.bootstrap = bootstrap_records(settings, total)?;
         start(Origin::Shared(source), &cut)?;
     }
-    channels.resize_with(workers, || None);
-    Ok(channels)
+    Ok(readers)
 }
 
 /// The file of a config, open.
@@ -115,6 +113,7 @@ pub fn open_topics(
     settings: &Settings,
     resume: &Resume,
     health: &Health,
+    stop: &Arc<AtomicBool>,
 ) -> Result<KafkaSource, Error> {
     let config = settings.config();
     let (Some(kafka), Some(samples)) = (&config.kafka, &config.source.kafka) else {
@@ -126,6 +125,8 @@ pub fn open_topics(
         group: config.group(),
         max_record_bytes: defaults.max_record_bytes,
         duplicates_within: defaults.duplicates_within,
+        health: health.clone(),
+        stop: stop.clone(),
     };
     let labels = match (
         &config.labels.kafka,
@@ -140,7 +141,7 @@ pub fn open_topics(
         _ => None,
     };
     let topics = KafkaTopics { samples, labels };
-    Ok(open(&options, topics, &settings.schema, resume, health)?)
+    Ok(open(&options, topics, &settings.schema, resume)?)
 }
 
 /// The partitions that the samples and labels of a config are read from.

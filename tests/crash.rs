@@ -157,7 +157,8 @@ fn sigterm_ends_a_run_in_order() {
         let name = format!("stopped-{}", (share * 10.0) as u32);
         let child = bench.start(&name, &[]);
         let status = stop(child, took.mul_f64(share));
-        assert!(status.success(), "{name}: {status}");
+        let said = String::from_utf8_lossy(&bench.read(&format!("{name}.err"))).into_owned();
+        assert!(status.success(), "{name}: {status}: {said}");
         let report = bench.report(&name);
         stopped_early += u32::from(report["finished"] == false);
         // What is stopped is sound, and its outputs are whole.

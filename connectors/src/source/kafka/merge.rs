@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 
+use super::KafkaOptions;
 use crate::kafka::{Client, Health, KafkaError, PATIENCE, known_end, pack};
 
 /// How long a partition that should have more records is waited for.
@@ -134,6 +136,8 @@ impl Lane {
 pub(super) struct Merge {
     consumer: Arc<BaseConsumer<Client>>,
     health: Health,
+    /// Set when nothing is to be waited for any more.
+    stop: Arc<AtomicBool>,
     brokers: String,
     lanes: Vec<Lane>,
     /// Since when a partition that should have more records has been waited for.
@@ -155,11 +159,12 @@ impl Merge {
     /// Assigns the partitions to the consumer.
     pub(super) fn new(
         consumer: BaseConsumer<Client>,
-        brokers: &str,
+        options: &KafkaOptions<'_>,
         starts: Vec<Start>,
     ) -> Result<Merge, KafkaError> {
+        let brokers = &options.kafka.brokers;
         let failed = |error: ClientError| KafkaError::Failed {
-            brokers: brokers.to_string(),
+            brokers: brokers.clone(),
             reason: error.to_string(),
         };
         let consumer = Arc::new(consumer);
@@ -179,7 +184,7 @@ impl Merge {
                     start.partition, start.topic
                 );
                 return Err(KafkaError::Failed {
-                    brokers: brokers.to_string(),
+                    brokers: brokers.clone(),
                     reason,
                 });
             };
@@ -197,9 +202,10 @@ impl Merge {
             });
         }
         Ok(Merge {
-            health: consumer.client().context().health.clone(),
+            health: options.health.clone(),
+            stop: options.stop.clone(),
             consumer,
-            brokers: brokers.to_string(),
+            brokers: brokers.clone(),
             lanes,
             lagging: None,
             woken: None,
@@ -227,7 +233,7 @@ impl Merge {
                 .all(|lane| !lane.has_head && lane.is_done())
     }
 
-    /// Hands the next record to `take`; false if none has come until the deadline.
+    /// Hands the next record to `take`; none if none has come until the deadline, or the run is to stop.
     pub(super) fn next<T>(
         &mut self,
         deadline: Instant,
@@ -242,7 +248,7 @@ impl Merge {
                     let lane = &self.lanes[index];
                     return Ok(Some(take(lane, raw(lane))));
                 }
-                None if self.is_done() => return Ok(None),
+                None if self.is_done() || self.stop.load(Ordering::Relaxed) => return Ok(None),
                 None => {}
             }
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {

@@ -7,6 +7,7 @@ mod open;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use perennial_operators::join::Delay;
@@ -71,21 +72,30 @@ pub enum From {
 /// What makes a row of a record's value.
 enum Parser {
     Json(JsonParser),
-    Avro(Box<AvroParser>, Health),
+    Avro(Box<AvroParser>, Waiting),
+}
+
+/// What waiting for a registry needs.
+struct Waiting {
+    health: Health,
+    stop: Arc<AtomicBool>,
 }
 
 impl Parser {
     fn new(
-        kafka: &KafkaConfig,
+        options: &KafkaOptions<'_>,
         topic: &TopicConfig,
         columns: &[String],
-        health: &Health,
     ) -> Result<Parser, KafkaError> {
         Ok(match topic.format {
             TopicFormat::Json => Parser::Json(JsonParser::new(columns)),
             TopicFormat::Avro => {
-                let parser = parser(kafka, topic, columns)?;
-                Parser::Avro(Box::new(parser), health.clone())
+                let parser = parser(options.kafka, topic, columns)?;
+                let waiting = Waiting {
+                    health: options.health.clone(),
+                    stop: options.stop.clone(),
+                };
+                Parser::Avro(Box::new(parser), waiting)
             }
         })
     }
@@ -93,13 +103,17 @@ impl Parser {
     fn parse(&mut self, value: &[u8], row: &mut Row) -> Result<(), String> {
         match self {
             Parser::Json(parser) => parser.parse(value, row),
-            Parser::Avro(parser, health) => loop {
+            Parser::Avro(parser, waiting) => loop {
                 match parser.parse(value, row) {
                     Ok(()) => return Ok(()),
                     Err(AvroError::Bad(reason)) => return Err(reason),
-                    // A registry that does not answer says nothing of the record.
+                    // A registry that does not answer says nothing of the record. When the run is to stop,
+                    // what is being read does not count any more.
+                    Err(AvroError::Retry(reason)) if waiting.stop.load(Ordering::Relaxed) => {
+                        return Err(reason);
+                    }
                     Err(AvroError::Retry(reason)) => {
-                        health.waits(&reason);
+                        waiting.health.waits(&reason);
                         std::thread::sleep(PAUSE);
                     }
                 }
@@ -152,15 +166,14 @@ impl Samples {
 
 impl Labels {
     fn new(
-        kafka: &KafkaConfig,
+        options: &KafkaOptions<'_>,
         topic: &TopicConfig,
         columns: LabelColumns,
         desk: LabelDesk,
-        health: &Health,
     ) -> Result<Labels, KafkaError> {
         let names = [columns.id.clone(), columns.label.column.clone()];
         Ok(Labels {
-            parser: Parser::new(kafka, topic, &names, health)?,
+            parser: Parser::new(options, topic, &names)?,
             row: Row::new(names.len()),
             classes: Names::new(&columns.label.classes),
             columns,
@@ -346,6 +359,10 @@ pub struct KafkaOptions<'a> {
     /// See [`FileConfig::duplicates_within`](super::file::FileConfig::duplicates_within); it begins anew
     /// with each run.
     pub duplicates_within: usize,
+    /// Is told when a broker or a registry is waited for.
+    pub health: Health,
+    /// Set when nothing is to be waited for any more.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// Labels on a topic of their own.

@@ -12,7 +12,7 @@ use super::merge::{Merge, Role, Start};
 use super::{
     From, KafkaOptions, KafkaSource, LabelTopic, Labels, Parser, Resume, Samples, SamplesConfig,
 };
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, TopicConfig, consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, TopicConfig, consumer};
 use crate::source::Schema;
 use crate::source::decode::Decoder;
 use crate::source::row::Row;
@@ -25,7 +25,7 @@ pub struct KafkaTopics<'a> {
     pub labels: Option<LabelTopic>,
 }
 
-/// Opens the topics, to go on at `resume`. Waiting for a broker that goes away later is told to `health`.
+/// Opens the topics, to go on at `resume`.
 ///
 /// # Errors
 /// No broker answers, a topic or partition is not there, or records to go on with are gone.
@@ -34,10 +34,9 @@ pub fn open(
     topics: KafkaTopics<'_>,
     schema: &Schema,
     resume: &Resume,
-    health: &Health,
 ) -> Result<KafkaSource, KafkaError> {
     let client = Client {
-        health: health.clone(),
+        health: options.health.clone(),
         ..Client::default()
     };
     let consumer = consumer(options.kafka, options.group, client)?;
@@ -60,14 +59,13 @@ pub fn open(
     let starts = opening.starts;
     let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
     decoder.continue_from(resume.samples);
-    let kafka = options.kafka;
     let labels = match topics.labels {
         None => None,
         Some(labels) => {
             let (waiting, early) = (resume.waiting.clone(), resume.early_labels.clone());
             let desk = LabelDesk::new(labels.wait, waiting, early);
             let columns = labels.columns;
-            Some(Labels::new(kafka, &labels.topic, columns, desk, health)?)
+            Some(Labels::new(options, &labels.topic, columns, desk)?)
         }
     };
     let topic = TopicConfig {
@@ -76,9 +74,9 @@ pub fn open(
         schema: topics.samples.schema.clone(),
     };
     Ok(KafkaSource {
-        merge: Merge::new(consumer, &options.kafka.brokers, starts)?,
+        merge: Merge::new(consumer, options, starts)?,
         samples: Samples {
-            parser: Parser::new(kafka, &topic, decoder.columns(), health)?,
+            parser: Parser::new(options, &topic, decoder.columns())?,
             row: Row::new(decoder.columns().len()),
             decoder,
             metadata: RecordMetadata::new(sample_topic.clone()),
