@@ -3,22 +3,22 @@
 //!
 //! `make bench BENCH=throughput`. Set `PERENNIAL_BENCH_RECORDS` to scale the measured records.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use ndarray::{Array2, Axis, s};
-use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::{Runtime, Session};
 use perennial_connectors::source::{Simulator, SimulatorConfig};
 use perennial_operators::allocate::{Allocator, TaskLevels};
-use perennial_operators::{Epoch, EpochHeader, ModelId, Phase, TaskId};
+use perennial_operators::{Epoch, EpochHeader, Phase, TaskId};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use common::{Result, Spread, mib, per_second, run, sessions};
 
 const BOOTSTRAP: u64 = 50_000;
 const EPOCH: u64 = 16_384;
@@ -61,34 +61,6 @@ impl Round {
         fs::remove_dir_all(folder.join("one"))?;
         fs::remove_dir_all(folder.join("two"))?;
         Ok(Round { bare, one, two })
-    }
-}
-
-/// The middle of several figures, and the least and the greatest.
-struct Spread {
-    middle: f64,
-    least: f64,
-    greatest: f64,
-}
-
-impl Spread {
-    fn of(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> Spread {
-        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        Spread {
-            middle: figures[figures.len() / 2],
-            least: figures[0],
-            greatest: figures[figures.len() - 1],
-        }
-    }
-
-    fn ratio(&self, of: &str) -> String {
-        let Spread {
-            middle,
-            least,
-            greatest,
-        } = self;
-        format!("{middle:.2} of {of} ({least:.2} to {greatest:.2})")
     }
 }
 
@@ -181,10 +153,6 @@ fn compared(rounds: &[Round]) -> Vec<[String; 4]> {
     ]
 }
 
-fn mib(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
-}
-
 fn simulator(fleet: &Fleet, records: u64) -> SimulatorConfig {
     SimulatorConfig {
         records: Some(records),
@@ -237,45 +205,14 @@ fn graph(folder: &Path, name: &str, fleet: &Fleet, records: u64, workers: u32) -
     fs::create_dir_all(&folder)?;
     let config_path = folder.join("config.yaml");
     fs::write(&config_path, config(fleet, records, &folder))?;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_perennial"))
-        .arg("run")
-        .arg(&config_path)
-        .arg("--state")
-        .arg(folder.join("state"))
-        .arg("--report")
-        .arg(folder.join("report.json"))
-        .args(["--workers", &workers.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let mut peak_bytes = 0;
-    let status = loop {
-        peak_bytes = peak_bytes.max(peak_memory(child.id()));
-        match child.try_wait()? {
-            Some(status) => break status,
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
-    if !status.success() {
-        return Err(format!("the run in {} failed: {status}", folder.display()).into());
-    }
+    let (report, peak_bytes) = run(&folder, &config_path, &["--workers", &workers.to_string()])?;
     fs::remove_file(folder.join("predictions.jsonl"))?;
-    let report: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("report.json"))?)?;
-    let number = |key: &str| report[key].as_f64().unwrap_or(f64::NAN);
     Ok(Measured {
-        per_second: number("predicted") / (number("seconds") - number("bootstrap_seconds")),
+        per_second: per_second(&report),
         models: report["models_deployed"].as_u64().unwrap_or(0),
         tasks: report["tasks"].as_array().map_or(0, Vec::len),
         peak_bytes,
     })
-}
-
-/// The most memory that a process ever had, as Linux counts it; 0 elsewhere.
-fn peak_memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 /// The bare sessions: what they do on one thread, and on two at a time.
@@ -290,9 +227,9 @@ struct Ceiling {
 /// Measures the ceiling with the models that the run in `folder` made.
 fn ceiling(folder: &Path, fleet: &Fleet) -> Result<Ceiling> {
     let config = simulator(fleet, CEILING_ROWS);
-    let knowledge = KnowledgeBase::open_to_read(&folder.join("state"))?;
+    let state = folder.join("state");
     let runtime = Runtime::load()?;
-    let mut sessions = load(&knowledge, &runtime, &config)?;
+    let mut sessions = sessions(&state, &runtime, &config)?;
     let rows = rows_by_model(config.clone(), &sessions)?;
     let (mut batch, mut one_thread) = (0, 0.0);
     for size in [16, 32, 64, 80, 128, 256, 512] {
@@ -301,7 +238,7 @@ fn ceiling(folder: &Path, fleet: &Fleet) -> Result<Ceiling> {
             (batch, one_thread) = (size, per_second);
         }
     }
-    let mut others = load(&knowledge, &runtime, &config)?;
+    let mut others = common::sessions(&state, &runtime, &config)?;
     let both = std::thread::scope(|scope| {
         let first =
             scope.spawn(|| loop_over(&rows, &mut sessions, batch).map_err(|e| e.to_string()));
@@ -318,23 +255,6 @@ fn ceiling(folder: &Path, fleet: &Fleet) -> Result<Ceiling> {
         one_thread,
         two_threads,
     })
-}
-
-fn load(
-    knowledge: &KnowledgeBase,
-    runtime: &Runtime,
-    config: &SimulatorConfig,
-) -> Result<BTreeMap<TaskId, Session>> {
-    let view = knowledge.view();
-    let mut sessions = BTreeMap::new();
-    for (task, record) in view.tasks()? {
-        if let Some(version) = record.deployed {
-            let onnx = view.onnx(ModelId { task, version })?;
-            let session = runtime.session(&onnx, config.features, config.classes)?;
-            sessions.insert(task, session);
-        }
-    }
-    Ok(sessions)
 }
 
 /// Runs all rows through their models in batches, and returns rows/s.
