@@ -11,6 +11,7 @@ use crate::config::{Config, Settings, load};
 use crate::draw::draw;
 use crate::error::{Error, render};
 use crate::kb::{self, KbCommand};
+use crate::produce::produce;
 use crate::run::run;
 
 /// Edge-cloud collaborative lifelong learning as one streaming engine.
@@ -44,6 +45,14 @@ enum Command {
         /// Worker threads of the dataflow.
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
+    },
+    /// Send samples and labels to the topics of a config, as edge sites do.
+    Produce {
+        /// The pipeline's config, with a section `produce`.
+        config: PathBuf,
+        /// Override a key of the config: `produce.rate=1000`.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
     },
     /// Check a config against its source, and draw the graph.
     Validate {
@@ -114,6 +123,7 @@ fn execute(command: Command) -> Result<(), Error> {
             let settings = settings(&config, &set)?;
             run_command(&settings, state, report.as_deref(), usize::from(workers))
         }
+        Command::Produce { config, set } => produce_command(&settings(&config, &set)?),
         Command::Validate { config, set } => {
             print(&draw(&settings(&config, &set)?)?);
             Ok(())
@@ -173,6 +183,19 @@ fn run_command(
         report.write(file)?;
     }
     Ok(())
+}
+
+fn produce_command(settings: &Settings) -> Result<(), Error> {
+    let (sent, result) = produce(settings)?;
+    print(&sent.line());
+    if !sent.finished && result.is_ok() {
+        let labels = match sent.labels {
+            Some((_, waiting)) if waiting > 0 => format!("; {waiting} labels were still to come"),
+            _ => String::new(),
+        };
+        eprintln!("stopped before the end of the input{labels}");
+    }
+    result
 }
 
 /// Prints to standard output; a reader that has gone, as `| head` does, is no failure.

@@ -12,16 +12,15 @@ use crate::committer::Committed;
 const REFRESH: Duration = Duration::from_millis(200);
 const LINE: Duration = Duration::from_secs(10);
 
-/// Shows how far the commit is.
-pub struct Display {
+/// A line that says how far things are.
+pub struct Line {
     bar: Option<ProgressBar>,
     shown: Instant,
-    before: (Instant, u64),
 }
 
-impl Display {
-    /// A display of a run that goes on from `progress`.
-    pub fn new(progress: &Progress) -> Self {
+impl Line {
+    /// A line that is first shown after a while.
+    pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
@@ -29,27 +28,59 @@ impl Display {
             }
             bar
         });
-        Display {
+        Line {
             bar,
             shown: Instant::now(),
-            before: (Instant::now(), progress.records),
         }
     }
 
-    /// Shows the state of the commit, if it is time.
-    pub fn show(&mut self, committed: &Committed) {
+    /// Whether it is time to show something new.
+    pub fn is_due(&self) -> bool {
         let every = if self.bar.is_some() { REFRESH } else { LINE };
-        if self.shown.elapsed() < every {
-            return;
-        }
+        self.shown.elapsed() >= every
+    }
+
+    /// Shows a text.
+    pub fn show(&mut self, text: String) {
         self.shown = Instant::now();
-        let text = self.text(committed);
         match &self.bar {
             Some(bar) => {
                 bar.set_message(text);
                 bar.tick();
             }
             None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows how far the commit is.
+pub struct Display {
+    line: Line,
+    before: (Instant, u64),
+}
+
+impl Display {
+    /// A display of a run that goes on from `progress`.
+    pub fn new(progress: &Progress) -> Self {
+        Display {
+            line: Line::new(),
+            before: (Instant::now(), progress.records),
+        }
+    }
+
+    /// Shows the state of the commit, if it is time.
+    pub fn show(&mut self, committed: &Committed) {
+        if self.line.is_due() {
+            let text = self.text(committed);
+            self.line.show(text);
         }
     }
 
@@ -73,13 +104,5 @@ impl Display {
             text.push_str(&format!(", waiting for Kafka: {waiting}"));
         }
         text
-    }
-}
-
-impl Drop for Display {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }

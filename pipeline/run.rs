@@ -25,6 +25,7 @@ use crate::progress::Display;
 use crate::reader::Channel;
 use crate::report::Report;
 use crate::restore::{Restored, is_finished};
+use crate::signals::stop_when_told;
 use crate::sources::{source_partitions, start_readers};
 
 /// How a worker waits when there is nothing to do.
@@ -70,14 +71,7 @@ impl graph::Report for Ending {
 /// Runs a pipeline to the end of its stream, or until it is told to stop, and returns its report.
 pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, Error> {
     let ending = Ending::default();
-    let told = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        // A second signal ends the process at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, told.clone())
-            .and_then(|_| signal_hook::flag::register(signal, told.clone()))
-            .and_then(|_| signal_hook::flag::register(signal, ending.stop.clone()))
-            .map_err(|error| Error::Failed(error.into()))?;
-    }
+    stop_when_told(&ending.stop)?;
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
     let health = Health::default();
     let sink = open_sink(settings, &health, &ending.stop)?;

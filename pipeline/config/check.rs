@@ -8,6 +8,7 @@ use perennial_operators::trigger::{Schedule, TriggerRules};
 
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;
+use super::produce::{Production, production};
 use super::{Config, ConfigError, DelayConfig, Loaded, Mode};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
@@ -28,6 +29,8 @@ pub struct Settings {
     pub rules: TriggerRules,
     /// How labels come to their samples.
     pub arrival: Arrival,
+    /// What is produced, if anything.
+    pub production: Option<Production>,
 }
 
 impl Settings {
@@ -81,6 +84,7 @@ impl TryFrom<Loaded> for Settings {
             classes,
             rules: rules(&loaded)?,
             arrival: arrival(&loaded)?,
+            production: production(&loaded, &schema)?,
             schema,
             loaded,
         })
@@ -418,7 +422,7 @@ fn arrival(loaded: &Loaded) -> Result<Arrival, ConfigError> {
     })
 }
 
-fn delay(
+pub(super) fn delay(
     loaded: &Loaded,
     path: &str,
     delay: &DelayConfig,

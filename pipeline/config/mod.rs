@@ -3,6 +3,7 @@
 mod check;
 mod condition;
 mod load;
+mod produce;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Settings;
 pub use load::{ConfigError, Loaded, load};
+pub use produce::{ProduceConfig, Production};
 
 /// A pipeline: where samples come from, how tasks are made of them, how models are trained and when,
 /// and where predictions go.
@@ -70,6 +72,9 @@ pub struct Config {
     /// What the report compares with.
     #[serde(default)]
     pub report: ReportConfig,
+    /// What `perennial produce` sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub produce: Option<ProduceConfig>,
 }
 
 impl Config {

@@ -72,6 +72,15 @@ impl Broker {
         (*process, _) = launch(self.folder.path(), port);
     }
 
+    /// Makes a topic with other partitions than it would get by itself.
+    pub fn create_topic(&self, topic: &str, partitions: i32) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
+        let mut command = Command::new("bash");
+        command.arg(script).args(["topic", &self.address, topic]);
+        let status = command.arg(partitions.to_string()).status();
+        assert!(status.expect("the script runs").success(), "{topic}");
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.address);

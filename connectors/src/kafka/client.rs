@@ -1,6 +1,7 @@
 //! Clients of librdkafka, made from the settings.
 
 use std::ffi::CStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -20,8 +21,30 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Default)]
 pub(crate) struct Client {
     pub(crate) health: Health,
-    /// The first message of the producer that could not be delivered since this was last taken.
-    pub(crate) undelivered: std::sync::Arc<std::sync::Mutex<Option<ClientError>>>,
+    /// The messages of the producer that could not be delivered since this was last taken.
+    pub(crate) undelivered: Arc<Mutex<Option<Undelivered>>>,
+}
+
+/// Messages that could not be delivered.
+#[derive(Clone, Debug)]
+pub(crate) struct Undelivered {
+    /// How many.
+    pub(crate) count: u64,
+    /// Why the first of them could not.
+    pub(crate) error: ClientError,
+}
+
+impl Client {
+    /// What could not be delivered since the last call.
+    pub(crate) fn take_undelivered(&self) -> Option<Undelivered> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Undelivered>> {
+        self.undelivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ClientContext for Client {
@@ -53,11 +76,12 @@ impl ProducerContext for Client {
             Ok(_) => self.health.is_well(),
             Err((error, message)) => {
                 tracing::debug!(target: "librdkafka", %error, topic = message.topic(), "not delivered");
-                let mut undelivered = self
-                    .undelivered
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                undelivered.get_or_insert_with(|| error.clone());
+                let mut undelivered = self.lock();
+                let none = || Undelivered {
+                    count: 0,
+                    error: error.clone(),
+                };
+                undelivered.get_or_insert_with(none).count += 1;
             }
         }
     }
@@ -108,6 +132,8 @@ pub(crate) fn producer(
         "queue.buffering.max.messages",
         "1000000",
     );
+    // Equal keys go to equal partitions whoever writes them: this is how Java's clients choose.
+    default(&mut settings, config, "partitioner", "murmur2_random");
     // The broker's limit counts, which is set where topics are made. Bad records are as large as they
     // come, and must get through all the same.
     default(&mut settings, config, "message.max.bytes", "104857600");

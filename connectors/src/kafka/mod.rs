@@ -5,10 +5,11 @@ mod config;
 mod headers;
 mod health;
 mod schemas;
+mod topic;
 
 use thiserror::Error;
 
-pub(crate) use client::{Client, PATIENCE, consumer, known_end, producer};
+pub(crate) use client::{Client, PATIENCE, Undelivered, consumer, known_end, producer};
 pub use config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,
 };
@@ -16,6 +17,7 @@ pub(crate) use headers::{Headers, pack, push_header};
 pub use health::Health;
 pub(crate) use schemas::parser;
 pub use schemas::register_predictions;
+pub(crate) use topic::topic_partitions;
 
 /// What can go wrong with Kafka as a whole. What may pass by itself is no error: it is waited for, and
 /// [`Health`] says so.
@@ -82,6 +84,30 @@ pub enum KafkaError {
         low: i64,
         /// The one after the last.
         high: i64,
+    },
+    /// Topics of samples and labels whose partitions do not match.
+    #[error(
+        "the topic \"{samples}\" has {sample_count} partitions and \"{labels}\" has {label_count}: give both the same number, so that labels are in the partitions of their samples"
+    )]
+    Unmatched {
+        /// The topic of the samples.
+        samples: String,
+        /// Its partitions.
+        sample_count: usize,
+        /// The topic of the labels.
+        labels: String,
+        /// Its partitions.
+        label_count: usize,
+    },
+    /// Messages that did not arrive.
+    #[error("{count} messages could not be delivered to {brokers}: {reason}")]
+    Undelivered {
+        /// How many.
+        count: u64,
+        /// Where.
+        brokers: String,
+        /// Why the first of them did not.
+        reason: String,
     },
     /// Another process has the same transactional id.
     #[error(

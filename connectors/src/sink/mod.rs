@@ -6,6 +6,7 @@ mod file;
 pub mod kafka;
 mod parquet;
 mod render;
+mod samples;
 
 use std::path::{Path, PathBuf};
 

@@ -13,6 +13,7 @@ pub mod kafka;
 mod object;
 mod registry;
 mod row;
+mod rows;
 pub mod schema;
 pub mod simulator;
 
@@ -22,6 +23,7 @@ pub use error::SourceError;
 pub use json::JsonParser;
 pub use registry::{RegisteredSchema, Registry};
 pub use row::{Row, Value};
+pub use rows::{Next, Rows};
 pub use schema::{Categorical, Feature, Label, Schema};
 pub use simulator::{Drift, Simulator, SimulatorConfig};
 

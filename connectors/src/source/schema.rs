@@ -70,6 +70,36 @@ impl Schema {
         std::iter::once(self.site.as_str()).chain(self.attributes.iter().map(String::as_str))
     }
 
+    /// The names of all columns, each once, the label's last.
+    pub fn columns(&self) -> Vec<&str> {
+        let mut columns = vec![self.id.as_str(), &self.time];
+        let features = self.features.iter().map(Feature::column);
+        let label = self.label.iter().map(|label| label.column.as_str());
+        for name in self.attribute_names().chain(features).chain(label) {
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
+        }
+        columns
+    }
+
+    /// Whether nothing but the number counts of what is in a column, however that is written.
+    pub fn is_number(&self, column: &str) -> bool {
+        let features = self
+            .features
+            .iter()
+            .filter(|feature| feature.column() == column);
+        let mut is_number = self.time == column;
+        let mut is_text = self.id == column || self.attribute_names().any(|name| name == column);
+        for feature in features {
+            match feature {
+                Feature::Numeric(_) => is_number = true,
+                Feature::Categorical(_) => is_text = true,
+            }
+        }
+        is_number && !is_text
+    }
+
     /// Everything that makes the schema unusable; empty if nothing does.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -1,10 +1,10 @@
 //! Predictions and dead letters to topics of Kafka, in transactions or at least once.
 
+mod feed;
 mod message;
 mod transaction;
 
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,12 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::kafka::{
-    Client, Delivery, Headers, Health, KafkaConfig, KafkaError, PATIENCE, producer,
+    Client, Delivery, Headers, Health, KafkaConfig, KafkaError, producer, topic_partitions,
 };
 use message::{Message, Messages};
 use transaction::Transactions;
 
+pub use feed::{Feed, FeedOptions, LabelFeed};
 pub use message::MessageRenderer;
 pub use transaction::{Outcome, committed};
 
@@ -82,40 +83,16 @@ impl KafkaSink {
             stopping: None,
             refused: None,
         };
-        sink.check_topics()?;
+        for topic in [&sink.topics.predictions, &sink.topics.dead_letters] {
+            if let Some(topic) = topic {
+                topic_partitions(&sink.producer, &config.brokers, topic)?;
+            }
+        }
         if let Some(id) = id {
             let transactions = Transactions::init(config, group, id, &sink.producer)?;
             sink.transactions = Some(transactions);
         }
         Ok(sink)
-    }
-
-    fn check_topics(&self) -> Result<(), KafkaError> {
-        let topics = [&self.topics.predictions, &self.topics.dead_letters];
-        for topic in topics.into_iter().flatten() {
-            let began = Instant::now();
-            // Where brokers make topics by themselves, the question makes it, which takes a moment.
-            while !self.has_topic(topic)? {
-                if began.elapsed() > LAST_PATIENCE {
-                    return Err(KafkaError::NoTopic {
-                        topic: topic.clone(),
-                        brokers: self.brokers.clone(),
-                    });
-                }
-                std::thread::sleep(PAUSE);
-            }
-        }
-        Ok(())
-    }
-
-    fn has_topic(&self, topic: &str) -> Result<bool, KafkaError> {
-        let metadata = self.producer.client().fetch_metadata(Some(topic), PATIENCE);
-        let metadata = metadata.map_err(|error| KafkaError::Unreachable {
-            brokers: self.brokers.clone(),
-            reason: error.to_string(),
-        })?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        Ok(found.is_some_and(|found| !found.partitions().is_empty()))
     }
 
     /// Whether results are written in transactions.
@@ -241,13 +218,10 @@ impl KafkaSink {
     }
 
     fn take_undelivered(&mut self) -> Option<ClientError> {
-        let mut undelivered = self
-            .client
-            .undelivered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let undelivered = undelivered.take();
-        self.refused.take().or(undelivered)
+        let undelivered = self.client.take_undelivered();
+        self.refused
+            .take()
+            .or(undelivered.map(|undelivered| undelivered.error))
     }
 
     /// Fails when the run is to stop and has waited for long enough.

@@ -6,6 +6,7 @@ mod jsonl;
 mod labels;
 mod parquet;
 mod reader;
+mod rows;
 mod text;
 
 use std::fs::File;
@@ -18,11 +19,13 @@ use super::Source;
 use super::decode::Decoder;
 use super::error::SourceError;
 use super::row::Row;
+use super::rows::Next;
 use super::schema::{Problem, Schema};
 use reader::Reader;
 
 pub use joined::open_joined;
 pub use labels::{LabelBatch, LabelColumns, LabelSource};
+pub use rows::open_rows;
 
 /// How much of a bad record its dead letter keeps, in bytes.
 const CONTENT: usize = 4096;
@@ -119,16 +122,6 @@ trait Records: Send {
 
     /// How many records follow. It may consume them.
     fn count(&mut self) -> Result<u64, String>;
-}
-
-/// What [`Records::next`] came upon.
-enum Next {
-    /// A record, now in the row.
-    Record,
-    /// A record that makes no row, with the reason.
-    Bad(String),
-    /// The end of the file.
-    End,
 }
 
 /// Opens a file whose records have the given columns; they become the cells of the row.

@@ -58,6 +58,17 @@ pub struct SamplesConfig {
     pub stop_at_end: bool,
 }
 
+impl SamplesConfig {
+    /// The topic, without how it is read.
+    pub fn to_topic(&self) -> TopicConfig {
+        TopicConfig {
+            topic: self.topic.clone(),
+            format: self.format,
+            schema: self.schema.clone(),
+        }
+    }
+}
+
 /// See [`SamplesConfig::from`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -12,7 +12,7 @@ use super::merge::{Merge, Role, Start};
 use super::{
     From, KafkaOptions, KafkaSource, LabelTopic, Labels, Parser, Resume, Samples, SamplesConfig,
 };
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, TopicConfig, consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer};
 use crate::source::Schema;
 use crate::source::decode::Decoder;
 use crate::source::row::Row;
@@ -68,11 +68,7 @@ pub fn open(
             Some(Labels::new(options, &labels.topic, columns, desk)?)
         }
     };
-    let topic = TopicConfig {
-        topic: topics.samples.topic.clone(),
-        format: topics.samples.format,
-        schema: topics.samples.schema.clone(),
-    };
+    let topic = topics.samples.to_topic();
     Ok(KafkaSource {
         merge: Merge::new(consumer, options, starts)?,
         samples: Samples {

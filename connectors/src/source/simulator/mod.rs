@@ -5,9 +5,11 @@
 
 mod config;
 mod random;
+mod rows;
 mod world;
 
 pub use config::{Drift, SimulatorConfig};
+pub use rows::open_rows;
 
 use std::ops::Range;
 use std::sync::Arc;

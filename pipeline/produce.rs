@@ -1,0 +1,252 @@
+//! `perennial produce`: what edge sites send, from a file or the simulator to the topics that a pipeline reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use perennial_connectors::kafka::{Health, TopicConfig};
+use perennial_connectors::sink::kafka::{Feed, FeedOptions, LabelFeed};
+use perennial_connectors::source::file::FileConfig;
+use perennial_connectors::source::{Next, Row, Rows, file, simulator};
+
+use crate::config::{ConfigError, ProduceConfig, Production, Settings};
+use crate::error::Error;
+use crate::progress::Line;
+use crate::signals::stop_when_told;
+
+/// How long what was sent may take to arrive when the command is told to end.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// How often to look at what goes on, while all there is to do is to wait.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Seconds that nobody waits for.
+const LONG: f64 = 1e9;
+
+/// What was sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Samples.
+    pub samples: u64,
+    /// Labels on a topic of their own, and how many were still to come; none if they go with their samples.
+    pub labels: Option<(u64, u64)>,
+    /// Records that could not be read.
+    pub unreadable: u64,
+    /// How long it took, until the last message had arrived.
+    pub seconds: f64,
+    /// Whether it came to the end of its input.
+    pub finished: bool,
+}
+
+/// Sends what a config says to the topics that it names. What was sent is told even if something failed.
+pub fn produce(settings: &Settings) -> Result<(Sent, Result<(), Error>), Error> {
+    let needs = Needs::of(settings)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_when_told(&stop)?;
+    let health = Health::default();
+    let mut rows = open_rows(settings, needs.config)?;
+    let feed = open_feed(settings, &needs, health.clone(), stop.clone())?;
+    let mut sending = Sending {
+        feed,
+        health,
+        stop,
+        began: Instant::now(),
+        line: Line::new(),
+        shown: (Instant::now(), 0),
+        sent: Sent::default(),
+    };
+    let mut row = Row::new(settings.schema.columns().len());
+    let result = sending.send_all(rows.as_mut(), &mut row, needs.config.rate);
+    Ok(sending.end(result))
+}
+
+/// What the command needs of a config.
+struct Needs<'a> {
+    config: &'a ProduceConfig,
+    production: &'a Production,
+    samples: TopicConfig,
+}
+
+impl<'a> Needs<'a> {
+    fn of(settings: &'a Settings) -> Result<Needs<'a>, ConfigError> {
+        let config = settings.config();
+        let (Some(produce), Some(production)) = (&config.produce, &settings.production) else {
+            let message = "missing: it says what to send, with \"path\" or \"simulator\"";
+            return Err(settings.loaded.error("produce", message));
+        };
+        let Some(samples) = &config.source.kafka else {
+            let message = "missing: it names the topic that \"perennial produce\" sends to";
+            return Err(settings.loaded.error("source.kafka", message));
+        };
+        Ok(Needs {
+            config: produce,
+            production,
+            samples: samples.to_topic(),
+        })
+    }
+}
+
+/// Opens what is to be sent.
+fn open_rows(settings: &Settings, config: &ProduceConfig) -> Result<Box<dyn Rows>, Error> {
+    let columns = settings.schema.columns();
+    let columns: Vec<String> = columns.into_iter().map(str::to_string).collect();
+    if let Some(config) = &config.simulator {
+        return Ok(simulator::open_rows(config.clone(), &columns)?);
+    }
+    let path = config.path.clone().unwrap_or_default();
+    let defaults = FileConfig::new(path);
+    let limit = settings.config().source.max_record_bytes;
+    let config = FileConfig {
+        format: config.format,
+        max_record_bytes: limit.unwrap_or(defaults.max_record_bytes),
+        ..defaults
+    };
+    Ok(file::open_rows(&config, &columns)?)
+}
+
+fn open_feed(
+    settings: &Settings,
+    needs: &Needs<'_>,
+    health: Health,
+    stop: Arc<AtomicBool>,
+) -> Result<Feed, Error> {
+    let config = settings.config();
+    let Some(kafka) = &config.kafka else {
+        let message = "missing: it says how to reach Kafka (brokers)";
+        return Err(settings.loaded.error("kafka", message).into());
+    };
+    let schema = &settings.schema;
+    let labels = config.labels.kafka.as_ref().map(|topic| LabelFeed {
+        topic: topic.clone(),
+        id: config.labels.id.clone().unwrap_or(schema.id.clone()),
+        delay: needs.production.delay,
+    });
+    Ok(Feed::open(FeedOptions {
+        kafka,
+        samples: needs.samples.clone(),
+        labels,
+        schema,
+        key: &needs.production.key,
+        health,
+        stop,
+    })?)
+}
+
+/// Samples on their way.
+struct Sending {
+    feed: Feed,
+    health: Health,
+    stop: Arc<AtomicBool>,
+    began: Instant,
+    line: Line,
+    /// When progress was last shown, and the samples until then.
+    shown: (Instant, u64),
+    sent: Sent,
+}
+
+impl Sending {
+    /// Sends all records, at the rate if there is one, and waits for the labels that are still to come.
+    fn send_all(
+        &mut self,
+        rows: &mut dyn Rows,
+        row: &mut Row,
+        rate: Option<f64>,
+    ) -> Result<(), Error> {
+        while !self.is_stopped() {
+            if let Some(rate) = rate {
+                // Each has its moment from the beginning on, so that what is late does not add up.
+                let since = (self.feed.samples() as f64 / rate).min(LONG);
+                self.wait(self.began + Duration::from_secs_f64(since))?;
+            }
+            match rows.next(row)? {
+                Next::Record => self.feed.send(row)?,
+                Next::Bad(reason) => {
+                    tracing::warn!(reason, "a record cannot be read, and is not sent");
+                    self.sent.unreadable += 1;
+                }
+                Next::End => {
+                    self.feed.send_last_labels()?;
+                    while let Some(next) = self.feed.next_label().filter(|_| !self.is_stopped()) {
+                        self.wait(next)?;
+                    }
+                    self.sent.finished = !self.is_stopped();
+                    return Ok(());
+                }
+            }
+            self.show();
+        }
+        Ok(())
+    }
+
+    /// Waits until a moment, or until it is to stop.
+    fn wait(&mut self, until: Instant) -> Result<(), Error> {
+        loop {
+            self.feed.wait(until.min(Instant::now() + LOOK))?;
+            if self.is_stopped() || Instant::now() >= until {
+                return Ok(());
+            }
+            self.show();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits for what was sent to arrive, and sums up.
+    fn end(mut self, result: Result<(), Error>) -> (Sent, Result<(), Error>) {
+        let mut stopping = None;
+        while !self.feed.drain(LOOK) {
+            self.show();
+            let is_over = |since: &mut Instant| since.elapsed() > LAST_PATIENCE;
+            if self.is_stopped() && is_over(stopping.get_or_insert_with(Instant::now)) {
+                break;
+            }
+        }
+        let sent = Sent {
+            samples: self.feed.samples(),
+            labels: self.feed.labels(),
+            seconds: self.began.elapsed().as_secs_f64(),
+            ..self.sent
+        };
+        let arrived = self.feed.check();
+        (sent, result.and_then(|()| Ok(arrived?)))
+    }
+
+    fn show(&mut self) {
+        if !self.line.is_due() {
+            return;
+        }
+        let (since, before) = self.shown;
+        let samples = self.feed.samples();
+        let rate = (samples - before) as f64 / since.elapsed().as_secs_f64();
+        self.shown = (Instant::now(), samples);
+        let mut text = format!("{samples} samples ({rate:.0}/s)");
+        if let Some((labels, _)) = self.feed.labels() {
+            text.push_str(&format!(", {labels} labels"));
+        }
+        if let Some(waiting) = self.health.waiting() {
+            text.push_str(&format!(", waiting for Kafka: {waiting}"));
+        }
+        self.line.show(text);
+    }
+}
+
+impl Sent {
+    /// What was sent, as one line.
+    pub fn line(&self) -> String {
+        let mut text = format!("sent {} samples", self.samples);
+        if let Some((labels, _)) = self.labels {
+            text.push_str(&format!(" and {labels} labels"));
+        }
+        let rate = self.samples as f64 / self.seconds;
+        text.push_str(&format!(" in {:.1} s: {rate:.0} samples/s", self.seconds));
+        if self.unreadable > 0 {
+            text.push_str(&format!(
+                "; {} unreadable records left out",
+                self.unreadable
+            ));
+        }
+        text.push('\n');
+        text
+    }
+}
