@@ -69,6 +69,8 @@ add_packages() {
     # For Kafka: librdkafka is compiled with the crate, against these.
     pkg-config --exists libssl 2>/dev/null || missing+=(libssl-dev)
     pkg-config --exists zlib 2>/dev/null || missing+=(zlib1g-dev)
+    # For the examples in Python, which are tested in an environment of their own (scripts/python.sh).
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     if ! native_is_done; then
         have python3 || missing+=(python3)
         pip --version >/dev/null 2>&1 || missing+=(python3-pip)

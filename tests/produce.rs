@@ -295,7 +295,7 @@ fn what_is_missing_or_wrong_is_told() {
         &["steam.csv does not exist", "Did you mean"],
     );
     refused(
-        "produce.key=sight",
+        "produce.key=stie",
         2,
         &["produce.key", "did you mean \"site\"?"],
     );
@@ -304,7 +304,7 @@ fn what_is_missing_or_wrong_is_told() {
     refused("produce.simulator={}", 2, &["exclude each other"]);
     refused("produce.delay.records=1", 2, &["set labels.kafka"]);
     // A run checks the section too, and does without it.
-    let run = bench.run(&["run", "config.yaml", "--set", "produce.key=sight"]);
+    let run = bench.run(&["run", "config.yaml", "--set", "produce.key=stie"]);
     run.failure(2, &["produce.key", "did you mean \"site\"?"]);
     refused("produce=~", 2, &["produce: missing", "simulator"]);
     bench.write("config.yaml", stream::config("stream.csv", "records: 1"));
