@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::bench::{self, bench};
 use crate::config::{Config, Settings, load};
 use crate::draw::draw;
 use crate::error::{Error, render};
@@ -53,6 +54,26 @@ enum Command {
         /// Override a key of the config: `produce.rate=1000`.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
+    },
+    /// Measure a pipeline on topics of its own: records a second, and latency at higher and higher rates.
+    Bench {
+        /// The pipeline's config, with a section `produce`.
+        config: PathBuf,
+        /// Override a key of the config.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Worker threads of the dataflow.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+        workers: u16,
+        /// Samples to work through at full speed.
+        #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+        records: u64,
+        /// How long each rate is offered.
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+        /// Write the findings as JSON.
+        #[arg(long, value_name = "FILE.json")]
+        report: Option<PathBuf>,
     },
     /// Check a config against its source, and draw the graph.
     Validate {
@@ -124,6 +145,24 @@ fn execute(command: Command) -> Result<(), Error> {
             run_command(&settings, state, report.as_deref(), usize::from(workers))
         }
         Command::Produce { config, set } => produce_command(&settings(&config, &set)?),
+        Command::Bench {
+            config,
+            set,
+            workers,
+            records,
+            seconds,
+            report,
+        } => {
+            let findings = bench(&bench::Options {
+                config: &config,
+                set: &set,
+                workers,
+                records,
+                seconds: seconds.into(),
+            })?;
+            print(&findings.tables());
+            report.map_or(Ok(()), |file| findings.write(&file))
+        }
         Command::Validate { config, set } => {
             print(&draw(&settings(&config, &set)?)?);
             Ok(())

@@ -60,14 +60,14 @@ pub fn produce(settings: &Settings) -> Result<(Sent, Result<(), Error>), Error> 
 }
 
 /// What the command needs of a config.
-struct Needs<'a> {
-    config: &'a ProduceConfig,
+pub(crate) struct Needs<'a> {
+    pub(crate) config: &'a ProduceConfig,
     production: &'a Production,
     samples: TopicConfig,
 }
 
 impl<'a> Needs<'a> {
-    fn of(settings: &'a Settings) -> Result<Needs<'a>, ConfigError> {
+    pub(crate) fn of(settings: &'a Settings) -> Result<Needs<'a>, ConfigError> {
         let config = settings.config();
         let (Some(produce), Some(production)) = (&config.produce, &settings.production) else {
             let message = "missing: it says what to send, with \"path\" or \"simulator\"";
@@ -86,7 +86,10 @@ impl<'a> Needs<'a> {
 }
 
 /// Opens what is to be sent.
-fn open_rows(settings: &Settings, config: &ProduceConfig) -> Result<Box<dyn Rows>, Error> {
+pub(crate) fn open_rows(
+    settings: &Settings,
+    config: &ProduceConfig,
+) -> Result<Box<dyn Rows>, Error> {
     let columns = settings.schema.columns();
     let columns: Vec<String> = columns.into_iter().map(str::to_string).collect();
     if let Some(config) = &config.simulator {
@@ -103,17 +106,15 @@ fn open_rows(settings: &Settings, config: &ProduceConfig) -> Result<Box<dyn Rows
     Ok(file::open_rows(&config, &columns)?)
 }
 
-fn open_feed(
+/// Opens the way to the topics.
+pub(crate) fn open_feed(
     settings: &Settings,
     needs: &Needs<'_>,
     health: Health,
     stop: Arc<AtomicBool>,
 ) -> Result<Feed, Error> {
     let config = settings.config();
-    let Some(kafka) = &config.kafka else {
-        let message = "missing: it says how to reach Kafka (brokers)";
-        return Err(settings.loaded.error("kafka", message).into());
-    };
+    let kafka = settings.kafka()?;
     let schema = &settings.schema;
     let labels = config.labels.kafka.as_ref().map(|topic| LabelFeed {
         topic: topic.clone(),

@@ -1,6 +1,6 @@
 //! What a config means, once it is known to make sense.
 
-use perennial_connectors::kafka::Delivery;
+use perennial_connectors::kafka::{Delivery, KafkaConfig};
 use perennial_connectors::source::Schema;
 use perennial_operators::allocate::TaskLevels;
 use perennial_operators::join::{Arrival, Delay};
@@ -37,6 +37,14 @@ impl Settings {
     /// The config.
     pub fn config(&self) -> &Config {
         &self.loaded.config
+    }
+
+    /// How to reach Kafka, for a command that needs it.
+    pub fn kafka(&self) -> Result<&KafkaConfig, ConfigError> {
+        self.config().kafka.as_ref().ok_or_else(|| {
+            let message = "missing: it says how to reach Kafka (brokers)";
+            self.loaded.error("kafka", message)
+        })
     }
 
     /// How many features a sample has.

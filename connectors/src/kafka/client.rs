@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -85,6 +86,11 @@ impl ProducerContext for Client {
             }
         }
     }
+}
+
+/// A client for making and removing topics.
+pub(crate) fn admin(config: &KafkaConfig) -> Result<AdminClient<Client>, KafkaError> {
+    create(&settings(config)?, Client::default())
 }
 
 /// A consumer of a group, without a subscription: partitions are assigned by hand.

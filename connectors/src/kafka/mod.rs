@@ -1,14 +1,17 @@
 //! What the Kafka source and the Kafka sink share: settings, clients, health, headers.
 
+mod arrivals;
 mod client;
 mod config;
 mod headers;
 mod health;
 mod schemas;
+mod scratch;
 mod topic;
 
 use thiserror::Error;
 
+pub use arrivals::Arrivals;
 pub(crate) use client::{Client, PATIENCE, Undelivered, consumer, known_end, producer};
 pub use config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,
@@ -17,6 +20,8 @@ pub(crate) use headers::{Headers, pack, push_header};
 pub use health::Health;
 pub(crate) use schemas::parser;
 pub use schemas::register_predictions;
+pub use scratch::ScratchTopics;
+pub use topic::partition_count;
 pub(crate) use topic::topic_partitions;
 
 /// What can go wrong with Kafka as a whole. What may pass by itself is no error: it is waited for, and

@@ -83,10 +83,9 @@ impl KafkaSink {
             stopping: None,
             refused: None,
         };
-        for topic in [&sink.topics.predictions, &sink.topics.dead_letters] {
-            if let Some(topic) = topic {
-                topic_partitions(&sink.producer, &config.brokers, topic)?;
-            }
+        let topics = [&sink.topics.predictions, &sink.topics.dead_letters];
+        for topic in topics.into_iter().flatten() {
+            topic_partitions(&sink.producer, &config.brokers, topic)?;
         }
         if let Some(id) = id {
             let transactions = Transactions::init(config, group, id, &sink.producer)?;

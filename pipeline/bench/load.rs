@@ -1,0 +1,116 @@
+//! What is sent to the pipeline on trial: the records of the config's section `produce`, over and over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use perennial_connectors::kafka::Health;
+use perennial_connectors::sink::kafka::Feed;
+use perennial_connectors::source::{Next, Row, Rows};
+
+use crate::config::{ProduceConfig, Settings};
+use crate::error::Error;
+use crate::produce::{Needs, open_feed, open_rows};
+
+/// How long to wait for what was sent to arrive before looking whether to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// An endless stream of samples.
+pub(super) struct Load {
+    settings: Settings,
+    config: ProduceConfig,
+    rows: Box<dyn Rows>,
+    /// How often the records have been sent before.
+    turn: u64,
+    /// Whether there has been a record in this turn.
+    has_records: bool,
+    row: Row,
+    /// The cell of the id.
+    id_cell: usize,
+    id: String,
+    feed: Feed,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// Opens the records and the topics that the settings name.
+    pub fn open(settings: &Settings, stop: Arc<AtomicBool>) -> Result<Load, Error> {
+        let needs = Needs::of(settings)?;
+        let columns = settings.schema.columns();
+        let id = settings.schema.id.as_str();
+        Ok(Load {
+            rows: open_rows(settings, needs.config)?,
+            config: needs.config.clone(),
+            turn: 0,
+            has_records: false,
+            row: Row::new(columns.len()),
+            id_cell: columns.iter().position(|column| *column == id).unwrap_or(0),
+            id: String::new(),
+            feed: open_feed(settings, &needs, Health::default(), stop.clone())?,
+            settings: settings.clone(),
+            stop,
+        })
+    }
+
+    /// Sends so many samples, at a rate if there is one.
+    pub fn send(&mut self, samples: u64, rate: Option<f64>) -> Result<(), Error> {
+        let began = Instant::now();
+        for number in 0..samples {
+            if let Some(rate) = rate {
+                // Each has its moment from the beginning on, so that what is late does not add up.
+                let since = Duration::from_secs_f64(number as f64 / rate);
+                self.feed.wait(began + since)?;
+            }
+            self.check_stop()?;
+            self.next()?;
+            self.feed.send(&self.row)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all has arrived that was sent.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.feed.send_last_labels()?;
+        while !self.feed.drain(LOOK) {
+            self.check_stop()?;
+        }
+        Ok(self.feed.check()?)
+    }
+
+    fn check_stop(&self) -> Result<(), Error> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Error::Failed("the trial was told to stop".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads the next record. Those of a later turn have ids of their own.
+    fn next(&mut self) -> Result<(), Error> {
+        loop {
+            match self.rows.next(&mut self.row)? {
+                Next::Record => break,
+                Next::Bad(_) => {}
+                Next::End if self.has_records => {
+                    self.rows = open_rows(&self.settings, &self.config)?;
+                    self.turn += 1;
+                    self.has_records = false;
+                }
+                Next::End => {
+                    let message = "there are no records to send in what \"produce\" names";
+                    return Err(Error::NotFound(message.to_string()));
+                }
+            }
+        }
+        self.has_records = true;
+        if self.turn > 0 {
+            let mut id = std::mem::take(&mut self.id);
+            let mut scratch = String::new();
+            id.clear();
+            id.push_str(self.row.get(self.id_cell).text(&mut scratch));
+            id.push_str(&format!("-{}", self.turn + 1));
+            self.row.set_text(self.id_cell, &id);
+            self.id = id;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! The pipeline on trial: a process of its own, as users run it, on topics that are there for the trial alone.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use perennial_connectors::kafka::{KafkaConfig, ScratchTopics, partition_count};
+use serde::Deserialize;
+
+use super::Options;
+use crate::config::{ConfigError, Settings, load};
+use crate::error::Error;
+
+/// How often to look whether the process has ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// Partitions of a topic for the trial where the config's own is not there to be like.
+const PARTITIONS: usize = 4;
+
+/// What the trial needs.
+pub(super) struct Trial {
+    /// The config's settings, with the topics of the trial.
+    pub settings: Settings,
+    /// How to reach Kafka.
+    pub kafka: KafkaConfig,
+    /// The topic of predictions.
+    pub predictions: String,
+    /// What is set beyond the config, for the process to set too.
+    overrides: Vec<String>,
+    config: PathBuf,
+    workers: u16,
+    folder: tempfile::TempDir,
+    stop: Arc<AtomicBool>,
+    _topics: ScratchTopics,
+}
+
+/// What a run to the end of the topic shows.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct FullSpeed {
+    records: u64,
+    bootstrapped: u64,
+    pub predicted: u64,
+    seconds: f64,
+    bootstrap_seconds: f64,
+}
+
+impl FullSpeed {
+    /// Predictions a second, once the first models answered.
+    pub fn per_second(&self) -> f64 {
+        self.predicted as f64 / (self.seconds - self.bootstrap_seconds).max(f64::MIN_POSITIVE)
+    }
+
+    /// Predictions a sample: fewer than one where some are bad.
+    pub fn predictions_a_sample(&self) -> f64 {
+        self.predicted as f64 / self.records.saturating_sub(self.bootstrapped).max(1) as f64
+    }
+}
+
+impl Trial {
+    pub fn set_up(options: &Options<'_>, stop: Arc<AtomicBool>) -> Result<Trial, Error> {
+        let own = Settings::try_from(load(options.config, options.set)?)?;
+        let kafka = own.kafka()?.clone();
+        let names = Names::of(&own)?;
+        let mut overrides = options.set.to_vec();
+        overrides.extend(names.overrides(&own));
+        let settings = Settings::try_from(load(options.config, &overrides)?)?;
+        let like = partition_count(&kafka, &names.like)?.unwrap_or(PARTITIONS);
+        let topics = ScratchTopics::make(&kafka, names.all(), like as i32)?;
+        let folder = tempfile::Builder::new()
+            .prefix("perennial-bench-")
+            .tempdir();
+        Ok(Trial {
+            settings,
+            kafka,
+            predictions: names.predictions,
+            overrides,
+            config: options.config.to_path_buf(),
+            workers: options.workers,
+            folder: folder.map_err(|error| Error::File(std::env::temp_dir(), error))?,
+            stop,
+            _topics: topics,
+        })
+    }
+
+    /// Runs the pipeline to the end of its topic.
+    pub fn run_to_end(&self) -> Result<FullSpeed, Error> {
+        let report = self.folder.path().join("report.json");
+        let mut running = self.start(&[
+            "--set".as_ref(),
+            "source.kafka.stop_at_end=true".as_ref(),
+            "--report".as_ref(),
+            report.as_ref(),
+        ])?;
+        while !running.has_ended()? {
+            std::thread::sleep(LOOK);
+        }
+        let text = std::fs::read(&report).map_err(|error| Error::File(report, error))?;
+        serde_json::from_slice(&text).map_err(|error| Error::Failed(error.into()))
+    }
+
+    /// Starts the pipeline, which goes on where it was when it ended before.
+    pub fn start(&self, more: &[&Path]) -> Result<Running, Error> {
+        let path = self.folder.path().join("errors");
+        let failed = |error| Error::File(path.clone(), error);
+        let program = std::env::current_exe().map_err(|error| Error::Failed(error.into()))?;
+        let mut command = Command::new(&program);
+        command.arg("run").arg(&self.config);
+        for text in &self.overrides {
+            command.arg("--set").arg(text);
+        }
+        command.arg("--state").arg(self.folder.path().join("state"));
+        command.args(["--workers", &self.workers.to_string()]);
+        command.args(more.iter().map(|argument| argument.as_os_str()));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(File::create(&path).map_err(failed)?);
+        let child = command
+            .spawn()
+            .map_err(|error| Error::File(program, error))?;
+        Ok(Running {
+            child,
+            errors: path,
+            stop: self.stop.clone(),
+        })
+    }
+}
+
+/// A pipeline that runs; it is killed when this is dropped before its end.
+pub(super) struct Running {
+    child: Child,
+    errors: PathBuf,
+    stop: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Whether it has come to its end.
+    ///
+    /// # Errors
+    /// It has failed, or the trial is to stop.
+    pub fn has_ended(&mut self) -> Result<bool, Error> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Failed("the trial was told to stop".into()));
+        }
+        let status = self.child.try_wait();
+        match status.map_err(|error| Error::Failed(error.into()))? {
+            None => Ok(false),
+            Some(status) if status.success() => Ok(true),
+            Some(status) => Err(self.failure(status)),
+        }
+    }
+
+    /// What it said is the reason.
+    fn failure(&self, status: ExitStatus) -> Error {
+        let said = std::fs::read_to_string(&self.errors).unwrap_or_default();
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        let last = last.map(|line| line.trim_start_matches("perennial: "));
+        let reason = last.map_or_else(|| status.to_string(), str::to_string);
+        Error::Failed(format!("the pipeline on trial has failed: {reason}").into())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is as good. Its state is the trial's own.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The topics of a trial.
+struct Names {
+    samples: String,
+    labels: Option<String>,
+    predictions: String,
+    dead_letters: String,
+    group: String,
+    /// The config's own topic of samples.
+    like: String,
+}
+
+impl Names {
+    fn of(settings: &Settings) -> Result<Names, ConfigError> {
+        let config = settings.config();
+        let Some(samples) = &config.source.kafka else {
+            let message = "missing: \"perennial bench\" measures from topic to topic";
+            return Err(settings.loaded.error("source.kafka", message));
+        };
+        let group = format!("{}-bench-{}", config.name, std::process::id());
+        Ok(Names {
+            samples: format!("{group}-samples"),
+            labels: config
+                .labels
+                .kafka
+                .as_ref()
+                .map(|_| format!("{group}-labels")),
+            predictions: format!("{group}-predictions"),
+            dead_letters: format!("{group}-dead-letters"),
+            like: samples.topic.clone(),
+            group,
+        })
+    }
+
+    fn all(&self) -> Vec<String> {
+        let mut names = vec![
+            self.samples.clone(),
+            self.predictions.clone(),
+            self.dead_letters.clone(),
+        ];
+        names.extend(self.labels.clone());
+        names
+    }
+
+    /// What makes a pipeline of these topics out of the config.
+    fn overrides(&self, settings: &Settings) -> Vec<String> {
+        let config = settings.config();
+        let mut overrides = vec![
+            "mode=live".to_string(),
+            format!("kafka.group={}", self.group),
+            format!("source.kafka.topic={}", self.samples),
+            "source.kafka.from=earliest".to_string(),
+            "source.kafka.stop_at_end=false".to_string(),
+            format!("dead_letters={{kafka: {{topic: {}}}}}", self.dead_letters),
+        ];
+        if let Some(labels) = &self.labels {
+            overrides.push(format!("labels.kafka.topic={labels}"));
+        }
+        let predictions = config.predictions.as_ref();
+        overrides.push(match predictions.and_then(|to| to.kafka.as_ref()) {
+            Some(_) => format!("predictions.kafka.topic={}", self.predictions),
+            None => format!("predictions={{kafka: {{topic: {}}}}}", self.predictions),
+        });
+        overrides
+    }
+}
