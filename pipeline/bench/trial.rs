@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use perennial_connectors::kafka::{KafkaConfig, ScratchTopics, partition_count};
+use perennial_connectors::kafka::{KafkaConfig, KafkaError, ScratchTopics};
+use perennial_connectors::source::kafka::partitions;
 use serde::Deserialize;
 
 use super::Options;
@@ -17,7 +18,7 @@ use crate::error::Error;
 /// How often to look whether the process has ended.
 const LOOK: Duration = Duration::from_millis(20);
 /// Partitions of a topic for the trial where the config's own is not there to be like.
-const PARTITIONS: usize = 4;
+const PARTITIONS: i32 = 4;
 
 /// What the trial needs.
 pub(super) struct Trial {
@@ -66,8 +67,7 @@ impl Trial {
         let mut overrides = options.set.to_vec();
         overrides.extend(names.overrides(&own));
         let settings = Settings::try_from(load(options.config, &overrides)?)?;
-        let like = partition_count(&kafka, &names.like)?.unwrap_or(PARTITIONS);
-        let topics = ScratchTopics::make(&kafka, names.all(), like as i32)?;
+        let topics = ScratchTopics::make(&kafka, names.all(), names.partitions(&kafka)?)?;
         let folder = tempfile::Builder::new()
             .prefix("perennial-bench-")
             .tempdir();
@@ -199,6 +199,19 @@ impl Names {
             like: samples.topic.clone(),
             group,
         })
+    }
+
+    /// As many partitions as the config's own topic has.
+    fn partitions(&self, kafka: &KafkaConfig) -> Result<i32, KafkaError> {
+        let all = KafkaConfig {
+            partitions: None,
+            ..kafka.clone()
+        };
+        match partitions(&all, &self.group, &[&self.like]) {
+            Ok(partitions) => Ok(partitions.len() as i32),
+            Err(KafkaError::NoTopic { .. }) => Ok(PARTITIONS),
+            Err(error) => Err(error),
+        }
     }
 
     fn all(&self) -> Vec<String> {

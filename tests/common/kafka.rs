@@ -1,6 +1,6 @@
 //! A real broker for tests, and a plain producer and consumer that share no code with the pipeline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -112,6 +112,16 @@ impl Broker {
             }
         }
         producer.flush(PATIENCE).expect("all is produced");
+    }
+
+    /// The topics there are, but for the broker's own.
+    pub fn topics(&self) -> BTreeSet<String> {
+        let client: BaseProducer = self.client().create().expect("a client");
+        let metadata = client.client().fetch_metadata(None, PATIENCE);
+        let metadata = metadata.expect("an answer");
+        let topics = metadata.topics().iter();
+        let names = topics.map(|topic| topic.name().to_string());
+        names.filter(|name| !name.starts_with("__")).collect()
     }
 
     /// Everything in a topic that readers of what is committed see.

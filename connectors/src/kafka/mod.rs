@@ -21,7 +21,6 @@ pub use health::Health;
 pub(crate) use schemas::parser;
 pub use schemas::register_predictions;
 pub use scratch::ScratchTopics;
-pub use topic::partition_count;
 pub(crate) use topic::topic_partitions;
 
 /// What can go wrong with Kafka as a whole. What may pass by itself is no error: it is waited for, and

@@ -4,21 +4,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::{Client, KafkaConfig, KafkaError, PATIENCE, producer};
+use super::{Client, KafkaError, PATIENCE};
 
 /// How long a topic may take to be there, and how long to wait between two looks.
 const LATE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// How many partitions a topic has; none if it is not there.
-///
-/// # Errors
-/// No broker answers.
-pub fn partition_count(config: &KafkaConfig, topic: &str) -> Result<Option<usize>, KafkaError> {
-    let producer = producer(config, None, Client::default())?;
-    let count = count(&producer, &config.brokers, topic)?;
-    Ok((count > 0).then_some(count))
-}
 
 /// How many partitions a topic has. Where brokers make topics by themselves, the question makes it, which
 /// takes a moment.
@@ -32,7 +22,18 @@ pub(crate) fn topic_partitions(
 ) -> Result<usize, KafkaError> {
     let began = Instant::now();
     loop {
-        let partitions = count(producer, brokers, topic)?;
+        let metadata = producer.client().fetch_metadata(Some(topic), PATIENCE);
+        let metadata = metadata.map_err(|error| {
+            // What the client heard in the meantime says more than that the time is up.
+            producer.poll(Duration::ZERO);
+            let heard = producer.client().context().health.waiting();
+            KafkaError::Unreachable {
+                brokers: brokers.to_string(),
+                reason: heard.unwrap_or_else(|| error.to_string()),
+            }
+        })?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.map_or(0, |found| found.partitions().len());
         if partitions > 0 {
             return Ok(partitions);
         }
@@ -44,20 +45,4 @@ pub(crate) fn topic_partitions(
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-/// How many partitions a topic has as of now; 0 if it is not there.
-fn count(producer: &BaseProducer<Client>, brokers: &str, topic: &str) -> Result<usize, KafkaError> {
-    let metadata = producer.client().fetch_metadata(Some(topic), PATIENCE);
-    let metadata = metadata.map_err(|error| {
-        // What the client heard in the meantime says more than that the time is up.
-        producer.poll(Duration::ZERO);
-        let heard = producer.client().context().health.waiting();
-        KafkaError::Unreachable {
-            brokers: brokers.to_string(),
-            reason: heard.unwrap_or_else(|| error.to_string()),
-        }
-    })?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    Ok(found.map_or(0, |found| found.partitions().len()))
 }
