@@ -29,8 +29,8 @@ pub struct Sent {
     pub samples: u64,
     /// Labels on a topic of their own, and how many were still to come; none if they go with their samples.
     pub labels: Option<(u64, u64)>,
-    /// Records that could not be read.
-    pub unreadable: u64,
+    /// Records that make no row, or none that the topic's schema could hold.
+    pub left_out: u64,
     /// How long it took, until the last message had arrived.
     pub seconds: f64,
     /// Whether it came to the end of its input.
@@ -159,11 +159,12 @@ impl Sending {
                 self.wait(self.began + Duration::from_secs_f64(since))?;
             }
             match rows.next(row)? {
-                Next::Record => self.feed.send(row)?,
-                Next::Bad(reason) => {
-                    tracing::warn!(reason, "a record cannot be read, and is not sent");
-                    self.sent.unreadable += 1;
+                Next::Record => {
+                    if let Err(reason) = self.feed.send(row)? {
+                        self.leave_out(&reason);
+                    }
                 }
+                Next::Bad(reason) => self.leave_out(&reason),
                 Next::End => {
                     self.feed.send_last_labels()?;
                     while let Some(next) = self.feed.next_label().filter(|_| !self.is_stopped()) {
@@ -176,6 +177,11 @@ impl Sending {
             self.show();
         }
         Ok(())
+    }
+
+    fn leave_out(&mut self, reason: &str) {
+        tracing::warn!(reason, "a record is left out");
+        self.sent.left_out += 1;
     }
 
     /// Waits until a moment, or until it is to stop.
@@ -241,11 +247,8 @@ impl Sent {
         }
         let rate = self.samples as f64 / self.seconds;
         text.push_str(&format!(" in {:.1} s: {rate:.0} samples/s", self.seconds));
-        if self.unreadable > 0 {
-            text.push_str(&format!(
-                "; {} unreadable records left out",
-                self.unreadable
-            ));
+        if self.left_out > 0 {
+            text.push_str(&format!("; {} bad records left out", self.left_out));
         }
         text.push('\n');
         text

@@ -43,6 +43,17 @@ fn texts(settings: &[String]) -> Vec<&str> {
     settings.iter().map(String::as_str).collect()
 }
 
+/// A schema that can hold whatever stands in the columns of the stream.
+fn avro_schema() -> String {
+    let number = ["time", "a", "b", "c"];
+    let field = |name: &str| match number.contains(&name) {
+        true => json!({"name": name, "type": ["double", "null", "string"]}),
+        false => json!({"name": name, "type": ["null", "string"]}),
+    };
+    let fields: Vec<Value> = stream::HEADER.split(',').map(field).collect();
+    json!({"type": "record", "name": "Sample", "fields": fields}).to_string()
+}
+
 #[test]
 fn what_is_produced_is_learned_from_as_the_file_is() {
     let broker = Broker::shared();
@@ -53,22 +64,36 @@ fn what_is_produced_is_learned_from_as_the_file_is() {
         .filter(|line| line.split(',').count() == 9);
     let csv = stream::csv_of(whole);
     let bench = bench(&broker, "same", &csv, "");
-    broker.create_topic("same-samples", 1);
-    produce(&bench, &[]).success();
-    let topic = bench.run_as("topic", &[]).success();
+    bench.write("sample.avsc", avro_schema());
+    let topics = [
+        ("json", "source.kafka={topic: same-json, stop_at_end: true}"),
+        (
+            "avro",
+            "source.kafka={topic: same-avro, stop_at_end: true, format: avro, schema: sample.avsc}",
+        ),
+    ];
+    for (name, set) in topics {
+        broker.create_topic(&format!("same-{name}"), 1);
+        let group = format!("kafka.group={name}");
+        let sets = ["--set", set, "--set", &group];
+        produce(&bench, &sets).success();
+        bench.run_as(name, &sets).success();
+    }
     bench.write("config.yaml", stream::config("stream.csv", "records: 300"));
     bench.run_as("file", &[]).success();
-    let [ours, theirs] = ["topic", "file"].map(|name| bench.predictions(name));
-    assert!(ours.len() > 3000, "{topic:?}");
-    for (ours, theirs) in ours.iter().zip(&theirs) {
-        assert_eq!(ours, theirs);
+    for (name, _) in topics {
+        let [ours, theirs] = [name, "file"].map(|name| bench.predictions(name));
+        assert!(ours.len() > 3000, "{}", ours.len());
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert_eq!(ours, theirs);
+        }
+        assert_eq!(ours.len(), theirs.len());
+        let [ours, theirs] = [name, "file"].map(|name| bench.report(name));
+        for key in ["records", "predicted", "dead_letters", "bootstrapped"] {
+            assert_eq!(ours[key], theirs[key], "{key}");
+        }
+        assert_ne!(ours["dead_letters"], 0, "{ours}");
     }
-    assert_eq!(ours.len(), theirs.len());
-    let [ours, theirs] = ["topic", "file"].map(|name| bench.report(name));
-    for key in ["records", "predicted", "dead_letters", "bootstrapped"] {
-        assert_eq!(ours[key], theirs[key], "{key}");
-    }
-    assert_ne!(ours["dead_letters"], 0, "{ours}");
 }
 
 #[test]
@@ -235,7 +260,7 @@ fn what_cannot_be_read_is_left_out_and_counted() {
         "",
     );
     let sent = produce(&bench, &[]).success();
-    let expected = format!("; {narrow} unreadable records left out\n");
+    let expected = format!("; {narrow} bad records left out\n");
     assert!(sent.stdout.ends_with(&expected), "{sent:?}");
     assert!(sent.stderr.contains("columns, the header 9"), "{sent:?}");
     assert_eq!(broker.read("junk-samples").len(), lines.len() - narrow);

@@ -18,8 +18,8 @@ pub use config::{
 };
 pub(crate) use headers::{Headers, pack, push_header};
 pub use health::Health;
-pub(crate) use schemas::parser;
 pub use schemas::register_predictions;
+pub(crate) use schemas::{parser, written_schema};
 pub use scratch::ScratchTopics;
 pub(crate) use topic::topic_partitions;
 

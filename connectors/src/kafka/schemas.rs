@@ -1,5 +1,6 @@
 //! Avro schemas: from a file, or in a registry.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::client::option;
@@ -34,30 +35,65 @@ pub(crate) fn parser(
     columns: &[String],
 ) -> Result<AvroParser, KafkaError> {
     if let Some(path) = &topic.schema {
-        let failed = |reason: String| KafkaError::Schema(format!("{}: {reason}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        return AvroParser::plain(&text, columns).map_err(failed);
+        let parser = AvroParser::plain(&text(path)?, columns);
+        return parser.map_err(|reason| unusable(path, &reason));
     }
     match registry(config)? {
         Some(registry) => Ok(AvroParser::registered(registry, columns)),
-        None => Err(KafkaError::Schema(format!(
-            "the topic \"{}\" has Avro and no schema: set its schema, or kafka.registry",
-            topic.topic
-        ))),
+        None => Err(no_schema(topic)),
     }
 }
 
-/// The id of the schema of predictions in the registry, under the name that Confluent's serializers would
-/// give it; none without a registry.
+fn text(path: &Path) -> Result<String, KafkaError> {
+    std::fs::read_to_string(path).map_err(|error| unusable(path, &error.to_string()))
+}
+
+fn unusable(path: &Path, reason: &str) -> KafkaError {
+    KafkaError::Schema(format!("{}: {reason}", path.display()))
+}
+
+fn no_schema(topic: &TopicConfig) -> KafkaError {
+    KafkaError::Schema(format!(
+        "the topic \"{}\" has Avro and no schema: set its schema, or kafka.registry",
+        topic.topic
+    ))
+}
+
+/// The schema to write the messages of a topic with, and what comes before each: the topic's own, or in a
+/// registry the one that `new` makes, which is registered.
+///
+/// # Errors
+/// There is neither, or the registry does not answer or takes another schema for the topic.
+pub(crate) fn written_schema(
+    config: &KafkaConfig,
+    topic: &TopicConfig,
+    new: impl FnOnce() -> String,
+) -> Result<(String, Vec<u8>), KafkaError> {
+    if let Some(path) = &topic.schema {
+        return Ok((text(path)?, Vec::new()));
+    }
+    let schema = new();
+    let id = register(config, &topic.topic, &schema)?.ok_or_else(|| no_schema(topic))?;
+    let mut header = vec![0];
+    header.extend_from_slice(&id.to_be_bytes());
+    Ok((schema, header))
+}
+
+/// Registers the schema of a topic's values under the name that Confluent's serializers would give it, and
+/// returns its id; none without a registry.
+fn register(config: &KafkaConfig, topic: &str, schema: &str) -> Result<Option<u32>, KafkaError> {
+    let Some(registry) = registry(config)? else {
+        return Ok(None);
+    };
+    let id = registry.register(&format!("{topic}-value"), schema);
+    id.map(Some)
+        .map_err(|error| KafkaError::Schema(error.to_string()))
+}
+
+/// The id of the schema of predictions in the registry; none without a registry.
 ///
 /// # Errors
 /// The registry does not answer, or takes another schema for the topic.
 pub fn register_predictions(config: &KafkaConfig, topic: &str) -> Result<Option<u32>, KafkaError> {
-    let Some(registry) = registry(config)? else {
-        return Ok(None);
-    };
-    let subject = format!("{topic}-value");
-    let id = registry.register(&subject, AvroPredictions::schema());
-    id.map(Some)
-        .map_err(|error| KafkaError::Schema(error.to_string()))
+    register(config, topic, AvroPredictions::schema())
 }

@@ -24,7 +24,7 @@ const LAST_SECOND: f64 = 253_402_300_799.0;
 const FIRST_SECOND: f64 = -62_167_219_200.0;
 
 /// A value in quotes for a reason, cut when it is long.
-pub(super) fn quote(value: Value) -> String {
+pub(crate) fn quote(value: Value) -> String {
     let mut scratch = String::new();
     let text = value.text(&mut scratch);
     match text.char_indices().nth(QUOTED) {
@@ -76,14 +76,14 @@ pub(super) fn number(column: &str, value: Value) -> Result<f32, String> {
 
 /// Reads times, remembering the last one since neighbours often share it.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     text: String,
     micros: i64,
 }
 
 impl Clock {
     /// Microseconds since 1970-01-01 UTC.
-    pub(super) fn read(&mut self, column: &str, value: Value) -> Result<i64, String> {
+    pub(crate) fn read(&mut self, column: &str, value: Value) -> Result<i64, String> {
         match value {
             Value::Missing => Err(format!("time {column:?} is missing")),
             Value::Time(micros) => Ok(micros),

@@ -20,6 +20,7 @@ pub mod simulator;
 pub use avro::{AvroError, AvroParser};
 pub use decode::Decoder;
 pub use error::SourceError;
+pub(crate) use fields::{Clock, quote};
 pub use json::JsonParser;
 pub use registry::{RegisteredSchema, Registry};
 pub use row::{Row, Value};

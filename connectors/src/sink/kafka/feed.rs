@@ -79,8 +79,8 @@ struct Labels {
     cells: [usize; 2],
     delay: Delay,
     waiting: VecDeque<Waiting>,
-    /// Buffers of labels that are gone.
-    spare: Vec<Waiting>,
+    /// Keys and values of labels that are gone, whose memory is used again.
+    spare: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A label that waits for its time.
@@ -107,14 +107,14 @@ impl Labels {
         is_due.then(|| self.waiting.pop_front())?
     }
 
-    /// Lets the label of a row wait, if it has one.
-    fn add(&mut self, row: &Row, key: &[u8], samples: u64) {
+    /// The label of a row, which is to wait, if it has one; or why the topic's schema cannot hold it.
+    fn label(&mut self, row: &Row, key: &[u8], samples: u64) -> Result<Option<Waiting>, String> {
         if self
             .cells
             .iter()
             .any(|cell| row.get(*cell) == Value::Missing)
         {
-            return;
+            return Ok(None);
         }
         let due = match self.delay {
             Delay::Records(records) => Due::Samples(samples.saturating_add(records)),
@@ -123,19 +123,16 @@ impl Labels {
                 Due::Time(Instant::now() + micros)
             }
         };
-        let (mut key_buffer, mut value) = match self.spare.pop() {
-            Some(Waiting { key, value, .. }) => (key, value),
-            None => (Vec::new(), Vec::new()),
-        };
+        let (mut key_buffer, mut value) = self.spare.pop().unwrap_or_default();
         key_buffer.clear();
         key_buffer.extend_from_slice(key);
         value.clear();
-        self.outlet.encoder.encode(row, &mut value);
-        self.waiting.push_back(Waiting {
+        self.outlet.encoder.encode(row, &mut value)?;
+        Ok(Some(Waiting {
             due,
             key: key_buffer,
             value,
-        });
+        }))
     }
 }
 
@@ -205,11 +202,12 @@ impl Feed {
         })
     }
 
-    /// Sends a row as a sample, and the labels whose time has come with it.
+    /// Sends a row as a sample, and the labels whose time has come with it. The inner error says in a sentence
+    /// why a topic's schema cannot hold the row, which is then not sent.
     ///
     /// # Errors
     /// Nothing more can be sent, ever.
-    pub fn send(&mut self, row: &Row) -> Result<(), KafkaError> {
+    pub fn send(&mut self, row: &Row) -> Result<Result<(), String>, KafkaError> {
         let (mut key, mut value) = (
             std::mem::take(&mut self.key),
             std::mem::take(&mut self.value),
@@ -218,20 +216,40 @@ impl Feed {
         value.clear();
         let text = row.get(self.key_cell).text(&mut self.scratch);
         key.extend_from_slice(text.as_bytes());
-        self.samples.encoder.encode(row, &mut value);
-        if self.enqueue(&self.samples.topic, &key, &value)? {
-            self.sent += 1;
-            self.samples.sent += 1;
-            if let Some(labels) = &mut self.labels {
-                labels.add(row, &key, self.samples.sent);
-            }
-        }
+        let sent = self.send_sample(row, &key, &mut value)?;
         (self.key, self.value) = (key, value);
         self.send_labels(false)?;
         if self.sent.is_multiple_of(POLLED) {
             self.poll();
         }
-        Ok(())
+        Ok(sent)
+    }
+
+    fn send_sample(
+        &mut self,
+        row: &Row,
+        key: &[u8],
+        value: &mut Vec<u8>,
+    ) -> Result<Result<(), String>, KafkaError> {
+        if let Err(reason) = self.samples.encoder.encode(row, value) {
+            return Ok(Err(reason));
+        }
+        let label = match &mut self.labels {
+            Some(labels) => labels.label(row, key, self.samples.sent + 1),
+            None => Ok(None),
+        };
+        let label = match label {
+            Ok(label) => label,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if self.enqueue(&self.samples.topic, key, value)? {
+            self.sent += 1;
+            self.samples.sent += 1;
+            if let Some(labels) = &mut self.labels {
+                labels.waiting.extend(label);
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Sends the labels whose time has come, or those too that wait for further samples.
@@ -254,7 +272,7 @@ impl Feed {
             }
             self.sent += 1;
             labels.outlet.sent += 1;
-            labels.spare.push(label);
+            labels.spare.push((label.key, label.value));
         }
         self.labels = Some(labels);
         result.map(drop)

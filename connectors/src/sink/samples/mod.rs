@@ -1,11 +1,13 @@
 //! Samples and labels as the values of messages, such that whoever reads them makes the same of them as of the
 //! record that they were made from.
 
+mod avro;
 mod json;
 
-use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, TopicFormat};
+use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, TopicFormat, written_schema};
 use crate::source::Row;
 
+use avro::AvroEncoder;
 use json::JsonEncoder;
 
 /// A column that is sent.
@@ -23,13 +25,19 @@ pub(super) struct Field {
 pub(super) enum Encoder {
     /// JSON objects.
     Json(JsonEncoder),
+    /// Avro records.
+    Avro(Box<AvroEncoder>),
 }
 
 impl Encoder {
-    /// Appends the value of one message.
-    pub(super) fn encode(&mut self, row: &Row, bytes: &mut Vec<u8>) {
+    /// Appends the value of one message, or says in a sentence why the topic's schema cannot hold it.
+    pub(super) fn encode(&mut self, row: &Row, bytes: &mut Vec<u8>) -> Result<(), String> {
         match self {
-            Encoder::Json(json) => json.encode(row, bytes),
+            Encoder::Json(json) => {
+                json.encode(row, bytes);
+                Ok(())
+            }
+            Encoder::Avro(avro) => avro.encode(row, bytes),
         }
     }
 }
@@ -37,17 +45,24 @@ impl Encoder {
 /// What writes rows as the values of a topic's messages.
 ///
 /// # Errors
-/// The topic's format cannot be written.
+/// There is no schema for Avro, or one that cannot hold the fields.
 pub(super) fn encoder(
-    _kafka: &KafkaConfig,
+    kafka: &KafkaConfig,
     topic: &TopicConfig,
     fields: &[Field],
 ) -> Result<Encoder, KafkaError> {
-    match topic.format {
-        TopicFormat::Json => Ok(Encoder::Json(JsonEncoder::new(fields))),
-        TopicFormat::Avro => Err(KafkaError::Schema(format!(
-            "the topic \"{}\" has Avro, which cannot be produced yet: set its format to json",
-            topic.topic
-        ))),
+    if topic.format == TopicFormat::Json {
+        return Ok(Encoder::Json(JsonEncoder::new(fields)));
     }
+    let (schema, header) = written_schema(kafka, topic, || avro::schema_of(fields))?;
+    let encoder = AvroEncoder::new(&schema, header, fields).map_err(|reason| {
+        KafkaError::Schema(format!(
+            "the Avro schema of the topic \"{}\" cannot be used: {reason}",
+            topic.topic
+        ))
+    })?;
+    Ok(Encoder::Avro(Box::new(encoder)))
 }
+
+#[cfg(test)]
+mod tests;
