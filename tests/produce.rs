@@ -73,7 +73,7 @@ fn what_is_produced_is_learned_from_as_the_file_is() {
         ),
     ];
     for (name, set) in topics {
-        broker.create_topic(&format!("same-{name}"), 1);
+        broker.create_topic(&format!("same-{name}"), 1, &[]);
         let group = format!("kafka.group={name}");
         let sets = ["--set", set, "--set", &group];
         produce(&bench, &sets).success();
@@ -119,7 +119,7 @@ produce:
         features.join(", ")
     );
     bench.write("config.yaml", config);
-    broker.create_topic("fleet-samples", 1);
+    broker.create_topic("fleet-samples", 1, &[]);
     let sent = produce(&bench, &[]).success();
     assert!(sent.stdout.starts_with("sent 6000 samples in "), "{sent:?}");
     bench.run_as("topic", &[]).success();
@@ -342,8 +342,19 @@ fn topics_of_samples_and_labels_have_equally_many_partitions() {
     let broker: Arc<Broker> = Broker::shared();
     let csv = stream::csv(&stream::samples(59, 10, 0.0));
     let bench = bench(&broker, "odd", &csv, "");
-    broker.create_topic("odd-labels", 3);
+    broker.create_topic("odd-labels", 3, &[]);
     let sets = labels_apart("odd");
     let words = ["has 4 partitions", "\"odd-labels\" has 3"];
     produce(&bench, &texts(&sets)).failure(1, &words);
+}
+
+#[test]
+fn what_does_not_arrive_is_told() {
+    let broker = Broker::shared();
+    let csv = stream::csv(&stream::samples(60, 10, 0.0));
+    let bench = bench(&broker, "tiny", &csv, "");
+    broker.create_topic("tiny-samples", 1, &["max.message.bytes=100"]);
+    let words = ["10 messages could not be delivered", "too large"];
+    let sent = produce(&bench, &[]).failure(1, &words);
+    assert!(sent.stdout.starts_with("sent 10 samples in "), "{sent:?}");
 }

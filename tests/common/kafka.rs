@@ -72,12 +72,13 @@ impl Broker {
         (*process, _) = launch(self.folder.path(), port);
     }
 
-    /// Makes a topic with other partitions than it would get by itself.
-    pub fn create_topic(&self, topic: &str, partitions: i32) {
+    /// Makes a topic with other partitions and settings (`key=value`) than it would get by itself.
+    pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[&str]) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
         let mut command = Command::new("bash");
         command.arg(script).args(["topic", &self.address, topic]);
-        let status = command.arg(partitions.to_string()).status();
+        command.arg(partitions.to_string()).args(settings);
+        let status = command.stdout(Stdio::null()).status();
         assert!(status.expect("the script runs").success(), "{topic}");
     }
 
@@ -188,6 +189,8 @@ fn launch(folder: &Path, port: &str) -> (Child, String) {
     command.args([
         &format!("num.partitions={PARTITIONS}"),
         "message.max.bytes=20000000",
+        // Messages say that they are years old, and a broker deletes such half a minute after its start.
+        "log.retention.ms=-1",
     ]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = command.spawn().expect("the broker starts");
