@@ -46,6 +46,10 @@ pub struct RegistryConfig {
     /// Its password; `file:PATH` is read from the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<OptionValue>,
+    /// The file with the certificates (PEM) of whom to trust about the registry, with https. Default: the
+    /// authorities that Mozilla trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
 }
 
 /// See [`KafkaConfig::delivery`].

@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The registry of a config, if it has one. It is not asked anything yet.
 ///
 /// # Errors
-/// The password's file cannot be read, or the address is none.
+/// The file of the password or of the certificates cannot be read, or the address is none.
 fn registry(config: &KafkaConfig) -> Result<Option<Registry>, KafkaError> {
     let Some(registry) = &config.registry else {
         return Ok(None);
@@ -24,11 +24,22 @@ fn registry(config: &KafkaConfig) -> Result<Option<Registry>, KafkaError> {
         None => String::new(),
     };
     let login = registry.user.as_deref().map(|user| (user, &*password));
-    let opened = Registry::new(&registry.url, login, TIMEOUT);
+    let ca = registry.ca.as_ref().map(|path| {
+        std::fs::read(path).map_err(|error| {
+            let path = path.display();
+            KafkaError::Schema(format!("kafka.registry.ca: {path} cannot be read: {error}"))
+        })
+    });
+    let ca = ca.transpose()?;
+    let opened = Registry::new(&registry.url, login, ca.as_deref(), TIMEOUT);
     opened.map(Some).map_err(KafkaError::Schema)
 }
 
-/// What reads the Avro messages of a topic.
+/// What reads the Avro messages of a topic. A registry that goes away later is waited for; one that is not even
+/// there when the run begins is more likely a mistake.
+///
+/// # Errors
+/// There is no schema and no registry, or the registry does not answer.
 pub(crate) fn parser(
     config: &KafkaConfig,
     topic: &TopicConfig,
@@ -39,7 +50,11 @@ pub(crate) fn parser(
         return parser.map_err(|reason| unusable(path, &reason));
     }
     match registry(config)? {
-        Some(registry) => Ok(AvroParser::registered(registry, columns)),
+        Some(registry) => {
+            let greeted = registry.greet();
+            greeted.map_err(|error| KafkaError::Schema(error.to_string()))?;
+            Ok(AvroParser::registered(registry, columns))
+        }
         None => Err(no_schema(topic)),
     }
 }

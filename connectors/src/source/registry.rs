@@ -9,9 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use ureq::Agent;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use ureq::http::{HeaderValue, Response, StatusCode, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, RequestBuilder};
 
 use super::avro::AvroError;
 
@@ -76,18 +78,25 @@ struct Refusal {
 
 impl Registry {
     /// A client of the registry at `url` (`http` or `https`, perhaps with a path, without user and
-    /// password), with these as `login` if any. A request that takes longer than `timeout` in all fails.
+    /// password), with these as `login` if any. It is trusted if one of the certificates in `ca` (PEM) says
+    /// so, by default if a public authority does. A request that takes longer than `timeout` in all fails.
     /// Nothing is sent yet. Says in a sentence what is wrong with the arguments.
     pub fn new(
         url: &str,
         login: Option<(&str, &str)>,
+        ca: Option<&[u8]>,
         timeout: Duration,
     ) -> Result<Registry, String> {
         let url = checked(url)?;
         let login = login.map(|(user, password)| basic(user, password));
+        let tls = match ca {
+            None => TlsConfig::default(),
+            Some(pem) => TlsConfig::builder().root_certs(roots(pem)?).build(),
+        };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(timeout))
+            .tls_config(tls)
             .user_agent(concat!("perennial/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Registry {
@@ -95,6 +104,26 @@ impl Registry {
             url: url.to_owned(),
             login: login.transpose()?,
         })
+    }
+
+    /// Finds out whether the registry is there and lets the user in, if there is one. What else it answers
+    /// does not matter: that a user may read schemas does not say that it may read anything else.
+    pub fn greet(&self) -> Result<(), AvroError> {
+        let response = self.get("/config").call();
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        match response.status() {
+            status @ StatusCode::UNAUTHORIZED => Err(self.refusal(status, b"", "")),
+            _ => Ok(()),
+        }
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder<WithoutBody> {
+        let url = format!("{}{path}", self.url);
+        let request = self.agent.get(url).header(ACCEPT, MEDIA_TYPE);
+        match &self.login {
+            Some(login) => request.header(AUTHORIZATION, login),
+            None => request,
+        }
     }
 
     /// The Avro schema with this id, and the schemas that it refers to. It is [`AvroError::Bad`] that
@@ -155,14 +184,7 @@ impl Registry {
 
     /// Fetches a schema; `what` names it.
     fn stored(&self, path: &str, what: &str) -> Result<Stored, AvroError> {
-        let mut request = self
-            .agent
-            .get(format!("{}{path}", self.url))
-            .header(ACCEPT, MEDIA_TYPE);
-        if let Some(login) = &self.login {
-            request = request.header(AUTHORIZATION, login);
-        }
-        let stored: Stored = self.answer(request.call(), what)?;
+        let stored: Stored = self.answer(self.get(path).call(), what)?;
         match stored.kind.as_deref() {
             None | Some("AVRO") => Ok(stored),
             Some(kind) => Err(AvroError::Bad(format!("{what} is of the type {kind:?}"))),
@@ -249,6 +271,22 @@ fn checked(url: &str) -> Result<&str, String> {
         ));
     }
     Ok(url)
+}
+
+/// The certificates in a text.
+fn roots(pem: &[u8]) -> Result<RootCerts, String> {
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+            Ok(_) => {}
+            Err(error) => return Err(format!("the schema registry's ca is not PEM: {error}")),
+        }
+    }
+    if certificates.is_empty() {
+        return Err("the schema registry's ca has no certificate (PEM)".into());
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// The header of a login by HTTP's basic authentication.

@@ -1,13 +1,11 @@
-//! A registry for tests: it listens on a port of its own and answers as it is told.
+//! A registry for tests: it listens on a port of its own and answers as it is told. The tests of whole pipelines
+//! use this file too, so it needs nothing of the crate.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-use crate::source::Registry;
 
 /// What a request asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,10 +67,6 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    pub fn client(&self) -> Registry {
-        Registry::new(&self.url(), None, Duration::from_secs(10)).unwrap()
     }
 
     /// The requests so far.

@@ -22,6 +22,25 @@ fn answering(status: u16, body: &str) -> Server {
     Server::start(move |_| (status, body.clone()))
 }
 
+impl Server {
+    /// A client of this registry.
+    pub(crate) fn client(&self) -> Registry {
+        Registry::new(&self.url(), None, None, Duration::from_secs(10)).unwrap()
+    }
+}
+
+#[test]
+fn a_registry_is_there_whatever_it_answers() {
+    for status in [200, 403, 404, 500] {
+        assert_eq!(answering(status, "").client().greet(), Ok(()));
+    }
+    assert!(retry(answering(401, "").client().greet()).contains("refuses the user"));
+    let server = answering(200, "");
+    let registry = server.client();
+    drop(server);
+    assert!(retry(registry.greet()).contains("cannot be reached"));
+}
+
 #[test]
 fn a_schema_is_asked_for_by_its_id() {
     let server = Server::with(&[("GET /schemas/ids/7", stored(r#""int""#))]);
@@ -41,7 +60,7 @@ fn the_address_may_end_with_slashes_and_have_a_path() {
     let server = Server::with(&[("GET /a/b/schemas/ids/7", stored("x"))]);
     for end in ["/a/b", "/a/b/", "/a/b//"] {
         let url = server.url() + end;
-        let registry = Registry::new(&url, None, Duration::from_secs(10)).unwrap();
+        let registry = Registry::new(&url, None, None, Duration::from_secs(10)).unwrap();
         assert_eq!(registry.schema(7).unwrap().schema, "x");
     }
 }
@@ -50,7 +69,7 @@ fn the_address_may_end_with_slashes_and_have_a_path() {
 fn the_login_is_sent_and_never_told() {
     let server = answering(401, r#"{"error_code":401,"message":"Unauthorized"}"#);
     let login = Some(("me", "s3cret:ü"));
-    let registry = Registry::new(&server.url(), login, Duration::from_secs(10)).unwrap();
+    let registry = Registry::new(&server.url(), login, None, Duration::from_secs(10)).unwrap();
     let told = format!("{registry:?} {}", retry(registry.schema(7)));
     let encoded = STANDARD.encode("me:s3cret:ü");
     assert!(
@@ -149,7 +168,7 @@ fn who_does_not_answer_may_be_asked_again() {
         std::thread::sleep(Duration::from_secs(1));
         (200, stored("x"))
     });
-    let registry = Registry::new(&server.url(), None, Duration::from_millis(100)).unwrap();
+    let registry = Registry::new(&server.url(), None, None, Duration::from_millis(100)).unwrap();
     assert!(retry(registry.schema(7)).contains("timeout"));
 }
 
@@ -173,7 +192,7 @@ fn a_schema_is_registered_under_its_subject() {
 
 #[test]
 fn arguments_that_cannot_be_used_are_refused() {
-    let new = |url, login| Registry::new(url, login, Duration::from_secs(1)).unwrap_err();
+    let new = |url, login| Registry::new(url, login, None, Duration::from_secs(1)).unwrap_err();
     for url in [
         "",
         "host:8081",
@@ -188,4 +207,9 @@ fn arguments_that_cannot_be_used_are_refused() {
     let reason = new("http://me:s3cret@host", None);
     assert!(!reason.contains("s3cret"), "{reason}");
     assert!(new("http://host", Some(("a:b", ""))).contains("colon"));
+    for pem in ["", "-----BEGIN CERTIFICATE-----\nnothing"] {
+        let ca = Some(pem.as_bytes());
+        let registry = Registry::new("https://host", None, ca, Duration::from_secs(1));
+        assert!(registry.unwrap_err().contains("ca "), "{pem}");
+    }
 }
