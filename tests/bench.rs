@@ -29,8 +29,7 @@ fn a_pipeline_is_measured_on_topics_of_its_own() {
     let bench = bench(&broker, "measured");
     let before = broker.topics();
     // The stream is sent several times over.
-    let arguments =
-        "bench config.yaml --records 2000 --seconds 1 --report found.json";
+    let arguments = "bench config.yaml --records 2000 --seconds 1 --report found.json";
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let ended = bench.run(&arguments).success();
     assert!(ended.stdout.contains("full speed: "), "{ended:?}");

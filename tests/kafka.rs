@@ -3,189 +3,14 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use common::avro::{SCHEMA, avro};
+use common::ended;
 use common::kafka::{Broker, PARTITIONS, Read};
 use common::stream::{self, Sample};
-use common::{Bench, Ended, ended};
-
-/// Samples of the bootstrap.
-const BOOTSTRAP: usize = 800;
-/// Samples after which the label that a sample carries is known.
-const DELAY: usize = 300;
-/// The timestamp of the first message, milliseconds since 1970.
-const START: i64 = 1_700_000_000_000;
-
-/// A pipeline on topics of its own.
-struct Pipeline {
-    bench: Bench,
-    broker: std::sync::Arc<Broker>,
-    name: String,
-    labels_apart: bool,
-}
-
-impl Pipeline {
-    /// The topics get the name as prefix.
-    fn new(broker: &std::sync::Arc<Broker>, name: &str, labels_apart: bool) -> Pipeline {
-        let bench = Bench::new();
-        let labels = match labels_apart {
-            true => format!("kafka: {{topic: {name}-labels}}"),
-            false => format!("delay: {{records: {DELAY}}}"),
-        };
-        let address = &broker.address;
-        let config = format!(
-            "name: {name}
-mode: live
-kafka: {{brokers: '{address}'}}
-source:
-  kafka: {{topic: {name}-samples, stop_at_end: true}}
-{schema}bootstrap:
-  records: {BOOTSTRAP}
-labels:
-  {labels}
-training:
-  min_samples: 100
-  samples_per_task: 200
-  trees: {{rounds: 8, max_depth: 3}}
-triggers:
-  when: ['new_samples >= 600']
-epoch: {{records: 100, tick_ms: 5}}
-commit: {{interval_ms: 20}}
-predictions:
-  kafka: {{topic: {name}-predictions}}
-dead_letters:
-  kafka: {{topic: {name}-dead-letters}}
-",
-            schema = stream::SCHEMA,
-        );
-        bench.write("config.yaml", config);
-        Pipeline {
-            bench,
-            broker: broker.clone(),
-            name: name.to_string(),
-            labels_apart,
-        }
-    }
-
-    fn topic(&self, name: &str) -> String {
-        format!("{}-{name}", self.name)
-    }
-
-    /// Samples over all partitions by site, one a millisecond; labels 50 ms later, if they are apart.
-    fn produce(&self, samples: &[Sample]) {
-        let labels_apart = self.labels_apart;
-        let partition =
-            |sample: &Sample| sample.site[1..].parse::<i32>().expect("a number") % PARTITIONS;
-        let message = |at: usize, value: String| {
-            let sample = &samples[at];
-            let time = START + at as i64;
-            (
-                partition(sample),
-                time,
-                sample.site.clone(),
-                Some(value.into_bytes()),
-            )
-        };
-        let bare = |sample: &Sample| Sample {
-            label: sample.label.filter(|_| !labels_apart),
-            ..sample.clone()
-        };
-        let values: Vec<_> = (0..samples.len())
-            .map(|at| message(at, bare(&samples[at]).json()))
-            .collect();
-        self.broker.produce(&self.topic("samples"), &values);
-        if labels_apart {
-            let labels: Vec<_> = (0..samples.len())
-                .filter_map(|at| {
-                    let class = stream::CLASSES[samples[at].label?];
-                    let value = serde_json::json!({"id": samples[at].id, "label": class});
-                    let (partition, time, key, value) = message(at, value.to_string());
-                    Some((partition, time + 50, key, value))
-                })
-                .collect();
-            self.broker.produce(&self.topic("labels"), &labels);
-        }
-    }
-
-    fn run(&self, more: &[&str]) -> Ended {
-        ended(self.command(more).output())
-    }
-
-    fn command(&self, more: &[&str]) -> std::process::Command {
-        let mut command = self.bench.command(&[
-            "run",
-            "config.yaml",
-            "--state",
-            "state",
-            "--report",
-            "report.json",
-        ]);
-        command.args(more);
-        command
-    }
-
-    /// Checks the results of these samples against a recount: each scored one is predicted once, with the
-    /// key, timestamp and place of its message, and the report has what predictions and labels say.
-    fn check(&self, samples: &[Sample]) -> Vec<Read> {
-        let inputs: BTreeMap<(String, String), Read> = self
-            .broker
-            .read(&self.topic("samples"))
-            .into_iter()
-            .map(|input| {
-                (
-                    (input.partition.to_string(), input.offset.to_string()),
-                    input,
-                )
-            })
-            .collect();
-        // What the last samples carry is not known yet.
-        let known = match self.labels_apart {
-            true => samples.len(),
-            false => samples.len() - DELAY,
-        };
-        let labels: BTreeMap<&str, Option<usize>> = samples[..known]
-            .iter()
-            .map(|sample| (&*sample.id, sample.label))
-            .collect();
-        let predictions = self.broker.read(&self.topic("predictions"));
-        let mut seen = BTreeSet::new();
-        let (mut labelled, mut right, mut unlabelled) = (0, 0, 0);
-        for prediction in &predictions {
-            let header = |name: &str| prediction.headers[name].clone();
-            let place = (header("perennial.partition"), header("perennial.offset"));
-            assert_eq!(header("perennial.topic"), self.topic("samples"));
-            assert!(seen.insert(place.clone()), "{place:?} is predicted twice");
-            let input = &inputs[&place];
-            let value = common::json(&prediction.value);
-            assert_eq!(value["id"], common::json(&input.value)["id"]);
-            assert_eq!(value["task"], *header("perennial.task"));
-            assert_eq!(value["model"], *header("perennial.model"));
-            assert_eq!(
-                (&prediction.key, prediction.timestamp),
-                (&input.key, input.timestamp)
-            );
-            match labels.get(value["id"].as_str().expect("an id")) {
-                Some(Some(label)) => {
-                    labelled += 1;
-                    right += u32::from(value["prediction"] == stream::CLASSES[*label]);
-                }
-                // A label of its own may still come.
-                Some(None) => unlabelled += u32::from(!self.labels_apart),
-                None => {}
-            }
-        }
-        assert_eq!(predictions.len(), samples.len() - BOOTSTRAP);
-        let report = self.bench.report("report");
-        assert_eq!(report["predicted"], predictions.len(), "{report}");
-        assert_eq!(report["labelled"], labelled, "{report}");
-        assert_eq!(report["unlabelled"], unlabelled, "{report}");
-        let accuracy = f64::from(right) / f64::from(labelled);
-        assert_eq!(report["accuracy"], accuracy, "{report}");
-        let verified = self.bench.run(&["kb", "--state", "state", "verify"]);
-        verified.success();
-        predictions
-    }
-}
+use common::topics::{BOOTSTRAP, Pipeline, START};
 
 #[test]
 fn each_sample_is_predicted_once_with_what_came_with_it() {
@@ -244,6 +69,80 @@ fn poison_becomes_dead_letters_byte_for_byte() {
 }
 
 #[test]
+fn dead_letters_too_large_for_their_topic_go_without_their_values() {
+    let broker = Broker::shared();
+    let limit = "max.message.bytes=20000";
+    let ways = [
+        // The broker refuses them, in transactions or not; or librdkafka does.
+        ("large", Some(limit), "kafka.delivery=exactly_once"),
+        ("twice", Some(limit), "kafka.delivery=at_least_once"),
+        ("early", None, "kafka.options={message.max.bytes: 20000}"),
+    ];
+    for (name, limit, setting) in ways {
+        let pipeline = Pipeline::new(&broker, name, false);
+        let dead_letters = pipeline.topic("dead-letters");
+        if let Some(limit) = limit {
+            broker.create_topic(&dead_letters, PARTITIONS, &[limit]);
+        }
+        let samples = stream::samples(41, 2000, 0.0);
+        pipeline.produce(&samples);
+        // Small ones that are too much together only, and between them two that are too large alone.
+        let poison: Vec<_> = (0..200)
+            .map(|at| {
+                let length = match at {
+                    40 => 30_000,
+                    120 => 25_000,
+                    _ => 300 + at,
+                };
+                let value = vec![b'x'; length];
+                (2, START + 5000 + at as i64, "key".to_string(), Some(value))
+            })
+            .collect();
+        broker.produce(&pipeline.topic("samples"), &poison);
+        pipeline.run(&["--set", setting]).success();
+        if !setting.contains("at_least_once") {
+            pipeline.check(&samples);
+        }
+        let letters: BTreeMap<i64, Read> = broker
+            .read(&dead_letters)
+            .into_iter()
+            .map(|letter| (letter.timestamp - START - 5000, letter))
+            .collect();
+        assert_eq!(letters.len(), poison.len());
+        for (at, letter) in &letters {
+            let whole = poison[*at as usize].3.as_deref().unwrap_or_default();
+            let too_large = letter.headers.get("perennial.value_too_large");
+            if whole.len() > 20_000 {
+                assert_eq!(too_large, Some(&whole.len().to_string()));
+                assert_eq!(letter.value, b"");
+            } else {
+                assert_eq!((too_large, &*letter.value), (None, whole));
+            }
+            assert!(letter.headers["perennial.reason"].contains("not a JSON object"));
+            assert_eq!(letter.key.as_deref(), Some(&b"key"[..]));
+        }
+    }
+}
+
+#[test]
+fn predictions_too_large_for_their_topic_end_the_run() {
+    let broker = Broker::shared();
+    for delivery in ["exactly_once", "at_least_once"] {
+        let pipeline = Pipeline::new(&broker, &format!("refused-{delivery}"), false);
+        let topic = pipeline.topic("predictions");
+        broker.create_topic(&topic, PARTITIONS, &["max.message.bytes=100"]);
+        pipeline.produce(&stream::samples(42, 1500, 0.0));
+        let delivery = format!("kafka.delivery={delivery}");
+        let ended = pipeline.run(&["--set", &delivery]);
+        let topic = format!("the topic \"{topic}\"");
+        ended.failure(
+            1,
+            &[&topic, "max.message.bytes", "kafka.options.batch.size"],
+        );
+    }
+}
+
+#[test]
 fn a_pipeline_killed_anywhere_in_a_commit_goes_on() {
     let broker = Broker::shared();
     let points = [
@@ -273,59 +172,11 @@ fn a_pipeline_killed_anywhere_in_a_commit_goes_on() {
     pipeline.check(&samples);
 }
 
-/// The schema that [`avro`] writes with.
-const AVRO: &str = r#"{"type": "record", "name": "Sample", "fields": [
-    {"name": "note", "type": {"type": "array", "items": "string"}},
-    {"name": "id", "type": "string"},
-    {"name": "time", "type": {"type": "long", "logicalType": "timestamp-millis"}},
-    {"name": "site", "type": "string"},
-    {"name": "season", "type": {"type": "enum", "name": "Season", "symbols": ["dry", "wet"]}},
-    {"name": "a", "type": ["null", "double"]},
-    {"name": "b", "type": ["null", "double"]},
-    {"name": "c", "type": ["null", "double"]},
-    {"name": "mode", "type": "string"},
-    {"name": "label", "type": ["null", "string"]}
-]}"#;
-
-/// A sample as Avro, by the specification and not by the library that the pipeline reads it with.
-fn avro(sample: &Sample) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let long = |bytes: &mut Vec<u8>, value: i64| {
-        let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-        while rest >= 0x80 {
-            bytes.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        bytes.push(rest as u8);
-    };
-    let text = |bytes: &mut Vec<u8>, value: &str| {
-        long(bytes, value.len() as i64);
-        bytes.extend_from_slice(value.as_bytes());
-    };
-    long(&mut bytes, 1);
-    text(&mut bytes, "of no use");
-    long(&mut bytes, 0);
-    text(&mut bytes, &sample.id);
-    long(&mut bytes, sample.time * 1000);
-    text(&mut bytes, &sample.site);
-    long(&mut bytes, i64::from(sample.season == "wet"));
-    for number in sample.numbers {
-        long(&mut bytes, i64::from(number.is_some()));
-        bytes.extend(number.iter().flat_map(|number| number.to_le_bytes()));
-    }
-    text(&mut bytes, sample.mode);
-    long(&mut bytes, i64::from(sample.label.is_some()));
-    if let Some(label) = sample.label {
-        text(&mut bytes, stream::CLASSES[label]);
-    }
-    bytes
-}
-
 #[test]
 fn avro_is_read_and_written() {
     let broker = Broker::shared();
     let pipeline = Pipeline::new(&broker, "avro", false);
-    pipeline.bench.write("sample.avsc", AVRO);
+    pipeline.bench.write("sample.avsc", SCHEMA);
     let samples = stream::samples(39, 2000, 0.1);
     let mut messages: Vec<_> = samples
         .iter()
@@ -404,7 +255,7 @@ fn a_zombie_is_fenced() {
         .stderr(std::process::Stdio::piped())
         .spawn();
     let mut first = first.expect("the program starts");
-    std::thread::sleep(Duration::from_secs(3));
+    pipeline.wait_for_predictions();
     let mut second = pipeline
         .bench
         .command(&["run", "config.yaml", "--state", "other"]);
@@ -412,7 +263,7 @@ fn a_zombie_is_fenced() {
     refused.failure(1, &["consumer group \"zombie\"", "do not belong together"]);
     // It was refused, but the first one is fenced all the same when it has something to say.
     pipeline.produce(&stream::samples(37, 2100, 0.0)[2000..]);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while first.try_wait().expect("a child").is_none() {
         assert!(
             began.elapsed() < Duration::from_secs(60),
@@ -434,14 +285,14 @@ fn a_zombie_is_fenced() {
 
 #[test]
 fn a_broker_that_crashes_is_waited_for() {
-    let broker = std::sync::Arc::new(Broker::start());
+    let broker = Arc::new(Broker::start());
     let pipeline = Pipeline::new(&broker, "broken", true);
     let samples = stream::samples(38, 4000, 0.1);
     pipeline.produce(&samples[..2000]);
     let endless = ["--set", "source.kafka.stop_at_end=false"];
     let child = pipeline.command(&endless).spawn();
     let child = child.expect("the program starts");
-    std::thread::sleep(Duration::from_secs(3));
+    pipeline.wait_for_predictions();
     broker.crash(Duration::from_secs(5));
     pipeline.produce(&samples[2000..]);
     std::thread::sleep(Duration::from_secs(3));
@@ -452,6 +303,36 @@ fn a_broker_that_crashes_is_waited_for() {
     ended(child.wait_with_output()).success();
     pipeline.run(&[]).success();
     pipeline.check(&samples);
+}
+
+#[test]
+fn that_an_outage_is_over_is_told_though_nothing_comes() {
+    let broker = Arc::new(Broker::start());
+    let pipeline = Pipeline::new(&broker, "outage", false);
+    pipeline.produce(&stream::samples(43, 1500, 0.0));
+    let mut command = pipeline.command(&["--set", "source.kafka.stop_at_end=false"]);
+    let log = pipeline.bench.path("log");
+    command.env("RUST_LOG", "info");
+    command.stderr(std::fs::File::create(&log).expect("a file"));
+    let child = command.spawn().expect("the program starts");
+    pipeline.wait_for_predictions();
+    broker.crash(Duration::from_secs(2));
+    let began = Instant::now();
+    let answers = || {
+        let said = std::fs::read_to_string(&log).expect("the log");
+        let waits = said.rfind("waiting for Kafka");
+        waits.is_some() && said.rfind("Kafka answers again") > waits
+    };
+    while !answers() {
+        let said = std::fs::read_to_string(&log);
+        assert!(began.elapsed() < Duration::from_secs(60), "{said:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let told = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    told.expect("kill is there");
+    ended(child.wait_with_output()).success();
 }
 
 #[test]

@@ -22,8 +22,8 @@ pub(super) struct Load {
     rows: Box<dyn Rows>,
     /// How often the records have been sent before.
     turn: u64,
-    /// Whether there has been a record in this turn.
-    has_records: bool,
+    /// Whether a record has been sent in this turn.
+    has_sent: bool,
     row: Row,
     /// The cell of the id.
     id_cell: usize,
@@ -42,7 +42,7 @@ impl Load {
             rows: open_rows(settings, needs.config)?,
             config: needs.config.clone(),
             turn: 0,
-            has_records: false,
+            has_sent: false,
             row: Row::new(columns.len()),
             id_cell: columns.iter().position(|column| *column == id).unwrap_or(0),
             id: String::new(),
@@ -62,8 +62,7 @@ impl Load {
                 self.feed.wait(began + since)?;
             }
             self.check_stop()?;
-            self.next()?;
-            self.feed.send(&self.row)?;
+            self.send_next()?;
         }
         Ok(())
     }
@@ -84,16 +83,27 @@ impl Load {
         }
     }
 
+    /// Sends the next record that can be sent.
+    fn send_next(&mut self) -> Result<(), Error> {
+        loop {
+            self.next()?;
+            if self.feed.send(&self.row)?.is_ok() {
+                self.has_sent = true;
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads the next record. Those of a later turn have ids of their own.
     fn next(&mut self) -> Result<(), Error> {
         loop {
             match self.rows.next(&mut self.row)? {
                 Next::Record => break,
                 Next::Bad(_) => {}
-                Next::End if self.has_records => {
+                Next::End if self.has_sent => {
                     self.rows = open_rows(&self.settings, &self.config)?;
                     self.turn += 1;
-                    self.has_records = false;
+                    self.has_sent = false;
                 }
                 Next::End => {
                     let message = "there are no records to send in what \"produce\" names";
@@ -101,7 +111,6 @@ impl Load {
                 }
             }
         }
-        self.has_records = true;
         if self.turn > 0 {
             let mut id = std::mem::take(&mut self.id);
             let mut scratch = String::new();

@@ -23,6 +23,10 @@ pub const PARTITIONS: i32 = 4;
 pub struct Broker {
     process: Mutex<Child>,
     folder: tempfile::TempDir,
+    /// Its settings beyond those of every broker for tests.
+    settings: Vec<String>,
+    /// What the clients of tests need beyond its address.
+    options: Vec<(String, String)>,
     /// Where it is: `127.0.0.1:PORT`.
     pub address: String,
 }
@@ -53,13 +57,30 @@ impl Broker {
 
     /// Starts a broker and waits until it answers.
     pub fn start() -> Broker {
+        Broker::start_with(&[])
+    }
+
+    /// The same, with settings such as `a.name=value`.
+    pub fn start_with(settings: &[&str]) -> Broker {
         let folder = tempfile::tempdir().expect("a folder");
-        let (process, address) = launch(folder.path(), "0");
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let (process, address) = launch(folder.path(), "0", &settings);
         Broker {
             process: Mutex::new(process),
             folder,
+            settings,
+            options: Vec::new(),
             address,
         }
+    }
+
+    /// Lets the clients of tests have these settings of librdkafka.
+    pub fn for_clients(mut self, options: &[(&str, &str)]) -> Broker {
+        let options = options
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()));
+        self.options = options.collect();
+        self
     }
 
     /// Kills it, as a crash would, and starts it again with the same data after a while.
@@ -69,22 +90,23 @@ impl Broker {
         process.wait().expect("an end");
         std::thread::sleep(pause);
         let port = self.address.rsplit(':').next().expect("a port");
-        (*process, _) = launch(self.folder.path(), port);
+        (*process, _) = launch(self.folder.path(), port, &self.settings);
     }
 
     /// Makes a topic with other partitions and settings (`key=value`) than it would get by itself.
     pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[&str]) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
-        let mut command = Command::new("bash");
-        command.arg(script).args(["topic", &self.address, topic]);
-        command.arg(partitions.to_string()).args(settings);
-        let status = command.stdout(Stdio::null()).status();
-        assert!(status.expect("the script runs").success(), "{topic}");
+        let mut command = script();
+        command.args(["topic", &self.address, topic, &partitions.to_string()]);
+        let made = command.args(settings).output().expect("the script runs");
+        assert!(made.status.success(), "{made:?}");
     }
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.address);
+        for (key, value) in &self.options {
+            config.set(key, value);
+        }
         config
     }
 
@@ -181,10 +203,16 @@ fn owned(message: &rdkafka::message::BorrowedMessage<'_>) -> Read {
     }
 }
 
-fn launch(folder: &Path, port: &str) -> (Child, String) {
+fn script() -> Command {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/kafka.sh");
     let mut command = Command::new("bash");
-    command.arg(script).arg("start").arg("--dir").arg(folder);
+    command.arg(script);
+    command
+}
+
+fn launch(folder: &Path, port: &str, settings: &[String]) -> (Child, String) {
+    let mut command = script();
+    command.arg("start").arg("--dir").arg(folder);
     command.args(["--port", port, "auto.create.topics.enable=true"]);
     command.args([
         &format!("num.partitions={PARTITIONS}"),
@@ -192,6 +220,7 @@ fn launch(folder: &Path, port: &str) -> (Child, String) {
         // Messages say that they are years old, and a broker deletes such half a minute after its start.
         "log.retention.ms=-1",
     ]);
+    command.args(settings);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = command.spawn().expect("the broker starts");
     let output = process.stdout.take().expect("its output");

@@ -4,8 +4,12 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod avro;
 pub mod kafka;
+#[path = "../../connectors/src/source/registry/server.rs"]
+pub mod registry;
 pub mod stream;
+pub mod topics;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};

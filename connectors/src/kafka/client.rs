@@ -1,5 +1,6 @@
 //! Clients of librdkafka, made from the settings.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Client {
     pub(crate) health: Health,
     /// The messages of the producer that could not be delivered since this was last taken.
-    pub(crate) undelivered: Arc<Mutex<Option<Undelivered>>>,
+    undelivered: Arc<Mutex<Option<Undelivered>>>,
+    /// Why a broker does not let this client in, once one has said so.
+    turned_away: Arc<Mutex<Option<String>>>,
 }
 
 /// Messages that could not be delivered.
@@ -33,19 +36,40 @@ pub(crate) struct Undelivered {
     pub(crate) count: u64,
     /// Why the first of them could not.
     pub(crate) error: ClientError,
+    /// The topics whose broker finds messages too large, each with the length of the longest value among these.
+    pub(crate) too_large: BTreeMap<String, usize>,
 }
 
 impl Client {
-    /// What could not be delivered since the last call.
-    pub(crate) fn take_undelivered(&self) -> Option<Undelivered> {
-        self.lock().take()
+    /// A client that tells how it is doing.
+    pub(crate) fn new(health: &Health) -> Client {
+        Client {
+            health: health.clone(),
+            ..Client::default()
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Undelivered>> {
-        self.undelivered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// What could not be delivered since the last call.
+    pub(crate) fn take_undelivered(&self) -> Option<Undelivered> {
+        lock(&self.undelivered).take()
     }
+
+    /// Why a broker does not let this client in, once one has said so.
+    pub(crate) fn turned_away(&self) -> Option<String> {
+        lock(&self.turned_away).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a broker, or librdkafka for it, has refused a message for its size.
+pub(crate) fn is_too_large(error: &ClientError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
+    )
 }
 
 impl ClientContext for Client {
@@ -55,10 +79,16 @@ impl ClientContext for Client {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
         tracing::debug!(target: "librdkafka", %error, "{reason}");
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => return,
+            // It follows on what says why, for each broker.
+            Some(RDKafkaErrorCode::AllBrokersDown) if self.health.is_waiting() => return,
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                lock(&self.turned_away).get_or_insert_with(|| reason.to_string());
+            }
+            _ => {}
+        }
         self.health.waits(reason);
     }
 }
@@ -75,14 +105,22 @@ impl ProducerContext for Client {
     ) {
         match result {
             Ok(_) => self.health.is_well(),
+            // Its transaction was aborted before it was sent: for another reason, which is told too.
+            Err((ClientError::MessageProduction(RDKafkaErrorCode::PurgeQueue), _)) => {}
             Err((error, message)) => {
                 tracing::debug!(target: "librdkafka", %error, topic = message.topic(), "not delivered");
-                let mut undelivered = self.lock();
-                let none = || Undelivered {
+                let mut undelivered = lock(&self.undelivered);
+                let undelivered = undelivered.get_or_insert_with(|| Undelivered {
                     count: 0,
                     error: error.clone(),
-                };
-                undelivered.get_or_insert_with(none).count += 1;
+                    too_large: BTreeMap::new(),
+                });
+                undelivered.count += 1;
+                if is_too_large(error) {
+                    let topic = message.topic().to_string();
+                    let longest = undelivered.too_large.entry(topic).or_default();
+                    *longest = message.payload_len().max(*longest);
+                }
             }
         }
     }

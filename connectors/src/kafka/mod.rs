@@ -1,6 +1,7 @@
 //! What the Kafka source and the Kafka sink share: settings, clients, health, headers.
 
 mod arrivals;
+mod ask;
 mod client;
 mod config;
 mod headers;
@@ -12,12 +13,16 @@ mod topic;
 use thiserror::Error;
 
 pub use arrivals::Arrivals;
-pub(crate) use client::{Client, PATIENCE, Undelivered, consumer, known_end, producer};
+pub(crate) use ask::{ask_by_consumer, ask_by_producer};
+pub(crate) use client::{
+    Client, PATIENCE, Undelivered, consumer, is_too_large, known_end, producer,
+};
 pub use config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,
 };
 pub(crate) use headers::{Headers, pack, push_header};
 pub use health::Health;
+pub(crate) use health::Side;
 pub use schemas::register_predictions;
 pub(crate) use schemas::{parser, written_schema};
 pub use scratch::ScratchTopics;
@@ -44,12 +49,34 @@ pub enum KafkaError {
     #[error("{0}")]
     Schema(String),
     /// No broker answers.
-    #[error("no Kafka broker answers at {brokers}: {reason}. Start it, or set kafka.brokers")]
+    #[error(
+        "no Kafka broker answers at {brokers}: {reason}. Start it, or set kafka.brokers, or kafka.options.security.protocol if it takes TLS or SASL alone"
+    )]
     Unreachable {
         /// The setting.
         brokers: String,
         /// What librdkafka says.
         reason: String,
+    },
+    /// A broker answers, and does not let this client in.
+    #[error(
+        "Kafka at {brokers} does not let this client in: {reason}. Check kafka.options: security.protocol, the certificates, and the user and password"
+    )]
+    TurnedAway {
+        /// The setting.
+        brokers: String,
+        /// What librdkafka says.
+        reason: String,
+    },
+    /// A message that a broker does not take for its size, and that cannot be sent otherwise.
+    #[error(
+        "the topic \"{topic}\" does not take messages of the size that they have, with values of up to {bytes} bytes: set its max.message.bytes above that, or kafka.options.batch.size below max.message.bytes if it is many small messages together that are too large"
+    )]
+    TooLarge {
+        /// The topic.
+        topic: String,
+        /// The length of the longest value that was refused.
+        bytes: usize,
     },
     /// The topic is not there.
     #[error(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::{Client, KafkaError, PATIENCE};
+use super::{Client, KafkaConfig, KafkaError, ask_by_producer};
 
 /// How long a topic may take to be there, and how long to wait between two looks.
 const LATE: Duration = Duration::from_secs(5);
@@ -17,20 +17,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// No broker answers, or the topic is not there.
 pub(crate) fn topic_partitions(
     producer: &BaseProducer<Client>,
-    brokers: &str,
+    config: &KafkaConfig,
     topic: &str,
 ) -> Result<usize, KafkaError> {
     let began = Instant::now();
     loop {
-        let metadata = producer.client().fetch_metadata(Some(topic), PATIENCE);
-        let metadata = metadata.map_err(|error| {
-            // What the client heard in the meantime says more than that the time is up.
-            producer.poll(Duration::ZERO);
-            let heard = producer.client().context().health.waiting();
-            KafkaError::Unreachable {
-                brokers: brokers.to_string(),
-                reason: heard.unwrap_or_else(|| error.to_string()),
-            }
+        let metadata = ask_by_producer(producer, config, |patience| {
+            producer.client().fetch_metadata(Some(topic), patience)
         })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = found.map_or(0, |found| found.partitions().len());
@@ -40,7 +33,7 @@ pub(crate) fn topic_partitions(
         if began.elapsed() > LATE {
             return Err(KafkaError::NoTopic {
                 topic: topic.to_string(),
-                brokers: brokers.to_string(),
+                brokers: config.brokers.clone(),
             });
         }
         std::thread::sleep(PAUSE);

@@ -143,10 +143,7 @@ impl Feed {
     /// No broker answers, a topic is not there, or there are not as many partitions for labels as for samples.
     pub fn open(options: FeedOptions<'_>) -> Result<Feed, KafkaError> {
         let FeedOptions { kafka, schema, .. } = options;
-        let client = Client {
-            health: options.health,
-            ..Client::default()
-        };
+        let client = Client::new(&options.health);
         let producer = producer(kafka, None, client.clone())?;
         let names = schema.columns();
         let cell = |name: &str| names.iter().position(|known| *known == name).unwrap_or(0);
@@ -156,10 +153,10 @@ impl Feed {
             is_number: schema.is_number(name),
         };
         let mut fields: Vec<Field> = names.iter().enumerate().map(field).collect();
-        let partitions = topic_partitions(&producer, &kafka.brokers, &options.samples.topic)?;
+        let partitions = topic_partitions(&producer, kafka, &options.samples.topic)?;
         let labels = match (options.labels, &schema.label) {
             (Some(labels), Some(label)) => {
-                let count = topic_partitions(&producer, &kafka.brokers, &labels.topic.topic)?;
+                let count = topic_partitions(&producer, kafka, &labels.topic.topic)?;
                 if count != partitions {
                     return Err(KafkaError::Unmatched {
                         samples: options.samples.topic,

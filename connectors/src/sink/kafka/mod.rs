@@ -1,5 +1,6 @@
 //! Predictions and dead letters to topics of Kafka, in transactions or at least once.
 
+mod dead_letters;
 mod feed;
 mod message;
 mod transaction;
@@ -8,14 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use perennial_operators::DeadLetter;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::kafka::{
-    Client, Delivery, Headers, Health, KafkaConfig, KafkaError, producer, topic_partitions,
+    Client, Delivery, Headers, Health, KafkaConfig, KafkaError, Side, is_too_large, producer,
+    topic_partitions,
 };
+use dead_letters::{Oversize, too_large};
 use message::{Message, Messages};
 use transaction::Transactions;
 
@@ -27,6 +29,9 @@ pub use transaction::{Outcome, committed};
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before what failed is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long to listen for what has arrived, at a time.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// Topics to write to.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +54,7 @@ pub struct KafkaSink {
     stopping: Option<Instant>,
     /// Whether a message could not even be handed to librdkafka: the transaction is void.
     refused: Option<ClientError>,
+    oversize: Oversize,
 }
 
 impl KafkaSink {
@@ -64,10 +70,7 @@ impl KafkaSink {
         health: &Health,
         stop: Arc<AtomicBool>,
     ) -> Result<KafkaSink, KafkaError> {
-        let client = Client {
-            health: health.clone(),
-            ..Client::default()
-        };
+        let client = Client::new(&health.of(Side::Output));
         let id = match config.delivery {
             Delivery::ExactlyOnce => Some(transaction::id(config, group)),
             Delivery::AtLeastOnce => None,
@@ -82,10 +85,11 @@ impl KafkaSink {
             stop,
             stopping: None,
             refused: None,
+            oversize: Oversize::default(),
         };
         let topics = [&sink.topics.predictions, &sink.topics.dead_letters];
         for topic in topics.into_iter().flatten() {
-            topic_partitions(&sink.producer, &config.brokers, topic)?;
+            topic_partitions(&sink.producer, config, topic)?;
         }
         if let Some(id) = id {
             let transactions = Transactions::init(config, group, id, &sink.producer)?;
@@ -110,48 +114,6 @@ impl KafkaSink {
         // Hears of what has arrived, so that its memory is free again.
         self.producer.poll(Duration::ZERO);
         Ok(())
-    }
-
-    /// Sends a bad record: the bytes as they came, and in headers the reason and where it stood.
-    pub fn send_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), KafkaError> {
-        let Some(topic) = self.topics.dead_letters.clone() else {
-            return Ok(());
-        };
-        let mut headers = Vec::new();
-        let mut header = |name: &str, value: &str| {
-            crate::kafka::push_header(&mut headers, name, Some(value.as_bytes()));
-        };
-        header("perennial.reason", &letter.reason);
-        let Some(record) = &letter.message else {
-            header("perennial.source", &letter.source);
-            header("perennial.record", &letter.record.to_string());
-            return self.send(
-                &topic,
-                Message {
-                    timestamp: -1,
-                    key: None,
-                    headers: &headers,
-                    value: letter.content.as_bytes(),
-                },
-            );
-        };
-        header("perennial.topic", &record.place.topic);
-        header("perennial.partition", &record.place.partition.to_string());
-        header("perennial.offset", &record.offset.to_string());
-        if record.value.is_none() {
-            // A message without a value is a deletion where a topic is compacted: that a dead letter is not.
-            header("perennial.no_value", "true");
-        }
-        headers.extend_from_slice(record.headers.as_deref().unwrap_or_default());
-        self.send(
-            &topic,
-            Message {
-                timestamp: record.timestamp,
-                key: record.key.as_deref(),
-                headers: &headers,
-                value: record.value.as_deref().unwrap_or_default(),
-            },
-        )
     }
 
     fn send(&mut self, topic: &str, message: Message<'_>) -> Result<(), KafkaError> {
@@ -182,6 +144,9 @@ impl KafkaSink {
                     self.producer.poll(PAUSE);
                     self.check_stop()?;
                 }
+                Err((error, _)) if is_too_large(&error) => {
+                    return Err(too_large(topic, message.value.len()));
+                }
                 Err((error, _)) => {
                     // What was sent before will be sent again with it.
                     self.refused = Some(error);
@@ -196,31 +161,37 @@ impl KafkaSink {
     /// # Errors
     /// It never will.
     pub fn flush(&mut self) -> Result<bool, KafkaError> {
+        self.wait()?;
+        let undelivered = self.client.take_undelivered();
+        for (topic, longest) in undelivered.iter().flat_map(|lost| &lost.too_large) {
+            self.find_way(topic, *longest)?;
+        }
+        let lost = undelivered.map(|lost| lost.error);
+        let Some(error) = self.refused.take().or(lost) else {
+            self.oversize = Oversize::default();
+            return Ok(true);
+        };
+        if !is_too_large(&error) {
+            self.client.health.waits(&error.to_string());
+            self.check_stop()?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(false)
+    }
+
+    /// Waits until it is known of all that was sent what has become of it.
+    fn wait(&mut self) -> Result<(), KafkaError> {
         loop {
-            match self.producer.flush(PAUSE) {
-                Ok(()) => break,
+            // Given more time, it would not return before a tenth of a second has passed.
+            match self.producer.flush(Duration::ZERO) {
+                Ok(()) => return Ok(()),
                 Err(ClientError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
-                    self.check_stop()?
+                    self.producer.poll(GLANCE);
+                    self.check_stop()?;
                 }
                 Err(error) => return Err(self.failed(&error)),
             }
         }
-        match self.take_undelivered() {
-            None => Ok(true),
-            Some(error) => {
-                self.client.health.waits(&error.to_string());
-                self.check_stop()?;
-                std::thread::sleep(PAUSE);
-                Ok(false)
-            }
-        }
-    }
-
-    fn take_undelivered(&mut self) -> Option<ClientError> {
-        let undelivered = self.client.take_undelivered();
-        self.refused
-            .take()
-            .or(undelivered.map(|undelivered| undelivered.error))
     }
 
     /// Fails when the run is to stop and has waited for long enough.

@@ -1,6 +1,7 @@
 //! Transactions: results and the offsets of what they were made from, together or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use perennial_operators::{Offsets, TopicPartition};
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
@@ -8,8 +9,12 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::dead_letters::Oversize;
 use super::{KafkaSink, PAUSE};
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_too_large};
+
+/// How long it may take to abort a transaction once it is known what became of its messages.
+const ABORT: Duration = Duration::from_secs(1);
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,22 +139,42 @@ impl KafkaSink {
         if !sent || self.refused.is_some() {
             return self.abort();
         }
+        // A transaction that has to wait for its messages does so for a tenth of a second at least.
+        self.wait()?;
         let committed = self.step(|sink, _| sink.producer.commit_transaction(PATIENCE))?;
         if !committed {
             return self.abort();
         }
-        self.take_undelivered();
+        self.oversize = Oversize::default();
         self.closed();
         Ok(Outcome::Committed)
     }
 
     fn abort(&mut self) -> Result<Outcome, KafkaError> {
-        if let Some(error) = self.take_undelivered() {
+        let before = self.client.take_undelivered();
+        let lost = before.as_ref().map(|lost| lost.error.clone());
+        if let Some(error) = self.refused.take().or(lost)
+            && !is_too_large(&error)
+        {
             self.client.health.waits(&error.to_string());
         }
-        self.step(|sink, _| sink.producer.abort_transaction(PATIENCE))?;
-        self.take_undelivered();
+        self.step(|sink, _| match sink.producer.abort_transaction(PAUSE) {
+            // It has begun, and goes on when it has been heard what became of the messages.
+            Err(ClientError::Transaction(error)) if error.is_retriable() => {
+                let _ = sink.producer.flush(PAUSE);
+                sink.producer.abort_transaction(ABORT)
+            }
+            aborted => aborted,
+        })?;
         self.closed();
+        let after = self.client.take_undelivered();
+        let mut too_large = BTreeMap::new();
+        for lost in [before, after].into_iter().flatten() {
+            too_large.extend(lost.too_large);
+        }
+        for (topic, longest) in too_large {
+            self.find_way(&topic, longest)?;
+        }
         Ok(Outcome::Aborted)
     }
 

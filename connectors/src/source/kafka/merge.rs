@@ -26,6 +26,10 @@ const LAG: Duration = Duration::from_millis(200);
 /// How long to sleep at most when there is nothing to do. The arrival of records ends it.
 const SLEEP: Duration = Duration::from_millis(50);
 
+/// While brokers do not answer and there is nothing to read, how often they are asked whether they do again, and
+/// how long they have for it.
+const ASK: Duration = Duration::from_secs(1);
+
 /// What a topic is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
@@ -144,6 +148,8 @@ pub(super) struct Merge {
     lagging: Option<Instant>,
     /// The thread that the arrival of records wakes.
     woken: Option<ThreadId>,
+    /// When brokers that did not answer were last asked whether they do again.
+    asked: Option<Instant>,
 }
 
 /// What to read, and where to begin.
@@ -209,6 +215,7 @@ impl Merge {
             lanes,
             lagging: None,
             woken: None,
+            asked: None,
         })
     }
 
@@ -256,6 +263,7 @@ impl Merge {
             };
             self.wake_this_thread();
             self.events()?;
+            self.ask_again();
             std::thread::park_timeout(left.min(SLEEP));
         }
     }
@@ -312,6 +320,23 @@ impl Merge {
             }
             Some(Ok(_)) | None => Ok(()),
         }
+    }
+
+    /// After an outage, finds out that it is over though no record comes: clients hear of bad news alone.
+    fn ask_again(&mut self) {
+        if !self.health.is_waiting() || self.asked.is_some_and(|asked| asked.elapsed() < ASK) {
+            return;
+        }
+        let mut ends = TopicPartitionList::with_capacity(self.lanes.len());
+        let added = self.lanes.iter().try_for_each(|lane| {
+            ends.add_partition_offset(&lane.topic, lane.partition, Offset::End)
+        });
+        // It asks the leader of each partition where it ends.
+        let answer = added.and_then(|()| self.consumer.offsets_for_times(ends, ASK));
+        if answer.is_ok_and(|ends| ends.elements().iter().all(|end| end.error().is_ok())) {
+            self.health.is_well();
+        }
+        self.asked = Some(Instant::now());
     }
 
     /// Tells what passes by itself from what does not.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use perennial_operators::{RecordMetadata, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
 use super::labels::LabelDesk;
 use super::merge::{Merge, Role, Start};
 use super::{
     From, KafkaOptions, KafkaSource, LabelTopic, Labels, Parser, Resume, Samples, SamplesConfig,
 };
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer};
 use crate::source::Schema;
 use crate::source::decode::Decoder;
 use crate::source::row::Row;
@@ -35,10 +34,7 @@ pub fn open(
     schema: &Schema,
     resume: &Resume,
 ) -> Result<KafkaSource, KafkaError> {
-    let client = Client {
-        health: options.health.clone(),
-        ..Client::default()
-    };
+    let client = Client::new(&options.health);
     let consumer = consumer(options.kafka, options.group, client)?;
     let sample_topic: Arc<str> = topics.samples.topic.as_str().into();
     let mut opening = Opening {
@@ -104,10 +100,9 @@ impl Opening<'_> {
     }
 
     fn start(&self, role: Role, topic: &Arc<str>, partition: i32) -> Result<Start, KafkaError> {
-        let (low, high) = self
-            .consumer
-            .fetch_watermarks(topic, partition, PATIENCE)
-            .map_err(|error| failed(self.consumer, self.options.kafka, &error))?;
+        let (low, high) = ask_by_consumer(self.consumer, self.options.kafka, |patience| {
+            self.consumer.fetch_watermarks(topic, partition, patience)
+        })?;
         let place = TopicPartition {
             topic: topic.clone(),
             partition,
@@ -167,9 +162,9 @@ fn numbers(
     kafka: &KafkaConfig,
     topic: &str,
 ) -> Result<Vec<i32>, KafkaError> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), PATIENCE)
-        .map_err(|error| failed(consumer, kafka, &error))?;
+    let metadata = ask_by_consumer(consumer, kafka, |patience| {
+        consumer.fetch_metadata(Some(topic), patience)
+    })?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let count = found.map_or(0, |found| found.partitions().len());
     if count == 0 {
@@ -188,28 +183,5 @@ fn numbers(
             count,
             partition,
         }),
-    }
-}
-
-fn failed(consumer: &BaseConsumer<Client>, kafka: &KafkaConfig, error: &ClientError) -> KafkaError {
-    let brokers = kafka.brokers.clone();
-    match error.rdkafka_error_code() {
-        Some(
-            RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::Resolve,
-        ) => {
-            // What the client heard in the meantime says more than that the time is up.
-            let heard = consumer.client().context().health.waiting();
-            KafkaError::Unreachable {
-                brokers,
-                reason: heard.unwrap_or_else(|| error.to_string()),
-            }
-        }
-        _ => KafkaError::Failed {
-            brokers,
-            reason: error.to_string(),
-        },
     }
 }
