@@ -14,7 +14,7 @@ use crate::error::Error;
 /// From one rate to the next, as a share of the full speed.
 const STEP: f64 = 0.1;
 /// Whoever keeps up with so many steps was not measured at full speed before.
-const STEPS: u32 = 30;
+const STEPS: u32 = 15;
 /// A rate is kept up with if so long after its last sample the predictions are there, but for a few.
 const LATE: Duration = Duration::from_secs(1);
 /// How many must be there.
