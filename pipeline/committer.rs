@@ -264,6 +264,7 @@ impl Committer {
             self.commit_with_transaction()?;
         } else {
             self.outputs.flush_topics(&self.waiting)?;
+            fault::point("commit: sent");
             self.knowledge.commit(&self.waiting, &self.progress)?;
         }
         fault::point("commit: after knowledge");

@@ -1,28 +1,51 @@
-//! Named points at which a test can kill the process, to see that nothing is lost there.
+//! Named points at which a test can kill or halt the process, to see that nothing is lost there.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `NAME` or `NAME#N`: the process aborts when it comes to the point for the N-th time.
-const VARIABLE: &str = "PERENNIAL_KILL_AT";
+const KILL: &str = "PERENNIAL_KILL_AT";
+/// The same; it is halted there, until somebody lets it go on.
+const HALT: &str = "PERENNIAL_HALT_AT";
 
-static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-static PASSED: AtomicU64 = AtomicU64::new(0);
+/// What is to happen at a point.
+struct Fault {
+    name: String,
+    times: u64,
+    passed: AtomicU64,
+    strike: fn(),
+}
 
-/// Aborts, as `kill -9` would, if the environment asks for it here.
+static FAULTS: OnceLock<Vec<Fault>> = OnceLock::new();
+
+/// Aborts, as `kill -9` would, or halts, as `kill -STOP` would, if the environment asks for it here.
 pub fn point(name: &str) {
-    let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var(VARIABLE).ok()?;
-        let (name, times) = match text.split_once('#') {
-            Some((name, times)) => (name.to_string(), times.parse().ok()?),
-            None => (text, 1),
-        };
-        Some((name, times))
+    let faults = FAULTS.get_or_init(|| {
+        let wanted = [wanted(KILL, || std::process::abort()), wanted(HALT, halt)];
+        wanted.into_iter().flatten().collect()
     });
-    if let Some((wanted, times)) = wanted
-        && wanted == name
-        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *times
-    {
-        std::process::abort();
+    for fault in faults.iter().filter(|fault| fault.name == name) {
+        if fault.passed.fetch_add(1, Ordering::SeqCst) + 1 == fault.times {
+            (fault.strike)();
+        }
     }
+}
+
+fn wanted(variable: &str, strike: fn()) -> Option<Fault> {
+    let text = std::env::var(variable).ok()?;
+    let (name, times) = match text.split_once('#') {
+        Some((name, times)) => (name.to_string(), times.parse().ok()?),
+        None => (text, 1),
+    };
+    Some(Fault {
+        name,
+        times,
+        passed: AtomicU64::new(0),
+        strike,
+    })
+}
+
+fn halt() {
+    // This signal cannot fail to be sent.
+    let _ = signal_hook::low_level::raise(signal_hook::consts::SIGSTOP);
 }

@@ -27,6 +27,7 @@ use timely::worker::Worker;
 
 use crate::committer::Offer;
 use crate::config::{Mode, Settings};
+use crate::fault;
 use crate::learner::Learner;
 use crate::models::Sessions;
 use crate::reader::Channel;
@@ -119,7 +120,11 @@ pub fn build(
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
         let deployments: Flow<Deployment> = outcomes
             .clone()
-            .flat_map(|outcome| outcome.deployment)
+            .flat_map(|outcome| {
+                let deployment = outcome.deployment;
+                // It has come back into the dataflow, and answers nothing yet.
+                deployment.inspect(|_| fault::point("swap: decided"))
+            })
             .broadcast();
         let ended = outcomes.map(|outcome| outcome.model);
         let scored = infer(allocated, deployments, predictor, fail(report));

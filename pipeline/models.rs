@@ -6,6 +6,8 @@ use perennial_operators::infer::Models;
 use perennial_operators::{Failure, ModelId};
 use rustc_hash::FxHashMap;
 
+use crate::fault;
+
 /// Sessions by model.
 pub struct Sessions {
     runtime: Runtime,
@@ -34,6 +36,8 @@ impl Models for Sessions {
     }
 
     fn unload(&mut self, model: ModelId) {
+        // Its successor answers on this worker, and may not on others yet.
+        fault::point("swap: replaced");
         self.sessions.remove(&model);
     }
 

@@ -101,6 +101,24 @@ impl Broker {
         assert!(made.status.success(), "{made:?}");
     }
 
+    /// Halts it for a while: it answers nobody, and then finds that time has passed.
+    pub fn pause(&self, pause: Duration) {
+        let process = self.process.lock().expect("the broker");
+        super::signal(process.id(), "STOP");
+        std::thread::sleep(pause);
+        super::signal(process.id(), "CONT");
+    }
+
+    /// Where a group stands in a topic.
+    pub fn position(&self, group: &str, topic: &str) -> Position {
+        let mut client = self.client();
+        client.set("group.id", group);
+        Position {
+            consumer: client.create().expect("a consumer"),
+            topic: topic.to_string(),
+        }
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.address);
@@ -115,6 +133,8 @@ impl Broker {
         let mut config = self.client();
         config
             .set("message.max.bytes", "20000000")
+            // A broker that comes and goes gets each message once.
+            .set("enable.idempotence", "true")
             .set("linger.ms", "20");
         let producer: BaseProducer = config.create().expect("a producer");
         for (partition, timestamp, key, value) in messages {
@@ -175,6 +195,38 @@ impl Broker {
             }
         }
         messages
+    }
+}
+
+/// Where a group stands in a topic.
+pub struct Position {
+    consumer: BaseConsumer,
+    topic: String,
+}
+
+impl Position {
+    /// How many messages the group has committed; none if the broker does not say.
+    pub fn committed(&self) -> Option<i64> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(&self.topic, partition);
+        }
+        let list = self
+            .consumer
+            .committed_offsets(list, Duration::from_secs(2));
+        let offsets = list
+            .ok()?
+            .elements()
+            .iter()
+            .map(|element| {
+                element.error().ok()?;
+                match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => Some(0),
+                }
+            })
+            .collect::<Option<Vec<i64>>>()?;
+        Some(offsets.iter().sum())
     }
 }
 

@@ -102,7 +102,8 @@ impl Bench {
         command.args(arguments).current_dir(self.folder.path());
         command
             .env_remove("RUST_LOG")
-            .env_remove("PERENNIAL_KILL_AT");
+            .env_remove("PERENNIAL_KILL_AT")
+            .env_remove("PERENNIAL_HALT_AT");
         command
     }
 
@@ -242,6 +243,14 @@ pub fn ended(output: std::io::Result<Output>) -> Ended {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Sends a signal, such as `TERM`, to a process.
+pub fn signal(process: u32, name: &str) {
+    let told = Command::new("kill")
+        .args([&format!("-{name}"), &process.to_string()])
+        .status();
+    assert!(told.expect("kill is there").success(), "{name}");
 }
 
 /// Waits for a process to end; the most memory that it ever had is the second, as Linux counts it.

@@ -140,9 +140,10 @@ pub enum KafkaError {
         /// Why the first of them did not.
         reason: String,
     },
-    /// Another process has the same transactional id.
+    /// Another process has the same transactional id, or the transaction took too long: Kafka says the same of
+    /// both, so only who starts the process again can tell.
     #[error(
-        "another process has taken over the partitions {partitions} of this pipeline (transactional id \"{id}\"): this one has stopped, and nothing that it had not committed counts. Give each process kafka.partitions of its own"
+        "another process has taken over the partitions {partitions} of this pipeline (transactional id \"{id}\"), or this one could not reach Kafka for longer than transaction.timeout.ms: it has stopped, and nothing that it had not committed counts. Give each process kafka.partitions of its own; if there is no other one, start this one again"
     )]
     Fenced {
         /// The partitions.

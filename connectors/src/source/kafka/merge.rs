@@ -158,6 +158,8 @@ pub(super) struct Start {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) offset: i64,
+    /// Whether a run before has committed the offset.
+    pub(super) is_resumed: bool,
     pub(super) stop: Option<i64>,
 }
 

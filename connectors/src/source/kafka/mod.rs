@@ -141,7 +141,7 @@ pub struct KafkaSource {
     /// Records of samples that were read, good and bad.
     position: u64,
     max_record_bytes: usize,
-    /// The next offset of each partition that has moved on since the last epoch.
+    /// The next offset of each partition that has moved on, or begun, since the last epoch.
     moved: BTreeMap<(Role, i32), i64>,
     topics: [Arc<str>; 2],
 }

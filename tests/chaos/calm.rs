@@ -1,0 +1,171 @@
+//! Delivery without chaos: at least once, shared by processes, across restarts and from the very beginning.
+
+use std::ops::RangeInclusive;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::common::kafka::Broker;
+use super::common::{Bench, Ended, ended};
+use super::feeder::{Feeder, now};
+use super::recount::{Checked, Pipeline, check};
+use super::{BOOTSTRAP, Topics, config};
+
+/// A pipeline on topics of its own, without chaos.
+struct Calm {
+    bench: Bench,
+    broker: Arc<Broker>,
+    topics: Topics,
+}
+
+impl Calm {
+    fn new(name: &str, kafka: &str) -> Calm {
+        let (bench, broker) = (Bench::new(), Broker::shared());
+        let topics = Topics::new(&broker, name);
+        bench.write("config.yaml", config(&broker, &topics, kafka));
+        Calm {
+            bench,
+            broker,
+            topics,
+        }
+    }
+
+    fn feeder(&self, seed: u64) -> Feeder {
+        Feeder::new(&self.broker, &self.topics, seed)
+    }
+
+    /// Runs it to the end of its topics, unless it is killed at a point before.
+    fn run(&self, state: &str, kill_at: Option<&str>, more: &[&str]) -> Ended {
+        let report = format!("{state}.json");
+        let arguments = ["run", "config.yaml", "--state", state, "--report", &report];
+        let mut command = self.bench.command(&arguments);
+        command.args(["--workers", "2", "--set", "source.kafka.stop_at_end=true"]);
+        command.args(more);
+        if let Some(point) = kill_at {
+            command.env("PERENNIAL_KILL_AT", point);
+        }
+        ended(command.output())
+    }
+
+    fn check(&self, state: &str, partitions: RangeInclusive<i32>, repeats: bool) -> Checked {
+        check(&Pipeline {
+            bench: &self.bench,
+            broker: &self.broker,
+            topics: &self.topics,
+            state,
+            report: state,
+            partitions,
+            bootstrap: BOOTSTRAP,
+            repeats,
+        })
+    }
+}
+
+#[test]
+fn at_least_once_loses_nothing_and_learns_from_each_sample_once() {
+    let calm = Calm::new("least", "delivery: at_least_once");
+    let mut feeder = calm.feeder(51);
+    feeder.send_bootstrap(BOOTSTRAP);
+    let samples = feeder.samples(4000);
+    feeder.send_samples(&samples, now() - 4200, true);
+    feeder.send_labels(&samples, now() - 4100, true);
+    let points = ["before outputs", "after outputs", "sent", "after knowledge"];
+    let mut kills = 0;
+    for point in points.iter().cycle() {
+        let point = format!("commit: {point}#{}", 1 + kills % 3);
+        let ended = calm.run("state", Some(&point), &[]);
+        if ended.status.is_some() {
+            ended.success();
+            break;
+        }
+        kills += 1;
+        assert!(kills < 200, "it never ends");
+    }
+    assert!(kills >= 8, "{kills} kills");
+    let checked = calm.check("state", 0..=3, true);
+    assert!(checked.repeated > 0, "nothing came twice");
+}
+
+#[test]
+fn processes_with_partitions_of_their_own_share_the_work() {
+    let calm = Calm::new("shared", "group: team");
+    let mut feeder = calm.feeder(52);
+    feeder.send_bootstrap(3 * BOOTSTRAP);
+    let samples = feeder.samples(2000);
+    feeder.send_samples(&samples, now() - 2200, true);
+    feeder.send_labels(&samples, now() - 2100, true);
+    std::thread::scope(|scope| {
+        for partitions in ["0-1", "2-3"] {
+            let calm = &calm;
+            scope.spawn(move || {
+                let set = format!("kafka.partitions={partitions}");
+                let point = "commit: prepared#3";
+                let killed = calm.run(partitions, Some(point), &["--set", &set]);
+                assert_eq!(killed.status, None, "{killed:?}");
+                calm.run(partitions, None, &["--set", &set]).success();
+            });
+        }
+    });
+    calm.check("0-1", 0..=1, false);
+    calm.check("2-3", 2..=3, false);
+}
+
+#[test]
+fn labels_that_came_before_their_samples_survive_a_restart() {
+    let calm = Calm::new("early", "");
+    let mut feeder = calm.feeder(53);
+    feeder.send_bootstrap(BOOTSTRAP + 400);
+    let samples = feeder.samples(600);
+    feeder.send_labels(&samples, now(), false);
+    calm.run("state", None, &[]).success();
+    let before = calm.bench.report("state");
+    feeder.send_samples(&samples, now(), false);
+    // Those that have found their samples before a crash do so again after it, and once.
+    let killed = calm.run("state", Some("commit: decided#1"), &[]);
+    assert_eq!(killed.status, None, "{killed:?}");
+    calm.run("state", None, &[]).success();
+    let after = calm.bench.report("state");
+    let labelled = samples.iter().filter(|sample| sample.label.is_some());
+    let more = labelled.count() as u64;
+    assert_eq!(
+        after["labelled"].as_u64(),
+        before["labelled"].as_u64().map(|before| before + more)
+    );
+    calm.check("state", 0..=3, false);
+}
+
+#[test]
+fn a_pipeline_killed_before_there_is_anything_to_read_goes_on() {
+    let calm = Calm::new("empty", "");
+    for point in ["commit: prepared", "commit: decided"] {
+        // It waits for samples, so that it comes to the point, if it does, without any.
+        let mut command = calm
+            .bench
+            .command(&["run", "config.yaml", "--state", "state"]);
+        command.env("PERENNIAL_KILL_AT", format!("{point}#3"));
+        let child = command.stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the program starts");
+        std::thread::sleep(Duration::from_secs(4));
+        let _ = child.kill();
+        let ended = ended(child.wait_with_output());
+        assert_eq!(ended.status, None, "{ended:?}");
+    }
+    let mut feeder = calm.feeder(54);
+    feeder.send_bootstrap(BOOTSTRAP + 400);
+    calm.run("state", None, &[]).success();
+    calm.check("state", 0..=3, false);
+}
+
+#[test]
+fn latest_is_where_the_first_run_began() {
+    let calm = Calm::new("latest", "");
+    let mut feeder = calm.feeder(55);
+    feeder.send_bootstrap(100);
+    let latest = ["--set", "source.kafka.from=latest"];
+    calm.run("state", None, &latest).success();
+    assert_eq!(calm.bench.report("state")["records"], 0);
+    feeder.send_bootstrap(BOOTSTRAP + 400);
+    calm.run("state", None, &latest).success();
+    let report = calm.bench.report("state");
+    assert_eq!(report["records"], BOOTSTRAP + 400, "{report}");
+}

@@ -1,0 +1,146 @@
+//! Chaos: a pipeline on a real broker, both killed and halted at any moment, and then a recount of all that is left.
+
+mod calm;
+#[path = "../common/mod.rs"]
+mod common;
+mod feeder;
+mod recount;
+mod rounds;
+
+use std::sync::Arc;
+
+use common::Bench;
+use common::kafka::Broker;
+use common::stream::{self, Chance};
+use feeder::Feeder;
+use recount::{Pipeline, check};
+use rounds::{DECK, Misfortune, Rounds};
+
+/// Samples of the bootstrap.
+const BOOTSTRAP: usize = 800;
+/// The seed where the environment gives none.
+const SEED: u64 = 20_260_711;
+
+/// The topics of a pipeline.
+#[derive(Clone)]
+pub struct Topics {
+    samples: String,
+    labels: String,
+    predictions: String,
+    dead_letters: String,
+}
+
+impl Topics {
+    /// Topics that are there, and nothing in them.
+    fn new(broker: &Broker, name: &str) -> Topics {
+        let topic = |what: &str| {
+            let topic = format!("{name}-{what}");
+            broker.create_topic(&topic, PARTITIONS, &[]);
+            topic
+        };
+        Topics {
+            samples: topic("samples"),
+            labels: topic("labels"),
+            predictions: topic("predictions"),
+            dead_letters: topic("dead-letters"),
+        }
+    }
+}
+
+/// The config of a pipeline that trains and commits often; `kafka` are further settings of Kafka.
+fn config(broker: &Broker, topics: &Topics, kafka: &str) -> String {
+    let Topics {
+        samples,
+        labels,
+        predictions,
+        dead_letters,
+    } = topics;
+    format!(
+        "name: {samples}-reader
+mode: live
+kafka: {{brokers: '{address}', {kafka}}}
+source:
+  kafka: {{topic: {samples}}}
+{schema}bootstrap:
+  records: {BOOTSTRAP}
+labels:
+  kafka: {{topic: {labels}}}
+  wait: {{records: 100000000}}
+training:
+  min_samples: 100
+  samples_per_task: 200
+  trees: {{rounds: 8, max_depth: 3}}
+triggers:
+  when: ['new_samples >= 150']
+epoch: {{records: 100, tick_ms: 5}}
+commit: {{interval_ms: 30}}
+predictions:
+  kafka: {{topic: {predictions}}}
+dead_letters:
+  kafka: {{topic: {dead_letters}}}
+",
+        address = broker.address,
+        schema = stream::SCHEMA,
+    )
+}
+
+/// A number from the environment.
+fn given(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Puts the deck into an order by chance.
+fn shuffled(chance: &mut Chance) -> Vec<Misfortune> {
+    let mut deck = DECK.to_vec();
+    for place in (1..deck.len()).rev() {
+        deck.swap(place, chance.below(place as u64 + 1) as usize);
+    }
+    deck
+}
+
+#[test]
+fn whatever_happens_each_input_counts_once() {
+    let seed = given("PERENNIAL_CHAOS_SEED", SEED);
+    let wanted = given("PERENNIAL_CHAOS_KILLS", 10);
+    println!("PERENNIAL_CHAOS_SEED={seed}");
+    let broker = Arc::new(Broker::start_with(&[
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms=500",
+    ]));
+    let topics = Topics::new(&broker, "chaos");
+    let bench = Bench::new();
+    let kafka = "options: {transaction.timeout.ms: 3000}";
+    bench.write("config.yaml", config(&broker, &topics, kafka));
+    let mut chance = Chance::new(seed);
+    let mut feeder = Feeder::new(&broker, &topics, chance.next());
+    let position = broker.position("chaos-samples-reader", &topics.samples);
+    let mut rounds = Rounds::new(bench, &broker, position, Chance::new(chance.next()));
+    feeder.send_bootstrap(BOOTSTRAP);
+    let feeding = feeder.start();
+    let mut kills = 0;
+    while kills < wanted {
+        for misfortune in shuffled(&mut chance) {
+            let began = std::time::Instant::now();
+            rounds.round(misfortune);
+            kills += u64::from(misfortune.is_kill());
+            let seconds = began.elapsed().as_secs_f64();
+            println!("{kills:>4} kills, {seconds:>5.1} s: {misfortune:?}");
+        }
+    }
+    feeding.finish();
+    let (bench, state) = rounds.finish();
+    let checked = check(&Pipeline {
+        bench: &bench,
+        broker: &broker,
+        topics: &topics,
+        state: &state,
+        report: "report",
+        partitions: 0..=3,
+        bootstrap: BOOTSTRAP,
+        repeats: false,
+    });
+    println!(
+        "{kills} kills: {} predictions, {} dead letters, {} labels in {} tasks",
+        checked.predictions, checked.dead_letters, checked.labelled, checked.tasks
+    );
+}

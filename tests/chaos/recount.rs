@@ -1,0 +1,327 @@
+//! What the topics of a pipeline say must be in its outputs and its knowledge base: recounted from the input,
+//! without any code of the pipeline.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+use serde_json::Value;
+
+use super::Topics;
+use super::common::kafka::{Broker, Read};
+use super::common::stream::CLASSES;
+use super::common::{Bench, json};
+
+/// Topic, partition and offset of a message.
+type Place = (String, i32, i64);
+
+/// A pipeline whose outputs are to be checked.
+pub struct Pipeline<'a> {
+    pub bench: &'a Bench,
+    pub broker: &'a Broker,
+    pub topics: &'a Topics,
+    /// Its state folder, in the bench.
+    pub state: &'a str,
+    /// Its report, without the ending.
+    pub report: &'a str,
+    /// The partitions that it reads.
+    pub partitions: RangeInclusive<i32>,
+    pub bootstrap: usize,
+    /// Whether a result may come more than once; then the last one counts.
+    pub repeats: bool,
+}
+
+/// How much was checked.
+pub struct Checked {
+    pub predictions: usize,
+    /// How many of them came again.
+    pub repeated: usize,
+    pub dead_letters: usize,
+    /// Samples whose labels are in the statistics, those of the bootstrap among them.
+    pub labelled: u64,
+    pub tasks: usize,
+}
+
+/// The statistics of one task.
+#[derive(Default)]
+struct Count {
+    labelled: u64,
+    scored: u64,
+    correct: u64,
+    loss: f64,
+    confusion: [[u64; 3]; 3],
+    /// For each feature, how many values, their sum and the sum of their squares.
+    features: [(u64, f64, f64); 4],
+}
+
+impl Count {
+    fn add(&mut self, sample: &Value, label: usize, prediction: Option<&Value>) {
+        self.labelled += 1;
+        let mode = ["fan", "ac"]
+            .iter()
+            .position(|mode| sample["mode"] == *mode);
+        let numbers = ["a", "b", "c"].map(|name| sample[name].as_f64());
+        let values = numbers.into_iter().chain([mode.map(|mode| mode as f64)]);
+        for ((count, sum, squares), value) in self.features.iter_mut().zip(values) {
+            let Some(value) = value else { continue };
+            *count += 1;
+            *sum += value;
+            *squares += value * value;
+        }
+        let Some(prediction) = prediction else { return };
+        let predicted = class(&prediction["prediction"]).expect("a class");
+        let probability = prediction["probabilities"][CLASSES[label]].as_f64();
+        // It was written as the shortest text of a number of 32 bits.
+        let probability = f64::from(probability.expect("a probability") as f32);
+        self.scored += 1;
+        self.correct += u64::from(predicted == label);
+        self.loss -= probability.max(1e-15).ln();
+        self.confusion[label][predicted] += 1;
+    }
+
+    /// Fails unless the knowledge base says the same.
+    #[track_caller]
+    fn assert(&self, said: &Value, what: &str) {
+        assert_eq!(said["labelled"], self.labelled, "{what}");
+        assert_eq!(said["scored"], self.scored, "{what}");
+        if self.scored > 0 {
+            let scored = self.scored as f64;
+            assert_eq!(said["accuracy"], self.correct as f64 / scored, "{what}");
+            assert_near(&said["log_loss"], self.loss / scored, 1.0, what);
+            let confusion: Vec<u64> = self.confusion.iter().flatten().copied().collect();
+            assert_eq!(said["confusion"], serde_json::json!(confusion), "{what}");
+        }
+        let features = said["features"].as_array().expect("features");
+        assert_eq!(features.len(), self.features.len(), "{what}");
+        for (said, (count, sum, squares)) in features.iter().zip(self.features) {
+            let (mean, square) = (sum / count as f64, squares / count as f64);
+            assert_eq!(said["count"], count, "{what}");
+            assert_near(&said["mean"], mean, square.sqrt(), what);
+            assert_near(&said["variance"], square - mean * mean, square, what);
+        }
+    }
+}
+
+/// Fails unless two numbers are the same but for rounding on this scale.
+#[track_caller]
+fn assert_near(said: &Value, expected: f64, scale: f64, what: &str) {
+    let said = said.as_f64().expect("a number");
+    let near = (said - expected).abs() <= 1e-9 * scale;
+    assert!(near, "{what}: {said} and not {expected}");
+}
+
+fn class(name: &Value) -> Option<usize> {
+    CLASSES.iter().position(|class| name == class)
+}
+
+/// The object in a message, if it is one.
+fn object(message: &Read) -> Option<Value> {
+    let value: Value = serde_json::from_slice(&message.value).ok()?;
+    value.is_object().then_some(value)
+}
+
+/// The sample in a message, if it is a good one.
+fn sample(message: &Read) -> Option<Value> {
+    let sample = object(message)?;
+    let is_number = |name: &&str| sample[*name].is_number() || sample[*name].is_null();
+    let is_good = sample["id"].is_string() && ["a", "b", "c"].iter().all(|name| is_number(&name));
+    is_good.then_some(sample)
+}
+
+/// The label in a message, if it is a good one: id and class.
+fn label(message: &Read) -> Option<(String, usize)> {
+    let label = object(message)?;
+    Some((label["id"].as_str()?.to_string(), class(&label["label"])?))
+}
+
+/// The place that the headers of a result name.
+fn source(result: &Read) -> Place {
+    let header = |name: &str| &result.headers[&format!("perennial.{name}")];
+    let number = |name: &str| header(name).parse::<i64>().expect("a number");
+    let partition = number("partition") as i32;
+    (header("topic").clone(), partition, number("offset"))
+}
+
+/// What was put into the topics.
+struct Inputs {
+    messages: BTreeMap<Place, Read>,
+    samples: BTreeMap<Place, Value>,
+    /// By the id of the sample.
+    labels: BTreeMap<String, usize>,
+    bad: BTreeSet<Place>,
+    records: usize,
+}
+
+impl Inputs {
+    fn read(of: &Pipeline<'_>) -> Inputs {
+        let mut inputs = Inputs {
+            messages: BTreeMap::new(),
+            samples: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            bad: BTreeSet::new(),
+            records: 0,
+        };
+        let mut ids = BTreeSet::new();
+        for topic in [&of.topics.samples, &of.topics.labels] {
+            for message in of.broker.read(topic) {
+                if !of.partitions.contains(&message.partition) {
+                    continue;
+                }
+                let place = (topic.clone(), message.partition, message.offset);
+                if *topic == of.topics.samples {
+                    inputs.records += 1;
+                    match sample(&message) {
+                        Some(sample) => {
+                            assert!(ids.insert(sample["id"].to_string()), "{place:?} is twice");
+                            inputs.samples.insert(place.clone(), sample);
+                        }
+                        None => _ = inputs.bad.insert(place.clone()),
+                    }
+                } else {
+                    match label(&message) {
+                        Some((id, class)) => {
+                            assert_eq!(inputs.labels.insert(id, class), None, "{place:?}");
+                        }
+                        None => _ = inputs.bad.insert(place.clone()),
+                    }
+                }
+                inputs.messages.insert(place, message);
+            }
+        }
+        inputs
+    }
+}
+
+/// The results in a topic by the place of their input; how many of them come again is counted.
+fn results(of: &Pipeline<'_>, topic: &str, repeated: &mut usize) -> BTreeMap<Place, Read> {
+    let mut results = BTreeMap::new();
+    for result in of.broker.read(topic) {
+        let place = source(&result);
+        if !of.partitions.contains(&place.1) {
+            continue;
+        }
+        // Those of one input are in one partition, since they have one key.
+        if let Some(before) = results.insert(place.clone(), result) {
+            assert!(of.repeats, "{place:?} comes twice in {topic}: {before:?}");
+            *repeated += 1;
+        }
+    }
+    results
+}
+
+/// Fails unless a result has what came with its input.
+#[track_caller]
+fn assert_kept(result: &Read, input: &Read) {
+    let kept = |message: &Read| (message.key.clone(), message.timestamp);
+    assert_eq!(kept(result), kept(input), "{result:?}");
+}
+
+fn check_predictions(
+    inputs: &Inputs,
+    predictions: &BTreeMap<Place, Read>,
+) -> BTreeMap<Place, Value> {
+    let check = |(place, prediction): (&Place, &Read)| {
+        let sample = inputs.samples.get(place);
+        let sample = sample.unwrap_or_else(|| panic!("{place:?} is no sample: {prediction:?}"));
+        assert_kept(prediction, &inputs.messages[place]);
+        let value = json(&prediction.value);
+        assert_eq!(value["id"], sample["id"], "{place:?}");
+        assert_eq!(value["site"], sample["site"], "{place:?}");
+        for name in ["task", "model"] {
+            assert_eq!(
+                value[name],
+                *prediction.headers[&format!("perennial.{name}")]
+            );
+        }
+        assert_eq!(value["task"], leaf(sample).as_str(), "{place:?}");
+        (place.clone(), value)
+    };
+    predictions.iter().map(check).collect()
+}
+
+fn check_dead_letters(inputs: &Inputs, letters: &BTreeMap<Place, Read>) {
+    let places: BTreeSet<Place> = letters.keys().cloned().collect();
+    assert_eq!(
+        places, inputs.bad,
+        "each bad record is a dead letter, and nothing else"
+    );
+    for (place, letter) in letters {
+        let input = &inputs.messages[place];
+        assert_kept(letter, input);
+        assert_eq!(letter.value, input.value, "{place:?}");
+        assert!(!letter.headers["perennial.reason"].is_empty(), "{place:?}");
+    }
+}
+
+/// The name of the finest task of a sample.
+fn leaf(sample: &Value) -> String {
+    let of = |name: &str| sample[name].as_str().expect("a text");
+    format!("season={} > site={}", of("season"), of("site"))
+}
+
+/// The tasks from the one of this name up to the base task, as the knowledge base has them.
+fn path<'a>(tasks: &'a [Value], name: &str) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    let mut at = tasks.iter().find(|task| task["task"] == name);
+    while let Some(task) = at {
+        names.push(task["task"].as_str().expect("a name"));
+        at = tasks.iter().find(|other| other["id"] == task["parent"]);
+    }
+    assert_eq!(names.last(), Some(&"base"), "{name}");
+    names
+}
+
+fn check_knowledge(
+    of: &Pipeline<'_>,
+    inputs: &Inputs,
+    predictions: &BTreeMap<Place, Value>,
+) -> (u64, u64, usize) {
+    let tasks = of.bench.kb_json(of.state, &["tasks"]);
+    let tasks = tasks.as_array().expect("tasks");
+    let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
+    for (place, sample) in &inputs.samples {
+        let names = path(tasks, &leaf(sample));
+        let Some(label) = inputs.labels.get(sample["id"].as_str().expect("an id")) else {
+            continue;
+        };
+        for name in names {
+            let count = counts.entry(name).or_default();
+            count.add(sample, *label, predictions.get(place));
+        }
+    }
+    assert_eq!(tasks.len(), counts.len(), "tasks");
+    for (name, count) in &counts {
+        let said = of.bench.kb_json(of.state, &["show", name]);
+        count.assert(&said, name);
+    }
+    let base = &counts["base"];
+    (base.labelled, base.scored, counts.len())
+}
+
+/// Fails unless outputs, report and knowledge base are what the input says.
+pub fn check(of: &Pipeline<'_>) -> Checked {
+    let inputs = Inputs::read(of);
+    let mut repeated = 0;
+    let predictions = results(of, &of.topics.predictions, &mut repeated);
+    let letters = results(of, &of.topics.dead_letters, &mut repeated);
+    let predictions = check_predictions(&inputs, &predictions);
+    check_dead_letters(&inputs, &letters);
+    // Which samples are of the bootstrap depends on the order in which partitions were read.
+    assert_eq!(predictions.len() + of.bootstrap, inputs.samples.len());
+    let (labelled, scored, tasks) = check_knowledge(of, &inputs, &predictions);
+    let report = of.bench.report(of.report);
+    assert_eq!(report["records"], inputs.records, "{report}");
+    assert_eq!(report["bootstrapped"], of.bootstrap, "{report}");
+    assert_eq!(report["predicted"], predictions.len(), "{report}");
+    assert_eq!(report["dead_letters"], letters.len(), "{report}");
+    assert_eq!(report["labelled"], scored, "{report}");
+    assert_eq!(report["unlabelled"], 0, "{report}");
+    let verified = of.bench.run(&["kb", "--state", of.state, "verify"]);
+    verified.success();
+    Checked {
+        predictions: predictions.len(),
+        repeated,
+        dead_letters: letters.len(),
+        labelled,
+        tasks,
+    }
+}
