@@ -49,6 +49,13 @@ test: setup ## Run all tests
 	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
 	cargo test --release --workspace $(CARGO_FLAGS)
 
+# With PERENNIAL_CHAOS_SEED another seed, with PERENNIAL_CHAOS_KILLS more kills or less.
+.PHONY: chaos
+chaos: setup ## Kill a pipeline and its broker 200 times, and recount what is left
+	@$(env); export PERENNIAL_CHAOS_KILLS="$${PERENNIAL_CHAOS_KILLS:-200}"; \
+	cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
+	cargo test --release --test chaos $(CARGO_FLAGS) -- --nocapture --exact whatever_happens_each_input_counts_once
+
 .PHONY: bench
 bench: setup ## Run all benches, or one: make bench BENCH=throughput
 	@$(env); cargo build --release --workspace --bins --bench '$(BENCH)' $(CARGO_FLAGS); \

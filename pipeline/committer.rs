@@ -303,7 +303,7 @@ fn is_idle(effects: &EpochEffects) -> bool {
     let read_nothing = effects.intake.as_ref().is_none_or(|intake| {
         intake.records == 0
             && !intake.ended
-            && intake.header.phase == Phase::Scored
+            && matches!(intake.header.phase, Phase::Bootstrap | Phase::Scored)
             && intake.offsets.is_empty()
             && intake.dead_letters.is_empty()
             && intake.settled_labels.is_empty()

@@ -10,7 +10,7 @@ mod rounds;
 use std::sync::Arc;
 
 use common::Bench;
-use common::kafka::Broker;
+use common::kafka::{Broker, PARTITIONS};
 use common::stream::{self, Chance};
 use feeder::Feeder;
 use recount::{Pipeline, check};
@@ -109,7 +109,7 @@ fn whatever_happens_each_input_counts_once() {
     ]));
     let topics = Topics::new(&broker, "chaos");
     let bench = Bench::new();
-    let kafka = "options: {transaction.timeout.ms: 3000}";
+    let kafka = "options: {transaction.timeout.ms: 3000, reconnect.backoff.max.ms: 500}";
     bench.write("config.yaml", config(&broker, &topics, kafka));
     let mut chance = Chance::new(seed);
     let mut feeder = Feeder::new(&broker, &topics, chance.next());

@@ -121,7 +121,9 @@ impl Broker {
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.address);
+        config
+            .set("bootstrap.servers", &self.address)
+            .set("reconnect.backoff.max.ms", "500");
         for (key, value) in &self.options {
             config.set(key, value);
         }
