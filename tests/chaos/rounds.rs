@@ -160,14 +160,13 @@ impl Rounds {
         let Some(mut process) = self.running.take() else {
             return;
         };
-        // It may not have got so far as to know the signal, and then just dies of it.
+        // It may not have got so far as to know the signal, and then just dies of it; and it does not wait for
+        // long for a broker that has too much to do.
         signal(process.id(), "TERM");
         let status = wait_for("the end", || process.ended());
-        assert!(
-            status.success() || status.code().is_none(),
-            "told to stop, it fails: {}",
-            process.said()
-        );
+        let said = process.said();
+        let is_in_order = status.code().is_none_or(|code| code == 0);
+        assert!(is_in_order || said.contains("was told to stop"), "{said}");
     }
 
     fn moment(&mut self, most: u64) -> Duration {
@@ -185,10 +184,7 @@ impl Rounds {
                 let said = process.said();
                 let is_expected = expected.iter().any(|words| said.contains(words));
                 assert!(is_expected, "it ends by itself: {status}: {said}");
-                println!(
-                    "    it has ended: {}",
-                    said.lines().last().unwrap_or_default()
-                );
+                println!("            it has ended, and is started again");
                 self.running = None;
             }
             if self.position.committed().is_some_and(|now| now > before) {
@@ -284,7 +280,6 @@ impl Rounds {
 
     /// Ends it in order, and works through what is left; where that is: the bench and the state folder.
     pub fn finish(mut self) -> (Bench, String) {
-        self.goes_on(&[]);
         self.stop();
         let mut command = self.command();
         command.args(["--set", "source.kafka.stop_at_end=true"]);
