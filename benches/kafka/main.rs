@@ -10,6 +10,8 @@ mod common;
 #[allow(dead_code)]
 mod kafka;
 mod plain;
+#[path = "../../tests/common/process.rs"]
+mod process;
 
 use std::fmt::Write;
 use std::path::Path;

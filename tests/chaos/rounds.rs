@@ -5,9 +5,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::common::Bench;
 use super::common::kafka::{Broker, Position};
+use super::common::process::signal;
 use super::common::stream::Chance;
-use super::common::{Bench, signal};
 
 /// How long anything may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -14,6 +14,8 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::process::signal;
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Partitions of a topic, which is made when it is first written to.
@@ -104,9 +106,9 @@ impl Broker {
     /// Halts it for a while: it answers nobody, and then finds that time has passed.
     pub fn pause(&self, pause: Duration) {
         let process = self.process.lock().expect("the broker");
-        super::signal(process.id(), "STOP");
+        signal(process.id(), "STOP");
         std::thread::sleep(pause);
-        super::signal(process.id(), "CONT");
+        signal(process.id(), "CONT");
     }
 
     /// Where a group stands in a topic.

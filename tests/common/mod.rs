@@ -6,6 +6,7 @@
 
 pub mod avro;
 pub mod kafka;
+pub mod process;
 #[path = "../../connectors/src/source/registry/server.rs"]
 pub mod registry;
 pub mod stream;
@@ -243,14 +244,6 @@ pub fn ended(output: std::io::Result<Output>) -> Ended {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-/// Sends a signal, such as `TERM`, to a process.
-pub fn signal(process: u32, name: &str) {
-    let told = Command::new("kill")
-        .args([&format!("-{name}"), &process.to_string()])
-        .status();
-    assert!(told.expect("kill is there").success(), "{name}");
 }
 
 /// Waits for a process to end; the most memory that it ever had is the second, as Linux counts it.
