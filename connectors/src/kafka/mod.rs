@@ -151,6 +151,16 @@ pub enum KafkaError {
         /// The id.
         id: String,
     },
+    /// It cannot be told whether the last transaction counts.
+    #[error(
+        "Kafka at {brokers} did not say whether the last transaction counts ({reason}): this process has stopped, and nothing is lost. Start it again, and it finds out"
+    )]
+    Undecided {
+        /// Where.
+        brokers: String,
+        /// What librdkafka or the broker says.
+        reason: String,
+    },
     /// What the group has committed and what the knowledge base has do not belong together.
     #[error(
         "the consumer group \"{group}\" is at commit {found} of this pipeline and the knowledge base at {known}: they do not belong together. Restore the state folder that goes with the group, or give another kafka.group and another --state folder"

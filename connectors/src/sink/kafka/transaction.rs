@@ -105,6 +105,14 @@ impl Transactions {
                 id: self.id.clone(),
             };
         }
+        // The answer to a commit was lost, and to abort came too late or the other way round. To send the results
+        // again could double them; the next start settles it by the group's offsets.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState) {
+            return KafkaError::Undecided {
+                brokers: self.brokers.clone(),
+                reason: error.to_string(),
+            };
+        }
         KafkaError::Failed {
             brokers: self.brokers.clone(),
             reason: error.to_string(),
