@@ -103,7 +103,7 @@ impl Feeder {
         self.broker.produce(&self.topics.labels, &messages);
     }
 
-    /// What a bootstrap needs: samples and their labels.
+    /// What a bootstrap needs: samples and their labels, all good and older than what is sent from now on.
     pub fn send_bootstrap(&mut self, count: usize) {
         let samples = self.samples(count);
         let time = now() - count as i64 - 100;
