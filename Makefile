@@ -16,7 +16,7 @@ cargo_build := cargo build --release -p perennial -p perennial-trainer $(CARGO_F
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Install what is missing: system packages, native libraries, rustfmt, clippy
@@ -60,6 +60,10 @@ chaos: setup ## Kill a pipeline and its broker 200 times, and recount what is le
 bench: setup ## Run all benches, or one: make bench BENCH=throughput
 	@$(env); cargo build --release --workspace --bins --bench '$(BENCH)' $(CARGO_FLAGS); \
 	cargo bench --workspace --bench '$(BENCH)' $(CARGO_FLAGS)
+
+.PHONY: bench-kafka
+bench-kafka: ## Measure from topic to topic, against a plain loop, and the latency
+	@$(MAKE) bench BENCH=kafka_throughput
 
 .PHONY: lint
 lint: format clippy doc ## Check the format, clippy and the API documentation

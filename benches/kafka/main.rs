@@ -1,6 +1,6 @@
 //! Records a second from topic to topic: the whole pipeline, exactly once and at least once, against a plain loop
 //! that polls, decodes the same way, calls the same ONNX sessions in batches and produces with acks=all. All in one
-//! run, with a broker of its own.
+//! run, with a broker of its own. Then the latency at higher and higher rates.
 //!
 //! `make bench-kafka`. `PERENNIAL_BENCH_RECORDS` scales the measured records.
 
@@ -15,6 +15,7 @@ mod process;
 
 use std::fmt::Write;
 use std::path::Path;
+use std::process::Command;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -68,7 +69,32 @@ fn main() -> Result<()> {
         rounds.push(round);
     }
     println!("{}", table(&rounds));
+    for workers in ["1", "2"] {
+        latency(&broker, workers)?;
+    }
     Ok(())
+}
+
+/// The latency at higher and higher rates, as users measure it.
+fn latency(broker: &Broker, workers: &str) -> Result<()> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/simulator-kafka.yaml");
+    let status = Command::new(env!("CARGO_BIN_EXE_perennial"))
+        .arg("bench")
+        .arg(config)
+        .args(["--set", &format!("kafka.brokers={}", broker.address)])
+        .args([
+            "--workers",
+            workers,
+            "--records",
+            "400000",
+            "--seconds",
+            "5",
+        ])
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("perennial bench has failed: {status}").into()),
+    }
 }
 
 impl Round {
