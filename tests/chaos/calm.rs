@@ -79,6 +79,7 @@ fn at_least_once_loses_nothing_and_learns_from_each_sample_once() {
         kills += 1;
         assert!(kills < 200, "it never ends");
     }
+    // How many depends on how much is in a commit, but it comes to each point.
     assert!(kills >= points.len(), "{kills} kills");
     let checked = calm.check("state", 0..=3, true);
     assert!(checked.repeated > 0, "nothing came twice");

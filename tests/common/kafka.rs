@@ -276,8 +276,6 @@ fn launch(folder: &Path, port: &str, settings: &[String]) -> (Child, String) {
         // Messages say that they are years old, and a broker deletes such half a minute after its start.
         "log.retention.ms=-1",
     ]);
-    // Messages of tests may be years old, and are not to be deleted half a minute after the start for that.
-    command.arg("log.retention.ms=-1");
     command.args(settings);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = command.spawn().expect("the broker starts");
