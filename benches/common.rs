@@ -11,8 +11,26 @@ use perennial_connectors::onnx::{Runtime, Session};
 use perennial_connectors::source::SimulatorConfig;
 use perennial_operators::{ModelId, TaskId};
 
+/// The program that is measured.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_perennial");
+
 /// The result of a part of a bench.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Samples of the bootstrap.
+pub const BOOTSTRAP: u64 = 50_000;
+
+/// The parts of a config that are the same for all: small models that are trained once.
+pub const TRAINING: &str = "labels:
+  delay:
+    records: 1000
+training:
+  min_samples: 400
+  samples_per_task: 1000
+  trees: {rounds: 50, max_depth: 3, eta: 0.3, min_child_weight: 1, subsample: 1, colsample_bytree: 1}
+triggers:
+  when: []
+";
 
 /// The middle of several figures, and the least and the greatest.
 pub struct Spread {
@@ -48,7 +66,7 @@ impl Spread {
 /// A run of the program in a folder: its report, and the most memory that it had.
 pub fn run(folder: &Path, config: &Path, more: &[&str]) -> Result<(serde_json::Value, u64)> {
     let errors = folder.join("errors");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_perennial"))
+    let mut child = Command::new(PROGRAM)
         .arg("run")
         .arg(config)
         .arg("--state")

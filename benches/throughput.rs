@@ -18,9 +18,8 @@ use perennial_connectors::source::{Simulator, SimulatorConfig};
 use perennial_operators::allocate::{Allocator, TaskLevels};
 use perennial_operators::{Epoch, EpochHeader, Phase, TaskId};
 
-use common::{Result, Spread, mib, per_second, run, sessions};
+use common::{BOOTSTRAP, Result, Spread, TRAINING, mib, per_second, run, sessions};
 
-const BOOTSTRAP: u64 = 50_000;
 const EPOCH: u64 = 16_384;
 /// Rows that the ceiling is measured on: enough that the processor cannot learn their branches.
 const CEILING_ROWS: u64 = 400_000;
@@ -178,18 +177,9 @@ tasks:
   path: {path}
 bootstrap:
   records: {BOOTSTRAP}
-labels:
-  delay:
-    records: 1000
 epoch:
   records: {EPOCH}
-training:
-  min_samples: 400
-  samples_per_task: 1000
-  trees: {{rounds: 50, max_depth: 3, eta: 0.3, min_child_weight: 1, subsample: 1, colsample_bytree: 1}}
-triggers:
-  when: []
-predictions:
+{TRAINING}predictions:
   path: {}
 ",
         records + BOOTSTRAP,

@@ -2,9 +2,10 @@
 
 mod common;
 
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use common::process::signal;
 use common::stream::{self, Chance};
 use common::{Bench, Left, ended, simulator};
 
@@ -141,9 +142,7 @@ fn every_commit_can_be_the_last() {
 /// Tells a run to stop after a while, and waits until it has.
 fn stop(mut child: Child, after: Duration) -> ExitStatus {
     std::thread::sleep(after);
-    let id = child.id().to_string();
-    let told = Command::new("kill").args(["-TERM", &id]).status();
-    told.expect("kill is there");
+    signal(child.id(), "TERM");
     child.wait().expect("a child")
 }
 

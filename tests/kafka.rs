@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::avro::{SCHEMA, avro};
 use common::ended;
 use common::kafka::{Broker, PARTITIONS, Read};
+use common::process::signal;
 use common::stream::{self, Sample};
 use common::topics::{BOOTSTRAP, Pipeline, START};
 
@@ -296,10 +297,7 @@ fn a_broker_that_crashes_is_waited_for() {
     broker.crash(Duration::from_secs(5));
     pipeline.produce(&samples[2000..]);
     std::thread::sleep(Duration::from_secs(3));
-    let told = std::process::Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status();
-    told.expect("kill is there");
+    signal(child.id(), "TERM");
     ended(child.wait_with_output()).success();
     pipeline.run(&[]).success();
     pipeline.check(&samples);
@@ -328,10 +326,7 @@ fn that_an_outage_is_over_is_told_though_nothing_comes() {
         assert!(began.elapsed() < Duration::from_secs(60), "{said:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let told = std::process::Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status();
-    told.expect("kill is there");
+    signal(child.id(), "TERM");
     ended(child.wait_with_output()).success();
 }
 

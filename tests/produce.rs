@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use common::kafka::{Broker, PARTITIONS, Read};
+use common::process::signal;
 use common::stream::{self, Sample};
 use common::{Bench, ended, json};
 use serde_json::{Value, json};
@@ -282,10 +283,7 @@ fn a_signal_ends_it_with_all_that_was_sent_delivered() {
         assert!(began.elapsed() < Duration::from_secs(60), "nothing comes");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let told = std::process::Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status();
-    told.expect("kill is there");
+    signal(child.id(), "TERM");
     let sent = ended(child.wait_with_output()).success();
     let count = broker.read("ended-samples").len();
     let labels = broker.read("ended-labels").len();

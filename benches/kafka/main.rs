@@ -13,24 +13,20 @@ mod plain;
 #[path = "../../tests/common/process.rs"]
 mod process;
 
-use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::source::{Simulator, SimulatorConfig};
+use perennial_connectors::source::SimulatorConfig;
 
-use common::{Result, Spread, mib, per_second, run, sessions};
+use common::{BOOTSTRAP, PROGRAM, Result, Spread, TRAINING, mib, per_second, run, sessions};
 use kafka::{Broker, PARTITIONS};
 use plain::Plain;
 
-const BOOTSTRAP: u64 = 50_000;
 const ROUNDS: usize = 5;
 const TOPIC: &str = "samples";
-/// Records that are sent to the broker at a time.
-const CHUNK: u64 = 50_000;
 
 /// What is compared, measured one after the other, in records a second.
 struct Round {
@@ -45,7 +41,7 @@ struct Round {
 fn main() -> Result<()> {
     let records: u64 = match std::env::var("PERENNIAL_BENCH_RECORDS") {
         Ok(text) => text.parse()?,
-        Err(_) => 600_000,
+        Err(_) => 500_000,
     };
     let simulator = SimulatorConfig {
         records: Some(BOOTSTRAP + records),
@@ -55,7 +51,7 @@ fn main() -> Result<()> {
         ..SimulatorConfig::default()
     };
     let broker = Broker::start();
-    fill(&broker, &simulator)?;
+    produce(&broker, &simulator)?;
     println!(
         "50 tasks with a model each, 150 trees of depth 3, 17 features, {records} JSON records in {PARTITIONS} partitions"
     );
@@ -68,33 +64,44 @@ fn main() -> Result<()> {
         );
         rounds.push(round);
     }
-    println!("{}", table(&rounds));
+    print(&rounds);
     for workers in ["1", "2"] {
         latency(&broker, workers)?;
     }
     Ok(())
 }
 
+/// Fills the topic, as users do.
+fn produce(broker: &Broker, simulator: &SimulatorConfig) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("config.yaml");
+    std::fs::write(&path, config(broker, simulator, "produce", "produce"))?;
+    succeed(Command::new(PROGRAM).arg("produce").arg(path))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?} has failed: {status}").into()),
+    }
+}
+
 /// The latency at higher and higher rates, as users measure it.
 fn latency(broker: &Broker, workers: &str) -> Result<()> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/simulator-kafka.yaml");
-    let status = Command::new(env!("CARGO_BIN_EXE_perennial"))
-        .arg("bench")
-        .arg(config)
-        .args(["--set", &format!("kafka.brokers={}", broker.address)])
-        .args([
-            "--workers",
-            workers,
-            "--records",
-            "400000",
-            "--seconds",
-            "5",
-        ])
-        .status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("perennial bench has failed: {status}").into()),
-    }
+    let mut command = Command::new(PROGRAM);
+    command.arg("bench").arg(config);
+    command.args(["--set", &format!("kafka.brokers={}", broker.address)]);
+    command.args([
+        "--workers",
+        workers,
+        "--records",
+        "400000",
+        "--seconds",
+        "5",
+    ]);
+    succeed(&mut command)
 }
 
 impl Round {
@@ -128,56 +135,41 @@ impl Round {
     }
 }
 
-fn table(rounds: &[Round]) -> Table {
+/// What a round has measured of something.
+type Figure = fn(&Round) -> f64;
+
+/// Prints medians over the rounds, of ratios too.
+fn print(rounds: &[Round]) {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["", "records/s", "ratio", "peak memory"]);
-    let mut row = |name: &str,
-                   figure: &dyn Fn(&Round) -> f64,
-                   of: &str,
-                   base: &dyn Fn(&Round) -> f64,
-                   memory: String| {
-        let ratio = match of {
-            "" => String::new(),
-            of => Spread::of(rounds, |round| figure(round) / base(round)).ratio(of),
-        };
-        let middle = format!("{:.0}", Spread::of(rounds, figure).middle);
-        table.add_row([name.to_string(), middle, ratio, memory]);
-    };
+    table.set_header(["", "records/s", "ratio"]);
     let peak = rounds.iter().map(|round| round.peak_bytes).max();
-    let plain = |round: &Round| round.plain;
-    let one = |round: &Round| round.exactly_once;
-    let none = String::new;
-    row("(c) plain loop", &plain, "", &plain, none());
-    row(
-        "(a) exactly once, 1 worker",
-        &one,
-        "(c)",
-        &plain,
-        mib(peak.unwrap_or(0)),
-    );
-    row(
-        "(b) at least once, 1 worker",
-        &|r| r.at_least_once,
-        "(c)",
-        &plain,
-        none(),
-    );
-    row(
-        "exactly once, 2 workers",
-        &|r| r.two_workers,
-        "(a)",
-        &one,
-        none(),
-    );
-    row(
-        "(d) exactly once, one tree of one split for all",
-        &|r| r.without_model,
-        "(a)",
-        &one,
-        none(),
-    );
-    table
+    let middle = |figure: Figure| format!("{:.0}", Spread::of(rounds, figure).middle);
+    let plain: Figure = |round| round.plain;
+    let one: Figure = |round| round.exactly_once;
+    table.add_row(["(c) plain loop".to_string(), middle(plain)]);
+    let rows: [(&str, Figure, &str, Figure); 4] = [
+        ("(a) exactly once, 1 worker", one, "(c)", plain),
+        (
+            "(b) at least once, 1 worker",
+            |r| r.at_least_once,
+            "(c)",
+            plain,
+        ),
+        ("exactly once, 2 workers", |r| r.two_workers, "(a)", one),
+        (
+            "(d) exactly once, one tree of one split for all",
+            |r| r.without_model,
+            "(a)",
+            one,
+        ),
+    ];
+    for (name, figure, of, base) in rows {
+        let ratio = Spread::of(rounds, |round| figure(round) / base(round)).ratio(of);
+        table.add_row([name.to_string(), middle(figure), ratio]);
+    }
+    println!("{table}");
+    println!("peak memory of (a): {}", mib(peak.unwrap_or(0)));
 }
 
 fn plain(broker: &Broker, state: &Path, simulator: &SimulatorConfig) -> Result<f64> {
@@ -187,7 +179,9 @@ fn plain(broker: &Broker, state: &Path, simulator: &SimulatorConfig) -> Result<f
 }
 
 fn config(broker: &Broker, simulator: &SimulatorConfig, name: &str, group: &str) -> String {
-    let schema = serde_json::to_string(&simulator.schema()).unwrap_or_default();
+    // YAML takes JSON as it is.
+    let schema = serde_json::json!(simulator.schema());
+    let produced = serde_json::json!(simulator);
     format!(
         "name: {name}
 mode: live
@@ -201,64 +195,11 @@ tasks:
   path: [[season, zone]]
 bootstrap:
   records: {BOOTSTRAP}
-labels:
-  delay:
-    records: 1000
-training:
-  min_samples: 400
-  samples_per_task: 1000
-  trees: {{rounds: 50, max_depth: 3, eta: 0.3, min_child_weight: 1, subsample: 1, colsample_bytree: 1}}
-triggers:
-  when: []
-predictions:
+{TRAINING}predictions:
   kafka: {{topic: {name}-predictions}}
+produce:
+  simulator: {produced}
 ",
         broker.address
     )
-}
-
-/// Fills the topic with simulated samples, as JSON objects with their labels.
-fn fill(broker: &Broker, config: &SimulatorConfig) -> Result<()> {
-    let simulator = Simulator::new(config.clone())?;
-    let schema = config.schema();
-    let label = schema.label.as_ref().ok_or("a schema with a label")?;
-    let total = config.records.unwrap_or_default();
-    // As if they had come one a millisecond until now.
-    let now = std::time::UNIX_EPOCH.elapsed()?.as_millis() as i64;
-    let first = now - total as i64;
-    for start in (0..total).step_by(CHUNK as usize) {
-        let batch = simulator.fill(start..total.min(start + CHUNK));
-        let mut messages = Vec::with_capacity(batch.len());
-        for row in 0..batch.len() {
-            let site = batch.attribute(0, row);
-            let mut text = String::new();
-            write!(
-                text,
-                r#"{{"id":"{}","time":{},"site":"{site}","season":"{}","zone":"{}""#,
-                batch.ids.get(row),
-                batch.times[row] / 1_000_000,
-                batch.attribute(1, row),
-                batch.attribute(2, row),
-            )?;
-            for (feature, value) in batch.features.row(row).iter().enumerate() {
-                match value.is_nan() {
-                    true => write!(text, r#","s{feature}":null"#)?,
-                    false => write!(text, r#","s{feature}":{value}"#)?,
-                }
-            }
-            let class = &label.classes[batch.labels[row] as usize];
-            write!(text, r#","{}":"{class}"}}"#, label.column)?;
-            let number = (start as usize + row) as i64;
-            let partition = (number % i64::from(PARTITIONS)) as i32;
-            let timestamp = first + number;
-            messages.push((
-                partition,
-                timestamp,
-                site.to_string(),
-                Some(text.into_bytes()),
-            ));
-        }
-        broker.produce(TOPIC, &messages);
-    }
-    Ok(())
 }

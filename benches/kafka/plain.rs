@@ -9,7 +9,7 @@ use ndarray::{Array2, s};
 use perennial_connectors::onnx::Session;
 use perennial_connectors::source::{Decoder, JsonParser, Row, Schema};
 use perennial_operators::allocate::{Allocator, TaskLevels};
-use perennial_operators::flow::{Allocated, predicted_class};
+use perennial_operators::flow::predicted_class;
 use perennial_operators::{Epoch, EpochHeader, Phase, RawRecord, RecordMetadata, TaskId};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -185,7 +185,7 @@ impl Plain {
                     };
                     self.value.clear();
                     serde_json::to_writer(&mut self.value, &prediction)?;
-                    self.send(to, &allocated, &metadata, row, &leaf.name, &model)?;
+                    self.send(to, &metadata, row, &leaf.name, &model)?;
                 }
             }
         }
@@ -195,13 +195,11 @@ impl Plain {
     fn send(
         &self,
         to: &str,
-        allocated: &Allocated,
         metadata: &RecordMetadata,
         row: usize,
         task: &str,
         model: &str,
     ) -> Result<()> {
-        debug_assert!(row < allocated.batch.len());
         let header = |key: &'static str, value: &str, headers: OwnedHeaders| {
             headers.insert(Header {
                 key,

@@ -37,7 +37,7 @@ pub(super) fn climb(
     full: &FullSpeed,
     seconds: f64,
 ) -> Result<Vec<Step>, Error> {
-    let arrivals = Arrivals::open(&trial.kafka, &trial.predictions)?;
+    let arrivals = Arrivals::open(trial.settings.kafka()?, &trial.predictions)?;
     let mut running = trial.start(&[])?;
     let (arrived, done) = (Arrived::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {

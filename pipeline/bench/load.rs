@@ -1,14 +1,16 @@
 //! What is sent to the pipeline on trial: the records of the config's section `produce`, over and over.
 
+use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::sink::kafka::Feed;
 use perennial_connectors::source::{Next, Row, Rows};
 
-use crate::config::{ProduceConfig, Settings};
+use super::check;
+use crate::config::Settings;
 use crate::error::Error;
 use crate::produce::{Needs, open_feed, open_rows};
 
@@ -18,7 +20,6 @@ const LOOK: Duration = Duration::from_millis(100);
 /// An endless stream of samples.
 pub(super) struct Load {
     settings: Settings,
-    config: ProduceConfig,
     rows: Box<dyn Rows>,
     /// How often the records have been sent before.
     turn: u64,
@@ -40,7 +41,6 @@ impl Load {
         let id = settings.schema.id.as_str();
         Ok(Load {
             rows: open_rows(settings, needs.config)?,
-            config: needs.config.clone(),
             turn: 0,
             has_sent: false,
             row: Row::new(columns.len()),
@@ -61,7 +61,7 @@ impl Load {
                 let since = Duration::from_secs_f64(number as f64 / rate);
                 self.feed.wait(began + since)?;
             }
-            self.check_stop()?;
+            check(&self.stop)?;
             self.send_next()?;
         }
         Ok(())
@@ -71,16 +71,9 @@ impl Load {
     pub fn finish(&mut self) -> Result<(), Error> {
         self.feed.send_last_labels()?;
         while !self.feed.drain(LOOK) {
-            self.check_stop()?;
+            check(&self.stop)?;
         }
         Ok(self.feed.check()?)
-    }
-
-    fn check_stop(&self) -> Result<(), Error> {
-        match self.stop.load(Ordering::Relaxed) {
-            true => Err(Error::Failed("the trial was told to stop".into())),
-            false => Ok(()),
-        }
     }
 
     /// Sends the next record that can be sent.
@@ -101,7 +94,7 @@ impl Load {
                 Next::Record => break,
                 Next::Bad(_) => {}
                 Next::End if self.has_sent => {
-                    self.rows = open_rows(&self.settings, &self.config)?;
+                    self.rows = open_rows(&self.settings, Needs::of(&self.settings)?.config)?;
                     self.turn += 1;
                     self.has_sent = false;
                 }
@@ -116,7 +109,8 @@ impl Load {
             let mut scratch = String::new();
             id.clear();
             id.push_str(self.row.get(self.id_cell).text(&mut scratch));
-            id.push_str(&format!("-{}", self.turn + 1));
+            // Writing to a String cannot fail.
+            let _ = write!(id, "-{}", self.turn + 1);
             self.row.set_text(self.id_cell, &id);
             self.id = id;
         }

@@ -8,7 +8,7 @@ mod trial;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use findings::{Findings, Step};
 
@@ -29,6 +29,14 @@ pub struct Options<'a> {
     pub records: u64,
     /// How long each rate is offered.
     pub seconds: f64,
+}
+
+/// Fails when the trial is to stop.
+fn check(stop: &AtomicBool) -> Result<(), Error> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(Error::Failed("the trial was told to stop".into())),
+        false => Ok(()),
+    }
 }
 
 /// Measures first what the pipeline does at full speed, then the latency at higher and higher rates, until it

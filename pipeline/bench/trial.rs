@@ -4,14 +4,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use perennial_connectors::kafka::{KafkaConfig, KafkaError, ScratchTopics};
 use perennial_connectors::source::kafka::partitions;
 use serde::Deserialize;
 
-use super::Options;
+use super::{Options, check};
 use crate::config::{ConfigError, Settings, load};
 use crate::error::Error;
 
@@ -24,8 +24,6 @@ const PARTITIONS: i32 = 4;
 pub(super) struct Trial {
     /// The config's settings, with the topics of the trial.
     pub settings: Settings,
-    /// How to reach Kafka.
-    pub kafka: KafkaConfig,
     /// The topic of predictions.
     pub predictions: String,
     /// What is set beyond the config, for the process to set too.
@@ -62,18 +60,17 @@ impl FullSpeed {
 impl Trial {
     pub fn set_up(options: &Options<'_>, stop: Arc<AtomicBool>) -> Result<Trial, Error> {
         let own = Settings::try_from(load(options.config, options.set)?)?;
-        let kafka = own.kafka()?.clone();
+        let kafka = own.kafka()?;
         let names = Names::of(&own)?;
         let mut overrides = options.set.to_vec();
         overrides.extend(names.overrides(&own));
         let settings = Settings::try_from(load(options.config, &overrides)?)?;
-        let topics = ScratchTopics::make(&kafka, names.all(), names.partitions(&kafka)?)?;
+        let topics = ScratchTopics::make(kafka, names.all(), names.partitions(kafka)?)?;
         let folder = tempfile::Builder::new()
             .prefix("perennial-bench-")
             .tempdir();
         Ok(Trial {
             settings,
-            kafka,
             predictions: names.predictions,
             overrides,
             config: options.config.to_path_buf(),
@@ -139,9 +136,7 @@ impl Running {
     /// # Errors
     /// It has failed, or the trial is to stop.
     pub fn has_ended(&mut self) -> Result<bool, Error> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::Failed("the trial was told to stop".into()));
-        }
+        check(&self.stop)?;
         let status = self.child.try_wait();
         match status.map_err(|error| Error::Failed(error.into()))? {
             None => Ok(false),

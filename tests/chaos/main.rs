@@ -66,11 +66,7 @@ source:
 labels:
   kafka: {{topic: {labels}}}
   wait: {{records: 100000000}}
-training:
-  min_samples: 100
-  samples_per_task: 200
-  trees: {{rounds: 8, max_depth: 3}}
-triggers:
+{training}triggers:
   when: ['new_samples >= 150']
 epoch: {{records: 100, tick_ms: 5}}
 commit: {{interval_ms: 30}}
@@ -81,6 +77,7 @@ dead_letters:
 ",
         address = broker.address,
         schema = stream::SCHEMA,
+        training = stream::TRAINING,
     )
 }
 

@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use super::Topics;
+use super::common::count::{Count, class};
 use super::common::kafka::{Broker, Read};
-use super::common::stream::CLASSES;
 use super::common::{Bench, json};
 
 /// Topic, partition and offset of a message.
@@ -39,78 +39,6 @@ pub struct Checked {
     /// Samples whose labels are in the statistics, those of the bootstrap among them.
     pub labelled: u64,
     pub tasks: usize,
-}
-
-/// The statistics of one task.
-#[derive(Default)]
-struct Count {
-    labelled: u64,
-    scored: u64,
-    correct: u64,
-    loss: f64,
-    confusion: [[u64; 3]; 3],
-    /// For each feature, how many values, their sum and the sum of their squares.
-    features: [(u64, f64, f64); 4],
-}
-
-impl Count {
-    fn add(&mut self, sample: &Value, label: usize, prediction: Option<&Value>) {
-        self.labelled += 1;
-        let mode = ["fan", "ac"]
-            .iter()
-            .position(|mode| sample["mode"] == *mode);
-        let numbers = ["a", "b", "c"].map(|name| sample[name].as_f64());
-        let values = numbers.into_iter().chain([mode.map(|mode| mode as f64)]);
-        for ((count, sum, squares), value) in self.features.iter_mut().zip(values) {
-            let Some(value) = value else { continue };
-            *count += 1;
-            *sum += value;
-            *squares += value * value;
-        }
-        let Some(prediction) = prediction else { return };
-        let predicted = class(&prediction["prediction"]).expect("a class");
-        let probability = prediction["probabilities"][CLASSES[label]].as_f64();
-        // It was written as the shortest text of a number of 32 bits.
-        let probability = f64::from(probability.expect("a probability") as f32);
-        self.scored += 1;
-        self.correct += u64::from(predicted == label);
-        self.loss -= probability.max(1e-15).ln();
-        self.confusion[label][predicted] += 1;
-    }
-
-    /// Fails unless the knowledge base says the same.
-    #[track_caller]
-    fn assert(&self, said: &Value, what: &str) {
-        assert_eq!(said["labelled"], self.labelled, "{what}");
-        assert_eq!(said["scored"], self.scored, "{what}");
-        if self.scored > 0 {
-            let scored = self.scored as f64;
-            assert_eq!(said["accuracy"], self.correct as f64 / scored, "{what}");
-            assert_near(&said["log_loss"], self.loss / scored, 1.0, what);
-            let confusion: Vec<u64> = self.confusion.iter().flatten().copied().collect();
-            assert_eq!(said["confusion"], serde_json::json!(confusion), "{what}");
-        }
-        let features = said["features"].as_array().expect("features");
-        assert_eq!(features.len(), self.features.len(), "{what}");
-        for (said, (count, sum, squares)) in features.iter().zip(self.features) {
-            let (mean, square) = (sum / count as f64, squares / count as f64);
-            assert_eq!(said["count"], count, "{what}");
-            assert_near(&said["mean"], mean, square.sqrt(), what);
-            assert_near(&said["variance"], square - mean * mean, square, what);
-        }
-    }
-}
-
-/// Fails unless two numbers are the same but for rounding on this scale.
-#[track_caller]
-fn assert_near(said: &Value, expected: f64, scale: f64, what: &str) {
-    let said = said.as_f64().expect("a number");
-    let near = (said - expected).abs() <= 1e-9 * scale;
-    assert!(near, "{what}: {said} and not {expected}");
-}
-
-fn class(name: &Value) -> Option<usize> {
-    CLASSES.iter().position(|class| name == class)
 }
 
 /// The object in a message, if it is one.
@@ -258,6 +186,14 @@ fn leaf(sample: &Value) -> String {
     format!("season={} > site={}", of("season"), of("site"))
 }
 
+/// The features of a sample, as a model sees them.
+fn features(sample: &Value) -> [Option<f64>; 4] {
+    let mut modes = ["fan", "ac"].iter();
+    let mode = modes.position(|mode| sample["mode"] == *mode);
+    let [a, b, c] = ["a", "b", "c"].map(|name| sample[name].as_f64());
+    [a, b, c, mode.map(|mode| mode as f64)]
+}
+
 /// The tasks from the one of this name up to the base task, as the knowledge base has them.
 fn path<'a>(tasks: &'a [Value], name: &str) -> Vec<&'a str> {
     let mut names = Vec::new();
@@ -285,13 +221,13 @@ fn check_knowledge(
         };
         for name in names {
             let count = counts.entry(name).or_default();
-            count.add(sample, *label, predictions.get(place));
+            count.add(features(sample), *label, predictions.get(place));
         }
     }
     assert_eq!(tasks.len(), counts.len(), "tasks");
     for (name, count) in &counts {
         let said = of.bench.kb_json(of.state, &["show", name]);
-        count.assert(&said, name);
+        count.assert_shown(&said, 1e-9, name);
     }
     let base = &counts["base"];
     (base.labelled, base.scored, counts.len())

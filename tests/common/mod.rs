@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod avro;
+pub mod count;
 pub mod kafka;
 pub mod process;
 #[path = "../../connectors/src/source/registry/server.rs"]

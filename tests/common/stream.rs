@@ -179,6 +179,13 @@ tasks:
   path: [[season], [site]]
 ";
 
+/// How small models are trained.
+pub const TRAINING: &str = "training:
+  min_samples: 100
+  samples_per_task: 200
+  trees: {rounds: 8, max_depth: 3}
+";
+
 /// The config that reads `file`; `delay` is the content of `labels.delay`.
 pub fn config(file: &str, delay: &str) -> String {
     format!(
@@ -191,11 +198,7 @@ labels:
   delay: {{{delay}}}
 epoch:
   records: 128
-training:
-  min_samples: 100
-  samples_per_task: 200
-  trees: {{rounds: 8, max_depth: 3}}
-triggers:
+{TRAINING}triggers:
   when: ['new_samples >= 600']
 commit:
   epochs: 4

@@ -45,11 +45,7 @@ source:
   records: {BOOTSTRAP}
 labels:
   {labels}
-training:
-  min_samples: 100
-  samples_per_task: 200
-  trees: {{rounds: 8, max_depth: 3}}
-triggers:
+{training}triggers:
   when: ['new_samples >= 600']
 epoch: {{records: 100, tick_ms: 5}}
 commit: {{interval_ms: 20}}
@@ -59,6 +55,7 @@ dead_letters:
   kafka: {{topic: {name}-dead-letters}}
 ",
             schema = stream::SCHEMA,
+            training = stream::TRAINING,
         );
         bench.write("config.yaml", config);
         Pipeline {

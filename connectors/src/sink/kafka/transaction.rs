@@ -11,7 +11,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::dead_letters::Oversize;
 use super::{KafkaSink, PAUSE};
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_too_large};
+use crate::kafka::{
+    Client, KafkaConfig, KafkaError, PATIENCE, ask_by_consumer, consumer, is_too_large,
+};
 
 /// How long it may take to abort a transaction once it is known what became of its messages.
 const ABORT: Duration = Duration::from_secs(1);
@@ -277,7 +279,9 @@ pub fn committed(
     for place in places {
         list.add_partition(&place.topic, place.partition);
     }
-    let list = consumer.committed_offsets(list, PATIENCE).map_err(failed)?;
+    let list = ask_by_consumer(&consumer, config, |patience| {
+        consumer.committed_offsets(list.clone(), patience)
+    })?;
     let elements = list.elements().into_iter();
     let numbers = elements.map(|element| match element.error() {
         Ok(()) => Ok(commit_number(element.metadata())),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use perennial_operators::RawRecord;
+use perennial_operators::{Offsets, RawRecord, TopicPartition};
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -54,13 +54,12 @@ struct Head {
 }
 
 impl Head {
-    fn fill(&mut self, message: &BorrowedMessage<'_>, now: i64) {
+    fn fill(&mut self, message: &BorrowedMessage<'_>, clock: &mut Clock) {
         let kept = [self.key.take(), self.headers.take(), self.value.take()];
         self.spare.extend(kept.into_iter().flatten());
         self.offset = message.offset();
         self.timestamp = message.timestamp().to_millis().unwrap_or(-1);
-        // A record from the future would hold up its partition for ever.
-        self.order = self.timestamp.min(now);
+        self.order = clock.bounded(self.timestamp);
         self.key = self.copy(message.key());
         self.value = self.copy(message.payload());
         if let Some(headers) = message.headers() {
@@ -84,17 +83,37 @@ impl Head {
     }
 }
 
+/// The clock on the wall, read only when a record claims to be later than it was.
+#[derive(Debug, Default)]
+struct Clock {
+    now: i64,
+}
+
+impl Clock {
+    /// A timestamp, or now if it is still to come: a record from the future would hold up its partition for
+    /// ever.
+    fn bounded(&mut self, timestamp: i64) -> i64 {
+        if timestamp > self.now {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            self.now = since.map_or(0, |since| since.as_millis() as i64);
+        }
+        timestamp.min(self.now)
+    }
+}
+
 /// A partition that is read.
 pub(super) struct Lane {
     pub(super) role: Role,
     pub(super) topic: Arc<str>,
     /// The topic as librdkafka takes it.
     name: CString,
-    pub(super) partition: i32,
+    partition: i32,
     /// The offset of the record to take next.
-    pub(super) next: i64,
+    next: i64,
+    /// What that was when the last epoch was closed; none before the first, unless a run before has committed it.
+    closed: Option<i64>,
     /// Where reading stops, if it does.
-    pub(super) stop: Option<i64>,
+    stop: Option<i64>,
     queue: PartitionQueue<Client>,
     head: Head,
     has_head: bool,
@@ -109,7 +128,7 @@ impl Lane {
     }
 
     /// Looks for a head.
-    fn look(&mut self, now: i64) -> Result<(), ClientError> {
+    fn look(&mut self, clock: &mut Clock) -> Result<(), ClientError> {
         while !self.has_head && !self.is_done() {
             match self.queue.poll(Duration::ZERO) {
                 None => return Ok(()),
@@ -117,7 +136,7 @@ impl Lane {
                     self.at_end = false;
                     // A position that was asked for twice gives records twice.
                     if message.offset() >= self.next {
-                        self.head.fill(&message, now);
+                        self.head.fill(&message, clock);
                         self.has_head = true;
                     }
                 }
@@ -144,6 +163,7 @@ pub(super) struct Merge {
     stop: Arc<AtomicBool>,
     brokers: String,
     lanes: Vec<Lane>,
+    clock: Clock,
     /// Since when a partition that should have more records has been waited for.
     lagging: Option<Instant>,
     /// The thread that the arrival of records wakes.
@@ -202,6 +222,7 @@ impl Merge {
                 name,
                 partition: start.partition,
                 next: start.offset,
+                closed: start.is_resumed.then_some(start.offset),
                 stop: start.stop,
                 queue,
                 head: Head::default(),
@@ -215,6 +236,7 @@ impl Merge {
             consumer,
             brokers: brokers.clone(),
             lanes,
+            clock: Clock::default(),
             lagging: None,
             woken: None,
             asked: None,
@@ -240,6 +262,31 @@ impl Merge {
                 .lanes
                 .iter()
                 .all(|lane| !lane.has_head && lane.is_done())
+    }
+
+    /// Whether a partition has moved on, or begun, since the last epoch was closed.
+    pub(super) fn has_moved(&self) -> bool {
+        let mut lanes = self.lanes.iter();
+        lanes.any(|lane| lane.closed != Some(lane.next))
+    }
+
+    /// Closes an epoch: where reading goes on in the partitions that have moved on in it.
+    ///
+    /// Where a partition begins is bound to the first one, before anything has come: else a restart could not
+    /// tell a partition in which nothing came from one that was not there, and a commit that was prepared
+    /// before anything came would have no offsets to carry its number.
+    pub(super) fn close(&mut self) -> Offsets {
+        let mut offsets = Offsets::new();
+        for lane in &mut self.lanes {
+            if lane.closed.replace(lane.next) != Some(lane.next) {
+                let place = TopicPartition {
+                    topic: lane.topic.clone(),
+                    partition: lane.partition,
+                };
+                offsets.insert(place, lane.next);
+            }
+        }
+        offsets
     }
 
     /// Hands the next record to `take`; none if none has come until the deadline, or the run is to stop.
@@ -272,12 +319,11 @@ impl Merge {
 
     /// The partition whose record goes first, if that can be told.
     fn earliest(&mut self) -> Result<Option<usize>, KafkaError> {
-        let now = now();
         let mut first: Option<usize> = None;
         let mut all_there = true;
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
-            if let Err(error) = lane.look(now) {
+            if let Err(error) = lane.look(&mut self.clock) {
                 self.trouble(index, error)?;
                 continue;
             }
@@ -389,9 +435,17 @@ fn raw(lane: &Lane) -> RawRecord<'_> {
     }
 }
 
-/// Milliseconds since 1970.
-fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as i64)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_still_to_come_is_bounded() {
+        let mut clock = Clock::default();
+        let before = clock.bounded(i64::MAX);
+        assert!(before > 0 && before < i64::MAX);
+        assert_eq!(clock.bounded(before - 5), before - 5);
+        assert_eq!(clock.bounded(-1), -1);
+        assert!(clock.bounded(i64::MAX) >= before);
+    }
 }

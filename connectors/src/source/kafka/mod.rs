@@ -4,7 +4,6 @@ mod labels;
 mod merge;
 mod open;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,6 @@ use perennial_operators::join::Delay;
 use perennial_operators::pending::WaitingSample;
 use perennial_operators::{
     Batch, DeadLetter, EarlyLabel, EpochHeader, Offsets, OwnedRecord, RawRecord, RecordMetadata,
-    TopicPartition,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -141,9 +139,6 @@ pub struct KafkaSource {
     /// Records of samples that were read, good and bad.
     position: u64,
     max_record_bytes: usize,
-    /// The next offset of each partition that has moved on, or begun, since the last epoch.
-    moved: BTreeMap<(Role, i32), i64>,
-    topics: [Arc<str>; 2],
 }
 
 /// How samples are decoded.
@@ -263,14 +258,13 @@ impl KafkaSource {
                     .err()
                     .map(|reason| dead_letter(record.owned(lane.topic.clone()), reason));
                 let size = record.value.map_or(0, <[u8]>::len);
-                ((lane.role, lane.partition), lane.next, size, letter)
+                (lane.role, size, letter)
             })?;
-            let Some((place, next, size, letter)) = taken else {
+            let Some((role, size, letter)) = taken else {
                 break;
             };
-            self.moved.insert(place, next);
             bytes += size;
-            if place.0 == Role::Samples {
+            if role == Role::Samples {
                 records += 1;
                 if letter.is_none() {
                     self.note_latest();
@@ -282,22 +276,14 @@ impl KafkaSource {
         read.position = self.position;
         read.batch = self.take();
         // What was read in this epoch, be it labels alone, is still to be bound to it.
-        read.ended = self.merge.is_done() && self.moved.is_empty();
+        read.ended = self.merge.is_done() && !self.merge.has_moved();
         Ok(read)
     }
 
     /// Ends an epoch, whose header is known once it is read: what else belongs to it.
     pub fn close_epoch(&mut self, header: &EpochHeader) -> Closed {
-        let moved = std::mem::take(&mut self.moved);
-        let offsets: Offsets = moved
-            .into_iter()
-            .map(|((role, partition), next)| {
-                let topic = self.topics[role as usize].clone();
-                (TopicPartition { topic, partition }, next)
-            })
-            .collect();
         Closed {
-            offsets,
+            offsets: self.merge.close(),
             settled: self
                 .labels
                 .as_mut()
@@ -317,7 +303,7 @@ impl KafkaSource {
 
     fn take(&mut self) -> Batch {
         let mut batch = self.samples.decoder.take();
-        let next = RecordMetadata::new(self.topics[Role::Samples as usize].clone());
+        let next = RecordMetadata::new(self.samples.metadata.topic.clone());
         let metadata = std::mem::replace(&mut self.samples.metadata, next);
         batch.metadata = Some(Box::new(metadata));
         batch

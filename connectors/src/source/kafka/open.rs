@@ -53,13 +53,6 @@ pub fn open(
         opening.topic(Role::Labels, topic)?;
     }
     let starts = opening.starts;
-    // Where a partition begins is bound to the first epoch, before anything has come: else a restart could
-    // not tell a partition in which nothing came from one that was not there, and a commit that was prepared
-    // before anything came would have no offsets to carry its number.
-    let begun = starts.iter().filter(|start| !start.is_resumed);
-    let moved = begun
-        .map(|start| ((start.role, start.partition), start.offset))
-        .collect();
     let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
     decoder.continue_from(resume.samples);
     let labels = match topics.labels {
@@ -83,8 +76,6 @@ pub fn open(
         labels,
         position: resume.records,
         max_record_bytes: options.max_record_bytes,
-        moved,
-        topics: [sample_topic.clone(), label_topic.unwrap_or(sample_topic)],
     })
 }
 
