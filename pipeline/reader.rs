@@ -161,7 +161,13 @@ impl Driver {
             Some(Phase::Scored | Phase::Ended) => self.cut.live_records(),
         };
         self.keep_to_rate(wanted);
-        let share = self.read(wanted)?;
+        let mut share = self.read(wanted)?;
+        let bootstrap_ends = self.position >= self.cut.bootstrap || share.nothing_left;
+        if let (true, true, Origin::Topics(source)) =
+            (bootstrapping, bootstrap_ends, &mut self.origin)
+        {
+            share.dead_letters.extend(source.complete_labels()?);
+        }
         if self.cut.stop.load(Ordering::Relaxed) {
             // It may be less than a whole epoch.
             return Ok(None);
@@ -169,7 +175,6 @@ impl Driver {
         if share.nothing_left && matches!(self.origin, Origin::Topics(_)) {
             return Ok(None);
         }
-        let bootstrap_ends = self.position >= self.cut.bootstrap || share.nothing_left;
         let phase = match (bootstrapping, bootstrap_ends) {
             (true, false) => Phase::Bootstrap,
             (true, true) => Phase::BootstrapEnds,

@@ -3,9 +3,10 @@
 mod common;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use common::{Bench, text};
+use common::kafka::Broker;
+use common::{Bench, ended, text};
 use serde_json::Value;
 
 /// Votes of the bootstrap: a fifth of the stream.
@@ -34,28 +35,28 @@ fn stream() -> Option<PathBuf> {
     None
 }
 
-/// The ids of the predictions, none of which may come twice.
-fn unique_ids(predictions: &[Value]) -> HashSet<&str> {
-    let mut ids = HashSet::new();
-    for line in predictions {
-        let id = line["id"].as_str().expect("an id");
-        assert!(ids.insert(id), "{id} is predicted twice");
-    }
-    ids
+/// A folder with a config of the project's as `config.yaml`.
+fn bench(name: &str) -> Bench {
+    let bench = Bench::new();
+    let path = format!("{}/configs/{name}", env!("CARGO_MANIFEST_DIR"));
+    bench.write("config.yaml", std::fs::read(path).expect("the config"));
+    bench
 }
 
-#[test]
-fn the_thermal_stream_is_learned_from() {
-    let Some(stream) = stream() else { return };
-    let bench = Bench::new();
-    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/thermal.yaml");
-    let config = std::fs::read_to_string(config).expect("the config");
-    bench.write("config.yaml", config);
-    let source = format!("source.path={}", text(&stream));
+/// Learns from the stream's file, with labels that come 64 votes later, and returns the report.
+fn run_on_file(stream: &Path) -> Value {
+    let bench = bench("thermal.yaml");
+    let source = format!("source.path={}", text(stream));
     let sets = ["--set", &source, "--set", "labels.delay.records=64"];
     bench.run_as("run", &sets).success();
     let left = bench.left("run");
-    let report = &left.report;
+    assert_eq!(left.report["finished"], true);
+    assert_complete(&left.report, &bench.predictions("run"));
+    left.report
+}
+
+/// Fails unless every vote was read, predicted once and scored.
+fn assert_complete(report: &Value, predictions: &[Value]) {
     for (name, expected) in [
         ("records", BOOTSTRAPPED + PREDICTED),
         ("bootstrapped", BOOTSTRAPPED),
@@ -66,14 +67,58 @@ fn the_thermal_stream_is_learned_from() {
     ] {
         assert_eq!(report[name], expected, "{name}");
     }
-    assert_eq!(report["finished"], true);
-    let predictions = bench.predictions("run");
-    assert_eq!(predictions.len() as u64, PREDICTED);
-    assert_eq!(unique_ids(&predictions).len() as u64, PREDICTED);
-    let accuracy = |of: &Value| of["accuracy"].as_f64().expect("an accuracy");
-    let lifelong = accuracy(report);
-    let frozen = accuracy(&report["baselines"]["frozen"]);
-    eprintln!("accuracy: lifelong {lifelong:.4}, frozen {frozen:.4}");
-    assert!(lifelong >= 0.60, "{lifelong}");
-    assert!(frozen < lifelong, "{frozen} {lifelong}");
+    let ids: HashSet<&str> = predictions
+        .iter()
+        .map(|prediction| prediction["id"].as_str().expect("an id"))
+        .collect();
+    assert_eq!(ids.len(), predictions.len(), "an id is predicted twice");
+    assert_eq!(ids.len() as u64, PREDICTED);
+}
+
+fn accuracy(report: &Value) -> f64 {
+    report["accuracy"].as_f64().expect("an accuracy")
+}
+
+/// Learns from the stream's file as from topics with four partitions, and returns how often it was right.
+fn run_on_topics(stream: &Path) -> f64 {
+    let broker = Broker::shared();
+    for topic in ["samples", "labels", "predictions"] {
+        broker.create_topic(&format!("thermal-{topic}"), 4, &[]);
+    }
+    let bench = bench("thermal-kafka.yaml");
+    let brokers = format!("kafka.brokers={}", broker.address);
+    let path = format!("produce.path={}", text(stream));
+    let mut produce = bench.command(&["produce", "config.yaml", "--set", &brokers]);
+    // Votes of one millisecond have no order over partitions.
+    produce.args(["--set", &path, "--set", "produce.rate=2000"]);
+    ended(produce.output()).success();
+    let mut run = bench.command(&["run", "config.yaml", "--state", "state", "--set", &brokers]);
+    // All of the stream is there already: training has to keep up with it, and it has an end.
+    run.args(["--set", "mode=replay", "--report", "run.json"]);
+    run.args(["--set", "source.kafka.stop_at_end=true"]);
+    ended(run.output()).success();
+    let predictions: Vec<Value> = broker
+        .read("thermal-predictions")
+        .iter()
+        .map(|prediction| common::json(&prediction.value))
+        .collect();
+    assert_complete(&bench.report("run"), &predictions);
+    accuracy(&bench.report("run"))
+}
+
+#[test]
+fn the_thermal_stream_is_learned_from_a_file_and_topics_alike() {
+    let Some(stream) = stream() else { return };
+    let (lifelong, from_topics) = std::thread::scope(|scope| {
+        let from_topics = scope.spawn(|| run_on_topics(&stream));
+        let report = run_on_file(&stream);
+        let lifelong = accuracy(&report);
+        let frozen = accuracy(&report["baselines"]["frozen"]);
+        eprintln!("accuracy: lifelong {lifelong:.4}, frozen {frozen:.4}");
+        assert!(lifelong >= 0.60, "{lifelong}");
+        assert!(frozen < lifelong, "{frozen} {lifelong}");
+        (lifelong, from_topics.join().expect("a run on topics"))
+    });
+    eprintln!("accuracy: from topics {from_topics:.4}");
+    assert!((from_topics - lifelong).abs() <= 0.005, "{from_topics}");
 }

@@ -120,6 +120,16 @@ impl LabelDesk {
         Ok(())
     }
 
+    /// Whether a sample waits for its label.
+    pub(super) fn lacks_labels(&self) -> bool {
+        !self.samples.is_empty()
+    }
+
+    /// How many labels wait for their samples.
+    pub(super) fn early_labels(&self) -> usize {
+        self.early.len()
+    }
+
     /// Notes that a label waits no more. One of this very epoch has never been said to wait.
     fn leave(&mut self, id: u64) {
         match self.epoch.early.iter().position(|fresh| *fresh == id) {

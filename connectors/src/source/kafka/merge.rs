@@ -289,14 +289,16 @@ impl Merge {
         offsets
     }
 
-    /// Hands the next record to `take`; none if none has come until the deadline, or the run is to stop.
+    /// Hands the next record, of all partitions or of those with one role, to `take`; none if none has come until the
+    /// deadline, or the run is to stop.
     pub(super) fn next<T>(
         &mut self,
+        role: Option<Role>,
         deadline: Instant,
         take: impl FnOnce(&Lane, RawRecord<'_>) -> T,
     ) -> Result<Option<T>, KafkaError> {
         loop {
-            match self.earliest()? {
+            match self.earliest(role)? {
                 Some(index) => {
                     let lane = &mut self.lanes[index];
                     lane.has_head = false;
@@ -317,12 +319,15 @@ impl Merge {
         }
     }
 
-    /// The partition whose record goes first, if that can be told.
-    fn earliest(&mut self) -> Result<Option<usize>, KafkaError> {
+    /// The partition, of all or of those with one role, whose record goes first, if that can be told.
+    fn earliest(&mut self, role: Option<Role>) -> Result<Option<usize>, KafkaError> {
         let mut first: Option<usize> = None;
         let mut all_there = true;
         for index in 0..self.lanes.len() {
             let lane = &mut self.lanes[index];
+            if role.is_some_and(|role| role != lane.role) {
+                continue;
+            }
             if let Err(error) = lane.look(&mut self.clock) {
                 self.trouble(index, error)?;
                 continue;

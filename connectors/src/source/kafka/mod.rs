@@ -36,6 +36,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// An event time so far ahead of the clock on the wall is a mistake.
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// At the end of a bootstrap, a label follows the one before within this time, or it is not on its way.
+const LABELS_FOLLOW: Duration = Duration::from_secs(1);
+/// How long a bootstrap takes labels at its end.
+const LABELS_COMPLETE: Duration = Duration::from_secs(10);
+/// When so many labels of later samples have come, those that are missing are not waited for.
+const MOST_AHEAD: usize = 1_000;
+
 /// A topic of samples.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +146,15 @@ pub struct KafkaSource {
     /// Records of samples that were read, good and bad.
     position: u64,
     max_record_bytes: usize,
+}
+
+/// A record that was taken.
+struct Taken {
+    role: Role,
+    /// How long its value is.
+    size: usize,
+    /// What became of it if it is bad.
+    letter: Option<DeadLetter>,
 }
 
 /// How samples are decoded.
@@ -247,30 +263,17 @@ impl KafkaSource {
         let latest = latest_time();
         let (mut records, mut bytes) = (0, 0);
         while records < limit.records && bytes < limit.bytes {
-            let (samples, labels) = (&mut self.samples, &mut self.labels);
-            let most = self.max_record_bytes;
-            let taken = self.merge.next(limit.until, |lane: &Lane, record| {
-                let result = match (lane.role, labels) {
-                    (Role::Labels, Some(labels)) => labels.push(&record, &lane.topic, most),
-                    _ => samples.push(&record, most, latest),
-                };
-                let letter = result
-                    .err()
-                    .map(|reason| dead_letter(record.owned(lane.topic.clone()), reason));
-                let size = record.value.map_or(0, <[u8]>::len);
-                (lane.role, size, letter)
-            })?;
-            let Some((role, size, letter)) = taken else {
+            let Some(taken) = self.take_record(None, limit.until, latest)? else {
                 break;
             };
-            bytes += size;
-            if role == Role::Samples {
+            bytes += taken.size;
+            if taken.role == Role::Samples {
                 records += 1;
-                if letter.is_none() {
+                if taken.letter.is_none() {
                     self.note_latest();
                 }
             }
-            read.dead_letters.extend(letter);
+            read.dead_letters.extend(taken.letter);
         }
         self.position += records as u64;
         read.position = self.position;
@@ -278,6 +281,49 @@ impl KafkaSource {
         // What was read in this epoch, be it labels alone, is still to be bound to it.
         read.ended = self.merge.is_done() && !self.merge.has_moved();
         Ok(read)
+    }
+
+    /// Takes labels alone until every sample has its own, so that a bootstrap ends with its labels and not before them.
+    /// It waits for labels that are on their way, but not for those that take longer than a bootstrap may.
+    pub fn complete_labels(&mut self) -> Result<Vec<DeadLetter>, KafkaError> {
+        let began = Instant::now();
+        let mut dead_letters = Vec::new();
+        while began.elapsed() < LABELS_COMPLETE
+            && let Some(labels) = &self.labels
+            && labels.desk.lacks_labels()
+            && labels.desk.early_labels() < MOST_AHEAD
+        {
+            let until = Instant::now() + LABELS_FOLLOW;
+            let Some(taken) = self.take_record(Some(Role::Labels), until, i64::MAX)? else {
+                break;
+            };
+            dead_letters.extend(taken.letter);
+        }
+        Ok(dead_letters)
+    }
+
+    /// Takes the next record, which is decoded or turned into a dead letter; see [`Merge::next`].
+    fn take_record(
+        &mut self,
+        role: Option<Role>,
+        until: Instant,
+        latest: i64,
+    ) -> Result<Option<Taken>, KafkaError> {
+        let (samples, labels) = (&mut self.samples, &mut self.labels);
+        let most = self.max_record_bytes;
+        self.merge.next(role, until, |lane: &Lane, record| {
+            let result = match (lane.role, labels) {
+                (Role::Labels, Some(labels)) => labels.push(&record, &lane.topic, most),
+                _ => samples.push(&record, most, latest),
+            };
+            Taken {
+                role: lane.role,
+                size: record.value.map_or(0, <[u8]>::len),
+                letter: result
+                    .err()
+                    .map(|reason| dead_letter(record.owned(lane.topic.clone()), reason)),
+            }
+        })
     }
 
     /// Ends an epoch, whose header is known once it is read: what else belongs to it.
