@@ -65,6 +65,11 @@ bench: setup ## Run all benches, or one: make bench BENCH=throughput
 bench-kafka: ## Measure from topic to topic, against a plain loop, and the latency
 	@$(MAKE) bench BENCH=kafka_throughput
 
+# For PERENNIAL_SOAK_SECONDS instead of half an hour, at PERENNIAL_SOAK_RATE samples a second.
+.PHONY: soak
+soak: ## Run for half an hour at half of the greatest rate: memory and lag stay as they are
+	@$(MAKE) bench BENCH=soak
+
 .PHONY: lint
 lint: format clippy doc ## Check the format, clippy and the API documentation
 

@@ -80,7 +80,7 @@ pub fn run(folder: &Path, config: &Path, more: &[&str]) -> Result<(serde_json::V
         .spawn()?;
     let mut peak_bytes = 0;
     let status = loop {
-        peak_bytes = peak_bytes.max(peak_memory(child.id()));
+        peak_bytes = peak_bytes.max(status_bytes(child.id(), "VmHWM"));
         match child.try_wait()? {
             Some(status) => break status,
             None => std::thread::sleep(Duration::from_millis(20)),
@@ -119,11 +119,16 @@ pub fn sessions(
     Ok(sessions)
 }
 
-/// The most memory that a process ever had, as Linux counts it; 0 elsewhere.
-fn peak_memory(process: u32) -> u64 {
+/// What Linux counts of a process's memory: `VmHWM` is the most that it ever had, `VmRSS` what it has now; 0 elsewhere.
+pub fn status_bytes(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    let value = |line: &str| {
+        line.strip_prefix(name)?
+            .strip_prefix(':')
+            .map(str::to_string)
+    };
+    let text = status.lines().find_map(value);
+    let kib = text.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 

@@ -209,6 +209,18 @@ pub struct Position {
 }
 
 impl Position {
+    /// How many messages the topic has had; none if the broker does not say.
+    pub fn end(&self) -> Option<i64> {
+        let ends = (0..PARTITIONS).map(|partition| {
+            let timeout = Duration::from_secs(2);
+            let marks = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, timeout);
+            marks.ok().map(|(_, end)| end)
+        });
+        ends.sum()
+    }
+
     /// How many messages the group has committed; none if the broker does not say.
     pub fn committed(&self) -> Option<i64> {
         let mut list = TopicPartitionList::new();

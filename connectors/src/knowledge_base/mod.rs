@@ -25,6 +25,8 @@ use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
 const FORMAT: u32 = 2;
+/// The most memory, in bytes, that what is not yet in sorted files may take, over all column families.
+const WRITE_BUFFERS: usize = 64 << 20;
 
 /// What can go wrong with a knowledge base.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +132,8 @@ impl KnowledgeBase {
         options.create_missing_column_families(true);
         options.set_keep_log_file_num(2);
         options.set_paranoid_checks(true);
+        // Else each column family takes its own until it is full.
+        options.set_db_write_buffer_size(WRITE_BUFFERS);
         // A crash may leave an unfinished write at the end of the log. Anything else that is wrong with
         // it is damage, which RocksDB would by default take for the end, dropping what was committed.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
