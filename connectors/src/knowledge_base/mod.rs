@@ -13,7 +13,10 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rocksdb::{DB, DBRecoveryMode, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
+    WriteBatch, WriteOptions,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,6 +30,8 @@ use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 const FORMAT: u32 = 2;
 /// The most memory, in bytes, that what is not yet in sorted files may take, over all column families.
 const WRITE_BUFFERS: usize = 64 << 20;
+/// The most memory, in bytes, that what was read from sorted files may take, over all column families.
+const BLOCK_CACHE: usize = 32 << 20;
 
 /// What can go wrong with a knowledge base.
 #[derive(Debug, thiserror::Error)]
@@ -137,11 +142,17 @@ impl KnowledgeBase {
         // A crash may leave an unfinished write at the end of the log. Anything else that is wrong with
         // it is damage, which RocksDB would by default take for the end, dropping what was committed.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        let families = Family::ALL.map(Family::name);
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE));
+        blocks.set_cache_index_and_filter_blocks(true);
+        let mut family_options = Options::default();
+        family_options.set_block_based_table_factory(&blocks);
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options.clone()));
         let opened = if write {
-            DB::open_cf(&options, store, families)
+            DB::open_cf_descriptors(&options, store, families)
         } else {
-            DB::open_cf_for_read_only(&options, store, families, false)
+            DB::open_cf_descriptors_read_only(&options, store, families, false)
         };
         let db = opened.map_err(|error| open_error(path, &error))?;
         Ok(KnowledgeBase {
