@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use perennial_connectors::onnx::Runtime;
+use perennial_operators::adapt::adapt;
 use perennial_operators::allocate::allocate;
 use perennial_operators::commit::commit;
 use perennial_operators::define::define;
 use perennial_operators::flow::{Deployment, Effect, Flow, Scored, TrainOrder, TrainOutcome};
-use perennial_operators::infer::{Predictor, infer};
+use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::render::render;
 use perennial_operators::retain::retain;
@@ -18,8 +19,9 @@ use perennial_operators::summarize::summarize;
 use perennial_operators::train::{TrainingMode, train};
 use perennial_operators::trigger::{Watch, trigger};
 use perennial_operators::{
-    Epoch, EpochsLater, Failure, KnowledgeChange, StageKind, StageMoved, StageState,
+    AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, StageKind, StageMoved, StageState,
 };
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe};
@@ -75,7 +77,8 @@ pub fn build(
         move |failure| Report::failed(&report, failure)
     };
     let source_report = report.clone();
-    let predictor = predictor(settings, restored, parts.runtime)?;
+    let rules = inference_rules(settings);
+    let predictor = predictor(settings, rules, restored, parts.runtime)?;
     let waited = Waited {
         pending: &restored.pending(index, peers),
         released: &restored.released,
@@ -118,6 +121,7 @@ pub fn build(
         let allocated = allocate(slices, settings.levels.clone());
         let defined = define(allocated.clone(), restored.tasks.clone());
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
+        let (adapted, adapters) = scope.feedback::<Vec<AdapterMoved>>(EpochsLater(1));
         let deployments: Flow<Deployment> = outcomes
             .clone()
             .flat_map(|outcome| {
@@ -125,6 +129,7 @@ pub fn build(
                 // It has come back into the dataflow, and answers nothing yet.
                 deployment.inspect(|_| fault::point("swap: decided"))
             })
+            .concat(adapters.map(Deployment::Adapt))
             .broadcast();
         let ended = outcomes.map(|outcome| outcome.model);
         let scored = infer(allocated, deployments, predictor, fail(report));
@@ -135,6 +140,16 @@ pub fn build(
             config.triggers.window as i64,
             restored.statistics(index, peers),
         );
+        let learned: Flow<AdapterMoved> = match rules.adapters {
+            true => adapt(
+                labelled.clone(),
+                rules.classes,
+                restored.adapters(index, peers),
+            ),
+            false => empty(scope),
+        };
+        learned.clone().connect_loop(adapted);
+        let learned = learned.map(|moved| Effect::Change(KnowledgeChange::AdapterMoved(moved)));
         let retained = retain(
             labelled,
             config.training.samples_per_task,
@@ -143,7 +158,7 @@ pub fn build(
         let orders = trigger(views, ended, scored.clone(), watch);
         let ordered = orders.clone().map(waiting);
         let trained = train(scope, orders, parts.learner, mode, resumed, fail(report));
-        let learned = trained.clone().flat_map(learned);
+        let deployed = trained.clone().flat_map(deployed);
         trained.connect_loop(feedback);
         let mut effects = intake
             .concat(defined)
@@ -151,7 +166,8 @@ pub fn build(
             .concat(moved)
             .concat(retained)
             .concat(ordered)
-            .concat(learned);
+            .concat(learned)
+            .concat(deployed);
         if let Some(renderer) = parts.renderer {
             effects = effects.concat(render(scored, renderer));
         }
@@ -160,15 +176,25 @@ pub fn build(
     Ok(probe)
 }
 
+fn inference_rules(settings: &Settings) -> InferenceRules {
+    let inference = &settings.config().inference;
+    InferenceRules {
+        classes: settings.classes.len(),
+        integration: inference.integration.into(),
+        adapters: inference.adapters,
+    }
+}
+
 fn predictor(
     settings: &Settings,
+    rules: InferenceRules,
     restored: &Restored,
     runtime: Runtime,
 ) -> Result<Predictor<Sessions>, Failure> {
-    let classes = settings.classes.len();
-    let sessions = Sessions::new(runtime, settings.features(), classes);
+    let sessions = Sessions::new(runtime, settings.features(), rules.classes);
     let baselines = settings.config().report.baselines.iter().copied();
-    let mut predictor = Predictor::new(sessions, classes, baselines.map(Into::into).collect());
+    let baselines = baselines.map(Into::into).collect();
+    let mut predictor = Predictor::new(sessions, rules, baselines, restored.adapters.clone());
     for model in &restored.deployed {
         predictor.deploy(model)?;
     }
@@ -188,7 +214,7 @@ fn waiting(order: TrainOrder) -> Effect {
     }))
 }
 
-fn learned(outcome: TrainOutcome) -> Vec<Effect> {
+fn deployed(outcome: TrainOutcome) -> Vec<Effect> {
     let mut effects: Vec<Effect> = outcome.changes.into_iter().map(Effect::Change).collect();
     if let Some(Deployment::Deploy(model)) = outcome.deployment {
         effects.push(Effect::Model(model.hash, model.onnx));

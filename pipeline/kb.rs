@@ -255,6 +255,7 @@ fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) -> S
             moved.state,
             moved.detail,
         ),
+        KnowledgeChange::AdapterMoved(moved) => format!("adapter moved: {}", of(&moved.task)),
         KnowledgeChange::ModelTrained(trained) => format!(
             "model trained: {} v{}: {} samples, {}",
             of(&trained.model.task),

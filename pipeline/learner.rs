@@ -203,6 +203,7 @@ impl<'a> Round<'a> {
                 match deployment {
                     Deployment::Deploy(_) => tracing::info!(%task, version, "model deployed"),
                     Deployment::Retire(_) => tracing::info!(%task, "model retired"),
+                    Deployment::Adapt(_) => {}
                 }
                 deployed.insert(outcome.model.task, deployment.clone());
             }
@@ -265,11 +266,12 @@ impl<'a> Round<'a> {
                 return Ok(log.outcome(None));
             }
         };
+        let evidence = judgement.evaluated.evidence();
         let evaluated = KnowledgeChange::ModelEvaluated(judgement.evaluated);
         log.changes.push(evaluated);
         log.moved(StageKind::Evaluate, StageState::Completed, &judgement.why);
         if judgement.deploys {
-            Ok(self.deploy(order, log, candidate, split))
+            Ok(self.deploy(order, log, candidate, split, evidence))
         } else {
             Ok(self.refuse(order, log))
         }
@@ -313,6 +315,7 @@ impl<'a> Round<'a> {
         mut log: StageLog<'_>,
         candidate: Trained,
         split: Split,
+        evidence: f32,
     ) -> TrainOutcome {
         log.moved(StageKind::Deploy, StageState::Running, "");
         let model = match split.all(self.workshop.holdout) {
@@ -335,6 +338,7 @@ impl<'a> Round<'a> {
             model: order.model,
             hash: model.hash,
             onnx: Arc::new(model.onnx),
+            evidence,
         })))
     }
 
@@ -379,7 +383,7 @@ impl<'a> Round<'a> {
             match fresh {
                 Some(Deployment::Deploy(model)) => return Ok(Some(model)),
                 Some(Deployment::Retire(_)) => continue,
-                None => {}
+                Some(Deployment::Adapt(_)) | None => {}
             }
             let version = self.tasks.get(task).and_then(|record| record.deployed);
             if let Some(version) = version {
@@ -397,9 +401,11 @@ impl<'a> Round<'a> {
 /// A deployed model from the knowledge base.
 pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
     let onnx = view.onnx(model)?;
+    let evaluated = view.model(model)?.and_then(|record| record.evaluated);
     Ok(DeployedModel {
         model,
         hash: blake3::hash(&onnx).to_hex().to_string(),
         onnx: Arc::new(onnx),
+        evidence: evaluated.map_or(0.0, |evaluated| evaluated.evidence()),
     })
 }

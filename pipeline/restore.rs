@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use perennial_connectors::knowledge_base::{Progress, StageRecord, TaskRecord, View};
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
+use perennial_operators::integrate::Adapters;
 use perennial_operators::pending::waiting_samples;
 use perennial_operators::retain::Reservoir;
 use perennial_operators::statistics::RestoredStatistics;
@@ -31,6 +32,8 @@ pub struct Restored {
     pub pending: Vec<Vec<u8>>,
     /// Samples among them whose own labels have come.
     pub released: Vec<Vec<u8>>,
+    /// What tasks have learned from labels.
+    pub adapters: Adapters,
     /// Labels that wait for their samples.
     pub early_labels: Vec<EarlyLabel>,
     statistics: Vec<RestoredStatistics>,
@@ -54,6 +57,7 @@ impl Restored {
             deployed: deployed(view, &tasks, keep_frozen)?,
             pending: view.pending()?,
             released: view.released()?,
+            adapters: view.adapters()?.into_iter().collect(),
             early_labels: view.early_labels()?,
             statistics: statistics(view)?,
             slots: view.slots()?,
@@ -85,6 +89,14 @@ impl Restored {
             .iter()
             .filter(|restored| belongs(restored.task, worker, workers))
             .cloned()
+            .collect()
+    }
+
+    /// The adapters of a worker's tasks.
+    pub fn adapters(&self, worker: usize, workers: usize) -> Adapters {
+        let adapters = self.adapters.iter();
+        let mine = adapters.filter(|(task, _)| belongs(**task, worker, workers));
+        mine.map(|(task, adapter)| (*task, adapter.clone()))
             .collect()
     }
 

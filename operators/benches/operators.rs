@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Row, batch, difference, header, levels, scored};
+use common::{FINEST, Row, batch, difference, header, levels, scored};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::allocate::Allocator;
 use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
 use perennial_operators::infer::{Models, Predictor};
+use perennial_operators::integrate::Adapters;
 use perennial_operators::join::{Arrival, Delay, Joiner, Waited};
 use perennial_operators::retain::{Reservoir, priority};
 use perennial_operators::statistics::statistics;
@@ -93,11 +94,12 @@ fn stateless(criterion: &mut Criterion) {
             );
         });
         let allocated = Rc::new(allocator.allocate(header(1, 0, 0), batch.clone()));
-        let mut predictor = Predictor::new(Idle, 2, Vec::new());
+        let mut predictor = Predictor::new(Idle, FINEST, Vec::new(), Adapters::default());
         let deploy = |task| DeployedModel {
             model: ModelId { task, version: 1 },
             hash: String::new(),
             onnx: Arc::default(),
+            evidence: 0.0,
         };
         predictor.deploy(&deploy(TaskId::BASE)).unwrap();
         for group in &allocated.groups {

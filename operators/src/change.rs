@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
+use std::sync::Arc;
+
+use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
 /// One fact added to the knowledge base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +17,8 @@ pub enum KnowledgeChange {
     TaskDefined(TaskDefinition),
     /// Labels came in for a task, and perhaps older ones left its window.
     StatisticsMoved(StatisticsMoved),
+    /// A task's adapter learned from labels.
+    AdapterMoved(AdapterMoved),
     /// Labelled samples entered a task's reservoir, each into a slot; what the slot held is dropped.
     SamplesRetained {
         /// The finest task of the samples.
@@ -42,16 +46,17 @@ pub enum KnowledgeChange {
 
 impl KnowledgeChange {
     /// The place of the change among those of its epoch, the same whatever the number of workers:
-    /// tasks are defined, then statistics move, then samples are retained, then each model goes
-    /// through its stages.
+    /// tasks are defined, then statistics move, then adapters, then samples are retained, then each
+    /// model goes through its stages.
     pub fn place(&self) -> impl Ord + use<> {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
-            (3, model.task, model.version, stage as u16 * 100 + step)
+            (4, model.task, model.version, stage as u16 * 100 + step)
         };
         match self {
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 0, 0),
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
-            KnowledgeChange::SamplesRetained { task, .. } => (2, *task, 0, 0),
+            KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
+            KnowledgeChange::SamplesRetained { task, .. } => (3, *task, 0, 0),
             KnowledgeChange::StageMoved(moved) => {
                 learning(&moved.model, moved.stage, moved.state as u16 * 10)
             }
@@ -77,6 +82,15 @@ pub struct StatisticsMoved {
     pub difference: TaskDifference,
     /// The epochs whose scores left the task's window.
     pub left: Vec<Epoch>,
+}
+
+/// See [`KnowledgeChange::AdapterMoved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterMoved {
+    /// The task.
+    pub task: TaskId,
+    /// Its adapter from the next epoch on.
+    pub adapter: Arc<Adapter>,
 }
 
 /// A labelled sample that is kept for training and judging.
@@ -180,4 +194,14 @@ pub struct ModelEvaluated {
     pub incumbent_accuracy: Option<f64>,
     /// The incumbent's log loss on them.
     pub incumbent_log_loss: Option<f64>,
+}
+
+impl ModelEvaluated {
+    /// By how many nats the candidate was better, over all samples; 0 where there was nothing to compare with.
+    pub fn evidence(&self) -> f32 {
+        let gain = self
+            .incumbent_log_loss
+            .map_or(0.0, |before| before - self.log_loss);
+        (gain * self.samples as f64) as f32
+    }
 }

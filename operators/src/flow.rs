@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::integrate::Pool;
 use crate::{
-    Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId, Offsets,
-    TaskDifference, TaskId, TaskPath,
+    AdapterMoved, Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId,
+    Offsets, TaskDifference, TaskId, TaskPath,
 };
 
 /// A stream of one kind of record between operators.
@@ -49,8 +50,10 @@ pub struct Scored {
     pub allocated: Rc<Allocated>,
     /// Class probabilities: one row a sample, one column a class.
     pub probabilities: Array2<f32>,
-    /// For each group, the model that answered.
-    pub models: Vec<ModelId>,
+    /// For each group, how the answers of the models along its path became one.
+    pub pools: Vec<Rc<Pool>>,
+    /// What these models said: one row a sample, one column a class of each model of its group's pool.
+    pub answers: Array2<f32>,
     /// The baselines' probabilities of the same samples, in the order of the config.
     pub baselines: Vec<Array2<f32>>,
 }
@@ -58,7 +61,7 @@ pub struct Scored {
 impl Scored {
     /// Whether the batch was predicted, not only read.
     pub fn is_predicted(&self) -> bool {
-        self.probabilities.nrows() == self.allocated.batch.len() && !self.models.is_empty()
+        self.probabilities.nrows() == self.allocated.batch.len() && !self.pools.is_empty()
     }
 }
 
@@ -102,15 +105,19 @@ pub struct DeployedModel {
     pub hash: String,
     /// Its ONNX bytes.
     pub onnx: Arc<Vec<u8>>,
+    /// See [`Answering::evidence`](crate::integrate::Answering::evidence).
+    pub evidence: f32,
 }
 
-/// A change of the models that answer, from the next epoch on.
+/// A change of what answers, from the next epoch on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Deployment {
     /// A model takes over for its task.
     Deploy(DeployedModel),
     /// A task no longer has a model of its own.
     Retire(TaskId),
+    /// A task's adapter has learned.
+    Adapt(AdapterMoved),
 }
 
 impl Deployment {
@@ -119,6 +126,7 @@ impl Deployment {
         match self {
             Deployment::Deploy(deployed) => deployed.model.task,
             Deployment::Retire(task) => *task,
+            Deployment::Adapt(moved) => moved.task,
         }
     }
 }

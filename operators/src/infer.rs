@@ -7,10 +7,10 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Scored};
-use crate::integrate::{Deployed, leaf};
+use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Scored};
+use crate::integrate::{Adapters, Answering, Deployed, Integration, Pool};
 use crate::stash::Stash;
-use crate::{Epoch, Failure, ModelId, Phase, TaskId};
+use crate::{AdapterMoved, Epoch, Failure, ModelId, Phase, TaskId};
 
 /// Where models live: loads them and runs them. ONNX Runtime in the product.
 pub trait Models {
@@ -45,45 +45,72 @@ const FROZEN: ModelId = ModelId {
     version: 1,
 };
 
+/// How predictions are made of the answers of models.
+#[derive(Clone, Copy, Debug)]
+pub struct InferenceRules {
+    /// Number of classes.
+    pub classes: usize,
+    /// How the experts along a path are weighted.
+    pub integration: Integration,
+    /// Whether tasks correct the models that answer for them.
+    pub adapters: bool,
+}
+
 /// Predicts batches with the models that are deployed.
 pub struct Predictor<M> {
     models: M,
     deployed: Deployed,
-    classes: usize,
+    adapters: Adapters,
+    rules: InferenceRules,
     baselines: Vec<Baseline>,
     /// Scratch: the rows of one model, gathered, and what it said of them.
     features: Vec<f32>,
-    probabilities: Array2<f32>,
+    said: Array2<f32>,
 }
 
 impl<M: Models> Predictor<M> {
-    /// A predictor without any model.
-    pub fn new(models: M, classes: usize, baselines: Vec<Baseline>) -> Self {
+    /// A predictor without any model; `adapters` are what tasks have learned before.
+    pub fn new(
+        models: M,
+        rules: InferenceRules,
+        baselines: Vec<Baseline>,
+        adapters: Adapters,
+    ) -> Self {
         Predictor {
             models,
             deployed: Deployed::default(),
-            classes,
+            adapters,
+            rules,
             baselines,
             features: Vec::new(),
-            probabilities: Array2::zeros((0, classes)),
+            said: Array2::zeros((0, rules.classes)),
         }
     }
 
     /// Lets a model answer for its task from now on.
     pub fn deploy(&mut self, deployed: &DeployedModel) -> Result<(), Failure> {
         self.models.load(deployed.model, &deployed.onnx)?;
-        let before = self.deployed.insert(deployed.model.task, deployed.model);
-        if let Some(before) = before.filter(|before| *before != deployed.model) {
-            self.unload(before);
+        let answering = Answering {
+            model: deployed.model,
+            evidence: deployed.evidence,
+        };
+        let before = self.deployed.insert(deployed.model.task, answering);
+        if let Some(before) = before.filter(|before| before.model != deployed.model) {
+            self.unload(before.model);
         }
         Ok(())
     }
 
     /// Lets a task's model answer no more.
     pub fn retire(&mut self, task: TaskId) {
-        if let Some(model) = self.deployed.remove(&task) {
-            self.unload(model);
+        if let Some(answering) = self.deployed.remove(&task) {
+            self.unload(answering.model);
         }
+    }
+
+    /// Takes in what a task has learned.
+    pub fn adapt(&mut self, moved: &AdapterMoved) {
+        self.adapters.insert(moved.task, moved.adapter.clone());
     }
 
     /// Forgets a model, unless a baseline still answers by it.
@@ -100,100 +127,129 @@ impl<M: Models> Predictor<M> {
     /// Predicts a batch. Batches of the bootstrap pass without predictions.
     pub fn score(&mut self, allocated: Rc<Allocated>) -> Result<Scored, Failure> {
         let rows = allocated.batch.len();
+        let classes = self.rules.classes;
         if allocated.header.phase != Phase::Scored || rows == 0 {
             return Ok(Scored {
                 allocated,
-                probabilities: Array2::zeros((0, self.classes)),
-                models: Vec::new(),
+                probabilities: Array2::zeros((0, classes)),
+                pools: Vec::new(),
+                answers: Array2::zeros((0, classes)),
                 baselines: Vec::new(),
             });
         }
-        let models = self.answering(&allocated)?;
-        let mut probabilities = Array2::zeros((rows, self.classes));
-        for (model, groups) in by_model(&models) {
-            let order: Vec<&[u32]> = groups
-                .iter()
-                .map(|group| &allocated.groups[*group])
-                .map(|group| &allocated.order[group.start..group.end])
-                .collect();
-            self.predict_rows(model, &allocated, &order, &mut probabilities)?;
+        let pools = self.pools(&allocated)?;
+        let most = pools.iter().map(|pool| pool.models.len()).max();
+        let mut answers = Array2::zeros((rows, most.unwrap_or(1) * classes));
+        for (model, asked) in by_model(&pools) {
+            self.ask(model, &allocated, &asked, &mut answers)?;
+        }
+        let mut probabilities = Array2::zeros((rows, classes));
+        let integrated = answers.rows().into_iter().zip(probabilities.rows_mut());
+        for ((answers, mut probabilities), group) in integrated.zip(&allocated.group_of) {
+            if let (Some(answers), Some(to)) = (answers.as_slice(), probabilities.as_slice_mut()) {
+                pools[*group as usize].integrate(answers, to);
+            }
         }
         let baselines = self.baselines(&allocated)?;
         Ok(Scored {
             allocated,
             probabilities,
-            models,
+            pools,
+            answers,
             baselines,
         })
     }
 
-    /// For each group the model that answers.
-    fn answering(&self, allocated: &Allocated) -> Result<Vec<ModelId>, Failure> {
-        allocated
-            .groups
-            .iter()
-            .map(|group| {
-                leaf(&group.path, &self.deployed).ok_or_else(|| {
-                    Failure::from(format!(
-                        "no model answers for task \"{}\": not even the base task has one",
-                        group.path.leaf().name
-                    ))
-                })
+    /// For each group how its answers become one.
+    fn pools(&self, allocated: &Allocated) -> Result<Vec<Rc<Pool>>, Failure> {
+        let InferenceRules {
+            classes,
+            integration,
+            adapters,
+        } = self.rules;
+        let adapters = adapters.then_some(&self.adapters);
+        let pool = |group: &Group| {
+            let pool = Pool::new(&group.path, &self.deployed, adapters, integration, classes);
+            pool.map(Rc::new).ok_or_else(|| {
+                Failure::from(format!(
+                    "no model answers for task \"{}\": not even the base task has one",
+                    group.path.leaf().name
+                ))
             })
-            .collect()
+        };
+        allocated.groups.iter().map(pool).collect()
     }
 
-    /// Gathers the rows of one model, runs it once, and scatters what it said.
-    fn predict_rows(
+    /// Runs a model once for the groups that ask it, each with its place among those that they ask, and puts what it said
+    /// at that place.
+    fn ask(
         &mut self,
         model: ModelId,
         allocated: &Allocated,
-        order: &[&[u32]],
-        probabilities: &mut Array2<f32>,
+        asked: &[(usize, usize)],
+        answers: &mut Array2<f32>,
     ) -> Result<(), Failure> {
+        let classes = self.rules.classes;
         let features = &allocated.batch.features;
-        let rows: usize = order.iter().map(|part| part.len()).sum();
-        if rows == features.nrows() && order.len() == 1 {
+        let (rows, width) = features.dim();
+        let rows_of = |group: usize| {
+            let group = &allocated.groups[group];
+            &allocated.order[group.start..group.end]
+        };
+        let count: usize = asked.iter().map(|(group, _)| rows_of(*group).len()).sum();
+        if count == rows && answers.ncols() == classes {
             return self
                 .models
-                .predict(model, features.view(), probabilities.view_mut());
+                .predict(model, features.view(), answers.view_mut());
         }
-        let width = features.ncols();
-        let Some(all) = features.as_slice() else {
-            return Err("a batch's features are not row by row in memory".into());
-        };
-        self.features.clear();
-        for row in order.iter().flat_map(|part| part.iter()) {
-            let start = *row as usize * width;
-            self.features.extend_from_slice(&all[start..start + width]);
+        if self.said.nrows() < count {
+            self.said = Array2::zeros((count, classes));
         }
-        if self.probabilities.nrows() < rows {
-            self.probabilities = Array2::zeros((rows, self.classes));
+        let mut said = self.said.slice_mut(s![..count, ..]);
+        if count == rows {
+            self.models
+                .predict(model, features.view(), said.view_mut())?;
+        } else {
+            let Some(all) = features.as_slice() else {
+                return Err("a batch's features are not row by row in memory".into());
+            };
+            self.features.clear();
+            for row in asked.iter().flat_map(|(group, _)| rows_of(*group)) {
+                let start = *row as usize * width;
+                self.features.extend_from_slice(&all[start..start + width]);
+            }
+            let gathered = ArrayView2::from_shape((count, width), &self.features)?;
+            self.models.predict(model, gathered, said.view_mut())?;
         }
-        let gathered = ArrayView2::from_shape((rows, width), &self.features)?;
-        let mut said = self.probabilities.slice_mut(s![..rows, ..]);
-        self.models.predict(model, gathered, said.view_mut())?;
-        let (Some(said), Some(to)) = (said.as_slice(), probabilities.as_slice_mut()) else {
+        let stride = answers.ncols();
+        let (Some(said), Some(to)) = (said.as_slice(), answers.as_slice_mut()) else {
             return Err("predictions are not row by row in memory".into());
         };
-        let classes = self.classes;
-        let rows = order.iter().flat_map(|part| part.iter());
-        for (from, row) in said.chunks_exact(classes).zip(rows) {
-            let start = *row as usize * classes;
-            to[start..start + classes].copy_from_slice(from);
+        let mut gathered = 0;
+        for (group, place) in asked {
+            for row in rows_of(*group) {
+                let row = *row as usize;
+                let from = if count == rows { row } else { gathered } * classes;
+                let start = row * stride + place * classes;
+                to[start..start + classes].copy_from_slice(&said[from..from + classes]);
+                gathered += 1;
+            }
         }
         Ok(())
     }
 
     fn baselines(&mut self, allocated: &Allocated) -> Result<Vec<Array2<f32>>, Failure> {
-        let single = self.deployed.get(&TaskId::BASE).copied().unwrap_or(FROZEN);
+        let single = self
+            .deployed
+            .get(&TaskId::BASE)
+            .map_or(FROZEN, |base| base.model);
         let mut answers: Vec<Array2<f32>> = Vec::with_capacity(self.baselines.len());
         for baseline in &self.baselines {
             let model = match baseline {
                 Baseline::Frozen => FROZEN,
                 Baseline::Single => single,
             };
-            let mut probabilities = Array2::zeros((allocated.batch.len(), self.classes));
+            let mut probabilities = Array2::zeros((allocated.batch.len(), self.rules.classes));
             self.models.predict(
                 model,
                 allocated.batch.features.view(),
@@ -205,13 +261,15 @@ impl<M: Models> Predictor<M> {
     }
 }
 
-/// The groups of each model, models in order, so that rows of one model are predicted together.
-fn by_model(models: &[ModelId]) -> BTreeMap<ModelId, Vec<usize>> {
-    let mut groups: BTreeMap<ModelId, Vec<usize>> = BTreeMap::new();
-    for (group, model) in models.iter().enumerate() {
-        groups.entry(*model).or_default().push(group);
+/// For each model, in order, the groups that ask it, and its place among those that they ask.
+fn by_model(pools: &[Rc<Pool>]) -> BTreeMap<ModelId, Vec<(usize, usize)>> {
+    let mut asked: BTreeMap<ModelId, Vec<(usize, usize)>> = BTreeMap::new();
+    for (group, pool) in pools.iter().enumerate() {
+        for (place, model) in pool.models.iter().enumerate() {
+            asked.entry(*model).or_default().push((group, place));
+        }
     }
-    groups
+    asked
 }
 
 /// Predicts every batch with the models deployed before its epoch. `deployments` is the feedback
@@ -282,6 +340,7 @@ fn deploy_until<M: Models>(
             match deployment {
                 Deployment::Deploy(model) => predictor.deploy(model)?,
                 Deployment::Retire(task) => predictor.retire(*task),
+                Deployment::Adapt(moved) => predictor.adapt(moved),
             }
         }
     }

@@ -1,17 +1,290 @@
-//! Inference integration: how the models along a sample's path become one answer.
+//! Inference integration: how the models and adapters along a sample's path become one answer.
+//!
+//! Each model on the path is an expert, and so is each task's [adapter](crate::adapter) on the model that answers for it.
+//! Their logits are averaged, which is a geometric mean of probabilities (a logarithmic opinion pool: Genest & Zidek 1986,
+//! "Combining probability distributions", §3), with exponential weights (Cesa-Bianchi & Lugosi 2006, "Prediction, Learning,
+//! and Games", §2.2) by what each expert has lately lost on the very task where the path ends. Since an adapter only adds
+//! to logits, all of it comes down to one weight a model and one bias a class.
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
+use crate::adapter::Adapter;
 use crate::{ModelId, TaskId, TaskPath};
 
-/// The models that answer now, at most one a task.
-pub type Deployed = FxHashMap<TaskId, ModelId>;
+/// How the experts along a path are weighted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integration {
+    /// The finest one answers alone.
+    Leaf,
+    /// All count the same.
+    Average,
+    /// By what each has lately lost.
+    Weighted,
+}
 
-/// `leaf` integration: the finest task of the path that has a model answers. A task without enough
-/// data for a model thereby answers through its nearest ancestor.
-pub fn leaf(path: &TaskPath, deployed: &Deployed) -> Option<ModelId> {
-    path.nodes
-        .iter()
-        .rev()
-        .find_map(|node| deployed.get(&node.task).copied())
+/// How much a nat that an expert lost takes from its weight; see [`adapter`](crate::adapter) for how it was chosen.
+const RATE: f32 = 0.1;
+/// A model whose experts have less weight than this together is not asked.
+const LEAST_WEIGHT: f32 = 0.001;
+/// A lower probability counts as this, so that a sure model can still be outvoted.
+const LEAST_PROBABILITY: f32 = 1e-9;
+
+/// The most that what is known beforehand counts, in nats: what is seen live must be able to outweigh it.
+const MOST_EVIDENCE: f32 = 50.0;
+
+/// A model that answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answering {
+    /// Which model.
+    pub model: ModelId,
+    /// By how many nats it was better than what answers without it on the samples that it was judged on.
+    pub evidence: f32,
+}
+
+/// The models that answer now, at most one a task.
+pub type Deployed = FxHashMap<TaskId, Answering>;
+/// What tasks have learned from their labels.
+pub type Adapters = FxHashMap<TaskId, Arc<Adapter>>;
+
+/// One of those whose answers are integrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expert {
+    /// Twice the depth of its task on the path, plus one for an adapter.
+    pub slot: u16,
+    /// Which model of [`Pool::models`] says what it says, or what it corrects.
+    pub model: u16,
+}
+
+impl Expert {
+    fn is_adapter(self) -> bool {
+        self.slot % 2 == 1
+    }
+}
+
+/// How the answers of a path's models become one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The models that are asked, from coarse to fine.
+    pub models: Vec<ModelId>,
+    /// What their logits are multiplied by.
+    weights: Vec<f32>,
+    /// What is then added to the logit of each class; empty if it is nothing.
+    bias: Vec<f32>,
+    /// Those who had a say, from coarse to fine.
+    pub experts: Vec<Expert>,
+    /// What each expert adds to the logits of its model: experts × classes.
+    biases: Vec<f32>,
+}
+
+impl Pool {
+    /// The pool of a path; none if no model answers for it. With `adapters`, tasks correct their models.
+    pub fn new(
+        path: &TaskPath,
+        deployed: &Deployed,
+        adapters: Option<&Adapters>,
+        integration: Integration,
+        classes: usize,
+    ) -> Option<Pool> {
+        let mut pool = Pool {
+            models: Vec::new(),
+            weights: Vec::new(),
+            bias: Vec::new(),
+            experts: Vec::new(),
+            biases: Vec::new(),
+        };
+        // By expert, what speaks for it beforehand.
+        let mut scores = Vec::new();
+        let mut evidence = 0.0;
+        for (depth, node) in path.nodes.iter().enumerate() {
+            let slot = 2 * depth as u16;
+            if let Some(answering) = deployed.get(&node.task) {
+                pool.models.push(answering.model);
+                evidence += answering.evidence.min(MOST_EVIDENCE);
+                pool.add(slot, None, classes);
+                scores.push(evidence);
+            }
+            if let (Some(adapters), Some(source)) = (adapters, pool.models.last()) {
+                let own = adapters.get(&node.task).map(|adapter| &**adapter);
+                let own = own.filter(|adapter| adapter.source == source.task);
+                pool.add(slot + 1, own, classes);
+                scores.push(evidence);
+            }
+        }
+        if pool.models.is_empty() {
+            return None;
+        }
+        let leaf = adapters.and_then(|adapters| adapters.get(&path.leaf().task));
+        pool.weigh(&mut scores, leaf.map(|leaf| &**leaf), integration);
+        pool.settle(scores, classes);
+        Some(pool)
+    }
+
+    /// The pool of a model that answers alone.
+    pub fn of(model: ModelId, classes: usize) -> Pool {
+        Pool {
+            models: vec![model],
+            weights: vec![1.0],
+            bias: Vec::new(),
+            experts: vec![Expert { slot: 0, model: 0 }],
+            biases: vec![0.0; classes],
+        }
+    }
+
+    fn add(&mut self, slot: u16, adapter: Option<&Adapter>, classes: usize) {
+        self.experts.push(Expert {
+            slot,
+            model: self.models.len() as u16 - 1,
+        });
+        if let Some(adapter) = adapter {
+            adapter.shift(&mut self.biases);
+        }
+        self.biases.resize(self.experts.len() * classes, 0.0);
+    }
+
+    /// Turns scores into weights.
+    fn weigh(&self, scores: &mut [f32], leaf: Option<&Adapter>, integration: Integration) {
+        match integration {
+            Integration::Leaf => {
+                let last = scores.len() - 1;
+                scores.fill(0.0);
+                scores[last] = 1.0;
+            }
+            Integration::Average => {
+                let share = 1.0 / scores.len() as f32;
+                scores.fill(share);
+            }
+            Integration::Weighted => {
+                for (score, expert) in scores.iter_mut().zip(&self.experts) {
+                    let lost = leaf.map_or(0.0, |leaf| leaf.excess(expert.slot));
+                    *score = RATE * (*score - lost);
+                }
+                softmax(scores);
+            }
+        }
+    }
+
+    /// Leaves out the models that have next to no weight, and adds up the rest.
+    fn settle(&mut self, mut shares: Vec<f32>, classes: usize) {
+        let mut weights = vec![0.0; self.models.len()];
+        for (expert, share) in self.experts.iter().zip(&shares) {
+            weights[expert.model as usize] += share;
+        }
+        let keeps = |model: u16| weights[model as usize] >= LEAST_WEIGHT;
+        if weights.iter().any(|weight| *weight < LEAST_WEIGHT) {
+            let kept: Vec<bool> = self
+                .experts
+                .iter()
+                .map(|expert| keeps(expert.model))
+                .collect();
+            let mut at = 0..;
+            self.biases
+                .retain(|_| at.next().is_some_and(|at| kept[at / classes]));
+            let mut at = kept.iter();
+            shares.retain(|_| at.next().copied().unwrap_or_default());
+            let mut at = kept.iter();
+            self.experts
+                .retain(|_| at.next().copied().unwrap_or_default());
+            let moved = |model: u16| (0..model).filter(|before| keeps(*before)).count() as u16;
+            for expert in &mut self.experts {
+                expert.model = moved(expert.model);
+            }
+            let mut at = 0..;
+            self.models.retain(|_| at.next().is_some_and(keeps));
+        }
+        weights.retain(|weight| *weight >= LEAST_WEIGHT);
+        let total: f32 = weights.iter().sum();
+        self.weights = weights.iter().map(|weight| weight / total).collect();
+        let mut bias = vec![0.0; classes];
+        for (biases, share) in self.biases.chunks_exact(classes).zip(&shares) {
+            for (sum, bias) in bias.iter_mut().zip(biases) {
+                *sum += bias * share / total;
+            }
+        }
+        if bias.iter().any(|bias| *bias != 0.0) {
+            self.bias = bias;
+        }
+    }
+
+    /// The model with the most weight, the finest of equals.
+    pub fn main(&self) -> ModelId {
+        let mut main = 0;
+        for (model, weight) in self.weights.iter().enumerate() {
+            if *weight >= self.weights[main] {
+                main = model;
+            }
+        }
+        self.models[main]
+    }
+
+    /// The probabilities of one sample from what each model said of it, models × classes.
+    pub fn integrate(&self, answers: &[f32], probabilities: &mut [f32]) {
+        let classes = probabilities.len();
+        if self.models.len() == 1 && self.bias.is_empty() {
+            probabilities.copy_from_slice(&answers[..classes]);
+            return;
+        }
+        match self.bias.is_empty() {
+            true => probabilities.fill(0.0),
+            false => probabilities.copy_from_slice(&self.bias),
+        }
+        for (weight, said) in self.weights.iter().zip(answers.chunks_exact(classes)) {
+            for (logit, probability) in probabilities.iter_mut().zip(said) {
+                *logit += weight * log(*probability);
+            }
+        }
+        softmax(probabilities);
+    }
+
+    /// What each expert gave to the class that proved right, as log loss in nats.
+    pub(crate) fn losses(&self, answers: &[f32], label: usize, mut each: impl FnMut(Expert, f32)) {
+        let classes = self.biases.len() / self.experts.len();
+        let mut scratch = [0.0_f32; 32];
+        let mut large = Vec::new();
+        let logits = match scratch.get_mut(..classes) {
+            Some(logits) => logits,
+            None => {
+                large.resize(classes, 0.0);
+                &mut large
+            }
+        };
+        for (expert, biases) in self.experts.iter().zip(self.biases.chunks_exact(classes)) {
+            let start = expert.model as usize * classes;
+            let said = &answers[start..start + classes];
+            let mut highest = f32::MIN;
+            for ((logit, probability), bias) in logits.iter_mut().zip(said).zip(biases) {
+                *logit = log(*probability) + bias;
+                highest = highest.max(*logit);
+            }
+            let total: f32 = logits.iter().map(|logit| (logit - highest).exp()).sum();
+            each(*expert, highest + total.ln() - logits[label]);
+        }
+    }
+
+    /// For each depth of the path the model that its adapter corrects, if it has a say.
+    pub(crate) fn corrected(&self, depth: usize) -> Option<usize> {
+        let slot = 2 * depth as u16 + 1;
+        let expert = self.experts.iter().find(|expert| expert.slot == slot)?;
+        debug_assert!(expert.is_adapter());
+        Some(expert.model as usize)
+    }
+}
+
+/// The logarithm of a probability that is not quite zero; NaN counts as zero.
+pub(crate) fn log(probability: f32) -> f32 {
+    probability.max(LEAST_PROBABILITY).ln()
+}
+
+/// Turns logits into probabilities.
+fn softmax(logits: &mut [f32]) {
+    let highest = logits.iter().copied().fold(f32::MIN, f32::max);
+    let mut total = 0.0;
+    for logit in logits.iter_mut() {
+        *logit = (*logit - highest).exp();
+        total += *logit;
+    }
+    for logit in logits.iter_mut() {
+        *logit /= total;
+    }
 }

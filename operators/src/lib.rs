@@ -7,6 +7,8 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod adapt;
+mod adapter;
 pub mod allocate;
 mod change;
 pub mod commit;
@@ -31,6 +33,7 @@ pub mod train;
 mod training;
 pub mod trigger;
 
+pub use adapter::*;
 pub use change::*;
 pub use difference::*;
 pub use epoch::*;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocate::order_by_group;
 use crate::flow::{Allocated, Group, Scored};
-use crate::{Batch, EpochHeader, Failure, ModelId, TaskPath, id_number};
+use crate::integrate::Pool;
+use crate::{Batch, EpochHeader, Failure, TaskPath, id_number};
 
 /// Waiting samples as they are stored: the rows from the first that waits to the end of its batch,
 /// with only the columns that are needed once the label is known.
@@ -24,9 +25,10 @@ pub(crate) struct Stored {
     features: Array2<f32>,
     labels: Vec<f32>,
     paths: Vec<TaskPath>,
-    models: Vec<ModelId>,
+    pools: Vec<Rc<Pool>>,
     group_of: Vec<u32>,
     probabilities: Array2<f32>,
+    answers: Array2<f32>,
     baselines: Vec<Array2<f32>>,
 }
 
@@ -50,9 +52,10 @@ impl Stored {
                 .iter()
                 .map(|group| (*group.path).clone())
                 .collect(),
-            models: scored.models.clone(),
+            pools: scored.pools.clone(),
             group_of: allocated.group_of[first..].to_vec(),
             probabilities: from(&scored.probabilities, first),
+            answers: from(&scored.answers, first),
             baselines: scored
                 .baselines
                 .iter()
@@ -95,7 +98,8 @@ impl Stored {
         let scored = Scored {
             allocated: Rc::new(allocated),
             probabilities: self.probabilities,
-            models: self.models,
+            pools: self.pools,
+            answers: self.answers,
             baselines: self.baselines,
         };
         (scored, self.waiting)

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// A node of the task tree. The number is a hash of the node's path, so that every worker, every
 /// process and every site gives the same task the same number without asking anybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct TaskId(pub u64);
 
 impl TaskId {

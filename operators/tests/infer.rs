@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use common::{Row, allocated, header};
+use common::{FINEST, Row, allocated, header};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::flow::{Allocated, DeployedModel, Deployment, Scored};
 use perennial_operators::infer::{Baseline, Models, Predictor, infer};
+use perennial_operators::integrate::Adapters;
 use perennial_operators::{Epoch, EpochHeader, Failure, ModelId, Phase, TaskId};
 use proptest::prelude::*;
 use timely::dataflow::operators::probe::Handle;
@@ -65,6 +66,7 @@ fn deployed(task: TaskId, version: u32) -> DeployedModel {
         model: ModelId { task, version },
         hash: String::new(),
         onnx: Arc::new(Vec::new()),
+        evidence: 0.0,
     }
 }
 
@@ -102,7 +104,7 @@ fn check(scored: &Scored, models: &BTreeMap<TaskId, u32>) {
             task: finest.task,
             version: models[&finest.task],
         };
-        assert_eq!(scored.models[group], model);
+        assert_eq!(scored.pools[group].main(), model);
         let said = scored.probabilities.row(row).to_vec();
         assert_eq!(said, answer(model, allocated.batch.features[[row, 0]]));
     }
@@ -123,7 +125,7 @@ proptest! {
         let nodes: Vec<TaskId> = nodes.into_iter().collect();
         let fake = Fake::default();
         let baselines = vec![Baseline::Frozen, Baseline::Single];
-        let mut predictor = Predictor::new(fake.clone(), 2, baselines);
+        let mut predictor = Predictor::new(fake.clone(), FINEST, baselines, Adapters::default());
         predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
         let mut models = BTreeMap::from([(TaskId::BASE, 1)]);
         let mut version = 1;
@@ -154,7 +156,12 @@ proptest! {
 
 #[test]
 fn the_bootstrap_is_not_predicted() {
-    let mut predictor = Predictor::new(Fake::default(), 2, vec![Baseline::Frozen]);
+    let mut predictor = Predictor::new(
+        Fake::default(),
+        FINEST,
+        vec![Baseline::Frozen],
+        Adapters::default(),
+    );
     let mut batch = of(&[1, 2]);
     batch.header.phase = Phase::Bootstrap;
     let scored = predictor.score(Rc::new(batch)).unwrap();
@@ -169,7 +176,7 @@ fn the_bootstrap_is_not_predicted() {
 
 #[test]
 fn a_model_that_cannot_be_loaded_leaves_the_old_one() {
-    let mut predictor = Predictor::new(Fake::default(), 2, Vec::new());
+    let mut predictor = Predictor::new(Fake::default(), FINEST, Vec::new(), Adapters::default());
     predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
     let mut broken = deployed(TaskId::BASE, 2);
     broken.onnx = Arc::new(b"broken".to_vec());
@@ -205,7 +212,8 @@ fn stream(
             failures: Rc::default(),
             probe: Handle::new(),
         };
-        let mut predictor = Predictor::new(Fake::default(), 2, Vec::new());
+        let mut predictor =
+            Predictor::new(Fake::default(), FINEST, Vec::new(), Adapters::default());
         predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
         let (answers, failures) = (stream.answers.clone(), stream.failures.clone());
         let (mut batches, mut deployments) = worker.dataflow::<Epoch, _, _>(|scope| {
@@ -214,8 +222,11 @@ fn stream(
             let fail = move |failure: Failure| failures.borrow_mut().push(failure.to_string());
             infer(allocated, feedback, predictor, fail)
                 .inspect(move |scored| {
-                    let versions: BTreeSet<u32> =
-                        scored.models.iter().map(|model| model.version).collect();
+                    let versions: BTreeSet<u32> = scored
+                        .pools
+                        .iter()
+                        .map(|pool| pool.main().version)
+                        .collect();
                     assert_eq!(versions.len(), 1, "an epoch saw two versions");
                     let epoch = scored.allocated.header.epoch.0;
                     answers

@@ -15,6 +15,7 @@ use perennial_connectors::source::kafka::SamplesConfig;
 use perennial_connectors::source::{Schema, SimulatorConfig};
 use perennial_operators::TreeParameters;
 use perennial_operators::infer::Baseline;
+use perennial_operators::integrate::Integration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -222,21 +223,45 @@ impl Default for EpochConfig {
 }
 
 /// How predictions are made.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct InferenceConfig {
-    /// How the models along a sample's path become one answer.
-    #[serde(default)]
-    pub integration: Integration,
+    /// How the models and adapters along a sample's path become one answer.
+    pub integration: IntegrationConfig,
+    /// Whether each task learns from its labels to correct the model that answers for it.
+    pub adapters: bool,
+}
+
+impl Default for InferenceConfig {
+    fn default() -> Self {
+        InferenceConfig {
+            integration: IntegrationConfig::default(),
+            adapters: true,
+        }
+    }
 }
 
 /// See [`InferenceConfig::integration`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Integration {
-    /// The finest task of the path that has a model answers.
-    #[default]
+pub enum IntegrationConfig {
+    /// The finest task of the path answers, with the model of its nearest ancestor that has one.
     Leaf,
+    /// All along the path count the same.
+    Average,
+    /// Each along the path counts by how well it did lately on the finest task.
+    #[default]
+    Weighted,
+}
+
+impl From<IntegrationConfig> for Integration {
+    fn from(config: IntegrationConfig) -> Self {
+        match config {
+            IntegrationConfig::Leaf => Integration::Leaf,
+            IntegrationConfig::Average => Integration::Average,
+            IntegrationConfig::Weighted => Integration::Weighted,
+        }
+    }
 }
 
 /// How models are trained.

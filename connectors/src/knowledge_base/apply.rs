@@ -1,10 +1,11 @@
 //! Writing: changes to facts, and whole epochs as one atomic write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::{
-    Epoch, KnowledgeChange, ModelId, StageKind, StageMoved, StageState, StatisticsMoved,
+    Adapter, Epoch, KnowledgeChange, ModelId, StageKind, StageMoved, StageState, StatisticsMoved,
     TaskDefinition, TaskId,
 };
 use rocksdb::WriteBatch;
@@ -23,6 +24,7 @@ struct Touched<'a> {
     tasks: BTreeMap<TaskId, TaskRecord>,
     models: BTreeMap<ModelId, ModelRecord>,
     stages: BTreeMap<(ModelId, StageKind), StageRecord>,
+    adapters: BTreeMap<TaskId, Arc<Adapter>>,
 }
 
 impl KnowledgeBase {
@@ -97,6 +99,7 @@ impl KnowledgeBase {
             tasks: BTreeMap::new(),
             models: BTreeMap::new(),
             stages: BTreeMap::new(),
+            adapters: BTreeMap::new(),
         };
         for effects in epochs {
             touched.epoch(effects)?;
@@ -173,6 +176,10 @@ impl Touched<'_> {
         match change {
             KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
             KnowledgeChange::StatisticsMoved(moved) => self.move_window(epoch, moved),
+            KnowledgeChange::AdapterMoved(moved) => {
+                self.adapters.insert(moved.task, moved.adapter.clone());
+                Ok(())
+            }
             KnowledgeChange::SamplesRetained { task, samples } => {
                 for sample in samples {
                     let key = sample_key(*task, sample.slot);
@@ -310,6 +317,9 @@ impl Touched<'_> {
         for ((model, stage), record) in &self.stages {
             let key = stage_key(*model, *stage);
             kb.put(&mut self.batch, Family::Stages, &key, record)?;
+        }
+        for (task, adapter) in &self.adapters {
+            kb.put(&mut self.batch, Family::Adapters, &task_key(*task), adapter)?;
         }
         kb.put(&mut self.batch, Family::Meta, META_PROGRESS, progress)?;
         Ok(self.batch)

@@ -16,6 +16,8 @@ pub(super) enum Family {
     Statistics,
     /// Task, epoch → scores in its window.
     Windows,
+    /// Task → what its adapter has learned.
+    Adapters,
     /// Task, slot → retained sample.
     Samples,
     /// Task, version → model record.
@@ -33,12 +35,13 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 12] = [
+    pub(super) const ALL: [Family; 13] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
         Family::Statistics,
         Family::Windows,
+        Family::Adapters,
         Family::Samples,
         Family::Models,
         Family::Onnx,
@@ -55,6 +58,7 @@ impl Family {
             Family::Tasks => "tasks",
             Family::Statistics => "statistics",
             Family::Windows => "windows",
+            Family::Adapters => "adapters",
             Family::Samples => "samples",
             Family::Models => "models",
             Family::Onnx => "onnx",

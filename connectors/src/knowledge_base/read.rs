@@ -1,9 +1,11 @@
 //! Reading: a consistent view of what is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use perennial_operators::{
-    EarlyLabel, Epoch, KnowledgeChange, ModelId, RetainedSample, StageKind, TaskDifference, TaskId,
+    Adapter, EarlyLabel, Epoch, KnowledgeChange, ModelId, RetainedSample, StageKind,
+    TaskDifference, TaskId,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
@@ -53,6 +55,11 @@ impl<'a> View<'a> {
     /// The scores in all tasks' windows, by task and epoch.
     pub fn windows(&self) -> Result<BTreeMap<(TaskId, Epoch), TaskDifference>, KnowledgeError> {
         self.scan(Family::Windows, &[], read_window)
+    }
+
+    /// What the adapters of tasks have learned.
+    pub fn adapters(&self) -> Result<BTreeMap<TaskId, Arc<Adapter>>, KnowledgeError> {
+        self.scan(Family::Adapters, &[], read_task)
     }
 
     /// All models.

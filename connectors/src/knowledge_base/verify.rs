@@ -1,10 +1,11 @@
 //! Verification: whether the facts are the sum of the changes and every pointer leads somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::{
-    Epoch, KnowledgeChange, ModelId, StageKind, StageState, TaskDifference, TaskId,
+    Adapter, Epoch, KnowledgeChange, ModelId, StageKind, StageState, TaskDifference, TaskId,
 };
 use serde::Serialize;
 
@@ -26,6 +27,7 @@ struct Recount {
     tasks: BTreeSet<TaskId>,
     totals: BTreeMap<TaskId, TaskDifference>,
     windows: BTreeMap<(TaskId, Epoch), TaskDifference>,
+    adapters: BTreeMap<TaskId, Arc<Adapter>>,
     slots: BTreeMap<TaskId, BTreeMap<u32, u64>>,
     trained: BTreeSet<ModelId>,
     deployed: BTreeMap<TaskId, u32>,
@@ -49,6 +51,9 @@ impl Recount {
                 for left in moved.left {
                     self.windows.remove(&(moved.task, left));
                 }
+            }
+            KnowledgeChange::AdapterMoved(moved) => {
+                self.adapters.insert(moved.task, moved.adapter);
             }
             KnowledgeChange::SamplesRetained { task, samples } => {
                 let slots = self.slots.entry(task).or_default();
@@ -148,6 +153,11 @@ impl View<'_> {
             self.windows()? == recount.windows,
             "windows",
             "the windows differ from a recount of the changes",
+        );
+        findings.unless(
+            self.adapters()? == recount.adapters,
+            "adapters",
+            "the adapters differ from what the changes say",
         );
         let slots: BTreeMap<TaskId, BTreeMap<u32, u64>> = self
             .slots()?

@@ -183,6 +183,7 @@ mod tests {
 
     use ndarray::{Array2, array};
     use perennial_operators::flow::{Allocated, Group};
+    use perennial_operators::integrate::Pool;
     use perennial_operators::{
         Batch, Dictionary, Epoch, EpochHeader, MISSING, ModelId, Phase, TaskDefinition, TaskPath,
         Texts,
@@ -348,7 +349,10 @@ mod tests {
                 labels: Arc::default(),
             }),
             probabilities: array![[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]],
-            models: vec![model(child.task, 2), model(base.task, 1)],
+            pools: [model(child.task, 2), model(base.task, 1)]
+                .map(|model| Rc::new(Pool::of(model, 2)))
+                .into(),
+            answers: Array2::zeros((3, 2)),
             baselines: Vec::new(),
         }
     }
@@ -380,7 +384,7 @@ mod tests {
     fn a_batch_without_predictions_gives_no_messages() {
         let scored = Scored {
             probabilities: Array2::zeros((0, 0)),
-            models: Vec::new(),
+            pools: Vec::new(),
             ..scored()
         };
         let predictions = AvroPredictions::new(&classes(), None).unwrap();

@@ -238,8 +238,9 @@ impl Renderer {
 
 /// The texts of the groups of a batch.
 pub(super) fn group_texts(scored: &Scored) -> Vec<GroupText> {
-    let groups = scored.allocated.groups.iter().zip(&scored.models);
-    let texts = groups.map(|(group, model)| {
+    let groups = scored.allocated.groups.iter().zip(&scored.pools);
+    let texts = groups.map(|(group, pool)| {
+        let model = pool.main();
         // The model is of a node of the group's own path.
         let owner = group.path.nodes.iter().find(|node| node.task == model.task);
         let owner = owner.map_or("", |node| &node.name);

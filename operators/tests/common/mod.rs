@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use ndarray::Array2;
 use perennial_operators::allocate::{Allocator, TaskLevels};
 use perennial_operators::flow::{Allocated, Flow, Intake, Scored};
+use perennial_operators::infer::InferenceRules;
+use perennial_operators::integrate::{Integration, Pool};
 use perennial_operators::{
     Batch, Dictionary, Epoch, EpochHeader, MISSING, ModelId, Phase, Score, TaskDifference, TaskId,
     Texts,
@@ -159,7 +161,8 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
         return Rc::new(Scored {
             allocated,
             probabilities: Array2::zeros((0, 2)),
-            models: Vec::new(),
+            pools: Vec::new(),
+            answers: Array2::zeros((0, 2)),
             baselines: Vec::new(),
         });
     }
@@ -167,17 +170,28 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
         let one = rows[row].features[0].abs().fract();
         if class == 1 { one } else { 1.0 - one }
     });
-    let models = allocated.groups.iter().map(|group| ModelId {
-        task: group.path.leaf().task,
-        version: 1,
+    let pools = allocated.groups.iter().map(|group| {
+        let model = ModelId {
+            task: group.path.leaf().task,
+            version: 1,
+        };
+        Rc::new(Pool::of(model, 2))
     });
     Rc::new(Scored {
-        models: models.collect(),
+        pools: pools.collect(),
+        answers: probabilities.clone(),
         baselines: vec![probabilities.clone()],
         probabilities,
         allocated,
     })
 }
+
+/// Two classes, and the finest model answers as it is.
+pub const FINEST: InferenceRules = InferenceRules {
+    classes: 2,
+    integration: Integration::Leaf,
+    adapters: false,
+};
 
 /// A difference of some labelled samples, of which some are scored.
 pub fn difference(labelled: i64, scores: &[(bool, f32)]) -> TaskDifference {
