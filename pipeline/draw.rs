@@ -7,7 +7,7 @@ use perennial_connectors::kafka::Health;
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::join::{Arrival, Delay};
 
-use crate::config::{PredictionsConfig, Settings};
+use crate::config::{IntegrationConfig, PredictionsConfig, Settings};
 use crate::error::Error;
 use crate::sources::{bootstrap_records, open_file, open_topics};
 
@@ -61,6 +61,11 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
             topic.or(path).unwrap_or_default()
         }
     };
+    let integration = match config.inference.integration {
+        IntegrationConfig::Leaf => "the finest task answers",
+        IntegrationConfig::Average => "all along the path answer alike",
+        IntegrationConfig::Weighted => "all along the path answer, weighted",
+    };
     let triggers = config.triggers.when.join(", or ");
     let epoch = config.epoch.records;
     let trees = &config.training.trees;
@@ -76,7 +81,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
     ▼
   allocate    base → {}
     ▼
-  infer ◄───────────────────────────────┐  the finest task with a model answers
+  infer ◄───────────────────────────────┐  {integration}
     ├──────►  predictions  {predictions}
     ▼                                   │
   join        {labels}

@@ -26,10 +26,10 @@ pub struct Judgement {
 /// Held-back samples that a candidate must be judged on before it replaces anything.
 const LEAST_SAMPLES: usize = 10;
 
-/// Judges a candidate. For the base task its log loss must be lower than that of its model before.
-/// For any other it must be lower than the ancestor's by more than one standard error of the paired
-/// differences: on a few samples a candidate is easily better by luck, and a model that only seems
-/// better would be negative transfer.
+/// Judges a candidate by its log loss and one standard error of the paired differences. For the base
+/// task it must not be higher by more than that than its model before, which has seen less. For any
+/// other it must be lower than the ancestor's by more than that: on a few samples a candidate is
+/// easily better by luck, and a model that only seems better would be negative transfer.
 pub fn judge(
     runtime: &Runtime,
     classes: usize,
@@ -68,12 +68,16 @@ pub fn judge(
         Some(other) => {
             let (gain, error) = paired(&own.losses, &other.losses);
             let margin = if candidate.model.task == TaskId::BASE {
-                0.0
+                -error
             } else {
                 error
             };
             let better = gain > margin;
-            let verdict = if better { "better" } else { "not better" };
+            let verdict = match (better, gain > 0.0) {
+                (true, true) => "better",
+                (true, false) => "as good",
+                (false, _) => "not better",
+            };
             let why = format!(
                 "{verdict}: log loss lower by {gain:.4} ± {error:.4} on {} samples",
                 held_back.len()

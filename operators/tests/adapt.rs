@@ -206,18 +206,16 @@ fn recounted(script: &Script<Entry>) -> BTreeMap<(Epoch, TaskId), [f64; CLASSES]
             let count = counts.entry(task).or_default();
             let samples: f64 = fresh.labels.iter().sum();
             let kept = 0.5_f64.powf(samples / 100.0);
-            let mut shifts = [0.0; CLASSES];
-            let mut total = 0.0;
             for class in 0..CLASSES {
                 count.labels[class] = count.labels[class] * kept + fresh.labels[class];
                 count.expected[class] = count.expected[class] * kept + fresh.expected[class];
-                total += count.expected[class];
             }
-            for class in 0..CLASSES {
+            let total: f64 = count.expected.iter().sum();
+            let shift = |class: usize| {
                 let imagined = 10.0 * count.expected[class] / total;
-                shifts[class] =
-                    ((count.labels[class] + imagined) / (count.expected[class] + imagined)).ln();
-            }
+                ((count.labels[class] + imagined) / (count.expected[class] + imagined)).ln()
+            };
+            let shifts = std::array::from_fn(shift);
             after.insert((Epoch(*epoch), task), shifts);
         }
     }
