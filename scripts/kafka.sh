@@ -15,10 +15,13 @@ usage() {
     cat >&2 <<'USAGE'
 scripts/kafka.sh setup
     Fetches Kafka, and Java and Maven where they are missing. The other commands do so by themselves.
-scripts/kafka.sh start [--dir DIR] [--port PORT] [--scram 'SCRAM-SHA-256=[name=USER,password=PASSWORD]'] [KEY=VALUE ...]
+scripts/kafka.sh start [--dir DIR] [--port PORT] [--controller VOTER] [--scram 'SCRAM-SHA-256=[name=USER,password=PASSWORD]'] [KEY=VALUE ...]
     Prints bootstrap.servers=127.0.0.1:PORT, then becomes the broker. DIR keeps its data (else a new folder does),
     PORT is a free one if it is 0 or not given, KEY=VALUE is any setting of brokers, and --scram adds a user to a new
-    DIR. Clients are served by the listener CLIENT; the heap is KAFKA_HEAP (512m).
+    DIR. Clients are served by the listener CLIENT; the heap is KAFKA_HEAP (512m). It is its own controller, unless
+    VOTER is what a controller alone has printed.
+scripts/kafka.sh controller [--dir DIR] [KEY=VALUE ...]
+    Prints controller=ID@127.0.0.1:PORT, then becomes a controller alone.
 scripts/kafka.sh run
     Runs a broker until Ctrl-C, at port 9092 if it is free, and removes its data.
 scripts/kafka.sh topic HOST:PORT NAME PARTITIONS [KEY=VALUE ...]
@@ -78,22 +81,19 @@ free_port() {
     echo "$port"
 }
 
-# settings DIR PORT
+# settings DIR ROLES ID LISTENERS VOTER
 settings() {
-    local controller
-    controller=$(free_port 1)
     cat <<SETTINGS
-process.roles=broker,controller
-node.id=1
+process.roles=$2
+node.id=$3
 log.dirs=$1/data
 auto.create.topics.enable=false
 
 # The broker speaks to itself over INTERNAL, so that CLIENT may be given any protocol.
-listeners=CLIENT://127.0.0.1:$2,INTERNAL://127.0.0.1:0,CONTROLLER://127.0.0.1:$controller
+listeners=$4
 listener.security.protocol.map=CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=INTERNAL
 controller.listener.names=CONTROLLER
-controller.quorum.voters=1@127.0.0.1:$controller
+controller.quorum.voters=$5
 
 # There is one node, and no need to spread load.
 offsets.topic.replication.factor=1
@@ -124,12 +124,13 @@ format() {
 }
 
 start() {
-    local dir='' port=0 users=() own=()
+    local dir='' port=0 voter='' roles=broker listeners users=() own=(inter.broker.listener.name=INTERNAL)
     while [[ $# -gt 0 ]]; do
         case $1 in
-            --dir | --port | --scram) [[ $# -ge 2 ]] || usage ;;&
+            --dir | --port | --controller | --scram) [[ $# -ge 2 ]] || usage ;;&
             --dir) dir=$2; shift ;;
             --port) port=$2; shift ;;
+            --controller) voter=$2; shift ;;
             --scram) users+=(--add-scram "$2"); shift ;;
             [a-z]*=*) own+=("$1") ;;
             *) usage ;;
@@ -138,19 +139,51 @@ start() {
     done
     [[ $port != 0 ]] || port=$(free_port 0)
     is_free "$port" || die "Port $port is taken."
-    setup
+    listeners=CLIENT://127.0.0.1:$port,INTERNAL://127.0.0.1:0
+    if [[ -z $voter ]]; then
+        roles=broker,controller
+        voter=1@127.0.0.1:$(free_port 1)
+        listeners+=,CONTROLLER://${voter#*@}
+    fi
+    open_dir
+    # What comes last in the file holds.
+    { settings "$dir" "$roles" 1 "$listeners" "$voter"; printf '\n%s' "${own[@]}"; echo; } >"$dir/server.properties"
+    become "bootstrap.servers=127.0.0.1:$port"
+}
 
+controller() {
+    local dir='' voter users=() own=()
+    while [[ $# -gt 0 ]]; do
+        case $1 in
+            --dir) [[ $# -ge 2 ]] || usage; dir=$2; shift ;;
+            [a-z]*=*) own+=("$1") ;;
+            *) usage ;;
+        esac
+        shift
+    done
+    voter=100@127.0.0.1:$(free_port 1)
+    open_dir
+    { settings "$dir" controller 100 "CONTROLLER://${voter#*@}" "$voter"; printf '\n%s' "${own[@]}"; echo; } \
+        >"$dir/server.properties"
+    become "controller=$voter"
+}
+
+# open_dir makes the folder that the variable dir names, or a new one.
+open_dir() {
+    setup
     if [[ -z $dir ]]; then
         dir=$(mktemp -d -t perennial-kafka.XXXXXX)
         say "Data and log are in $dir."
     fi
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
-    # What comes last in the file holds.
-    { settings "$dir" "$port"; printf '\n%s' "${own[@]}"; echo; } >"$dir/server.properties"
+}
+
+# become LINE prints LINE and becomes the node that the folder's settings describe.
+become() {
     # Formatting writes this file last.
     [[ -f $dir/data/meta.properties ]] || format "$dir" "${users[@]}"
-    echo "bootstrap.servers=127.0.0.1:$port"
+    echo "$1"
     run_java "$dir/kafka.log" -Xmx"${KAFKA_HEAP:-512m}" kafka.Kafka "$dir/server.properties"
 }
 
@@ -197,6 +230,6 @@ topic() {
 [[ -z ${JAVA_HOME:-} ]] || PATH=$JAVA_HOME/bin:$PATH
 case ${1:-} in
     setup | run) [[ $# -eq 1 ]] || usage; "$1" ;;
-    start | topic) "$@" ;;
+    start | controller | topic) "$@" ;;
     *) usage ;;
 esac

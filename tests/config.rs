@@ -301,7 +301,7 @@ fn the_configs_that_come_along_are_drawn() {
     let drawn = bench.run(&["validate", &thermal, "--set", "source.path=votes.csv"]);
     let drawn = drawn.success().stdout;
     for part in [
-        "votes.csv: 10 records, 17 features, 3 classes",
+        "votes.csv: 10 records, 20 features, 3 classes",
         "2 records of bootstrap",
         "base → season × cooling → city → site",
     ] {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::common::Bench;
-use super::common::kafka::{Broker, Position};
+use super::common::kafka::{Broker, Position, SESSION};
 use super::common::process::signal;
 use super::common::stream::Chance;
 
 /// How long anything may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Longer than a transaction may take.
+/// Longer than a transaction may take, and shorter than a controller waits for a broker.
 pub const PAUSE: Duration = Duration::from_millis(4500);
 
 /// What can happen in a round.
@@ -215,7 +215,7 @@ impl Rounds {
             KilledAt(point) => self.killed_at(point),
             BrokerKilled => {
                 self.goes_on(&[]);
-                let pause = self.moment(3000);
+                let pause = SESSION + Duration::from_millis(500) + self.moment(2000);
                 self.broker.crash(pause);
                 self.goes_on(&timed_out);
             }

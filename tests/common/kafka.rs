@@ -21,9 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Partitions of a topic, which is made when it is first written to.
 pub const PARTITIONS: i32 = 4;
 
+/// How long a controller of its own waits for a broker before it takes it for dead.
+pub const SESSION: Duration = Duration::from_secs(6);
+
 /// A broker of its own, gone when it is dropped.
 pub struct Broker {
     process: Mutex<Child>,
+    /// A controller that outlives the broker's crashes, if it is not the broker itself.
+    controller: Option<Controller>,
     folder: tempfile::TempDir,
     /// Its settings beyond those of every broker for tests.
     settings: Vec<String>,
@@ -31,6 +36,37 @@ pub struct Broker {
     options: Vec<(String, String)>,
     /// Where it is: `127.0.0.1:PORT`.
     pub address: String,
+}
+
+/// A controller, gone when it is dropped.
+struct Controller {
+    process: Child,
+    /// Where its data are; removed at the end.
+    _folder: tempfile::TempDir,
+    /// How brokers find it.
+    voter: String,
+}
+
+impl Controller {
+    fn start() -> Controller {
+        let folder = tempfile::tempdir().expect("a folder");
+        let session = format!("broker.session.timeout.ms={}", SESSION.as_millis());
+        let mut command = script();
+        command.args(["controller", "--dir"]).arg(folder.path());
+        let (process, voter) = announced(command.arg(session), "controller=");
+        Controller {
+            process,
+            _folder: folder,
+            voter,
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// A message as it was read.
@@ -64,11 +100,24 @@ impl Broker {
 
     /// The same, with settings such as `a.name=value`.
     pub fn start_with(settings: &[&str]) -> Broker {
+        Broker::start_under(None, settings)
+    }
+
+    /// The same with a controller of its own, as in a cluster. A broker that is its own controller comes back from a
+    /// crash as the leader that it was, until it finds that it is a new one; transactions that end meanwhile stay open
+    /// in their partitions, and end with the next one (Kafka 4.3: "these partitions are likely deleted already and hence
+    /// can be skipped").
+    pub fn start_in_cluster(settings: &[&str]) -> Broker {
+        Broker::start_under(Some(Controller::start()), settings)
+    }
+
+    fn start_under(controller: Option<Controller>, settings: &[&str]) -> Broker {
         let folder = tempfile::tempdir().expect("a folder");
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let (process, address) = launch(folder.path(), "0", &settings);
+        let (process, address) = launch(folder.path(), "0", controller.as_ref(), &settings);
         Broker {
             process: Mutex::new(process),
+            controller,
             folder,
             settings,
             options: Vec::new(),
@@ -85,14 +134,17 @@ impl Broker {
         self
     }
 
-    /// Kills it, as a crash would, and starts it again with the same data after a while.
+    /// Kills it, as a crash would, and starts it again with the same data after a while. A controller of its own must
+    /// have had the time to notice.
     pub fn crash(&self, pause: Duration) {
+        assert!(self.controller.is_none() || pause > SESSION, "{pause:?}");
         let mut process = self.process.lock().expect("the broker");
         process.kill().expect("a kill");
         process.wait().expect("an end");
         std::thread::sleep(pause);
         let port = self.address.rsplit(':').next().expect("a port");
-        (*process, _) = launch(self.folder.path(), port, &self.settings);
+        let controller = self.controller.as_ref();
+        (*process, _) = launch(self.folder.path(), port, controller, &self.settings);
     }
 
     /// Makes a topic with other partitions and settings (`key=value`) than it would get by itself.
@@ -109,6 +161,12 @@ impl Broker {
         signal(process.id(), "STOP");
         std::thread::sleep(pause);
         signal(process.id(), "CONT");
+    }
+
+    /// Whether it has said this in its log.
+    pub fn has_logged(&self, words: &str) -> bool {
+        let log = std::fs::read(self.folder.path().join("kafka.log")).expect("a log");
+        String::from_utf8_lossy(&log).contains(words)
     }
 
     /// Where a group stands in a topic.
@@ -278,9 +336,29 @@ fn script() -> Command {
     command
 }
 
-fn launch(folder: &Path, port: &str, settings: &[String]) -> (Child, String) {
+/// Starts a node, which says in its first line where it is.
+fn announced(command: &mut Command, name: &str) -> (Child, String) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("the node starts");
+    let output = process.stdout.take().expect("its output");
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    let place = line.trim().strip_prefix(name);
+    let place = place.unwrap_or_else(|| panic!("{line:?}")).to_string();
+    (process, place)
+}
+
+fn launch(
+    folder: &Path,
+    port: &str,
+    controller: Option<&Controller>,
+    settings: &[String],
+) -> (Child, String) {
     let mut command = script();
     command.arg("start").arg("--dir").arg(folder);
+    if let Some(controller) = controller {
+        command.args(["--controller", &controller.voter]);
+    }
     command.args(["--port", port, "auto.create.topics.enable=true"]);
     command.args([
         &format!("num.partitions={PARTITIONS}"),
@@ -288,14 +366,7 @@ fn launch(folder: &Path, port: &str, settings: &[String]) -> (Child, String) {
         // Messages say that they are years old, and a broker deletes such half a minute after its start.
         "log.retention.ms=-1",
     ]);
-    command.args(settings);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut process = command.spawn().expect("the broker starts");
-    let output = process.stdout.take().expect("its output");
-    let mut line = String::new();
-    BufReader::new(output).read_line(&mut line).expect("a line");
-    let address = line.trim().strip_prefix("bootstrap.servers=");
-    let address = address.unwrap_or_else(|| panic!("{line:?}")).to_string();
+    let (process, address) = announced(command.args(settings), "bootstrap.servers=");
     let began = Instant::now();
     while std::net::TcpStream::connect(&address).is_err() {
         assert!(began.elapsed() < PATIENCE, "the broker does not answer");
