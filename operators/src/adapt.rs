@@ -50,6 +50,7 @@ fn by_group(part: &Labelled, classes: usize) -> Vec<GroupSum> {
     let scored = &part.scored;
     let allocated = &scored.allocated;
     let mut groups = vec![GroupSum::default(); allocated.groups.len()];
+    let mut logits = Vec::with_capacity(classes);
     for (row, label) in part.rows.iter().zip(&part.labels) {
         let (row, label) = (*row as usize, *label as usize);
         let number = allocated.group_of[row] as usize;
@@ -71,7 +72,7 @@ fn by_group(part: &Labelled, classes: usize) -> Vec<GroupSum> {
             *sum += steps(*said);
         }
         let lost = -log(scored.probabilities[[row, label]]);
-        pool.losses(answers, label, |expert, loss| {
+        pool.losses(answers, label, &mut logits, |expert, loss| {
             sum.excess[expert.slot as usize] += steps(loss - lost);
         });
     }

@@ -15,7 +15,7 @@ use crate::TaskId;
 /// well.
 const HALF_LIFE: f64 = 100.0;
 /// The same for what the experts along a path lost, by which they are weighted.
-const TRUST_HALF_LIFE: f64 = 700.0;
+const EXCESS_HALF_LIFE: f64 = 700.0;
 /// Imagined samples.
 const IMAGINED: f32 = 10.0;
 /// Steps of a sum: integers do not depend on the order in which they are added.
@@ -65,28 +65,26 @@ impl Adapter {
             self.expected.clear();
             self.source = sum.source;
         }
-        let kept = kept(sum.samples, HALF_LIFE);
-        add(&mut self.labels, kept, &sum.labels);
-        add(&mut self.expected, kept, &sum.expected);
+        let left = remaining(sum.samples, HALF_LIFE);
+        add(&mut self.labels, left, &sum.labels);
+        add(&mut self.expected, left, &sum.expected);
         if !sum.excess.is_empty() {
-            add(&mut self.excess, kept_of_trust(sum.samples), &sum.excess);
+            let left = remaining(sum.samples, EXCESS_HALF_LIFE);
+            add(&mut self.excess, left, &sum.excess);
         }
     }
 }
 
-fn kept(samples: i64, half_life: f64) -> f32 {
+/// What is left of an older sum after so many samples.
+fn remaining(samples: i64, half_life: f64) -> f32 {
     (-(samples as f64) / half_life).exp2() as f32
 }
 
-fn kept_of_trust(samples: i64) -> f32 {
-    kept(samples, TRUST_HALF_LIFE)
-}
-
 /// Lets what is there fade and adds what is new.
-fn add(to: &mut Vec<f32>, kept: f32, new: &[i64]) {
+fn add(to: &mut Vec<f32>, left: f32, new: &[i64]) {
     to.resize(to.len().max(new.len()), 0.0);
     for value in to.iter_mut() {
-        *value *= kept;
+        *value *= left;
     }
     for (to, new) in to.iter_mut().zip(new) {
         *to += *new as f32 / STEPS;

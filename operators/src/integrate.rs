@@ -6,9 +6,10 @@
 //! and Games", §2.2) by what each expert has lately lost on the very task where the path ends. Since an adapter only adds
 //! to logits, all of it comes down to one weight a model and one bias a class.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 use crate::adapter::Adapter;
 use crate::{ModelId, TaskId, TaskPath};
@@ -55,12 +56,6 @@ pub struct Expert {
     pub slot: u16,
     /// Which model of [`Pool::models`] says what it says, or what it corrects.
     pub model: u16,
-}
-
-impl Expert {
-    fn is_adapter(self) -> bool {
-        self.slot % 2 == 1
-    }
 }
 
 /// How the answers of a path's models become one.
@@ -117,7 +112,7 @@ impl Pool {
         }
         let leaf = adapters.and_then(|adapters| adapters.get(&path.leaf().task));
         pool.weigh(&mut scores, leaf.map(|leaf| &**leaf), integration);
-        pool.settle(scores, classes);
+        pool.settle(&scores, classes);
         Some(pool)
     }
 
@@ -166,42 +161,37 @@ impl Pool {
     }
 
     /// Leaves out the models that have next to no weight, and adds up the rest.
-    fn settle(&mut self, mut shares: Vec<f32>, classes: usize) {
+    fn settle(&mut self, shares: &[f32], classes: usize) {
         let mut weights = vec![0.0; self.models.len()];
-        for (expert, share) in self.experts.iter().zip(&shares) {
+        for (expert, share) in self.experts.iter().zip(shares) {
             weights[expert.model as usize] += share;
         }
-        let keeps = |model: u16| weights[model as usize] >= LEAST_WEIGHT;
-        if weights.iter().any(|weight| *weight < LEAST_WEIGHT) {
-            let kept: Vec<bool> = self
-                .experts
-                .iter()
-                .map(|expert| keeps(expert.model))
-                .collect();
-            let mut at = 0..;
-            self.biases
-                .retain(|_| at.next().is_some_and(|at| kept[at / classes]));
-            let mut at = kept.iter();
-            shares.retain(|_| at.next().copied().unwrap_or_default());
-            let mut at = kept.iter();
-            self.experts
-                .retain(|_| at.next().copied().unwrap_or_default());
-            let moved = |model: u16| (0..model).filter(|before| keeps(*before)).count() as u16;
-            for expert in &mut self.experts {
-                expert.model = moved(expert.model);
-            }
-            let mut at = 0..;
-            self.models.retain(|_| at.next().is_some_and(keeps));
-        }
-        weights.retain(|weight| *weight >= LEAST_WEIGHT);
-        let total: f32 = weights.iter().sum();
-        self.weights = weights.iter().map(|weight| weight / total).collect();
+        let asked: Vec<usize> = (0..weights.len())
+            .filter(|model| weights[*model] >= LEAST_WEIGHT)
+            .collect();
+        let total: f32 = asked.iter().map(|model| weights[*model]).sum();
+        let (mut experts, mut biases) = (Vec::new(), Vec::new());
         let mut bias = vec![0.0; classes];
-        for (biases, share) in self.biases.chunks_exact(classes).zip(&shares) {
-            for (sum, bias) in bias.iter_mut().zip(biases) {
-                *sum += bias * share / total;
+        let all = self.experts.iter().zip(self.biases.chunks_exact(classes));
+        for ((expert, own), share) in all.zip(shares) {
+            let Some(model) = asked
+                .iter()
+                .position(|model| *model == expert.model as usize)
+            else {
+                continue;
+            };
+            for (sum, own) in bias.iter_mut().zip(own) {
+                *sum += own * share / total;
             }
+            biases.extend_from_slice(own);
+            experts.push(Expert {
+                slot: expert.slot,
+                model: model as u16,
+            });
         }
+        self.models = asked.iter().map(|model| self.models[*model]).collect();
+        self.weights = asked.iter().map(|model| weights[*model] / total).collect();
+        (self.experts, self.biases) = (experts, biases);
         if bias.iter().any(|bias| *bias != 0.0) {
             self.bias = bias;
         }
@@ -237,26 +227,25 @@ impl Pool {
         softmax(probabilities);
     }
 
-    /// What each expert gave to the class that proved right, as log loss in nats.
-    pub(crate) fn losses(&self, answers: &[f32], label: usize, mut each: impl FnMut(Expert, f32)) {
+    /// Hands over what each expert lost when a class proved right: log loss in nats. `logits` is scratch.
+    pub(crate) fn losses(
+        &self,
+        answers: &[f32],
+        label: usize,
+        logits: &mut Vec<f32>,
+        mut each: impl FnMut(Expert, f32),
+    ) {
         let classes = self.biases.len() / self.experts.len();
-        let mut scratch = [0.0_f32; 32];
-        let mut large = Vec::new();
-        let logits = match scratch.get_mut(..classes) {
-            Some(logits) => logits,
-            None => {
-                large.resize(classes, 0.0);
-                &mut large
-            }
-        };
         for (expert, biases) in self.experts.iter().zip(self.biases.chunks_exact(classes)) {
             let start = expert.model as usize * classes;
             let said = &answers[start..start + classes];
-            let mut highest = f32::MIN;
-            for ((logit, probability), bias) in logits.iter_mut().zip(said).zip(biases) {
-                *logit = log(*probability) + bias;
-                highest = highest.max(*logit);
-            }
+            logits.clear();
+            logits.extend(
+                said.iter()
+                    .zip(biases)
+                    .map(|(said, bias)| log(*said) + bias),
+            );
+            let highest = logits.iter().copied().fold(f32::MIN, f32::max);
             let total: f32 = logits.iter().map(|logit| (logit - highest).exp()).sum();
             each(*expert, highest + total.ln() - logits[label]);
         }
@@ -266,7 +255,6 @@ impl Pool {
     pub(crate) fn corrected(&self, depth: usize) -> Option<usize> {
         let slot = 2 * depth as u16 + 1;
         let expert = self.experts.iter().find(|expert| expert.slot == slot)?;
-        debug_assert!(expert.is_adapter());
         Some(expert.model as usize)
     }
 }
