@@ -1,6 +1,6 @@
 //! Inference integration: how the models and adapters along a sample's path become one answer.
 //!
-//! Each model on the path is an expert, and so is each task's [adapter](crate::adapter) on the model that answers for it.
+//! Each model on the path is an expert, and so is each task's [adapter](crate::Adapter) on the model that answers for it.
 //! Their logits are averaged, which is a geometric mean of probabilities (a logarithmic opinion pool: Genest & Zidek 1986,
 //! "Combining probability distributions", §3), with exponential weights (Cesa-Bianchi & Lugosi 2006, "Prediction, Learning,
 //! and Games", §2.2) by what each expert has lately lost on the very task where the path ends. Since an adapter only adds
