@@ -8,7 +8,9 @@ use perennial_operators::adapt::adapt;
 use perennial_operators::allocate::allocate;
 use perennial_operators::commit::commit;
 use perennial_operators::define::define;
-use perennial_operators::flow::{Deployment, Effect, Flow, Scored, TrainOrder, TrainOutcome};
+use perennial_operators::flow::{
+    Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
+};
 use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::render::render;
@@ -122,17 +124,18 @@ pub fn build(
         let defined = define(allocated.clone(), restored.tasks.clone());
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
         let (adapted, adapters) = scope.feedback::<Vec<AdapterMoved>>(EpochsLater(1));
-        let deployments: Flow<Deployment> = outcomes
+        let told: Flow<Learned> = outcomes
             .clone()
             .flat_map(|outcome| {
                 let deployment = outcome.deployment;
                 // It has come back into the dataflow, and answers nothing yet.
                 deployment.inspect(|_| fault::point("swap: decided"))
             })
-            .concat(adapters.map(Deployment::Adapt))
+            .map(Learned::Deployment)
+            .concat(adapters.map(Learned::Adapter))
             .broadcast();
         let ended = outcomes.map(|outcome| outcome.model);
-        let scored = infer(allocated, deployments, predictor, fail(report));
+        let scored = infer(allocated, told, predictor, fail(report));
         let (labelled, pending) = join(scored.clone(), joiner, fail(report));
         let summaries = summarize(labelled.clone(), settings.classes.len());
         let (views, moved) = statistics(

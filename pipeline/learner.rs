@@ -203,7 +203,6 @@ impl<'a> Round<'a> {
                 match deployment {
                     Deployment::Deploy(_) => tracing::info!(%task, version, "model deployed"),
                     Deployment::Retire(_) => tracing::info!(%task, "model retired"),
-                    Deployment::Adapt(_) => {}
                 }
                 deployed.insert(outcome.model.task, deployment.clone());
             }
@@ -383,7 +382,7 @@ impl<'a> Round<'a> {
             match fresh {
                 Some(Deployment::Deploy(model)) => return Ok(Some(model)),
                 Some(Deployment::Retire(_)) => continue,
-                Some(Deployment::Adapt(_)) | None => {}
+                None => {}
             }
             let version = self.tasks.get(task).and_then(|record| record.deployed);
             if let Some(version) = version {

@@ -89,19 +89,10 @@ fn to_path(part: &Labelled, number: usize, group: &GroupSum, classes: usize, sum
             continue;
         };
         let source = pool.models[model].task;
-        let said = AdapterSum {
-            source,
-            last: group.last,
-            samples: group.samples,
-            labels: group.labels.clone(),
-            expected: group.expected[model * classes..(model + 1) * classes].to_vec(),
-            excess: if is_leaf {
-                group.excess.clone()
-            } else {
-                Vec::new()
-            },
-        };
-        sums.entry((node.task, source)).or_default().add(&said);
+        let expected = &group.expected[model * classes..(model + 1) * classes];
+        let excess = if is_leaf { &*group.excess } else { &[] };
+        let sum = sums.entry((node.task, source)).or_default();
+        sum.count(group.last, group.samples, [&group.labels, expected, excess]);
     }
 }
 

@@ -111,13 +111,16 @@ pub struct AdapterSum {
 impl AdapterSum {
     /// Adds another sum.
     pub fn add(&mut self, other: &AdapterSum) {
-        self.last = self.last.max(other.last);
-        self.samples += other.samples;
-        for (to, from) in [
-            (&mut self.labels, &other.labels),
-            (&mut self.expected, &other.expected),
-            (&mut self.excess, &other.excess),
-        ] {
+        let sums: [&[i64]; 3] = [&other.labels, &other.expected, &other.excess];
+        self.count(other.last, other.samples, sums);
+    }
+
+    /// Adds samples: the last of them, how many there are, and labels, expectations and excess.
+    pub(crate) fn count(&mut self, last: u64, samples: i64, sums: [&[i64]; 3]) {
+        self.last = self.last.max(last);
+        self.samples += samples;
+        let own = [&mut self.labels, &mut self.expected, &mut self.excess];
+        for (to, from) in own.into_iter().zip(sums) {
             to.resize(to.len().max(from.len()), 0);
             for (to, from) in to.iter_mut().zip(from) {
                 *to += from;

@@ -109,15 +109,13 @@ pub struct DeployedModel {
     pub evidence: f32,
 }
 
-/// A change of what answers, from the next epoch on.
+/// A change of the models that answer, from the next epoch on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Deployment {
     /// A model takes over for its task.
     Deploy(DeployedModel),
     /// A task no longer has a model of its own.
     Retire(TaskId),
-    /// A task's adapter has learned.
-    Adapt(AdapterMoved),
 }
 
 impl Deployment {
@@ -126,7 +124,25 @@ impl Deployment {
         match self {
             Deployment::Deploy(deployed) => deployed.model.task,
             Deployment::Retire(task) => *task,
-            Deployment::Adapt(moved) => moved.task,
+        }
+    }
+}
+
+/// What inference is told over the feedback edge.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Learned {
+    /// The models that answer change.
+    Deployment(Deployment),
+    /// A task's adapter has learned.
+    Adapter(AdapterMoved),
+}
+
+impl Learned {
+    /// The task that it is about.
+    pub fn task(&self) -> TaskId {
+        match self {
+            Learned::Deployment(deployment) => deployment.task(),
+            Learned::Adapter(moved) => moved.task,
         }
     }
 }

@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Scored};
+use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Learned, Scored};
 use crate::integrate::{Adapters, Answering, Deployed, Integration, Pool};
 use crate::stash::Stash;
 use crate::{AdapterMoved, Epoch, Failure, ModelId, Phase, TaskId};
@@ -150,7 +150,7 @@ impl<M: Models> Predictor<M> {
                 pools[*group as usize].integrate(answers, to);
             }
         }
-        let baselines = self.baselines(&allocated)?;
+        let baselines = self.baselines(&allocated, &pools, &answers)?;
         Ok(Scored {
             allocated,
             probabilities,
@@ -238,26 +238,33 @@ impl<M: Models> Predictor<M> {
         Ok(())
     }
 
-    fn baselines(&mut self, allocated: &Allocated) -> Result<Vec<Array2<f32>>, Failure> {
-        let single = self
-            .deployed
-            .get(&TaskId::BASE)
-            .map_or(FROZEN, |base| base.model);
-        let mut answers: Vec<Array2<f32>> = Vec::with_capacity(self.baselines.len());
+    /// What the baselines say; a model that every group has asked first has said it already.
+    fn baselines(
+        &mut self,
+        allocated: &Allocated,
+        pools: &[Rc<Pool>],
+        answers: &Array2<f32>,
+    ) -> Result<Vec<Array2<f32>>, Failure> {
+        let classes = self.rules.classes;
+        let base = self.deployed.get(&TaskId::BASE);
+        let single = base.map_or(FROZEN, |base| base.model);
+        let mut said: Vec<Array2<f32>> = Vec::with_capacity(self.baselines.len());
         for baseline in &self.baselines {
             let model = match baseline {
                 Baseline::Frozen => FROZEN,
                 Baseline::Single => single,
             };
-            let mut probabilities = Array2::zeros((allocated.batch.len(), self.rules.classes));
-            self.models.predict(
-                model,
-                allocated.batch.features.view(),
-                probabilities.view_mut(),
-            )?;
-            answers.push(probabilities);
+            if pools.iter().all(|pool| pool.models.first() == Some(&model)) {
+                said.push(answers.slice(s![.., ..classes]).to_owned());
+                continue;
+            }
+            let mut probabilities = Array2::zeros((allocated.batch.len(), classes));
+            let features = allocated.batch.features.view();
+            self.models
+                .predict(model, features, probabilities.view_mut())?;
+            said.push(probabilities);
         }
-        Ok(answers)
+        Ok(said)
     }
 }
 
@@ -272,45 +279,45 @@ fn by_model(pools: &[Rc<Pool>]) -> BTreeMap<ModelId, Vec<(usize, usize)>> {
     asked
 }
 
-/// Predicts every batch with the models deployed before its epoch. `deployments` is the feedback
-/// edge, broadcast to every worker: a model that arrives at epoch `e` answers from `e` on, so an epoch waits until nothing can
-/// arrive for it any more and never sees two models of a task.
+/// Predicts every batch with the models deployed before its epoch. `told` is the feedback edge,
+/// broadcast to every worker: what arrives at epoch `e` holds from `e` on, so an epoch waits until nothing can arrive for it
+/// any more and never sees two models of a task.
 pub fn infer<'scope, M: Models + 'static>(
     allocated: Flow<'scope, Rc<Allocated>>,
-    deployments: Flow<'scope, Deployment>,
+    told: Flow<'scope, Learned>,
     mut predictor: Predictor<M>,
     fail: impl Fn(Failure) + 'static,
 ) -> Flow<'scope, Rc<Scored>> {
     allocated.binary_frontier(
-        deployments,
+        told,
         Pipeline,
         Pipeline,
         "Infer",
         move |_capability, _info| {
             let mut batches: Stash<Rc<Allocated>> = Stash::new();
-            let mut deployments: BTreeMap<Epoch, Vec<Deployment>> = BTreeMap::new();
+            let mut told: BTreeMap<Epoch, Vec<Learned>> = BTreeMap::new();
             let mut failed = false;
-            move |(input, _), (models, models_frontier), output| {
+            move |(input, _), (learned, learned_frontier), output| {
                 input.for_each(|capability, allocated| {
                     batches.hold(&capability, 0, allocated.drain(..));
                 });
-                models.for_each(|capability, arrived| {
+                learned.for_each(|capability, arrived| {
                     if let Some(epoch) = capability.least() {
-                        deployments.entry(*epoch).or_default().append(arrived);
+                        told.entry(*epoch).or_default().append(arrived);
                     }
                 });
                 if failed {
                     return;
                 }
-                while let Some((epoch, capability, mut allocated)) = batches.next(models_frontier) {
-                    let result =
-                        deploy_until(&mut deployments, epoch, &mut predictor).and_then(|()| {
-                            let mut session = output.session(&capability);
-                            for batch in allocated.drain(..) {
-                                session.give(Rc::new(predictor.score(batch)?));
-                            }
-                            Ok(())
-                        });
+                while let Some((epoch, capability, mut allocated)) = batches.next(learned_frontier)
+                {
+                    let result = learn_until(&mut told, epoch, &mut predictor).and_then(|()| {
+                        let mut session = output.session(&capability);
+                        for batch in allocated.drain(..) {
+                            session.give(Rc::new(predictor.score(batch)?));
+                        }
+                        Ok(())
+                    });
                     if let Err(failure) = result {
                         // The frontier stays where it is: what failed has not happened.
                         batches.put_back(epoch, capability, allocated);
@@ -324,23 +331,23 @@ pub fn infer<'scope, M: Models + 'static>(
     )
 }
 
-/// Deploys what has arrived for the epochs up to `epoch`.
-fn deploy_until<M: Models>(
-    deployments: &mut BTreeMap<Epoch, Vec<Deployment>>,
+/// Takes in what has arrived for the epochs up to `epoch`.
+fn learn_until<M: Models>(
+    told: &mut BTreeMap<Epoch, Vec<Learned>>,
     epoch: Epoch,
     predictor: &mut Predictor<M>,
 ) -> Result<(), Failure> {
-    while let Some(entry) = deployments.first_entry() {
+    while let Some(entry) = told.first_entry() {
         if *entry.key() > epoch {
             break;
         }
-        let mut models = entry.remove();
-        models.sort_by_key(Deployment::task);
-        for deployment in &models {
-            match deployment {
-                Deployment::Deploy(model) => predictor.deploy(model)?,
-                Deployment::Retire(task) => predictor.retire(*task),
-                Deployment::Adapt(moved) => predictor.adapt(moved),
+        let mut learned = entry.remove();
+        learned.sort_by_key(Learned::task);
+        for learned in &learned {
+            match learned {
+                Learned::Deployment(Deployment::Deploy(model)) => predictor.deploy(model)?,
+                Learned::Deployment(Deployment::Retire(task)) => predictor.retire(*task),
+                Learned::Adapter(moved) => predictor.adapt(moved),
             }
         }
     }

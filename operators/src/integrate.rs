@@ -25,7 +25,7 @@ pub enum Integration {
     Weighted,
 }
 
-/// How much a nat that an expert lost takes from its weight; see [`adapter`](crate::adapter) for how it was chosen.
+/// How much a nat that an expert lost takes from its weight; see `adapter.rs` for how it was chosen.
 const RATE: f32 = 0.1;
 /// A model whose experts have less weight than this together is not asked.
 const LEAST_WEIGHT: f32 = 0.001;
@@ -68,7 +68,7 @@ pub struct Pool {
     /// What is then added to the logit of each class; empty if it is nothing.
     bias: Vec<f32>,
     /// Those who had a say, from coarse to fine.
-    pub experts: Vec<Expert>,
+    experts: Vec<Expert>,
     /// What each expert adds to the logits of its model: experts × classes.
     biases: Vec<f32>,
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use common::{Row, Script, allocated, header, run};
+use common::{Row, Script, allocated, header, run, say};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::adapt::adapt;
 use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
@@ -41,11 +41,9 @@ impl Models for Made {
         &mut self,
         model: ModelId,
         features: ArrayView2<'_, f32>,
-        mut probabilities: ArrayViewMut2<'_, f32>,
+        probabilities: ArrayViewMut2<'_, f32>,
     ) -> Result<(), Failure> {
-        for (row, mut to) in features.rows().into_iter().zip(probabilities.rows_mut()) {
-            to.assign(&ndarray::arr1(&made_by(model, row[0])));
-        }
+        say(features, probabilities, |feature| made_by(model, feature));
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use common::{FINEST, Row, allocated, header};
+use common::{FINEST, Row, allocated, header, say};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use perennial_operators::flow::{Allocated, DeployedModel, Deployment, Scored};
+use perennial_operators::flow::{Allocated, DeployedModel, Deployment, Learned, Scored};
 use perennial_operators::infer::{Baseline, Models, Predictor, infer};
 use perennial_operators::integrate::Adapters;
 use perennial_operators::{Epoch, EpochHeader, Failure, ModelId, Phase, TaskId};
@@ -48,15 +48,12 @@ impl Models for Fake {
         &mut self,
         model: ModelId,
         features: ArrayView2<'_, f32>,
-        mut probabilities: ArrayViewMut2<'_, f32>,
+        probabilities: ArrayViewMut2<'_, f32>,
     ) -> Result<(), Failure> {
         if !self.loaded.borrow().contains(&model) {
             return Err(format!("{model:?} is not loaded").into());
         }
-        assert_eq!(features.nrows(), probabilities.nrows());
-        for (row, mut to) in features.rows().into_iter().zip(probabilities.rows_mut()) {
-            to.assign(&ndarray::arr1(&answer(model, row[0])));
-        }
+        say(features, probabilities, |feature| answer(model, feature));
         Ok(())
     }
 }
@@ -218,7 +215,7 @@ fn stream(
         let (answers, failures) = (stream.answers.clone(), stream.failures.clone());
         let (mut batches, mut deployments) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (batches, allocated) = scope.new_input::<Rc<Allocated>>();
-            let (deployments, feedback) = scope.new_input::<Deployment>();
+            let (deployments, feedback) = scope.new_input::<Learned>();
             let fail = move |failure: Failure| failures.borrow_mut().push(failure.to_string());
             infer(allocated, feedback, predictor, fail)
                 .inspect(move |scored| {
@@ -251,7 +248,7 @@ fn stream(
         };
         let mut feed = |deployment: Option<Deployment>, until: u64| {
             if let Some(deployment) = deployment {
-                deployments.send(deployment);
+                deployments.send(Learned::Deployment(deployment));
             }
             deployments.advance_to(Epoch(until));
             (0..10).for_each(|_| _ = worker.borrow_mut().step());
