@@ -33,6 +33,28 @@ fn each_sample_is_predicted_once_with_what_came_with_it() {
 }
 
 #[test]
+fn nothing_is_lost_of_what_comes_while_partitions_are_opened() {
+    let broker = Broker::shared();
+    let pipeline = Pipeline::new(&broker, "many", false);
+    let partitions = 300;
+    let topic = pipeline.topic("samples");
+    broker.create_topic(&topic, partitions, &[]);
+    let samples = stream::samples(35, 3000, 0.0);
+    let messages: Vec<_> = (0..)
+        .zip(&samples)
+        .map(|(at, sample)| {
+            let value = sample.json().into_bytes();
+            let place = at as i32 % partitions;
+            (place, START + at, sample.site.clone(), Some(value))
+        })
+        .collect();
+    broker.produce(&topic, &messages);
+    pipeline.run(&[]).success();
+    let report = pipeline.bench.report("report");
+    assert_eq!(report["records"], samples.len(), "{report}");
+}
+
+#[test]
 fn poison_becomes_dead_letters_byte_for_byte() {
     let broker = Broker::shared();
     let pipeline = Pipeline::new(&broker, "poison", false);

@@ -197,14 +197,11 @@ impl Merge {
         };
         let consumer = Arc::new(consumer);
         let mut assignment = TopicPartitionList::new();
-        for start in &starts {
+        let mut lanes = Vec::new();
+        for start in starts {
             assignment
                 .add_partition_offset(&start.topic, start.partition, Offset::Offset(start.offset))
                 .map_err(failed)?;
-        }
-        consumer.assign(&assignment).map_err(failed)?;
-        let mut lanes = Vec::new();
-        for start in starts {
             let queue = consumer.split_partition_queue(&start.topic, start.partition);
             let (Some(queue), Ok(name)) = (queue, CString::new(&*start.topic)) else {
                 let reason = format!(
@@ -230,6 +227,8 @@ impl Merge {
                 at_end: false,
             });
         }
+        // Only now that each partition has a queue of its own: what is fetched before goes to the consumer's.
+        consumer.assign(&assignment).map_err(failed)?;
         Ok(Merge {
             health: options.health.clone(),
             stop: options.stop.clone(),
@@ -371,7 +370,13 @@ impl Merge {
                 self.health.waits(&error.to_string());
                 Ok(())
             }
-            Some(Ok(_)) | None => Ok(()),
+            // It would be lost.
+            Some(Ok(message)) => Err(self.failed(&format!(
+                "a record of {}[{}] came past its queue",
+                message.topic(),
+                message.partition()
+            ))),
+            None => Ok(()),
         }
     }
 
