@@ -137,7 +137,7 @@ fn a_warm_start_corrects_the_model_that_it_starts_from() {
     }
     let warm = trainer().warm_start(&from.onnx, second.clone()).unwrap();
     assert!(warm.deviation < 1e-5, "{}", warm.deviation);
-    assert!(log_loss(&warm.onnx, &second) < log_loss(&from.onnx, &second) / 1.5);
+    assert!(log_loss(&warm.onnx, &second) < 0.9 * log_loss(&from.onnx, &second));
     // And once more on top of that.
     let again = trainer().warm_start(&warm.onnx, second.clone()).unwrap();
     assert!(log_loss(&again.onnx, &second) < log_loss(&warm.onnx, &second));

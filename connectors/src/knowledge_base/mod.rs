@@ -327,6 +327,12 @@ impl KnowledgeBase {
 /// Refuses a store of another format, before anything is made of it: it may lack column families.
 fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
     let meta = Family::Meta.name();
+    let families =
+        DB::list_cf(&Options::default(), store).map_err(|error| open_error(path, &error))?;
+    // A process was killed while it made the store.
+    if !families.iter().any(|family| family == meta) {
+        return Ok(());
+    }
     let db = DB::open_cf_for_read_only(&Options::default(), store, [meta], false)
         .map_err(|error| open_error(path, &error))?;
     let kb = KnowledgeBase {
@@ -336,7 +342,6 @@ fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
     };
     match kb.get::<u32>(Family::Meta, META_FORMAT)? {
         Some(FORMAT) => Ok(()),
-        // A process was killed while it made the store.
         None if kb.is_empty(Family::Meta)? => Ok(()),
         found => Err(KnowledgeError::Format {
             path: path.into(),
