@@ -123,6 +123,8 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         holdout: config.training.holdout,
         trees: config.training.trees.clone(),
         gate_margin: config.gate.margin,
+        max_samples: config.training.max_samples,
+        candidates: config.training.candidates.clone(),
         threads: config.training.threads.unwrap_or_else(processors),
     };
     let (learner, training) = Learner::start(workshop);

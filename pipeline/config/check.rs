@@ -337,6 +337,16 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
             "expected at least 1",
         ),
         (
+            training.max_samples > 0,
+            "training.max_samples",
+            "expected at least 1",
+        ),
+        (
+            !training.candidates.is_empty(),
+            "training.candidates",
+            "expected at least one of scratch, warm_start, relative, pooled",
+        ),
+        (
             training.threads != Some(0),
             "training.threads",
             "expected at least 1",

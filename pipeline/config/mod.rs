@@ -280,6 +280,10 @@ pub struct TrainingConfig {
     pub holdout: f64,
     /// Labelled samples retained for each finest task.
     pub samples_per_task: usize,
+    /// A model is fitted and judged on at most so many retained samples, drawn evenly.
+    pub max_samples: usize,
+    /// The ways in which a task's model may be built; the best of them is taken.
+    pub candidates: Vec<CandidateConfig>,
     /// Trainings at a time. Default: one a processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -294,10 +298,31 @@ impl Default for TrainingConfig {
             min_new_samples: 50,
             holdout: 0.1,
             samples_per_task: 2000,
+            max_samples: 50_000,
+            candidates: vec![
+                CandidateConfig::Scratch,
+                CandidateConfig::WarmStart,
+                CandidateConfig::Relative,
+                CandidateConfig::Pooled,
+            ],
             threads: None,
             trees: TreeParameters::default(),
         }
     }
+}
+
+/// A way in which a task's model may be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateConfig {
+    /// From the task's samples alone.
+    Scratch,
+    /// As a correction of the model that answers without it.
+    WarmStart,
+    /// As a correction of the best relative's model.
+    Relative,
+    /// From the samples of the best relative as well.
+    Pooled,
 }
 
 /// What a new model must not do.

@@ -14,6 +14,7 @@ use timely::scheduling::SyncActivator;
 
 use super::round::Round;
 use crate::committer::Committed;
+use crate::config::CandidateConfig;
 
 /// What the learner works with.
 pub struct Workshop {
@@ -33,6 +34,10 @@ pub struct Workshop {
     pub holdout: f64,
     /// Settings of the trees.
     pub trees: TreeParameters,
+    /// A training takes at most so many samples.
+    pub max_samples: usize,
+    /// How a task's model may be built.
+    pub candidates: Vec<CandidateConfig>,
     /// By how many nats no related task may get worse.
     pub gate_margin: f64,
     /// Trainings at a time.

@@ -14,6 +14,7 @@ use super::judge::{losses, samples_matrix};
 use super::round::Round;
 use super::split::Split;
 use super::stage_log::StageLog;
+use crate::config::CandidateConfig;
 
 /// Relatives whose models are tried on a task's samples, the nearest first.
 const MOST_RELATIVES: usize = 30;
@@ -71,14 +72,29 @@ impl Round<'_> {
         log: &mut StageLog<'_>,
     ) -> Result<Vec<Result<Candidate, String>>, KnowledgeError> {
         let task = order.model.task;
-        let mut ways = vec![Way::Scratch];
-        if let Some(rival) = rival.filter(|_| task != TaskId::BASE) {
-            ways.push(Way::WarmStart(rival.clone()));
-            if let Some(relative) = self.best_relative(task, rival, split, log)? {
-                let theirs = self.material(relative.model.task)?.samples;
-                let theirs = split.without_held_back(theirs);
-                ways.push(Way::Pooled(relative.model.task, theirs));
-                ways.push(Way::WarmStart(relative));
+        let allowed = &self.workshop.candidates;
+        let may = |candidate: CandidateConfig| allowed.contains(&candidate);
+        let mut ways = Vec::new();
+        let rival = rival.filter(|_| task != TaskId::BASE);
+        if may(CandidateConfig::Scratch) || rival.is_none() {
+            ways.push(Way::Scratch);
+        }
+        if let Some(rival) = rival {
+            if may(CandidateConfig::WarmStart) {
+                ways.push(Way::WarmStart(rival.clone()));
+            }
+            let (pooled, relative) = (may(CandidateConfig::Pooled), may(CandidateConfig::Relative));
+            if (pooled || relative)
+                && let Some(best) = self.best_relative(task, rival, split, log)?
+            {
+                if pooled {
+                    let theirs = self.material(best.model.task)?.samples;
+                    let theirs = split.without_held_back(theirs);
+                    ways.push(Way::Pooled(best.model.task, theirs));
+                }
+                if relative {
+                    ways.push(Way::WarmStart(best));
+                }
             }
         }
         Ok(ways

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
+use perennial_operators::retain::priority;
 use perennial_operators::{
     KnowledgeChange, ModelId, RetainedSample, StageKind, StageState, TaskId,
 };
@@ -30,7 +31,7 @@ pub struct Round<'a> {
 
 /// What a task has to learn from.
 pub(super) struct Material {
-    /// The retained samples of the task and of all below it, in the order of the stream.
+    /// Retained samples of the task and of all below it, in the order of the stream.
     pub samples: Vec<RetainedSample>,
     /// The finest task of each, by sequence number.
     pub leaf_of: BTreeMap<u64, TaskId>,
@@ -143,6 +144,13 @@ impl<'a> Round<'a> {
                 .leaf_of
                 .extend(numbers.map(|number| (number, leaf)));
             material.samples.extend(samples);
+        }
+        let most = self.workshop.max_samples;
+        if material.samples.len() > most {
+            // As reservoirs do: each subset of that size is equally likely, and always the same is drawn.
+            let of = |sample: &RetainedSample| priority(sample.sequence);
+            material.samples.select_nth_unstable_by_key(most, of);
+            material.samples.truncate(most);
         }
         material.samples.sort_by_key(|sample| sample.sequence);
         Ok(material)

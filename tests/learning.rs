@@ -1,6 +1,8 @@
-//! Models that answer again, that stay, and that must not answer: by review, by hand, and by the gate.
+//! Learning: how models are built, and which of them answer, by review, by hand, and by the gate.
 
 mod common;
+
+use std::collections::BTreeSet;
 
 use common::stream::{self, Sample};
 use common::{Bench, version};
@@ -163,4 +165,62 @@ fn the_gate_refuses_what_harms_a_related_task() {
     bench
         .run_as("bad", &["--set", "gate.margin=-1"])
         .failure(2, &["gate.margin", "expected a number of nats from 0 on"]);
+}
+
+#[test]
+fn models_are_built_in_the_ways_that_are_allowed() {
+    let bench = Bench::new();
+    bench.write("stream.csv", stream::csv(&stream::samples(66, 4000, 0.0)));
+    bench.write("config.yaml", stream::config("stream.csv", "records: 10"));
+    let built = |name: &str, candidates: &str| {
+        let candidates = format!("training.candidates={candidates}");
+        bench.run_as(name, &["--set", &candidates]).success();
+        let trained = changes(&bench, name, "model_trained");
+        let built = trained.iter().map(|trained| {
+            let remodeling = &trained["remodeling"];
+            let way = match remodeling.as_object() {
+                Some(way) => way.keys().next().expect("a way"),
+                None => remodeling.as_str().expect("a way"),
+            };
+            (trained["model"]["task"] == 0, way.to_string())
+        });
+        built.collect::<BTreeSet<(bool, String)>>()
+    };
+    let expected = |ways: &[(bool, &str)]| {
+        let ways = ways.iter().map(|(base, way)| (*base, way.to_string()));
+        ways.collect::<BTreeSet<(bool, String)>>()
+    };
+    let (scratch, warm) = ((false, "scratch"), (false, "warm_start"));
+    let base = (true, "scratch");
+    assert_eq!(built("scratch", "[scratch]"), expected(&[base, scratch]));
+    assert_eq!(built("warm", "[warm_start]"), expected(&[base, warm]));
+    assert_eq!(changes(&bench, "warm", "relation_scored").len(), 0);
+    let all = built("all", "[scratch, warm_start, relative, pooled]");
+    assert!(all.is_superset(&expected(&[base, warm])), "{all:?}");
+    assert!(!changes(&bench, "all", "relation_scored").is_empty());
+    let relations = bench.kb_json("all", &["relations"]);
+    for relation in relations.as_array().expect("relations") {
+        assert_ne!(relation["task"], relation["model_of"]);
+        assert!(relation["log_loss"].as_f64() > Some(0.0), "{relation}");
+    }
+    bench
+        .run_as("none", &["--set", "training.candidates=[]"])
+        .failure(2, &["training.candidates", "expected at least one of"]);
+}
+
+#[test]
+fn a_training_takes_no_more_samples_than_it_may() {
+    let bench = Bench::new();
+    bench.write("stream.csv", stream::csv(&stream::samples(67, 4000, 0.0)));
+    bench.write("config.yaml", stream::config("stream.csv", "records: 10"));
+    let most = |name: &str, more: &[&str]| {
+        bench.run_as(name, more).success();
+        let trained = changes(&bench, name, "model_trained");
+        let samples = trained.iter().map(|trained| trained["samples"].as_u64());
+        samples.max().flatten().expect("trained models")
+    };
+    assert!(most("free", &[]) > 1000);
+    let bound = most("bound", &["--set", "training.max_samples=300"]);
+    // Of the 300, a tenth is held back.
+    assert!((240..=300).contains(&bound), "{bound}");
 }
