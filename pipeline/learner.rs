@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError, TaskRecord, View};
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::{Trained, Trainer};
+use perennial_connectors::trainer::{Job, Trained, Trainer};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
 use perennial_operators::train::Training;
 use perennial_operators::{
@@ -27,7 +27,7 @@ pub struct Workshop {
     pub knowledge: Arc<KnowledgeBase>,
     /// How far the commit is.
     pub committed: Arc<Committed>,
-    /// The training program.
+    /// What fits models.
     pub trainer: Trainer,
     /// Runs models to judge them.
     pub runtime: Runtime,
@@ -247,7 +247,7 @@ impl<'a> Round<'a> {
         let split = Split::new(samples, self.workshop.holdout, order.model.task);
         let detail = format!("{} samples", split.fitted.len());
         log.moved(StageKind::Train, StageState::Running, &detail);
-        let candidate = match self.train(&split.fitted) {
+        let candidate = match self.train(order.model, &split.fitted) {
             Ok(candidate) => candidate,
             Err(reason) => {
                 log.moved(StageKind::Train, StageState::Failed, &reason);
@@ -255,6 +255,7 @@ impl<'a> Round<'a> {
             }
         };
         log.trained(&candidate, split.fitted.len());
+        let detail = with_metrics(detail, &candidate);
         log.moved(StageKind::Train, StageState::Completed, &detail);
         log.moved(StageKind::Evaluate, StageState::Waiting, "");
         log.moved(StageKind::Evaluate, StageState::Running, "");
@@ -319,7 +320,7 @@ impl<'a> Round<'a> {
         log.moved(StageKind::Deploy, StageState::Running, "");
         let model = match split.all(self.workshop.holdout) {
             None => candidate,
-            Some(all) => match self.train(&all) {
+            Some(all) => match self.train(order.model, &all) {
                 Ok(model) => {
                     log.trained(&model, all.len());
                     model
@@ -356,7 +357,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn train(&self, samples: &[RetainedSample]) -> Result<Trained, String> {
+    fn train(&self, model: ModelId, samples: &[RetainedSample]) -> Result<Trained, String> {
         if samples.is_empty() {
             return Err("there are no labelled samples to fit a model on".to_string());
         }
@@ -366,9 +367,16 @@ impl<'a> Round<'a> {
             classes: self.workshop.classes,
             parameters: self.workshop.trees.clone(),
         };
+        let task = self.tasks.get(&model.task);
+        let job = Job {
+            model,
+            task: task.map_or("", |record| &record.definition.name),
+            samples,
+            request: &request,
+        };
         self.workshop
             .trainer
-            .train(&request)
+            .train(&job)
             .map_err(|error| error.to_string())
     }
 
@@ -395,6 +403,14 @@ impl<'a> Round<'a> {
         }
         Ok(None)
     }
+}
+
+/// What is said of a training, with what the trainer has measured.
+fn with_metrics(detail: String, trained: &Trained) -> String {
+    let metrics = trained.metrics.iter();
+    metrics.fold(detail, |detail, (name, value)| {
+        format!("{detail}, {name} {value}")
+    })
 }
 
 /// A deployed model from the knowledge base.

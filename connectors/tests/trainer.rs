@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array2, array};
 use perennial_connectors::onnx::{self, OnnxError, Runtime};
-use perennial_connectors::trainer::{Trained, Trainer, TrainerError};
+use perennial_connectors::trainer::{BuiltIn, Trained, TrainerError};
 use perennial_operators::{TrainRequest, TrainResponse, TreeParameters};
 use proptest::prelude::*;
 
-fn trainer() -> Trainer {
-    Trainer::find(Runtime::load().unwrap())
+fn trainer() -> BuiltIn {
+    BuiltIn::find(Runtime::load().unwrap())
         .expect("run cargo build --release -p perennial-trainer first")
 }
 
@@ -232,7 +232,7 @@ fn requests_that_cannot_be_trained_are_answered_with_a_sentence() {
 /// A trainer whose program is a shell script.
 struct Script {
     folder: tempfile::TempDir,
-    trainer: Trainer,
+    trainer: BuiltIn,
 }
 
 fn script(text: &str) -> Script {
@@ -247,7 +247,7 @@ fn script(text: &str) -> Script {
     .unwrap();
     fs::write(folder.path().join("script"), text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let trainer = Trainer::new(program, None, Runtime::load().unwrap());
+    let trainer = BuiltIn::new(program, None, Runtime::load().unwrap());
     Script { folder, trainer }
 }
 
@@ -290,7 +290,7 @@ fn each_way_to_misbehave_has_its_own_error() {
         "{error:?}"
     );
 
-    let missing = Trainer::new(PathBuf::from("/nowhere"), None, Runtime::load().unwrap());
+    let missing = BuiltIn::new(PathBuf::from("/nowhere"), None, Runtime::load().unwrap());
     let error = missing.train(&request).unwrap_err();
     assert!(
         error
