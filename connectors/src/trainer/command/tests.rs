@@ -1,10 +1,12 @@
 //! Commands as trainers: what they are given, what they may leave, and what is left of them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::thread;
 
-use arrow::array::RecordBatch;
-use arrow::util::pretty::pretty_format_batches;
+use arrow::array::{
+    ArrayRef, Float32Array, Int32Array, RecordBatch, TimestampMicrosecondArray, UInt64Array,
+};
 use ndarray::array;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use perennial_operators::{ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters};
@@ -212,7 +214,6 @@ fn the_request_and_the_samples_say_all() {
     script.train().unwrap();
     let folder = script.read("folder").trim().to_owned();
     let request: serde_json::Value = serde_json::from_str(&script.read("request.json")).unwrap();
-    let parameters = serde_json::to_value(TreeParameters::default()).unwrap();
     let expected = json!({
         "version": 1,
         "task": {"id": "0000000000000007", "name": "site=a", "version": 4},
@@ -222,7 +223,10 @@ fn the_request_and_the_samples_say_all() {
             "path": format!("{folder}/samples.parquet"), "count": 3,
             "label": "_label", "time": "time", "sequence": "sequence",
         },
-        "settings": parameters,
+        "settings": {
+            "rounds": 60, "max_depth": 5, "eta": 0.1, "min_child_weight": 5.0,
+            "subsample": 0.8, "colsample_bytree": 0.8, "lambda": 1.0, "seed": 1,
+        },
         "model": format!("{folder}/model.onnx"),
         "metrics": format!("{folder}/metrics.json"),
     });
@@ -230,27 +234,22 @@ fn the_request_and_the_samples_say_all() {
     let file = File::open(script.folder.path().join("samples.parquet")).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let tables: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
-    let types = tables[0].schema();
-    let types = types.fields().iter();
-    let types: Vec<String> = types.map(|field| field.data_type().to_string()).collect();
-    let time = "Timestamp(µs, \"UTC\")";
-    assert_eq!(types, ["Float32", "Float32", "Int32", time, "UInt64"]);
-    let shown = pretty_format_batches(&tables).unwrap().to_string();
-    let rows: Vec<&str> = shown.lines().skip(1).collect();
-    let cells = |line: &str| {
-        line.split('|')
-            .map(|c| c.trim().to_owned())
-            .collect::<Vec<_>>()
-    };
-    let rows: Vec<Vec<String>> = rows.iter().map(|line| cells(line)).collect();
-    let row = |cells: &str| cells.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(rows[0][1..6], row("label mode _label time sequence"));
-    assert_eq!(
-        rows[2][1..6],
-        row("1.5 0.0 1 2023-11-14T22:13:20.000003Z 3")
-    );
-    assert_eq!(rows[3][1..6], row(" 1.0 0 2023-11-14T22:13:20.000005Z 5"));
-    assert_eq!(rows[4][1..6], row("-2.0  1 2023-11-14T22:13:20.000008Z 8"));
+    let micros = |part: i64| 1_700_000_000_000_000 + part;
+    let times = TimestampMicrosecondArray::from(vec![micros(3), micros(5), micros(8)]);
+    let expected: [(&str, ArrayRef); 5] = [
+        (
+            "label",
+            Arc::new(Float32Array::from(vec![Some(1.5), None, Some(-2.0)])),
+        ),
+        (
+            "mode",
+            Arc::new(Float32Array::from(vec![Some(0.0), Some(1.0), None])),
+        ),
+        ("_label", Arc::new(Int32Array::from(vec![1, 0, 1]))),
+        ("time", Arc::new(times.with_timezone("UTC"))),
+        ("sequence", Arc::new(UInt64Array::from(vec![3, 5, 8]))),
+    ];
+    assert_eq!(tables, [RecordBatch::try_from_iter(expected).unwrap()]);
     assert_eq!(script.read("stdin"), "");
 }
 
