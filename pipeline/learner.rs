@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError, TaskRecord, View};
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::{Job, Trained, Trainer};
+use perennial_connectors::trainer::{Job, Trained, Trainer, TrainerError};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
 use perennial_operators::train::Training;
 use perennial_operators::{
@@ -374,10 +374,14 @@ impl<'a> Round<'a> {
             samples,
             request: &request,
         };
-        self.workshop
-            .trainer
-            .train(&job)
-            .map_err(|error| error.to_string())
+        self.workshop.trainer.train(&job).map_err(|error| {
+            let reason = error.to_string();
+            // A run that is told to stop cancels what it has begun.
+            if !matches!(error, TrainerError::Cancelled) {
+                tracing::warn!(task = job.task, reason, "training failed");
+            }
+            reason
+        })
     }
 
     /// The model of the first task of `path` that has one, those deployed in this round included.

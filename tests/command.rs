@@ -187,6 +187,9 @@ fn a_run_that_is_killed_takes_its_command_along_and_the_next_one_its_files() {
     );
     assert!(bench.path("run/trainings").exists());
     let fails = ["--set", "training.trainer.command=[sh, -c, exit 3]"];
-    bench.run_as("run", &fails);
+    let ended = bench.run_as("run", &fails);
+    // The first training fails: nothing can answer, and the log says why.
+    let reason = "the trainer's command ended with exit code 3";
+    ended.failure(1, &["training failed", reason, "no model answers"]);
     assert!(!bench.path("run/trainings").exists());
 }
