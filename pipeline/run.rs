@@ -163,7 +163,7 @@ fn open_trainer(settings: &Settings, state: &Path, runtime: &Runtime) -> Result<
         .map_err(|error| Error::File(state.to_path_buf(), error))?;
     let schema = settings.schema.clone();
     let trainer = CommandTrainer::new(command.clone(), schema, folder, runtime)?;
-    Ok(Trainer::Command(trainer))
+    Ok(Trainer::Command(Box::new(trainer)))
 }
 
 fn processors() -> usize {

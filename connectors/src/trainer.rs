@@ -183,7 +183,7 @@ pub enum Trainer {
     /// Gradient-boosted trees.
     BuiltIn(BuiltIn),
     /// A command of the user's own.
-    Command(CommandTrainer),
+    Command(Box<CommandTrainer>),
 }
 
 impl Trainer {

@@ -120,7 +120,7 @@ fn limited(script: &str, limit: impl FnOnce(&mut CommandLine)) -> Script {
     let trainer = CommandTrainer::new(line, schema(), trainings, runtime).unwrap();
     let script = Script {
         folder,
-        trainer: Trainer::Command(trainer),
+        trainer: Trainer::Command(Box::new(trainer)),
     };
     script.write("good.onnx", &constant(2, [0.25, 0.75]));
     script
