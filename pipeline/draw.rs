@@ -69,6 +69,13 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
     let triggers = config.triggers.when.join(", or ");
     let epoch = config.epoch.records;
     let trees = &config.training.trees;
+    let trainer = match &config.training.trainer {
+        Some(trainer) => trainer.command.join(" "),
+        None => format!(
+            "XGBoost, {} rounds, depth {}",
+            trees.rounds, trees.max_depth
+        ),
+    };
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write!(
@@ -90,7 +97,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
     ▼                                   │
   trigger     {triggers}
     ▼                                   │
-  train       XGBoost, {} rounds, depth {}
+  train       {trainer}
     ▼                                   │
   evaluate    on labels of its own      │
     ▼                                   │
@@ -101,8 +108,6 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
         settings.classes.len(),
         levels.join(" → "),
         config.triggers.window,
-        trees.rounds,
-        trees.max_depth,
     );
     Ok(text)
 }

@@ -10,7 +10,7 @@ use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, committed};
 use perennial_connectors::sink::{AppendFile, Format, Output, Renderer};
-use perennial_connectors::trainer::{Cancel, Trainer};
+use perennial_connectors::trainer::{BuiltIn, Cancel, CommandTrainer, Trainer};
 use perennial_operators::{Epoch, Failure};
 use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
@@ -86,7 +86,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         tracing::info!(epoch, records, "going on after the last commit");
     }
     let runtime = Runtime::load()?;
-    let trainer = Trainer::find(runtime.clone())?;
+    let trainer = open_trainer(settings, state, &runtime)?;
     let keep_frozen = settings
         .config()
         .report
@@ -154,6 +154,19 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         Some(error) => Err(error),
         None => Report::read(settings, &knowledge),
     }
+}
+
+/// What fits models. A command's trainings have their folders in the state, which is of one process at a time.
+fn open_trainer(settings: &Settings, state: &Path, runtime: &Runtime) -> Result<Trainer, Error> {
+    let runtime = runtime.clone();
+    let Some(command) = &settings.command else {
+        return Ok(Trainer::BuiltIn(BuiltIn::find(runtime)?));
+    };
+    let folder = std::path::absolute(state.join("trainings"))
+        .map_err(|error| Error::File(state.to_path_buf(), error))?;
+    let schema = settings.schema.clone();
+    let trainer = CommandTrainer::new(command.clone(), schema, folder, runtime)?;
+    Ok(Trainer::Command(Box::new(trainer)))
 }
 
 fn processors() -> usize {

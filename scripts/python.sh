@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Prepares an environment for the examples in Python, outside the checkout, and prints the path of its interpreter.
+# Prepares an environment for a folder of examples in Python, outside the checkout, and prints the path of its
+# interpreter: scripts/python.sh examples/python
 # Does nothing but that when it is there. Messages go to standard error.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/env.sh
 source scripts/lib.sh
 
-requirements=examples/python/requirements.txt
+requirements=${1:?the folder of the examples}/requirements.txt
 # Named after what is in it, so that it need never be changed while somebody uses it.
 home=$perennial_cache/python/$({ python3 --version; cat "$requirements"; } | sha256sum | head -c 8)
 

@@ -140,6 +140,46 @@ fn impossible_values_are_refused() {
 }
 
 #[test]
+fn commands_that_cannot_train_are_refused() {
+    let cases = [
+        ("{}", "training.trainer: missing key"),
+        (
+            "{command: []}",
+            "training.trainer.command: expected a program",
+        ),
+        (
+            "{command: [no-such-program]}",
+            "training.trainer.command[0]: there is no program \"no-such-program\" in ",
+        ),
+        (
+            "{command: [./train.py]}",
+            "training.trainer.command[0]: there is no program \"./train.py\" in ",
+        ),
+        (
+            "{command: [sh], timeout: 10}",
+            "training.trainer.timeout: invalid type",
+        ),
+        (
+            "{command: [sh], timeout: 0s}",
+            "training.trainer.timeout: expected a duration above 0",
+        ),
+        (
+            "{command: [sh], memory: 2 GB}",
+            "training.trainer.memory: \"2 GB\" is not a size: expected a number with KiB, MiB or GiB",
+        ),
+        (
+            "{command: [sh], memory: 1 KiB}",
+            "training.trainer.memory: expected at least 1 MiB",
+        ),
+        ("{comand: [sh]}", "did you mean \"command\"?"),
+    ];
+    for (trainer, words) in cases {
+        let to = format!("  trainer: {trainer}\n  min_samples: 100");
+        refused("  min_samples: 100", &to, &[words]);
+    }
+}
+
+#[test]
 fn task_paths_must_name_attributes() {
     refused(
         "[[season], [site]]",

@@ -3,22 +3,10 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::kafka::Broker;
-use common::{Bench, ended, json};
-
-fn checkout(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The interpreter that has what the examples need.
-fn python() -> String {
-    let mut script = Command::new("bash");
-    let printed = ended(script.arg(checkout("scripts/python.sh")).output()).success();
-    printed.stdout.trim().to_string()
-}
+use common::{Bench, checkout, ended, json, python};
 
 /// The values of a topic's messages: the text under `key` by id.
 fn by_id(broker: &Broker, topic: &str, key: &str) -> BTreeMap<String, String> {
@@ -36,7 +24,7 @@ fn by_id(broker: &Broker, topic: &str, key: &str) -> BTreeMap<String, String> {
 #[test]
 fn python_produces_and_consumes() {
     let broker = Broker::shared();
-    let python = python();
+    let python = python("examples/python");
     let script = |name: &str, more: &[&str]| {
         let mut command = Command::new(&python);
         command.arg(checkout("examples/python").join(name));

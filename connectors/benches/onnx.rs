@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array2, s};
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::Trainer;
+use perennial_connectors::trainer::BuiltIn;
 use perennial_operators::{TrainRequest, TreeParameters};
 
 const ROWS: usize = 8192;
@@ -54,7 +54,7 @@ fn request() -> TrainRequest {
 fn predict(criterion: &mut Criterion) {
     let runtime = Runtime::load().expect("ONNX Runtime, which scripts/setup.sh installs");
     let request = request();
-    let trained = Trainer::find(runtime.clone())
+    let trained = BuiltIn::find(runtime.clone())
         .expect("the trainer, built by cargo build --release -p perennial-trainer")
         .train(&request)
         .expect("a model");

@@ -1,19 +1,47 @@
-//! Training models: the training program as a child process, and its trees as checked ONNX.
+//! Training models: by the training program, whose trees are written as checked ONNX, or by a command of the user's
+//! own.
 
+mod command;
 mod process;
+mod request;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ndarray::Array2;
-use perennial_operators::{TrainRequest, TrainResponse};
+use perennial_operators::{ModelId, RetainedSample, TrainRequest, TrainResponse};
 use thiserror::Error;
 
-use self::process::Children;
+pub use self::command::{CommandLine, CommandTrainer};
+
+use self::process::{Children, check_status, piped};
 use crate::native::{self, NativeError};
 use crate::onnx::{self, ConvertError, OnnxError, Runtime};
 
 /// How far a converted model's probabilities may be from XGBoost's own.
 const TOLERANCE: f32 = 1e-5;
+/// What errors call the training program.
+const WHO: &str = "the training program";
+/// The exit code of the dynamic loader when a library is missing.
+const LOADER_FAILED: i32 = 127;
+
+/// What a model is trained for, and on.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The model to be.
+    pub model: ModelId,
+    /// The name of its task.
+    pub task: &'a str,
+    /// The samples, in the order of the stream.
+    pub samples: &'a [RetainedSample],
+    /// The same samples as a matrix, and the settings.
+    pub request: &'a TrainRequest,
+    /// The ONNX model to build on, if it is to be built on one: only where the trainer does
+    /// [warm starts](Trainer::warm_starts).
+    pub from: Option<&'a [u8]>,
+}
 
 /// A trained model.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +50,11 @@ pub struct Trained {
     pub onnx: Vec<u8>,
     /// The BLAKE3 hash of `onnx` in hexadecimal.
     pub hash: String,
-    /// The greatest difference between its probabilities and XGBoost's over the training samples.
+    /// How far its probabilities of the training samples are from what they have to be, at most: from XGBoost's own,
+    /// or in sum from 1.
     pub deviation: f32,
+    /// What a trainer of the user's own has measured, by name.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// Why a training gave no model.
@@ -32,11 +63,13 @@ pub enum TrainerError {
     /// The training program is not there.
     #[error(transparent)]
     Native(#[from] NativeError),
-    /// The training program is there but does not start.
-    #[error("the training program {program} does not start: {reason}")]
+    /// The program is there but does not start.
+    #[error("{who} {} does not start: {reason}", .program.display())]
     Start {
+        /// Which trainer's program.
+        who: String,
         /// The program.
-        program: PathBuf,
+        program: OsString,
         /// What the system says.
         reason: std::io::Error,
     },
@@ -44,22 +77,26 @@ pub enum TrainerError {
     #[error("the training request cannot be encoded: {0}")]
     Request(postcard::Error),
     /// The system failed between the two processes.
-    #[error("the connection to the training program broke: {0}")]
+    #[error("the connection to the trainer's process broke: {0}")]
     Connection(std::io::Error),
     /// [`Cancel::cancel`] was called.
     #[error("the training was cancelled")]
     Cancelled,
-    /// A signal ended the training program.
-    #[error("signal {signal} ended the training program{said}")]
+    /// A signal ended the program.
+    #[error("signal {signal} ended {who}{said}")]
     Killed {
+        /// Which trainer's program.
+        who: String,
         /// The signal's number.
         signal: i32,
         /// The end of its stderr.
         said: Said,
     },
-    /// The training program ended without an answer.
-    #[error("the training program ended with exit code {code}{said}")]
+    /// The program ended without an answer.
+    #[error("{who} ended with exit code {code}{said}")]
     Exited {
+        /// Which trainer's program.
+        who: String,
         /// The exit code.
         code: i32,
         /// The end of its stderr.
@@ -93,6 +130,42 @@ pub enum TrainerError {
     /// The ONNX model does not do what XGBoost does.
     #[error("the trained model was written as ONNX wrongly: {0}")]
     Conversion(#[from] OnnxError),
+    /// The folder of a training cannot be made or written.
+    #[error("the folder {path} cannot be used for trainings: {reason}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        reason: std::io::Error,
+    },
+    /// The samples or the request for a command cannot be written.
+    #[error("{file} cannot be written for the trainer's command: {reason}")]
+    Input {
+        /// The file.
+        file: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The command did not end in time.
+    #[error("{who} was killed: it took longer than {limit:?}{said}")]
+    TimedOut {
+        /// Which trainer's program.
+        who: String,
+        /// How long it may take.
+        limit: Duration,
+        /// The end of its stderr.
+        said: Said,
+    },
+    /// The command ended well, but what it left is not what it should.
+    #[error("the trainer's command ended, but {file} {reason}{said}")]
+    Output {
+        /// The file.
+        file: &'static str,
+        /// What is wrong with it.
+        reason: String,
+        /// The end of its stderr.
+        said: Said,
+    },
 }
 
 /// The end of what a program wrote to stderr; as text a clause of its own, or nothing.
@@ -108,29 +181,65 @@ impl std::fmt::Display for Said {
     }
 }
 
+/// What trains models.
+#[derive(Debug)]
+pub enum Trainer {
+    /// Gradient-boosted trees.
+    BuiltIn(BuiltIn),
+    /// A command of the user's own.
+    Command(Box<CommandTrainer>),
+}
+
+impl Trainer {
+    /// Trains a model, which takes as long as it takes, and checks it.
+    ///
+    /// # Errors
+    /// There is no model, or not one that Perennial can use.
+    pub fn train(&self, job: &Job<'_>) -> Result<Trained, TrainerError> {
+        match (self, job.from) {
+            (Trainer::BuiltIn(trainer), None) => trainer.train(job.request),
+            (Trainer::BuiltIn(trainer), Some(from)) => trainer.warm_start(from, job.request),
+            (Trainer::Command(trainer), _) => trainer.train(job),
+        }
+    }
+
+    /// Whether it can build on what another model says.
+    pub fn warm_starts(&self) -> bool {
+        matches!(self, Trainer::BuiltIn(_))
+    }
+
+    /// A handle that ends this trainer's trainings from another thread.
+    pub fn cancel(&self) -> Cancel {
+        match self {
+            Trainer::BuiltIn(trainer) => trainer.cancel(),
+            Trainer::Command(trainer) => trainer.cancel(),
+        }
+    }
+}
+
 /// The built-in trainer. Each training is a process, so that several threads can train at once.
 #[derive(Debug)]
-pub struct Trainer {
+pub struct BuiltIn {
     program: PathBuf,
     libraries: Option<PathBuf>,
     runtime: Runtime,
     children: Children,
 }
 
-impl Trainer {
+impl BuiltIn {
     /// The trainer with the program that [`native::trainer`] finds. Models are checked with
     /// `runtime`.
     ///
     /// # Errors
     /// The program is missing.
-    pub fn find(runtime: Runtime) -> Result<Trainer, TrainerError> {
+    pub fn find(runtime: Runtime) -> Result<BuiltIn, TrainerError> {
         let (program, libraries) = native::trainer()?;
-        Ok(Trainer::new(program, libraries, runtime))
+        Ok(BuiltIn::new(program, libraries, runtime))
     }
 
     /// The trainer with a given program and the folder of the libraries that it needs.
-    pub fn new(program: PathBuf, libraries: Option<PathBuf>, runtime: Runtime) -> Trainer {
-        Trainer {
+    pub fn new(program: PathBuf, libraries: Option<PathBuf>, runtime: Runtime) -> BuiltIn {
+        BuiltIn {
             program,
             libraries,
             runtime,
@@ -154,23 +263,21 @@ impl Trainer {
         self.checked(onnx, request, &expected)
     }
 
-    /// Trains trees that correct a model of this trainer's, and gives the two as one: a *warm start*. The request's
-    /// margins are set to what the model says.
+    /// Trains trees that correct a model of this trainer's, and gives the two as one: a *warm start*.
     ///
     /// # Errors
-    /// As for [`Trainer::train`]; the model does not run, or is of another trainer.
-    pub fn warm_start(
-        &self,
-        from: &[u8],
-        mut request: TrainRequest,
-    ) -> Result<Trained, TrainerError> {
+    /// As for [`BuiltIn::train`]; the model does not run, or is of another trainer.
+    pub fn warm_start(&self, from: &[u8], request: &TrainRequest) -> Result<Trained, TrainerError> {
         let (features, classes) = (request.features.ncols(), request.classes);
         let mut logits = Array2::zeros((request.features.nrows(), classes));
         let mut session = self.runtime.session(from, features, classes)?;
         session.predict(request.features.view(), logits.view_mut())?;
         // A constant in all logits of a row makes no difference.
         logits.mapv_inplace(|probability: f32| probability.max(f32::MIN_POSITIVE).ln());
-        request.margins = Some(logits);
+        let request = TrainRequest {
+            margins: Some(logits),
+            ..request.clone()
+        };
         let (model, expected) = self.boost(&request)?;
         let onnx = onnx::extend(from, &model, features, classes)?;
         self.checked(onnx, &request, &expected)
@@ -179,11 +286,9 @@ impl Trainer {
     /// Runs the training program: the booster, and XGBoost's own probabilities of the samples.
     fn boost(&self, request: &TrainRequest) -> Result<(Vec<u8>, Array2<f32>), TrainerError> {
         let bytes = postcard::to_stdvec(request).map_err(TrainerError::Request)?;
-        let finished = self
-            .children
-            .run(&self.program, self.libraries.as_deref(), &bytes)?;
+        let finished = self.run(&bytes)?;
         drop(bytes);
-        let answer = finished.answer()?;
+        let answer = finished.stdout.as_slice();
         let (model, expected) = match postcard::take_from_bytes(answer) {
             Ok((
                 TrainResponse::Trained {
@@ -231,7 +336,39 @@ impl Trainer {
             onnx,
             hash,
             deviation,
+            metrics: BTreeMap::new(),
         })
+    }
+
+    /// Runs the training program with a request as its stdin until it ends.
+    fn run(&self, request: &[u8]) -> Result<Finished, TrainerError> {
+        let command = piped(&self.program, self.libraries.as_deref());
+        let mut started = self.children.start(command, WHO)?;
+        let exchanged = started.exchange(request);
+        let end = started.wait(None)?;
+        let (stdout, said) = exchanged.map_err(TrainerError::Connection)?;
+        if end.status.code() == Some(LOADER_FAILED) {
+            return Err(TrainerError::Libraries { said });
+        }
+        check_status(end.status, WHO, &said)?;
+        Ok(Finished { stdout, said })
+    }
+}
+
+/// What the training program left, which has ended well.
+struct Finished {
+    stdout: Vec<u8>,
+    said: Said,
+}
+
+impl Finished {
+    /// The error for an answer that makes no sense.
+    fn unreadable(&self, reason: String) -> TrainerError {
+        TrainerError::Answer {
+            length: self.stdout.len(),
+            reason,
+            said: self.said.clone(),
+        }
     }
 }
 

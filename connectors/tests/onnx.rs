@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Axis, s};
 use perennial_connectors::onnx::{CHUNK, OnnxError, Runtime, Session, check};
-use perennial_connectors::trainer::Trainer;
+use perennial_connectors::trainer::BuiltIn;
 use perennial_operators::{TrainRequest, TreeParameters};
 
 const FEATURES: usize = 17;
@@ -40,7 +40,7 @@ fn model(rows: usize) -> (Vec<u8>, Array2<f32>) {
             seed: 0,
         },
     };
-    let trainer = Trainer::find(Runtime::load().unwrap())
+    let trainer = BuiltIn::find(Runtime::load().unwrap())
         .expect("run cargo build --release -p perennial-trainer first");
     (trainer.train(&request).unwrap().onnx, request.features)
 }

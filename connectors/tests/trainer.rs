@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array2, array};
 use perennial_connectors::onnx::{self, OnnxError, Runtime};
-use perennial_connectors::trainer::{Trained, Trainer, TrainerError};
+use perennial_connectors::trainer::{BuiltIn, Trained, TrainerError};
 use perennial_operators::{TrainRequest, TrainResponse, TreeParameters};
 use proptest::prelude::*;
 
-fn trainer() -> Trainer {
-    Trainer::find(Runtime::load().unwrap())
+fn trainer() -> BuiltIn {
+    BuiltIn::find(Runtime::load().unwrap())
         .expect("run cargo build --release -p perennial-trainer first")
 }
 
@@ -135,16 +135,16 @@ fn a_warm_start_corrects_the_model_that_it_starts_from() {
     for label in &mut second.labels {
         *label = [1.0, 0.0, 2.0][*label as usize];
     }
-    let warm = trainer().warm_start(&from.onnx, second.clone()).unwrap();
+    let warm = trainer().warm_start(&from.onnx, &second).unwrap();
     assert!(warm.deviation < 1e-5, "{}", warm.deviation);
     assert!(log_loss(&warm.onnx, &second) < 0.9 * log_loss(&from.onnx, &second));
     // And once more on top of that.
-    let again = trainer().warm_start(&warm.onnx, second.clone()).unwrap();
+    let again = trainer().warm_start(&warm.onnx, &second).unwrap();
     assert!(log_loss(&again.onnx, &second) < log_loss(&warm.onnx, &second));
     // Trees that may not learn anything change nothing.
     let mut nothing = first.clone();
     (nothing.parameters.rounds, nothing.parameters.eta) = (1, 1e-9);
-    let same = trainer().warm_start(&from.onnx, nothing).unwrap();
+    let same = trainer().warm_start(&from.onnx, &nothing).unwrap();
     let difference = log_loss(&same.onnx, &first) - log_loss(&from.onnx, &first);
     assert!(difference.abs() < 1e-5, "{difference}");
 }
@@ -154,7 +154,7 @@ fn only_own_models_of_the_same_size_are_built_on() {
     let from = train(&request(100, 4, 3, 0.1, 3));
     let refused = |onnx: &[u8], columns: usize, classes: usize| {
         let request = request(100, columns, classes, 0.1, 3);
-        trainer().warm_start(onnx, request).unwrap_err()
+        trainer().warm_start(onnx, &request).unwrap_err()
     };
     let error = refused(b"no model", 4, 3);
     assert!(matches!(error, TrainerError::Conversion(_)), "{error:?}");
@@ -301,7 +301,7 @@ fn requests_that_cannot_be_trained_are_answered_with_a_sentence() {
 /// A trainer whose program is a shell script.
 struct Script {
     folder: tempfile::TempDir,
-    trainer: Trainer,
+    trainer: BuiltIn,
 }
 
 fn script(text: &str) -> Script {
@@ -316,7 +316,7 @@ fn script(text: &str) -> Script {
     .unwrap();
     fs::write(folder.path().join("script"), text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let trainer = Trainer::new(program, None, Runtime::load().unwrap());
+    let trainer = BuiltIn::new(program, None, Runtime::load().unwrap());
     Script { folder, trainer }
 }
 
@@ -359,7 +359,7 @@ fn each_way_to_misbehave_has_its_own_error() {
         "{error:?}"
     );
 
-    let missing = Trainer::new(PathBuf::from("/nowhere"), None, Runtime::load().unwrap());
+    let missing = BuiltIn::new(PathBuf::from("/nowhere"), None, Runtime::load().unwrap());
     let error = missing.train(&request).unwrap_err();
     assert!(
         error

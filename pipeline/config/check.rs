@@ -2,6 +2,7 @@
 
 use perennial_connectors::kafka::{Delivery, KafkaConfig};
 use perennial_connectors::source::Schema;
+use perennial_connectors::trainer::CommandLine;
 use perennial_operators::allocate::TaskLevels;
 use perennial_operators::join::{Arrival, Delay};
 use perennial_operators::trigger::{Schedule, TriggerRules};
@@ -9,6 +10,7 @@ use perennial_operators::trigger::{Schedule, TriggerRules};
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;
 use super::produce::{Production, production};
+use super::trainer::command_line;
 use super::{Config, ConfigError, DelayConfig, Loaded, Mode};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
@@ -29,6 +31,8 @@ pub struct Settings {
     pub rules: TriggerRules,
     /// How labels come to their samples.
     pub arrival: Arrival,
+    /// The command that fits models, if the built-in trainer does not.
+    pub command: Option<CommandLine>,
     /// What is produced, if anything.
     pub production: Option<Production>,
 }
@@ -92,6 +96,7 @@ impl TryFrom<Loaded> for Settings {
             classes,
             rules: rules(&loaded)?,
             arrival: arrival(&loaded)?,
+            command: command_line(&loaded)?,
             production: production(&loaded, &schema)?,
             schema,
             loaded,

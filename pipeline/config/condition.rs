@@ -1,4 +1,4 @@
-//! Conditions and durations as people write them: `accuracy < 0.6`, `12h`, `02:00-20:00`.
+//! Conditions, durations and sizes as people write them: `accuracy < 0.6`, `12h`, `02:00-20:00`, `2 GiB`.
 
 use perennial_operators::trigger::{Comparison, Metric, Trigger};
 
@@ -72,15 +72,33 @@ pub(super) fn duration(text: &str) -> Result<f64, String> {
         ("h", 3600.0),
         ("d", 86_400.0),
     ];
-    UNITS
-        .iter()
-        .find_map(|(unit, seconds)| {
-            let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-            (number.is_finite() && number >= 0.0).then_some(number * seconds)
-        })
-        .ok_or_else(|| {
-            format!("\"{text}\" is not a duration: expected a number with ms, s, m, h or d, such as \"12h\"")
-        })
+    quantity(text, &UNITS).ok_or_else(|| {
+        format!(
+            "\"{text}\" is not a duration: expected a number with ms, s, m, h or d, such as \"12h\""
+        )
+    })
+}
+
+/// Reads a size with its unit, in bytes.
+pub(super) fn size(text: &str) -> Result<f64, String> {
+    const UNITS: [(&str, f64); 3] = [
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+    ];
+    quantity(text, &UNITS).ok_or_else(|| {
+        format!(
+            "\"{text}\" is not a size: expected a number with KiB, MiB or GiB, such as \"2 GiB\""
+        )
+    })
+}
+
+/// Reads a number that is not negative, and its unit.
+fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    units.iter().find_map(|(unit, factor)| {
+        let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        (number.is_finite() && number >= 0.0).then_some(number * factor)
+    })
 }
 
 /// Reads `HH:MM-HH:MM` as seconds after midnight.

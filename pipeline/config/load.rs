@@ -30,6 +30,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The folder of the file, absolute.
+    pub fn folder(&self) -> std::io::Result<PathBuf> {
+        let file = std::path::absolute(&self.file)?;
+        Ok(file.parent().unwrap_or(&file).to_path_buf())
+    }
+
     /// An error about the value at `path`, such as `tasks.path[1]`.
     pub fn error(&self, path: &str, message: impl std::fmt::Display) -> ConfigError {
         ConfigError {

@@ -4,6 +4,7 @@ mod check;
 mod condition;
 mod load;
 mod produce;
+mod trainer;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use check::Settings;
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
+pub use trainer::TrainerConfig;
 
 /// A pipeline: where samples come from, how tasks are made of them, how models are trained and when,
 /// and where predictions go.
@@ -287,7 +289,10 @@ pub struct TrainingConfig {
     /// Trainings at a time. Default: one a processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Settings of the gradient-boosted trees.
+    /// A command that fits the models. Default: the built-in trainer, which fits gradient-boosted trees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trainer: Option<TrainerConfig>,
+    /// Settings of the gradient-boosted trees; a command is told them.
     pub trees: TreeParameters,
 }
 
@@ -306,6 +311,7 @@ impl Default for TrainingConfig {
                 CandidateConfig::Pooled,
             ],
             threads: None,
+            trainer: None,
             trees: TreeParameters::default(),
         }
     }

@@ -22,7 +22,7 @@ pub struct Workshop {
     pub knowledge: Arc<KnowledgeBase>,
     /// How far the commit is.
     pub committed: Arc<Committed>,
-    /// The training program.
+    /// What fits models.
     pub trainer: Trainer,
     /// Runs models to judge them.
     pub runtime: Runtime,

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::KnowledgeError;
-use perennial_connectors::trainer::Trained;
+use perennial_connectors::trainer::{Job, Trained, TrainerError};
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 use perennial_operators::{
-    KnowledgeChange, RelationScored, Remodeling, RetainedSample, TaskId, TrainRequest,
+    KnowledgeChange, ModelId, RelationScored, Remodeling, RetainedSample, TaskId, TrainRequest,
     TreeParameters,
 };
 
@@ -73,7 +73,14 @@ impl Round<'_> {
     ) -> Result<Vec<Result<Candidate, String>>, KnowledgeError> {
         let task = order.model.task;
         let allowed = &self.workshop.candidates;
-        let may = |candidate: CandidateConfig| allowed.contains(&candidate);
+        let warm_starts = self.workshop.trainer.warm_starts();
+        let may = |candidate: CandidateConfig| {
+            let is_warm = matches!(
+                candidate,
+                CandidateConfig::WarmStart | CandidateConfig::Relative
+            );
+            allowed.contains(&candidate) && (warm_starts || !is_warm)
+        };
         let mut ways = Vec::new();
         let rival = rival.filter(|_| task != TaskId::BASE);
         if may(CandidateConfig::Scratch) || rival.is_none() {
@@ -99,7 +106,7 @@ impl Round<'_> {
         }
         Ok(ways
             .into_iter()
-            .map(|way| self.fit(way, &split.fitted))
+            .map(|way| self.fit(order.model, way, &split.fitted))
             .collect())
     }
 
@@ -165,11 +172,42 @@ impl Round<'_> {
     }
 
     /// Builds a model in a given way on some samples of the task.
-    pub(super) fn fit(&self, way: Way, samples: &[RetainedSample]) -> Result<Candidate, String> {
+    pub(super) fn fit(
+        &self,
+        model: ModelId,
+        way: Way,
+        samples: &[RetainedSample],
+    ) -> Result<Candidate, String> {
         if samples.is_empty() {
             return Err("there are no labelled samples to fit a model on".to_string());
         }
-        let request = |samples: &[RetainedSample], rounds: u32| TrainRequest {
+        let rounds = self.workshop.trees.rounds;
+        let trained = match &way {
+            Way::Scratch => self.train(model, samples, rounds, None),
+            Way::WarmStart(from) => {
+                let rounds = rounds.div_ceil(WARM_START);
+                self.train(model, samples, rounds, Some(from))
+            }
+            Way::Pooled(_, theirs) => {
+                let mut all = [samples, theirs].concat();
+                all.sort_by_key(|sample| sample.sequence);
+                self.train(model, &all, rounds, None)
+            }
+        };
+        Ok(Candidate {
+            trained: trained?,
+            way,
+        })
+    }
+
+    fn train(
+        &self,
+        model: ModelId,
+        samples: &[RetainedSample],
+        rounds: u32,
+        from: Option<&DeployedModel>,
+    ) -> Result<Trained, String> {
+        let request = TrainRequest {
             features: samples_matrix(samples, self.workshop.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
             classes: self.workshop.classes,
@@ -179,19 +217,21 @@ impl Round<'_> {
                 ..self.workshop.trees.clone()
             },
         };
-        let rounds = self.workshop.trees.rounds;
-        let trainer = &self.workshop.trainer;
-        let trained = match &way {
-            Way::Scratch => trainer.train(&request(samples, rounds)),
-            Way::WarmStart(from) => {
-                let rounds = rounds.div_ceil(WARM_START);
-                trainer.warm_start(&from.onnx, request(samples, rounds))
-            }
-            Way::Pooled(_, theirs) => trainer.train(&request(&[samples, theirs].concat(), rounds)),
+        let record = self.tasks.get(&model.task);
+        let job = Job {
+            model,
+            task: record.map_or("", |record| &record.definition.name),
+            samples,
+            request: &request,
+            from: from.map(|model| model.onnx.as_slice()),
         };
-        match trained {
-            Ok(trained) => Ok(Candidate { way, trained }),
-            Err(error) => Err(error.to_string()),
-        }
+        self.workshop.trainer.train(&job).map_err(|error| {
+            let reason = error.to_string();
+            // A run that is told to stop cancels what it has begun.
+            if !matches!(error, TrainerError::Cancelled) {
+                tracing::warn!(task = job.task, reason, "training failed");
+            }
+            reason
+        })
     }
 }

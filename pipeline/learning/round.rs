@@ -175,7 +175,7 @@ impl<'a> Round<'a> {
         let rival = self.rival(task, &reviewed)?;
         let latest = material.samples.last().map_or(0, |sample| sample.sequence);
         let split = Split::new(material.samples, self.workshop.holdout, task);
-        let detail = format!("{} samples", split.fitted.len());
+        let mut detail = format!("{} samples", split.fitted.len());
         log.moved(StageKind::Train, StageState::Running, &detail);
         let candidates = self.candidates(order, rival.as_ref(), &split, &mut log)?;
         let best = match self.best(order, candidates, rival.as_ref(), &split) {
@@ -190,6 +190,9 @@ impl<'a> Round<'a> {
             judgement,
         } = best;
         log.trained(&candidate, split.fitted.len(), latest);
+        for (name, value) in &candidate.trained.metrics {
+            detail.push_str(&format!(", {name} {value}"));
+        }
         log.moved(StageKind::Train, StageState::Completed, &detail);
         log.moved(StageKind::Evaluate, StageState::Waiting, "");
         log.moved(StageKind::Evaluate, StageState::Running, "");
@@ -308,7 +311,7 @@ impl<'a> Round<'a> {
         log.moved(StageKind::Deploy, StageState::Running, "");
         let model = match split.all() {
             None => candidate,
-            Some(all) => match self.fit(candidate.way, &all) {
+            Some(all) => match self.fit(order.model, candidate.way, &all) {
                 Ok(model) => {
                     log.trained(&model, all.len(), latest);
                     model

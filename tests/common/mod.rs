@@ -247,6 +247,19 @@ pub fn ended(output: std::io::Result<Output>) -> Ended {
     }
 }
 
+/// A path of the project's.
+pub fn checkout(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The interpreter that has what the examples in a folder of the project's need.
+pub fn python(examples: &str) -> String {
+    let mut script = Command::new("bash");
+    script.args([&checkout("scripts/python.sh"), Path::new(examples)]);
+    let printed = ended(script.output()).success();
+    printed.stdout.trim().to_string()
+}
+
 /// Waits for a process to end; the most memory that it ever had is the second, as Linux counts it.
 pub fn watch_memory(mut child: Child) -> (ExitStatus, u64) {
     let mut peak = 0;

@@ -1,6 +1,6 @@
 //! Models as ONNX: writing trees as ONNX, and running any ONNX classifier.
 
-mod protobuf;
+pub(crate) mod protobuf;
 mod session;
 mod tree_ensemble;
 

@@ -1,23 +1,25 @@
-//! Child processes that read a request from stdin and write an answer to stdout.
+//! Child processes, each the head of a process group, so that none of them leaves anything behind.
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 use super::{Said, TrainerError};
 
 /// How much of a program's stderr goes into an error, in bytes.
 const SAID: usize = 2048;
-/// How often a program that has closed its stdout is looked at until it has ended.
-const EXIT_CHECK: Duration = Duration::from_millis(1);
-/// The exit code of the dynamic loader when a library is missing.
-const LOADER_FAILED: i32 = 127;
 
 /// The children that run. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -26,141 +28,160 @@ pub struct Children(Arc<Mutex<Running>>);
 #[derive(Debug, Default)]
 struct Running {
     cancelled: bool,
-    children: Vec<Arc<Mutex<Child>>>,
+    /// The heads of the groups, none of which has been waited for: no other process has their numbers.
+    groups: Vec<Pid>,
 }
 
-/// A child that has ended.
-pub struct Finished {
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    said: Said,
+/// A child that has been started. When it is dropped, it has ended, and so has all that it started itself.
+pub struct Started {
+    child: Child,
+    group: Pid,
+    children: Children,
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub struct End {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Whether it was killed since it took too long.
+    pub is_late: bool,
 }
 
 impl Children {
-    /// Runs `program` with `request` as its stdin until it ends. `libraries` is where the loader
-    /// looks for its libraries first.
-    pub fn run(
-        &self,
-        program: &Path,
-        libraries: Option<&Path>,
-        request: &[u8],
-    ) -> Result<Finished, TrainerError> {
-        let (child, pipes) = self.start(program, libraries)?;
-        let result = pipes.exchange(request).and_then(|(stdout, stderr)| {
-            let status = wait(&child)?;
-            let said = Said(tail(&stderr));
-            Ok(Finished {
-                status,
-                stdout,
-                said,
-            })
-        });
-        if result.is_err() {
-            // It may have ended meanwhile; all that matters is that it does not go on.
-            let _ = lock(&child).kill();
-            let _ = lock(&child).wait();
-        }
+    /// Starts a child, unless cancelled. `who` it is goes into errors.
+    pub fn start(&self, mut command: Command, who: &str) -> Result<Started, TrainerError> {
+        command.process_group(0);
+        // Held over the start, so that a child is either refused or known to cancel().
         let mut running = lock(&self.0);
-        running.children.retain(|other| !Arc::ptr_eq(other, &child));
         if running.cancelled {
             return Err(TrainerError::Cancelled);
         }
-        result.map_err(TrainerError::Connection)
+        let child = command.spawn().map_err(|reason| TrainerError::Start {
+            who: who.to_owned(),
+            program: command.get_program().into(),
+            reason,
+        })?;
+        // Linux has no numbers that do not fit.
+        let group = Pid::from_raw(child.id().cast_signed());
+        running.groups.push(group);
+        Ok(Started {
+            child,
+            group,
+            children: self.clone(),
+        })
     }
 
     /// Kills all children, and lets no new ones start.
     pub fn cancel(&self) {
         let mut running = lock(&self.0);
         running.cancelled = true;
-        for child in &running.children {
-            // A child that has ended already cannot be killed, which is as good.
-            let _ = lock(child).kill();
+        for group in &running.groups {
+            kill(*group);
         }
     }
 
-    /// Starts a child, unless cancelled.
-    fn start(
-        &self,
-        program: &Path,
-        libraries: Option<&Path>,
-    ) -> Result<(Arc<Mutex<Child>>, Pipes), TrainerError> {
-        let mut command = Command::new(program);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        if let Some(folder) = libraries {
-            command.env("LD_LIBRARY_PATH", search_path(folder));
-        }
-        // Held over the start, so that a child is either refused or known to cancel().
-        let mut running = lock(&self.0);
-        if running.cancelled {
-            return Err(TrainerError::Cancelled);
-        }
-        let mut child = command.spawn().map_err(|reason| TrainerError::Start {
-            program: program.to_path_buf(),
-            reason,
-        })?;
-        let pipes = Pipes {
-            stdin: child.stdin.take(),
-            stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
-        };
-        let child = Arc::new(Mutex::new(child));
-        running.children.push(child.clone());
-        Ok((child, pipes))
-    }
-}
-
-impl Finished {
-    /// What the program wrote to stdout, if it ended well.
-    pub fn answer(&self) -> Result<&[u8], TrainerError> {
-        let said = self.said.clone();
-        match (self.status.code(), self.status.signal()) {
-            (Some(0), _) => Ok(&self.stdout),
-            (Some(LOADER_FAILED), _) => Err(TrainerError::Libraries { said }),
-            (Some(code), _) => Err(TrainerError::Exited { code, said }),
-            (None, signal) => Err(TrainerError::Killed {
-                signal: signal.unwrap_or_default(),
-                said,
-            }),
-        }
-    }
-
-    /// The error for an answer that makes no sense.
-    pub fn unreadable(&self, reason: String) -> TrainerError {
-        TrainerError::Answer {
-            length: self.stdout.len(),
-            reason,
-            said: self.said.clone(),
+    /// Fails if the children were cancelled: whatever else is wrong with one may come of that.
+    fn check(&self) -> Result<(), TrainerError> {
+        match lock(&self.0).cancelled {
+            true => Err(TrainerError::Cancelled),
+            false => Ok(()),
         }
     }
 }
 
-/// This process's ends of a child's pipes.
-struct Pipes {
-    stdin: Option<std::process::ChildStdin>,
-    stdout: Option<std::process::ChildStdout>,
-    stderr: Option<std::process::ChildStderr>,
-}
-
-impl Pipes {
-    /// Writes the request and reads stdout and stderr to their ends, all at the same time: a child
-    /// that waits for one pipe must not wait for us to be done with another.
-    fn exchange(self, request: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>)> {
+impl Started {
+    /// Writes `request` to the child's stdin, and reads its stdout and stderr to their ends, all at the same time: a
+    /// child that waits for one pipe must not wait for us to be done with another.
+    pub fn exchange(&mut self, request: &[u8]) -> io::Result<(Vec<u8>, Said)> {
+        let (stdin, stdout, stderr) = (
+            self.child.stdin.take(),
+            self.child.stdout.take(),
+            self.child.stderr.take(),
+        );
         thread::scope(|scope| {
             scope.spawn(move || {
-                if let Some(mut stdin) = self.stdin {
+                if let Some(mut stdin) = stdin {
                     // A child that does not read to the end tells why by its exit status.
                     let _ = stdin.write_all(request);
                 }
             });
-            let stderr = scope.spawn(move || read(self.stderr));
-            let stdout = read(self.stdout)?;
+            let stderr = scope.spawn(move || read(stderr));
+            let stdout = read(stdout)?;
             let stderr = stderr.join().unwrap_or_else(|_| Ok(Vec::new()))?;
-            Ok((stdout, stderr))
+            Ok((stdout, Said(tail(&stderr))))
         })
     }
+
+    /// Waits until the child has ended, for `limit` at most, and ends what it has started itself.
+    pub fn wait(mut self, limit: Option<Duration>) -> Result<End, TrainerError> {
+        let group = self.group;
+        let is_late = thread::scope(|scope| {
+            let (ended, end) = mpsc::channel::<()>();
+            let timer = limit.map(|limit| {
+                scope.spawn(move || {
+                    let is_late = end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+                    if is_late {
+                        kill(group);
+                    }
+                    is_late
+                })
+            });
+            until_ended(group);
+            drop(ended);
+            timer.is_some_and(|timer| timer.join().unwrap_or(false))
+        });
+        let status = self.end();
+        self.children.check()?;
+        let status = status.map_err(TrainerError::Connection)?;
+        Ok(End { status, is_late })
+    }
+
+    /// Kills the child, if it runs, and whatever else is in its group.
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        let mut running = lock(&self.children.0);
+        if running.groups.contains(&self.group) {
+            // Before its head is waited for, and its number free for another process.
+            kill(self.group);
+            running.groups.retain(|other| *other != self.group);
+        }
+        drop(running);
+        self.child.wait()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // All that can be done was.
+        let _ = self.end();
+    }
+}
+
+/// The error of a child that ended in another way than with exit code 0.
+pub fn check_status(status: ExitStatus, who: &str, said: &Said) -> Result<(), TrainerError> {
+    let (who, said) = (who.to_owned(), said.clone());
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(TrainerError::Exited { who, code, said }),
+        (None, signal) => Err(TrainerError::Killed {
+            who,
+            signal: signal.unwrap_or_default(),
+            said,
+        }),
+    }
+}
+
+/// Kills a process group.
+fn kill(group: Pid) {
+    // It fails only if all have ended already, which is as good.
+    let _ = killpg(group, Signal::SIGKILL);
+}
+
+/// Blocks until a child has ended, and leaves it to be waited for.
+fn until_ended(child: Pid) {
+    // What else can fail is naming the signal that has ended it, and the exit status does that.
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    while waitid(Id::Pid(child), flags) == Err(Errno::EINTR) {}
 }
 
 /// Reads a pipe to its end.
@@ -172,15 +193,27 @@ fn read(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Waits until a child has ended. It is asked again and again, since a wait that blocks would keep
-/// the child locked and cancel() from killing it.
-fn wait(child: &Mutex<Child>) -> io::Result<ExitStatus> {
-    loop {
-        if let Some(status) = lock(child).try_wait()? {
-            return Ok(status);
-        }
-        thread::sleep(EXIT_CHECK);
+/// Pipes to and from a child whose libraries the loader looks for in a folder first.
+pub fn piped(program: &Path, libraries: Option<&Path>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(folder) = libraries {
+        command.env("LD_LIBRARY_PATH", search_path(folder));
     }
+    command
+}
+
+/// What a child has written last to a file that was its stderr.
+pub fn said_in(mut file: impl Read + Seek) -> io::Result<Said> {
+    let length = file.seek(SeekFrom::End(0))?;
+    // One byte more, which tells whether the first line is whole.
+    file.seek(SeekFrom::Start(length.saturating_sub(SAID as u64 + 1)))?;
+    let mut bytes = Vec::new();
+    file.take(SAID as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Said(tail(&bytes)))
 }
 
 /// The end of a program's stderr, without an incomplete first line and without line breaks.
@@ -224,5 +257,7 @@ mod tests {
         assert_eq!(tail(b"one\n\n  two \n"), "one / two");
         let long = format!("{}\nthe end\n", "x".repeat(SAID));
         assert_eq!(tail(long.as_bytes()), "the end");
+        let said = said_in(io::Cursor::new(long)).unwrap();
+        assert_eq!(said.to_string(), "; it said: the end");
     }
 }

@@ -1,0 +1,294 @@
+//! Training by a command of the user's own: it gets files, and leaves a model.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use ndarray::{Array2, ArrayView1, Axis, concatenate};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+
+use super::process::{Children, check_status, said_in};
+use super::request::{self, METRICS, MODEL};
+use super::{Cancel, Job, Said, Trained, TrainerError};
+use crate::onnx::{OnnxError, Runtime};
+use crate::source::Schema;
+
+/// The most bytes of a model, and of any other file that a command writes.
+const LARGEST_MODEL: u64 = 256 << 20;
+/// The most bytes of a command's metrics.
+const LARGEST_METRICS: u64 = 16 << 10;
+/// How far from 1 the probabilities of a sample may add up to. What a model computes with 32 bits is closer.
+const TOLERANCE: f32 = 1e-3;
+/// What a command is told of Perennial's environment: where programs and libraries are, and how texts are written.
+const ENVIRONMENT: [&str; 7] = [
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+];
+
+/// A command, and what it may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The program.
+    pub program: OsString,
+    /// What comes before the path of the request.
+    pub arguments: Vec<OsString>,
+    /// How long a training may take.
+    pub timeout: Duration,
+    /// The most bytes of memory that each of its processes may address.
+    pub memory: Option<u64>,
+}
+
+/// A trainer that is a command.
+#[derive(Debug)]
+pub struct CommandTrainer {
+    command: CommandLine,
+    schema: Schema,
+    /// Where each training gets a folder of its own.
+    folder: PathBuf,
+    runtime: Runtime,
+    children: Children,
+}
+
+impl CommandTrainer {
+    /// The trainer of a command, for samples of a schema with a label. Each training has a folder of its own below
+    /// `folder`, which is of this trainer alone; what a process that was killed has left there is removed. Models are
+    /// checked with `runtime`.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn new(
+        command: CommandLine,
+        schema: Schema,
+        folder: PathBuf,
+        runtime: Runtime,
+    ) -> Result<CommandTrainer, TrainerError> {
+        let removed = match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        removed
+            .and_then(|()| fs::create_dir_all(&folder))
+            .map_err(|reason| unusable(&folder, reason))?;
+        Ok(CommandTrainer {
+            command,
+            schema,
+            folder,
+            runtime,
+            children: Children::default(),
+        })
+    }
+
+    /// A handle that ends this trainer's trainings from another thread.
+    pub fn cancel(&self) -> Cancel {
+        Cancel(self.children.clone())
+    }
+
+    /// Runs the command, and checks the model that it leaves on the training samples.
+    ///
+    /// # Errors
+    /// The command fails, or leaves no model that fits.
+    pub fn train(&self, job: &Job<'_>) -> Result<Trained, TrainerError> {
+        let folder = tempfile::Builder::new()
+            .prefix("training-")
+            .tempdir_in(&self.folder)
+            .map_err(|reason| unusable(&self.folder, reason))?;
+        let request = request::write(job, &self.schema, folder.path())?;
+        let said = self.run(folder.path(), &request)?;
+        let wrong = |file, reason: String| {
+            let said = said.clone();
+            TrainerError::Output { file, reason, said }
+        };
+        let onnx = read(folder.path(), MODEL, LARGEST_MODEL)
+            .and_then(|onnx| onnx.ok_or_else(|| "is missing".to_owned()))
+            .map_err(|reason| wrong(MODEL, reason))?;
+        let metrics = read(folder.path(), METRICS, LARGEST_METRICS)
+            .and_then(|text| text.map_or_else(|| Ok(BTreeMap::new()), |text| metrics(&text)))
+            .map_err(|reason| wrong(METRICS, reason))?;
+        let deviation = self
+            .check(&onnx, job)
+            .map_err(|reason| wrong(MODEL, format!("is not usable: {reason}")))?;
+        Ok(Trained {
+            hash: blake3::hash(&onnx).to_hex().to_string(),
+            onnx,
+            deviation,
+            metrics,
+        })
+    }
+
+    /// Runs the command to its end, and returns the end of what it said.
+    fn run(&self, folder: &Path, request: &Path) -> Result<Said, TrainerError> {
+        // A file and not a pipe: nobody has to read it while the command runs, and nobody can keep it open.
+        let errors = tempfile::tempfile_in(folder).map_err(|reason| unusable(folder, reason))?;
+        let stderr = errors
+            .try_clone()
+            .map_err(|reason| unusable(folder, reason))?;
+        let who = match self.command.memory {
+            None => "the trainer's command".to_owned(),
+            Some(bytes) => format!("the trainer's command (limited to {} MiB)", bytes >> 20),
+        };
+        let command = self.prepared(folder, request, stderr)?;
+        let started = self.children.start(command, &who)?;
+        let end = started.wait(Some(self.command.timeout))?;
+        let said = said_in(errors).map_err(TrainerError::Connection)?;
+        if end.is_late {
+            let limit = self.command.timeout;
+            return Err(TrainerError::TimedOut { who, limit, said });
+        }
+        check_status(end.status, &who, &said)?;
+        Ok(said)
+    }
+
+    fn prepared(
+        &self,
+        folder: &Path,
+        request: &Path,
+        stderr: File,
+    ) -> Result<Command, TrainerError> {
+        let mut command = Command::new(&self.command.program);
+        command
+            .args(&self.command.arguments)
+            .arg(request)
+            .current_dir(folder)
+            .env_clear()
+            .envs(
+                ENVIRONMENT
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
+            .env("TMPDIR", folder)
+            // Trainings at a time are a setting of Perennial's; the libraries of numbers know this one.
+            .env("OMP_NUM_THREADS", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        let limits = limits(self.command.memory).map_err(TrainerError::Connection)?;
+        let limit = move || {
+            // Nobody else is left to end the command if Perennial is killed. Linux asks for the thread, which waits.
+            set_pdeathsig(Signal::SIGKILL)?;
+            for (resource, most) in &limits {
+                setrlimit(*resource, *most, *most)?;
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec only what is async-signal-safe may be done, and this is two kinds of system
+        // calls: nothing is allocated, freed or locked.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(limit);
+        }
+        Ok(command)
+    }
+
+    /// Checks a model on the samples of a job, and on one of which nothing is known. Returns how far from 1 its
+    /// probabilities add up to.
+    fn check(&self, onnx: &[u8], job: &Job<'_>) -> Result<f32, String> {
+        let (features, classes) = (job.request.features.ncols(), job.request.classes);
+        let text = |error: OnnxError| error.to_string();
+        let mut session = self
+            .runtime
+            .session(onnx, features, classes)
+            .map_err(text)?;
+        let unknown = Array2::from_elem((1, features), f32::NAN);
+        let rows = concatenate(Axis(0), &[job.request.features.view(), unknown.view()])
+            .map_err(|error| error.to_string())?;
+        let mut found = Array2::zeros((rows.nrows(), classes));
+        session
+            .predict(rows.view(), found.view_mut())
+            .map_err(text)?;
+        let mut greatest = 0.0_f32;
+        for (number, row) in found.rows().into_iter().enumerate() {
+            let deviation = check_row(row).map_err(|reason| match number < job.samples.len() {
+                true => format!("for row {number} of the samples {reason}"),
+                false => format!("for a sample whose features are all missing (NaN) {reason}"),
+            })?;
+            greatest = greatest.max(deviation);
+        }
+        Ok(greatest)
+    }
+}
+
+impl Drop for CommandTrainer {
+    fn drop(&mut self) {
+        // What stays here is removed by the next.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn unusable(folder: &Path, reason: io::Error) -> TrainerError {
+    TrainerError::Folder {
+        path: folder.to_owned(),
+        reason,
+    }
+}
+
+/// What a command may use, within what Perennial itself may.
+fn limits(memory: Option<u64>) -> io::Result<Vec<(Resource, u64)>> {
+    let files = (Resource::RLIMIT_FSIZE, LARGEST_MODEL);
+    let memory = memory.map(|bytes| (Resource::RLIMIT_AS, bytes));
+    let limits = [Some(files), memory].into_iter().flatten();
+    limits
+        .map(|(resource, most)| Ok((resource, most.min(getrlimit(resource)?.1))))
+        .collect()
+}
+
+/// Reads a file that a command has left; none if there is none.
+fn read(folder: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
+    let path = folder.join(name);
+    let failed = |error: io::Error| format!("cannot be read: {error}");
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+        // A pipe, for one, would never end.
+        Ok(found) if !found.is_file() => return Err("is not a file".to_owned()),
+        Ok(found) if found.len() > most => {
+            return Err(format!(
+                "has {} bytes, and more than {most} are too many",
+                found.len()
+            ));
+        }
+        Ok(_) => {}
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(&path).map_err(failed)?;
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+fn metrics(text: &[u8]) -> Result<BTreeMap<String, f64>, String> {
+    serde_json::from_slice(text).map_err(|error| format!("is not an object of numbers: {error}"))
+}
+
+/// How far from 1 the probabilities of a sample add up to, if they are probabilities.
+fn check_row(row: ArrayView1<'_, f32>) -> Result<f32, String> {
+    for (class, &probability) in row.iter().enumerate() {
+        // NaN is in no range.
+        if !(0.0..=1.0 + TOLERANCE).contains(&probability) {
+            return Err(format!(
+                "it gives {probability} for class {class}, which is no probability"
+            ));
+        }
+    }
+    let deviation = (row.sum() - 1.0).abs();
+    match deviation <= TOLERANCE {
+        true => Ok(deviation),
+        false => Err(format!(
+            "its probabilities add up to {} and not to 1",
+            row.sum()
+        )),
+    }
+}
