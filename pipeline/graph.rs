@@ -32,7 +32,7 @@ use timely::worker::Worker;
 use crate::committer::Offer;
 use crate::config::{Mode, Settings};
 use crate::fault;
-use crate::learner::Learner;
+use crate::learning::Learner;
 use crate::models::Sessions;
 use crate::reader::Channel;
 use crate::restore::Restored;

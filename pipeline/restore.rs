@@ -15,7 +15,7 @@ use perennial_operators::{
 };
 
 use crate::error::Error;
-use crate::learner;
+use crate::learning;
 
 /// The knowledge base as the dataflow starts from it.
 #[derive(Clone)]
@@ -152,7 +152,7 @@ fn deployed(
     };
     let base = tasks.get(&TaskId::BASE).and_then(|record| record.deployed);
     if keep_frozen && base.is_some_and(|version| version != frozen.version) {
-        models.push(learner::load(view, frozen)?);
+        models.push(learning::load(view, frozen)?);
     }
     for (task, record) in tasks {
         if let Some(version) = record.deployed {
@@ -160,7 +160,7 @@ fn deployed(
                 task: *task,
                 version,
             };
-            models.push(learner::load(view, model)?);
+            models.push(learning::load(view, model)?);
         }
     }
     Ok(models)

@@ -19,7 +19,7 @@ use crate::committer::{Committed, Committer, Offer};
 use crate::config::{BaselineConfig, Settings};
 use crate::error::Error;
 use crate::graph::{self, Parts, Render};
-use crate::learner::{Learner, Workshop};
+use crate::learning::{Learner, Workshop};
 use crate::outputs::{DEAD_LETTERS, Outputs, PREDICTIONS};
 use crate::progress::Display;
 use crate::reader::Channel;
@@ -122,6 +122,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         classes: settings.classes.len(),
         holdout: config.training.holdout,
         trees: config.training.trees.clone(),
+        gate_margin: config.gate.margin,
         threads: config.training.threads.unwrap_or_else(processors),
     };
     let (learner, training) = Learner::start(workshop);

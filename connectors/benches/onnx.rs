@@ -37,6 +37,7 @@ fn request() -> TrainRequest {
         features,
         labels,
         classes: CLASSES,
+        margins: None,
         parameters: TreeParameters {
             rounds: ROUNDS,
             max_depth: DEPTH,

@@ -4,6 +4,7 @@ mod process;
 
 use std::path::PathBuf;
 
+use ndarray::Array2;
 use perennial_operators::{TrainRequest, TrainResponse};
 use thiserror::Error;
 
@@ -148,6 +149,35 @@ impl Trainer {
     /// # Errors
     /// The request cannot be trained, or the program or the conversion failed.
     pub fn train(&self, request: &TrainRequest) -> Result<Trained, TrainerError> {
+        let (model, expected) = self.boost(request)?;
+        let onnx = onnx::convert(&model, request.features.ncols(), request.classes)?;
+        self.checked(onnx, request, &expected)
+    }
+
+    /// Trains trees that correct a model of this trainer's, and gives the two as one: a *warm start*. The request's
+    /// margins are set to what the model says.
+    ///
+    /// # Errors
+    /// As for [`Trainer::train`]; the model does not run, or is of another trainer.
+    pub fn warm_start(
+        &self,
+        from: &[u8],
+        mut request: TrainRequest,
+    ) -> Result<Trained, TrainerError> {
+        let (features, classes) = (request.features.ncols(), request.classes);
+        let mut logits = Array2::zeros((request.features.nrows(), classes));
+        let mut session = self.runtime.session(from, features, classes)?;
+        session.predict(request.features.view(), logits.view_mut())?;
+        // A constant in all logits of a row makes no difference.
+        logits.mapv_inplace(|probability: f32| probability.max(f32::MIN_POSITIVE).ln());
+        request.margins = Some(logits);
+        let (model, expected) = self.boost(&request)?;
+        let onnx = onnx::extend(from, &model, features, classes)?;
+        self.checked(onnx, &request, &expected)
+    }
+
+    /// Runs the training program: the booster, and XGBoost's own probabilities of the samples.
+    fn boost(&self, request: &TrainRequest) -> Result<(Vec<u8>, Array2<f32>), TrainerError> {
         let bytes = postcard::to_stdvec(request).map_err(TrainerError::Request)?;
         let finished = self
             .children
@@ -168,17 +198,28 @@ impl Trainer {
             }
             Err(error) => return Err(finished.unreadable(error.to_string())),
         };
-        let (rows, features) = request.features.dim();
-        if expected.dim() != (rows, request.classes) {
-            let (found_rows, found_classes) = expected.dim();
+        let wanted = (request.features.nrows(), request.classes);
+        if expected.dim() != wanted {
             return Err(finished.unreadable(format!(
-                "it has probabilities for {found_rows} samples and {found_classes} classes, not \
-                 for {rows} and {}",
-                request.classes
+                "it has probabilities for {} samples and {} classes, not for {} and {}",
+                expected.nrows(),
+                expected.ncols(),
+                wanted.0,
+                wanted.1
             )));
         }
-        let onnx = onnx::convert(&model, features, request.classes)?;
-        let mut session = self.runtime.session(&onnx, features, request.classes)?;
+        Ok((model, expected))
+    }
+
+    /// A model, if it gives the expected probabilities.
+    fn checked(
+        &self,
+        onnx: Vec<u8>,
+        request: &TrainRequest,
+        expected: &Array2<f32>,
+    ) -> Result<Trained, TrainerError> {
+        let (features, classes) = (request.features.ncols(), request.classes);
+        let mut session = self.runtime.session(&onnx, features, classes)?;
         let deviation = onnx::check(
             &mut session,
             request.features.view(),

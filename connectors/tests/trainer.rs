@@ -58,6 +58,7 @@ fn request(rows: usize, columns: usize, classes: usize, missing: f32, depth: u32
         features,
         labels,
         classes,
+        margins: None,
         parameters: parameters(10, depth),
     }
 }
@@ -107,6 +108,66 @@ fn the_intercept_is_estimated_for_each_class() {
             );
         }
     }
+}
+
+/// The mean log loss of a model on the samples of a request.
+fn log_loss(onnx: &[u8], request: &TrainRequest) -> f32 {
+    let (rows, features) = request.features.dim();
+    let runtime = Runtime::load().unwrap();
+    let mut session = runtime.session(onnx, features, request.classes).unwrap();
+    let mut found = Array2::zeros((rows, request.classes));
+    session
+        .predict(request.features.view(), found.view_mut())
+        .unwrap();
+    let losses = request.labels.iter().zip(found.rows());
+    losses
+        .map(|(label, row)| -row[*label as usize].ln())
+        .sum::<f32>()
+        / rows as f32
+}
+
+#[test]
+fn a_warm_start_corrects_the_model_that_it_starts_from() {
+    let first = request(600, 5, 3, 0.1, 3);
+    let from = train(&first);
+    // The same sensors, with two classes changed round.
+    let mut second = first.clone();
+    for label in &mut second.labels {
+        *label = [1.0, 0.0, 2.0][*label as usize];
+    }
+    let warm = trainer().warm_start(&from.onnx, second.clone()).unwrap();
+    assert!(warm.deviation < 1e-5, "{}", warm.deviation);
+    assert!(log_loss(&warm.onnx, &second) < log_loss(&from.onnx, &second) / 1.5);
+    // And once more on top of that.
+    let again = trainer().warm_start(&warm.onnx, second.clone()).unwrap();
+    assert!(log_loss(&again.onnx, &second) < log_loss(&warm.onnx, &second));
+    // Trees that may not learn anything change nothing.
+    let mut nothing = first.clone();
+    (nothing.parameters.rounds, nothing.parameters.eta) = (1, 1e-9);
+    let same = trainer().warm_start(&from.onnx, nothing).unwrap();
+    let difference = log_loss(&same.onnx, &first) - log_loss(&from.onnx, &first);
+    assert!(difference.abs() < 1e-5, "{difference}");
+}
+
+#[test]
+fn only_own_models_of_the_same_size_are_built_on() {
+    let from = train(&request(100, 4, 3, 0.1, 3));
+    let refused = |onnx: &[u8], columns: usize, classes: usize| {
+        let request = request(100, columns, classes, 0.1, 3);
+        trainer().warm_start(onnx, request).unwrap_err()
+    };
+    let error = refused(b"no model", 4, 3);
+    assert!(matches!(error, TrainerError::Conversion(_)), "{error:?}");
+    let error = refused(&from.onnx, 5, 3);
+    assert!(matches!(error, TrainerError::Conversion(_)), "{error:?}");
+    let error = refused(&from.onnx, 4, 2);
+    assert!(matches!(error, TrainerError::Conversion(_)), "{error:?}");
+    // Another program's model has other settings, if only in its name.
+    let at = from.onnx.windows(5).position(|part| part == b"trees");
+    let mut foreign = from.onnx.clone();
+    foreign[at.unwrap()] = b'T';
+    let error = refused(&foreign, 4, 3);
+    assert!(matches!(error, TrainerError::Convert(_)), "{error:?}");
 }
 
 #[test]
@@ -169,7 +230,7 @@ proptest! {
         let labels = labels[..rows].iter().map(|label| (label % classes) as f32).collect();
         let mut parameters = parameters(rounds, depth);
         parameters.min_child_weight = 0.0;
-        trainer().train(&TrainRequest { features, labels, classes, parameters }).unwrap();
+        trainer().train(&TrainRequest { features, labels, classes, margins: None, parameters }).unwrap();
     }
 }
 
@@ -210,6 +271,14 @@ fn requests_that_cannot_be_trained_are_answered_with_a_sentence() {
     refused(
         |r| r.features[[1, 2]] = f32::INFINITY,
         "feature 2 of sample 1 is inf, but only values up to 1e38 can be trained on; a missing value is NaN",
+    );
+    refused(
+        |r| r.margins = Some(Array2::zeros((20, 2))),
+        "20 samples of 3 classes came with margins of the shape (20, 2)",
+    );
+    refused(
+        |r| r.margins = Some(Array2::from_elem((20, 3), f32::NAN)),
+        "the margin of class 0 of sample 0 is NaN, which is no finite number",
     );
     refused(
         |r| r.classes = 1,
@@ -340,6 +409,7 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
         features: array![[0.0], [1.0], [f32::NAN]],
         labels: vec![1.0, 0.0, 1.0],
         classes: 2,
+        margins: None,
         parameters: parameters(1, 1),
     };
     let high = 1.0 / (1.0 + (-1.0_f32).exp());

@@ -30,6 +30,8 @@ pub enum KnowledgeChange {
     StageMoved(StageMoved),
     /// A model was trained and stored.
     ModelTrained(ModelTrained),
+    /// How well the model of one task does on the samples of another.
+    RelationScored(RelationScored),
     /// A model was judged on held-back samples of its task.
     ModelEvaluated(ModelEvaluated),
     /// A model answers from the next epoch on.
@@ -41,6 +43,21 @@ pub enum KnowledgeChange {
     ModelRetired {
         /// Which model.
         model: ModelId,
+    },
+    /// A model did worse than the one that it had replaced, which answers again from the next epoch on; or somebody
+    /// has said so.
+    ModelRolledBack {
+        /// The model that answers no longer.
+        model: ModelId,
+        /// The version that answers again; none if its task inherits again.
+        to: Option<u32>,
+    },
+    /// Whether the model of a task is to stay, whatever is learned.
+    TaskPinned {
+        /// Which task.
+        task: TaskId,
+        /// Whether it is.
+        pinned: bool,
     },
 }
 
@@ -60,6 +77,8 @@ impl KnowledgeChange {
             KnowledgeChange::StageMoved(moved) => {
                 learning(&moved.model, moved.stage, moved.state as u16 * 10)
             }
+            // A task is in one training at a time.
+            KnowledgeChange::RelationScored(scored) => (4, scored.task, 0, 0),
             // What a stage yields comes after it ran and before it is completed.
             KnowledgeChange::ModelTrained(trained) => {
                 learning(&trained.model, StageKind::Train, 35)
@@ -67,6 +86,9 @@ impl KnowledgeChange {
             KnowledgeChange::ModelEvaluated(evaluated) => {
                 learning(&evaluated.model, StageKind::Evaluate, 35)
             }
+            // What answers again is what the training is measured against.
+            KnowledgeChange::ModelRolledBack { model, .. } => (4, model.task, 0, 1),
+            KnowledgeChange::TaskPinned { task, .. } => (4, *task, 0, 2),
             KnowledgeChange::ModelDeployed { model } => learning(model, StageKind::Deploy, 35),
             KnowledgeChange::ModelRetired { model } => learning(model, StageKind::Deploy, 60),
         }
@@ -175,6 +197,43 @@ pub struct ModelTrained {
     pub bytes: u64,
     /// Samples that it was fitted on.
     pub samples: u64,
+    /// The sequence number of the latest sample that was known of its task: what comes after is new to it.
+    pub latest: u64,
+    /// How it was built from its relatives.
+    pub remodeling: Remodeling,
+}
+
+/// How a model is built from its relatives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remodeling {
+    /// From its task's samples alone.
+    Scratch,
+    /// Its trees correct another model.
+    WarmStart {
+        /// The model that it starts from.
+        from: ModelId,
+    },
+    /// From the samples of a relative as well.
+    Pooled {
+        /// The relative.
+        with: TaskId,
+    },
+}
+
+/// See [`KnowledgeChange::RelationScored`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RelationScored {
+    /// The model of the other task.
+    pub model: ModelId,
+    /// The task whose samples it was asked about.
+    pub task: TaskId,
+    /// How many, the latest of those that the task's own models are fitted on.
+    pub samples: u64,
+    /// Its share of right predictions.
+    pub accuracy: f64,
+    /// Its mean log loss, nats.
+    pub log_loss: f64,
 }
 
 /// See [`KnowledgeChange::ModelEvaluated`].

@@ -15,7 +15,7 @@ pub trait Commit {
 
 impl EpochEffects {
     /// Puts effects that arrived in any order into the one order that does not depend on workers.
-    fn gather(epoch: Epoch, effects: Vec<Effect>) -> Self {
+    pub fn gather(epoch: Epoch, effects: Vec<Effect>) -> Self {
         let mut gathered = EpochEffects {
             epoch,
             intake: None,

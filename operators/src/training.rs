@@ -14,6 +14,9 @@ pub struct TrainRequest {
     pub labels: Vec<f32>,
     /// How many classes there are.
     pub classes: usize,
+    /// The logits that training starts from, one row a sample and one column a class: the trees then correct the
+    /// model that gave them. None to start from the shares of the classes.
+    pub margins: Option<Array2<f32>>,
     /// Settings of the built-in trainer.
     pub parameters: TreeParameters,
 }

@@ -355,6 +355,11 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
             "expected a share above 0 and below 0.9",
         ),
         (
+            config.gate.margin >= 0.0 && config.gate.margin.is_finite(),
+            "gate.margin",
+            "expected a number of nats from 0 on",
+        ),
+        (
             (1..=10_000).contains(&trees.rounds),
             "training.trees.rounds",
             "expected 1 to 10000",

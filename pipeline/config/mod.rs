@@ -58,6 +58,9 @@ pub struct Config {
     /// How models are trained.
     #[serde(default)]
     pub training: TrainingConfig,
+    /// What a new model must not do.
+    #[serde(default)]
+    pub gate: GateConfig,
     /// When models are trained.
     #[serde(default)]
     pub triggers: TriggersConfig,
@@ -294,6 +297,20 @@ impl Default for TrainingConfig {
             threads: None,
             trees: TreeParameters::default(),
         }
+    }
+}
+
+/// What a new model must not do.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateConfig {
+    /// No model is deployed that raises the mean log loss of a task for which it answers by more than this, in nats.
+    pub margin: f64,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        GateConfig { margin: 0.05 }
     }
 }
 

@@ -35,6 +35,18 @@ pub enum BoostError {
         column: usize,
         value: f32,
     },
+    #[error("{rows} samples of {classes} classes came with margins of the shape {found:?}")]
+    Margins {
+        rows: usize,
+        classes: usize,
+        found: (usize, usize),
+    },
+    #[error("the margin of class {class} of sample {row} is {margin}, which is no finite number")]
+    Margin {
+        row: usize,
+        class: usize,
+        margin: f32,
+    },
     #[error("a training takes 1 to {max} boosting rounds, but was given {0}", max = i32::MAX)]
     Rounds(u32),
     #[error("XGBoost gave {found} probabilities for {rows} samples and {classes} classes")]
@@ -60,6 +72,10 @@ pub fn train(request: &TrainRequest) -> Result<TrainResponse, BoostError> {
         .ok_or(BoostError::Empty { rows, columns })?;
     let mut samples = DMatrix::from_dense(values, rows)?;
     samples.set_labels(&request.labels)?;
+    if let Some(margins) = &request.margins {
+        let margins: Vec<f32> = margins.iter().copied().collect();
+        samples.set_base_margin(&margins)?;
+    }
 
     let mut booster = Booster::new_with_cached_dmats(&BoosterParameters::default(), &[&samples])?;
     for (name, value) in settings(&request.parameters, request.classes) {
@@ -116,6 +132,22 @@ fn validate(request: &TrainRequest) -> Result<(), BoostError> {
             label,
             classes,
         });
+    }
+    if let Some(margins) = &request.margins {
+        let found = margins.dim();
+        if found != (rows, classes) {
+            return Err(BoostError::Margins {
+                rows,
+                classes,
+                found,
+            });
+        }
+        let bad = margins
+            .indexed_iter()
+            .find(|(_, margin)| !margin.is_finite());
+        if let Some(((row, class), &margin)) = bad {
+            return Err(BoostError::Margin { row, class, margin });
+        }
     }
     let large = |&(_, value): &((usize, usize), &f32)| value.abs() > LARGEST;
     if let Some(((row, column), &value)) = request.features.indexed_iter().find(large) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use perennial_operators::flow::EpochEffects;
+use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
     Adapter, Epoch, KnowledgeChange, ModelId, StageKind, StageMoved, StageState, StatisticsMoved,
     TaskDefinition, TaskId,
@@ -11,8 +11,8 @@ use perennial_operators::{
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_PREPARED, META_PROGRESS, change_key, model_key, number_key, released_key,
-    sample_key, stage_key, task_key, window_key,
+    Family, META_PREPARED, META_PROGRESS, change_key, model_key, number_key, relation_key,
+    released_key, sample_key, stage_key, task_key, window_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -50,6 +50,16 @@ impl KnowledgeBase {
         let mut write = WriteBatch::default();
         write.put_cf(self.family(Family::Meta)?, META_PREPARED, prepared);
         self.write(write)
+    }
+
+    /// Adds changes that are of no epoch of the stream, in an epoch of their own.
+    pub fn amend(&self, changes: Vec<KnowledgeChange>) -> Result<(), KnowledgeError> {
+        let mut progress = self.view().progress()?;
+        progress.epoch = progress.next_epoch();
+        progress.changes += changes.len() as u64;
+        let changes = changes.into_iter().map(Effect::Change);
+        let effects = EpochEffects::gather(progress.epoch, changes.collect());
+        self.commit(&[effects], &progress)
     }
 
     /// The number of the commit that is prepared, if one is.
@@ -195,6 +205,7 @@ impl Touched<'_> {
                     epoch,
                     evaluated: None,
                     deployed: None,
+                    replaced: None,
                 };
                 self.models.insert(trained.model, record);
                 Ok(())
@@ -204,13 +215,27 @@ impl Touched<'_> {
                 Ok(())
             }
             KnowledgeChange::ModelDeployed { model } => {
-                self.model(*model)?.deployed = Some(epoch);
-                self.task(model.task)?.deployed = Some(model.version);
+                let before = self.task(model.task)?.deployed.replace(model.version);
+                let record = self.model(*model)?;
+                (record.deployed, record.replaced) = (Some(epoch), before);
                 Ok(())
             }
             KnowledgeChange::ModelRetired { model } => {
                 self.task(model.task)?.deployed = None;
                 Ok(())
+            }
+            KnowledgeChange::ModelRolledBack { model, to } => {
+                self.task(model.task)?.deployed = *to;
+                Ok(())
+            }
+            KnowledgeChange::TaskPinned { task, pinned } => {
+                self.task(*task)?.pinned = *pinned;
+                Ok(())
+            }
+            KnowledgeChange::RelationScored(scored) => {
+                let key = relation_key(scored.task, scored.model.task);
+                self.kb
+                    .put(&mut self.batch, Family::Relations, &key, scored)
             }
         }
     }
@@ -229,6 +254,7 @@ impl Touched<'_> {
                 definition: definition.clone(),
                 defined: epoch,
                 deployed: None,
+                pinned: false,
                 ordered: 0,
                 labelled_at_order: 0,
                 clock_at_order: 0,

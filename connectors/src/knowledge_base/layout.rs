@@ -26,6 +26,8 @@ pub(super) enum Family {
     Onnx,
     /// Task, version, stage → stage record.
     Stages,
+    /// Task, other task → how well the other's model does on the task's samples.
+    Relations,
     /// Last sequence number → samples that wait for labels.
     Pending,
     /// Last sequence number of waiting samples, epoch → those among them whose own labels came in it.
@@ -35,7 +37,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 13] = [
+    pub(super) const ALL: [Family; 14] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
@@ -46,6 +48,7 @@ impl Family {
         Family::Models,
         Family::Onnx,
         Family::Stages,
+        Family::Relations,
         Family::Pending,
         Family::Released,
         Family::EarlyLabels,
@@ -63,6 +66,7 @@ impl Family {
             Family::Models => "models",
             Family::Onnx => "onnx",
             Family::Stages => "stages",
+            Family::Relations => "relations",
             Family::Pending => "pending",
             Family::Released => "released",
             Family::EarlyLabels => "early_labels",
@@ -102,6 +106,10 @@ pub(super) fn sample_key(task: TaskId, slot: u32) -> [u8; 12] {
 
 pub(super) fn model_key(model: ModelId) -> [u8; 12] {
     join(model.task.0.to_be_bytes(), &model.version.to_be_bytes())
+}
+
+pub(super) fn relation_key(task: TaskId, other: TaskId) -> [u8; 16] {
+    join(task.0.to_be_bytes(), &other.0.to_be_bytes())
 }
 
 pub(super) fn stage_key(model: ModelId, stage: StageKind) -> [u8; 13] {
@@ -145,6 +153,10 @@ pub(super) fn read_model(key: &[u8]) -> Option<ModelId> {
         task: read_task(key)?,
         version: small(key.get(8..12)?)?,
     })
+}
+
+pub(super) fn read_relation(key: &[u8]) -> Option<(TaskId, TaskId)> {
+    Some((read_task(key)?, read_task(key.get(8..)?)?))
 }
 
 pub(super) fn read_stage(key: &[u8]) -> Option<(ModelId, StageKind)> {

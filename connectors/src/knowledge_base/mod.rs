@@ -27,7 +27,7 @@ pub use verify::Finding;
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// The most memory, in bytes, that what is not yet in sorted files may take, over all column families.
 const WRITE_BUFFERS: usize = 64 << 20;
 /// The most memory, in bytes, that what was read from sorted files may take, over all column families.
@@ -65,6 +65,11 @@ pub enum KnowledgeError {
     /// Somebody else has it open.
     #[error("the knowledge base in {0} is in use by another process")]
     Locked(PathBuf),
+    /// A crash left a commit open.
+    #[error(
+        "the last run on {0} ended in the middle of a commit: run the pipeline once more, which settles it, and stop it again"
+    )]
+    Unsettled(PathBuf),
     /// The folder cannot be made or written.
     #[error("the state folder {path} cannot be used: {source}")]
     Folder {
@@ -109,10 +114,12 @@ impl KnowledgeBase {
         if !exists {
             prepare_folder(path)?;
         }
+        if exists {
+            check_format(path, &store)?;
+        }
         let kb = Self::open_store(path, &store, true)?;
         // A process that is killed while it makes a store leaves an empty one.
         if exists && !kb.is_empty(Family::Meta)? {
-            kb.check_format()?;
             kb.check_fingerprint(fingerprint)?;
         } else {
             kb.initialize(fingerprint)?;
@@ -126,8 +133,24 @@ impl KnowledgeBase {
         if !store.join("CURRENT").exists() {
             return Err(KnowledgeError::Missing(path.into()));
         }
-        let kb = Self::open_store(path, &store, false)?;
-        kb.check_format()?;
+        check_format(path, &store)?;
+        Self::open_store(path, &store, false)?.with_run()
+    }
+
+    /// Opens an existing knowledge base to change it by hand, which no run may be using.
+    ///
+    /// # Errors
+    /// It is in use, or a crash left a commit that the next run has to settle first.
+    pub fn open_to_edit(path: &Path) -> Result<Self, KnowledgeError> {
+        let store = path.join("knowledge");
+        if !store.join("CURRENT").exists() {
+            return Err(KnowledgeError::Missing(path.into()));
+        }
+        check_format(path, &store)?;
+        let kb = Self::open_store(path, &store, true)?;
+        if kb.prepared()?.is_some() {
+            return Err(KnowledgeError::Unsettled(path.into()));
+        }
         kb.with_run()
     }
 
@@ -201,16 +224,6 @@ impl KnowledgeBase {
             None => Ok(true),
             Some(Ok(_)) => Ok(false),
             Some(Err(error)) => Err(self.storage(&error)),
-        }
-    }
-
-    fn check_format(&self) -> Result<(), KnowledgeError> {
-        match self.get::<u32>(Family::Meta, META_FORMAT)? {
-            Some(FORMAT) => Ok(()),
-            found => Err(KnowledgeError::Format {
-                path: self.path.clone(),
-                found: found.unwrap_or(0),
-            }),
         }
     }
 
@@ -311,6 +324,27 @@ impl KnowledgeBase {
 }
 
 /// Makes the state folder; refuses one that holds other things.
+/// Refuses a store of another format, before anything is made of it: it may lack column families.
+fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
+    let meta = Family::Meta.name();
+    let db = DB::open_cf_for_read_only(&Options::default(), store, [meta], false)
+        .map_err(|error| open_error(path, &error))?;
+    let kb = KnowledgeBase {
+        db: Arc::new(db),
+        path: path.into(),
+        run: String::new(),
+    };
+    match kb.get::<u32>(Family::Meta, META_FORMAT)? {
+        Some(FORMAT) => Ok(()),
+        // A process was killed while it made the store.
+        None if kb.is_empty(Family::Meta)? => Ok(()),
+        found => Err(KnowledgeError::Format {
+            path: path.into(),
+            found: found.unwrap_or(0),
+        }),
+    }
+}
+
 fn prepare_folder(path: &Path) -> Result<(), KnowledgeError> {
     let folder_error = |source| KnowledgeError::Folder {
         path: path.into(),

@@ -1,18 +1,18 @@
 //! Reading: a consistent view of what is committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_operators::{
-    Adapter, EarlyLabel, Epoch, KnowledgeChange, ModelId, RetainedSample, StageKind,
-    TaskDifference, TaskId,
+    Adapter, EarlyLabel, Epoch, KnowledgeChange, ModelId, RelationScored, RetainedSample,
+    StageKind, TaskDifference, TaskId,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_PROGRESS, change_key, model_key, read_epoch, read_model, read_stage, read_task,
-    read_window, sample_key, task_key,
+    Family, META_PROGRESS, change_key, model_key, read_epoch, read_model, read_relation,
+    read_stage, read_task, read_window, sample_key, task_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -100,6 +100,11 @@ impl<'a> View<'a> {
         self.scan(Family::Stages, &[], read_stage)
     }
 
+    /// How well models do on the samples of other tasks, by task and the model's task.
+    pub fn relations(&self) -> Result<BTreeMap<(TaskId, TaskId), RelationScored>, KnowledgeError> {
+        self.scan(Family::Relations, &[], read_relation)
+    }
+
     /// Hands over every change of the epochs from `from` on, in order.
     pub fn changes(
         &self,
@@ -112,25 +117,18 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The retained samples of some finest tasks, by sequence number.
-    pub fn samples_of(
-        &self,
-        tasks: &BTreeSet<TaskId>,
-    ) -> Result<Vec<RetainedSample>, KnowledgeError> {
-        let mut samples: Vec<RetainedSample> = Vec::new();
-        for task in tasks {
-            let prefix = task_key(*task);
-            let mut options = ReadOptions::default();
-            options.set_iterate_range(rocksdb::PrefixRange(prefix));
-            let start = sample_key(*task, 0);
-            let mode = IteratorMode::From(&start, rocksdb::Direction::Forward);
-            let family = self.kb.family(Family::Samples)?;
-            for entry in self.snapshot.iterator_cf_opt(family, options, mode) {
-                let (_, value) = entry.map_err(|error| self.kb.storage(&error))?;
-                samples.push(self.kb.decode(&value)?);
-            }
+    /// The retained samples of a finest task, by slot.
+    pub fn samples_of(&self, task: TaskId) -> Result<Vec<RetainedSample>, KnowledgeError> {
+        let mut samples = Vec::new();
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(rocksdb::PrefixRange(task_key(task)));
+        let start = sample_key(task, 0);
+        let mode = IteratorMode::From(&start, rocksdb::Direction::Forward);
+        let family = self.kb.family(Family::Samples)?;
+        for entry in self.snapshot.iterator_cf_opt(family, options, mode) {
+            let (_, value) = entry.map_err(|error| self.kb.storage(&error))?;
+            samples.push(self.kb.decode(&value)?);
         }
-        samples.sort_by_key(|sample| sample.sequence);
         Ok(samples)
     }
 

@@ -59,6 +59,8 @@ pub struct TaskRecord {
     pub defined: Epoch,
     /// The version that answers for it, if it has a model of its own.
     pub deployed: Option<u32>,
+    /// Whether that is to stay so, whatever is learned.
+    pub pinned: bool,
     /// The version that its last training was ordered for; 0 before the first.
     pub ordered: u32,
     /// Its labelled samples then.
@@ -78,6 +80,8 @@ pub struct ModelRecord {
     pub evaluated: Option<ModelEvaluated>,
     /// The epoch in which it was deployed; it answers from the next on.
     pub deployed: Option<Epoch>,
+    /// The version that it replaced then; none if its task inherited.
+    pub replaced: Option<u32>,
 }
 
 /// A stage of learning.

@@ -65,7 +65,15 @@ impl Recount {
             KnowledgeChange::ModelTrained(trained) => {
                 self.trained.insert(trained.model);
             }
-            KnowledgeChange::ModelEvaluated(_) => {}
+            KnowledgeChange::ModelEvaluated(_)
+            | KnowledgeChange::RelationScored(_)
+            | KnowledgeChange::TaskPinned { .. } => {}
+            KnowledgeChange::ModelRolledBack { model, to } => {
+                match to {
+                    Some(version) => self.deployed.insert(model.task, version),
+                    None => self.deployed.remove(&model.task),
+                };
+            }
             KnowledgeChange::ModelDeployed { model } => {
                 self.deployed.insert(model.task, model.version);
             }

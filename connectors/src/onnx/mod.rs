@@ -5,4 +5,4 @@ mod session;
 mod tree_ensemble;
 
 pub use session::{CHUNK, OnnxError, Runtime, Session, check};
-pub use tree_ensemble::{ConvertError, convert};
+pub use tree_ensemble::{ConvertError, convert, extend};

@@ -47,6 +47,9 @@ pub enum ConvertError {
     /// The trees contradict themselves.
     #[error("the XGBoost model is damaged: {0}")]
     Damaged(String),
+    /// The model to build on is not one that [`convert`] or [`extend`] wrote.
+    #[error("the model to build on is no tree ensemble of Perennial's own: {0}")]
+    Foreign(String),
 }
 
 /// Writes an XGBoost model (JSON, `multi:softprob` over trees) as an ONNX model with the input
@@ -80,6 +83,26 @@ pub fn convert(
     Ok(model(ensemble, features, classes).encode_to_vec())
 }
 
+/// Adds to a model that this module wrote the trees of an XGBoost model that was trained to correct it: the logits
+/// of the two add up.
+///
+/// # Errors
+/// The first is no such model, or one of them is for other numbers of features or classes.
+pub fn extend(
+    onnx: &[u8],
+    xgboost_json: &[u8],
+    features: usize,
+    classes: usize,
+) -> Result<Vec<u8>, ConvertError> {
+    let booster = Booster::parse(xgboost_json, features, classes)?;
+    let mut ensemble = Ensemble::read(onnx, features, classes)?;
+    for (tree, class) in &booster.trees {
+        // Where trees start from margins, the base scores do not count.
+        ensemble.push(tree, features, *class, 0.0)?;
+    }
+    Ok(model(ensemble, features, classes).encode_to_vec())
+}
+
 /// Wraps an ensemble into a model.
 fn model(ensemble: Ensemble, features: usize, classes: usize) -> ModelProto {
     let node = NodeProto {
@@ -109,7 +132,7 @@ fn model(ensemble: Ensemble, features: usize, classes: usize) -> ModelProto {
 }
 
 /// The nodes of all trees, column by column, as the operator takes them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ensemble {
     trees: i64,
     tree_ids: Vec<i64>,
@@ -127,6 +150,55 @@ struct Ensemble {
 }
 
 impl Ensemble {
+    /// The ensemble in a model for these numbers of features and classes.
+    fn read(onnx: &[u8], features: usize, classes: usize) -> Result<Ensemble, ConvertError> {
+        let foreign = |what: &str| ConvertError::Foreign(what.to_owned());
+        let found = ModelProto::decode(onnx).map_err(|error| foreign(&error.to_string()))?;
+        let graph = found.graph.as_ref();
+        let Some([node]) = graph.map(|graph| graph.node.as_slice()) else {
+            return Err(foreign("it has not one node"));
+        };
+        let mut ensemble = Ensemble::default();
+        for attribute in &node.attribute {
+            ensemble.take(attribute.clone());
+        }
+        let last = ensemble.tree_ids.iter().max();
+        ensemble.trees = last.map_or(0, |last| last + 1);
+        // Written anew it must be what it was: nothing was passed over, and nothing is of another size.
+        match model(ensemble.clone(), features, classes) == found {
+            true => Ok(ensemble),
+            false => Err(foreign(
+                "it was written by another program, or for other sizes",
+            )),
+        }
+    }
+
+    /// Takes what [`Ensemble::into_attributes`] has written.
+    fn take(&mut self, attribute: AttributeProto) {
+        let AttributeProto {
+            name,
+            ints,
+            floats,
+            strings,
+            ..
+        } = attribute;
+        match name.as_deref().unwrap_or_default() {
+            "nodes_treeids" => self.tree_ids = ints,
+            "nodes_nodeids" => self.node_ids = ints,
+            "nodes_featureids" => self.features = ints,
+            "nodes_values" => self.thresholds = floats,
+            "nodes_modes" => self.modes = strings,
+            "nodes_truenodeids" => self.true_ids = ints,
+            "nodes_falsenodeids" => self.false_ids = ints,
+            "nodes_missing_value_tracks_true" => self.missing_is_true = ints,
+            "target_treeids" => self.leaf_trees = ints,
+            "target_nodeids" => self.leaf_nodes = ints,
+            "target_ids" => self.leaf_classes = ints,
+            "target_weights" => self.leaf_weights = floats,
+            _ => {}
+        }
+    }
+
     /// Adds a tree over `features` features that votes for `class`, with `base_score` added to each
     /// of its leaves.
     fn push(

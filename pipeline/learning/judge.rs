@@ -1,9 +1,11 @@
 //! Judging: a candidate against what answers now, on samples that no model was fitted on.
 
-use ndarray::{Array2, ArrayView2};
-use perennial_connectors::onnx::{OnnxError, Runtime};
+use ndarray::Array2;
+use perennial_connectors::onnx::OnnxError;
 use perennial_operators::flow::predicted_class;
 use perennial_operators::{ModelEvaluated, ModelId, RetainedSample, Score, TaskId};
+
+use super::learner::Workshop;
 
 /// A model that is judged.
 pub struct Rival<'a> {
@@ -21,35 +23,29 @@ pub struct Judgement {
     pub deploys: bool,
     /// Why or why not.
     pub why: String,
+    /// By how much less it lost than the rival, sample by sample; nothing without a rival.
+    pub gains: Vec<f64>,
 }
 
 /// Held-back samples that a candidate must be judged on before it replaces anything.
-const LEAST_SAMPLES: usize = 10;
+pub(super) const LEAST_SAMPLES: usize = 10;
 
 /// Judges a candidate by its log loss and one standard error of the paired differences. For the base
 /// task it must not be higher by more than that than its model before, which has seen less. For any
 /// other it must be lower than the ancestor's by more than that: on a few samples a candidate is
 /// easily better by luck, and a model that only seems better would be negative transfer.
 pub fn judge(
-    runtime: &Runtime,
-    classes: usize,
+    workshop: &Workshop,
     candidate: Rival<'_>,
     incumbent: Option<Rival<'_>>,
     held_back: &[RetainedSample],
 ) -> Result<Judgement, OnnxError> {
-    let width = held_back.first().map_or(0, |sample| sample.features.len());
-    let features = samples_matrix(held_back, width);
-    let own = losses(runtime, classes, candidate.onnx, features.view(), held_back)?;
+    let own = losses(workshop, candidate.onnx, held_back)?;
     let other = match &incumbent {
-        Some(rival) => Some(losses(
-            runtime,
-            classes,
-            rival.onnx,
-            features.view(),
-            held_back,
-        )?),
+        Some(rival) => Some(losses(workshop, rival.onnx, held_back)?),
         None => None,
     };
+    let gains = other.as_ref().map(|other| own.gains(other));
     let evaluated = ModelEvaluated {
         model: candidate.model,
         incumbent: incumbent.as_ref().map(|rival| rival.model),
@@ -59,14 +55,14 @@ pub fn judge(
         incumbent_accuracy: other.as_ref().and_then(|other| other.score.accuracy()),
         incumbent_log_loss: other.as_ref().and_then(|other| other.score.log_loss()),
     };
-    let (deploys, why) = match other {
+    let (deploys, why) = match &gains {
         None => (true, "nothing answered before".to_string()),
         Some(_) if held_back.len() < LEAST_SAMPLES => (
             false,
             format!("only {} samples to judge it on", held_back.len()),
         ),
-        Some(other) => {
-            let (gain, error) = paired(&own.losses, &other.losses);
+        Some(gains) => {
+            let (gain, error) = paired(gains);
             let margin = if candidate.model.task == TaskId::BASE {
                 -error
             } else {
@@ -89,6 +85,7 @@ pub fn judge(
         evaluated,
         deploys,
         why,
+        gains: gains.unwrap_or_default(),
     })
 }
 
@@ -103,22 +100,39 @@ pub fn samples_matrix(samples: &[RetainedSample], features: usize) -> Array2<f32
     matrix
 }
 
-struct Losses {
-    score: Score,
+/// What a model lost on samples.
+pub(super) struct Losses {
+    /// All together.
+    pub score: Score,
+    /// One by one, nats.
     losses: Vec<f64>,
 }
 
-fn losses(
-    runtime: &Runtime,
-    classes: usize,
+impl Losses {
+    /// By how much less was lost than by another on the same samples.
+    pub fn gains(&self, other: &Losses) -> Vec<f64> {
+        let both = self.losses.iter().zip(&other.losses);
+        both.map(|(own, other)| other - own).collect()
+    }
+}
+
+/// What a model loses on samples.
+pub(super) fn losses(
+    workshop: &Workshop,
     onnx: &[u8],
-    features: ArrayView2<'_, f32>,
     samples: &[RetainedSample],
 ) -> Result<Losses, OnnxError> {
-    let mut probabilities = Array2::zeros((samples.len(), classes));
+    let Workshop {
+        runtime,
+        features,
+        classes,
+        ..
+    } = workshop;
+    let mut probabilities = Array2::zeros((samples.len(), *classes));
     if !samples.is_empty() {
-        let mut session = runtime.session(onnx, features.ncols(), classes)?;
-        session.predict(features, probabilities.view_mut())?;
+        let mut session = runtime.session(onnx, *features, *classes)?;
+        let rows = samples_matrix(samples, *features);
+        session.predict(rows.view(), probabilities.view_mut())?;
     }
     let mut score = Score::default();
     let mut losses = Vec::with_capacity(samples.len());
@@ -131,12 +145,11 @@ fn losses(
     Ok(Losses { score, losses })
 }
 
-/// Mean of `other − own` and its standard error.
-fn paired(own: &[f64], other: &[f64]) -> (f64, f64) {
-    let count = own.len() as f64;
-    let gains = || own.iter().zip(other).map(|(own, other)| other - own);
-    let mean = gains().sum::<f64>() / count;
-    let squares = gains().map(|gain| (gain - mean).powi(2)).sum::<f64>();
+/// The mean of paired differences and its standard error.
+pub(super) fn paired(gains: &[f64]) -> (f64, f64) {
+    let count = gains.len() as f64;
+    let mean = gains.iter().sum::<f64>() / count;
+    let squares = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>();
     let error = (squares / (count - 1.0).max(1.0) / count).sqrt();
     (mean, error)
 }

@@ -17,6 +17,8 @@ pub struct Split {
     pub judged: Vec<RetainedSample>,
     /// Whether it is judged on the latest samples.
     forward: bool,
+    /// The share of samples that no model is ever fitted on.
+    holdout: f64,
 }
 
 impl Split {
@@ -41,17 +43,24 @@ impl Split {
             fitted,
             judged,
             forward,
+            holdout,
         }
     }
 
     /// All samples that a deployed model is fitted on, if they are more than a candidate's.
-    pub fn all(self, holdout: f64) -> Option<Vec<RetainedSample>> {
+    pub fn all(self) -> Option<Vec<RetainedSample>> {
         if !self.forward {
             return None;
         }
-        let held_back = |sample: &RetainedSample| is_held_back(sample.sequence, holdout);
+        let latest = self.without_held_back(self.judged.clone());
         let mut all = self.fitted;
-        all.extend(self.judged.into_iter().filter(|sample| !held_back(sample)));
+        all.extend(latest);
         Some(all)
+    }
+
+    /// Those samples, of this task or another, that a model may be fitted on.
+    pub fn without_held_back(&self, mut samples: Vec<RetainedSample>) -> Vec<RetainedSample> {
+        samples.retain(|sample| !is_held_back(sample.sequence, self.holdout));
+        samples
     }
 }

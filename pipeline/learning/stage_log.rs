@@ -1,8 +1,9 @@
 //! What a training order goes through, as knowledge changes.
 
-use perennial_connectors::trainer::Trained;
 use perennial_operators::flow::{Deployment, TrainOrder, TrainOutcome};
 use perennial_operators::{KnowledgeChange, ModelTrained, StageKind, StageMoved, StageState};
+
+use super::remodel::Candidate;
 
 /// The changes of an order's stages, in the making.
 pub struct StageLog<'a> {
@@ -34,14 +35,17 @@ impl<'a> StageLog<'a> {
         }));
     }
 
-    /// A model was trained on so many samples.
-    pub fn trained(&mut self, trained: &Trained, samples: usize) {
+    /// A model was trained on so many samples, when the latest known was the one with this number.
+    pub fn trained(&mut self, candidate: &Candidate, samples: usize, latest: u64) {
+        let trained = &candidate.trained;
         self.changes
             .push(KnowledgeChange::ModelTrained(ModelTrained {
                 model: self.order.model,
                 hash: trained.hash.clone(),
                 bytes: trained.onnx.len() as u64,
                 samples: samples as u64,
+                latest,
+                remodeling: candidate.remodeling(),
             }));
     }
 

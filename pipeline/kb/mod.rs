@@ -1,15 +1,21 @@
 //! `perennial kb`: looking into a knowledge base.
 
+mod describe;
+mod edit;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Subcommand;
 use comfy_table::Cell;
 use perennial_connectors::knowledge_base::{KnowledgeBase, StageRecord, TaskRecord, View};
-use perennial_operators::{Epoch, KnowledgeChange, ModelId, StageKind, TaskDifference, TaskId};
+use perennial_operators::{
+    Epoch, KnowledgeChange, ModelId, Remodeling, StageKind, TaskDifference, TaskId,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::describe::describe;
 use crate::cli::print;
 use crate::error::Error;
 use crate::report::{number, right, table, task_name};
@@ -23,6 +29,8 @@ pub enum KbCommand {
     Models,
     /// The stages of learning.
     Stages,
+    /// How well the model of one task does on the samples of another.
+    Relations,
     /// Every change, in order: what the knowledge base is the sum of.
     Changes {
         /// Begin at this epoch.
@@ -32,6 +40,24 @@ pub enum KbCommand {
     /// One task, whole.
     Show {
         /// The task's name or number, as `kb tasks` prints them.
+        task: String,
+    },
+    /// Let an earlier model of a task answer again; a run must not be using the state.
+    Rollback {
+        /// The task's name or number.
+        task: String,
+        /// The version to go back to; left out, the one before, or none of its own where there was none.
+        #[arg(long, value_name = "VERSION")]
+        to: Option<u32>,
+    },
+    /// Keep the model of a task as it is, whatever is learned; a run must not be using the state.
+    Pin {
+        /// The task's name or number.
+        task: String,
+    },
+    /// Let a pinned task learn again; a run must not be using the state.
+    Unpin {
+        /// The task's name or number.
         task: String,
     },
     /// Check that every pointer resolves, every model matches its hash, and the counts equal a recount.
@@ -46,9 +72,13 @@ pub fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result<(), Er
         KbCommand::Tasks => tasks(&view, as_json),
         KbCommand::Models => models(&view, as_json),
         KbCommand::Stages => stages(&view, as_json),
+        KbCommand::Relations => relations(&view, as_json),
         KbCommand::Changes { from } => changes(&view, Epoch(from), as_json),
         KbCommand::Show { task } => show(&view, &task, as_json),
         KbCommand::Verify => verify(&view, as_json),
+        KbCommand::Rollback { task, to } => edit::roll_back(state, &task, to),
+        KbCommand::Pin { task } => edit::pin(state, &task, true),
+        KbCommand::Unpin { task } => edit::pin(state, &task, false),
     }
 }
 
@@ -66,6 +96,7 @@ fn task_json(task: TaskId, record: &TaskRecord, statistics: Option<&TaskDifferen
         "parent": record.definition.parent.map(|parent| parent.to_string()),
         "defined": record.defined,
         "model": record.deployed,
+        "pinned": record.pinned,
         "labelled": statistics.map_or(0, |statistics| statistics.labelled),
         "scored": score.map_or(0, |score| score.count),
         "accuracy": score.and_then(|score| score.accuracy()),
@@ -97,7 +128,10 @@ fn tasks(view: &View<'_>, as_json: bool) -> Result<(), Error> {
             right(statistics.map_or(0, |statistics| statistics.labelled)),
             right(number(score.and_then(|score| score.accuracy()))),
             right(number(score.and_then(|score| score.log_loss()))),
-            right(version(record.deployed)),
+            right(match record.pinned {
+                true => format!("{} pinned", version(record.deployed)),
+                false => version(record.deployed),
+            }),
         ]);
     }
     print(&format!("{table}\n"));
@@ -129,7 +163,8 @@ fn models(view: &View<'_>, as_json: bool) -> Result<(), Error> {
         return print_json(&models);
     }
     let mut table = table(&[
-        "task", "version", "epoch", "samples", "accuracy", "log loss", "before", "bytes", "state",
+        "task", "version", "epoch", "built", "samples", "accuracy", "log loss", "before", "bytes",
+        "state",
     ]);
     for (model, record) in &models {
         let evaluated = record.evaluated.as_ref();
@@ -142,6 +177,7 @@ fn models(view: &View<'_>, as_json: bool) -> Result<(), Error> {
             Cell::new(task_name(&tasks, model)),
             right(model.version),
             right(record.epoch),
+            Cell::new(built(&tasks, record.trained.remodeling)),
             right(record.trained.samples),
             right(number(evaluated.map(|evaluated| evaluated.accuracy))),
             right(number(evaluated.map(|evaluated| evaluated.log_loss))),
@@ -150,6 +186,59 @@ fn models(view: &View<'_>, as_json: bool) -> Result<(), Error> {
             )),
             right(record.trained.bytes),
             Cell::new(state),
+        ]);
+    }
+    print(&format!("{table}\n"));
+    Ok(())
+}
+
+/// How a model was built, with which relative.
+fn built(tasks: &BTreeMap<TaskId, TaskRecord>, remodeling: Remodeling) -> String {
+    let of = |task: &TaskId| tasks.get(task).map(|record| record.definition.name.clone());
+    match remodeling {
+        Remodeling::Scratch => "from scratch".to_string(),
+        Remodeling::WarmStart { from } => {
+            let name = of(&from.task).unwrap_or_default();
+            format!("warm start from {name} v{}", from.version)
+        }
+        Remodeling::Pooled { with } => format!("pooled with {}", of(&with).unwrap_or_default()),
+    }
+}
+
+fn relations(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+    let tasks = view.tasks()?;
+    let relations = view.relations()?;
+    let name = |task: &TaskId| match tasks.get(task) {
+        Some(record) => record.definition.name.to_string(),
+        None => task.to_string(),
+    };
+    if as_json {
+        let relations: Vec<Value> = relations
+            .values()
+            .map(|scored| {
+                json!({
+                    "task": name(&scored.task),
+                    "model_of": name(&scored.model.task),
+                    "version": scored.model.version,
+                    "samples": scored.samples,
+                    "accuracy": scored.accuracy,
+                    "log_loss": scored.log_loss,
+                })
+            })
+            .collect();
+        return print_json(&relations);
+    }
+    let mut table = table(&[
+        "task", "model of", "version", "samples", "accuracy", "log loss",
+    ]);
+    for scored in relations.values() {
+        table.add_row(vec![
+            Cell::new(name(&scored.task)),
+            Cell::new(name(&scored.model.task)),
+            right(scored.model.version),
+            right(scored.samples),
+            right(number(Some(scored.accuracy))),
+            right(number(Some(scored.log_loss))),
         ]);
     }
     print(&format!("{table}\n"));
@@ -225,70 +314,25 @@ fn changes(view: &View<'_>, from: Epoch, as_json: bool) -> Result<(), Error> {
     failed.map_or(Ok(()), |error| Err(Error::Failed(error.into())))
 }
 
-/// A change in one line.
-fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) -> String {
-    let of = |task: &TaskId| match tasks.get(task) {
-        Some(record) => record.definition.name.to_string(),
-        None => task.to_string(),
-    };
-    match change {
-        KnowledgeChange::TaskDefined(definition) => format!("task defined: {}", definition.name),
-        KnowledgeChange::StatisticsMoved(moved) => {
-            let difference = &moved.difference;
-            format!(
-                "statistics moved: {}: {} labelled, {} of {} right, log loss {}",
-                of(&moved.task),
-                difference.labelled,
-                difference.score.correct,
-                difference.score.count,
-                number(difference.score.log_loss()),
-            )
-        }
-        KnowledgeChange::SamplesRetained { task, samples } => {
-            format!("samples retained: {}: {}", of(task), samples.len())
-        }
-        KnowledgeChange::StageMoved(moved) => format!(
-            "stage moved: {} v{}: {:?} {:?} {}",
-            of(&moved.model.task),
-            moved.model.version,
-            moved.stage,
-            moved.state,
-            moved.detail,
-        ),
-        KnowledgeChange::AdapterMoved(moved) => format!("adapter moved: {}", of(&moved.task)),
-        KnowledgeChange::ModelTrained(trained) => format!(
-            "model trained: {} v{}: {} samples, {}",
-            of(&trained.model.task),
-            trained.model.version,
-            trained.samples,
-            trained.hash,
-        ),
-        KnowledgeChange::ModelEvaluated(evaluated) => format!(
-            "model evaluated: {} v{}: log loss {:.4}, before {}",
-            of(&evaluated.model.task),
-            evaluated.model.version,
-            evaluated.log_loss,
-            number(evaluated.incumbent_log_loss),
-        ),
-        KnowledgeChange::ModelDeployed { model } => {
-            format!("model deployed: {} v{}", of(&model.task), model.version)
-        }
-        KnowledgeChange::ModelRetired { model } => {
-            format!("model retired: {} v{}", of(&model.task), model.version)
-        }
-    }
+/// A task by its name or number.
+fn find<'a>(
+    tasks: &'a BTreeMap<TaskId, TaskRecord>,
+    wanted: &str,
+) -> Result<(&'a TaskId, &'a TaskRecord), Error> {
+    let is_wanted = |task: &TaskId, name: &str| name == wanted || task.to_string() == wanted;
+    tasks
+        .iter()
+        .find(|(task, record)| is_wanted(task, &record.definition.name))
+        .ok_or_else(|| {
+            Error::NotFound(format!(
+                "there is no task \"{wanted}\"; perennial kb tasks lists them"
+            ))
+        })
 }
 
 fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
-    let found = tasks
-        .iter()
-        .find(|(task, record)| &*record.definition.name == wanted || task.to_string() == wanted);
-    let Some((task, record)) = found else {
-        return Err(Error::NotFound(format!(
-            "there is no task \"{wanted}\"; perennial kb tasks lists them"
-        )));
-    };
+    let (task, record) = find(&tasks, wanted)?;
     let statistics = view.statistics()?.remove(task).unwrap_or_default();
     let children: Vec<String> = tasks
         .values()
@@ -301,7 +345,10 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
         .filter(|(model, _)| model.task == *task)
         .map(|(_, record)| json!(record))
         .collect();
-    let retained = view.samples_of(&family(&tasks, *task))?.len();
+    let mut retained = 0;
+    for task in family(&tasks, *task) {
+        retained += view.samples_of(task)?.len();
+    }
     let mut value = task_json(*task, record, Some(&statistics));
     let features: Vec<Value> = statistics
         .moments

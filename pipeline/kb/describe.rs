@@ -1,0 +1,80 @@
+//! Knowledge changes for people.
+
+use std::collections::BTreeMap;
+
+use perennial_connectors::knowledge_base::TaskRecord;
+use perennial_operators::{KnowledgeChange, TaskId};
+
+use super::version;
+use crate::report::number;
+
+/// A change in one line.
+pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) -> String {
+    let of = |task: &TaskId| match tasks.get(task) {
+        Some(record) => record.definition.name.to_string(),
+        None => task.to_string(),
+    };
+    match change {
+        KnowledgeChange::TaskDefined(definition) => format!("task defined: {}", definition.name),
+        KnowledgeChange::StatisticsMoved(moved) => {
+            let difference = &moved.difference;
+            format!(
+                "statistics moved: {}: {} labelled, {} of {} right, log loss {}",
+                of(&moved.task),
+                difference.labelled,
+                difference.score.correct,
+                difference.score.count,
+                number(difference.score.log_loss()),
+            )
+        }
+        KnowledgeChange::SamplesRetained { task, samples } => {
+            format!("samples retained: {}: {}", of(task), samples.len())
+        }
+        KnowledgeChange::StageMoved(moved) => format!(
+            "stage moved: {} v{}: {:?} {:?} {}",
+            of(&moved.model.task),
+            moved.model.version,
+            moved.stage,
+            moved.state,
+            moved.detail,
+        ),
+        KnowledgeChange::AdapterMoved(moved) => format!("adapter moved: {}", of(&moved.task)),
+        KnowledgeChange::ModelTrained(trained) => format!(
+            "model trained: {} v{}: {} samples, {}",
+            of(&trained.model.task),
+            trained.model.version,
+            trained.samples,
+            trained.hash,
+        ),
+        KnowledgeChange::ModelEvaluated(evaluated) => format!(
+            "model evaluated: {} v{}: log loss {:.4}, before {}",
+            of(&evaluated.model.task),
+            evaluated.model.version,
+            evaluated.log_loss,
+            number(evaluated.incumbent_log_loss),
+        ),
+        KnowledgeChange::ModelDeployed { model } => {
+            format!("model deployed: {} v{}", of(&model.task), model.version)
+        }
+        KnowledgeChange::ModelRetired { model } => {
+            format!("model retired: {} v{}", of(&model.task), model.version)
+        }
+        KnowledgeChange::ModelRolledBack { model, to } => format!(
+            "model rolled back: {} v{} to {}",
+            of(&model.task),
+            model.version,
+            version(*to),
+        ),
+        KnowledgeChange::TaskPinned { task, pinned } => {
+            let what = if *pinned { "pinned" } else { "unpinned" };
+            format!("task {what}: {}", of(task))
+        }
+        KnowledgeChange::RelationScored(scored) => format!(
+            "relation scored: {}: log loss {:.4} of {} v{}",
+            of(&scored.task),
+            scored.log_loss,
+            of(&scored.model.task),
+            scored.model.version,
+        ),
+    }
+}

@@ -1,0 +1,13 @@
+//! Learning: from an order to train to a model that answers, or to none.
+
+mod gate;
+mod judge;
+mod learner;
+mod remodel;
+mod review;
+mod round;
+mod split;
+mod stage_log;
+
+pub use learner::{Learner, Workshop};
+pub use round::load;

@@ -1,0 +1,85 @@
+//! Reviewing: whether the model that answers does better than the one that it replaced, now that there are samples that
+//! neither of them knew.
+
+use perennial_connectors::knowledge_base::KnowledgeError;
+use perennial_operators::flow::{DeployedModel, Deployment};
+use perennial_operators::{KnowledgeChange, ModelId, RetainedSample, TaskId};
+
+use super::judge::{LEAST_SAMPLES, losses, paired};
+use super::round::{Round, load};
+
+/// What a review found of a task's model.
+pub struct Reviewed {
+    /// The model that answers after it.
+    pub answers: Option<ModelId>,
+    /// The earlier model, if that answers again.
+    pub restored: Option<DeployedModel>,
+    /// The model that did worse.
+    dropped: Option<ModelId>,
+}
+
+impl Reviewed {
+    /// What is to be known of it.
+    pub fn change(&self) -> Option<KnowledgeChange> {
+        let to = self.answers.map(|model| model.version);
+        self.dropped
+            .map(|model| KnowledgeChange::ModelRolledBack { model, to })
+    }
+
+    /// What it changes, if no other model takes over.
+    pub fn deployment(&self) -> Option<Deployment> {
+        self.restored.clone().map(Deployment::Deploy)
+    }
+}
+
+impl Round<'_> {
+    /// Compares the model of a task with the version before on what came after its training. It is rolled back if its
+    /// mean log loss is higher by more than three standard errors of the paired differences.
+    pub(super) fn review(
+        &self,
+        task: TaskId,
+        samples: &[RetainedSample],
+    ) -> Result<Reviewed, KnowledgeError> {
+        let version = self.tasks.get(&task).and_then(|record| record.deployed);
+        let answers = version.map(|version| ModelId { task, version });
+        let mut reviewed = Reviewed {
+            answers,
+            restored: None,
+            dropped: None,
+        };
+        let Some(model) = answers else {
+            return Ok(reviewed);
+        };
+        let Some(record) = self.view.model(model)? else {
+            return Ok(reviewed);
+        };
+        let Some(version) = record.replaced else {
+            return Ok(reviewed);
+        };
+        let known = samples.partition_point(|sample| sample.sequence <= record.trained.latest);
+        let before = load(&self.view, ModelId { task, version })?;
+        if self.does_worse(&load(&self.view, model)?, &before, &samples[known..]) {
+            reviewed.answers = Some(before.model);
+            reviewed.restored = Some(before);
+            reviewed.dropped = Some(model);
+        }
+        Ok(reviewed)
+    }
+
+    fn does_worse(
+        &self,
+        model: &DeployedModel,
+        before: &DeployedModel,
+        fresh: &[RetainedSample],
+    ) -> bool {
+        if fresh.len() < LEAST_SAMPLES {
+            return false;
+        }
+        let losses = |model: &DeployedModel| losses(self.workshop, &model.onnx, fresh);
+        let (Ok(own), Ok(other)) = (losses(model), losses(before)) else {
+            return false;
+        };
+        let (gain, error) = paired(&own.gains(&other));
+        gain < -3.0 * error
+    }
+}

@@ -1,0 +1,387 @@
+//! The stages of training orders: train, evaluate, decide whether to deploy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
+use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
+use perennial_operators::{
+    KnowledgeChange, ModelId, RetainedSample, StageKind, StageState, TaskId,
+};
+
+use super::gate::worsened;
+use super::judge::{Judgement, Rival, judge};
+use super::learner::Workshop;
+use super::remodel::Candidate;
+use super::review::Reviewed;
+use super::split::Split;
+use super::stage_log::StageLog;
+
+/// Orders that are carried out on one view of the knowledge base.
+pub struct Round<'a> {
+    pub(super) workshop: &'a Workshop,
+    pub(super) view: View<'a>,
+    pub(super) tasks: BTreeMap<TaskId, TaskRecord>,
+    children: BTreeMap<TaskId, Vec<TaskId>>,
+    /// What this round deploys, by task: children are judged against it.
+    deployed: Mutex<BTreeMap<TaskId, Deployment>>,
+}
+
+/// What a task has to learn from.
+pub(super) struct Material {
+    /// The retained samples of the task and of all below it, in the order of the stream.
+    pub samples: Vec<RetainedSample>,
+    /// The finest task of each, by sequence number.
+    pub leaf_of: BTreeMap<u64, TaskId>,
+}
+
+impl<'a> Round<'a> {
+    pub fn new(workshop: &'a Workshop) -> Result<Self, KnowledgeError> {
+        let view = workshop.knowledge.view();
+        let tasks = view.tasks()?;
+        let mut children: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
+        for (task, record) in &tasks {
+            if let Some(parent) = record.definition.parent {
+                children.entry(parent).or_default().push(*task);
+            }
+        }
+        Ok(Round {
+            workshop,
+            view,
+            tasks,
+            children,
+            deployed: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// Coarse tasks first: a task's model must be better than what answers without it, and that can
+    /// be a model of this very round.
+    pub fn carry_out(&self, orders: Vec<TrainOrder>) -> Result<Vec<TrainOutcome>, KnowledgeError> {
+        let mut levels: BTreeMap<usize, Vec<TrainOrder>> = BTreeMap::new();
+        for order in orders {
+            let level = self.path(order.model.task).len();
+            levels.entry(level).or_default().push(order);
+        }
+        let mut outcomes = Vec::new();
+        for mut orders in levels.into_values() {
+            orders.sort_by_key(|order| order.model);
+            outcomes.extend(self.level(&orders)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Carries out the orders of one level, some at a time.
+    fn level(&self, orders: &[TrainOrder]) -> Result<Vec<TrainOutcome>, KnowledgeError> {
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.workshop.threads.min(orders.len()) {
+                scope.spawn(|| {
+                    while let Some(order) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = self.stages(order);
+                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                        results.push(result);
+                    }
+                });
+            }
+        });
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let outcomes: Vec<TrainOutcome> = results.into_iter().collect::<Result<_, _>>()?;
+        let mut deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+        for outcome in &outcomes {
+            if let Some(deployment) = &outcome.deployment {
+                match deployment {
+                    Deployment::Deploy(DeployedModel { model, .. }) => {
+                        tracing::info!(task = %model.task, version = model.version, "model deployed");
+                    }
+                    Deployment::Retire(task) => tracing::info!(%task, "model retired"),
+                }
+                deployed.insert(outcome.model.task, deployment.clone());
+            }
+        }
+        drop(deployed);
+        Ok(outcomes)
+    }
+
+    /// The tasks from `task` up to the base task.
+    pub(super) fn path(&self, task: TaskId) -> Vec<TaskId> {
+        let mut path = vec![task];
+        let mut current = task;
+        while let Some(parent) = self
+            .tasks
+            .get(&current)
+            .and_then(|record| record.definition.parent)
+        {
+            path.push(parent);
+            current = parent;
+        }
+        path
+    }
+
+    /// A task and everything below it.
+    fn family(&self, task: TaskId) -> BTreeSet<TaskId> {
+        let mut family = BTreeSet::new();
+        let mut open = vec![task];
+        while let Some(task) = open.pop() {
+            if family.insert(task) {
+                open.extend(self.children.get(&task).into_iter().flatten());
+            }
+        }
+        family
+    }
+
+    pub(super) fn material(&self, task: TaskId) -> Result<Material, KnowledgeError> {
+        let mut material = Material {
+            samples: Vec::new(),
+            leaf_of: BTreeMap::new(),
+        };
+        for leaf in self.family(task) {
+            let samples = self.view.samples_of(leaf)?;
+            let numbers = samples.iter().map(|sample| sample.sequence);
+            material
+                .leaf_of
+                .extend(numbers.map(|number| (number, leaf)));
+            material.samples.extend(samples);
+        }
+        material.samples.sort_by_key(|sample| sample.sequence);
+        Ok(material)
+    }
+
+    /// The stages of one order.
+    fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, KnowledgeError> {
+        let task = order.model.task;
+        let mut log = StageLog::new(order);
+        log.moved(StageKind::Train, StageState::Ready, "");
+        log.moved(StageKind::Train, StageState::Starting, "");
+        if self.tasks.get(&task).is_some_and(|record| record.pinned) {
+            let why = "the task is pinned; perennial kb unpin lets it learn again";
+            log.moved(StageKind::Train, StageState::Failed, why);
+            return Ok(log.outcome(None));
+        }
+        let material = self.material(task)?;
+        let reviewed = self.review(task, &material.samples)?;
+        if let Some(rolled_back) = reviewed.change() {
+            log.changes.push(rolled_back);
+        }
+        let rival = self.rival(task, &reviewed)?;
+        let latest = material.samples.last().map_or(0, |sample| sample.sequence);
+        let split = Split::new(material.samples, self.workshop.holdout, task);
+        let detail = format!("{} samples", split.fitted.len());
+        log.moved(StageKind::Train, StageState::Running, &detail);
+        let candidates = self.candidates(order, rival.as_ref(), &split, &mut log)?;
+        let best = match self.best(order, candidates, rival.as_ref(), &split) {
+            Ok(best) => best,
+            Err(reason) => {
+                log.moved(StageKind::Train, StageState::Failed, &reason);
+                return Ok(log.outcome(reviewed.deployment()));
+            }
+        };
+        let Judged {
+            candidate,
+            judgement,
+        } = best;
+        log.trained(&candidate, split.fitted.len(), latest);
+        log.moved(StageKind::Train, StageState::Completed, &detail);
+        log.moved(StageKind::Evaluate, StageState::Waiting, "");
+        log.moved(StageKind::Evaluate, StageState::Running, "");
+        let evidence = judgement.evaluated.evidence();
+        let is_gated = self.gate(task, &judgement, &split, &material.leaf_of);
+        let evaluated = KnowledgeChange::ModelEvaluated(judgement.evaluated);
+        log.changes.push(evaluated);
+        let why = format!("{}, {}", candidate.name(), judgement.why);
+        log.moved(
+            StageKind::Evaluate,
+            StageState::Completed,
+            is_gated.as_deref().unwrap_or(&why),
+        );
+        if judgement.deploys && is_gated.is_none() {
+            Ok(self.deploy(order, log, candidate, split, latest, evidence))
+        } else {
+            Ok(self.refuse(order, log, &reviewed))
+        }
+    }
+
+    /// What a candidate is judged against: what answers without it. For the base task that is its model before, for
+    /// any other the nearest ancestor's.
+    fn rival(
+        &self,
+        task: TaskId,
+        reviewed: &Reviewed,
+    ) -> Result<Option<DeployedModel>, KnowledgeError> {
+        let path = self.path(task);
+        match (task, &reviewed.restored) {
+            (TaskId::BASE, Some(restored)) => Ok(Some(restored.clone())),
+            (TaskId::BASE, None) => self.answering(&path),
+            _ => self.answering(&path[1..]),
+        }
+    }
+
+    /// Judges the candidates, and takes the one with the least loss.
+    fn best(
+        &self,
+        order: &TrainOrder,
+        candidates: Vec<Result<Candidate, String>>,
+        rival: Option<&DeployedModel>,
+        split: &Split,
+    ) -> Result<Judged, String> {
+        let mut best: Option<Judged> = None;
+        let mut reason = "there are no labelled samples to fit a model on".to_string();
+        for candidate in candidates {
+            let judged = candidate.and_then(|candidate| {
+                let own = Rival {
+                    model: order.model,
+                    onnx: &candidate.trained.onnx,
+                };
+                let rival = rival.map(|deployed| Rival {
+                    model: deployed.model,
+                    onnx: &deployed.onnx,
+                });
+                match judge(self.workshop, own, rival, &split.judged) {
+                    Ok(judgement) => Ok(Judged {
+                        candidate,
+                        judgement,
+                    }),
+                    Err(error) => Err(error.to_string()),
+                }
+            });
+            match judged {
+                Ok(judged) => {
+                    let loss = |judged: &Judged| judged.judgement.evaluated.log_loss;
+                    if best.as_ref().is_none_or(|best| loss(&judged) < loss(best)) {
+                        best = Some(judged);
+                    }
+                }
+                Err(why) => reason = why,
+            }
+        }
+        best.ok_or(reason)
+    }
+
+    /// Whether a related task would get worse, and which. Related are the tasks below for which the model would answer.
+    fn gate(
+        &self,
+        task: TaskId,
+        judgement: &Judgement,
+        split: &Split,
+        leaf_of: &BTreeMap<u64, TaskId>,
+    ) -> Option<String> {
+        let mut gains: BTreeMap<TaskId, Vec<f64>> = BTreeMap::new();
+        for (sample, gain) in split.judged.iter().zip(&judgement.gains) {
+            let Some(leaf) = leaf_of.get(&sample.sequence) else {
+                continue;
+            };
+            let path = self.path(*leaf);
+            let below = path.iter().take_while(|below| **below != task);
+            let owns = |task: &&TaskId| self.tasks.get(task).is_some_and(|r| r.deployed.is_some());
+            // For what is below a model of its own, that one goes on answering.
+            if !below.clone().any(|below| owns(&below)) {
+                below.for_each(|below| gains.entry(*below).or_default().push(*gain));
+            }
+        }
+        let (related, worse) = worsened(&gains, self.workshop.gate_margin)?;
+        let name = self.tasks.get(&related).map(|r| r.definition.name.clone());
+        Some(format!(
+            "{} would get worse by {worse:.4} nats (gate.margin)",
+            name.as_deref().unwrap_or("a related task"),
+        ))
+    }
+
+    /// Deploys what was judged better, fitted once more with the samples that it was judged on.
+    fn deploy(
+        &self,
+        order: &TrainOrder,
+        mut log: StageLog<'_>,
+        candidate: Candidate,
+        split: Split,
+        latest: u64,
+        evidence: f32,
+    ) -> TrainOutcome {
+        log.moved(StageKind::Deploy, StageState::Running, "");
+        let model = match split.all() {
+            None => candidate,
+            Some(all) => match self.fit(candidate.way, &all) {
+                Ok(model) => {
+                    log.trained(&model, all.len(), latest);
+                    model
+                }
+                Err(reason) => {
+                    log.moved(StageKind::Deploy, StageState::Failed, &reason);
+                    return log.outcome(None);
+                }
+            },
+        };
+        log.changes
+            .push(KnowledgeChange::ModelDeployed { model: order.model });
+        log.moved(StageKind::Deploy, StageState::Completed, "");
+        log.outcome(Some(Deployment::Deploy(DeployedModel {
+            model: order.model,
+            hash: model.trained.hash,
+            onnx: Arc::new(model.trained.onnx),
+            evidence,
+        })))
+    }
+
+    /// A task below the base that is not better off with a model of its own has none: if it had one,
+    /// it inherits again.
+    fn refuse(
+        &self,
+        order: &TrainOrder,
+        mut log: StageLog<'_>,
+        reviewed: &Reviewed,
+    ) -> TrainOutcome {
+        let task = order.model.task;
+        match reviewed.answers.filter(|_| task != TaskId::BASE) {
+            None => log.outcome(reviewed.deployment()),
+            Some(model) => {
+                log.changes.push(KnowledgeChange::ModelRetired { model });
+                log.outcome(Some(Deployment::Retire(task)))
+            }
+        }
+    }
+
+    /// The model of the first task of `path` that has one, those deployed in this round included.
+    pub(super) fn answering(
+        &self,
+        path: &[TaskId],
+    ) -> Result<Option<DeployedModel>, KnowledgeError> {
+        for task in path {
+            let fresh = {
+                let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+                deployed.get(task).cloned()
+            };
+            match fresh {
+                Some(Deployment::Deploy(model)) => return Ok(Some(model)),
+                Some(Deployment::Retire(_)) => continue,
+                None => {}
+            }
+            let version = self.tasks.get(task).and_then(|record| record.deployed);
+            if let Some(version) = version {
+                let model = ModelId {
+                    task: *task,
+                    version,
+                };
+                return load(&self.view, model).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A candidate and what judging found.
+struct Judged {
+    candidate: Candidate,
+    judgement: Judgement,
+}
+
+/// A deployed model from the knowledge base.
+pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
+    let onnx = view.onnx(model)?;
+    let evaluated = view.model(model)?.and_then(|record| record.evaluated);
+    Ok(DeployedModel {
+        model,
+        hash: blake3::hash(&onnx).to_hex().to_string(),
+        onnx: Arc::new(onnx),
+        evidence: evaluated.map_or(0.0, |evaluated| evaluated.evidence()),
+    })
+}
