@@ -178,8 +178,9 @@ fn assert_baselines(
     train: &[Vec<usize>],
     test: &[Vec<usize>],
 ) {
-    let [frozen, single, independent] =
-        ["frozen", "single", "independent"].map(|name| matrix(method(findings, name)));
+    let names = ["frozen", "single", "independent", "fine-tuned"];
+    let [frozen, single, independent, fine_tuned] =
+        names.map(|name| matrix(method(findings, name)));
     assert!(frozen.iter().all(|row| *row == single[0]));
     assert_ne!(single[0], single[1]);
     let mut counts = [0; CLASSES.len()];
@@ -199,9 +200,15 @@ fn assert_baselines(
     }
     // Nothing is known of the first task but its samples, by each of them.
     assert_eq!(frozen[0][0], independent[0][0]);
+    assert_eq!(fine_tuned[0], frozen[0]);
+    assert_ne!(fine_tuned[1], fine_tuned[0], "it is continued");
+    assert_ne!(
+        fine_tuned[1], single[1],
+        "on the second task's samples alone"
+    );
     let later: usize = train[1..].iter().map(Vec::len).sum();
     let ratio = (later as f64 / (later + 1) as f64 * 1e4).round() / 1e4;
-    for (name, expected) in [("frozen", 0.0), ("single", ratio), ("independent", ratio)] {
+    for (name, expected) in names.iter().zip([0.0, ratio, ratio, ratio]) {
         let found = &method(findings, name)["samples_transfer_ratio"];
         assert_close(found, expected, name);
     }

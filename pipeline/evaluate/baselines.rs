@@ -67,6 +67,7 @@ impl<'a> Baselines<'a> {
         // Its first model is that of the first stage.
         let frozen = vec![single[0].clone(); stages];
         let independent = self.independent()?;
+        let fine_tuned = self.fine_tuned()?;
         let later = self.plan.tasks[1..].iter();
         let inferred: usize = later.map(|task| task.train.len()).sum();
         let of = |name: &str, matrix: Matrix, transferred: usize| {
@@ -77,6 +78,7 @@ impl<'a> Baselines<'a> {
             of("frozen", frozen, 0),
             of("single", single, inferred),
             of("independent", independent, inferred),
+            of("fine-tuned", fine_tuned, inferred),
         ])
     }
 
@@ -86,7 +88,8 @@ impl<'a> Baselines<'a> {
         let mut matrix = Matrix::new();
         for (stage, task) in self.plan.tasks.iter().enumerate() {
             rows.extend(&task.train);
-            matrix.push(self.train_and_test("single", stage, &rows)?);
+            let model = self.train("single", stage, &rows, None)?;
+            matrix.push(self.test(&model)?);
         }
         Ok(matrix)
     }
@@ -102,20 +105,35 @@ impl<'a> Baselines<'a> {
                 counts[self.samples.labels[*row]] += 1;
             }
             let class = most_frequent(&counts);
-            known.push(self.train_and_test("independent", stage, &task.train)?[stage]);
+            let model = self.train("independent", stage, &task.train, None)?;
+            known.push(self.test(&model)?[stage]);
             let unknown = self.accuracies(|_| class).split_off(stage + 1);
             matrix.push(known.iter().copied().chain(unknown).collect());
         }
         Ok(matrix)
     }
 
-    /// The accuracies of a model that is trained on some samples.
-    fn train_and_test(
+    /// One model, continued after each stage on that stage's train samples alone: as many trees again correct those
+    /// before.
+    fn fine_tuned(&mut self) -> Result<Matrix, Error> {
+        let mut model: Option<Vec<u8>> = None;
+        let mut matrix = Matrix::new();
+        for (stage, task) in self.plan.tasks.iter().enumerate() {
+            let continued = self.train("fine-tuned", stage, &task.train, model.as_deref())?;
+            matrix.push(self.test(&continued)?);
+            model = Some(continued);
+        }
+        Ok(matrix)
+    }
+
+    /// A model, as ONNX, that is trained on some samples: on its own, or to correct another.
+    fn train(
         &mut self,
         method: &str,
         stage: usize,
         rows: &[usize],
-    ) -> Result<Accuracies, Error> {
+        from: Option<&[u8]>,
+    ) -> Result<Vec<u8>, Error> {
         check(&self.stop)?;
         if self.line.is_due() {
             let stages = self.plan.tasks.len();
@@ -123,13 +141,18 @@ impl<'a> Baselines<'a> {
                 .show(format!("{method}: stage {} of {stages}", stage + 1));
         }
         let labels = rows.iter().map(|row| self.samples.labels[*row] as f32);
-        let trained = self.trainer.train(&TrainRequest {
+        let request = TrainRequest {
             features: self.samples.matrix(rows),
             labels: labels.collect(),
             classes: self.settings.classes.len(),
+            margins: None,
             parameters: self.settings.config().training.trees.clone(),
-        })?;
-        self.test(&trained.onnx)
+        };
+        let trained = match from {
+            None => self.trainer.train(&request)?,
+            Some(from) => self.trainer.warm_start(from, request)?,
+        };
+        Ok(trained.onnx)
     }
 
     /// The accuracies of a model.

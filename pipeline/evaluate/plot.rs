@@ -25,6 +25,8 @@ const PANEL: u32 = 460;
 /// Cells of a matrix whose accuracies are written out.
 const WRITTEN: usize = 12;
 
+const FONT: (&str, u32) = ("sans-serif", 16);
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -79,13 +81,14 @@ fn matrix(area: &Area<'_>, method: &Method, range: (f64, f64)) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .caption(method, ("sans-serif", 20))
-        .x_label_area_size(40)
-        .y_label_area_size(45)
+        .x_label_area_size(50)
+        .y_label_area_size(55)
         // The first stage is on top, as in a matrix.
         .build_cartesian_2d((1..tasks).into_segmented(), (1..tasks).into_segmented())?;
     chart
         .configure_mesh()
         .disable_mesh()
+        .label_style(FONT)
         .x_desc("task")
         .y_desc("after stage")
         .y_label_formatter(&|place| match place {
@@ -111,7 +114,7 @@ fn matrix(area: &Area<'_>, method: &Method, range: (f64, f64)) -> Drawn {
             } else {
                 &BLACK
             };
-            let style = ("sans-serif", 12).into_font().color(colour);
+            let style = FONT.into_font().color(colour);
             let centred = style.pos(text_anchor::Pos::new(
                 text_anchor::HPos::Center,
                 text_anchor::VPos::Center,
@@ -160,12 +163,13 @@ fn accuracy(area: &Area<'_>, findings: &Findings) -> Drawn {
     let high = all().copied().fold(0.0, f64::max) + 0.02;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
+        .x_label_area_size(50)
+        .y_label_area_size(75)
         .build_cartesian_2d(1.0..stages as f64, low..high)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
+        .label_style(FONT)
         .x_desc("stage")
         .x_labels(stages.min(24))
         .x_label_formatter(&|stage| format!("{stage:.0}"))
@@ -182,6 +186,7 @@ fn accuracy(area: &Area<'_>, findings: &Findings) -> Drawn {
     }
     chart
         .configure_series_labels()
+        .label_font(FONT)
         .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
