@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plotters::backend::SVGBackend;
+use perennial_operators::Failure;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor;
@@ -25,10 +25,11 @@ const PANEL: u32 = 460;
 /// Cells of a matrix whose accuracies are written out.
 const WRITTEN: usize = 12;
 
+/// Of all texts but the titles.
 const FONT: (&str, u32) = ("sans-serif", 16);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Drawn = Result<(), Failure>;
 
 /// Writes `matrix.svg` and `accuracy.svg` to a folder.
 pub fn write(findings: &Findings, folder: &Path) -> Result<(), Error> {
@@ -46,13 +47,14 @@ fn size(findings: &Findings) -> (u32, u32) {
 }
 
 fn draw(file: &Path, size: (u32, u32), plot: impl FnOnce(&Area<'_>) -> Drawn) -> Result<(), Error> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| Error::Failed(error.into());
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        area.fill(&WHITE).map_err(|error| failed(error.into()))?;
-        plot(&area).map_err(failed)?;
-        area.present().map_err(|error| failed(error.into()))?;
+        area.fill(&WHITE)
+            .map_err(|error| Error::Failed(error.into()))?;
+        plot(&area).map_err(Error::Failed)?;
+        area.present()
+            .map_err(|error| Error::Failed(error.into()))?;
     }
     std::fs::write(file, text).map_err(|error| Error::File(file.into(), error))
 }
