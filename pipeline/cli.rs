@@ -11,6 +11,7 @@ use crate::bench::{self, bench};
 use crate::config::{Config, Settings, load};
 use crate::draw::draw;
 use crate::error::{Error, render};
+use crate::evaluate::{self, evaluate};
 use crate::kb::{self, KbCommand};
 use crate::produce::produce;
 use crate::run::run;
@@ -74,6 +75,31 @@ enum Command {
         /// Write the findings as JSON.
         #[arg(long, value_name = "FILE.json")]
         report: Option<PathBuf>,
+    },
+    /// Measure lifelong learning: tasks arrive one after another, and after each every task is tested, of the
+    /// pipeline and of baselines.
+    Evaluate {
+        /// The pipeline's config.
+        config: PathBuf,
+        /// Override a key of the config.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// The tasks are the values of these attributes, in order of first appearance.
+        /// Default: the first level of tasks.path.
+        #[arg(long, value_name = "ATTRIBUTE,…", conflicts_with = "slices")]
+        sequence: Option<String>,
+        /// The tasks are so many slices of time, all of one length.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+        slices: Option<u32>,
+        /// Seed of the choice of the quarter of samples that are tested.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// Print the findings as JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+        /// Write the findings as JSON, plots of them, and what the pipeline answered.
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
     },
     /// Check a config against its source, and draw the graph.
     Validate {
@@ -162,6 +188,30 @@ fn execute(command: Command) -> Result<(), Error> {
             })?;
             print(&findings.tables());
             report.map_or(Ok(()), |file| findings.write(&file))
+        }
+        Command::Evaluate {
+            config,
+            set,
+            sequence,
+            slices,
+            seed,
+            json,
+            output,
+        } => {
+            let findings = evaluate(
+                &settings(&config, &set)?,
+                &evaluate::Options {
+                    attributes: sequence.as_deref(),
+                    slices,
+                    seed,
+                    output: output.as_deref(),
+                },
+            )?;
+            print(&match json {
+                true => findings.json()?,
+                false => findings.tables(),
+            });
+            Ok(())
         }
         Command::Validate { config, set } => {
             print(&draw(&settings(&config, &set)?)?);

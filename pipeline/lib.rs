@@ -11,6 +11,7 @@ mod committer;
 pub mod config;
 mod draw;
 pub mod error;
+pub mod evaluate;
 mod fault;
 mod graph;
 mod kb;

@@ -244,8 +244,24 @@ fn schema(loaded: &Loaded) -> Result<Schema, ConfigError> {
     }
 }
 
-fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, ConfigError> {
+/// The column of the attribute with this name, or what to say if there is none.
+pub fn find_attribute(schema: &Schema, name: &str) -> Result<usize, String> {
     let names: Vec<&str> = schema.attribute_names().collect();
+    names
+        .iter()
+        .position(|known| *known == name)
+        .ok_or_else(|| {
+            let hint = nearest(name, &names)
+                .map(|near| format!("; did you mean \"{near}\"?"))
+                .unwrap_or_default();
+            format!(
+                "\"{name}\" is not an attribute of the schema{hint} (expected: {})",
+                names.join(", ")
+            )
+        })
+}
+
+fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, ConfigError> {
     let mut used: Vec<&str> = Vec::new();
     let mut levels = Vec::new();
     for (number, level) in loaded.config.tasks.path.iter().enumerate() {
@@ -256,16 +272,8 @@ fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, ConfigError> {
         let mut columns = Vec::new();
         for (place, name) in level.iter().enumerate() {
             let path = format!("tasks.path[{number}][{place}]");
-            let Some(column) = names.iter().position(|known| known == name) else {
-                let hint = nearest(name, &names)
-                    .map(|near| format!("; did you mean \"{near}\"?"))
-                    .unwrap_or_default();
-                let message = format!(
-                    "\"{name}\" is not an attribute of the schema{hint} (expected: {})",
-                    names.join(", ")
-                );
-                return Err(loaded.error(&path, message));
-            };
+            let column =
+                find_attribute(schema, name).map_err(|message| loaded.error(&path, message))?;
             if used.contains(&name.as_str()) {
                 return Err(loaded.error(&path, format!("\"{name}\" sets tasks apart already")));
             }

@@ -20,7 +20,7 @@ use perennial_operators::integrate::Integration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use check::Settings;
+pub use check::{Settings, find_attribute};
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
 pub use trainer::TrainerConfig;

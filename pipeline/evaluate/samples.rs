@@ -1,0 +1,140 @@
+//! The labelled samples of a stream, all of it in memory: each is used several times.
+
+use std::sync::Arc;
+
+use ndarray::Array2;
+use perennial_connectors::source::{Simulator, Source};
+use perennial_operators::{Batch, Dictionary};
+
+use crate::config::Settings;
+use crate::error::Error;
+use crate::sources::open_file;
+
+/// Records that are read at a time.
+const CHUNK: usize = 8192;
+
+/// Labelled samples, column by column, in the order of the stream.
+pub struct Samples {
+    /// The number of each in the stream, from 0, samples without a label among those that count.
+    pub numbers: Vec<u64>,
+    /// Event times, microseconds since 1970.
+    pub times: Vec<i64>,
+    /// Attribute columns as codes of `dictionaries`, in the order of the schema.
+    pub attributes: Vec<Vec<u32>>,
+    /// What the codes stand for.
+    pub dictionaries: Arc<Vec<Dictionary>>,
+    /// One row a sample, one column a feature.
+    pub features: Array2<f32>,
+    /// Class numbers.
+    pub labels: Vec<usize>,
+    /// Records of the stream, good and bad.
+    pub records: u64,
+    /// Samples without a label, which are of no use here.
+    pub unlabelled: u64,
+    /// Records that could not be used.
+    pub bad: u64,
+}
+
+impl Samples {
+    /// Reads the source of a config to its end.
+    pub fn read(settings: &Settings) -> Result<Samples, Error> {
+        let mut source = open(settings)?;
+        let mut columns = Columns::default();
+        let mut position = 0;
+        loop {
+            let read = source.read(CHUNK)?;
+            columns.bad += read.dead_letters.len() as u64;
+            columns.add(&read.batch);
+            if read.position == position {
+                break;
+            }
+            position = read.position;
+        }
+        columns.finish(settings, position)
+    }
+
+    /// The value of an attribute of a row; empty when missing.
+    pub fn attribute(&self, column: usize, row: usize) -> &str {
+        self.dictionaries[column].value(self.attributes[column][row])
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The features of some rows.
+    pub fn matrix(&self, rows: &[usize]) -> Array2<f32> {
+        self.features.select(ndarray::Axis(0), rows)
+    }
+}
+
+fn open(settings: &Settings) -> Result<Box<dyn Source>, Error> {
+    let source = &settings.config().source;
+    if source.kafka.is_some() {
+        let message = "an evaluation reads its samples from a file or the simulator: write those of the topic to a \
+                       file, and set source.path to it";
+        return Err(settings.loaded.error("source.kafka", message).into());
+    }
+    let Some(simulated) = &source.simulator else {
+        return open_file(settings);
+    };
+    if simulated.records.is_none() {
+        let message = "missing: an evaluation needs a stream with an end";
+        let key = "source.simulator.records";
+        return Err(settings.loaded.error(key, message).into());
+    }
+    Ok(Box::new(Simulator::new(simulated.clone())?))
+}
+
+/// The columns while they are read.
+#[derive(Default)]
+struct Columns {
+    numbers: Vec<u64>,
+    times: Vec<i64>,
+    attributes: Vec<Vec<u32>>,
+    dictionaries: Arc<Vec<Dictionary>>,
+    features: Vec<f32>,
+    labels: Vec<usize>,
+    unlabelled: u64,
+    bad: u64,
+}
+
+impl Columns {
+    fn add(&mut self, batch: &Batch) {
+        self.attributes
+            .resize_with(batch.attributes.len(), Vec::new);
+        // A source never changes the meaning of a code, so the latest dictionaries hold for all.
+        self.dictionaries = batch.dictionaries.clone();
+        for row in 0..batch.len() {
+            let label = batch.labels.get(row).copied().unwrap_or(f32::NAN);
+            if label.is_nan() {
+                self.unlabelled += 1;
+                continue;
+            }
+            self.numbers.push(batch.sequence(row));
+            self.times.push(batch.times[row]);
+            for (column, codes) in self.attributes.iter_mut().zip(&batch.attributes) {
+                column.push(codes[row]);
+            }
+            self.features.extend(batch.features.row(row));
+            self.labels.push(label as usize);
+        }
+    }
+
+    fn finish(self, settings: &Settings, records: u64) -> Result<Samples, Error> {
+        let shape = (self.labels.len(), settings.features());
+        Ok(Samples {
+            features: Array2::from_shape_vec(shape, self.features)
+                .map_err(|error| Error::Failed(error.into()))?,
+            numbers: self.numbers,
+            times: self.times,
+            attributes: self.attributes,
+            dictionaries: self.dictionaries,
+            labels: self.labels,
+            records,
+            unlabelled: self.unlabelled,
+            bad: self.bad,
+        })
+    }
+}
