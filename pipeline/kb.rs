@@ -289,7 +289,7 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
             "there is no task \"{wanted}\"; perennial kb tasks lists them"
         )));
     };
-    let statistics = view.statistics()?.remove(task).unwrap_or_default();
+    let statistics = view.statistics_of(*task)?;
     let children: Vec<String> = tasks
         .values()
         .filter(|other| other.definition.parent == Some(*task))

@@ -69,6 +69,43 @@ impl Score {
     }
 }
 
+/// What triggers look at of some labels, and what windows keep: little, since every task has it in memory.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct TaskScores {
+    /// Samples whose label is known, those of the bootstrap among them.
+    pub labelled: i64,
+    /// The pipeline's own predictions of them.
+    pub score: Score,
+}
+
+impl IsZero for TaskScores {
+    fn is_zero(&self) -> bool {
+        *self == TaskScores::default()
+    }
+}
+
+impl Semigroup for TaskScores {
+    fn plus_equals(&mut self, other: &Self) {
+        self.labelled += other.labelled;
+        self.score.add(&other.score);
+    }
+}
+
+impl Monoid for TaskScores {
+    fn zero() -> Self {
+        TaskScores::default()
+    }
+}
+
+impl Abelian for TaskScores {
+    fn negate(&mut self) {
+        self.labelled = -self.labelled;
+        self.score.negate();
+    }
+}
+
 /// Sums over the known values of one feature.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -165,13 +202,12 @@ fn all_zero<T: Default + PartialEq>(column: &[T]) -> bool {
 }
 
 impl TaskDifference {
-    /// The part that windows keep: how well predictions did, without confusion and moments.
+    /// How well predictions did, without confusion and moments.
     #[must_use]
-    pub fn scores(&self) -> Self {
-        TaskDifference {
+    pub fn scores(&self) -> TaskScores {
+        TaskScores {
             labelled: self.labelled,
             score: self.score,
-            ..TaskDifference::default()
         }
     }
 }

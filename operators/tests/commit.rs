@@ -62,7 +62,7 @@ fn effects() -> Vec<Effect> {
             Effect::Change(KnowledgeChange::TaskDefined(definition)),
             Effect::Change(KnowledgeChange::StatisticsMoved(StatisticsMoved {
                 task: task(number),
-                difference: difference(1, &[]),
+                difference: Box::new(difference(1, &[])),
                 left: Vec::new(),
             })),
             Effect::Change(KnowledgeChange::SamplesRetained {
@@ -77,7 +77,6 @@ fn effects() -> Vec<Effect> {
                     version: 1,
                 },
             }),
-            Effect::Statistics(task(number), difference(number as i64, &[])),
             Effect::Model(format!("hash{number}"), Arc::new(vec![1])),
             Effect::Predictions {
                 first: number,
@@ -182,7 +181,7 @@ impl Commit for Busy {
         self.left = self.refusals;
         self.taken
             .borrow_mut()
-            .push((effects.epoch.0, effects.statistics.len()));
+            .push((effects.epoch.0, effects.changes.len()));
         None
     }
 }
@@ -204,7 +203,7 @@ fn a_refused_offer_is_made_again() {
         });
         for epoch in 0..3 {
             for number in 0..=epoch {
-                input.send(Effect::Statistics(task(number), difference(1, &[])));
+                input.send(moved(number, StageState::Running));
             }
             input.advance_to(Epoch(epoch + 1));
         }

@@ -27,6 +27,17 @@ use crate::native::{self, NativeError};
 /// chunk of 64 rows over and over shows twice the speed, since those rows' branches get learned.
 pub const CHUNK: usize = 128;
 
+/// About how many bytes of memory a session takes whose model has so many: ONNX Runtime keeps the trees in a form of
+/// its own, and does not tell how much that takes.
+pub fn session_bytes(onnx: usize) -> usize {
+    SESSION_LEAST + SESSION_FACTOR * onnx
+}
+
+/// See [`session_bytes`].
+const SESSION_LEAST: usize = 256 << 10;
+/// See [`session_bytes`].
+const SESSION_FACTOR: usize = 3;
+
 /// Why a model could not be loaded or run.
 #[derive(Debug, Error)]
 pub enum OnnxError {
