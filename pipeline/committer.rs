@@ -252,7 +252,8 @@ impl Committer {
             match change {
                 // A training reads its samples from the commit of the epoch that ordered it.
                 KnowledgeChange::StageMoved(moved) => {
-                    ordered |= (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting);
+                    ordered |=
+                        (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting);
                 }
                 KnowledgeChange::StatisticsMoved(moved) if moved.task == TaskId::BASE => {
                     self.score.add(&moved.difference.score);

@@ -44,7 +44,13 @@ fn sums(labelled: &LabelledEpoch, classes: usize) -> Sums {
         }
         let by_group = GroupSums::of(part, classes);
         for group in &by_group.groups {
-            to_path(part, group, &by_group.sums[group.start..], classes, &mut sums);
+            to_path(
+                part,
+                group,
+                &by_group.sums[group.start..],
+                classes,
+                &mut sums,
+            );
         }
     }
     sums

@@ -93,6 +93,8 @@ impl Pool {
         // By expert, what speaks for it beforehand.
         let mut scores = Vec::with_capacity(2 * nodes);
         let mut evidence = 0.0;
+        // The last one that is met is that of the path's end.
+        let mut leaf: Option<&Adapter> = None;
         for (depth, node) in path.nodes.iter().enumerate() {
             let slot = 2 * depth as u16;
             if let Some(answering) = deployed.get(&node.task) {
@@ -102,8 +104,8 @@ impl Pool {
                 scores.push(evidence);
             }
             if let (Some(adapters), Some(source)) = (adapters, pool.models.last()) {
-                let own = adapters.get(&node.task).map(|adapter| &**adapter);
-                let own = own.filter(|adapter| adapter.source == source.task);
+                leaf = adapters.get(&node.task).map(|adapter| &**adapter);
+                let own = leaf.filter(|adapter| adapter.source == source.task);
                 pool.add(slot + 1, own, classes);
                 scores.push(evidence);
             }
@@ -111,8 +113,7 @@ impl Pool {
         if pool.models.is_empty() {
             return None;
         }
-        let leaf = adapters.and_then(|adapters| adapters.get(&path.leaf().task));
-        pool.weigh(&mut scores, leaf.map(|leaf| &**leaf), integration);
+        pool.weigh(&mut scores, leaf, integration);
         pool.settle(&scores, classes);
         Some(pool)
     }

@@ -176,18 +176,14 @@ fn for_each_passing(
     let allocated = &part.scored.allocated;
     let batch = &allocated.batch;
     let leaf = |group: usize| allocated.groups[group].path.leaf().task;
-    // A filter is looked up once a group, not once a row, and of many groups labels may have come for few.
-    let mut of_group: Vec<Option<Filter>> = Vec::new();
-    of_group.resize_with(allocated.groups.len(), || None);
     for (row, label) in part.rows.iter().zip(&part.labels) {
         let row = *row as usize;
-        let group = allocated.group_of[row] as usize;
+        let task = leaf(allocated.group_of[row] as usize);
         let sequence = batch.sequence(row);
-        let filter = of_group[group]
-            .get_or_insert_with(|| filters.remove(&leaf(group)).unwrap_or_default());
+        let filter = filters.entry(task).or_default();
         if filter.passes(priority(sequence), capacity) {
             each(Candidate {
-                task: leaf(group),
+                task,
                 sample: RetainedSample {
                     slot: 0,
                     sequence,
@@ -196,11 +192,6 @@ fn for_each_passing(
                     features: batch.features.row(row).to_vec(),
                 },
             });
-        }
-    }
-    for (group, filter) in of_group.into_iter().enumerate() {
-        if let Some(filter) = filter {
-            filters.insert(leaf(group), filter);
         }
     }
 }

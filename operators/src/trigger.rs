@@ -247,7 +247,9 @@ impl Watch {
         let least = self.rules.min_samples;
         self.tasks
             .iter_mut()
-            .filter(|(task, state)| **task == TaskId::BASE || state.standing.total.labelled >= least)
+            .filter(|(task, state)| {
+                **task == TaskId::BASE || state.standing.total.labelled >= least
+            })
             .map(|(task, state)| state.order(*task, clock, "bootstrap", true))
             .collect()
     }

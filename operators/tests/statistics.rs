@@ -121,8 +121,7 @@ fn moves(out: &[(Epoch, Out)]) -> BTreeMap<(Epoch, TaskId), StatisticsMoved> {
 
 /// What the knowledge base would have after some moves.
 fn restored(moves: &BTreeMap<(Epoch, TaskId), StatisticsMoved>) -> Vec<RestoredStatistics> {
-    let mut tasks: BTreeMap<TaskId, (TaskScores, BTreeMap<Epoch, TaskScores>)> =
-        BTreeMap::new();
+    let mut tasks: BTreeMap<TaskId, (TaskScores, BTreeMap<Epoch, TaskScores>)> = BTreeMap::new();
     for ((epoch, task), moved) in moves {
         let (total, window) = tasks.entry(*task).or_default();
         total.plus_equals(&moved.difference.scores());

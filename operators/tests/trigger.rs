@@ -74,7 +74,7 @@ fn every_metric_is_what_its_name_says() {
     ] {
         let fires = |comparison, threshold| {
             let rules = rules(metric, comparison, threshold);
-            fires(rules, *total, window.clone(), 90 * SECOND)
+            fires(rules, total, window, 90 * SECOND)
         };
         assert!(fires(Comparison::Greater, value - 1e-6), "{metric:?}");
         assert!(!fires(Comparison::Greater, value + 1e-6), "{metric:?}");

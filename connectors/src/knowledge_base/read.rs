@@ -128,8 +128,8 @@ impl<'a> View<'a> {
             let epoch = read_epoch(key).ok_or_else(|| self.bad_key(Family::Changes))?;
             let mut rest = value;
             while !rest.is_empty() {
-                let (change, behind) = postcard::take_from_bytes(rest)
-                    .map_err(|error| self.kb.damaged(&error))?;
+                let (change, behind) =
+                    postcard::take_from_bytes(rest).map_err(|error| self.kb.damaged(&error))?;
                 each(epoch, change)?;
                 rest = behind;
             }
