@@ -20,22 +20,24 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;
 
+/// A stage of a task's first model that goes to a state.
+fn moved(number: u64, state: StageState) -> Effect {
+    Effect::Change(KnowledgeChange::StageMoved(StageMoved {
+        model: ModelId {
+            task: task(number),
+            version: 1,
+        },
+        stage: StageKind::Train,
+        state,
+        labelled: 0,
+        clock: 0,
+        initial: false,
+        detail: String::new(),
+    }))
+}
+
 /// Every kind of effect, more than once.
 fn effects() -> Vec<Effect> {
-    let moved = |number: u64, state| {
-        Effect::Change(KnowledgeChange::StageMoved(StageMoved {
-            model: ModelId {
-                task: task(number),
-                version: 1,
-            },
-            stage: StageKind::Train,
-            state,
-            labelled: 0,
-            clock: 0,
-            initial: false,
-            detail: String::new(),
-        }))
-    };
     let letter = |records, record| {
         let mut intake = intake(1, records);
         intake.dead_letters.push(DeadLetter {
