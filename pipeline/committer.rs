@@ -24,6 +24,9 @@ use crate::outputs::Outputs;
 /// Epochs that may wait for the committer.
 const QUEUE: usize = 4;
 
+/// Changes that may wait for their commit: with many tasks, each epoch has many, and they are in memory until then.
+const CHANGES: usize = 100_000;
+
 /// How far the commit is, for those who wait for it.
 pub struct Committed {
     state: Mutex<State>,
@@ -101,10 +104,10 @@ impl Committed {
         self.moved.notify_all();
     }
 
-    fn set(&self, progress: Progress, score: Option<Score>) {
+    fn set(&self, progress: Progress, score: Score) {
         let mut state = self.lock();
         state.status.progress = progress;
-        state.status.score = score.unwrap_or(state.status.score);
+        state.status.score = score;
         drop(state);
         self.moved.notify_all();
     }
@@ -138,6 +141,8 @@ pub struct Committer {
     config: CommitConfig,
     mode: Mode,
     progress: Progress,
+    /// How all predictions did.
+    score: Score,
     waiting: Vec<EpochEffects>,
     since: Instant,
     /// When the run began and what the runs before it took.
@@ -154,8 +159,11 @@ impl Committer {
         mode: Mode,
         on_failure: impl FnOnce(Error) + Send + 'static,
     ) -> Result<(Offer, JoinHandle<()>), Error> {
-        let progress = knowledge.view().progress()?;
-        committed.set(progress.clone(), None);
+        let view = knowledge.view();
+        let progress = view.progress()?;
+        let score = view.statistics_of(TaskId::BASE)?.score;
+        drop(view);
+        committed.set(progress.clone(), score);
         let (sender, receiver) = bounded(QUEUE);
         let mut committer = Committer {
             knowledge,
@@ -165,6 +173,7 @@ impl Committer {
             mode,
             began: (Instant::now(), progress.seconds),
             progress,
+            score,
             waiting: Vec::new(),
             since: Instant::now(),
         };
@@ -196,8 +205,8 @@ impl Committer {
                     // What a run restores is no epoch of the stream: it must not shift which epochs are
                     // committed together, and so what the files of a folder hold.
                     let read = self.waiting.iter().filter(|epoch| epoch.intake.is_some());
-                    if urgent || read.count() >= self.config.epochs || self.since.elapsed() >= limit
-                    {
+                    let full = read.count() >= self.config.epochs || self.changes() >= CHANGES;
+                    if urgent || full || self.since.elapsed() >= limit {
                         self.commit()?;
                     }
                 }
@@ -238,11 +247,20 @@ impl Committer {
             );
             ended = intake.ended;
         }
-        // A training reads its samples from the commit of the epoch that ordered it.
-        let ordered = effects.changes.iter().any(|change| {
-            matches!(change, KnowledgeChange::StageMoved(moved)
-                if (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting))
-        });
+        let mut ordered = false;
+        for change in &effects.changes {
+            match change {
+                // A training reads its samples from the commit of the epoch that ordered it.
+                KnowledgeChange::StageMoved(moved) => {
+                    ordered |=
+                        (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting);
+                }
+                KnowledgeChange::StatisticsMoved(moved) if moved.task == TaskId::BASE => {
+                    self.score.add(&moved.difference.score);
+                }
+                _ => {}
+            }
+        }
         self.waiting.push(effects);
         Ok(ordered || ended)
     }
@@ -268,18 +286,14 @@ impl Committer {
             self.knowledge.commit(&self.waiting, &self.progress)?;
         }
         fault::point("commit: after knowledge");
-        let totals = self
-            .waiting
-            .iter()
-            .rev()
-            .flat_map(|epoch| &epoch.statistics);
-        let score = totals
-            .filter(|(task, _)| *task == TaskId::BASE)
-            .map(|(_, total)| total.score)
-            .next();
         self.waiting.clear();
-        self.committed.set(self.progress.clone(), score);
+        self.committed.set(self.progress.clone(), self.score);
         Ok(())
+    }
+
+    /// How many changes wait.
+    fn changes(&self) -> usize {
+        self.waiting.iter().map(|epoch| epoch.changes.len()).sum()
     }
 }
 
@@ -310,7 +324,6 @@ fn is_idle(effects: &EpochEffects) -> bool {
     });
     read_nothing
         && effects.changes.is_empty()
-        && effects.statistics.is_empty()
         && effects.models.is_empty()
         && effects.released.is_empty()
         && effects.unlabelled == 0

@@ -80,7 +80,13 @@ pub fn build(
     };
     let source_report = report.clone();
     let rules = inference_rules(settings);
-    let predictor = predictor(settings, rules, restored, parts.runtime)?;
+    let sessions = Sessions::new(
+        parts.runtime,
+        settings.features(),
+        rules.classes,
+        config.inference.memory_bytes / peers,
+    );
+    let predictor = predictor(settings, rules, restored, sessions)?;
     let waited = Waited {
         pending: &restored.pending(index, peers),
         released: &restored.released,
@@ -192,9 +198,8 @@ fn predictor(
     settings: &Settings,
     rules: InferenceRules,
     restored: &Restored,
-    runtime: Runtime,
+    sessions: Sessions,
 ) -> Result<Predictor<Sessions>, Failure> {
-    let sessions = Sessions::new(runtime, settings.features(), rules.classes);
     let baselines = settings.config().report.baselines.iter().copied();
     let baselines = baselines.map(Into::into).collect();
     let mut predictor = Predictor::new(sessions, rules, baselines, restored.adapters.clone());

@@ -11,7 +11,7 @@ use perennial_operators::retain::Reservoir;
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
 use perennial_operators::{
-    EarlyLabel, Epoch, Failure, ModelId, Phase, StageKind, TaskDifference, TaskId,
+    EarlyLabel, Epoch, Failure, ModelId, Phase, StageKind, TaskId, TaskScores,
 };
 
 use crate::error::Error;
@@ -167,11 +167,11 @@ fn deployed(
 }
 
 fn statistics(view: &View<'_>) -> Result<Vec<RestoredStatistics>, Error> {
-    let mut windows: BTreeMap<TaskId, Vec<(Epoch, TaskDifference)>> = BTreeMap::new();
+    let mut windows: BTreeMap<TaskId, Vec<(Epoch, TaskScores)>> = BTreeMap::new();
     for ((task, epoch), scores) in view.windows()? {
         windows.entry(task).or_default().push((epoch, scores));
     }
-    let restored = view.statistics()?.into_iter().map(|(task, total)| {
+    let restored = view.scores()?.into_iter().map(|(task, total)| {
         let window = windows.remove(&task).unwrap_or_default();
         RestoredStatistics {
             task,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::stream;
 use common::{Bench, simulator, text};
+use perennial_connectors::knowledge_base::set_sums;
 use rocksdb::{DB, Options};
 
 /// A folder with a config, its stream, and a finished run `run`.
@@ -73,7 +74,10 @@ fn assert_damaged(bench: &Bench, words: &[&str]) {
 fn tamper(bench: &Bench, family: &str, change: impl Fn(&[u8], Vec<u8>) -> Option<Vec<u8>>) {
     let path = bench.path("run/knowledge");
     let families = DB::list_cf(&Options::default(), &path).expect("a store");
-    let db = DB::open_cf(&Options::default(), &path, families).expect("a store");
+    let mut options = Options::default();
+    set_sums(&mut options);
+    let families = families.iter().map(|name| (name, options.clone()));
+    let db = DB::open_cf_with_opts(&Options::default(), &path, families).expect("a store");
     let family = db.cf_handle(family).expect("a column family");
     let mut changed = 0;
     for entry in db.iterator_cf(family, rocksdb::IteratorMode::Start) {

@@ -50,7 +50,7 @@ fn rows(tasks: u32, seed: u64) -> Vec<Row> {
 struct Idle;
 
 impl Models for Idle {
-    fn load(&mut self, _: ModelId, _: &[u8]) -> Result<(), Failure> {
+    fn load(&mut self, _: ModelId, _: &Arc<Vec<u8>>) -> Result<(), Failure> {
         Ok(())
     }
     fn unload(&mut self, _: ModelId) {}
@@ -177,7 +177,7 @@ fn tables(criterion: &mut Criterion) {
                 timely::execute_directly(move |worker| {
                     let probe = Handle::new();
                     let mut input = worker.dataflow::<Epoch, _, _>(|scope| {
-                        let (input, summaries) = scope.new_input::<(TaskId, TaskDifference)>();
+                        let (input, summaries) = scope.new_input::<(TaskId, Box<TaskDifference>)>();
                         let (views, effects) = statistics(summaries, 500, Vec::new());
                         views.probe_with(&probe);
                         effects.probe_with(&probe);
@@ -188,7 +188,7 @@ fn tables(criterion: &mut Criterion) {
                     let start = Instant::now();
                     for epoch in 0..epochs {
                         for task in 0..u64::from(tasks) {
-                            input.send((TaskId(task), moved.clone()));
+                            input.send((TaskId(task), Box::new(moved.clone())));
                         }
                         input.advance_to(Epoch(epoch + 1));
                         worker.step_while(|| probe.less_than(&Epoch(epoch + 1)));

@@ -1,6 +1,5 @@
 //! Adaptation: what an epoch's labels teach the adapters of their tasks.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,16 +17,22 @@ use crate::{AdapterMoved, TaskId};
 type Sums = FxHashMap<(TaskId, TaskId), AdapterSum>;
 
 /// What the labels of one group of a batch say, before it is known for which tasks.
-#[derive(Clone, Default)]
 struct GroupSum {
+    /// Which group.
+    number: usize,
     samples: i64,
     last: u64,
-    /// By class.
-    labels: Vec<i64>,
-    /// Models × classes.
-    expected: Vec<i64>,
-    /// By slot.
-    excess: Vec<i64>,
+    /// Where its part of [`GroupSums::sums`] begins.
+    start: usize,
+}
+
+/// What the labels of a batch say, by finest task. One buffer for all: with many tasks, few labels are of one group.
+struct GroupSums {
+    groups: Vec<GroupSum>,
+    /// For each group of the batch its number in `groups`, plus one.
+    place_of: Vec<u32>,
+    /// Group by group: labels by class, what each of the pool's models expected by class, excess by slot.
+    sums: Vec<i64>,
 }
 
 /// Sums up the labels of an epoch.
@@ -37,87 +42,134 @@ fn sums(labelled: &LabelledEpoch, classes: usize) -> Sums {
         if !part.scored.is_predicted() {
             continue;
         }
-        let groups = by_group(part, classes);
-        for (number, group) in groups.iter().enumerate().filter(|(_, sum)| sum.samples > 0) {
-            to_path(part, number, group, classes, &mut sums);
+        let by_group = GroupSums::of(part, classes);
+        for group in &by_group.groups {
+            to_path(
+                part,
+                group,
+                &by_group.sums[group.start..],
+                classes,
+                &mut sums,
+            );
         }
     }
     sums
 }
 
-/// Sums up the labels of one batch by finest task.
-fn by_group(part: &Labelled, classes: usize) -> Vec<GroupSum> {
-    let scored = &part.scored;
-    let allocated = &scored.allocated;
-    let mut groups = vec![GroupSum::default(); allocated.groups.len()];
-    let mut logits = Vec::with_capacity(classes);
-    for (row, label) in part.rows.iter().zip(&part.labels) {
-        let (row, label) = (*row as usize, *label as usize);
-        let number = allocated.group_of[row] as usize;
-        let (sum, pool) = (&mut groups[number], &scored.pools[number]);
-        if sum.samples == 0 {
-            sum.labels.resize(classes, 0);
-            sum.expected.resize(pool.models.len() * classes, 0);
-            sum.excess
-                .resize(2 * allocated.groups[number].path.nodes.len(), 0);
-        }
-        sum.samples += 1;
-        sum.last = sum.last.max(allocated.batch.sequence(row));
-        sum.labels[label] += steps(1.0);
-        let answers = scored.answers.row(row);
-        let Some(answers) = answers.as_slice() else {
-            continue;
+impl GroupSums {
+    /// Sums up the labels of one batch by finest task.
+    fn of(part: &Labelled, classes: usize) -> Self {
+        let scored = &part.scored;
+        let allocated = &scored.allocated;
+        let mut by_group = GroupSums {
+            groups: Vec::new(),
+            place_of: vec![0; allocated.groups.len()],
+            sums: Vec::new(),
         };
-        for (sum, said) in sum.expected.iter_mut().zip(answers) {
-            *sum += steps(*said);
+        let mut logits = Vec::with_capacity(classes);
+        for (row, label) in part.rows.iter().zip(&part.labels) {
+            let (row, label) = (*row as usize, *label as usize);
+            let number = allocated.group_of[row] as usize;
+            let pool = &scored.pools[number];
+            let (group, sums) = by_group.group(part, number, classes);
+            group.samples += 1;
+            group.last = group.last.max(allocated.batch.sequence(row));
+            let (labels, sums) = sums.split_at_mut(classes);
+            let (expected, excess) = sums.split_at_mut(pool.models.len() * classes);
+            labels[label] += steps(1.0);
+            let answers = scored.answers.row(row);
+            let Some(answers) = answers.as_slice() else {
+                continue;
+            };
+            for (sum, said) in expected.iter_mut().zip(answers) {
+                *sum += steps(*said);
+            }
+            let lost = -log(scored.probabilities[[row, label]]);
+            pool.losses(answers, label, &mut logits, |expert, loss| {
+                excess[expert.slot as usize] += steps(loss - lost);
+            });
         }
-        let lost = -log(scored.probabilities[[row, label]]);
-        pool.losses(answers, label, &mut logits, |expert, loss| {
-            sum.excess[expert.slot as usize] += steps(loss - lost);
-        });
+        by_group
     }
-    groups
+
+    /// A group's sums, which begin at zero.
+    fn group(
+        &mut self,
+        part: &Labelled,
+        number: usize,
+        classes: usize,
+    ) -> (&mut GroupSum, &mut [i64]) {
+        if self.place_of[number] == 0 {
+            let start = self.sums.len();
+            let models = part.scored.pools[number].models.len();
+            let slots = slots(part, number);
+            self.sums.resize(start + (1 + models) * classes + slots, 0);
+            self.groups.push(GroupSum {
+                number,
+                samples: 0,
+                last: 0,
+                start,
+            });
+            self.place_of[number] = self.groups.len() as u32;
+        }
+        let group = &mut self.groups[self.place_of[number] as usize - 1];
+        let sums = &mut self.sums[group.start..];
+        (group, sums)
+    }
+}
+
+/// How many experts there can be along a group's path.
+fn slots(part: &Labelled, number: usize) -> usize {
+    2 * part.scored.allocated.groups[number].path.nodes.len()
 }
 
 /// Adds what a group says to every task on its path whose adapter had a say.
-fn to_path(part: &Labelled, number: usize, group: &GroupSum, classes: usize, sums: &mut Sums) {
-    let path = &part.scored.allocated.groups[number].path;
-    let pool = &part.scored.pools[number];
+fn to_path(part: &Labelled, group: &GroupSum, said: &[i64], classes: usize, sums: &mut Sums) {
+    let path = &part.scored.allocated.groups[group.number].path;
+    let pool = &part.scored.pools[group.number];
+    let (labels, said) = said.split_at(classes);
+    let (all_expected, said) = said.split_at(pool.models.len() * classes);
+    let all_excess = &said[..slots(part, group.number)];
     for (depth, node) in path.nodes.iter().enumerate() {
         let is_leaf = depth + 1 == path.nodes.len();
         let Some(model) = pool.corrected(depth) else {
             continue;
         };
         let source = pool.models[model].task;
-        let expected = &group.expected[model * classes..(model + 1) * classes];
-        let excess = if is_leaf { &*group.excess } else { &[] };
+        let expected = &all_expected[model * classes..(model + 1) * classes];
+        let excess = if is_leaf { all_excess } else { &[] };
         let sum = sums.entry((node.task, source)).or_default();
-        sum.count(group.last, group.samples, [&group.labels, expected, excess]);
+        sum.count(group.last, group.samples, [labels, expected, excess]);
     }
 }
 
 /// The adapters of one worker's tasks.
-fn learn(adapters: &mut Adapters, sums: Vec<(TaskId, AdapterSum)>) -> Vec<AdapterMoved> {
-    let mut tasks: BTreeMap<TaskId, BTreeMap<TaskId, AdapterSum>> = BTreeMap::new();
-    for (task, sum) in sums {
-        let sources = tasks.entry(task).or_default();
-        let to = sources.entry(sum.source).or_insert_with(|| AdapterSum {
-            source: sum.source,
-            ..AdapterSum::default()
-        });
-        to.add(&sum);
-    }
-    let moved = tasks.into_iter().filter_map(|(task, sources)| {
-        // A model that no longer answers needs no correction.
-        let latest = sources.into_values().max_by_key(|sum| sum.last)?;
-        let mut adapter = adapters
-            .get(&task)
-            .map(|known| (**known).clone())
-            .unwrap_or_default();
-        adapter.learn(&latest);
-        let adapter = Arc::new(adapter);
-        adapters.insert(task, adapter.clone());
-        Some(AdapterMoved { task, adapter })
+fn learn(adapters: &mut Adapters, mut sums: Vec<(TaskId, AdapterSum)>) -> Vec<AdapterMoved> {
+    // By task, and of each the model that answered last in front: one that no longer answers needs no correction.
+    sums.sort_unstable_by_key(|(task, sum)| (*task, sum.source));
+    sums.dedup_by(|(task, sum), (kept_task, kept)| {
+        let same = (*task, sum.source) == (*kept_task, kept.source);
+        if same {
+            kept.add(sum);
+        }
+        same
+    });
+    sums.dedup_by(|(task, sum), (kept_task, kept)| {
+        let same = task == kept_task;
+        if same && sum.last >= kept.last {
+            std::mem::swap(sum, kept);
+        }
+        same
+    });
+    let moved = sums.into_iter().map(|(task, latest)| {
+        let adapter = adapters.entry(task).or_default();
+        let mut learned = (**adapter).clone();
+        learned.learn(&latest);
+        *adapter = Arc::new(learned);
+        AdapterMoved {
+            task,
+            adapter: adapter.clone(),
+        }
     });
     moved.collect()
 }

@@ -101,7 +101,7 @@ pub struct StatisticsMoved {
     /// The task.
     pub task: TaskId,
     /// What came in.
-    pub difference: TaskDifference,
+    pub difference: Box<TaskDifference>,
     /// The epochs whose scores left the task's window.
     pub left: Vec<Epoch>,
 }

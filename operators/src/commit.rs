@@ -20,7 +20,6 @@ impl EpochEffects {
             epoch,
             intake: None,
             changes: Vec::new(),
-            statistics: Vec::new(),
             models: Vec::new(),
             predictions: Vec::new(),
             pending: Vec::new(),
@@ -32,7 +31,6 @@ impl EpochEffects {
             gathered.add(effect);
         }
         gathered.changes.sort_by_key(KnowledgeChange::place);
-        gathered.statistics.sort_by_key(|(task, _)| *task);
         gathered.models.sort();
         gathered.predictions.sort_by_key(|(first, _)| *first);
         gathered.pending.sort_by_key(|(last, _)| *last);
@@ -47,7 +45,6 @@ impl EpochEffects {
                 Some(whole) => whole.merge(intake),
             },
             Effect::Change(change) => self.changes.push(change),
-            Effect::Statistics(task, total) => self.statistics.push((task, total)),
             Effect::Model(hash, bytes) => self.models.push((hash, bytes)),
             Effect::Predictions { first, bytes, .. } => self.predictions.push((first, bytes)),
             Effect::Pending { last, bytes } => self.pending.push((last, bytes)),

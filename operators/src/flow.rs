@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::integrate::Pool;
 use crate::{
     AdapterMoved, Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId,
-    Offsets, TaskDifference, TaskId, TaskPath,
+    Offsets, TaskId, TaskPath,
 };
 
 /// A stream of one kind of record between operators.
@@ -220,8 +220,6 @@ pub enum Effect {
     Intake(Intake),
     /// Something was learned.
     Change(KnowledgeChange),
-    /// The total of a task's statistics, as differential dataflow keeps it.
-    Statistics(TaskId, TaskDifference),
     /// The bytes of a model, stored under their hash.
     Model(String, Arc<Vec<u8>>),
     /// Predictions of a slice, ready to be written.
@@ -262,8 +260,6 @@ pub struct EpochEffects {
     pub intake: Option<Intake>,
     /// What was learned, in canonical order.
     pub changes: Vec<KnowledgeChange>,
-    /// New totals of the tasks whose statistics moved.
-    pub statistics: Vec<(TaskId, TaskDifference)>,
     /// New models.
     pub models: Vec<(String, Arc<Vec<u8>>)>,
     /// Predictions, slice by slice in input order.
@@ -272,8 +268,8 @@ pub struct EpochEffects {
     pub pending: Vec<(u64, Vec<u8>)>,
     /// Samples that wait no more, list by list, each with the sequence number up to which it is needed.
     pub released: Vec<(u64, Vec<u8>)>,
-    /// Nothing before this sequence number waits; none if the epoch says nothing of that, as the one
-    /// in which restored statistics come in.
+    /// Nothing before this sequence number waits; none if the epoch says nothing of that, as one in which
+    /// nothing is read.
     pub pending_floor: Option<u64>,
     /// Predictions whose label will never be known.
     pub unlabelled: u64,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use timely::dataflow::channels::pact::Pipeline;
@@ -14,8 +15,8 @@ use crate::{AdapterMoved, Epoch, Failure, ModelId, Phase, TaskId};
 
 /// Where models live: loads them and runs them. ONNX Runtime in the product.
 pub trait Models {
-    /// Makes a model ready.
-    fn load(&mut self, model: ModelId, onnx: &[u8]) -> Result<(), Failure>;
+    /// Makes a model ready; its bytes may be kept, to make it ready again.
+    fn load(&mut self, model: ModelId, onnx: &Arc<Vec<u8>>) -> Result<(), Failure>;
 
     /// Forgets a model.
     fn unload(&mut self, model: ModelId);

@@ -82,16 +82,19 @@ impl Pool {
         integration: Integration,
         classes: usize,
     ) -> Option<Pool> {
+        let nodes = path.nodes.len();
         let mut pool = Pool {
-            models: Vec::new(),
+            models: Vec::with_capacity(nodes),
             weights: Vec::new(),
             bias: Vec::new(),
-            experts: Vec::new(),
-            biases: Vec::new(),
+            experts: Vec::with_capacity(2 * nodes),
+            biases: Vec::with_capacity(2 * nodes * classes),
         };
         // By expert, what speaks for it beforehand.
-        let mut scores = Vec::new();
+        let mut scores = Vec::with_capacity(2 * nodes);
         let mut evidence = 0.0;
+        // The last one that is met is that of the path's end.
+        let mut leaf: Option<&Adapter> = None;
         for (depth, node) in path.nodes.iter().enumerate() {
             let slot = 2 * depth as u16;
             if let Some(answering) = deployed.get(&node.task) {
@@ -101,8 +104,8 @@ impl Pool {
                 scores.push(evidence);
             }
             if let (Some(adapters), Some(source)) = (adapters, pool.models.last()) {
-                let own = adapters.get(&node.task).map(|adapter| &**adapter);
-                let own = own.filter(|adapter| adapter.source == source.task);
+                leaf = adapters.get(&node.task).map(|adapter| &**adapter);
+                let own = leaf.filter(|adapter| adapter.source == source.task);
                 pool.add(slot + 1, own, classes);
                 scores.push(evidence);
             }
@@ -110,8 +113,7 @@ impl Pool {
         if pool.models.is_empty() {
             return None;
         }
-        let leaf = adapters.and_then(|adapters| adapters.get(&path.leaf().task));
-        pool.weigh(&mut scores, leaf.map(|leaf| &**leaf), integration);
+        pool.weigh(&mut scores, leaf, integration);
         pool.settle(&scores, classes);
         Some(pool)
     }
@@ -162,39 +164,55 @@ impl Pool {
 
     /// Leaves out the models that have next to no weight, and adds up the rest.
     fn settle(&mut self, shares: &[f32], classes: usize) {
-        let mut weights = vec![0.0; self.models.len()];
+        self.weights.resize(self.models.len(), 0.0);
         for (expert, share) in self.experts.iter().zip(shares) {
-            weights[expert.model as usize] += share;
+            self.weights[expert.model as usize] += share;
         }
-        let asked: Vec<usize> = (0..weights.len())
-            .filter(|model| weights[*model] >= LEAST_WEIGHT)
-            .collect();
-        let total: f32 = asked.iter().map(|model| weights[*model]).sum();
-        let (mut experts, mut biases) = (Vec::new(), Vec::new());
+        let asked = self.weights.iter().filter(|weight| is_asked(**weight));
+        let total: f32 = asked.sum();
         let mut bias = vec![0.0; classes];
         let all = self.experts.iter().zip(self.biases.chunks_exact(classes));
         for ((expert, own), share) in all.zip(shares) {
-            let Some(model) = asked
-                .iter()
-                .position(|model| *model == expert.model as usize)
-            else {
-                continue;
-            };
-            for (sum, own) in bias.iter_mut().zip(own) {
-                *sum += own * share / total;
+            if is_asked(self.weights[expert.model as usize]) {
+                for (sum, own) in bias.iter_mut().zip(own) {
+                    *sum += own * share / total;
+                }
             }
-            biases.extend_from_slice(own);
-            experts.push(Expert {
-                slot: expert.slot,
-                model: model as u16,
-            });
         }
-        self.models = asked.iter().map(|model| self.models[*model]).collect();
-        self.weights = asked.iter().map(|model| weights[*model] / total).collect();
-        (self.experts, self.biases) = (experts, biases);
         if bias.iter().any(|bias| *bias != 0.0) {
             self.bias = bias;
         }
+        if !self.weights.iter().all(|weight| is_asked(*weight)) {
+            self.leave_out(classes);
+        }
+        for weight in &mut self.weights {
+            *weight /= total;
+        }
+    }
+
+    /// Leaves out the models that are not asked, and their experts.
+    fn leave_out(&mut self, classes: usize) {
+        let mut left = 0;
+        let place_of = self.weights.iter().map(|weight| {
+            left += u16::from(is_asked(*weight));
+            is_asked(*weight).then_some(left.saturating_sub(1))
+        });
+        let place_of: Vec<Option<u16>> = place_of.collect();
+        let (mut experts, mut biases) = (Vec::new(), Vec::new());
+        for (expert, own) in self.experts.iter().zip(self.biases.chunks_exact(classes)) {
+            if let Some(model) = place_of[expert.model as usize] {
+                biases.extend_from_slice(own);
+                experts.push(Expert {
+                    slot: expert.slot,
+                    model,
+                });
+            }
+        }
+        (self.experts, self.biases) = (experts, biases);
+        let mut places = place_of.iter();
+        self.models
+            .retain(|_| places.next().is_some_and(Option::is_some));
+        self.weights.retain(|weight| is_asked(*weight));
     }
 
     /// The model with the most weight, the finest of equals.
@@ -257,6 +275,11 @@ impl Pool {
         let expert = self.experts.iter().find(|expert| expert.slot == slot)?;
         Some(expert.model as usize)
     }
+}
+
+/// Whether a model of such a weight is asked.
+fn is_asked(weight: f32) -> bool {
+    weight >= LEAST_WEIGHT
 }
 
 /// The logarithm of a probability that is not quite zero; NaN counts as zero.

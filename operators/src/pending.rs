@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ndarray::{Array2, Axis, s};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::allocate::order_by_group;
@@ -39,6 +39,9 @@ impl Stored {
         let batch = &allocated.batch;
         let first = rows.first().map_or(0, |row| *row as usize);
         let ids = if by_id { first..batch.len() } else { 0..0 };
+        let (groups, group_of) = groups_from(&allocated.group_of[first..]);
+        // What was not predicted has no pools.
+        let pools = groups.iter().filter_map(|group| scored.pools.get(*group));
         Stored {
             header: allocated.header,
             first: batch.sequence(first),
@@ -47,13 +50,12 @@ impl Stored {
             times: batch.times[first..].to_vec(),
             features: batch.features.slice(s![first.., ..]).to_owned(),
             labels: batch.labels.get(first..).unwrap_or_default().to_vec(),
-            paths: allocated
-                .groups
+            pools: pools.cloned().collect(),
+            paths: groups
                 .iter()
-                .map(|group| (*group.path).clone())
+                .map(|group| (*allocated.groups[*group].path).clone())
                 .collect(),
-            pools: scored.pools.clone(),
-            group_of: allocated.group_of[first..].to_vec(),
+            group_of,
             probabilities: from(&scored.probabilities, first),
             answers: from(&scored.answers, first),
             baselines: scored
@@ -104,6 +106,21 @@ impl Stored {
         };
         (scored, self.waiting)
     }
+}
+
+/// The groups that some rows are of, in order of appearance, and for each row the number of its own among
+/// them: of many tasks, few have samples that wait.
+fn groups_from(group_of: &[u32]) -> (Vec<usize>, Vec<u32>) {
+    let mut groups = Vec::new();
+    let mut places: FxHashMap<u32, u32> = FxHashMap::default();
+    let place_of = group_of.iter().map(|group| {
+        *places.entry(*group).or_insert_with(|| {
+            groups.push(*group as usize);
+            groups.len() as u32 - 1
+        })
+    });
+    let place_of = place_of.collect();
+    (groups, place_of)
 }
 
 /// The rows from `first` on; what was not predicted has none.

@@ -5,7 +5,7 @@
 //! sketches"). Each subset of a task's samples is as likely to be kept as any other of its size, and
 //! what is kept depends neither on the number of workers nor on who saw a sample first.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
@@ -55,10 +55,10 @@ struct Candidate {
     sample: RetainedSample,
 }
 
-/// What one task retains: the slot of each sample, by priority.
+/// What one task retains: priority and slot of each sample, the highest priority first to go.
 #[derive(Clone, Debug, Default)]
 pub struct Reservoir {
-    slots: BTreeMap<u64, u32>,
+    slots: BinaryHeap<(u64, u32)>,
 }
 
 impl Reservoir {
@@ -75,38 +75,35 @@ impl Reservoir {
     /// Takes in an epoch's candidates and returns those that stay, each with its slot.
     pub fn retain(
         &mut self,
-        candidates: Vec<RetainedSample>,
+        mut candidates: Vec<RetainedSample>,
         capacity: usize,
     ) -> Vec<RetainedSample> {
-        let mut fresh: BTreeMap<u64, RetainedSample> = candidates
-            .into_iter()
-            .map(|sample| (priority(sample.sequence), sample))
-            .collect();
+        let mut free = Vec::new();
+        if self.slots.len() + candidates.len() > capacity {
+            candidates.sort_unstable_by_key(|sample| priority(sample.sequence));
+        }
         // The highest priorities go, of the old and the new together: the reservoir at the epoch's end
         // must not depend on the order of arrival within it.
-        let mut free = Vec::new();
-        while self.slots.len() + fresh.len() > capacity {
-            if fresh.last_key_value().map(|last| last.0)
-                > self.slots.last_key_value().map(|last| last.0)
-            {
-                fresh.pop_last();
+        while self.slots.len() + candidates.len() > capacity {
+            let highest = candidates.last().map(|sample| priority(sample.sequence));
+            if highest > self.slots.peek().map(|last| last.0) {
+                candidates.pop();
             } else {
-                free.extend(self.slots.pop_last().map(|(_, slot)| slot));
+                free.extend(self.slots.pop().map(|(_, slot)| slot));
             }
         }
         free.sort_unstable();
         let mut free = free.into_iter();
         let mut next = self.slots.len() as u32 + free.len() as u32;
-        let mut stay: Vec<RetainedSample> = fresh.into_values().collect();
-        stay.sort_by_key(|sample| sample.sequence);
-        for sample in &mut stay {
+        candidates.sort_unstable_by_key(|sample| sample.sequence);
+        for sample in &mut candidates {
             sample.slot = free.next().unwrap_or_else(|| {
                 next += 1;
                 next - 1
             });
-            self.slots.insert(priority(sample.sequence), sample.slot);
+            self.slots.push((priority(sample.sequence), sample.slot));
         }
-        stay
+        candidates
     }
 }
 
@@ -127,18 +124,17 @@ pub fn retain<'scope>(
                 input.for_each(|capability, candidates| {
                     stash.hold(&capability, 0, candidates.drain(..));
                 });
-                while let Some((_, capability, candidates)) = stash.next(frontier) {
-                    let mut tasks: BTreeMap<TaskId, Vec<RetainedSample>> = BTreeMap::new();
-                    for candidate in candidates {
-                        tasks
-                            .entry(candidate.task)
-                            .or_default()
-                            .push(candidate.sample);
-                    }
+                while let Some((_, capability, mut candidates)) = stash.next(frontier) {
+                    candidates.sort_unstable_by_key(|candidate| candidate.task);
                     let mut session = output.session(&capability);
-                    for (task, candidates) in tasks {
+                    let mut candidates = candidates.into_iter().peekable();
+                    while let Some(Candidate { task, sample }) = candidates.next() {
+                        let mut of_task = vec![sample];
+                        while let Some(other) = candidates.next_if(|next| next.task == task) {
+                            of_task.push(other.sample);
+                        }
                         let reservoir = reservoirs.entry(task).or_default();
-                        let samples = reservoir.retain(candidates, capacity);
+                        let samples = reservoir.retain(of_task, capacity);
                         if !samples.is_empty() {
                             let change = KnowledgeChange::SamplesRetained { task, samples };
                             session.give(Effect::Change(change));
@@ -180,17 +176,14 @@ fn for_each_passing(
     let allocated = &part.scored.allocated;
     let batch = &allocated.batch;
     let leaf = |group: usize| allocated.groups[group].path.leaf().task;
-    // A filter is looked up once a group, not once a row.
-    let mut of_group: Vec<Filter> = (0..allocated.groups.len())
-        .map(|group| filters.remove(&leaf(group)).unwrap_or_default())
-        .collect();
     for (row, label) in part.rows.iter().zip(&part.labels) {
         let row = *row as usize;
-        let group = allocated.group_of[row] as usize;
+        let task = leaf(allocated.group_of[row] as usize);
         let sequence = batch.sequence(row);
-        if of_group[group].passes(priority(sequence), capacity) {
+        let filter = filters.entry(task).or_default();
+        if filter.passes(priority(sequence), capacity) {
             each(Candidate {
-                task: leaf(group),
+                task,
                 sample: RetainedSample {
                     slot: 0,
                     sequence,
@@ -200,9 +193,6 @@ fn for_each_passing(
                 },
             });
         }
-    }
-    for (group, filter) in of_group.into_iter().enumerate() {
-        filters.insert(leaf(group), filter);
     }
 }
 

@@ -2,33 +2,48 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use differential_dataflow::difference::{Abelian, Semigroup};
+use differential_dataflow::difference::{Abelian, IsZero, Semigroup};
 use differential_dataflow::operators::CountTotal;
 use differential_dataflow::{AsCollection, VecCollection};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
-use timely::dataflow::operators::vec::{Map, ToStream};
-use timely::dataflow::operators::{Concat, core::Filter};
+use timely::dataflow::operators::vec::ToStream;
+use timely::dataflow::operators::{Concat, core::Filter, core::OkErr};
 
 use crate::flow::{Effect, Flow};
 use crate::stash::Stash;
-use crate::{Epoch, KnowledgeChange, StatisticsMoved, TaskDifference, TaskId};
+use crate::{Epoch, KnowledgeChange, StatisticsMoved, TaskDifference, TaskId, TaskScores};
 
-/// Over which labels a statistic goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Span {
-    /// All there ever were.
-    Total,
-    /// The task's latest ones.
-    Window,
+/// How a task stands: the sums over all labels that there ever were, and over its latest ones.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Standing {
+    /// All labels.
+    pub total: TaskScores,
+    /// The latest ones.
+    pub window: TaskScores,
+}
+
+impl IsZero for Standing {
+    fn is_zero(&self) -> bool {
+        self.total.is_zero() && self.window.is_zero()
+    }
+}
+
+impl Semigroup for Standing {
+    fn plus_equals(&mut self, other: &Self) {
+        self.total.plus_equals(&other.total);
+        self.window.plus_equals(&other.window);
+    }
 }
 
 /// The latest epochs of a task's labels: the fewest that hold the window's number of scored labels.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
-    epochs: VecDeque<(Epoch, TaskDifference)>,
+    epochs: VecDeque<(Epoch, TaskScores)>,
     count: i64,
 }
 
@@ -37,9 +52,9 @@ impl Window {
     pub fn slide(
         &mut self,
         epoch: Epoch,
-        scores: TaskDifference,
+        scores: TaskScores,
         size: i64,
-    ) -> Vec<(Epoch, TaskDifference)> {
+    ) -> Vec<(Epoch, TaskScores)> {
         self.count += scores.score.count;
         self.epochs.push_back((epoch, scores));
         let mut left = Vec::new();
@@ -60,35 +75,76 @@ pub struct RestoredStatistics {
     /// The task.
     pub task: TaskId,
     /// Its total.
-    pub total: TaskDifference,
+    pub total: TaskScores,
     /// The epochs in its window, oldest first.
-    pub window: Vec<(Epoch, TaskDifference)>,
+    pub window: Vec<(Epoch, TaskScores)>,
 }
 
-/// A task's statistics moved in an epoch.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Moved {
-    task: TaskId,
-    epoch: Epoch,
-    difference: TaskDifference,
-    left: Vec<(Epoch, TaskDifference)>,
+/// The windows of a worker's tasks.
+struct Windows {
+    size: i64,
+    tasks: FxHashMap<TaskId, Window>,
+}
+
+impl Windows {
+    fn restore(size: i64, restored: &[RestoredStatistics]) -> Self {
+        let mut tasks: FxHashMap<TaskId, Window> = FxHashMap::default();
+        for task in restored {
+            let window = tasks.entry(task.task).or_default();
+            for (epoch, scores) in &task.window {
+                window.slide(*epoch, *scores, i64::MAX);
+            }
+        }
+        Windows { size, tasks }
+    }
+
+    /// Takes in what a task's labels of an epoch move: the change, and what it adds to the standing.
+    fn slide(
+        &mut self,
+        epoch: Epoch,
+        task: TaskId,
+        difference: Box<TaskDifference>,
+    ) -> (StatisticsMoved, Standing) {
+        let mut standing = Standing {
+            total: difference.scores(),
+            window: TaskScores::default(),
+        };
+        let mut left = Vec::new();
+        // Labels without a score, those of the bootstrap, are in no window.
+        if difference.score.count > 0 {
+            standing.window = standing.total;
+            let window = self.tasks.entry(task).or_default();
+            for (epoch, mut scores) in window.slide(epoch, standing.total, self.size) {
+                scores.negate();
+                standing.window.plus_equals(&scores);
+                left.push(epoch);
+            }
+        }
+        let moved = StatisticsMoved {
+            task,
+            difference,
+            left,
+        };
+        (moved, standing)
+    }
+}
+
+/// A task and what an epoch's labels move in its statistics.
+pub type Summary = (TaskId, Box<TaskDifference>);
+
+/// What sliding gives: what is committed, or what is added to a standing.
+enum Slid {
+    Change(StatisticsMoved),
+    Standing(Epoch, TaskId, Standing),
 }
 
 /// Sums the workers' summaries and slides the windows, once an epoch is complete.
 fn slide<'scope>(
-    summaries: Flow<'scope, (TaskId, TaskDifference)>,
-    size: i64,
-    restored: &[RestoredStatistics],
-) -> Flow<'scope, Moved> {
-    let mut windows: FxHashMap<TaskId, Window> = FxHashMap::default();
-    for task in restored {
-        let window = windows.entry(task.task).or_default();
-        for (epoch, scores) in &task.window {
-            window.slide(*epoch, scores.clone(), i64::MAX);
-        }
-    }
-    summaries.unary_frontier(
-        Exchange::new(|(task, _): &(TaskId, TaskDifference)| task.0),
+    summaries: Flow<'scope, Summary>,
+    mut windows: Windows,
+) -> (Flow<'scope, Effect>, Flow<'scope, Update>) {
+    let slid: Flow<'scope, Slid> = summaries.unary_frontier(
+        Exchange::new(|(task, _): &Summary| task.0),
         "Slide",
         move |_capability, _info| {
             let mut stash = Stash::new();
@@ -96,91 +152,55 @@ fn slide<'scope>(
                 input.for_each(|capability, summaries| {
                     stash.hold(&capability, 0, summaries.drain(..));
                 });
-                while let Some((epoch, capability, summaries)) = stash.next(frontier) {
-                    let mut sums: FxHashMap<TaskId, TaskDifference> = FxHashMap::default();
-                    for (task, difference) in summaries {
-                        sums.entry(task).or_default().plus_equals(&difference);
-                    }
+                while let Some((epoch, capability, mut summaries)) = stash.next(frontier) {
+                    // In the order in which changes are committed, and each worker's of a task together.
+                    summaries.sort_unstable_by_key(|(task, _)| *task);
                     let mut session = output.session(&capability);
-                    for (task, difference) in sums {
-                        let window = windows.entry(task).or_default();
-                        let left = if difference.score.count > 0 {
-                            window.slide(epoch, difference.scores(), size)
-                        } else {
-                            Vec::new()
-                        };
-                        session.give(Moved {
-                            task,
-                            epoch,
-                            difference,
-                            left,
-                        });
+                    let mut summaries = summaries.into_iter().peekable();
+                    while let Some((task, mut difference)) = summaries.next() {
+                        while let Some((_, other)) = summaries.next_if(|(next, _)| *next == task) {
+                            TaskDifference::plus_equals(&mut difference, &*other);
+                        }
+                        let (moved, standing) = windows.slide(epoch, task, difference);
+                        session.give(Slid::Change(moved));
+                        session.give(Slid::Standing(epoch, task, standing));
                     }
                 }
             }
         },
-    )
+    );
+    slid.ok_err(|slid| match slid {
+        Slid::Change(moved) => Ok(Effect::Change(KnowledgeChange::StatisticsMoved(moved))),
+        Slid::Standing(epoch, task, standing) => Err((task, epoch, standing)),
+    })
 }
 
-impl Moved {
-    /// What the move adds to the collection: to the total and the window, and what the window loses.
-    fn updates(self) -> Vec<((TaskId, Span), Epoch, TaskDifference)> {
-        let Moved {
-            task,
-            epoch,
-            difference,
-            left,
-        } = self;
-        let mut updates = Vec::with_capacity(2);
-        // Labels without a score, those of the bootstrap, are in no window.
-        let mut window = TaskDifference::default();
-        if difference.score.count > 0 {
-            window = difference.scores();
-        }
-        for (_, mut scores) in left {
-            scores.negate();
-            window.plus_equals(&scores);
-        }
-        updates.push(((task, Span::Window), epoch, window));
-        updates.push(((task, Span::Total), epoch, difference));
-        updates
-    }
-}
+/// A difference of a collection.
+type Update = (TaskId, Epoch, Standing);
 
-/// The current value of a statistic.
-pub type View = ((TaskId, Span), TaskDifference);
+/// The current standing of a task.
+pub type View = (TaskId, Standing);
 
-/// Keeps the statistics of all tasks; `restored` are those of this worker's tasks. The first stream carries the new value of each statistic that
-/// moved; the second what is committed: the changes, and the new totals.
+/// Keeps how all tasks stand; `restored` are this worker's tasks. The first stream carries the new
+/// standing of each task that moved; the second the changes that are committed.
 pub fn statistics<'scope>(
-    summaries: Flow<'scope, (TaskId, TaskDifference)>,
+    summaries: Flow<'scope, Summary>,
     window: i64,
     restored: Vec<RestoredStatistics>,
 ) -> (Flow<'scope, View>, Flow<'scope, Effect>) {
     let scope = summaries.scope();
-    let moved = slide(summaries, window, &restored);
-    let changes = moved.clone().map(|moved| {
-        Effect::Change(KnowledgeChange::StatisticsMoved(StatisticsMoved {
-            task: moved.task,
-            difference: moved.difference,
-            left: moved.left.into_iter().map(|(epoch, _)| epoch).collect(),
-        }))
-    });
+    let (changes, moved) = slide(summaries, Windows::restore(window, &restored));
     // What is known at the start enters at the first epoch of all, before anything moves.
     let known = restored
-        .into_iter()
-        .flat_map(initial)
+        .iter()
+        .map(initial)
         .collect::<Vec<_>>()
         .to_stream(scope);
-    let collection: VecCollection<'scope, Epoch, (TaskId, Span), TaskDifference> =
-        moved.flat_map(Moved::updates).concat(known).as_collection();
+    let collection: VecCollection<'scope, Epoch, TaskId, Standing> =
+        moved.concat(known).as_collection();
     let counted = collection.count_total().inner;
     let views = at_their_epochs(counted.filter(|(_, _, difference)| *difference > 0));
-    let totals = views
-        .clone()
-        .filter(|((_, span), _)| *span == Span::Total)
-        .map(|((task, _), total)| Effect::Statistics(task, total));
-    (views, changes.concat(totals))
+    (views, changes)
 }
 
 /// Gives each view the timestamp of its epoch: what differential dataflow counts when several epochs
@@ -202,13 +222,14 @@ fn at_their_epochs<'scope>(counted: Flow<'scope, (View, Epoch, isize)>) -> Flow<
     })
 }
 
-fn initial(restored: RestoredStatistics) -> Vec<((TaskId, Span), Epoch, TaskDifference)> {
-    let mut window = TaskDifference::default();
+fn initial(restored: &RestoredStatistics) -> Update {
+    let mut window = TaskScores::default();
     for (_, scores) in &restored.window {
         window.plus_equals(scores);
     }
-    vec![
-        ((restored.task, Span::Total), Epoch(0), restored.total),
-        ((restored.task, Span::Window), Epoch(0), window),
-    ]
+    let standing = Standing {
+        total: restored.total,
+        window,
+    };
+    (restored.task, Epoch(0), standing)
 }

@@ -1,6 +1,7 @@
 //! Summaries: what an epoch's labels move in the statistics of each task, summed before anything is
 //! exchanged or arranged.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
 use differential_dataflow::difference::Semigroup;
@@ -9,35 +10,50 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::flow::{Flow, Labelled, LabelledEpoch, predicted_class};
+use crate::statistics::Summary;
 use crate::{Score, TaskDifference, TaskId};
 
 /// Sums the labels of an epoch by task; each task's sum is in those of its ancestors too.
-pub fn summary(labelled: &LabelledEpoch, classes: usize) -> Vec<(TaskId, TaskDifference)> {
-    let mut tasks: FxHashMap<TaskId, TaskDifference> = FxHashMap::default();
+pub fn summary(labelled: &LabelledEpoch, classes: usize) -> Vec<Summary> {
+    let mut tasks: FxHashMap<TaskId, Box<TaskDifference>> = FxHashMap::default();
     for part in &labelled.parts {
         let groups = by_group(part, classes);
         for (group, difference) in part.scored.allocated.groups.iter().zip(groups) {
-            if difference.labelled == 0 {
+            let Some(difference) = difference else {
                 continue;
+            };
+            let leaf = group.path.leaf().task;
+            let above = group.path.nodes.iter().map(|node| node.task);
+            for task in above.filter(|task| *task != leaf) {
+                add(tasks.entry(task).or_default(), &difference);
             }
-            for node in &group.path.nodes {
-                tasks.entry(node.task).or_default().plus_equals(&difference);
+            // Nearly always the first of its task, which is then not copied.
+            match tasks.entry(leaf) {
+                Entry::Occupied(mut known) => add(known.get_mut(), &difference),
+                Entry::Vacant(room) => {
+                    room.insert(difference);
+                }
             }
         }
     }
     tasks.into_iter().collect()
 }
 
-/// Sums the rows of one batch by finest task.
-fn by_group(part: &Labelled, classes: usize) -> Vec<TaskDifference> {
+fn add(to: &mut TaskDifference, difference: &TaskDifference) {
+    to.plus_equals(difference);
+}
+
+/// Sums the rows of one batch by finest task; of many groups, labels may have come for few.
+fn by_group(part: &Labelled, classes: usize) -> Vec<Option<Box<TaskDifference>>> {
     let scored = &part.scored;
     let batch = &scored.allocated.batch;
     let predicted = scored.is_predicted();
-    let mut groups = vec![TaskDifference::default(); scored.allocated.groups.len()];
+    let mut groups = vec![None; scored.allocated.groups.len()];
     for (row, label) in part.rows.iter().zip(&part.labels) {
         let row = *row as usize;
         let label = *label as usize;
-        let to = &mut groups[scored.allocated.group_of[row] as usize];
+        let to: &mut Box<TaskDifference> =
+            groups[scored.allocated.group_of[row] as usize].get_or_insert_default();
         if to.labelled == 0 {
             to.moments
                 .resize_with(batch.features.ncols(), Default::default);
@@ -76,7 +92,7 @@ fn score(to: &mut TaskDifference, part: &Labelled, row: usize, label: usize, cla
 pub fn summarize<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     classes: usize,
-) -> Flow<'scope, (TaskId, TaskDifference)> {
+) -> Flow<'scope, Summary> {
     labelled.unary(Pipeline, "Summarize", move |_capability, _info| {
         move |input, output| {
             input.for_each(|capability, epochs| {

@@ -12,8 +12,8 @@ use timely::dataflow::operators::{Concat, Exchange};
 
 use crate::flow::{Flow, Scored, TrainOrder};
 use crate::stash::Stash;
-use crate::statistics::{Span, View};
-use crate::{Epoch, EpochHeader, ModelId, Phase, TaskDifference, TaskId};
+use crate::statistics::{Standing, View};
+use crate::{Epoch, EpochHeader, ModelId, Phase, TaskId};
 
 /// What a trigger looks at, for each task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,8 +122,7 @@ pub struct TaskTraining {
     pub clock: i64,
     /// Whether that order is still being worked on.
     pub running: bool,
-    total: TaskDifference,
-    window: TaskDifference,
+    standing: Standing,
 }
 
 impl TaskTraining {
@@ -140,14 +139,15 @@ impl TaskTraining {
 
     /// The metric's value; none where there is too little to tell.
     fn value(&self, metric: Metric, rules: &TriggerRules, clock: i64) -> Option<f64> {
-        let window = &self.window.score;
+        let Standing { total, window } = &self.standing;
+        let window = &window.score;
         let in_window = |value: Option<f64>| value.filter(|_| window.count >= rules.min_window);
         match metric {
-            Metric::NewSamples => Some((self.total.labelled - self.labelled) as f64),
+            Metric::NewSamples => Some((total.labelled - self.labelled) as f64),
             Metric::Accuracy => in_window(window.accuracy()),
             Metric::AccuracyDrop => {
                 let now = in_window(window.accuracy())?;
-                Some(self.total.score.accuracy()? - now)
+                Some(total.score.accuracy()? - now)
             }
             Metric::LogLoss => in_window(window.log_loss()),
             Metric::ModelAge => {
@@ -158,8 +158,9 @@ impl TaskTraining {
 
     /// The first trigger that holds.
     fn fires<'a>(&self, rules: &'a TriggerRules, clock: i64) -> Option<&'a Trigger> {
-        let gained = self.total.labelled - self.labelled;
-        if self.total.labelled < rules.min_samples || gained < rules.min_new_samples {
+        let labelled = self.standing.total.labelled;
+        let gained = labelled - self.labelled;
+        if labelled < rules.min_samples || gained < rules.min_new_samples {
             return None;
         }
         rules.triggers.iter().find(|trigger| {
@@ -170,7 +171,7 @@ impl TaskTraining {
 
     fn order(&mut self, task: TaskId, clock: i64, reason: &str, initial: bool) -> TrainOrder {
         self.version += 1;
-        self.labelled = self.total.labelled;
+        self.labelled = self.standing.total.labelled;
         self.clock = clock;
         self.running = true;
         TrainOrder {
@@ -212,12 +213,8 @@ impl Watch {
     /// Takes in one notice.
     pub fn notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Moved(((task, span), value)) => {
-                let state = self.tasks.entry(task).or_default();
-                match span {
-                    Span::Total => state.total = value,
-                    Span::Window => state.window = value,
-                }
+            Notice::Moved((task, standing)) => {
+                self.tasks.entry(task).or_default().standing = standing;
                 self.moved.insert(task);
             }
             Notice::Ended(model) => {
@@ -250,7 +247,9 @@ impl Watch {
         let least = self.rules.min_samples;
         self.tasks
             .iter_mut()
-            .filter(|(task, state)| **task == TaskId::BASE || state.total.labelled >= least)
+            .filter(|(task, state)| {
+                **task == TaskId::BASE || state.standing.total.labelled >= least
+            })
             .map(|(task, state)| state.order(*task, clock, "bootstrap", true))
             .collect()
     }
@@ -287,7 +286,7 @@ impl Watch {
 /// What the watch is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Notice {
-    /// A statistic has a new value.
+    /// A task stands differently.
     Moved(View),
     /// The training of a model has ended, well or not.
     Ended(ModelId),
@@ -296,7 +295,7 @@ pub enum Notice {
 impl Notice {
     fn task(&self) -> TaskId {
         match self {
-            Notice::Moved(((task, _), _)) => *task,
+            Notice::Moved((task, _)) => *task,
             Notice::Ended(model) => model.task,
         }
     }

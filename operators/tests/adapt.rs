@@ -33,7 +33,7 @@ fn made_by(model: ModelId, feature: f32) -> [f32; CLASSES] {
 }
 
 impl Models for Made {
-    fn load(&mut self, _: ModelId, _: &[u8]) -> Result<(), Failure> {
+    fn load(&mut self, _: ModelId, _: &Arc<Vec<u8>>) -> Result<(), Failure> {
         Ok(())
     }
     fn unload(&mut self, _: ModelId) {}

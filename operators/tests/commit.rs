@@ -20,22 +20,24 @@ use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;
 
+/// A stage of a task's first model that goes to a state.
+fn moved(number: u64, state: StageState) -> Effect {
+    Effect::Change(KnowledgeChange::StageMoved(StageMoved {
+        model: ModelId {
+            task: task(number),
+            version: 1,
+        },
+        stage: StageKind::Train,
+        state,
+        labelled: 0,
+        clock: 0,
+        initial: false,
+        detail: String::new(),
+    }))
+}
+
 /// Every kind of effect, more than once.
 fn effects() -> Vec<Effect> {
-    let moved = |number: u64, state| {
-        Effect::Change(KnowledgeChange::StageMoved(StageMoved {
-            model: ModelId {
-                task: task(number),
-                version: 1,
-            },
-            stage: StageKind::Train,
-            state,
-            labelled: 0,
-            clock: 0,
-            initial: false,
-            detail: String::new(),
-        }))
-    };
     let letter = |records, record| {
         let mut intake = intake(1, records);
         intake.dead_letters.push(DeadLetter {
@@ -62,7 +64,7 @@ fn effects() -> Vec<Effect> {
             Effect::Change(KnowledgeChange::TaskDefined(definition)),
             Effect::Change(KnowledgeChange::StatisticsMoved(StatisticsMoved {
                 task: task(number),
-                difference: difference(1, &[]),
+                difference: Box::new(difference(1, &[])),
                 left: Vec::new(),
             })),
             Effect::Change(KnowledgeChange::SamplesRetained {
@@ -77,7 +79,6 @@ fn effects() -> Vec<Effect> {
                     version: 1,
                 },
             }),
-            Effect::Statistics(task(number), difference(number as i64, &[])),
             Effect::Model(format!("hash{number}"), Arc::new(vec![1])),
             Effect::Predictions {
                 first: number,
@@ -182,7 +183,7 @@ impl Commit for Busy {
         self.left = self.refusals;
         self.taken
             .borrow_mut()
-            .push((effects.epoch.0, effects.statistics.len()));
+            .push((effects.epoch.0, effects.changes.len()));
         None
     }
 }
@@ -204,7 +205,7 @@ fn a_refused_offer_is_made_again() {
         });
         for epoch in 0..3 {
             for number in 0..=epoch {
-                input.send(Effect::Statistics(task(number), difference(1, &[])));
+                input.send(moved(number, StageState::Running));
             }
             input.advance_to(Epoch(epoch + 1));
         }

@@ -5,11 +5,11 @@
 mod common;
 
 use common::{difference, header, task};
-use perennial_operators::statistics::Span;
+use perennial_operators::statistics::Standing;
 use perennial_operators::trigger::{
     Comparison, Metric, Notice, Schedule, TaskTraining, Trigger, TriggerRules, Watch,
 };
-use perennial_operators::{EpochHeader, ModelId, Phase, TaskDifference, TaskId};
+use perennial_operators::{EpochHeader, ModelId, Phase, TaskId, TaskScores};
 use proptest::prelude::*;
 
 const SECOND: i64 = 1_000_000;
@@ -33,22 +33,31 @@ fn watch(rules: TriggerRules) -> Watch {
     Watch::restore(rules, [], 0)
 }
 
-fn moved(number: u64, span: Span, value: TaskDifference) -> Notice {
-    Notice::Moved(((task(number), span), value))
+fn moved(number: u64, total: TaskScores, window: TaskScores) -> Notice {
+    Notice::Moved((task(number), Standing { total, window }))
+}
+
+/// A task of which nothing is known but its total.
+fn counted(number: u64, total: TaskScores) -> Notice {
+    moved(number, total, TaskScores::default())
 }
 
 /// `right` of `count` predictions right, each of which gave the label the probability.
-fn scores(count: usize, right: usize, probability: f32) -> TaskDifference {
+fn scores(count: usize, right: usize, probability: f32) -> TaskScores {
     let scores: Vec<_> = (0..count).map(|at| (at < right, probability)).collect();
-    difference(0, &scores)
+    difference(0, &scores).scores()
+}
+
+/// So many labels without predictions.
+fn labels(count: i64) -> TaskScores {
+    difference(count, &[]).scores()
 }
 
 /// The versions ordered for a task when it is told of a total and a window, one epoch at `clock`.
-fn fires(rules: TriggerRules, total: TaskDifference, window: TaskDifference, clock: i64) -> bool {
+fn fires(rules: TriggerRules, total: TaskScores, window: TaskScores, clock: i64) -> bool {
     let state = TaskTraining::ordered(1, 0, 0, false);
     let mut watch = Watch::restore(rules, [(task(7), state)], 0);
-    watch.notice(moved(7, Span::Total, total));
-    watch.notice(moved(7, Span::Window, window));
+    watch.notice(moved(7, total, window));
     !watch.look(&header(1, 10, clock)).is_empty()
 }
 
@@ -65,7 +74,7 @@ fn every_metric_is_what_its_name_says() {
     ] {
         let fires = |comparison, threshold| {
             let rules = rules(metric, comparison, threshold);
-            fires(rules, total.clone(), window.clone(), 90 * SECOND)
+            fires(rules, total, window, 90 * SECOND)
         };
         assert!(fires(Comparison::Greater, value - 1e-6), "{metric:?}");
         assert!(!fires(Comparison::Greater, value + 1e-6), "{metric:?}");
@@ -116,8 +125,7 @@ fn too_little_is_not_judged() {
         };
         let state = TaskTraining::ordered(3, labelled, 0, false);
         let mut watch = Watch::restore(rules, [(task(7), state)], 0);
-        watch.notice(moved(7, Span::Total, scores(10, 5, 0.5)));
-        watch.notice(moved(7, Span::Window, scores(4, 2, 0.5)));
+        watch.notice(moved(7, scores(10, 5, 0.5), scores(4, 2, 0.5)));
         !watch.look(&header(1, 10, 0)).is_empty()
     };
     assert!(gained(6, 4));
@@ -130,7 +138,7 @@ fn too_little_is_not_judged() {
     assert!(fired(counting));
     // A model that never was has no age.
     let mut watch = watch(rules(Metric::ModelAge, Comparison::GreaterOrEqual, 0.0));
-    watch.notice(moved(7, Span::Total, scores(10, 5, 0.5)));
+    watch.notice(counted(7, scores(10, 5, 0.5)));
     assert!(watch.look(&header(1, 10, 50 * SECOND)).is_empty());
 }
 
@@ -143,9 +151,9 @@ fn a_task_in_training_is_looked_at_again_when_that_has_ended() {
             .map(|order| (order.model.task, order.model.version));
         models.collect()
     };
-    watch.notice(moved(7, Span::Total, scores(5, 0, 0.5)));
+    watch.notice(counted(7, scores(5, 0, 0.5)));
     assert_eq!(version(watch.look(&header(1, 5, 0))), [(task(7), 1)]);
-    watch.notice(moved(7, Span::Total, scores(20, 0, 0.5)));
+    watch.notice(counted(7, scores(20, 0, 0.5)));
     assert!(watch.look(&header(2, 20, 0)).is_empty());
     // The end of another version's training is not the end of this one's.
     watch.notice(Notice::Ended(ModelId {
@@ -172,7 +180,7 @@ fn the_age_of_a_model_needs_no_new_label() {
         ..rules(Metric::ModelAge, Comparison::GreaterOrEqual, 60.0)
     };
     let mut watch = Watch::restore(rules, [(task(7), TaskTraining::ordered(1, 0, 0, false))], 0);
-    watch.notice(moved(7, Span::Total, scores(5, 0, 0.5)));
+    watch.notice(counted(7, scores(5, 0, 0.5)));
     assert!(watch.look(&header(1, 5, 59 * SECOND)).is_empty());
     let orders = watch.look(&header(2, 5, 60 * SECOND));
     assert_eq!(orders.len(), 1);
@@ -193,7 +201,7 @@ fn the_bootstrap_ends_with_the_initial_training() {
         ..rules(Metric::NewSamples, Comparison::GreaterOrEqual, 1.0)
     });
     for (number, labelled) in [(9, 10), (0, 3), (4, 9), (2, 30)] {
-        watch.notice(moved(number, Span::Total, difference(labelled, &[])));
+        watch.notice(counted(number, labels(labelled)));
     }
     assert!(watch.look(&phase(1, Phase::Bootstrap)).is_empty());
     let orders = watch.look(&phase(2, Phase::BootstrapEnds));
@@ -203,7 +211,7 @@ fn the_bootstrap_ends_with_the_initial_training() {
         .collect();
     // The base task in any case; the others as they have samples; in order.
     assert_eq!(tasks, [(0, true), (2, true), (9, true)]);
-    watch.notice(moved(4, Span::Total, difference(50, &[])));
+    watch.notice(counted(4, labels(50)));
     assert!(watch.look(&phase(3, Phase::Ended)).is_empty());
 }
 
@@ -220,7 +228,7 @@ fn looks(schedule: Schedule, from: i64, to: i64, step: i64) -> Vec<i64> {
     );
     let mut looks = Vec::new();
     for (epoch, second) in (from..to).step_by(step as usize).skip(1).enumerate() {
-        watch.notice(moved(7, Span::Total, difference(epoch as i64 + 1, &[])));
+        watch.notice(counted(7, labels(epoch as i64 + 1)));
         let orders = watch.look(&header(epoch as u64, 0, second * SECOND));
         for order in orders {
             looks.push(second);
@@ -269,7 +277,7 @@ fn epochs() -> impl Strategy<Value = Epochs> {
 /// base has.
 fn orders(rules: &TriggerRules, epochs: &Epochs, restart: Option<usize>) -> Vec<String> {
     let mut watch = watch(rules.clone());
-    let mut totals = std::collections::BTreeMap::<u64, TaskDifference>::new();
+    let mut totals = std::collections::BTreeMap::<u64, TaskScores>::new();
     let mut windows = totals.clone();
     let mut last = std::collections::BTreeMap::new();
     let (mut running, mut clock, mut all) = (Vec::<ModelId>::new(), 0, Vec::new());
@@ -289,16 +297,14 @@ fn orders(rules: &TriggerRules, epochs: &Epochs, restart: Option<usize>) -> Vec<
             );
             watch = Watch::restore(rules.clone(), tasks, clock);
             for (number, total) in &totals {
-                watch.notice(moved(*number, Span::Total, total.clone()));
-                watch.notice(moved(*number, Span::Window, windows[number].clone()));
+                watch.notice(moved(*number, *total, windows[number]));
             }
         }
         for (number, count, right) in moves {
             let window = scores(*count, *right, 0.5);
             let total = totals.entry(*number).or_default();
             differential_dataflow::difference::Semigroup::plus_equals(total, &window);
-            watch.notice(moved(*number, Span::Total, total.clone()));
-            watch.notice(moved(*number, Span::Window, window.clone()));
+            watch.notice(moved(*number, *total, window));
             windows.insert(*number, window);
         }
         for end in ends {

@@ -320,6 +320,11 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
         ),
         (config.epoch.bytes > 0, "epoch.bytes", "expected at least 1"),
         (
+            config.inference.memory_bytes > 0,
+            "inference.memory_bytes",
+            "expected at least 1",
+        ),
+        (
             config.epoch.tick_ms > 0,
             "epoch.tick_ms",
             "expected at least 1",

@@ -235,6 +235,9 @@ pub struct InferenceConfig {
     pub integration: IntegrationConfig,
     /// Whether each task learns from its labels to correct the model that answers for it.
     pub adapters: bool,
+    /// The most memory that models which are ready to answer may take, over all workers. Where they need more, those
+    /// that were asked last are ready, and the others are made ready when they are asked.
+    pub memory_bytes: usize,
 }
 
 impl Default for InferenceConfig {
@@ -242,6 +245,7 @@ impl Default for InferenceConfig {
         InferenceConfig {
             integration: IntegrationConfig::default(),
             adapters: true,
+            memory_bytes: 256 << 20,
         }
     }
 }

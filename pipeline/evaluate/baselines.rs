@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use ndarray::{Array2, ArrayView1};
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::Trainer;
+use perennial_connectors::trainer::BuiltIn;
 use perennial_operators::TrainRequest;
 use perennial_operators::flow::predicted_class;
 
@@ -23,7 +23,7 @@ pub struct Baselines<'a> {
     settings: &'a Settings,
     samples: &'a Samples,
     plan: &'a Plan,
-    trainer: Trainer,
+    trainer: BuiltIn,
     runtime: Runtime,
     /// The features of all test samples, task by task.
     tested: Array2<f32>,
@@ -52,7 +52,7 @@ impl<'a> Baselines<'a> {
             settings,
             samples,
             plan,
-            trainer: Trainer::find(runtime.clone())?,
+            trainer: BuiltIn::find(runtime.clone())?,
             runtime,
             tested: samples.matrix(&rows),
             stop,
@@ -150,7 +150,7 @@ impl<'a> Baselines<'a> {
         };
         let trained = match from {
             None => self.trainer.train(&request)?,
-            Some(from) => self.trainer.warm_start(from, request)?,
+            Some(from) => self.trainer.warm_start(from, &request)?,
         };
         Ok(trained.onnx)
     }

@@ -333,7 +333,7 @@ fn find<'a>(
 fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let (task, record) = find(&tasks, wanted)?;
-    let statistics = view.statistics()?.remove(task).unwrap_or_default();
+    let statistics = view.statistics_of(*task)?;
     let children: Vec<String> = tasks
         .values()
         .filter(|other| other.definition.parent == Some(*task))

@@ -33,11 +33,14 @@ pub(super) const LEAST_SAMPLES: usize = 10;
 /// Judges a candidate by its log loss and one standard error of the paired differences. For the base
 /// task it must not be higher by more than that than its model before, which has seen less. For any
 /// other it must be lower than the ancestor's by more than that: on a few samples a candidate is
-/// easily better by luck, and a model that only seems better would be negative transfer.
+/// easily better by luck, and a model that only seems better would be negative transfer. Where it is the
+/// best of several `candidates`, luck has had as many chances, each of which the normal distribution's tail bounds by
+/// exp(−z²/2): so it must be better by √(1 + 2 ln candidates) standard errors.
 pub fn judge(
     workshop: &Workshop,
     candidate: Rival<'_>,
     incumbent: Option<Rival<'_>>,
+    candidates: usize,
     held_back: &[RetainedSample],
 ) -> Result<Judgement, OnnxError> {
     let own = losses(workshop, candidate.onnx, held_back)?;
@@ -66,7 +69,7 @@ pub fn judge(
             let margin = if candidate.model.task == TaskId::BASE {
                 -error
             } else {
-                error
+                error * (1.0 + 2.0 * (candidates as f64).ln()).sqrt()
             };
             let better = gain > margin;
             let verdict = match (better, gain > 0.0) {

@@ -237,6 +237,7 @@ impl<'a> Round<'a> {
         split: &Split,
     ) -> Result<Judged, String> {
         let mut best: Option<Judged> = None;
+        let count = candidates.len();
         let mut reason = "there are no labelled samples to fit a model on".to_string();
         for candidate in candidates {
             let judged = candidate.and_then(|candidate| {
@@ -248,7 +249,7 @@ impl<'a> Round<'a> {
                     model: deployed.model,
                     onnx: &deployed.onnx,
                 });
-                match judge(self.workshop, own, rival, &split.judged) {
+                match judge(self.workshop, own, rival, count, &split.judged) {
                     Ok(judgement) => Ok(Judged {
                         candidate,
                         judgement,

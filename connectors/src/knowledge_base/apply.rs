@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use differential_dataflow::difference::Semigroup;
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
     Adapter, Epoch, KnowledgeChange, ModelId, StageKind, StageMoved, StageState, StatisticsMoved,
-    TaskDefinition, TaskId,
+    TaskDefinition, TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;
 
@@ -25,7 +26,12 @@ struct Touched<'a> {
     models: BTreeMap<ModelId, ModelRecord>,
     stages: BTreeMap<(ModelId, StageKind), StageRecord>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
+    /// What is added to the totals of statistics.
+    added: BTreeMap<TaskId, TaskDifference>,
 }
+
+/// Changes are stored many to a value, of about so many bytes: there is a handful for each label.
+const BLOCK: usize = 16 << 10;
 
 impl KnowledgeBase {
     /// Makes epochs durable, with the progress after them: one atomic, synced write.
@@ -110,6 +116,7 @@ impl KnowledgeBase {
             models: BTreeMap::new(),
             stages: BTreeMap::new(),
             adapters: BTreeMap::new(),
+            added: BTreeMap::new(),
         };
         for effects in epochs {
             touched.epoch(effects)?;
@@ -122,19 +129,29 @@ impl KnowledgeBase {
 
 impl Touched<'_> {
     fn epoch(&mut self, effects: &EpochEffects) -> Result<(), KnowledgeError> {
-        for (number, change) in effects.changes.iter().enumerate() {
-            let key = change_key(effects.epoch, number as u32);
-            self.kb
-                .put(&mut self.batch, Family::Changes, &key, change)?;
+        self.log(effects)?;
+        for change in &effects.changes {
             self.apply(effects.epoch, change)?;
-        }
-        for (task, total) in &effects.statistics {
-            self.kb
-                .put(&mut self.batch, Family::Statistics, &task_key(*task), total)?;
         }
         let onnx = self.kb.family(Family::Onnx)?;
         for (hash, bytes) in &effects.models {
             self.batch.put_cf(onnx, hash.as_bytes(), bytes.as_slice());
+        }
+        Ok(())
+    }
+
+    /// Writes an epoch's changes down, one behind the other.
+    fn log(&mut self, effects: &EpochEffects) -> Result<(), KnowledgeError> {
+        let family = self.kb.family(Family::Changes)?;
+        let (mut first, mut block) = (0, Vec::new());
+        for (number, change) in effects.changes.iter().enumerate() {
+            block = self.kb.append(block, change)?;
+            if block.len() >= BLOCK || number + 1 == effects.changes.len() {
+                self.batch
+                    .put_cf(family, change_key(effects.epoch, first), &block);
+                block.clear();
+                first = number as u32 + 1;
+            }
         }
         Ok(())
     }
@@ -185,7 +202,7 @@ impl Touched<'_> {
     fn apply(&mut self, epoch: Epoch, change: &KnowledgeChange) -> Result<(), KnowledgeError> {
         match change {
             KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
-            KnowledgeChange::StatisticsMoved(moved) => self.move_window(epoch, moved),
+            KnowledgeChange::StatisticsMoved(moved) => self.move_statistics(epoch, moved),
             KnowledgeChange::AdapterMoved(moved) => {
                 self.adapters.insert(moved.task, moved.adapter.clone());
                 Ok(())
@@ -263,7 +280,13 @@ impl Touched<'_> {
         Ok(())
     }
 
-    fn move_window(&mut self, epoch: Epoch, moved: &StatisticsMoved) -> Result<(), KnowledgeError> {
+    fn move_statistics(
+        &mut self,
+        epoch: Epoch,
+        moved: &StatisticsMoved,
+    ) -> Result<(), KnowledgeError> {
+        let added = self.added.entry(moved.task).or_default();
+        added.plus_equals(&*moved.difference);
         if moved.difference.score.count > 0 {
             let key = window_key(moved.task, epoch);
             let scores = moved.difference.scores();
@@ -346,6 +369,11 @@ impl Touched<'_> {
         }
         for (task, adapter) in &self.adapters {
             kb.put(&mut self.batch, Family::Adapters, &task_key(*task), adapter)?;
+        }
+        let statistics = kb.family(Family::Statistics)?;
+        for (task, added) in &self.added {
+            self.batch
+                .merge_cf(statistics, task_key(*task), kb.encode(added)?);
         }
         kb.put(&mut self.batch, Family::Meta, META_PROGRESS, progress)?;
         Ok(self.batch)

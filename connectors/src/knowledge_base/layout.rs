@@ -8,11 +8,11 @@ use perennial_operators::{Epoch, ModelId, StageKind, TaskId};
 pub(super) enum Family {
     /// Format, run id, fingerprint, progress.
     Meta,
-    /// Epoch, number within the epoch → change.
+    /// Epoch, number within the epoch → the change of that number and some after it, one behind the other.
     Changes,
     /// Task → task record.
     Tasks,
-    /// Task → total of its statistics.
+    /// Task → total of its statistics, which the store adds up.
     Statistics,
     /// Task, epoch → scores in its window.
     Windows,

@@ -6,6 +6,7 @@
 
 mod apply;
 mod layout;
+mod merge;
 mod read;
 mod records;
 mod verify;
@@ -20,6 +21,7 @@ use rocksdb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use merge::set_sums;
 pub use read::View;
 pub use records::{ModelRecord, Progress, StageRecord, TaskRecord};
 pub use verify::Finding;
@@ -27,7 +29,7 @@ pub use verify::Finding;
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// The most memory, in bytes, that what is not yet in sorted files may take, over all column families.
 const WRITE_BUFFERS: usize = 64 << 20;
 /// The most memory, in bytes, that what was read from sorted files may take, over all column families.
@@ -170,8 +172,15 @@ impl KnowledgeBase {
         blocks.set_cache_index_and_filter_blocks(true);
         let mut family_options = Options::default();
         family_options.set_block_based_table_factory(&blocks);
-        let families = Family::ALL
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options.clone()));
+        let mut statistics_options = family_options.clone();
+        set_sums(&mut statistics_options);
+        let families = Family::ALL.map(|family| {
+            let options = match family {
+                Family::Statistics => &statistics_options,
+                _ => &family_options,
+            };
+            ColumnFamilyDescriptor::new(family.name(), options.clone())
+        });
         let opened = if write {
             DB::open_cf_descriptors(&options, store, families)
         } else {
@@ -275,6 +284,15 @@ impl KnowledgeBase {
 
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, KnowledgeError> {
         postcard::to_stdvec(value).map_err(|error| self.damaged(&error))
+    }
+
+    /// Encodes a value behind what is there.
+    fn append<T: Serialize + ?Sized>(
+        &self,
+        bytes: Vec<u8>,
+        value: &T,
+    ) -> Result<Vec<u8>, KnowledgeError> {
+        postcard::to_extend(value, bytes).map_err(|error| self.damaged(&error))
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, KnowledgeError> {

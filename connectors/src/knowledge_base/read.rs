@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use perennial_operators::{
     Adapter, EarlyLabel, Epoch, KnowledgeChange, ModelId, RelationScored, RetainedSample,
-    StageKind, TaskDifference, TaskId,
+    StageKind, TaskDifference, TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
@@ -52,8 +52,26 @@ impl<'a> View<'a> {
         self.scan(Family::Statistics, &[], read_task)
     }
 
+    /// The total of one task's statistics.
+    pub fn statistics_of(&self, task: TaskId) -> Result<TaskDifference, KnowledgeError> {
+        let found = self.get(Family::Statistics, &task_key(task))?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// The scores in the totals of all tasks' statistics.
+    pub fn scores(&self) -> Result<BTreeMap<TaskId, TaskScores>, KnowledgeError> {
+        let mut found = BTreeMap::new();
+        self.each(Family::Statistics, &[], |key, value| {
+            let task = read_task(key).ok_or_else(|| self.bad_key(Family::Statistics))?;
+            let total: TaskDifference = self.kb.decode(value)?;
+            found.insert(task, total.scores());
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// The scores in all tasks' windows, by task and epoch.
-    pub fn windows(&self) -> Result<BTreeMap<(TaskId, Epoch), TaskDifference>, KnowledgeError> {
+    pub fn windows(&self) -> Result<BTreeMap<(TaskId, Epoch), TaskScores>, KnowledgeError> {
         self.scan(Family::Windows, &[], read_window)
     }
 
@@ -113,7 +131,14 @@ impl<'a> View<'a> {
     ) -> Result<(), KnowledgeError> {
         self.each(Family::Changes, &change_key(from, 0), |key, value| {
             let epoch = read_epoch(key).ok_or_else(|| self.bad_key(Family::Changes))?;
-            each(epoch, self.kb.decode(value)?)
+            let mut rest = value;
+            while !rest.is_empty() {
+                let (change, behind) =
+                    postcard::take_from_bytes(rest).map_err(|error| self.kb.damaged(&error))?;
+                each(epoch, change)?;
+                rest = behind;
+            }
+            Ok(())
         })
     }
 

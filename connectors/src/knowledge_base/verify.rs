@@ -6,6 +6,7 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::{
     Adapter, Epoch, KnowledgeChange, ModelId, StageKind, StageState, TaskDifference, TaskId,
+    TaskScores,
 };
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ struct Recount {
     changes: u64,
     tasks: BTreeSet<TaskId>,
     totals: BTreeMap<TaskId, TaskDifference>,
-    windows: BTreeMap<(TaskId, Epoch), TaskDifference>,
+    windows: BTreeMap<(TaskId, Epoch), TaskScores>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
     slots: BTreeMap<TaskId, BTreeMap<u32, u64>>,
     trained: BTreeSet<ModelId>,
@@ -43,7 +44,7 @@ impl Recount {
             }
             KnowledgeChange::StatisticsMoved(moved) => {
                 let total = self.totals.entry(moved.task).or_default();
-                total.plus_equals(&moved.difference);
+                total.plus_equals(&*moved.difference);
                 if moved.difference.score.count > 0 {
                     self.windows
                         .insert((moved.task, epoch), moved.difference.scores());

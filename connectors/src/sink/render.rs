@@ -257,7 +257,7 @@ pub(super) fn site(batch: &Batch, row: usize) -> &str {
 }
 
 fn quote(format: Format, text: &str) -> String {
-    let mut quoted = String::new();
+    let mut quoted = String::with_capacity(text.len() + 2);
     push_quoted(format, &mut quoted, text);
     quoted
 }
