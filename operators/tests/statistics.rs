@@ -102,7 +102,7 @@ fn views_by_epoch(out: &[(Epoch, Out)]) -> BTreeMap<u64, Vec<View>> {
     let mut views: BTreeMap<u64, Vec<View>> = BTreeMap::new();
     for (epoch, out) in out {
         if let Out::View(view) = out {
-            views.entry(epoch.0).or_default().push(view.clone());
+            views.entry(epoch.0).or_default().push(*view);
         }
     }
     views
@@ -161,7 +161,7 @@ proptest! {
             for (key, value) in views.get(&epoch).into_iter().flatten() {
                 prop_assert!(!seen.contains(key), "{key:?} twice in epoch {epoch}");
                 seen.push(*key);
-                now.insert(*key, value.clone());
+                now.insert(*key, *value);
             }
             prop_assert_eq!(&now, &expected, "in epoch {}", epoch);
         }

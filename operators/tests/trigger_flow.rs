@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Row, difference, header, scored, task};
-use perennial_operators::statistics::{Span, View};
+use perennial_operators::statistics::{Standing, View};
 use perennial_operators::trigger::{
     Comparison, Metric, Schedule, Trigger, TriggerRules, Watch, trigger,
 };
@@ -32,7 +32,11 @@ fn rules() -> TriggerRules {
 }
 
 fn total(number: u64, labelled: i64) -> View {
-    ((task(number), Span::Total), difference(labelled, &[]))
+    let standing = Standing {
+        total: difference(labelled, &[]).scores(),
+        ..Standing::default()
+    };
+    (task(number), standing)
 }
 
 #[test]
