@@ -188,8 +188,14 @@ fn a_run_that_is_killed_takes_its_command_along_and_the_next_one_its_files() {
     assert!(bench.path("run/trainings").exists());
     let fails = ["--set", "training.trainer.command=[sh, -c, exit 3]"];
     let ended = bench.run_as("run", &fails);
-    // The first training fails: nothing can answer, and the log says why.
+    // The first training fails, so that nothing can answer.
     let reason = "the trainer's command ended with exit code 3";
-    ended.failure(1, &["training failed", reason, "no model answers"]);
+    ended.failure(1, &["the first model could not be trained", reason]);
     assert!(!bench.path("run/trainings").exists());
+    // With a command that works, it goes on from there.
+    let train = checkout("examples/trainer/train.py");
+    let works = format!("training.trainer.command=[python3, {}]", text(&train));
+    with_python(bench.pipeline("run", &["--set", &works])).success();
+    assert_eq!(bench.predictions("run").len(), 6000);
+    bench.left("run");
 }

@@ -46,9 +46,9 @@ pub struct TreeParameters {
 impl Default for TreeParameters {
     fn default() -> Self {
         TreeParameters {
-            rounds: 120,
+            rounds: 60,
             max_depth: 5,
-            eta: 0.05,
+            eta: 0.1,
             min_child_weight: 5.0,
             subsample: 0.8,
             colsample_bytree: 0.8,

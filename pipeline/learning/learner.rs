@@ -121,12 +121,14 @@ fn work(workshop: &Workshop, desk: &Arc<(Mutex<Desk>, Condvar)>) {
         }
         let stage = format!("training {} models", orders.len());
         workshop.committed.set_stage(Some(stage));
-        let result = Round::new(workshop).and_then(|round| round.carry_out(orders));
+        let result = Round::new(workshop)
+            .map_err(Failure::from)
+            .and_then(|round| round.carry_out(orders));
         workshop.committed.set_stage(None);
         let mut desk = lock(desk);
         match result {
             Ok(outcomes) => desk.outcomes.extend(outcomes),
-            Err(error) => desk.failure = Some(error.into()),
+            Err(failure) => desk.failure = Some(failure),
         }
         if let Some(activator) = &desk.activator {
             // It only fails when the worker is gone, and then nobody waits.

@@ -8,7 +8,7 @@ use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
 use perennial_operators::retain::priority;
 use perennial_operators::{
-    KnowledgeChange, ModelId, RetainedSample, StageKind, StageState, TaskId,
+    Failure, KnowledgeChange, ModelId, RetainedSample, StageKind, StageState, TaskId,
 };
 
 use super::gate::worsened;
@@ -58,7 +58,7 @@ impl<'a> Round<'a> {
 
     /// Coarse tasks first: a task's model must be better than what answers without it, and that can
     /// be a model of this very round.
-    pub fn carry_out(&self, orders: Vec<TrainOrder>) -> Result<Vec<TrainOutcome>, KnowledgeError> {
+    pub fn carry_out(&self, orders: Vec<TrainOrder>) -> Result<Vec<TrainOutcome>, Failure> {
         let mut levels: BTreeMap<usize, Vec<TrainOrder>> = BTreeMap::new();
         for order in orders {
             let level = self.path(order.model.task).len();
@@ -73,7 +73,7 @@ impl<'a> Round<'a> {
     }
 
     /// Carries out the orders of one level, some at a time.
-    fn level(&self, orders: &[TrainOrder]) -> Result<Vec<TrainOutcome>, KnowledgeError> {
+    fn level(&self, orders: &[TrainOrder]) -> Result<Vec<TrainOutcome>, Failure> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -157,7 +157,7 @@ impl<'a> Round<'a> {
     }
 
     /// The stages of one order.
-    fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, KnowledgeError> {
+    fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, Failure> {
         let task = order.model.task;
         let mut log = StageLog::new(order);
         log.moved(StageKind::Train, StageState::Ready, "");
@@ -180,6 +180,11 @@ impl<'a> Round<'a> {
         let candidates = self.candidates(order, rival.as_ref(), &split, &mut log)?;
         let best = match self.best(order, candidates, rival.as_ref(), &split) {
             Ok(best) => best,
+            // Without it nothing could answer. The order stays, for the next run.
+            Err(reason) if order.initial && task == TaskId::BASE => {
+                let what = "the first model could not be trained, and without it nothing answers";
+                return Err(format!("{what}: {reason}. Run again to try again").into());
+            }
             Err(reason) => {
                 log.moved(StageKind::Train, StageState::Failed, &reason);
                 return Ok(log.outcome(reviewed.deployment()));

@@ -226,7 +226,7 @@ fn the_request_and_the_samples_say_all() {
             "label": "_label", "time": "time", "sequence": "sequence",
         },
         "settings": {
-            "rounds": 120, "max_depth": 5, "eta": 0.05, "min_child_weight": 5.0,
+            "rounds": 60, "max_depth": 5, "eta": 0.1, "min_child_weight": 5.0,
             "subsample": 0.8, "colsample_bytree": 0.8, "lambda": 1.0, "seed": 1,
         },
         "model": format!("{folder}/model.onnx"),
