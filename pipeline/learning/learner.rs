@@ -61,7 +61,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Starts the learner's thread, which ends when the learner is dropped. Without a workshop every order fails.
+    /// Starts the learner's thread, which ends when the learner is dropped.
     pub fn start(workshop: Workshop) -> (Self, JoinHandle<()>) {
         let desk = Arc::new((Mutex::new(Desk::default()), Condvar::new()));
         let thread_desk = desk.clone();

@@ -57,8 +57,12 @@ impl Round<'_> {
             return Ok(reviewed);
         };
         let known = samples.partition_point(|sample| sample.sequence <= record.trained.latest);
+        let fresh = &samples[known..];
+        if fresh.len() < LEAST_SAMPLES {
+            return Ok(reviewed);
+        }
         let before = load(&self.view, ModelId { task, version })?;
-        if self.does_worse(&load(&self.view, model)?, &before, &samples[known..]) {
+        if self.does_worse(&load(&self.view, model)?, &before, fresh) {
             reviewed.answers = Some(before.model);
             reviewed.restored = Some(before);
             reviewed.dropped = Some(model);
@@ -72,9 +76,6 @@ impl Round<'_> {
         before: &DeployedModel,
         fresh: &[RetainedSample],
     ) -> bool {
-        if fresh.len() < LEAST_SAMPLES {
-            return false;
-        }
         let losses = |model: &DeployedModel| losses(self.workshop, &model.onnx, fresh);
         let (Ok(own), Ok(other)) = (losses(model), losses(before)) else {
             return false;
