@@ -181,7 +181,10 @@ fn a_pipeline_killed_anywhere_in_a_commit_goes_on() {
     let mut kills = 0;
     for point in points.iter().cycle() {
         let count = 1 + kills % 3;
-        let mut command = pipeline.command(&["--workers", "2"]);
+        // Small commits: a slow machine must not read the stream in fewer of them than there are kills.
+        let small = ["epoch.bytes=20000", "commit.epochs=1"];
+        let mut command =
+            pipeline.command(&["--workers", "2", "--set", small[0], "--set", small[1]]);
         command.env("PERENNIAL_KILL_AT", format!("commit: {point}#{count}"));
         let ended = ended(command.output());
         if ended.status.is_some() {
