@@ -13,6 +13,7 @@ use perennial_operators::flow::{
 };
 use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
+use perennial_operators::recent::recent;
 use perennial_operators::render::render;
 use perennial_operators::retain::retain;
 use perennial_operators::source::{Pace, source};
@@ -21,7 +22,8 @@ use perennial_operators::summarize::summarize;
 use perennial_operators::train::{TrainingMode, train};
 use perennial_operators::trigger::{Watch, trigger};
 use perennial_operators::{
-    AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, StageKind, StageMoved, StageState,
+    AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, RecentMoved, StageKind, StageMoved,
+    StageState,
 };
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
@@ -130,15 +132,12 @@ pub fn build(
         let defined = define(allocated.clone(), restored.tasks.clone());
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
         let (adapted, adapters) = scope.feedback::<Vec<AdapterMoved>>(EpochsLater(1));
+        let (resampled, recents) = scope.feedback::<Vec<RecentMoved>>(EpochsLater(1));
         let told: Flow<Learned> = outcomes
             .clone()
-            .flat_map(|outcome| {
-                let deployment = outcome.deployment;
-                // It has come back into the dataflow, and answers nothing yet.
-                deployment.inspect(|_| fault::point("swap: decided"))
-            })
-            .map(Learned::Deployment)
+            .flat_map(told)
             .concat(adapters.map(Learned::Adapter))
+            .concat(recents.map(Learned::Recent))
             .broadcast();
         let ended = outcomes.map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
@@ -159,6 +158,12 @@ pub fn build(
         };
         learned.clone().connect_loop(adapted);
         let learned = learned.map(|moved| Effect::Change(KnowledgeChange::AdapterMoved(moved)));
+        let latest: Flow<RecentMoved> = match neighbours(settings) {
+            0 => empty(scope),
+            most => recent(labelled.clone(), most, restored.held(index, peers)),
+        };
+        latest.clone().connect_loop(resampled);
+        let latest = latest.map(|moved| Effect::Change(KnowledgeChange::RecentMoved(moved)));
         let retained = retain(
             labelled,
             config.training.samples_per_task,
@@ -176,6 +181,7 @@ pub fn build(
             .concat(retained)
             .concat(ordered)
             .concat(learned)
+            .concat(latest)
             .concat(deployed);
         if let Some(renderer) = parts.renderer {
             effects = effects.concat(render(scored, renderer));
@@ -194,6 +200,16 @@ fn inference_rules(settings: &Settings) -> InferenceRules {
     }
 }
 
+/// How many labelled samples of a task are kept for new ones to find their neighbours among.
+fn neighbours(settings: &Settings) -> usize {
+    let inference = &settings.config().inference;
+    if inference.adapters {
+        inference.neighbours
+    } else {
+        0
+    }
+}
+
 fn predictor(
     settings: &Settings,
     rules: InferenceRules,
@@ -202,11 +218,34 @@ fn predictor(
 ) -> Result<Predictor<Sessions>, Failure> {
     let baselines = settings.config().report.baselines.iter().copied();
     let baselines = baselines.map(Into::into).collect();
-    let mut predictor = Predictor::new(sessions, rules, baselines, restored.adapters.clone());
+    let mut predictor = Predictor::new(
+        sessions,
+        rules,
+        baselines,
+        restored.adapters.clone(),
+        restored.neighbours(neighbours(settings)),
+    );
     for model in &restored.deployed {
         predictor.deploy(model)?;
     }
     Ok(predictor)
+}
+
+/// What inference is told of a training.
+fn told(outcome: TrainOutcome) -> Vec<Learned> {
+    let deployment = outcome.deployment.map(|deployment| {
+        // It has come back into the dataflow, and answers nothing yet.
+        fault::point("swap: decided");
+        Learned::Deployment(deployment)
+    });
+    let scales = outcome
+        .changes
+        .into_iter()
+        .filter_map(|change| match change {
+            KnowledgeChange::FeaturesScaled { deviations } => Some(Learned::Scales(deviations)),
+            _ => None,
+        });
+    deployment.into_iter().chain(scales).collect()
 }
 
 /// An order is known from the epoch on in which it was given.

@@ -1,17 +1,20 @@
 //! What the knowledge base gives the dataflow to go on with, worker by worker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{Progress, StageRecord, TaskRecord, View};
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 use perennial_operators::integrate::Adapters;
+use perennial_operators::neighbours::Neighbours;
 use perennial_operators::pending::waiting_samples;
+use perennial_operators::recent::Held;
 use perennial_operators::retain::Reservoir;
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
 use perennial_operators::{
-    EarlyLabel, Epoch, Failure, ModelId, Phase, StageKind, TaskId, TaskScores,
+    EarlyLabel, Epoch, Failure, ModelId, Phase, RecentMoved, StageKind, TaskId, TaskScores,
 };
 
 use crate::error::Error;
@@ -34,6 +37,10 @@ pub struct Restored {
     pub released: Vec<Vec<u8>>,
     /// What tasks have learned from labels.
     pub adapters: Adapters,
+    /// The latest labelled samples of finest tasks, oldest first.
+    recents: Vec<(Epoch, RecentMoved)>,
+    /// How much each feature varies, once it is known.
+    deviations: Option<Vec<f32>>,
     /// Labels that wait for their samples.
     pub early_labels: Vec<EarlyLabel>,
     statistics: Vec<RestoredStatistics>,
@@ -58,6 +65,8 @@ impl Restored {
             pending: view.pending()?,
             released: view.released()?,
             adapters: view.adapters()?.into_iter().collect(),
+            recents: recents(view, &tasks)?,
+            deviations: view.deviations()?,
             early_labels: view.early_labels()?,
             statistics: statistics(view)?,
             slots: view.slots()?,
@@ -98,6 +107,32 @@ impl Restored {
         let mine = adapters.filter(|(task, _)| belongs(**task, worker, workers));
         mine.map(|(task, adapter)| (*task, adapter.clone()))
             .collect()
+    }
+
+    /// What samples find their neighbours among, up to `most` of each task.
+    pub fn neighbours(&self, most: usize) -> Neighbours {
+        let mut neighbours = Neighbours::new(most);
+        if let Some(deviations) = &self.deviations {
+            neighbours.scale(deviations);
+        }
+        for (_, moved) in &self.recents {
+            neighbours.learn(moved);
+        }
+        neighbours
+    }
+
+    /// The epochs that the recent samples of a worker's tasks are of.
+    pub fn held(&self, worker: usize, workers: usize) -> Vec<(TaskId, Held)> {
+        let mut held: BTreeMap<TaskId, Held> = BTreeMap::new();
+        for (epoch, moved) in &self.recents {
+            if belongs(moved.task, worker, workers) {
+                let count = moved.samples.labels.len();
+                held.entry(moved.task)
+                    .or_default()
+                    .push_back((*epoch, count));
+            }
+        }
+        held.into_iter().collect()
     }
 
     /// The reservoirs of a worker's tasks.
@@ -164,6 +199,26 @@ fn deployed(
         }
     }
     Ok(models)
+}
+
+/// In the order in which they became known.
+fn recents(
+    view: &View<'_>,
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+) -> Result<Vec<(Epoch, RecentMoved)>, Error> {
+    let recents = view.recents()?.into_iter().map(|((task, epoch), samples)| {
+        let parent = tasks.get(&task).and_then(|record| record.definition.parent);
+        let moved = RecentMoved {
+            task,
+            parent,
+            samples: Arc::new(samples),
+            left: Vec::new(),
+        };
+        (epoch, moved)
+    });
+    let mut recents: Vec<_> = recents.collect();
+    recents.sort_by_key(|(epoch, moved)| (*epoch, moved.task));
+    Ok(recents)
 }
 
 fn statistics(view: &View<'_>) -> Result<Vec<RestoredStatistics>, Error> {

@@ -18,6 +18,7 @@ use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
 use perennial_operators::infer::{Models, Predictor};
 use perennial_operators::integrate::Adapters;
 use perennial_operators::join::{Arrival, Delay, Joiner, Waited};
+use perennial_operators::neighbours::Neighbours;
 use perennial_operators::retain::{Reservoir, priority};
 use perennial_operators::statistics::statistics;
 use perennial_operators::summarize::summary;
@@ -94,7 +95,13 @@ fn stateless(criterion: &mut Criterion) {
             );
         });
         let allocated = Rc::new(allocator.allocate(header(1, 0, 0), batch.clone()));
-        let mut predictor = Predictor::new(Idle, FINEST, Vec::new(), Adapters::default());
+        let mut predictor = Predictor::new(
+            Idle,
+            FINEST,
+            Vec::new(),
+            Adapters::default(),
+            Neighbours::default(),
+        );
         let deploy = |task| DeployedModel {
             model: ModelId { task, version: 1 },
             hash: String::new(),

@@ -9,7 +9,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::adapter::{AdapterSum, steps};
 use crate::flow::{Flow, Labelled, LabelledEpoch};
-use crate::integrate::{Adapters, log};
+use crate::integrate::{Adapters, KINDS, log};
 use crate::stash::Stash;
 use crate::{AdapterMoved, TaskId};
 
@@ -120,7 +120,7 @@ impl GroupSums {
 
 /// How many experts there can be along a group's path.
 fn slots(part: &Labelled, number: usize) -> usize {
-    2 * part.scored.allocated.groups[number].path.nodes.len()
+    KINDS * part.scored.allocated.groups[number].path.nodes.len()
 }
 
 /// Adds what a group says to every task on its path whose adapter had a say.

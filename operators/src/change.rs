@@ -19,6 +19,13 @@ pub enum KnowledgeChange {
     StatisticsMoved(StatisticsMoved),
     /// A task's adapter learned from labels.
     AdapterMoved(AdapterMoved),
+    /// Labelled samples came in for a finest task, and perhaps older ones are no longer among its recent ones.
+    RecentMoved(RecentMoved),
+    /// How much each feature varies over the samples of the bootstrap: its standard deviation, 0 where none is known.
+    FeaturesScaled {
+        /// By feature.
+        deviations: Vec<f32>,
+    },
     /// Labelled samples entered a task's reservoir, each into a slot; what the slot held is dropped.
     SamplesRetained {
         /// The finest task of the samples.
@@ -63,7 +70,7 @@ pub enum KnowledgeChange {
 
 impl KnowledgeChange {
     /// The place of the change among those of its epoch, the same whatever the number of workers:
-    /// tasks are defined, then statistics move, then adapters, then samples are retained, then each
+    /// tasks are defined, then statistics move, then adapters and recent samples, then samples are retained, then each
     /// model goes through its stages.
     pub fn place(&self) -> impl Ord + use<> {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
@@ -73,7 +80,9 @@ impl KnowledgeChange {
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 0, 0),
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
             KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
+            KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),
             KnowledgeChange::SamplesRetained { task, .. } => (3, *task, 0, 0),
+            KnowledgeChange::FeaturesScaled { .. } => (4, TaskId::BASE, 0, 0),
             KnowledgeChange::StageMoved(moved) => {
                 learning(&moved.model, moved.stage, moved.state as u16 * 10)
             }
@@ -113,6 +122,42 @@ pub struct AdapterMoved {
     pub task: TaskId,
     /// Its adapter from the next epoch on.
     pub adapter: Arc<Adapter>,
+}
+
+/// See [`KnowledgeChange::RecentMoved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecentMoved {
+    /// The task.
+    pub task: TaskId,
+    /// The task above it.
+    pub parent: Option<TaskId>,
+    /// What came in, the latest of it.
+    pub samples: Arc<RecentSamples>,
+    /// The epochs whose samples are no longer among the recent ones.
+    pub left: Vec<Epoch>,
+}
+
+/// Labelled samples of a task in the order of the stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecentSamples {
+    /// Their class numbers.
+    pub labels: Vec<f32>,
+    /// Their feature values, sample by sample; NaN = missing.
+    pub features: Vec<f32>,
+}
+
+impl RecentSamples {
+    /// Number of features.
+    pub fn width(&self) -> usize {
+        self.features.len() / self.labels.len().max(1)
+    }
+
+    /// Drops all but the latest.
+    pub fn keep_latest(&mut self, most: usize) {
+        let (width, over) = (self.width(), self.labels.len().saturating_sub(most));
+        self.labels.drain(..over);
+        self.features.drain(..over * width);
+    }
 }
 
 /// A labelled sample that is kept for training and judging.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::integrate::Pool;
 use crate::{
     AdapterMoved, Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId,
-    Offsets, TaskId, TaskPath,
+    Offsets, RecentMoved, TaskId, TaskPath,
 };
 
 /// A stream of one kind of record between operators.
@@ -52,7 +52,7 @@ pub struct Scored {
     pub probabilities: Array2<f32>,
     /// For each group, how the answers of the models along its path became one.
     pub pools: Vec<Rc<Pool>>,
-    /// What these models said: one row a sample, one column a class of each model of its group's pool.
+    /// What these models and the neighbours said: one row a sample, one column a class of each of its group's pool.
     pub answers: Array2<f32>,
     /// The baselines' probabilities of the same samples, in the order of the config.
     pub baselines: Vec<Array2<f32>>,
@@ -135,6 +135,10 @@ pub enum Learned {
     Deployment(Deployment),
     /// A task's adapter has learned.
     Adapter(AdapterMoved),
+    /// Labels came in for samples of a task.
+    Recent(RecentMoved),
+    /// How much each feature varies: its standard deviation.
+    Scales(Vec<f32>),
 }
 
 impl Learned {
@@ -143,6 +147,8 @@ impl Learned {
         match self {
             Learned::Deployment(deployment) => deployment.task(),
             Learned::Adapter(moved) => moved.task,
+            Learned::Recent(moved) => moved.task,
+            Learned::Scales(_) => TaskId::BASE,
         }
     }
 }

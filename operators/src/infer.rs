@@ -9,7 +9,8 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Learned, Scored};
-use crate::integrate::{Adapters, Answering, Deployed, Integration, Pool};
+use crate::integrate::{Adapters, Answering, Deployed, Integration, Lessons, Pool};
+use crate::neighbours::Neighbours;
 use crate::stash::Stash;
 use crate::{AdapterMoved, Epoch, Failure, ModelId, Phase, TaskId};
 
@@ -53,7 +54,7 @@ pub struct InferenceRules {
     pub classes: usize,
     /// How the experts along a path are weighted.
     pub integration: Integration,
-    /// Whether tasks correct the models that answer for them.
+    /// Whether tasks correct the models that answer for them, and samples ask their neighbours.
     pub adapters: bool,
 }
 
@@ -62,6 +63,7 @@ pub struct Predictor<M> {
     models: M,
     deployed: Deployed,
     adapters: Adapters,
+    neighbours: Neighbours,
     rules: InferenceRules,
     baselines: Vec<Baseline>,
     /// Scratch: the rows of one model, gathered, and what it said of them.
@@ -70,17 +72,19 @@ pub struct Predictor<M> {
 }
 
 impl<M: Models> Predictor<M> {
-    /// A predictor without any model; `adapters` are what tasks have learned before.
+    /// A predictor without any model; `adapters` and `neighbours` are what tasks have learned before.
     pub fn new(
         models: M,
         rules: InferenceRules,
         baselines: Vec<Baseline>,
         adapters: Adapters,
+        neighbours: Neighbours,
     ) -> Self {
         Predictor {
             models,
             deployed: Deployed::default(),
             adapters,
+            neighbours,
             rules,
             baselines,
             features: Vec::new(),
@@ -139,16 +143,23 @@ impl<M: Models> Predictor<M> {
             });
         }
         let pools = self.pools(&allocated)?;
-        let most = pools.iter().map(|pool| pool.models.len()).max();
+        let most = pools.iter().map(|pool| pool.answers()).max();
         let mut answers = Array2::zeros((rows, most.unwrap_or(1) * classes));
         for (model, asked) in by_model(&pools) {
             self.ask(model, &allocated, &asked, &mut answers)?;
         }
         let mut probabilities = Array2::zeros((rows, classes));
-        let integrated = answers.rows().into_iter().zip(probabilities.rows_mut());
-        for ((answers, mut probabilities), group) in integrated.zip(&allocated.group_of) {
-            if let (Some(answers), Some(to)) = (answers.as_slice(), probabilities.as_slice_mut()) {
-                pools[*group as usize].integrate(answers, to);
+        let rows = answers.rows_mut().into_iter().zip(probabilities.rows_mut());
+        let features = allocated.batch.features.rows();
+        for (((mut answers, mut to), features), group) in
+            rows.zip(features).zip(&allocated.group_of)
+        {
+            if let (Some(answers), Some(to), Some(features)) = (
+                answers.as_slice_mut(),
+                to.as_slice_mut(),
+                features.as_slice(),
+            ) {
+                self.integrate(&pools[*group as usize], features, answers, to);
             }
         }
         let baselines = self.baselines(&allocated, &pools, &answers)?;
@@ -161,6 +172,26 @@ impl<M: Models> Predictor<M> {
         })
     }
 
+    /// Makes the answers to one sample one, and asks its neighbours in between.
+    fn integrate(
+        &mut self,
+        pool: &Pool,
+        features: &[f32],
+        answers: &mut [f32],
+        probabilities: &mut [f32],
+    ) {
+        let (models, rest) = answers.split_at_mut(pool.models.len() * self.rules.classes);
+        pool.integrate(models, probabilities);
+        if pool.neighbours.is_empty() {
+            return;
+        }
+        let places = rest.chunks_exact_mut(self.rules.classes);
+        for (task, to) in pool.neighbours.iter().zip(places) {
+            self.neighbours.answer(*task, features, probabilities, to);
+        }
+        pool.conclude(rest, probabilities);
+    }
+
     /// For each group how its answers become one.
     fn pools(&self, allocated: &Allocated) -> Result<Vec<Rc<Pool>>, Failure> {
         let InferenceRules {
@@ -168,9 +199,12 @@ impl<M: Models> Predictor<M> {
             integration,
             adapters,
         } = self.rules;
-        let adapters = adapters.then_some(&self.adapters);
+        let lessons = adapters.then_some(Lessons {
+            adapters: &self.adapters,
+            neighbours: &self.neighbours,
+        });
         let pool = |group: &Group| {
-            let pool = Pool::new(&group.path, &self.deployed, adapters, integration, classes);
+            let pool = Pool::new(&group.path, &self.deployed, lessons, integration, classes);
             pool.map(Rc::new).ok_or_else(|| {
                 Failure::from(format!(
                     "no model answers for task \"{}\": not even the base task has one",
@@ -349,6 +383,8 @@ fn learn_until<M: Models>(
                 Learned::Deployment(Deployment::Deploy(model)) => predictor.deploy(model)?,
                 Learned::Deployment(Deployment::Retire(task)) => predictor.retire(*task),
                 Learned::Adapter(moved) => predictor.adapt(moved),
+                Learned::Recent(moved) => predictor.neighbours.learn(moved),
+                Learned::Scales(deviations) => predictor.neighbours.scale(deviations),
             }
         }
     }

@@ -1,10 +1,10 @@
 //! Inference integration: how the models and adapters along a sample's path become one answer.
 //!
-//! Each model on the path is an expert, and so is each task's [adapter](crate::Adapter) on the model that answers for it.
-//! Their logits are averaged, which is a geometric mean of probabilities (a logarithmic opinion pool: Genest & Zidek 1986,
+//! Each model on the path is an expert, and so are each task's [adapter](crate::Adapter) on the model that answers for it
+//! and, at the two finest tasks, a sample's [neighbours](crate::neighbours). Their logits are averaged, which is a geometric mean of probabilities (a logarithmic opinion pool: Genest & Zidek 1986,
 //! "Combining probability distributions", §3), with exponential weights (Cesa-Bianchi & Lugosi 2006, "Prediction, Learning,
 //! and Games", §2.2) by what each expert has lately lost on the very task where the path ends. Since an adapter only adds
-//! to logits, all of it comes down to one weight a model and one bias a class.
+//! to logits, models and adapters come down to one weight a model and one bias a class.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
+use crate::neighbours::Neighbours;
 use crate::{ModelId, TaskId, TaskPath};
 
 /// How the experts along a path are weighted.
@@ -52,11 +53,17 @@ pub type Adapters = FxHashMap<TaskId, Arc<Adapter>>;
 /// One of those whose answers are integrated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expert {
-    /// Twice the depth of its task on the path, plus one for an adapter.
+    /// [`KINDS`] times the depth of its task on the path, plus one for an adapter, two for neighbours.
     pub slot: u16,
-    /// Which model of [`Pool::models`] says what it says, or what it corrects.
-    pub model: u16,
+    /// Which of [`Pool::models`] says what it says, or what it corrects; for neighbours, which of
+    /// [`Pool::neighbours`], behind the models.
+    pub answer: u16,
 }
+
+/// How many experts a task can have: its model, its adapter, its samples' neighbours.
+pub const KINDS: usize = 3;
+/// The finest tasks of a path among whose samples there are neighbours.
+const NEIGHBOURHOODS: usize = 2;
 
 /// How the answers of a path's models become one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,18 +74,31 @@ pub struct Pool {
     weights: Vec<f32>,
     /// What is then added to the logit of each class; empty if it is nothing.
     bias: Vec<f32>,
+    /// The tasks among whose samples neighbours are asked once the models have answered, from coarse to fine.
+    pub neighbours: Vec<TaskId>,
+    /// What their logits are multiplied by; the rest is for what the models and adapters answer.
+    shares: Vec<f32>,
     /// Those who had a say, from coarse to fine.
     experts: Vec<Expert>,
-    /// What each expert adds to the logits of its model: experts × classes.
+    /// What each expert adds to the logits of its answer: experts × classes.
     biases: Vec<f32>,
 }
 
+/// What tasks have learned from their labels, as pools are made of it.
+#[derive(Clone, Copy)]
+pub struct Lessons<'a> {
+    /// Their adapters.
+    pub adapters: &'a Adapters,
+    /// Their latest samples.
+    pub neighbours: &'a Neighbours,
+}
+
 impl Pool {
-    /// The pool of a path; none if no model answers for it. With `adapters`, tasks correct their models.
+    /// The pool of a path; none if no model answers for it. With `lessons`, tasks correct their models.
     pub fn new(
         path: &TaskPath,
         deployed: &Deployed,
-        adapters: Option<&Adapters>,
+        lessons: Option<Lessons<'_>>,
         integration: Integration,
         classes: usize,
     ) -> Option<Pool> {
@@ -87,24 +107,26 @@ impl Pool {
             models: Vec::with_capacity(nodes),
             weights: Vec::new(),
             bias: Vec::new(),
-            experts: Vec::with_capacity(2 * nodes),
-            biases: Vec::with_capacity(2 * nodes * classes),
+            neighbours: Vec::new(),
+            shares: Vec::new(),
+            experts: Vec::with_capacity(KINDS * nodes),
+            biases: Vec::with_capacity(KINDS * nodes * classes),
         };
         // By expert, what speaks for it beforehand.
-        let mut scores = Vec::with_capacity(2 * nodes);
+        let mut scores = Vec::with_capacity(KINDS * nodes);
         let mut evidence = 0.0;
         // The last one that is met is that of the path's end.
         let mut leaf: Option<&Adapter> = None;
         for (depth, node) in path.nodes.iter().enumerate() {
-            let slot = 2 * depth as u16;
+            let slot = slot(depth);
             if let Some(answering) = deployed.get(&node.task) {
                 pool.models.push(answering.model);
                 evidence += answering.evidence.min(MOST_EVIDENCE);
                 pool.add(slot, None, classes);
                 scores.push(evidence);
             }
-            if let (Some(adapters), Some(source)) = (adapters, pool.models.last()) {
-                leaf = adapters.get(&node.task).map(|adapter| &**adapter);
+            if let (Some(lessons), Some(source)) = (lessons, pool.models.last()) {
+                leaf = lessons.adapters.get(&node.task).map(|adapter| &**adapter);
                 let own = leaf.filter(|adapter| adapter.source == source.task);
                 pool.add(slot + 1, own, classes);
                 scores.push(evidence);
@@ -113,9 +135,31 @@ impl Pool {
         if pool.models.is_empty() {
             return None;
         }
+        let corrected = pool.experts.len();
+        if let (Some(lessons), false) = (lessons, integration == Integration::Leaf) {
+            pool.ask_neighbours(path, lessons.neighbours);
+            scores.resize(pool.experts.len(), evidence);
+        }
         pool.weigh(&mut scores, leaf, integration);
-        pool.settle(&scores, classes);
+        let (scores, shares) = scores.split_at(corrected);
+        let neighbours = pool.experts.split_off(corrected);
+        pool.settle(scores, classes);
+        pool.settle_neighbours(&neighbours, shares, classes);
         Some(pool)
+    }
+
+    /// Adds those of the two finest tasks that have samples to compare with.
+    fn ask_neighbours(&mut self, path: &TaskPath, known: &Neighbours) {
+        let coarser = path.nodes.len().saturating_sub(NEIGHBOURHOODS);
+        for (depth, node) in path.nodes.iter().enumerate().skip(coarser) {
+            if known.knows(node.task) {
+                self.neighbours.push(node.task);
+                self.experts.push(Expert {
+                    slot: slot(depth) + 2,
+                    answer: 0,
+                });
+            }
+        }
     }
 
     /// The pool of a model that answers alone.
@@ -124,7 +168,9 @@ impl Pool {
             models: vec![model],
             weights: vec![1.0],
             bias: Vec::new(),
-            experts: vec![Expert { slot: 0, model: 0 }],
+            neighbours: Vec::new(),
+            shares: Vec::new(),
+            experts: vec![Expert { slot: 0, answer: 0 }],
             biases: vec![0.0; classes],
         }
     }
@@ -132,7 +178,7 @@ impl Pool {
     fn add(&mut self, slot: u16, adapter: Option<&Adapter>, classes: usize) {
         self.experts.push(Expert {
             slot,
-            model: self.models.len() as u16 - 1,
+            answer: self.models.len() as u16 - 1,
         });
         if let Some(adapter) = adapter {
             adapter.shift(&mut self.biases);
@@ -166,14 +212,14 @@ impl Pool {
     fn settle(&mut self, shares: &[f32], classes: usize) {
         self.weights.resize(self.models.len(), 0.0);
         for (expert, share) in self.experts.iter().zip(shares) {
-            self.weights[expert.model as usize] += share;
+            self.weights[expert.answer as usize] += share;
         }
         let asked = self.weights.iter().filter(|weight| is_asked(**weight));
         let total: f32 = asked.sum();
         let mut bias = vec![0.0; classes];
         let all = self.experts.iter().zip(self.biases.chunks_exact(classes));
         for ((expert, own), share) in all.zip(shares) {
-            if is_asked(self.weights[expert.model as usize]) {
+            if is_asked(self.weights[expert.answer as usize]) {
                 for (sum, own) in bias.iter_mut().zip(own) {
                     *sum += own * share / total;
                 }
@@ -190,6 +236,23 @@ impl Pool {
         }
     }
 
+    /// Leaves out the neighbours that have next to no weight; the others' answers come behind the models'.
+    fn settle_neighbours(&mut self, experts: &[Expert], shares: &[f32], classes: usize) {
+        let mut tasks = std::mem::take(&mut self.neighbours).into_iter();
+        for (expert, share) in experts.iter().zip(shares) {
+            let task = tasks.next();
+            if let (Some(task), true) = (task, is_asked(*share)) {
+                self.experts.push(Expert {
+                    slot: expert.slot,
+                    answer: (self.models.len() + self.neighbours.len()) as u16,
+                });
+                self.neighbours.push(task);
+                self.shares.push(*share);
+            }
+        }
+        self.biases.resize(self.experts.len() * classes, 0.0);
+    }
+
     /// Leaves out the models that are not asked, and their experts.
     fn leave_out(&mut self, classes: usize) {
         let mut left = 0;
@@ -200,11 +263,11 @@ impl Pool {
         let place_of: Vec<Option<u16>> = place_of.collect();
         let (mut experts, mut biases) = (Vec::new(), Vec::new());
         for (expert, own) in self.experts.iter().zip(self.biases.chunks_exact(classes)) {
-            if let Some(model) = place_of[expert.model as usize] {
+            if let Some(model) = place_of[expert.answer as usize] {
                 biases.extend_from_slice(own);
                 experts.push(Expert {
                     slot: expert.slot,
-                    model,
+                    answer: model,
                 });
             }
         }
@@ -226,7 +289,12 @@ impl Pool {
         self.models[main]
     }
 
-    /// The probabilities of one sample from what each model said of it, models × classes.
+    /// How many answers there are to one sample.
+    pub fn answers(&self) -> usize {
+        self.models.len() + self.neighbours.len()
+    }
+
+    /// The probabilities of one sample from what each model said of it, models × classes; without its neighbours.
     pub fn integrate(&self, answers: &[f32], probabilities: &mut [f32]) {
         let classes = probabilities.len();
         if self.models.len() == 1 && self.bias.is_empty() {
@@ -245,6 +313,21 @@ impl Pool {
         softmax(probabilities);
     }
 
+    /// What becomes of these probabilities by what the sample's neighbours said, neighbours × classes.
+    pub fn conclude(&self, answers: &[f32], probabilities: &mut [f32]) {
+        let rest = 1.0 - self.shares.iter().sum::<f32>();
+        for probability in probabilities.iter_mut() {
+            *probability = rest * log(*probability);
+        }
+        let classes = probabilities.len();
+        for (share, said) in self.shares.iter().zip(answers.chunks_exact(classes)) {
+            for (logit, probability) in probabilities.iter_mut().zip(said) {
+                *logit += share * log(*probability);
+            }
+        }
+        softmax(probabilities);
+    }
+
     /// Hands over what each expert lost when a class proved right: log loss in nats. `logits` is scratch.
     pub(crate) fn losses(
         &self,
@@ -255,7 +338,7 @@ impl Pool {
     ) {
         let classes = self.biases.len() / self.experts.len();
         for (expert, biases) in self.experts.iter().zip(self.biases.chunks_exact(classes)) {
-            let start = expert.model as usize * classes;
+            let start = expert.answer as usize * classes;
             let said = &answers[start..start + classes];
             logits.clear();
             logits.extend(
@@ -271,10 +354,15 @@ impl Pool {
 
     /// For each depth of the path the model that its adapter corrects, if it has a say.
     pub(crate) fn corrected(&self, depth: usize) -> Option<usize> {
-        let slot = 2 * depth as u16 + 1;
+        let slot = slot(depth) + 1;
         let expert = self.experts.iter().find(|expert| expert.slot == slot)?;
-        Some(expert.model as usize)
+        Some(expert.answer as usize)
     }
+}
+
+/// The first of the slots of a task.
+fn slot(depth: usize) -> u16 {
+    (KINDS * depth) as u16
 }
 
 /// Whether a model of such a weight is asked.

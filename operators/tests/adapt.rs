@@ -14,6 +14,7 @@ use perennial_operators::adapt::adapt;
 use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
 use perennial_operators::infer::{InferenceRules, Models, Predictor};
 use perennial_operators::integrate::{Adapters, Answering, Deployed, Integration, Pool};
+use perennial_operators::neighbours::Neighbours;
 use perennial_operators::{
     Adapter, AdapterMoved, AdapterSum, Epoch, Failure, ModelId, TaskDefinition, TaskId, TaskPath,
 };
@@ -104,6 +105,7 @@ fn scored(made: &Entry) -> Scored {
         rules(Integration::Weighted),
         Vec::new(),
         Adapters::default(),
+        Neighbours::default(),
     );
     for task in [TaskId::BASE].into_iter().chain(owned(&made.owners)) {
         predictor.deploy(&model(task)).unwrap();

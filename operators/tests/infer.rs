@@ -14,6 +14,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::flow::{Allocated, DeployedModel, Deployment, Learned, Scored};
 use perennial_operators::infer::{Baseline, Models, Predictor, infer};
 use perennial_operators::integrate::Adapters;
+use perennial_operators::neighbours::Neighbours;
 use perennial_operators::{Epoch, EpochHeader, Failure, ModelId, Phase, TaskId};
 use proptest::prelude::*;
 use timely::dataflow::operators::probe::Handle;
@@ -122,7 +123,7 @@ proptest! {
         let nodes: Vec<TaskId> = nodes.into_iter().collect();
         let fake = Fake::default();
         let baselines = vec![Baseline::Frozen, Baseline::Single];
-        let mut predictor = Predictor::new(fake.clone(), FINEST, baselines, Adapters::default());
+        let mut predictor = Predictor::new(fake.clone(), FINEST, baselines, Adapters::default(), Neighbours::default());
         predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
         let mut models = BTreeMap::from([(TaskId::BASE, 1)]);
         let mut version = 1;
@@ -158,6 +159,7 @@ fn the_bootstrap_is_not_predicted() {
         FINEST,
         vec![Baseline::Frozen],
         Adapters::default(),
+        Neighbours::default(),
     );
     let mut batch = of(&[1, 2]);
     batch.header.phase = Phase::Bootstrap;
@@ -173,7 +175,13 @@ fn the_bootstrap_is_not_predicted() {
 
 #[test]
 fn a_model_that_cannot_be_loaded_leaves_the_old_one() {
-    let mut predictor = Predictor::new(Fake::default(), FINEST, Vec::new(), Adapters::default());
+    let mut predictor = Predictor::new(
+        Fake::default(),
+        FINEST,
+        Vec::new(),
+        Adapters::default(),
+        Neighbours::default(),
+    );
     predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
     let mut broken = deployed(TaskId::BASE, 2);
     broken.onnx = Arc::new(b"broken".to_vec());
@@ -209,8 +217,13 @@ fn stream(
             failures: Rc::default(),
             probe: Handle::new(),
         };
-        let mut predictor =
-            Predictor::new(Fake::default(), FINEST, Vec::new(), Adapters::default());
+        let mut predictor = Predictor::new(
+            Fake::default(),
+            FINEST,
+            Vec::new(),
+            Adapters::default(),
+            Neighbours::default(),
+        );
         predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
         let (answers, failures) = (stream.answers.clone(), stream.failures.clone());
         let (mut batches, mut deployments) = worker.dataflow::<Epoch, _, _>(|scope| {

@@ -235,6 +235,9 @@ pub struct InferenceConfig {
     pub integration: IntegrationConfig,
     /// Whether each task learns from its labels to correct the model that answers for it.
     pub adapters: bool,
+    /// Among how many of the latest labelled samples of a task, and of the one above it, a sample's neighbours are
+    /// looked for; 0 does without. It needs `adapters`.
+    pub neighbours: usize,
     /// The most memory that models which are ready to answer may take, over all workers. Where they need more, those
     /// that were asked last are ready, and the others are made ready when they are asked.
     pub memory_bytes: usize,
@@ -245,6 +248,7 @@ impl Default for InferenceConfig {
         InferenceConfig {
             integration: IntegrationConfig::default(),
             adapters: true,
+            neighbours: 128,
             memory_bytes: 256 << 20,
         }
     }

@@ -39,6 +39,14 @@ pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) 
             moved.detail,
         ),
         KnowledgeChange::AdapterMoved(moved) => format!("adapter moved: {}", of(&moved.task)),
+        KnowledgeChange::RecentMoved(moved) => format!(
+            "recent samples moved: {}: {}",
+            of(&moved.task),
+            moved.samples.labels.len()
+        ),
+        KnowledgeChange::FeaturesScaled { deviations } => {
+            format!("features scaled: {}", deviations.len())
+        }
         KnowledgeChange::ModelTrained(trained) => format!(
             "model trained: {} v{}: {} samples, {}",
             of(&trained.model.task),

@@ -8,7 +8,7 @@ use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
 use perennial_operators::retain::priority;
 use perennial_operators::{
-    Failure, KnowledgeChange, ModelId, RetainedSample, StageKind, StageState, TaskId,
+    Failure, KnowledgeChange, ModelId, Moments, RetainedSample, StageKind, StageState, TaskId,
 };
 
 use super::gate::worsened;
@@ -167,6 +167,9 @@ impl<'a> Round<'a> {
             log.moved(StageKind::Train, StageState::Failed, why);
             return Ok(log.outcome(None));
         }
+        if order.initial && task == TaskId::BASE {
+            log.changes.push(self.scales()?);
+        }
         let material = self.material(task)?;
         let reviewed = self.review(task, &material.samples)?;
         if let Some(rolled_back) = reviewed.change() {
@@ -216,6 +219,15 @@ impl<'a> Round<'a> {
         } else {
             Ok(self.refuse(order, log, &reviewed))
         }
+    }
+
+    /// How much each feature varies over all labelled samples so far.
+    fn scales(&self) -> Result<KnowledgeChange, KnowledgeError> {
+        let moments = self.view.statistics_of(TaskId::BASE)?.moments;
+        let deviation = |moments: &Moments| moments.variance().unwrap_or(0.0).sqrt() as f32;
+        Ok(KnowledgeChange::FeaturesScaled {
+            deviations: moments.iter().map(deviation).collect(),
+        })
     }
 
     /// What a candidate is judged against: what answers without it. For the base task that is its model before, for

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
-    Adapter, Epoch, KnowledgeChange, ModelId, StageKind, StageMoved, StageState, StatisticsMoved,
-    TaskDefinition, TaskDifference, TaskId,
+    Adapter, Epoch, KnowledgeChange, ModelId, RecentMoved, StageKind, StageMoved, StageState,
+    StatisticsMoved, TaskDefinition, TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_PREPARED, META_PROGRESS, change_key, model_key, number_key, relation_key,
-    released_key, sample_key, stage_key, task_key, window_key,
+    Family, META_DEVIATIONS, META_PREPARED, META_PROGRESS, change_key, model_key, number_key,
+    relation_key, released_key, sample_key, stage_key, task_epoch_key, task_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -207,6 +207,11 @@ impl Touched<'_> {
                 self.adapters.insert(moved.task, moved.adapter.clone());
                 Ok(())
             }
+            KnowledgeChange::RecentMoved(moved) => self.move_recent(epoch, moved),
+            KnowledgeChange::FeaturesScaled { deviations } => {
+                self.kb
+                    .put(&mut self.batch, Family::Meta, META_DEVIATIONS, deviations)
+            }
             KnowledgeChange::SamplesRetained { task, samples } => {
                 for sample in samples {
                     let key = sample_key(*task, sample.slot);
@@ -288,14 +293,27 @@ impl Touched<'_> {
         let added = self.added.entry(moved.task).or_default();
         added.plus_equals(&*moved.difference);
         if moved.difference.score.count > 0 {
-            let key = window_key(moved.task, epoch);
+            let key = task_epoch_key(moved.task, epoch);
             let scores = moved.difference.scores();
             self.kb
                 .put(&mut self.batch, Family::Windows, &key, &scores)?;
         }
         let family = self.kb.family(Family::Windows)?;
         for left in &moved.left {
-            self.batch.delete_cf(family, window_key(moved.task, *left));
+            self.batch
+                .delete_cf(family, task_epoch_key(moved.task, *left));
+        }
+        Ok(())
+    }
+
+    fn move_recent(&mut self, epoch: Epoch, moved: &RecentMoved) -> Result<(), KnowledgeError> {
+        let key = task_epoch_key(moved.task, epoch);
+        self.kb
+            .put(&mut self.batch, Family::Recents, &key, &moved.samples)?;
+        let family = self.kb.family(Family::Recents)?;
+        for left in &moved.left {
+            self.batch
+                .delete_cf(family, task_epoch_key(moved.task, *left));
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(super) enum Family {
     Windows,
     /// Task → what its adapter has learned.
     Adapters,
+    /// Task, epoch → the labelled samples that came in then, if they are among its latest.
+    Recents,
     /// Task, slot → retained sample.
     Samples,
     /// Task, version → model record.
@@ -37,13 +39,14 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 14] = [
+    pub(super) const ALL: [Family; 15] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
         Family::Statistics,
         Family::Windows,
         Family::Adapters,
+        Family::Recents,
         Family::Samples,
         Family::Models,
         Family::Onnx,
@@ -62,6 +65,7 @@ impl Family {
             Family::Statistics => "statistics",
             Family::Windows => "windows",
             Family::Adapters => "adapters",
+            Family::Recents => "recents",
             Family::Samples => "samples",
             Family::Models => "models",
             Family::Onnx => "onnx",
@@ -78,6 +82,7 @@ pub(super) const META_FORMAT: &[u8] = b"format";
 pub(super) const META_RUN: &[u8] = b"run";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
+pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 /// A commit that is written and does not count yet: its number and the write that makes it count.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 
@@ -96,7 +101,7 @@ pub(super) fn change_key(epoch: Epoch, number: u32) -> [u8; 12] {
     join(epoch.0.to_be_bytes(), &number.to_be_bytes())
 }
 
-pub(super) fn window_key(task: TaskId, epoch: Epoch) -> [u8; 16] {
+pub(super) fn task_epoch_key(task: TaskId, epoch: Epoch) -> [u8; 16] {
     join(task.0.to_be_bytes(), &epoch.0.to_be_bytes())
 }
 
@@ -144,7 +149,7 @@ pub(super) fn read_epoch(key: &[u8]) -> Option<Epoch> {
     number(key.get(..8)?).map(Epoch)
 }
 
-pub(super) fn read_window(key: &[u8]) -> Option<(TaskId, Epoch)> {
+pub(super) fn read_task_epoch(key: &[u8]) -> Option<(TaskId, Epoch)> {
     Some((read_task(key)?, Epoch(number(key.get(8..16)?)?)))
 }
 

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_operators::{
-    Adapter, EarlyLabel, Epoch, KnowledgeChange, ModelId, RelationScored, RetainedSample,
-    StageKind, TaskDifference, TaskId, TaskScores,
+    Adapter, EarlyLabel, Epoch, KnowledgeChange, ModelId, RecentSamples, RelationScored,
+    RetainedSample, StageKind, TaskDifference, TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_PROGRESS, change_key, model_key, read_epoch, read_model, read_relation,
-    read_stage, read_task, read_window, sample_key, task_key,
+    Family, META_DEVIATIONS, META_PROGRESS, change_key, model_key, read_epoch, read_model,
+    read_relation, read_stage, read_task, read_task_epoch, sample_key, task_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
 
 /// The knowledge base as it was at one commit, whatever is committed meanwhile.
 pub struct View<'a> {
-    kb: &'a KnowledgeBase,
+    pub(super) kb: &'a KnowledgeBase,
     snapshot: Snapshot<'a>,
 }
 
@@ -72,12 +72,22 @@ impl<'a> View<'a> {
 
     /// The scores in all tasks' windows, by task and epoch.
     pub fn windows(&self) -> Result<BTreeMap<(TaskId, Epoch), TaskScores>, KnowledgeError> {
-        self.scan(Family::Windows, &[], read_window)
+        self.scan(Family::Windows, &[], read_task_epoch)
     }
 
     /// What the adapters of tasks have learned.
     pub fn adapters(&self) -> Result<BTreeMap<TaskId, Arc<Adapter>>, KnowledgeError> {
         self.scan(Family::Adapters, &[], read_task)
+    }
+
+    /// The latest labelled samples of finest tasks, by task and the epoch in which they became known.
+    pub fn recents(&self) -> Result<BTreeMap<(TaskId, Epoch), RecentSamples>, KnowledgeError> {
+        self.scan(Family::Recents, &[], read_task_epoch)
+    }
+
+    /// How much each feature varies, once it is known.
+    pub fn deviations(&self) -> Result<Option<Vec<f32>>, KnowledgeError> {
+        self.get(Family::Meta, META_DEVIATIONS)
     }
 
     /// All models.

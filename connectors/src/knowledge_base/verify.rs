@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::{
-    Adapter, Epoch, KnowledgeChange, ModelId, StageKind, StageState, TaskDifference, TaskId,
-    TaskScores,
+    Adapter, Epoch, KnowledgeChange, ModelId, RecentSamples, StageKind, StageState, TaskDifference,
+    TaskId, TaskScores,
 };
 use serde::Serialize;
 
@@ -29,6 +29,7 @@ struct Recount {
     totals: BTreeMap<TaskId, TaskDifference>,
     windows: BTreeMap<(TaskId, Epoch), TaskScores>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
+    recents: BTreeMap<(TaskId, Epoch), Arc<RecentSamples>>,
     slots: BTreeMap<TaskId, BTreeMap<u32, u64>>,
     trained: BTreeSet<ModelId>,
     deployed: BTreeMap<TaskId, u32>,
@@ -56,6 +57,12 @@ impl Recount {
             KnowledgeChange::AdapterMoved(moved) => {
                 self.adapters.insert(moved.task, moved.adapter);
             }
+            KnowledgeChange::RecentMoved(moved) => {
+                self.recents.insert((moved.task, epoch), moved.samples);
+                for left in moved.left {
+                    self.recents.remove(&(moved.task, left));
+                }
+            }
             KnowledgeChange::SamplesRetained { task, samples } => {
                 let slots = self.slots.entry(task).or_default();
                 slots.extend(samples.iter().map(|sample| (sample.slot, sample.sequence)));
@@ -66,7 +73,8 @@ impl Recount {
             KnowledgeChange::ModelTrained(trained) => {
                 self.trained.insert(trained.model);
             }
-            KnowledgeChange::ModelEvaluated(_)
+            KnowledgeChange::FeaturesScaled { .. }
+            | KnowledgeChange::ModelEvaluated(_)
             | KnowledgeChange::RelationScored(_)
             | KnowledgeChange::TaskPinned { .. } => {}
             KnowledgeChange::ModelRolledBack { model, to } => {
@@ -167,6 +175,17 @@ impl View<'_> {
             self.adapters()? == recount.adapters,
             "adapters",
             "the adapters differ from what the changes say",
+        );
+        // As they are written: of missing values none equals another.
+        let (found, expected) = (self.recents()?, &recount.recents);
+        let mut same = found.keys().eq(expected.keys());
+        for (found, expected) in found.values().zip(expected.values()) {
+            same &= self.kb.encode(found)? == self.kb.encode(expected)?;
+        }
+        findings.unless(
+            same,
+            "recent samples",
+            "the recent samples differ from what the changes say",
         );
         let slots: BTreeMap<TaskId, BTreeMap<u32, u64>> = self
             .slots()?

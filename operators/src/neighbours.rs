@@ -1,0 +1,164 @@
+//! Neighbours: what the latest labelled samples of a task say of a sample that resembles them.
+//!
+//! Models are fitted now and then, and adapters do not look at features. What a site has just learned of people or
+//! machines in much the same state is in its latest labelled samples: each votes for its label with a Gaussian kernel of
+//! its distance (Nadaraya 1964, "On estimating regression", Theory of Probability & Its Applications 9(1)), and what the
+//! models and adapters answer counts as one more sample, as in Khandelwal et al. 2020, "Generalization through memorization:
+//! nearest neighbor language models", §2. This is done for the two finest tasks of a path, each an expert in its
+//! [integration](crate::integrate).
+
+use rustc_hash::FxHashMap;
+
+use crate::{RecentMoved, TaskId};
+
+/// The kernel's width, in standard deviations of a feature. This and what follows was chosen on the bootstrap part of the
+/// thermal comfort stream, where 0.25 to 0.4 did about as well.
+const WIDTH: f32 = 0.3;
+/// What the answer without neighbours counts, in samples.
+const PRIOR: f32 = 1.0;
+/// A sample farther away than this many squared widths would count less than 1/1000.
+const FAR: f32 = 14.0;
+
+/// The latest labelled samples of one task, as a ring.
+#[derive(Default)]
+struct Ring {
+    labels: Vec<f32>,
+    /// Feature by feature, each with room for as many values as there is room for labels.
+    columns: Vec<f32>,
+    /// How many samples there is room for.
+    room: usize,
+    /// Where the next one goes, once the ring is full.
+    next: usize,
+}
+
+impl Ring {
+    fn push(&mut self, label: f32, features: &[f32], most: usize) {
+        let at = if self.labels.len() < most {
+            if self.labels.len() == self.room {
+                self.grow(features.len(), most);
+            }
+            self.labels.push(label);
+            self.labels.len() - 1
+        } else {
+            self.labels[self.next] = label;
+            self.next = (self.next + 1) % most;
+            (self.next + most - 1) % most
+        };
+        for (column, value) in features.iter().enumerate() {
+            self.columns[column * self.room + at] = *value;
+        }
+    }
+
+    /// Makes room, twice as much each time: most of many tasks have few samples.
+    fn grow(&mut self, width: usize, most: usize) {
+        let room = (2 * self.room).clamp(most.min(4), most);
+        let mut columns = vec![f32::NAN; width * room];
+        let held = self.labels.len();
+        for column in 0..width {
+            columns[column * room..column * room + held]
+                .copy_from_slice(&self.columns[column * self.room..column * self.room + held]);
+        }
+        (self.columns, self.room) = (columns, room);
+    }
+
+    /// Squared distances in standard deviations, over the features that both samples have and in which any of the ring's
+    /// differs from `features`: what is always the same says nothing of who resembles whom.
+    fn distances(&self, features: &[f32], scales: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
+        let held = self.labels.len();
+        for scratch in [&mut *to, &mut *known] {
+            scratch.clear();
+            scratch.resize(held, 0.0);
+        }
+        for (column, (value, scale)) in features.iter().zip(scales).enumerate() {
+            let start = column * self.room;
+            let column = &self.columns[start..start + held];
+            let mut largest = 0.0_f32;
+            for (sum, other) in to.iter_mut().zip(column) {
+                let apart = (other - value) * scale;
+                let square = if apart.is_nan() { 0.0 } else { apart * apart };
+                *sum += square;
+                largest = largest.max(square);
+            }
+            if largest > 0.0 {
+                for (known, other) in known.iter_mut().zip(column) {
+                    *known += if other.is_nan() { 0.0 } else { 1.0 };
+                }
+            }
+        }
+        for (sum, known) in to.iter_mut().zip(known) {
+            *sum /= known.max(1.0);
+        }
+    }
+}
+
+/// The latest labelled samples of every task that has any.
+#[derive(Default)]
+pub struct Neighbours {
+    /// How many of each task; none at all if 0.
+    most: usize,
+    /// For each feature what makes one standard deviation of it 1; 0 where it does not vary.
+    scales: Vec<f32>,
+    rings: FxHashMap<TaskId, Ring>,
+    /// Scratch: squared distances, and how many features each is made of.
+    distances: Vec<f32>,
+    known: Vec<f32>,
+}
+
+impl Neighbours {
+    /// Up to `most` samples of each task, none of which is known yet.
+    pub fn new(most: usize) -> Self {
+        Neighbours {
+            most,
+            ..Neighbours::default()
+        }
+    }
+
+    /// Takes in how much each feature varies, as standard deviations. Before, nobody has neighbours.
+    pub fn scale(&mut self, deviations: &[f32]) {
+        let scale = |deviation: &f32| match *deviation > 0.0 {
+            true => deviation.recip(),
+            false => 0.0,
+        };
+        self.scales = deviations.iter().map(scale).collect();
+    }
+
+    /// Takes in samples of a finest task.
+    pub fn learn(&mut self, moved: &RecentMoved) {
+        if self.most == 0 {
+            return;
+        }
+        let width = moved.samples.width();
+        for task in [Some(moved.task), moved.parent].into_iter().flatten() {
+            let ring = self.rings.entry(task).or_default();
+            let features = moved.samples.features.chunks_exact(width.max(1));
+            for (label, features) in moved.samples.labels.iter().zip(features) {
+                ring.push(*label, features, self.most);
+            }
+        }
+    }
+
+    /// Whether a sample of the task can have neighbours.
+    pub fn knows(&self, task: TaskId) -> bool {
+        !self.scales.is_empty() && self.rings.contains_key(&task)
+    }
+
+    /// The probabilities of a sample by its neighbours in a task; `prior` are those without them.
+    pub fn answer(&mut self, task: TaskId, features: &[f32], prior: &[f32], to: &mut [f32]) {
+        for (to, prior) in to.iter_mut().zip(prior) {
+            *to = PRIOR * prior;
+        }
+        let mut total = PRIOR;
+        if let Some(ring) = self.rings.get(&task) {
+            ring.distances(features, &self.scales, &mut self.distances, &mut self.known);
+            for (distance, label) in self.distances.iter().zip(&ring.labels) {
+                let squares = distance / (WIDTH * WIDTH);
+                if squares < FAR {
+                    let weight = (-0.5 * squares).exp();
+                    total += weight;
+                    to[*label as usize] += weight;
+                }
+            }
+        }
+        to.iter_mut().for_each(|to| *to /= total);
+    }
+}
