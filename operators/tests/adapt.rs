@@ -13,10 +13,13 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::adapt::adapt;
 use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
 use perennial_operators::infer::{InferenceRules, Models, Predictor};
-use perennial_operators::integrate::{Adapters, Answering, Deployed, Integration, Pool};
+use perennial_operators::integrate::{
+    Adapters, Answering, Deployed, Integration, KINDS, Lessons, Pool,
+};
 use perennial_operators::neighbours::Neighbours;
 use perennial_operators::{
-    Adapter, AdapterMoved, AdapterSum, Epoch, Failure, ModelId, TaskDefinition, TaskId, TaskPath,
+    Adapter, AdapterMoved, AdapterSum, Epoch, Failure, ModelId, RecentMoved, RecentSamples,
+    TaskDefinition, TaskId, TaskPath,
 };
 use proptest::prelude::*;
 use timely::dataflow::operators::vec::Map;
@@ -324,11 +327,15 @@ fn who_lost_more_has_less_say_and_in_the_end_none() {
     let deployed = deployed(&path, &[0, 1]);
     let finest = path.nodes[1].task;
     let pool = |base: f32| {
-        let adapters = Adapters::from_iter([(finest, excess(finest, &[base, base, 0.0, 0.0]))]);
+        let adapters =
+            Adapters::from_iter([(finest, excess(finest, &[base, base, 0.0, 0.0, 0.0, 0.0]))]);
         Pool::new(
             &path,
             &deployed,
-            Some(&adapters),
+            Some(Lessons {
+                adapters: &adapters,
+                neighbours: &Neighbours::default(),
+            }),
             Integration::Weighted,
             CLASSES,
         )
@@ -365,7 +372,10 @@ fn an_adapter_of_another_model_is_not_used() {
         let pool = Pool::new(
             &path,
             &deployed,
-            Some(&adapters),
+            Some(Lessons {
+                adapters: &adapters,
+                neighbours: &Neighbours::default(),
+            }),
             Integration::Leaf,
             CLASSES,
         )
@@ -374,4 +384,62 @@ fn an_adapter_of_another_model_is_not_used() {
     };
     assert!(answer(&[0])[0] > ANSWERS[0] + 0.1, "{:?}", answer(&[0]));
     assert_close(&answer(&[1]), &ANSWERS[..3]);
+}
+
+/// A sample of class 0 of a task.
+fn of_class_0(task: TaskId, parent: Option<TaskId>) -> RecentMoved {
+    RecentMoved {
+        task,
+        parent,
+        samples: Arc::new(RecentSamples {
+            labels: vec![0.0],
+            features: vec![0.0],
+        }),
+        left: Vec::new(),
+    }
+}
+
+#[test]
+fn neighbours_of_the_two_finest_tasks_have_a_say_until_they_lost_too_much() {
+    let path = path(2);
+    let deployed = deployed(&path, &[0]);
+    let finest = path.nodes[2].task;
+    let mut neighbours = Neighbours::new(4);
+    neighbours.scale(&[1.0]);
+    neighbours.learn(&of_class_0(finest, Some(path.nodes[1].task)));
+    // At the coarsest nobody is asked, whoever is known there.
+    neighbours.learn(&of_class_0(TaskId::BASE, None));
+    let pool = |lost: f32, integration| {
+        let mut slots = [0.0; 3 * KINDS];
+        (slots[KINDS + 2], slots[2 * KINDS + 2]) = (lost, lost);
+        let adapters = Adapters::from_iter([(finest, excess(TaskId::BASE, &slots))]);
+        let lessons = Lessons {
+            adapters: &adapters,
+            neighbours: &neighbours,
+        };
+        Pool::new(&path, &deployed, Some(lessons), integration, CLASSES).unwrap()
+    };
+    let said = |pool: &Pool| {
+        let mut probabilities = integrate(pool, &ANSWERS[..3]);
+        let neighbours = [0.9, 0.05, 0.05].repeat(pool.neighbours.len());
+        pool.conclude(&neighbours, &mut probabilities);
+        probabilities
+    };
+    let fresh = pool(0.0, Integration::Weighted);
+    assert_eq!(fresh.neighbours, [path.nodes[1].task, finest]);
+    // Six experts of one weight: the model and three adapters that have learned nothing, and two neighbourhoods.
+    let logits = |class: usize| {
+        4.0 / 6.0 * ANSWERS[class].ln() + 2.0 / 6.0 * [0.9_f32, 0.05, 0.05][class].ln()
+    };
+    let total: f32 = (0..3).map(|class| logits(class).exp()).sum();
+    let expected: Vec<f32> = (0..3).map(|class| logits(class).exp() / total).collect();
+    assert_close(&said(&fresh), &expected);
+    let mut before = said(&fresh)[0];
+    for lost in [5.0, 20.0] {
+        let now = said(&pool(lost, Integration::Weighted))[0];
+        assert!(now < before, "{now} {before}");
+        before = now;
+    }
+    assert!(pool(100.0, Integration::Weighted).neighbours.is_empty());
+    assert!(pool(0.0, Integration::Leaf).neighbours.is_empty());
 }
