@@ -14,7 +14,7 @@ use perennial_operators::flow::{
 use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::render::render;
-use perennial_operators::retain::retain;
+use perennial_operators::retain::{MemoryRules, retain};
 use perennial_operators::source::{Pace, source};
 use perennial_operators::statistics::statistics;
 use perennial_operators::summarize::summarize;
@@ -159,11 +159,7 @@ pub fn build(
         };
         learned.clone().connect_loop(adapted);
         let learned = learned.map(|moved| Effect::Change(KnowledgeChange::AdapterMoved(moved)));
-        let retained = retain(
-            labelled,
-            config.training.samples_per_task,
-            restored.reservoirs(index, peers),
-        );
+        let retained = retain(labelled, memory_rules(settings), restored.memory(index, peers));
         let orders = trigger(views, ended, scored.clone(), watch);
         let ordered = orders.clone().map(waiting);
         let trained = train(scope, orders, parts.learner, mode, resumed, fail(report));
@@ -183,6 +179,16 @@ pub fn build(
         commit(effects, parts.offer).probe_with(&probe);
     });
     Ok(probe)
+}
+
+fn memory_rules(settings: &Settings) -> MemoryRules {
+    let memory = &settings.config().memory;
+    MemoryRules {
+        samples_per_task: memory.samples_per_task,
+        bytes: memory.bytes,
+        features: settings.features(),
+        classes: settings.classes.len(),
+    }
 }
 
 fn inference_rules(settings: &Settings) -> InferenceRules {

@@ -30,11 +30,11 @@ fn schema() -> Schema {
 
 fn samples() -> Vec<RetainedSample> {
     let sample = |sequence, label, features: [f32; 2]| RetainedSample {
-        slot: 0,
         sequence,
         time: 1_700_000_000_000_000 + sequence as i64,
         label,
         features: features.to_vec(),
+        weight: 1.0,
     };
     vec![
         sample(3, 1.0, [1.5, 0.0]),
@@ -143,6 +143,7 @@ impl Script {
             features: Array2::from_shape_vec((3, 2), features.collect()).unwrap(),
             labels: samples.iter().map(|sample| sample.label).collect(),
             classes: 2,
+            weights: None,
             margins: None,
             parameters: TreeParameters::default(),
         };
@@ -358,6 +359,7 @@ fn a_model_that_lacks_an_answer_for_no_features_at_all_is_refused() {
         features: array![[1.0, 2.0]],
         labels: vec![1.0],
         classes: 2,
+        weights: None,
         margins: None,
         parameters: TreeParameters::default(),
     };
