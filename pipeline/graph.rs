@@ -159,7 +159,11 @@ pub fn build(
         };
         learned.clone().connect_loop(adapted);
         let learned = learned.map(|moved| Effect::Change(KnowledgeChange::AdapterMoved(moved)));
-        let retained = retain(labelled, memory_rules(settings), restored.memory(index, peers));
+        let retained = retain(
+            labelled,
+            memory_rules(settings),
+            restored.memory(index, peers),
+        );
         let orders = trigger(views, ended, scored.clone(), watch);
         let ordered = orders.clone().map(waiting);
         let trained = train(scope, orders, parts.learner, mode, resumed, fail(report));

@@ -103,8 +103,8 @@ pub fn retain<'scope>(
         .broadcast()
         .map(|level| Notice::Level(level as usize));
     let bounded = bounds.filter(|(_, is_new)| *is_new);
-    let bounded = bounded
-        .map(|(bounded, _)| Effect::Change(KnowledgeChange::MemoryBounded(bounded)));
+    let bounded =
+        bounded.map(|(bounded, _)| Effect::Change(KnowledgeChange::MemoryBounded(bounded)));
     let of_tasks = candidates
         .concat(met.map(|(task, met)| Notice::Met(task, met)))
         .exchange(|notice| match notice {
@@ -186,8 +186,7 @@ impl Reservoirs {
         }
         let changes = tasks.into_iter().map(|(task, (candidates, met))| {
             let reservoir = self.of.entry(task).or_default();
-            let Turnover { samples, dropped } =
-                reservoir.turn_over(candidates, &met, self.level);
+            let Turnover { samples, dropped } = reservoir.turn_over(candidates, &met, self.level);
             SamplesRetained {
                 task,
                 samples,

@@ -12,8 +12,8 @@ use common::{difference, intake, task};
 use perennial_operators::commit::{Commit, commit};
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
-    DeadLetter, Epoch, KnowledgeChange, ModelId, SamplesRetained, StageKind, StageMoved, StageState,
-    StatisticsMoved, TaskDefinition, TaskId,
+    DeadLetter, Epoch, KnowledgeChange, ModelId, SamplesRetained, StageKind, StageMoved,
+    StageState, StatisticsMoved, TaskDefinition, TaskId,
 };
 use proptest::prelude::*;
 use timely::dataflow::operators::Probe;

@@ -49,12 +49,15 @@ fn shares(has: &[usize], capacity: usize) -> Vec<usize> {
 /// What a task must keep of all that it met, class by class.
 fn expected(met: &[Vec<u64>], capacity: usize) -> BTreeSet<u64> {
     let has: Vec<usize> = met.iter().map(Vec::len).collect();
-    let of_class = met.iter().zip(shares(&has, capacity)).flat_map(|(met, share)| {
-        let mut met = met.clone();
-        met.sort_by_key(|sequence| priority(*sequence));
-        met.truncate(share);
-        met
-    });
+    let of_class = met
+        .iter()
+        .zip(shares(&has, capacity))
+        .flat_map(|(met, share)| {
+            let mut met = met.clone();
+            met.sort_by_key(|sequence| priority(*sequence));
+            met.truncate(share);
+            met
+        });
     of_class.collect()
 }
 
@@ -174,7 +177,12 @@ impl Known {
         match change {
             KnowledgeChange::MemoryBounded(bounded) => self.bounded = Some(*bounded),
             KnowledgeChange::SamplesRetained(change) => {
-                let SamplesRetained { task, samples, dropped, classes } = change;
+                let SamplesRetained {
+                    task,
+                    samples,
+                    dropped,
+                    classes,
+                } = change;
                 let kept = self.samples.entry(*task).or_default();
                 for sequence in dropped {
                     assert!(kept.remove(sequence).is_some());
@@ -291,7 +299,9 @@ fn met(script: &[(u64, Vec<(usize, Labels)>)], until: Epoch) -> BTreeMap<u32, Ve
     for (_, records) in script.iter().filter(|(epoch, _)| *epoch <= until.0) {
         for (_, (_, first, tasks)) in records {
             for ((task, class), sequence) in tasks.iter().zip(*first..) {
-                let of_task = met.entry(*task).or_insert_with(|| vec![Vec::new(); CLASSES]);
+                let of_task = met
+                    .entry(*task)
+                    .or_insert_with(|| vec![Vec::new(); CLASSES]);
                 of_task[*class].push(sequence);
             }
         }
@@ -385,8 +395,9 @@ fn of_a_class_every_sample_has_the_same_chance() {
         let class = |at: u64| usize::from(at.is_multiple_of(3));
         for epoch in 0..6 {
             let of_epoch = epoch * 10..(epoch + 1) * 10;
-            let fresh: Vec<RetainedSample> =
-                of_epoch.map(|at| sample(round * SAMPLES + at, class(at))).collect();
+            let fresh: Vec<RetainedSample> = of_epoch
+                .map(|at| sample(round * SAMPLES + at, class(at)))
+                .collect();
             let mut seen = [0, 0];
             fresh.iter().for_each(|of| seen[of.label as usize] += 1);
             let turnover = reservoir.turn_over(fresh, &seen, 16);
@@ -399,7 +410,11 @@ fn of_a_class_every_sample_has_the_same_chance() {
     }
     // Eight of each class: of the 20 of one, of the 40 of the other.
     for (at, kept) in kept.into_iter().enumerate() {
-        let chance = if at.is_multiple_of(3) { 8.0 / 20.0 } else { 8.0 / 40.0 };
+        let chance = if at.is_multiple_of(3) {
+            8.0 / 20.0
+        } else {
+            8.0 / 40.0
+        };
         let share = f64::from(kept) / ROUNDS as f64;
         let deviation = (chance * (1.0 - chance) / ROUNDS as f64).sqrt();
         assert!((share - chance).abs() < 4.5 * deviation, "{at}: {share}");

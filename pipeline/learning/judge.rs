@@ -200,5 +200,9 @@ pub(super) fn paired(gains: &[Gain]) -> (f64, f64) {
 pub(super) fn effective(gains: &[Gain]) -> f64 {
     let all: f64 = gains.iter().map(|one| one.weight).sum();
     let squares: f64 = gains.iter().map(|one| one.weight.powi(2)).sum();
-    if squares > 0.0 { all * all / squares } else { 0.0 }
+    if squares > 0.0 {
+        all * all / squares
+    } else {
+        0.0
+    }
 }

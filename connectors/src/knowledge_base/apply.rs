@@ -6,14 +6,14 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
-    Adapter, ClassRetained, Epoch, KnowledgeChange, ModelId, SamplesRetained, StageKind, StageMoved,
-    StageState, StatisticsMoved, TaskDefinition, TaskDifference, TaskId,
+    Adapter, ClassRetained, Epoch, KnowledgeChange, ModelId, SamplesRetained, StageKind,
+    StageMoved, StageState, StatisticsMoved, TaskDefinition, TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_MEMORY, META_PREPARED, META_PROGRESS, change_key, model_key, number_key, relation_key,
-    released_key, sample_key, stage_key, task_key, window_key,
+    Family, META_MEMORY, META_PREPARED, META_PROGRESS, change_key, model_key, number_key,
+    relation_key, released_key, sample_key, stage_key, task_key, window_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -386,7 +386,12 @@ impl Touched<'_> {
             kb.put(&mut self.batch, Family::Adapters, &task_key(*task), adapter)?;
         }
         for (task, classes) in &self.reservoirs {
-            kb.put(&mut self.batch, Family::Reservoirs, &task_key(*task), classes)?;
+            kb.put(
+                &mut self.batch,
+                Family::Reservoirs,
+                &task_key(*task),
+                classes,
+            )?;
         }
         let statistics = kb.family(Family::Statistics)?;
         for (task, added) in &self.added {

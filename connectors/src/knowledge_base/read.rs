@@ -12,8 +12,8 @@ use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_MEMORY, META_PROGRESS, change_key, model_key, read_epoch, read_model, read_relation,
-    read_stage, read_task, read_window, sample_key, task_key,
+    Family, META_MEMORY, META_PROGRESS, change_key, model_key, read_epoch, read_model,
+    read_relation, read_stage, read_task, read_window, sample_key, task_key,
 };
 use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
