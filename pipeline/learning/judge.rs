@@ -206,3 +206,45 @@ pub(super) fn effective(gains: &[Gain]) -> f64 {
         0.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gains(of: &[(f64, f64)]) -> Vec<Gain> {
+        of.iter()
+            .map(|(gain, weight)| Gain {
+                gain: *gain,
+                weight: *weight,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_weighs_the_same_counts_the_same() {
+        let values = [0.3, -0.1, 0.25, 0.8, -0.4];
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|gain| (gain - mean).powi(2)).sum();
+        let error = (squares / (count - 1.0) / count).sqrt();
+        let weighted = |weight| gains(&values.map(|gain| (gain, weight)));
+        assert_eq!(paired(&weighted(1.0)), (mean, error));
+        let (other_mean, other_error) = paired(&weighted(7.0));
+        assert!((other_mean - mean).abs() < 1e-12 && (other_error - error).abs() < 1e-12);
+        assert_eq!(effective(&weighted(1.0)), count);
+    }
+
+    #[test]
+    fn a_sample_that_weighs_much_makes_the_others_count_little() {
+        let uneven = gains(&[(0.1, 10.0), (0.3, 1.0), (0.2, 1.0), (0.4, 1.0)]);
+        let (mean, error) = paired(&uneven);
+        assert!((mean - 1.9 / 13.0).abs() < 1e-12);
+        assert!((effective(&uneven) - 169.0 / 103.0).abs() < 1e-12);
+        // Fewer than two are as good as one, and the spread is over all that weighs.
+        let spread = [(0.1, 10.0), (0.3, 1.0), (0.2, 1.0), (0.4, 1.0)]
+            .map(|(gain, weight)| (weight * (gain - mean)).powi(2));
+        let expected = (spread.iter().sum::<f64>() / 103.0).sqrt();
+        assert!((error - expected).abs() < 1e-12);
+        assert_eq!(effective(&[]), 0.0);
+    }
+}
