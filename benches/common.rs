@@ -24,9 +24,10 @@ pub const BOOTSTRAP: u64 = 50_000;
 pub const TRAINING: &str = "labels:
   delay:
     records: 1000
+memory:
+  samples_per_task: 1000
 training:
   min_samples: 400
-  samples_per_task: 1000
   trees: {rounds: 50, max_depth: 3, eta: 0.3, min_child_weight: 1, subsample: 1, colsample_bytree: 1}
 triggers:
   when: []

@@ -186,9 +186,10 @@ bootstrap:
   records: {BOOTSTRAP}
 labels:
   delay: {{records: 500}}
+memory:
+  samples_per_task: 500
 training:
   min_samples: 100
-  samples_per_task: 500
   trees: {{rounds: 5, max_depth: 3}}
 triggers:
   when: ['new_samples >= {}']

@@ -15,7 +15,7 @@ use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::recent::recent;
 use perennial_operators::render::render;
-use perennial_operators::retain::retain;
+use perennial_operators::retain::{MemoryRules, retain};
 use perennial_operators::source::{Pace, source};
 use perennial_operators::statistics::statistics;
 use perennial_operators::summarize::summarize;
@@ -166,8 +166,8 @@ pub fn build(
         let latest = latest.map(|moved| Effect::Change(KnowledgeChange::RecentMoved(moved)));
         let retained = retain(
             labelled,
-            config.training.samples_per_task,
-            restored.reservoirs(index, peers),
+            memory_rules(settings),
+            restored.memory(index, peers),
         );
         let orders = trigger(views, ended, scored.clone(), watch);
         let ordered = orders.clone().map(waiting);
@@ -189,6 +189,16 @@ pub fn build(
         commit(effects, parts.offer).probe_with(&probe);
     });
     Ok(probe)
+}
+
+fn memory_rules(settings: &Settings) -> MemoryRules {
+    let memory = &settings.config().memory;
+    MemoryRules {
+        samples_per_task: memory.samples_per_task,
+        bytes: memory.bytes,
+        features: settings.features(),
+        classes: settings.classes.len(),
+    }
 }
 
 fn inference_rules(settings: &Settings) -> InferenceRules {

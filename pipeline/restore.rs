@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use perennial_connectors::knowledge_base::{Progress, StageRecord, TaskRecord, View};
+use perennial_connectors::knowledge_base::{Progress, Retained, StageRecord, TaskRecord, View};
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 use perennial_operators::integrate::Adapters;
 use perennial_operators::neighbours::Neighbours;
 use perennial_operators::pending::waiting_samples;
 use perennial_operators::recent::Held;
-use perennial_operators::retain::Reservoir;
+use perennial_operators::retain::{Reservoir, RestoredMemory};
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
 use perennial_operators::{
-    EarlyLabel, Epoch, Failure, ModelId, Phase, RecentMoved, StageKind, TaskId, TaskScores,
+    EarlyLabel, Epoch, Failure, MemoryBounded, ModelId, Phase, RecentMoved, StageKind, TaskId,
+    TaskScores,
 };
 
 use crate::error::Error;
@@ -44,7 +45,8 @@ pub struct Restored {
     /// Labels that wait for their samples.
     pub early_labels: Vec<EarlyLabel>,
     statistics: Vec<RestoredStatistics>,
-    slots: BTreeMap<TaskId, Vec<(u32, u64)>>,
+    bounded: Option<MemoryBounded>,
+    retained: BTreeMap<TaskId, Retained>,
     training: Vec<(TaskId, TaskTraining)>,
 }
 
@@ -69,7 +71,8 @@ impl Restored {
             deviations: view.deviations()?,
             early_labels: view.early_labels()?,
             statistics: statistics(view)?,
-            slots: view.slots()?,
+            bounded: view.memory()?,
+            retained: view.retained()?,
             training: training(&tasks, &orders),
             tasks: tasks.into_keys().collect(),
             orders,
@@ -135,13 +138,31 @@ impl Restored {
         held.into_iter().collect()
     }
 
-    /// The reservoirs of a worker's tasks.
-    pub fn reservoirs(&self, worker: usize, workers: usize) -> Vec<(TaskId, Reservoir)> {
-        self.slots
-            .iter()
-            .filter(|(task, _)| belongs(**task, worker, workers))
-            .map(|(task, slots)| (*task, Reservoir::restore(slots.iter().copied())))
-            .collect()
+    /// What is retained, of a worker's tasks.
+    pub fn memory(&self, worker: usize, workers: usize) -> RestoredMemory {
+        let reservoir = |retained: &Retained| {
+            Reservoir::restore(&retained.classes, retained.samples.iter().copied())
+        };
+        let all = || self.retained.iter();
+        let seen = |retained: &Retained| retained.classes.iter().map(|class| class.seen).sum();
+        let limits = |retained: &Retained| -> Vec<Option<u64>> {
+            retained.classes.iter().map(|class| class.limit).collect()
+        };
+        RestoredMemory {
+            start: self.start(),
+            bounded: self.bounded,
+            reservoirs: all()
+                .filter(|(task, _)| belongs(**task, worker, workers))
+                .map(|(task, retained)| (*task, reservoir(retained)))
+                .collect(),
+            limits: all()
+                .map(|(task, retained)| (*task, limits(retained)))
+                .filter(|(_, limits)| limits.iter().any(Option::is_some))
+                .collect(),
+            seen: all()
+                .map(|(task, retained)| (*task, seen(retained)))
+                .collect(),
+        }
     }
 
     /// The training state of a worker's tasks.

@@ -366,6 +366,7 @@ fn the_schema_and_the_version_are_printed() {
         "labels",
         "epoch",
         "inference",
+        "memory",
         "training",
         "triggers",
         "commit",

@@ -15,7 +15,8 @@ tasks: {path: [[season, zone], [site]]}
 bootstrap: {records: 2000}
 epoch: {records: 100}
 labels: {delay: {records: 100}}
-training: {min_samples: 100, samples_per_task: 300, trees: {rounds: 10, max_depth: 3}}
+memory: {samples_per_task: 300}
+training: {min_samples: 100, trees: {rounds: 10, max_depth: 3}}
 triggers: {when: ['new_samples >= 300'], window: 200}
 ";
 

@@ -37,6 +37,7 @@ fn request() -> TrainRequest {
         features,
         labels,
         classes: CLASSES,
+        weights: None,
         margins: None,
         parameters: TreeParameters {
             rounds: ROUNDS,

@@ -28,6 +28,7 @@ fn model(rows: usize) -> (Vec<u8>, Array2<f32>) {
         features,
         labels,
         classes: CLASSES,
+        weights: None,
         margins: None,
         parameters: TreeParameters {
             rounds: 50,

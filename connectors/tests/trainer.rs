@@ -58,6 +58,7 @@ fn request(rows: usize, columns: usize, classes: usize, missing: f32, depth: u32
         features,
         labels,
         classes,
+        weights: None,
         margins: None,
         parameters: parameters(10, depth),
     }
@@ -230,7 +231,7 @@ proptest! {
         let labels = labels[..rows].iter().map(|label| (label % classes) as f32).collect();
         let mut parameters = parameters(rounds, depth);
         parameters.min_child_weight = 0.0;
-        trainer().train(&TrainRequest { features, labels, classes, margins: None, parameters }).unwrap();
+        trainer().train(&TrainRequest { features, labels, classes, weights: None, margins: None, parameters }).unwrap();
     }
 }
 
@@ -409,6 +410,7 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
         features: array![[0.0], [1.0], [f32::NAN]],
         labels: vec![1.0, 0.0, 1.0],
         classes: 2,
+        weights: None,
         margins: None,
         parameters: parameters(1, 1),
     };

@@ -15,18 +15,19 @@ from sklearn.preprocessing import StandardScaler
 
 
 def read(request):
-    """The samples as a matrix, NaN where a value is missing, and their class numbers."""
+    """The samples as a matrix, NaN where a value is missing, their class numbers, and how much each counts."""
     table = parquet.read_table(request["samples"]["path"])
     names = [feature["name"] for feature in request["features"]]
     columns = [table[name].to_numpy().astype(np.float32) for name in names]
-    return np.column_stack(columns), table[request["samples"]["label"]].to_numpy()
+    labels, weights = (table[request["samples"][name]].to_numpy() for name in ("label", "weight"))
+    return np.column_stack(columns), labels, weights
 
 
-def fit(features, labels, classes, seed):
+def fit(features, labels, weights, classes, seed):
     # The model must answer for all classes, and this task may have no sample of some: one sample of each, of which
     # nothing is known, counts very little.
     unknown = np.full((classes, features.shape[1]), np.nan, np.float32)
-    weights = np.r_[np.ones(len(labels)), np.full(classes, 0.01)]
+    weights = np.r_[weights, np.full(classes, 0.01)]
     model = make_pipeline(
         SimpleImputer(keep_empty_features=True),
         StandardScaler(),
@@ -45,8 +46,8 @@ def main():
         request = json.load(file)
     if request["version"] != 1:
         raise SystemExit(f"this trainer knows version 1 of the contract, not {request['version']}")
-    features, labels = read(request)
-    model = fit(features, labels, len(request["classes"]), request["settings"]["seed"])
+    features, labels, weights = read(request)
+    model = fit(features, labels, weights, len(request["classes"]), request["settings"]["seed"])
     # Without ZipMap, so that the probabilities are floats [N, classes].
     onnx = to_onnx(
         model,
@@ -56,7 +57,7 @@ def main():
     with open(request["model"], "wb") as file:
         file.write(onnx.SerializeToString())
     with open(request["metrics"], "w") as file:
-        json.dump({"training accuracy": round(model.score(features, labels), 4)}, file)
+        json.dump({"training accuracy": round(model.score(features, labels, weights), 4)}, file)
 
 
 if __name__ == "__main__":

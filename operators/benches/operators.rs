@@ -121,11 +121,11 @@ fn stateless(criterion: &mut Criterion) {
         });
         let mut first = 0;
         let candidate = |sequence| RetainedSample {
-            slot: 0,
             sequence,
             time: 0,
             label: 0.0,
             features: vec![0.0; FEATURES],
+            weight: 1.0,
         };
         let mut reservoir = Reservoir::default();
         group.bench_function(id("retain in one reservoir"), |bencher| {
@@ -136,7 +136,7 @@ fn stateless(criterion: &mut Criterion) {
                         .map(candidate)
                         .collect::<Vec<_>>()
                 },
-                |candidates| reservoir.retain(candidates, 500),
+                |candidates| reservoir.turn_over(candidates, &[ROWS as u64], 500),
                 BatchSize::LargeInput,
             );
         });

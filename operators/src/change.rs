@@ -26,13 +26,10 @@ pub enum KnowledgeChange {
         /// By feature.
         deviations: Vec<f32>,
     },
-    /// Labelled samples entered a task's reservoir, each into a slot; what the slot held is dropped.
-    SamplesRetained {
-        /// The finest task of the samples.
-        task: TaskId,
-        /// The samples, by sequence number.
-        samples: Vec<RetainedSample>,
-    },
+    /// How much may be retained from now on.
+    MemoryBounded(MemoryBounded),
+    /// Labels came in for a finest task, of which some samples were retained, and perhaps earlier ones dropped.
+    SamplesRetained(SamplesRetained),
     /// A stage of a task's learning went from one state to the next.
     StageMoved(StageMoved),
     /// A model was trained and stored.
@@ -70,8 +67,8 @@ pub enum KnowledgeChange {
 
 impl KnowledgeChange {
     /// The place of the change among those of its epoch, the same whatever the number of workers:
-    /// tasks are defined, then statistics move, then adapters and recent samples, then samples are retained, then each
-    /// model goes through its stages.
+    /// tasks are defined, then statistics move, then adapters and recent samples, then samples are retained and dropped, then
+    /// each model goes through its stages.
     pub fn place(&self) -> impl Ord + use<> {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
             (4, model.task, model.version, stage as u16 * 100 + step)
@@ -81,8 +78,9 @@ impl KnowledgeChange {
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
             KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
             KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),
-            KnowledgeChange::SamplesRetained { task, .. } => (3, *task, 0, 0),
             KnowledgeChange::FeaturesScaled { .. } => (4, TaskId::BASE, 0, 0),
+            KnowledgeChange::MemoryBounded(_) => (3, TaskId::BASE, 0, 0),
+            KnowledgeChange::SamplesRetained(retained) => (3, retained.task, 0, 1),
             KnowledgeChange::StageMoved(moved) => {
                 learning(&moved.model, moved.stage, moved.state as u16 * 10)
             }
@@ -160,11 +158,42 @@ impl RecentSamples {
     }
 }
 
+/// See [`KnowledgeChange::MemoryBounded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryBounded {
+    /// The most samples of a finest task.
+    pub samples_per_task: u64,
+    /// The most bytes of all samples.
+    pub bytes: u64,
+    /// What a sample counts, in bytes.
+    pub sample_bytes: u64,
+}
+
+/// See [`KnowledgeChange::SamplesRetained`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplesRetained {
+    /// The finest task of the samples.
+    pub task: TaskId,
+    /// Those that came in, by sequence number.
+    pub samples: Vec<RetainedSample>,
+    /// The sequence numbers of those that left.
+    pub dropped: Vec<u64>,
+    /// How it then stands, class by class.
+    pub classes: Vec<ClassRetained>,
+}
+
+/// How the retained samples of one class of a task stand to all there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassRetained {
+    /// Labelled samples that there were.
+    pub seen: u64,
+    /// Of those, the ones up to this [priority](crate::retain::priority) are retained; none if all are.
+    pub limit: Option<u64>,
+}
+
 /// A labelled sample that is kept for training and judging.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetainedSample {
-    /// Its place in the task's reservoir.
-    pub slot: u32,
     /// Its sequence number in the stream.
     pub sequence: u64,
     /// Its event time, microseconds since 1970.
@@ -173,6 +202,21 @@ pub struct RetainedSample {
     pub label: f32,
     /// Its feature values, NaN = missing.
     pub features: Vec<f32>,
+    /// How many samples of its task and class it stands for. It is not stored: it is known when all of them are read.
+    #[serde(skip, default = "RetainedSample::alone")]
+    pub weight: f32,
+}
+
+impl RetainedSample {
+    /// What a sample counts where their bytes are bounded: never less than it takes, its key included.
+    pub fn bytes(features: usize) -> u64 {
+        48 + 4 * features as u64
+    }
+
+    /// The weight of a sample that stands for itself.
+    fn alone() -> f32 {
+        1.0
+    }
 }
 
 /// The stages of learning.

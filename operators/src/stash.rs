@@ -53,6 +53,11 @@ impl<D> Stash<D> {
         }
     }
 
+    /// Sees to it that an epoch comes even if nothing arrives in it.
+    pub(crate) fn open(&mut self, capability: Capability<Epoch>) {
+        self.hold_at(*capability.time(), || capability, []);
+    }
+
     fn hold_at(
         &mut self,
         epoch: Epoch,

@@ -12,6 +12,8 @@ pub struct TrainRequest {
     pub features: Array2<f32>,
     /// One class number a sample.
     pub labels: Vec<f32>,
+    /// How much each sample counts, 1 on average. None if all count the same.
+    pub weights: Option<Vec<f32>>,
     /// How many classes there are.
     pub classes: usize,
     /// The logits that training starts from, one row a sample and one column a class: the trees then correct the

@@ -12,8 +12,8 @@ use common::{difference, intake, task};
 use perennial_operators::commit::{Commit, commit};
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
-    DeadLetter, Epoch, KnowledgeChange, ModelId, StageKind, StageMoved, StageState,
-    StatisticsMoved, TaskDefinition, TaskId,
+    DeadLetter, Epoch, KnowledgeChange, ModelId, SamplesRetained, StageKind, StageMoved,
+    StageState, StatisticsMoved, TaskDefinition, TaskId,
 };
 use proptest::prelude::*;
 use timely::dataflow::operators::Probe;
@@ -67,10 +67,12 @@ fn effects() -> Vec<Effect> {
                 difference: Box::new(difference(1, &[])),
                 left: Vec::new(),
             })),
-            Effect::Change(KnowledgeChange::SamplesRetained {
+            Effect::Change(KnowledgeChange::SamplesRetained(SamplesRetained {
                 task: task(number),
                 samples: Vec::new(),
-            }),
+                dropped: Vec::new(),
+                classes: Vec::new(),
+            })),
             moved(number, StageState::Running),
             moved(number, StageState::Waiting),
             Effect::Change(KnowledgeChange::ModelRetired {

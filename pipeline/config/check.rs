@@ -350,8 +350,13 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
             "expected at least 1",
         ),
         (
-            training.samples_per_task > 0,
-            "training.samples_per_task",
+            config.memory.samples_per_task > 0,
+            "memory.samples_per_task",
+            "expected at least 1",
+        ),
+        (
+            config.memory.bytes > 0,
+            "memory.bytes",
             "expected at least 1",
         ),
         (

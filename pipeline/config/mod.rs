@@ -57,6 +57,9 @@ pub struct Config {
     /// How predictions are made.
     #[serde(default)]
     pub inference: InferenceConfig,
+    /// How much of the past is retained.
+    #[serde(default)]
+    pub memory: MemoryConfig,
     /// How models are trained.
     #[serde(default)]
     pub training: TrainingConfig,
@@ -277,6 +280,26 @@ impl From<IntegrationConfig> for Integration {
     }
 }
 
+/// How much of the past is retained for training and judging.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemoryConfig {
+    /// Labelled samples retained for each finest task, shared out evenly among the classes; at most.
+    pub samples_per_task: usize,
+    /// The most bytes of all retained samples; each counts 48, and 4 more for each feature. Where tasks want more, the
+    /// largest give up samples first.
+    pub bytes: u64,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        MemoryConfig {
+            samples_per_task: 2000,
+            bytes: 1 << 30,
+        }
+    }
+}
+
 /// How models are trained.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -288,8 +311,6 @@ pub struct TrainingConfig {
     pub min_new_samples: u64,
     /// Share of the retained samples that no model is fitted on, to judge the base models on.
     pub holdout: f64,
-    /// Labelled samples retained for each finest task.
-    pub samples_per_task: usize,
     /// A model is fitted and judged on at most so many retained samples, drawn evenly.
     pub max_samples: usize,
     /// The ways in which a task's model may be built; the best of them is taken.
@@ -310,7 +331,6 @@ impl Default for TrainingConfig {
             min_samples: 200,
             min_new_samples: 50,
             holdout: 0.1,
-            samples_per_task: 2000,
             max_samples: 50_000,
             candidates: vec![
                 CandidateConfig::Scratch,

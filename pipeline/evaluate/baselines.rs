@@ -144,6 +144,7 @@ impl<'a> Baselines<'a> {
         let request = TrainRequest {
             features: self.samples.matrix(rows),
             labels: labels.collect(),
+            weights: None,
             classes: self.settings.classes.len(),
             margins: None,
             parameters: self.settings.config().training.trees.clone(),

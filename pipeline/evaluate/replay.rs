@@ -278,8 +278,9 @@ fn kept(settings: &Settings, state: &Path, first_stage: u64) -> Result<u64, Erro
     let knowledge = KnowledgeBase::open(state, &settings.fingerprint())?;
     let mut kept = 0;
     knowledge.view().changes(Epoch(0), |_, change| {
-        if let KnowledgeChange::SamplesRetained { samples, .. } = change {
-            let later = samples
+        if let KnowledgeChange::SamplesRetained(retained) = change {
+            let later = retained
+                .samples
                 .iter()
                 .filter(|sample| sample.sequence >= first_stage);
             kept += later.count() as u64;

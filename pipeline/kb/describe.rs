@@ -27,9 +27,16 @@ pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) 
                 number(difference.score.log_loss()),
             )
         }
-        KnowledgeChange::SamplesRetained { task, samples } => {
-            format!("samples retained: {}: {}", of(task), samples.len())
-        }
+        KnowledgeChange::MemoryBounded(bounded) => format!(
+            "memory bounded: {} samples a task, {} bytes",
+            bounded.samples_per_task, bounded.bytes,
+        ),
+        KnowledgeChange::SamplesRetained(retained) => format!(
+            "samples retained: {}: {}, {} dropped",
+            of(&retained.task),
+            retained.samples.len(),
+            retained.dropped.len(),
+        ),
         KnowledgeChange::StageMoved(moved) => format!(
             "stage moved: {} v{}: {:?} {:?} {}",
             of(&moved.model.task),

@@ -2,6 +2,7 @@
 
 mod describe;
 mod edit;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -37,6 +38,8 @@ pub enum KbCommand {
         #[arg(long, value_name = "EPOCH", default_value_t = 0)]
         from: u64,
     },
+    /// How much of each task's past is retained, and how much may be.
+    Memory,
     /// One task, whole.
     Show {
         /// The task's name or number, as `kb tasks` prints them.
@@ -74,6 +77,7 @@ pub fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result<(), Er
         KbCommand::Stages => stages(&view, as_json),
         KbCommand::Relations => relations(&view, as_json),
         KbCommand::Changes { from } => changes(&view, Epoch(from), as_json),
+        KbCommand::Memory => memory::memory(&view, as_json),
         KbCommand::Show { task } => show(&view, &task, as_json),
         KbCommand::Verify => verify(&view, as_json),
         KbCommand::Rollback { task, to } => edit::roll_back(state, &task, to),
@@ -345,10 +349,7 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
         .filter(|(model, _)| model.task == *task)
         .map(|(_, record)| json!(record))
         .collect();
-    let mut retained = 0;
-    for task in family(&tasks, *task) {
-        retained += view.samples_of(task)?.len();
-    }
+    let family = family(&tasks, *task);
     let mut value = task_json(*task, record, Some(&statistics));
     let features: Vec<Value> = statistics
         .moments
@@ -364,7 +365,7 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
     value["children"] = json!(children);
     value["confusion"] = json!(statistics.confusion);
     value["features"] = json!(features);
-    value["retained_samples"] = json!(retained);
+    value["memory"] = memory::of(view, &family)?;
     value["models"] = json!(models);
     if as_json {
         return print_json(&value);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use perennial_operators::TaskId;
 
-use super::judge::{LEAST_SAMPLES, paired};
+use super::judge::{Gain, LEAST_SAMPLES, effective, paired};
 
 /// The chance that a model is refused although no task gets worse by the margin.
 const FALSE_ALARM: f64 = 0.05;
@@ -14,11 +14,11 @@ const FALSE_ALARM: f64 = 0.05;
 ///
 /// That a difference of means is no accident has to be all the surer the more tasks are looked at: the chances of a
 /// false alarm add up (Bonferroni), and each is bounded by exp(−z²/2), the tail of the normal distribution.
-pub fn worsened(gains: &BTreeMap<TaskId, Vec<f64>>, margin: f64) -> Option<(TaskId, f64)> {
+pub fn worsened(gains: &BTreeMap<TaskId, Vec<Gain>>, margin: f64) -> Option<(TaskId, f64)> {
     let enough = || {
         gains
             .iter()
-            .filter(|(_, gains)| gains.len() >= LEAST_SAMPLES)
+            .filter(|(_, gains)| effective(gains) >= LEAST_SAMPLES as f64)
     };
     let tasks = enough().count() as f64;
     let errors = (2.0 * (tasks / FALSE_ALARM).ln()).sqrt();
@@ -33,14 +33,15 @@ pub fn worsened(gains: &BTreeMap<TaskId, Vec<f64>>, margin: f64) -> Option<(Task
 mod tests {
     use super::*;
 
-    fn gains(of: &[(u64, f64, usize)]) -> BTreeMap<TaskId, Vec<f64>> {
+    fn gains(of: &[(u64, f64, usize)]) -> BTreeMap<TaskId, Vec<Gain>> {
         let spread = |mean: f64, count: usize| {
             let value = move |at: usize| {
-                if at.is_multiple_of(2) {
+                let gain = if at.is_multiple_of(2) {
                     mean + 0.1
                 } else {
                     mean - 0.1
-                }
+                };
+                Gain { gain, weight: 1.0 }
             };
             (0..count).map(value).collect()
         };

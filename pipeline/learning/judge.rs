@@ -24,7 +24,16 @@ pub struct Judgement {
     /// Why or why not.
     pub why: String,
     /// By how much less it lost than the rival, sample by sample; nothing without a rival.
-    pub gains: Vec<f64>,
+    pub gains: Vec<Gain>,
+}
+
+/// By how much less a model lost on a sample than another.
+#[derive(Clone, Copy, Debug)]
+pub struct Gain {
+    /// Nats.
+    pub gain: f64,
+    /// How many samples the sample stands for.
+    pub weight: f64,
 }
 
 /// Held-back samples that a candidate must be judged on before it replaces anything.
@@ -53,14 +62,14 @@ pub fn judge(
         model: candidate.model,
         incumbent: incumbent.as_ref().map(|rival| rival.model),
         samples: held_back.len() as u64,
-        accuracy: own.score.accuracy().unwrap_or(0.0),
-        log_loss: own.score.log_loss().unwrap_or(0.0),
-        incumbent_accuracy: other.as_ref().and_then(|other| other.score.accuracy()),
-        incumbent_log_loss: other.as_ref().and_then(|other| other.score.log_loss()),
+        accuracy: own.accuracy().unwrap_or(0.0),
+        log_loss: own.log_loss().unwrap_or(0.0),
+        incumbent_accuracy: other.as_ref().and_then(Losses::accuracy),
+        incumbent_log_loss: other.as_ref().and_then(Losses::log_loss),
     };
     let (deploys, why) = match &gains {
         None => (true, "nothing answered before".to_string()),
-        Some(_) if held_back.len() < LEAST_SAMPLES => (
+        Some(gains) if effective(gains) < LEAST_SAMPLES as f64 => (
             false,
             format!("only {} samples to judge it on", held_back.len()),
         ),
@@ -104,18 +113,42 @@ pub fn samples_matrix(samples: &[RetainedSample], features: usize) -> Array2<f32
 }
 
 /// What a model lost on samples.
-pub(super) struct Losses {
-    /// All together.
-    pub score: Score,
-    /// One by one, nats.
-    losses: Vec<f64>,
+pub(super) struct Losses(Vec<Loss>);
+
+/// What a model lost on a sample.
+struct Loss {
+    /// Nats.
+    loss: f64,
+    is_right: bool,
+    /// How many samples the sample stands for.
+    weight: f64,
 }
 
 impl Losses {
     /// By how much less was lost than by another on the same samples.
-    pub fn gains(&self, other: &Losses) -> Vec<f64> {
-        let both = self.losses.iter().zip(&other.losses);
-        both.map(|(own, other)| other - own).collect()
+    pub fn gains(&self, other: &Losses) -> Vec<Gain> {
+        let both = self.0.iter().zip(&other.0);
+        both.map(|(own, other)| Gain {
+            gain: other.loss - own.loss,
+            weight: own.weight,
+        })
+        .collect()
+    }
+
+    /// The share of right predictions; none without samples.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.mean(|one| f64::from(u8::from(one.is_right)))
+    }
+
+    /// The mean log loss, nats; none without samples.
+    pub fn log_loss(&self) -> Option<f64> {
+        self.mean(|one| one.loss)
+    }
+
+    fn mean(&self, of: impl Fn(&Loss) -> f64) -> Option<f64> {
+        let all: f64 = self.0.iter().map(|one| one.weight).sum();
+        let sum: f64 = self.0.iter().map(|one| one.weight * of(one)).sum();
+        (all > 0.0).then(|| sum / all)
     }
 }
 
@@ -137,22 +170,81 @@ pub(super) fn losses(
         let rows = samples_matrix(samples, *features);
         session.predict(rows.view(), probabilities.view_mut())?;
     }
-    let mut score = Score::default();
-    let mut losses = Vec::with_capacity(samples.len());
-    for (row, sample) in probabilities.rows().into_iter().zip(samples) {
+    let rows = probabilities.rows().into_iter().zip(samples);
+    let losses = rows.map(|(row, sample)| {
         let label = sample.label as usize;
-        let one = Score::one(predicted_class(row) == label, row[label]);
-        losses.push(one.log_loss().unwrap_or(0.0));
-        score.add(&one);
-    }
-    Ok(Losses { score, losses })
+        let is_right = predicted_class(row) == label;
+        Loss {
+            loss: Score::one(is_right, row[label]).log_loss().unwrap_or(0.0),
+            is_right,
+            weight: f64::from(sample.weight),
+        }
+    });
+    Ok(Losses(losses.collect()))
 }
 
-/// The mean of paired differences and its standard error.
-pub(super) fn paired(gains: &[f64]) -> (f64, f64) {
-    let count = gains.len() as f64;
-    let mean = gains.iter().sum::<f64>() / count;
-    let squares = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>();
-    let error = (squares / (count - 1.0).max(1.0) / count).sqrt();
+/// The mean of paired differences and its standard error, that of a weighted mean (Cochran, *Sampling Techniques*, 1977,
+/// on ratios; here of all that the samples stand for).
+pub(super) fn paired(gains: &[Gain]) -> (f64, f64) {
+    let all: f64 = gains.iter().map(|one| one.weight).sum();
+    let sum: f64 = gains.iter().map(|one| one.weight * one.gain).sum();
+    let mean = sum / all;
+    let squares = |of: &dyn Fn(&Gain) -> f64| gains.iter().map(|one| of(one).powi(2)).sum::<f64>();
+    let deviations = squares(&|one| one.weight * (one.gain - mean));
+    let weights = squares(&|one| one.weight);
+    let error = (deviations / (effective(gains) - 1.0).max(1.0) / weights).sqrt();
     (mean, error)
+}
+
+/// How many samples that all count the same would tell as much (Kish, *Survey Sampling*, 1965).
+pub(super) fn effective(gains: &[Gain]) -> f64 {
+    let all: f64 = gains.iter().map(|one| one.weight).sum();
+    let squares: f64 = gains.iter().map(|one| one.weight.powi(2)).sum();
+    if squares > 0.0 {
+        all * all / squares
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gains(of: &[(f64, f64)]) -> Vec<Gain> {
+        of.iter()
+            .map(|(gain, weight)| Gain {
+                gain: *gain,
+                weight: *weight,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_weighs_the_same_counts_the_same() {
+        let values = [0.3, -0.1, 0.25, 0.8, -0.4];
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|gain| (gain - mean).powi(2)).sum();
+        let error = (squares / (count - 1.0) / count).sqrt();
+        let weighted = |weight| gains(&values.map(|gain| (gain, weight)));
+        assert_eq!(paired(&weighted(1.0)), (mean, error));
+        let (other_mean, other_error) = paired(&weighted(7.0));
+        assert!((other_mean - mean).abs() < 1e-12 && (other_error - error).abs() < 1e-12);
+        assert_eq!(effective(&weighted(1.0)), count);
+    }
+
+    #[test]
+    fn a_sample_that_weighs_much_makes_the_others_count_little() {
+        let uneven = gains(&[(0.1, 10.0), (0.3, 1.0), (0.2, 1.0), (0.4, 1.0)]);
+        let (mean, error) = paired(&uneven);
+        assert!((mean - 1.9 / 13.0).abs() < 1e-12);
+        assert!((effective(&uneven) - 169.0 / 103.0).abs() < 1e-12);
+        // Fewer than two are as good as one, and the spread is over all that weighs.
+        let spread = [(0.1, 10.0), (0.3, 1.0), (0.2, 1.0), (0.4, 1.0)]
+            .map(|(gain, weight)| (weight * (gain - mean)).powi(2));
+        let expected = (spread.iter().sum::<f64>() / 103.0).sqrt();
+        assert!((error - expected).abs() < 1e-12);
+        assert_eq!(effective(&[]), 0.0);
+    }
 }

@@ -122,7 +122,7 @@ impl Round<'_> {
         let samples = &split.fitted[latest..];
         let loss = |model: &DeployedModel| {
             let losses = losses(self.workshop, &model.onnx, samples).ok()?;
-            Some((losses.score.log_loss()?, losses.score.accuracy()?))
+            Some((losses.log_loss()?, losses.accuracy()?))
         };
         let Some((mut least, _)) = loss(rival) else {
             return Ok(None);
@@ -210,6 +210,7 @@ impl Round<'_> {
         let request = TrainRequest {
             features: samples_matrix(samples, self.workshop.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
+            weights: weights(samples),
             classes: self.workshop.classes,
             margins: None,
             parameters: TreeParameters {
@@ -234,4 +235,17 @@ impl Round<'_> {
             reason
         })
     }
+}
+
+/// How much each sample counts in a training, 1 on average, so that what the trees' settings mean does not depend on how
+/// many samples each stands for. None if all count the same.
+fn weights(samples: &[RetainedSample]) -> Option<Vec<f32>> {
+    let first = samples.first()?.weight;
+    if samples.iter().all(|sample| sample.weight == first) {
+        return None;
+    }
+    let all: f64 = samples.iter().map(|sample| f64::from(sample.weight)).sum();
+    let mean = all / samples.len() as f64;
+    let share = |sample: &RetainedSample| (f64::from(sample.weight) / mean) as f32;
+    Some(samples.iter().map(share).collect())
 }

@@ -12,7 +12,7 @@ use perennial_operators::{
 };
 
 use super::gate::worsened;
-use super::judge::{Judgement, Rival, judge};
+use super::judge::{Gain, Judgement, Rival, judge};
 use super::learner::Workshop;
 use super::remodel::Candidate;
 use super::review::Reviewed;
@@ -147,10 +147,7 @@ impl<'a> Round<'a> {
         }
         let most = self.workshop.max_samples;
         if material.samples.len() > most {
-            // As reservoirs do: each subset of that size is equally likely, and always the same is drawn.
-            let of = |sample: &RetainedSample| priority(sample.sequence);
-            material.samples.select_nth_unstable_by_key(most, of);
-            material.samples.truncate(most);
+            draw(&mut material.samples, most);
         }
         material.samples.sort_by_key(|sample| sample.sequence);
         Ok(material)
@@ -295,7 +292,7 @@ impl<'a> Round<'a> {
         split: &Split,
         leaf_of: &BTreeMap<u64, TaskId>,
     ) -> Option<String> {
-        let mut gains: BTreeMap<TaskId, Vec<f64>> = BTreeMap::new();
+        let mut gains: BTreeMap<TaskId, Vec<Gain>> = BTreeMap::new();
         for (sample, gain) in split.judged.iter().zip(&judgement.gains) {
             let Some(leaf) = leaf_of.get(&sample.sequence) else {
                 continue;
@@ -395,6 +392,20 @@ impl<'a> Round<'a> {
         }
         Ok(None)
     }
+}
+
+/// Leaves so many samples, each subset of that size equally likely, and always the same. Of what a reservoir keeps of a
+/// class all priorities are low: those of samples that stand for many must be spread as the others' are.
+fn draw(samples: &mut Vec<RetainedSample>, most: usize) {
+    let of = |sample: &RetainedSample| {
+        let priority = priority(sample.sequence);
+        (priority as f64 * f64::from(sample.weight), priority)
+    };
+    samples.select_nth_unstable_by(most, |one, other| {
+        let ((one, first), (other, second)) = (of(one), of(other));
+        one.total_cmp(&other).then(first.cmp(&second))
+    });
+    samples.truncate(most);
 }
 
 /// A candidate and what judging found.

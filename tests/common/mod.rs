@@ -331,9 +331,10 @@ labels:
   delay: {{{delay}}}
 epoch:
   records: 512
+memory:
+  samples_per_task: 200
 training:
   min_samples: 100
-  samples_per_task: 200
   trees: {{rounds: 10, max_depth: 3}}
 triggers:
   when: ['new_samples >= 1500', 'accuracy_drop >= 0.05']

@@ -180,9 +180,10 @@ tasks:
 ";
 
 /// How small models are trained.
-pub const TRAINING: &str = "training:
-  min_samples: 100
+pub const TRAINING: &str = "memory:
   samples_per_task: 200
+training:
+  min_samples: 100
   trees: {rounds: 8, max_depth: 3}
 ";
 

@@ -20,6 +20,10 @@ pub enum BoostError {
     Classes(usize),
     #[error("{rows} samples came with {labels} labels")]
     Labels { rows: usize, labels: usize },
+    #[error("{rows} samples came with {weights} weights")]
+    Weights { rows: usize, weights: usize },
+    #[error("the weight of sample {row} is {weight}, but weights are numbers above 0")]
+    Weight { row: usize, weight: f32 },
     #[error("the label of sample {row} is {label}, which is no class number below {classes}")]
     Label {
         row: usize,
@@ -72,6 +76,9 @@ pub fn train(request: &TrainRequest) -> Result<TrainResponse, BoostError> {
         .ok_or(BoostError::Empty { rows, columns })?;
     let mut samples = DMatrix::from_dense(values, rows)?;
     samples.set_labels(&request.labels)?;
+    if let Some(weights) = &request.weights {
+        samples.set_weights(weights)?;
+    }
     if let Some(margins) = &request.margins {
         let margins: Vec<f32> = margins.iter().copied().collect();
         samples.set_base_margin(&margins)?;
@@ -132,6 +139,17 @@ fn validate(request: &TrainRequest) -> Result<(), BoostError> {
             label,
             classes,
         });
+    }
+    if let Some(weights) = &request.weights {
+        if weights.len() != rows {
+            let weights = weights.len();
+            return Err(BoostError::Weights { rows, weights });
+        }
+        let counts = |weight: f32| weight > 0.0 && weight.is_finite();
+        if let Some(row) = weights.iter().position(|&weight| !counts(weight)) {
+            let weight = weights[row];
+            return Err(BoostError::Weight { row, weight });
+        }
     }
     if let Some(margins) = &request.margins {
         let found = margins.dim();

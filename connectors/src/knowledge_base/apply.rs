@@ -6,14 +6,14 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
-    Adapter, Epoch, KnowledgeChange, ModelId, RecentMoved, StageKind, StageMoved, StageState,
-    StatisticsMoved, TaskDefinition, TaskDifference, TaskId,
+    Adapter, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved, SamplesRetained,
+    StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition, TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_DEVIATIONS, META_PREPARED, META_PROGRESS, change_key, model_key, number_key,
-    relation_key, released_key, sample_key, stage_key, task_epoch_key, task_key,
+    Family, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS, change_key, model_key,
+    number_key, relation_key, released_key, sample_key, stage_key, task_epoch_key, task_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -26,6 +26,7 @@ struct Touched<'a> {
     models: BTreeMap<ModelId, ModelRecord>,
     stages: BTreeMap<(ModelId, StageKind), StageRecord>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
+    reservoirs: BTreeMap<TaskId, Vec<ClassRetained>>,
     /// What is added to the totals of statistics.
     added: BTreeMap<TaskId, TaskDifference>,
 }
@@ -116,6 +117,7 @@ impl KnowledgeBase {
             models: BTreeMap::new(),
             stages: BTreeMap::new(),
             adapters: BTreeMap::new(),
+            reservoirs: BTreeMap::new(),
             added: BTreeMap::new(),
         };
         for effects in epochs {
@@ -212,14 +214,11 @@ impl Touched<'_> {
                 self.kb
                     .put(&mut self.batch, Family::Meta, META_DEVIATIONS, deviations)
             }
-            KnowledgeChange::SamplesRetained { task, samples } => {
-                for sample in samples {
-                    let key = sample_key(*task, sample.slot);
-                    self.kb
-                        .put(&mut self.batch, Family::Samples, &key, sample)?;
-                }
-                Ok(())
+            KnowledgeChange::MemoryBounded(bounded) => {
+                self.kb
+                    .put(&mut self.batch, Family::Meta, META_MEMORY, bounded)
             }
+            KnowledgeChange::SamplesRetained(retained) => self.retain(retained),
             KnowledgeChange::StageMoved(moved) => self.move_stage(epoch, moved),
             KnowledgeChange::ModelTrained(trained) => {
                 let record = ModelRecord {
@@ -282,6 +281,22 @@ impl Touched<'_> {
                 clock_at_order: 0,
             },
         );
+        Ok(())
+    }
+
+    fn retain(&mut self, retained: &SamplesRetained) -> Result<(), KnowledgeError> {
+        let task = retained.task;
+        for sample in &retained.samples {
+            let key = sample_key(task, sample.sequence);
+            self.kb
+                .put(&mut self.batch, Family::Samples, &key, sample)?;
+        }
+        let family = self.kb.family(Family::Samples)?;
+        for sequence in &retained.dropped {
+            self.batch.delete_cf(family, sample_key(task, *sequence));
+        }
+        let classes = retained.classes.clone();
+        self.reservoirs.insert(task, classes);
         Ok(())
     }
 
@@ -387,6 +402,14 @@ impl Touched<'_> {
         }
         for (task, adapter) in &self.adapters {
             kb.put(&mut self.batch, Family::Adapters, &task_key(*task), adapter)?;
+        }
+        for (task, classes) in &self.reservoirs {
+            kb.put(
+                &mut self.batch,
+                Family::Reservoirs,
+                &task_key(*task),
+                classes,
+            )?;
         }
         let statistics = kb.family(Family::Statistics)?;
         for (task, added) in &self.added {

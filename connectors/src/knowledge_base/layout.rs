@@ -20,8 +20,10 @@ pub(super) enum Family {
     Adapters,
     /// Task, epoch → the labelled samples that came in then, if they are among its latest.
     Recents,
-    /// Task, slot → retained sample.
+    /// Task, sequence number → retained sample.
     Samples,
+    /// Task → how its retained samples stand to all there were, class by class.
+    Reservoirs,
     /// Task, version → model record.
     Models,
     /// Hash → ONNX bytes.
@@ -39,7 +41,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 15] = [
+    pub(super) const ALL: [Family; 16] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
@@ -48,6 +50,7 @@ impl Family {
         Family::Adapters,
         Family::Recents,
         Family::Samples,
+        Family::Reservoirs,
         Family::Models,
         Family::Onnx,
         Family::Stages,
@@ -67,6 +70,7 @@ impl Family {
             Family::Adapters => "adapters",
             Family::Recents => "recents",
             Family::Samples => "samples",
+            Family::Reservoirs => "reservoirs",
             Family::Models => "models",
             Family::Onnx => "onnx",
             Family::Stages => "stages",
@@ -82,7 +86,10 @@ pub(super) const META_FORMAT: &[u8] = b"format";
 pub(super) const META_RUN: &[u8] = b"run";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
+/// How much each feature varies.
 pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
+/// How much may be retained.
+pub(super) const META_MEMORY: &[u8] = b"memory";
 /// A commit that is written and does not count yet: its number and the write that makes it count.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 
@@ -105,8 +112,8 @@ pub(super) fn task_epoch_key(task: TaskId, epoch: Epoch) -> [u8; 16] {
     join(task.0.to_be_bytes(), &epoch.0.to_be_bytes())
 }
 
-pub(super) fn sample_key(task: TaskId, slot: u32) -> [u8; 12] {
-    join(task.0.to_be_bytes(), &slot.to_be_bytes())
+pub(super) fn sample_key(task: TaskId, sequence: u64) -> [u8; 16] {
+    join(task.0.to_be_bytes(), &sequence.to_be_bytes())
 }
 
 pub(super) fn model_key(model: ModelId) -> [u8; 12] {

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 pub use merge::set_sums;
 pub use read::View;
-pub use records::{ModelRecord, Progress, StageRecord, TaskRecord};
+pub use records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 pub use verify::Finding;
 
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use perennial_operators::retain::class_of;
 use perennial_operators::{
-    Adapter, EarlyLabel, Epoch, KnowledgeChange, ModelId, RecentSamples, RelationScored,
-    RetainedSample, StageKind, TaskDifference, TaskId, TaskScores,
+    Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
+    RecentSamples, RelationScored, RetainedSample, StageKind, TaskDifference, TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_DEVIATIONS, META_PROGRESS, change_key, model_key, read_epoch, read_model,
-    read_relation, read_stage, read_task, read_task_epoch, sample_key, task_key,
+    Family, META_DEVIATIONS, META_MEMORY, META_PROGRESS, change_key, model_key, read_epoch,
+    read_model, read_relation, read_stage, read_task, read_task_epoch, sample_key, task_key,
 };
-use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
+use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
 
 /// The knowledge base as it was at one commit, whatever is committed meanwhile.
@@ -152,9 +153,15 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The retained samples of a finest task, by slot.
+    /// How much may be retained; none before the first epoch.
+    pub fn memory(&self) -> Result<Option<MemoryBounded>, KnowledgeError> {
+        self.get(Family::Meta, META_MEMORY)
+    }
+
+    /// The retained samples of a finest task, in the order of the stream. Each stands for as many samples of its class as
+    /// there were for each that is left.
     pub fn samples_of(&self, task: TaskId) -> Result<Vec<RetainedSample>, KnowledgeError> {
-        let mut samples = Vec::new();
+        let mut samples: Vec<RetainedSample> = Vec::new();
         let mut options = ReadOptions::default();
         options.set_iterate_range(rocksdb::PrefixRange(task_key(task)));
         let start = sample_key(task, 0);
@@ -164,22 +171,42 @@ impl<'a> View<'a> {
             let (_, value) = entry.map_err(|error| self.kb.storage(&error))?;
             samples.push(self.kb.decode(&value)?);
         }
+        let classes: Vec<ClassRetained> = self
+            .get(Family::Reservoirs, &task_key(task))?
+            .unwrap_or_default();
+        let class = |sample: &RetainedSample| class_of(sample.label, classes.len());
+        let mut left = vec![0_u64; classes.len()];
+        for sample in &samples {
+            if let Some(left) = left.get_mut(class(sample)) {
+                *left += 1;
+            }
+        }
+        for sample in &mut samples {
+            let class = class(sample);
+            if let (Some(all), Some(left)) = (classes.get(class), left.get(class)) {
+                sample.weight = (all.seen as f64 / *left as f64) as f32;
+            }
+        }
         Ok(samples)
     }
 
-    /// Slot and sequence number of every retained sample, by task.
-    pub fn slots(&self) -> Result<BTreeMap<TaskId, Vec<(u32, u64)>>, KnowledgeError> {
-        let mut slots: BTreeMap<TaskId, Vec<(u32, u64)>> = BTreeMap::new();
+    /// What every task retains, without the samples themselves.
+    pub fn retained(&self) -> Result<BTreeMap<TaskId, Retained>, KnowledgeError> {
+        let reservoirs = self.scan(Family::Reservoirs, &[], read_task)?;
+        let with_classes = reservoirs.into_iter().map(|(task, classes)| {
+            let samples = Vec::new();
+            (task, Retained { classes, samples })
+        });
+        let mut tasks: BTreeMap<TaskId, Retained> = with_classes.collect();
         self.each(Family::Samples, &[], |key, value| {
             let task = read_task(key).ok_or_else(|| self.bad_key(Family::Samples))?;
             let sample: RetainedSample = self.kb.decode(value)?;
-            slots
-                .entry(task)
-                .or_default()
-                .push((sample.slot, sample.sequence));
+            let retained = tasks.entry(task).or_default();
+            let class = class_of(sample.label, retained.classes.len());
+            retained.samples.push((class, sample.sequence));
             Ok(())
         })?;
-        Ok(slots)
+        Ok(tasks)
     }
 
     /// Samples that wait for their labels, oldest first, as the join serialized them.

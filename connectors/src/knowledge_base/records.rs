@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use perennial_operators::{
-    Epoch, EpochHeader, ModelEvaluated, ModelTrained, Offsets, StageState, TaskDefinition,
+    ClassRetained, Epoch, EpochHeader, ModelEvaluated, ModelTrained, Offsets, StageState,
+    TaskDefinition,
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,4 +109,13 @@ impl StageRecord {
             .last()
             .map_or(StageState::Waiting, |(state, _)| *state)
     }
+}
+
+/// What a finest task retains.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Retained {
+    /// How it stands to all there was, class by class.
+    pub classes: Vec<ClassRetained>,
+    /// Class and sequence number of each sample.
+    pub samples: Vec<(usize, u64)>,
 }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
+use perennial_operators::retain::class_of;
 use perennial_operators::{
-    Adapter, Epoch, KnowledgeChange, ModelId, RecentSamples, StageKind, StageState, TaskDifference,
-    TaskId, TaskScores,
+    Adapter, ClassRetained, Epoch, KnowledgeChange, MemoryBounded, ModelId, RecentSamples,
+    SamplesRetained, StageKind, StageState, TaskDifference, TaskId, TaskScores,
 };
 use serde::Serialize;
 
-use super::{KnowledgeError, View};
+use super::{KnowledgeError, Retained, View};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +31,8 @@ struct Recount {
     windows: BTreeMap<(TaskId, Epoch), TaskScores>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
     recents: BTreeMap<(TaskId, Epoch), Arc<RecentSamples>>,
-    slots: BTreeMap<TaskId, BTreeMap<u32, u64>>,
+    memory: Option<MemoryBounded>,
+    retained: BTreeMap<TaskId, Kept>,
     trained: BTreeSet<ModelId>,
     deployed: BTreeMap<TaskId, u32>,
     stages: BTreeMap<(ModelId, StageKind), StageState>,
@@ -63,9 +65,9 @@ impl Recount {
                     self.recents.remove(&(moved.task, left));
                 }
             }
-            KnowledgeChange::SamplesRetained { task, samples } => {
-                let slots = self.slots.entry(task).or_default();
-                slots.extend(samples.iter().map(|sample| (sample.slot, sample.sequence)));
+            KnowledgeChange::MemoryBounded(bounded) => self.memory = Some(bounded),
+            KnowledgeChange::SamplesRetained(change) => {
+                self.retained.entry(change.task).or_default().add(change);
             }
             KnowledgeChange::StageMoved(moved) => {
                 self.stages.insert((moved.model, moved.stage), moved.state);
@@ -89,6 +91,37 @@ impl Recount {
             KnowledgeChange::ModelRetired { model } => {
                 self.deployed.remove(&model.task);
             }
+        }
+    }
+}
+
+/// What the changes say that a task retains.
+#[derive(Default)]
+struct Kept {
+    classes: Vec<ClassRetained>,
+    /// Labels by sequence number.
+    labels: BTreeMap<u64, f32>,
+}
+
+impl Kept {
+    fn add(&mut self, change: SamplesRetained) {
+        let samples = change.samples.iter();
+        self.labels
+            .extend(samples.map(|sample| (sample.sequence, sample.label)));
+        for sequence in change.dropped {
+            self.labels.remove(&sequence);
+        }
+        self.classes = change.classes;
+    }
+
+    fn retained(&self) -> Retained {
+        let classes = self.classes.len();
+        let labels = self.labels.iter();
+        Retained {
+            classes: self.classes.clone(),
+            samples: labels
+                .map(|(sequence, label)| (class_of(*label, classes), *sequence))
+                .collect(),
         }
     }
 }
@@ -187,15 +220,43 @@ impl View<'_> {
             "recent samples",
             "the recent samples differ from what the changes say",
         );
-        let slots: BTreeMap<TaskId, BTreeMap<u32, u64>> = self
-            .slots()?
-            .into_iter()
-            .map(|(task, slots)| (task, slots.into_iter().collect()))
-            .collect();
+        self.verify_samples(recount, findings)
+    }
+
+    fn verify_samples(
+        &self,
+        recount: &Recount,
+        findings: &mut Findings,
+    ) -> Result<(), KnowledgeError> {
+        let retained = self.retained()?;
+        let recounted = recount.retained.iter();
         findings.unless(
-            slots == recount.slots,
+            recounted
+                .map(|(task, kept)| (*task, kept.retained()))
+                .eq(retained.iter().map(|(task, of)| (*task, of.clone()))),
             "samples",
             "the retained samples differ from a recount of the changes",
+        );
+        for (task, of) in &retained {
+            let seen: u64 = of.classes.iter().map(|class| class.seen).sum();
+            let labelled = recount.totals.get(task).map_or(0, |total| total.labelled);
+            findings.unless(
+                seen <= labelled as u64,
+                task,
+                "its samples are of more labels than its statistics count",
+            );
+        }
+        let memory = self.memory()?;
+        let samples = retained.values().map(|of| of.samples.len() as u64);
+        let largest = samples.clone().max().unwrap_or(0);
+        findings.unless(
+            memory == recount.memory
+                && memory.is_none_or(|memory| {
+                    largest <= memory.samples_per_task
+                        && samples.sum::<u64>() * memory.sample_bytes <= memory.bytes
+                }),
+            "memory",
+            "more samples are retained than may be, or the bound differs from the changes",
         );
         Ok(())
     }

@@ -59,6 +59,7 @@ struct Samples {
     path: PathBuf,
     count: usize,
     label: String,
+    weight: String,
     time: String,
     sequence: String,
 }
@@ -77,6 +78,7 @@ pub fn write(job: &Job<'_>, schema: &Schema, folder: &Path) -> Result<PathBuf, T
         path: folder.join(SAMPLES),
         count: job.samples.len(),
         label: names("label"),
+        weight: names("weight"),
         time: names("time"),
         sequence: names("sequence"),
     };
@@ -132,7 +134,12 @@ fn table(job: &Job<'_>, schema: &Schema, names: &Samples) -> Result<RecordBatch,
         .collect();
     let times = TimestampMicrosecondArray::from_iter_values(samples().map(|sample| sample.time));
     let sequences: UInt64Array = samples().map(|sample| sample.sequence).collect();
+    let weights: Float32Array = match &job.request.weights {
+        Some(weights) => weights.iter().copied().map(Some).collect(),
+        None => samples().map(|_| Some(1.0)).collect(),
+    };
     columns.push((&names.label, Arc::new(labels)));
+    columns.push((&names.weight, Arc::new(weights)));
     columns.push((&names.time, Arc::new(times.with_timezone("UTC"))));
     columns.push((&names.sequence, Arc::new(sequences)));
     RecordBatch::try_from_iter(columns)

@@ -30,11 +30,11 @@ fn schema() -> Schema {
 
 fn samples() -> Vec<RetainedSample> {
     let sample = |sequence, label, features: [f32; 2]| RetainedSample {
-        slot: 0,
         sequence,
         time: 1_700_000_000_000_000 + sequence as i64,
         label,
         features: features.to_vec(),
+        weight: 1.0,
     };
     vec![
         sample(3, 1.0, [1.5, 0.0]),
@@ -143,6 +143,7 @@ impl Script {
             features: Array2::from_shape_vec((3, 2), features.collect()).unwrap(),
             labels: samples.iter().map(|sample| sample.label).collect(),
             classes: 2,
+            weights: Some(vec![0.5, 2.0, 0.5]),
             margins: None,
             parameters: TreeParameters::default(),
         };
@@ -223,7 +224,7 @@ fn the_request_and_the_samples_say_all() {
         "classes": ["low", "high"],
         "samples": {
             "path": format!("{folder}/samples.parquet"), "count": 3,
-            "label": "_label", "time": "time", "sequence": "sequence",
+            "label": "_label", "weight": "weight", "time": "time", "sequence": "sequence",
         },
         "settings": {
             "rounds": 60, "max_depth": 5, "eta": 0.1, "min_child_weight": 5.0,
@@ -238,7 +239,7 @@ fn the_request_and_the_samples_say_all() {
     let tables: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
     let micros = |part: i64| 1_700_000_000_000_000 + part;
     let times = TimestampMicrosecondArray::from(vec![micros(3), micros(5), micros(8)]);
-    let expected: [(&str, ArrayRef); 5] = [
+    let expected: [(&str, ArrayRef); 6] = [
         (
             "label",
             Arc::new(Float32Array::from(vec![Some(1.5), None, Some(-2.0)])),
@@ -248,6 +249,7 @@ fn the_request_and_the_samples_say_all() {
             Arc::new(Float32Array::from(vec![Some(0.0), Some(1.0), None])),
         ),
         ("_label", Arc::new(Int32Array::from(vec![1, 0, 1]))),
+        ("weight", Arc::new(Float32Array::from(vec![0.5, 2.0, 0.5]))),
         ("time", Arc::new(times.with_timezone("UTC"))),
         ("sequence", Arc::new(UInt64Array::from(vec![3, 5, 8]))),
     ];
@@ -358,6 +360,7 @@ fn a_model_that_lacks_an_answer_for_no_features_at_all_is_refused() {
         features: array![[1.0, 2.0]],
         labels: vec![1.0],
         classes: 2,
+        weights: None,
         margins: None,
         parameters: TreeParameters::default(),
     };
