@@ -10,6 +10,7 @@ use perennial_operators::trigger::{Schedule, TriggerRules};
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;
 use super::produce::{Production, production};
+use super::tasks::levels;
 use super::trainer::command_line;
 use super::{Config, ConfigError, DelayConfig, Loaded, Mode};
 
@@ -259,30 +260,6 @@ pub fn find_attribute(schema: &Schema, name: &str) -> Result<usize, String> {
                 names.join(", ")
             )
         })
-}
-
-fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, ConfigError> {
-    let mut used: Vec<&str> = Vec::new();
-    let mut levels = Vec::new();
-    for (number, level) in loaded.config.tasks.path.iter().enumerate() {
-        if level.is_empty() {
-            let path = format!("tasks.path[{number}]");
-            return Err(loaded.error(&path, "a level must name at least one attribute"));
-        }
-        let mut columns = Vec::new();
-        for (place, name) in level.iter().enumerate() {
-            let path = format!("tasks.path[{number}][{place}]");
-            let column =
-                find_attribute(schema, name).map_err(|message| loaded.error(&path, message))?;
-            if used.contains(&name.as_str()) {
-                return Err(loaded.error(&path, format!("\"{name}\" sets tasks apart already")));
-            }
-            used.push(name);
-            columns.push((column, name.clone()));
-        }
-        levels.push(columns);
-    }
-    Ok(TaskLevels { levels })
 }
 
 fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {

@@ -12,8 +12,8 @@ use perennial_operators::{
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_PREPARED, META_PROGRESS, change_key, model_key, number_key, relation_key,
-    released_key, sample_key, stage_key, task_key, window_key,
+    Family, META_CLUSTERS, META_PREPARED, META_PROGRESS, change_key, model_key, number_key,
+    relation_key, released_key, sample_key, stage_key, task_key, window_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -248,6 +248,10 @@ impl Touched<'_> {
             KnowledgeChange::TaskPinned { task, pinned } => {
                 self.task(*task)?.pinned = *pinned;
                 Ok(())
+            }
+            KnowledgeChange::ClustersFound(clusters) => {
+                self.kb
+                    .put(&mut self.batch, Family::Meta, META_CLUSTERS, clusters)
             }
             KnowledgeChange::RelationScored(scored) => {
                 let key = relation_key(scored.task, scored.model.task);

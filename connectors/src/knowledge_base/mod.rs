@@ -29,7 +29,7 @@ pub use verify::Finding;
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// The most memory, in bytes, that what is not yet in sorted files may take, over all column families.
 const WRITE_BUFFERS: usize = 64 << 20;
 /// The most memory, in bytes, that what was read from sorted files may take, over all column families.
