@@ -12,7 +12,7 @@ use super::load::nearest;
 use super::produce::{Production, production};
 use super::tasks::levels;
 use super::trainer::command_line;
-use super::{Config, ConfigError, DelayConfig, Loaded, Mode};
+use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
 const DEFAULT_WAIT: u64 = 100_000;
@@ -59,14 +59,20 @@ impl Settings {
 
     /// What a knowledge base must have been made with to go on with this config, by name.
     pub fn fingerprint(&self) -> Vec<(String, String)> {
-        vec![
-            ("schema".to_string(), json(&self.schema)),
-            ("task path".to_string(), json(&self.config().tasks.path)),
-            (
-                "baselines".to_string(),
-                json(&self.config().report.baselines),
-            ),
-        ]
+        let path = &self.config().tasks.path;
+        let mut parts = vec![("schema".to_string(), json(&self.schema))];
+        let cluster = path
+            .iter()
+            .find(|level| matches!(level, LevelConfig::Cluster(_)));
+        // It is of the task path too, but there is more to say of it.
+        parts.extend(cluster.map(|level| {
+            let what = "cluster level (its features or k)";
+            (what.to_string(), json(level))
+        }));
+        parts.push(("task path".to_string(), json(path)));
+        let baselines = json(&self.config().report.baselines);
+        parts.push(("baselines".to_string(), baselines));
+        parts
     }
 }
 
