@@ -15,7 +15,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use ndarray::{Array2, Axis, s};
 use perennial_connectors::onnx::{Runtime, Session};
 use perennial_connectors::source::{Simulator, SimulatorConfig};
-use perennial_operators::allocate::{Allocator, TaskLevels};
+use perennial_operators::allocate::{Allocator, Level, TaskLevels};
 use perennial_operators::{Epoch, EpochHeader, Phase, TaskId};
 
 use common::{BOOTSTRAP, Result, Spread, TRAINING, mib, per_second, run, sessions};
@@ -283,7 +283,7 @@ fn rows_by_model(
     };
     let columns = vec![(1, "season".to_string()), (2, "zone".to_string())];
     let mut allocator = Allocator::new(TaskLevels {
-        levels: vec![columns],
+        levels: vec![Level::Attributes(columns)],
     });
     let allocated = allocator.allocate(header, batch);
     let mut rows = Vec::new();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::source::kafka::Resume;
+use perennial_operators::allocate::Level;
 use perennial_operators::join::{Arrival, Delay};
 
 use crate::config::{IntegrationConfig, PredictionsConfig, Settings};
@@ -36,15 +37,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
     };
     let bootstrap = bootstrap_records(settings, total)?;
     let records = total.map_or("no end".to_string(), |total| format!("{total} records"));
-    let levels: Vec<String> = settings
-        .levels
-        .levels
-        .iter()
-        .map(|level| {
-            let names: Vec<&str> = level.iter().map(|(_, name)| name.as_str()).collect();
-            names.join(" × ")
-        })
-        .collect();
+    let levels: Vec<String> = settings.levels.levels.iter().map(level).collect();
     let length = |delay: Delay| match delay {
         Delay::Records(records) => format!("{records} records"),
         Delay::Time(micros) => format!("{} s", micros as f64 / 1e6),
@@ -110,4 +103,21 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
         config.triggers.window,
     );
     Ok(text)
+}
+
+/// What a level of the task tree is made of.
+fn level(level: &Level) -> String {
+    let join = |names: &[(usize, String)], with: &str| {
+        let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+        names.join(with)
+    };
+    match level {
+        Level::Attributes(attributes) => join(attributes, " × "),
+        Level::Cluster(plan) => {
+            let number = plan
+                .k
+                .map_or("clusters".to_string(), |k| format!("{k} clusters"));
+            format!("{number} of ({})", join(&plan.features, ", "))
+        }
+    }
 }

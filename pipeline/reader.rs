@@ -9,14 +9,23 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use perennial_connectors::knowledge_base::Progress;
 use perennial_connectors::source::kafka::{Closed, KafkaSource, Limit};
 use perennial_connectors::source::{Read, Simulator, Source, SourceError};
+use perennial_operators::cluster::{ClusterPlan, Clusters};
 use perennial_operators::flow::Intake;
 use perennial_operators::source::{Reader, Reading, SourceEpoch};
 use perennial_operators::{Batch, Epoch, EpochHeader, Failure, Phase, Slice};
 
 use crate::config::Mode;
+use crate::fault;
 
 /// Epochs that a reader may hold ready beyond what the dataflow has taken.
 const READ_AHEAD: usize = 2;
+
+/// Clusters of features are found among the bootstrap's first records, so many at most. They are read as one epoch, so
+/// that the clusters are committed with the first samples that they hold for, or neither is.
+const FOUND_AMONG: u64 = 50_000;
+
+/// From topics, an epoch in which clusters are found holds at most so many bytes of records.
+const FOUND_AMONG_BYTES: usize = 256 << 20;
 
 /// Longer than anybody waits for records that are there.
 const LONG: Duration = Duration::from_secs(24 * 60 * 60);
@@ -42,6 +51,8 @@ pub struct Cut {
     pub mode: Mode,
     /// Records a second at most.
     pub rate: Option<f64>,
+    /// What clusters are to be made of, if a level of the task tree is.
+    pub clustering: Option<ClusterPlan>,
     /// In live mode, how long an epoch is.
     pub tick: Duration,
     /// From topics, how many bytes of records it holds at most.
@@ -92,11 +103,16 @@ impl Reader for Channel {
     }
 }
 
-/// Starts the reader thread of a worker, going on from what is committed.
-pub fn start(origin: Origin, cut: Cut, committed: &Progress) -> Result<Running, SourceError> {
+/// Starts the reader thread of a worker, going on from what is committed, with clusters if they were found.
+pub fn start(
+    origin: Origin,
+    cut: Cut,
+    committed: &Progress,
+    clusters: Option<Arc<Clusters>>,
+) -> Result<Running, SourceError> {
     let (sender, receiver) = bounded(READ_AHEAD);
     let stop = cut.stop.clone();
-    let mut driver = Driver::new(origin, cut, committed)?;
+    let mut driver = Driver::new(origin, cut, committed, clusters)?;
     let thread = std::thread::spawn(move || driver.run(&sender));
     Ok((Channel { receiver, stop }, thread))
 }
@@ -114,12 +130,19 @@ struct Driver {
     before: Option<Phase>,
     /// A failure that came after some records of its epoch: they go first.
     failed: Option<SourceError>,
+    /// The clusters that samples are allocated to, once they are found.
+    clusters: Option<Arc<Clusters>>,
     /// When reading began and where, to keep to the rate.
     began: (Instant, u64),
 }
 
 impl Driver {
-    fn new(mut origin: Origin, cut: Cut, committed: &Progress) -> Result<Self, SourceError> {
+    fn new(
+        mut origin: Origin,
+        cut: Cut,
+        committed: &Progress,
+        clusters: Option<Arc<Clusters>>,
+    ) -> Result<Self, SourceError> {
         if let Origin::Shared(source) = &mut origin {
             source.skip_to(committed.records)?;
         }
@@ -132,6 +155,7 @@ impl Driver {
             clock: header.map_or(i64::MIN, |header| header.clock),
             before: header.map(|header| header.phase),
             failed: None,
+            clusters,
             began: (Instant::now(), committed.records),
             cut,
         })
@@ -154,7 +178,11 @@ impl Driver {
         let wanted = match self.before {
             None | Some(Phase::Bootstrap) => {
                 let left = self.cut.bootstrap.saturating_sub(self.position);
-                self.cut.records.min(left)
+                let most = match self.plan() {
+                    Some(_) => FOUND_AMONG,
+                    None => self.cut.records,
+                };
+                most.min(left)
             }
             // The initial training has an epoch of its own, so that its models answer in the next.
             Some(Phase::BootstrapEnds) => 0,
@@ -175,6 +203,7 @@ impl Driver {
         if share.nothing_left && matches!(self.origin, Origin::Topics(_)) {
             return Ok(None);
         }
+        let found = self.find_clusters(&share)?;
         let phase = match (bootstrapping, bootstrap_ends) {
             (true, false) => Phase::Bootstrap,
             (true, true) => Phase::BootstrapEnds,
@@ -186,7 +215,45 @@ impl Driver {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             self.clock = now.map_or(self.clock, |since| since.as_micros() as i64);
         }
-        Ok(Some(self.bind(share, phase)))
+        let mut epoch = self.bind(share, phase);
+        // All readers find the same, and one says so.
+        epoch.found = found.filter(|_| self.cut.worker == 0);
+        Ok(Some(epoch))
+    }
+
+    /// What clusters are to be made of, if they are still to be found.
+    fn plan(&self) -> Option<&ClusterPlan> {
+        let plan = self.cut.clustering.as_ref();
+        plan.filter(|_| self.clusters.is_none())
+    }
+
+    /// Finds clusters in what was read, if they are still to be found.
+    fn find_clusters(&mut self, share: &Share) -> Result<Option<Arc<Clusters>>, Failure> {
+        if self.plan().is_none() {
+            return Ok(None);
+        }
+        // Of a part of the records other clusters would be made.
+        if let Some(error) = self.failed.take() {
+            return Err(error.into());
+        }
+        // Each reader of the simulator makes the samples of its own worker, and needs those of all.
+        let whole = match &mut self.origin {
+            Origin::Simulated(simulator, _) => vec![(0, simulator.fill(0..share.position))],
+            Origin::Shared(_) | Origin::Topics(_) => Vec::new(),
+        };
+        let batches = if whole.is_empty() {
+            &share.batches
+        } else {
+            &whole
+        };
+        let features: Vec<_> = batches
+            .iter()
+            .map(|(_, batch)| batch.features.view())
+            .collect();
+        let found = self.plan().map(|plan| Clusters::find(plan, &features));
+        self.clusters = found.transpose()?.map(Arc::new);
+        fault::point("clusters: found");
+        Ok(self.clusters.clone())
     }
 
     /// Binds what was read to the next epoch.
@@ -231,8 +298,10 @@ impl Driver {
                     header,
                     batch,
                     labels: labels.clone(),
+                    clusters: self.clusters.clone(),
                 })
                 .collect(),
+            found: None,
         }
     }
 
@@ -249,6 +318,7 @@ impl Driver {
 
     /// Reads this reader's share of an epoch.
     fn read(&mut self, wanted: u64) -> Result<Share, Failure> {
+        let finding = self.plan().is_some();
         match &mut self.origin {
             Origin::Shared(source) => {
                 if let Some(error) = self.failed.take() {
@@ -270,8 +340,13 @@ impl Driver {
                 let began = Instant::now();
                 // A replay is cut by counts alone, and ends with its topics.
                 let tick = match self.cut.mode {
-                    Mode::Live => self.cut.tick,
-                    Mode::Replay => LONG,
+                    Mode::Live if !finding => self.cut.tick,
+                    _ => LONG,
+                };
+                let bytes = if finding {
+                    FOUND_AMONG_BYTES
+                } else {
+                    self.cut.bytes
                 };
                 let mut parts = 0;
                 share.fill(wanted, workers as u64, |part| {
@@ -279,7 +354,7 @@ impl Driver {
                     parts += 1;
                     source.read(Limit {
                         records: part,
-                        bytes: self.cut.bytes.div_ceil(workers),
+                        bytes: bytes.div_ceil(workers),
                         until: began + tick * parts / workers as u32,
                     })
                 })?;

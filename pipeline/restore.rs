@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{Progress, Retained, StageRecord, TaskRecord, View};
 use perennial_connectors::source::kafka::Resume;
+use perennial_operators::cluster::Clusters;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 use perennial_operators::integrate::Adapters;
 use perennial_operators::neighbours::Neighbours;
@@ -26,6 +27,8 @@ use crate::learning;
 pub struct Restored {
     /// Where the stream stands.
     pub progress: Progress,
+    /// The clusters of features, if they were found.
+    pub clusters: Option<Arc<Clusters>>,
     /// Every task that is defined.
     pub tasks: Vec<TaskId>,
     /// The models that answer, the frozen baseline first.
@@ -63,6 +66,7 @@ impl Restored {
         let orders = unfinished(&stages);
         Ok(Restored {
             progress: view.progress()?,
+            clusters: view.clusters()?,
             deployed: deployed(view, &tasks, keep_frozen)?,
             pending: view.pending()?,
             released: view.released()?,

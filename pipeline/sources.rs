@@ -33,6 +33,7 @@ pub fn start_readers(
         bootstrap: 0,
         mode: config.mode,
         rate: config.source.rate,
+        clustering: settings.levels.cluster().cloned(),
         tick: Duration::from_millis(config.epoch.tick_ms),
         bytes: config.epoch.bytes,
         worker: 0,
@@ -41,7 +42,13 @@ pub fn start_readers(
     };
     let mut readers = Vec::new();
     let mut start = |origin: Origin, cut: &Cut| -> Result<(), Error> {
-        readers.push(reader::start(origin, cut.clone(), &restored.progress)?);
+        let clusters = restored.clusters.clone();
+        readers.push(reader::start(
+            origin,
+            cut.clone(),
+            &restored.progress,
+            clusters,
+        )?);
         Ok(())
     };
     if let Some(simulated) = &config.source.simulator {

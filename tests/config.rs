@@ -195,6 +195,82 @@ fn task_paths_must_name_attributes() {
 }
 
 #[test]
+fn clusters_must_make_sense() {
+    let cases: [(&str, &[&str]); 10] = [
+        (
+            "{features: [a, bb]}",
+            &[
+                "features[1]: \"bb\" is not a feature",
+                "expected: a, b, c, mode",
+            ],
+        ),
+        (
+            "{features: [a, mod]}",
+            &["features[1]", "did you mean \"mode\"?"],
+        ),
+        (
+            "{features: [a, mode]}",
+            &["features[1]: \"mode\" is categorical", "schema.attributes"],
+        ),
+        (
+            "{features: [a, b, a]}",
+            &["features[2]: \"a\" is named twice"],
+        ),
+        ("{features: []}", &["features: ", "one feature at least"]),
+        ("{features: [a], k: 0}", &["k: expected 2 to 100 clusters"]),
+        (
+            "{features: [a], k: 101}",
+            &["k: expected 2 to 100 clusters"],
+        ),
+        ("{features: [a], k: many}", &["k", "many"]),
+        (
+            "{features: [a], number: 3}",
+            &["there is no such key", "features, k"],
+        ),
+        ("{k: 3}", &["missing key", "features"]),
+    ];
+    for (cluster, words) in cases {
+        let to = format!("[[season], {{cluster: {cluster}}}]");
+        let words = [&["tasks.path[1].cluster"], words].concat();
+        refused("[[season], [site]]", &to, &words);
+    }
+    refused(
+        "[[season], [site]]",
+        "[{cluster: {features: [a]}}, {cluster: {features: [b]}}]",
+        &["tasks.path[1]: another level is a cluster already"],
+    );
+    refused(
+        "[[season], [site]]",
+        "[{clusters: {features: [a]}}]",
+        &["tasks.path[0].clusters", "did you mean \"cluster\"?"],
+    );
+    refused(
+        "[[season], [site]]",
+        "[season]",
+        &[
+            "tasks.path[0]",
+            "a list of attributes or {cluster: {features, k}}",
+        ],
+    );
+    let bench = bench();
+    let few = ["--set", "bootstrap.records=3"];
+    let path = ["--set", "tasks.path=[{cluster: {features: [a], k: 4}}]"];
+    bench
+        .run(&[&["validate", "config.yaml"], &few[..], &path].concat())
+        .failure(
+            2,
+            &["tasks.path[0].cluster.k", "fewer", "bootstrap.records"],
+        );
+    let shown = bench
+        .run(&[&["validate", "config.yaml"], &path[..]].concat())
+        .success();
+    assert!(
+        shown.stdout.contains("base → 4 clusters of (a)"),
+        "{shown:?}"
+    );
+}
+
+#[test]
 fn conditions_must_make_sense() {
     let cases: [(&str, &[&str]); 6] = [
         ("new_samples 600", &["not a condition", "new_samples 600"]),

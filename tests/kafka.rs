@@ -33,6 +33,47 @@ fn each_sample_is_predicted_once_with_what_came_with_it() {
 }
 
 #[test]
+fn clusters_are_found_in_the_bootstrap_of_a_topic() {
+    let broker = Broker::shared();
+    for (name, labels_apart) in [("clusters", false), ("clusters-apart", true)] {
+        let pipeline = Pipeline::new(&broker, name, labels_apart);
+        let samples = stream::samples(36, 3000, 0.1);
+        pipeline.produce(&samples);
+        let path = "tasks.path=[{cluster: {features: [a, b], k: 3}}, [site]]";
+        let run = |point: Option<&str>| {
+            let mut command = pipeline.command(&["--set", path, "--workers", "2"]);
+            command.envs(point.map(|point| ("PERENNIAL_KILL_AT", point)));
+            ended(command.output())
+        };
+        // The first commit is that of the clusters: found and lost, prepared and lost, and decided.
+        for point in ["clusters: found", "commit: prepared", "commit: decided"] {
+            assert_eq!(run(Some(point)).status, None, "{point}");
+        }
+        run(None).success();
+        let clusters = pipeline.bench.kb_json("state", &["clusters"]);
+        let found = clusters["clusters"].as_array().expect("clusters").iter();
+        let counted: u64 = found.filter_map(|one| one["samples"].as_u64()).sum();
+        // But those that have neither feature.
+        assert!(
+            (BOOTSTRAP as u64 - 10..=BOOTSTRAP as u64).contains(&counted),
+            "{clusters}"
+        );
+        let ids: BTreeSet<String> = broker
+            .read(&pipeline.topic("predictions"))
+            .iter()
+            .map(|read| common::json(&read.value))
+            .map(|line| line["id"].as_str().expect("an id").to_string())
+            .collect();
+        assert_eq!(ids.len(), samples.len() - BOOTSTRAP, "{name}");
+        let verified = pipeline
+            .bench
+            .run(&["kb", "--state", "state", "verify"])
+            .success();
+        assert!(verified.stdout.starts_with("sound: "), "{verified:?}");
+    }
+}
+
+#[test]
 fn nothing_is_lost_of_what_comes_while_partitions_are_opened() {
     let broker = Broker::shared();
     let pipeline = Pipeline::new(&broker, "many", false);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ndarray::{Array2, s};
 use perennial_connectors::onnx::Session;
 use perennial_connectors::source::{Decoder, JsonParser, Row, Schema};
-use perennial_operators::allocate::{Allocator, TaskLevels};
+use perennial_operators::allocate::{Allocator, Level, TaskLevels};
 use perennial_operators::flow::predicted_class;
 use perennial_operators::{Epoch, EpochHeader, Phase, RawRecord, RecordMetadata, TaskId};
 use rdkafka::config::ClientConfig;
@@ -96,7 +96,7 @@ impl Plain {
             row: Row::new(decoder.columns().len()),
             decoder,
             allocator: Allocator::new(TaskLevels {
-                levels: vec![level],
+                levels: vec![Level::Attributes(level)],
             }),
             sessions,
             classes: label.classes.clone(),

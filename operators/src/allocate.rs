@@ -7,25 +7,51 @@ use rustc_hash::FxHashMap;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
+use crate::cluster::{ClusterPlan, Clusters, Nearest};
 use crate::flow::{Allocated, Flow, Group};
 use crate::{Batch, EpochHeader, MISSING, Slice, TaskDefinition, TaskPath};
 
-/// How tasks are made from attributes: each level adds some attributes to what sets a task apart.
+/// How tasks are made from samples: each level adds something to what sets a task apart.
 #[derive(Clone, Debug)]
 pub struct TaskLevels {
-    /// For each level, from coarse to fine, the attribute columns and their names.
-    pub levels: Vec<Vec<(usize, String)>>,
+    /// The levels, from coarse to fine.
+    pub levels: Vec<Level>,
+}
+
+/// What a level of the task tree adds.
+#[derive(Clone, Debug)]
+pub enum Level {
+    /// The values of attributes: columns and names. The site is one, so that tasks can be made by origin.
+    Attributes(Vec<(usize, String)>),
+    /// The cluster that a sample's features are in; one level of a tree at most.
+    Cluster(ClusterPlan),
+}
+
+impl TaskLevels {
+    /// What clusters are to be made of, if a level is made of them.
+    pub fn cluster(&self) -> Option<&ClusterPlan> {
+        self.levels.iter().find_map(|level| match level {
+            Level::Attributes(_) => None,
+            Level::Cluster(plan) => Some(plan),
+        })
+    }
 }
 
 /// Allocates the rows of batches, remembering the paths that it has met.
 pub struct Allocator {
     levels: TaskLevels,
-    /// The codes of all path attributes of a row → index into `paths`. A source never changes the
-    /// meaning of a code, so the codes can stand for the values.
+    /// The columns of all path attributes.
+    columns: Vec<usize>,
+    /// Finds the clusters of samples, once these are known.
+    nearest: Option<Nearest>,
+    /// The codes of all path attributes of a row, and its cluster if there are any → index into `paths`. A
+    /// source never changes the meaning of a code, so the codes can stand for the values.
     known: FxHashMap<Box<[u32]>, u32>,
     paths: Vec<Rc<TaskPath>>,
     /// Scratch: the codes of the current row.
     key: Vec<u32>,
+    /// Scratch: the clusters of the current batch's rows.
+    clusters: Vec<u32>,
     /// Scratch: for each path the number of its group in the current batch, plus one.
     group_of_path: Vec<u32>,
 }
@@ -33,18 +59,39 @@ pub struct Allocator {
 impl Allocator {
     /// An allocator that has met no sample yet.
     pub fn new(levels: TaskLevels) -> Self {
+        let columns = levels.levels.iter().flat_map(|level| match level {
+            Level::Attributes(attributes) => attributes.as_slice(),
+            Level::Cluster(_) => &[],
+        });
         Allocator {
+            columns: columns.map(|(column, _)| *column).collect(),
             levels,
+            nearest: None,
             known: FxHashMap::default(),
             paths: Vec::new(),
             key: Vec::new(),
+            clusters: Vec::new(),
             group_of_path: Vec::new(),
+        }
+    }
+
+    /// Allocates to these clusters from now on. They never change, so that only the first ones that it is told count.
+    pub fn know(&mut self, clusters: &Clusters) {
+        if self.nearest.is_none() {
+            let plan = self.levels.cluster();
+            let features = plan.iter().flat_map(|plan| &plan.features);
+            let columns = features.map(|(column, _)| *column).collect();
+            self.nearest = Some(Nearest::new(columns, clusters));
         }
     }
 
     /// Groups the rows of a batch by their finest task.
     pub fn allocate(&mut self, header: EpochHeader, batch: Batch) -> Allocated {
         let rows = batch.len();
+        self.clusters.clear();
+        if let Some(nearest) = &mut self.nearest {
+            nearest.extend(batch.features.view(), &mut self.clusters);
+        }
         let mut group_of = Vec::with_capacity(rows);
         let mut sizes: Vec<usize> = Vec::new();
         let mut paths: Vec<u32> = Vec::new();
@@ -83,9 +130,10 @@ impl Allocator {
 
     fn path_of(&mut self, batch: &Batch, row: usize) -> u32 {
         self.key.clear();
-        for (column, _) in self.levels.levels.iter().flatten() {
+        for column in &self.columns {
             self.key.push(batch.attributes[*column][row]);
         }
+        self.key.extend(self.clusters.get(row));
         if let Some(path) = self.known.get(self.key.as_slice()) {
             return *path;
         }
@@ -101,11 +149,20 @@ impl Allocator {
     fn new_path(&self, batch: &Batch, row: usize) -> TaskPath {
         let mut nodes = vec![TaskDefinition::base()];
         for level in &self.levels.levels {
-            let values: Vec<(String, String)> = level
-                .iter()
-                .filter(|(column, _)| batch.attributes[*column][row] != MISSING)
-                .map(|(column, name)| (name.clone(), batch.attribute(*column, row).to_string()))
-                .collect();
+            let values: Vec<(String, String)> = match level {
+                Level::Attributes(attributes) => attributes
+                    .iter()
+                    .filter(|(column, _)| batch.attributes[*column][row] != MISSING)
+                    .map(|(column, name)| (name.clone(), batch.attribute(*column, row).to_string()))
+                    .collect(),
+                Level::Cluster(_) => {
+                    let number = self.clusters.get(row).filter(|number| **number != MISSING);
+                    number
+                        .map(|number| Clusters::value(*number))
+                        .into_iter()
+                        .collect()
+                }
+            };
             if !values.is_empty() {
                 let node = nodes[nodes.len() - 1].child(&values);
                 nodes.push(node);
@@ -138,6 +195,9 @@ pub fn allocate<'scope>(
             input.for_each(|capability, slices| {
                 let mut session = output.session(&capability);
                 for slice in slices.drain(..) {
+                    if let Some(clusters) = &slice.clusters {
+                        allocator.know(clusters);
+                    }
                     let allocated = allocator.allocate(slice.header, slice.batch);
                     session.give(Rc::new(Allocated {
                         labels: slice.labels,

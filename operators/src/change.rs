@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use std::sync::Arc;
 
+use crate::cluster::Clusters;
 use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
 /// One fact added to the knowledge base.
@@ -63,18 +64,21 @@ pub enum KnowledgeChange {
         /// Whether it is.
         pinned: bool,
     },
+    /// Clusters of features were found in the bootstrap: tasks are made of them from then on.
+    ClustersFound(Arc<Clusters>),
 }
 
 impl KnowledgeChange {
     /// The place of the change among those of its epoch, the same whatever the number of workers:
-    /// tasks are defined, then statistics move, then adapters and recent samples, then samples are retained and dropped, then
-    /// each model goes through its stages.
+    /// clusters are found, tasks are defined, then statistics move, then adapters and recent samples, then samples are
+    /// retained and dropped, then each model goes through its stages.
     pub fn place(&self) -> impl Ord + use<> {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
             (4, model.task, model.version, stage as u16 * 100 + step)
         };
         match self {
-            KnowledgeChange::TaskDefined(definition) => (0, definition.task, 0, 0),
+            KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
+            KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
             KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
             KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),

@@ -11,6 +11,7 @@ pub mod adapt;
 mod adapter;
 pub mod allocate;
 mod change;
+pub mod cluster;
 pub mod commit;
 pub mod define;
 mod difference;

@@ -6,6 +6,7 @@ use ndarray::Array2;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Clusters;
 use crate::{Epoch, OwnedRecord, RecordMetadata};
 
 /// The code of an attribute value that is missing.
@@ -169,6 +170,8 @@ pub struct Slice {
     /// Labels of earlier samples or of this epoch's, on any worker: sequence numbers, ascending, and class
     /// numbers. Empty when samples carry their labels.
     pub labels: Arc<Vec<(u64, f32)>>,
+    /// The clusters that samples are allocated to, where the task tree has a level of them.
+    pub clusters: Option<Arc<Clusters>>,
 }
 
 /// A record that could not be used, with the reason. It goes to the dead letters.

@@ -11,8 +11,9 @@ use timely::dataflow::operators::generic::source as timely_source;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Map;
 
+use crate::cluster::Clusters;
 use crate::flow::{Effect, Flow, Intake};
-use crate::{Epoch, Failure, Slice};
+use crate::{Epoch, Failure, KnowledgeChange, Slice};
 
 /// What a reader has for one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct SourceEpoch {
     pub slices: Vec<Slice>,
     /// What was read.
     pub intake: Intake,
+    /// The clusters of features, in the epoch in which they were found.
+    pub found: Option<Arc<Clusters>>,
 }
 
 /// What a reader says next.
@@ -121,6 +124,10 @@ pub fn source<'scope, R: Reader + 'static>(
         .clone()
         .flat_map(|epoch: SourceEpoch| epoch.slices)
         .exchange(|slice: &Slice| slice.worker as u64);
-    let intake = epochs.map(|epoch| Effect::Intake(epoch.intake));
-    (slices, intake)
+    let read = epochs.flat_map(|epoch| {
+        let found = epoch.found.map(KnowledgeChange::ClustersFound);
+        let found = found.map(Effect::Change);
+        [Effect::Intake(epoch.intake)].into_iter().chain(found)
+    });
+    (slices, read)
 }

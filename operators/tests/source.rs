@@ -47,11 +47,13 @@ impl Reader for Script {
                     header: header(epoch, 0, 0),
                     batch: Batch::default(),
                     labels: Default::default(),
+                    clusters: None,
                 });
                 Ok(Reading::Epoch(Box::new(SourceEpoch {
                     epoch: Epoch(epoch),
                     slices: slices.collect(),
                     intake: intake(epoch, 1),
+                    found: None,
                 })))
             }
             Some(Step::Wait) | None => Ok(Reading::NotYet),

@@ -7,7 +7,7 @@ mod common;
 use std::collections::{HashMap, HashSet};
 
 use common::{Row, batch, header, levels, value};
-use perennial_operators::allocate::{Allocator, TaskLevels};
+use perennial_operators::allocate::{Allocator, Level, TaskLevels};
 use perennial_operators::{MISSING, TaskDefinition, TaskId};
 use proptest::prelude::*;
 
@@ -90,8 +90,8 @@ proptest! {
 fn a_level_of_two_attributes_takes_what_is_known() {
     let levels = TaskLevels {
         levels: vec![
-            vec![(0, "season".into()), (1, "cooling".into())],
-            vec![(2, "city".into())],
+            Level::Attributes(vec![(0, "season".into()), (1, "cooling".into())]),
+            Level::Attributes(vec![(2, "city".into())]),
         ],
     };
     let row = |attributes: [u32; 3]| Row {

@@ -10,8 +10,9 @@ use perennial_operators::trigger::{Schedule, TriggerRules};
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;
 use super::produce::{Production, production};
+use super::tasks::levels;
 use super::trainer::command_line;
-use super::{Config, ConfigError, DelayConfig, Loaded, Mode};
+use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
 const DEFAULT_WAIT: u64 = 100_000;
@@ -58,14 +59,20 @@ impl Settings {
 
     /// What a knowledge base must have been made with to go on with this config, by name.
     pub fn fingerprint(&self) -> Vec<(String, String)> {
-        vec![
-            ("schema".to_string(), json(&self.schema)),
-            ("task path".to_string(), json(&self.config().tasks.path)),
-            (
-                "baselines".to_string(),
-                json(&self.config().report.baselines),
-            ),
-        ]
+        let path = &self.config().tasks.path;
+        let mut parts = vec![("schema".to_string(), json(&self.schema))];
+        let cluster = path
+            .iter()
+            .find(|level| matches!(level, LevelConfig::Cluster(_)));
+        // It is of the task path too, but there is more to say of it.
+        parts.extend(cluster.map(|level| {
+            let what = "cluster level (its features or k)";
+            (what.to_string(), json(level))
+        }));
+        parts.push(("task path".to_string(), json(path)));
+        let baselines = json(&self.config().report.baselines);
+        parts.push(("baselines".to_string(), baselines));
+        parts
     }
 }
 
@@ -259,30 +266,6 @@ pub fn find_attribute(schema: &Schema, name: &str) -> Result<usize, String> {
                 names.join(", ")
             )
         })
-}
-
-fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, ConfigError> {
-    let mut used: Vec<&str> = Vec::new();
-    let mut levels = Vec::new();
-    for (number, level) in loaded.config.tasks.path.iter().enumerate() {
-        if level.is_empty() {
-            let path = format!("tasks.path[{number}]");
-            return Err(loaded.error(&path, "a level must name at least one attribute"));
-        }
-        let mut columns = Vec::new();
-        for (place, name) in level.iter().enumerate() {
-            let path = format!("tasks.path[{number}][{place}]");
-            let column =
-                find_attribute(schema, name).map_err(|message| loaded.error(&path, message))?;
-            if used.contains(&name.as_str()) {
-                return Err(loaded.error(&path, format!("\"{name}\" sets tasks apart already")));
-            }
-            used.push(name);
-            columns.push((column, name.clone()));
-        }
-        levels.push(columns);
-    }
-    Ok(TaskLevels { levels })
 }
 
 fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {

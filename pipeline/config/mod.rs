@@ -4,6 +4,7 @@ mod check;
 mod condition;
 mod load;
 mod produce;
+mod tasks;
 mod trainer;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Settings, find_attribute};
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
+pub use tasks::{ClusterConfig, ClusterLevel, LevelConfig};
 pub use trainer::TrainerConfig;
 
 /// A pipeline: where samples come from, how tasks are made of them, how models are trained and when,
@@ -151,9 +153,8 @@ pub struct SourceConfig {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TasksConfig {
-    /// The levels of the task tree below the base task, from coarse to fine; each level names the
-    /// attributes that it adds, the site's column among them.
-    pub path: Vec<Vec<String>>,
+    /// The levels of the task tree below the base task, from coarse to fine.
+    pub path: Vec<LevelConfig>,
 }
 
 /// The head of the stream for the initial training: `share` or `records`, one of them.

@@ -1,5 +1,6 @@
 //! The sequence of tasks, and which samples of each serve for learning and which for testing.
 
+use perennial_operators::allocate::Level;
 use perennial_operators::retain::priority;
 use serde::Serialize;
 
@@ -66,7 +67,12 @@ impl Sequence {
         }
         let Some(names) = attributes else {
             return match settings.levels.levels.first() {
-                Some(level) => Ok(Sequence::Attributes(level.clone())),
+                Some(Level::Attributes(level)) => Ok(Sequence::Attributes(level.clone())),
+                Some(Level::Cluster(_)) => Err(settings.loaded.error(
+                    "tasks.path[0]",
+                    "clusters are found as the stream goes on, and are no tasks that could arrive one after another: give \
+                     --sequence or --slices",
+                )),
                 None => Err(settings.loaded.error(
                     "tasks.path",
                     "there is no level whose tasks could arrive one after another: give --sequence or --slices",

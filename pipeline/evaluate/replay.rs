@@ -21,7 +21,8 @@ use super::findings::Method;
 use super::plan::Plan;
 use super::samples::Samples;
 use crate::config::{
-    BootstrapConfig, ConfigError, LabelsConfig, Mode, PredictionsConfig, Settings, SourceConfig,
+    BootstrapConfig, ConfigError, LabelsConfig, LevelConfig, Mode, PredictionsConfig, Settings,
+    SourceConfig,
 };
 use crate::error::Error;
 use crate::report::Report;
@@ -163,6 +164,11 @@ impl Replay<'_> {
         let mut loaded = self.settings.loaded.clone();
         let config = &mut loaded.config;
         config.mode = Mode::Replay;
+        for level in &mut config.tasks.path {
+            if let LevelConfig::Cluster(level) = level {
+                self.rename(&mut level.cluster.features, &schema);
+            }
+        }
         config.schema = Some(schema);
         config.kafka = None;
         config.source = SourceConfig {
@@ -186,6 +192,17 @@ impl Replay<'_> {
         config.report = Default::default();
         config.produce = None;
         Settings::try_from(loaded)
+    }
+
+    /// Gives features the names that they have in the replayed stream.
+    fn rename(&self, features: &mut [String], schema: &Schema) {
+        for name in features {
+            let mut given = self.settings.schema.features.iter().zip(&schema.features);
+            let found = given.find(|(given, _)| given.column() == name);
+            if let Some((_, replayed)) = found {
+                *name = replayed.column().to_string();
+            }
+        }
     }
 
     /// Writes the stream: the samples of a stage, what passes while it settles, the probes; stage after stage.

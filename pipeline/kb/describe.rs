@@ -16,6 +16,14 @@ pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) 
     };
     match change {
         KnowledgeChange::TaskDefined(definition) => format!("task defined: {}", definition.name),
+        KnowledgeChange::ClustersFound(clusters) => {
+            let names: Vec<&str> = clusters
+                .features
+                .iter()
+                .map(|feature| &*feature.name)
+                .collect();
+            format!("clusters found: {} of {}", clusters.len(), names.join(", "))
+        }
         KnowledgeChange::StatisticsMoved(moved) => {
             let difference = &moved.difference;
             format!(

@@ -1,5 +1,6 @@
 //! `perennial kb`: looking into a knowledge base.
 
+mod clusters;
 mod describe;
 mod edit;
 mod memory;
@@ -32,6 +33,8 @@ pub enum KbCommand {
     Stages,
     /// How well the model of one task does on the samples of another.
     Relations,
+    /// The clusters of features that tasks are made of, with their centres.
+    Clusters,
     /// Every change, in order: what the knowledge base is the sum of.
     Changes {
         /// Begin at this epoch.
@@ -76,6 +79,7 @@ pub fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result<(), Er
         KbCommand::Models => models(&view, as_json),
         KbCommand::Stages => stages(&view, as_json),
         KbCommand::Relations => relations(&view, as_json),
+        KbCommand::Clusters => clusters::clusters(&view, as_json),
         KbCommand::Changes { from } => changes(&view, Epoch(from), as_json),
         KbCommand::Memory => memory::memory(&view, as_json),
         KbCommand::Show { task } => show(&view, &task, as_json),
@@ -362,6 +366,9 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
             })
         })
         .collect();
+    if let Some(centre) = clusters::centre(view.clusters()?.as_deref(), record) {
+        value["centre"] = centre;
+    }
     value["children"] = json!(children);
     value["confusion"] = json!(statistics.confusion);
     value["features"] = json!(features);

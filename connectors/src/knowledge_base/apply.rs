@@ -12,8 +12,9 @@ use perennial_operators::{
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS, change_key, model_key,
-    number_key, relation_key, released_key, sample_key, stage_key, task_epoch_key, task_key,
+    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS, change_key,
+    model_key, number_key, relation_key, released_key, sample_key, stage_key, task_epoch_key,
+    task_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -252,6 +253,10 @@ impl Touched<'_> {
             KnowledgeChange::TaskPinned { task, pinned } => {
                 self.task(*task)?.pinned = *pinned;
                 Ok(())
+            }
+            KnowledgeChange::ClustersFound(clusters) => {
+                self.kb
+                    .put(&mut self.batch, Family::Meta, META_CLUSTERS, clusters)
             }
             KnowledgeChange::RelationScored(scored) => {
                 let key = relation_key(scored.task, scored.model.task);

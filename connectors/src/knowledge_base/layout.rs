@@ -6,7 +6,7 @@ use perennial_operators::{Epoch, ModelId, StageKind, TaskId};
 /// The column families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
-    /// Format, run id, fingerprint, progress.
+    /// Format, run id, fingerprint, progress, clusters.
     Meta,
     /// Epoch, number within the epoch → the change of that number and some after it, one behind the other.
     Changes,
@@ -90,6 +90,8 @@ pub(super) const META_PROGRESS: &[u8] = b"progress";
 pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 /// How much may be retained.
 pub(super) const META_MEMORY: &[u8] = b"memory";
+/// The clusters of features, once they are found.
+pub(super) const META_CLUSTERS: &[u8] = b"clusters";
 /// A commit that is written and does not count yet: its number and the write that makes it count.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 

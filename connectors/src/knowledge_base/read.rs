@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use perennial_operators::cluster::Clusters;
 use perennial_operators::retain::class_of;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
@@ -12,8 +13,9 @@ use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_DEVIATIONS, META_MEMORY, META_PROGRESS, change_key, model_key, read_epoch,
-    read_model, read_relation, read_stage, read_task, read_task_epoch, sample_key, task_key,
+    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, change_key, model_key,
+    read_epoch, read_model, read_relation, read_stage, read_task, read_task_epoch, sample_key,
+    task_key,
 };
 use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -36,6 +38,11 @@ impl<'a> View<'a> {
     pub fn progress(&self) -> Result<Progress, KnowledgeError> {
         self.get(Family::Meta, META_PROGRESS)?
             .ok_or_else(|| self.kb.damaged(&"it has no record of its progress"))
+    }
+
+    /// The clusters of features, if tasks are made of them and they have been found.
+    pub fn clusters(&self) -> Result<Option<Arc<Clusters>>, KnowledgeError> {
+        self.get(Family::Meta, META_CLUSTERS)
     }
 
     /// All tasks.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
+use perennial_operators::cluster::Clusters;
 use perennial_operators::retain::class_of;
 use perennial_operators::{
     Adapter, ClassRetained, Epoch, KnowledgeChange, MemoryBounded, ModelId, RecentSamples,
@@ -26,6 +27,7 @@ pub struct Finding {
 #[derive(Default)]
 struct Recount {
     changes: u64,
+    clusters: Option<Arc<Clusters>>,
     tasks: BTreeSet<TaskId>,
     totals: BTreeMap<TaskId, TaskDifference>,
     windows: BTreeMap<(TaskId, Epoch), TaskScores>,
@@ -42,6 +44,9 @@ impl Recount {
     fn add(&mut self, epoch: Epoch, change: KnowledgeChange) {
         self.changes += 1;
         match change {
+            KnowledgeChange::ClustersFound(clusters) => {
+                self.clusters = Some(clusters);
+            }
             KnowledgeChange::TaskDefined(definition) => {
                 self.tasks.insert(definition.task);
             }
@@ -166,6 +171,11 @@ impl View<'_> {
         recount: &Recount,
         findings: &mut Findings,
     ) -> Result<(), KnowledgeError> {
+        findings.unless(
+            self.clusters()? == recount.clusters,
+            "clusters",
+            "they differ from those that the changes say were found",
+        );
         let tasks = self.tasks()?;
         findings.unless(
             tasks.keys().eq(recount.tasks.iter()),

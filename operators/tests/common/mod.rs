@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
-use perennial_operators::allocate::{Allocator, TaskLevels};
+use perennial_operators::allocate::{Allocator, Level, TaskLevels};
 use perennial_operators::flow::{Allocated, Flow, Intake, Scored};
 use perennial_operators::infer::InferenceRules;
 use perennial_operators::integrate::{Integration, Pool};
@@ -142,7 +142,7 @@ pub fn header(epoch: u64, end: u64, clock: i64) -> EpochHeader {
 pub fn levels(columns: usize) -> TaskLevels {
     TaskLevels {
         levels: (0..columns)
-            .map(|column| vec![(column, format!("a{column}"))])
+            .map(|column| Level::Attributes(vec![(column, format!("a{column}"))]))
             .collect(),
     }
 }
