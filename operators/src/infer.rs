@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::Operator;
 use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Learned, Scored};
 use crate::integrate::{Adapters, Answering, Deployed, Integration, Pool};
 use crate::stash::Stash;
-use crate::{AdapterMoved, Epoch, Failure, ModelId, Phase, TaskId};
+use crate::{AdapterMoved, Epoch, Failure, LabelKind, ModelId, Phase, TaskId};
 
 /// Where models live: loads them and runs them. ONNX Runtime in the product.
 pub trait Models {
@@ -22,7 +22,7 @@ pub trait Models {
     fn unload(&mut self, model: ModelId);
 
     /// Writes the class probabilities of `features` (samples × features) to `probabilities`
-    /// (samples × classes).
+    /// (samples × classes), or the numbers that are predicted (samples × 1).
     fn predict(
         &mut self,
         model: ModelId,
@@ -49,8 +49,8 @@ const FROZEN: ModelId = ModelId {
 /// How predictions are made of the answers of models.
 #[derive(Clone, Copy, Debug)]
 pub struct InferenceRules {
-    /// Number of classes.
-    pub classes: usize,
+    /// What is predicted.
+    pub kind: LabelKind,
     /// How the experts along a path are weighted.
     pub integration: Integration,
     /// Whether tasks correct the models that answer for them.
@@ -84,7 +84,7 @@ impl<M: Models> Predictor<M> {
             rules,
             baselines,
             features: Vec::new(),
-            said: Array2::zeros((0, rules.classes)),
+            said: Array2::zeros((0, rules.kind.width())),
         }
     }
 
@@ -94,6 +94,7 @@ impl<M: Models> Predictor<M> {
         let answering = Answering {
             model: deployed.model,
             evidence: deployed.evidence,
+            scale: deployed.scale,
         };
         let before = self.deployed.insert(deployed.model.task, answering);
         if let Some(before) = before.filter(|before| before.model != deployed.model) {
@@ -128,23 +129,23 @@ impl<M: Models> Predictor<M> {
     /// Predicts a batch. Batches of the bootstrap pass without predictions.
     pub fn score(&mut self, allocated: Rc<Allocated>) -> Result<Scored, Failure> {
         let rows = allocated.batch.len();
-        let classes = self.rules.classes;
+        let width = self.rules.kind.width();
         if allocated.header.phase != Phase::Scored || rows == 0 {
             return Ok(Scored {
                 allocated,
-                probabilities: Array2::zeros((0, classes)),
+                probabilities: Array2::zeros((0, width)),
                 pools: Vec::new(),
-                answers: Array2::zeros((0, classes)),
+                answers: Array2::zeros((0, width)),
                 baselines: Vec::new(),
             });
         }
         let pools = self.pools(&allocated)?;
         let most = pools.iter().map(|pool| pool.models.len()).max();
-        let mut answers = Array2::zeros((rows, most.unwrap_or(1) * classes));
+        let mut answers = Array2::zeros((rows, most.unwrap_or(1) * width));
         for (model, asked) in by_model(&pools) {
             self.ask(model, &allocated, &asked, &mut answers)?;
         }
-        let mut probabilities = Array2::zeros((rows, classes));
+        let mut probabilities = Array2::zeros((rows, width));
         let integrated = answers.rows().into_iter().zip(probabilities.rows_mut());
         for ((answers, mut probabilities), group) in integrated.zip(&allocated.group_of) {
             if let (Some(answers), Some(to)) = (answers.as_slice(), probabilities.as_slice_mut()) {
@@ -164,13 +165,13 @@ impl<M: Models> Predictor<M> {
     /// For each group how its answers become one.
     fn pools(&self, allocated: &Allocated) -> Result<Vec<Rc<Pool>>, Failure> {
         let InferenceRules {
-            classes,
+            kind,
             integration,
             adapters,
         } = self.rules;
         let adapters = adapters.then_some(&self.adapters);
         let pool = |group: &Group| {
-            let pool = Pool::new(&group.path, &self.deployed, adapters, integration, classes);
+            let pool = Pool::new(&group.path, &self.deployed, adapters, integration, kind);
             pool.map(Rc::new).ok_or_else(|| {
                 Failure::from(format!(
                     "no model answers for task \"{}\": not even the base task has one",
@@ -190,7 +191,7 @@ impl<M: Models> Predictor<M> {
         asked: &[(usize, usize)],
         answers: &mut Array2<f32>,
     ) -> Result<(), Failure> {
-        let classes = self.rules.classes;
+        let values = self.rules.kind.width();
         let features = &allocated.batch.features;
         let (rows, width) = features.dim();
         let rows_of = |group: usize| {
@@ -198,13 +199,13 @@ impl<M: Models> Predictor<M> {
             &allocated.order[group.start..group.end]
         };
         let count: usize = asked.iter().map(|(group, _)| rows_of(*group).len()).sum();
-        if count == rows && answers.ncols() == classes {
+        if count == rows && answers.ncols() == values {
             return self
                 .models
                 .predict(model, features.view(), answers.view_mut());
         }
         if self.said.nrows() < count {
-            self.said = Array2::zeros((count, classes));
+            self.said = Array2::zeros((count, values));
         }
         let mut said = self.said.slice_mut(s![..count, ..]);
         if count == rows {
@@ -230,9 +231,9 @@ impl<M: Models> Predictor<M> {
         for (group, place) in asked {
             for row in rows_of(*group) {
                 let row = *row as usize;
-                let from = if count == rows { row } else { gathered } * classes;
-                let start = row * stride + place * classes;
-                to[start..start + classes].copy_from_slice(&said[from..from + classes]);
+                let from = if count == rows { row } else { gathered } * values;
+                let start = row * stride + place * values;
+                to[start..start + values].copy_from_slice(&said[from..from + values]);
                 gathered += 1;
             }
         }
@@ -246,7 +247,7 @@ impl<M: Models> Predictor<M> {
         pools: &[Rc<Pool>],
         answers: &Array2<f32>,
     ) -> Result<Vec<Array2<f32>>, Failure> {
-        let classes = self.rules.classes;
+        let width = self.rules.kind.width();
         let base = self.deployed.get(&TaskId::BASE);
         let single = base.map_or(FROZEN, |base| base.model);
         let mut said: Vec<Array2<f32>> = Vec::with_capacity(self.baselines.len());
@@ -256,10 +257,10 @@ impl<M: Models> Predictor<M> {
                 Baseline::Single => single,
             };
             if pools.iter().all(|pool| pool.models.first() == Some(&model)) {
-                said.push(answers.slice(s![.., ..classes]).to_owned());
+                said.push(answers.slice(s![.., ..width]).to_owned());
                 continue;
             }
-            let mut probabilities = Array2::zeros((allocated.batch.len(), classes));
+            let mut probabilities = Array2::zeros((allocated.batch.len(), width));
             let features = allocated.batch.features.view();
             self.models
                 .predict(model, features, probabilities.view_mut())?;
