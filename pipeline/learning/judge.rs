@@ -3,9 +3,12 @@
 use ndarray::Array2;
 use perennial_connectors::onnx::OnnxError;
 use perennial_operators::flow::predicted_class;
-use perennial_operators::{ModelEvaluated, ModelId, RetainedSample, Score, TaskId};
+use perennial_operators::{
+    LabelKind, ModelEvaluated, ModelId, RetainedSample, Score, TaskId, number_loss, scale,
+};
 
 use super::learner::Workshop;
+use super::split::Split;
 
 /// A model that is judged.
 pub struct Rival<'a> {
@@ -30,33 +33,46 @@ pub struct Judgement {
 /// Held-back samples that a candidate must be judged on before it replaces anything.
 pub(super) const LEAST_SAMPLES: usize = 10;
 
-/// Judges a candidate by its log loss and one standard error of the paired differences. For the base
+/// Judges a candidate by its mean loss and one standard error of the paired differences. For the base
 /// task it must not be higher by more than that than its model before, which has seen less. For any
 /// other it must be lower than the ancestor's by more than that: on a few samples a candidate is
 /// easily better by luck, and a model that only seems better would be negative transfer. Where it is the
 /// best of several `candidates`, luck has had as many chances, each of which the normal distribution's tail bounds by
 /// exp(−z²/2): so it must be better by √(1 + 2 ln candidates) standard errors.
+///
+/// Where the label is a number, losses are measured by its `scale`; the first model of all sets it.
 pub fn judge(
     workshop: &Workshop,
     candidate: Rival<'_>,
     incumbent: Option<Rival<'_>>,
     candidates: usize,
-    held_back: &[RetainedSample],
+    split: &Split,
+    scale: Option<f32>,
 ) -> Result<Judgement, OnnxError> {
-    let own = losses(workshop, candidate.onnx, held_back)?;
+    let held_back = &split.judged;
+    let scale = match (workshop.kind, scale) {
+        (LabelKind::Classes(_), _) => None,
+        (LabelKind::Number, Some(scale)) => Some(scale),
+        (LabelKind::Number, None) => Some(first_scale(workshop, candidate.onnx, split)?),
+    };
+    let own = losses(workshop, candidate.onnx, held_back, scale)?;
     let other = match &incumbent {
-        Some(rival) => Some(losses(workshop, rival.onnx, held_back)?),
+        Some(rival) => Some(losses(workshop, rival.onnx, held_back, scale)?),
         None => None,
     };
     let gains = other.as_ref().map(|other| own.gains(other));
+    let known = || other.as_ref().filter(|_| !held_back.is_empty());
     let evaluated = ModelEvaluated {
         model: candidate.model,
         incumbent: incumbent.as_ref().map(|rival| rival.model),
         samples: held_back.len() as u64,
-        accuracy: own.score.accuracy().unwrap_or(0.0),
-        log_loss: own.score.log_loss().unwrap_or(0.0),
-        incumbent_accuracy: other.as_ref().and_then(|other| other.score.accuracy()),
-        incumbent_log_loss: other.as_ref().and_then(|other| other.score.log_loss()),
+        accuracy: own.accuracy(),
+        log_loss: own.mean(),
+        rmse: own.rmse(),
+        incumbent_accuracy: known().and_then(Losses::accuracy),
+        incumbent_log_loss: known().map(Losses::mean),
+        incumbent_rmse: known().and_then(Losses::rmse),
+        scale,
     };
     let (deploys, why) = match &gains {
         None => (true, "nothing answered before".to_string()),
@@ -77,8 +93,12 @@ pub fn judge(
                 (true, false) => "as good",
                 (false, _) => "not better",
             };
+            let loss = match workshop.kind {
+                LabelKind::Classes(_) => "log loss",
+                LabelKind::Number => "loss",
+            };
             let why = format!(
-                "{verdict}: log loss lower by {gain:.4} ± {error:.4} on {} samples",
+                "{verdict}: {loss} lower by {gain:.4} ± {error:.4} on {} samples",
                 held_back.len()
             );
             (better, why)
@@ -105,8 +125,9 @@ pub fn samples_matrix(samples: &[RetainedSample], features: usize) -> Array2<f32
 
 /// What a model lost on samples.
 pub(super) struct Losses {
+    kind: LabelKind,
     /// All together.
-    pub score: Score,
+    score: Score,
     /// One by one, nats.
     losses: Vec<f64>,
 }
@@ -117,35 +138,89 @@ impl Losses {
         let both = self.losses.iter().zip(&other.losses);
         both.map(|(own, other)| other - own).collect()
     }
+
+    /// Mean loss, nats; 0 of nothing.
+    pub fn mean(&self) -> f64 {
+        match self.kind {
+            LabelKind::Classes(_) => self.score.log_loss().unwrap_or(0.0),
+            LabelKind::Number => self.losses.iter().sum::<f64>() / self.losses.len().max(1) as f64,
+        }
+    }
+
+    /// The share of right predictions, where the label has classes; 0 of nothing.
+    pub fn accuracy(&self) -> Option<f64> {
+        match self.kind {
+            LabelKind::Classes(_) => Some(self.score.accuracy().unwrap_or(0.0)),
+            LabelKind::Number => None,
+        }
+    }
+
+    /// The root of the mean squared error, where the label is a number.
+    pub fn rmse(&self) -> Option<f64> {
+        self.score.rmse().filter(|_| self.kind == LabelKind::Number)
+    }
 }
 
-/// What a model loses on samples.
+/// What a model says of samples: a row of class probabilities, or of a number, for each.
+fn answers(
+    workshop: &Workshop,
+    onnx: &[u8],
+    samples: &[RetainedSample],
+) -> Result<Array2<f32>, OnnxError> {
+    let (features, width) = (workshop.features, workshop.kind.width());
+    let mut answers = Array2::zeros((samples.len(), width));
+    if !samples.is_empty() {
+        let mut session = workshop.runtime.session(onnx, features, width)?;
+        let rows = samples_matrix(samples, features);
+        session.predict(rows.view(), answers.view_mut())?;
+    }
+    Ok(answers)
+}
+
+/// What a model loses on samples; `scale` is that of a number.
 pub(super) fn losses(
     workshop: &Workshop,
     onnx: &[u8],
     samples: &[RetainedSample],
+    scale: Option<f32>,
 ) -> Result<Losses, OnnxError> {
-    let Workshop {
-        runtime,
-        features,
-        classes,
-        ..
-    } = workshop;
-    let mut probabilities = Array2::zeros((samples.len(), *classes));
-    if !samples.is_empty() {
-        let mut session = runtime.session(onnx, *features, *classes)?;
-        let rows = samples_matrix(samples, *features);
-        session.predict(rows.view(), probabilities.view_mut())?;
-    }
+    let answers = answers(workshop, onnx, samples)?;
     let mut score = Score::default();
     let mut losses = Vec::with_capacity(samples.len());
-    for (row, sample) in probabilities.rows().into_iter().zip(samples) {
-        let label = sample.label as usize;
-        let one = Score::one(predicted_class(row) == label, row[label]);
-        losses.push(one.log_loss().unwrap_or(0.0));
+    for (row, sample) in answers.rows().into_iter().zip(samples) {
+        let one = match workshop.kind {
+            LabelKind::Classes(_) => {
+                let label = sample.label as usize;
+                let one = Score::one(predicted_class(row) == label, row[label]);
+                losses.push(one.log_loss().unwrap_or(0.0));
+                one
+            }
+            LabelKind::Number => {
+                let error = row[0] - sample.label;
+                losses.push(number_loss(error, scale.unwrap_or(1.0)).into());
+                Score::of_number(row[0], sample.label)
+            }
+        };
         score.add(&one);
     }
-    Ok(Losses { score, losses })
+    Ok(Losses {
+        kind: workshop.kind,
+        score,
+        losses,
+    })
+}
+
+/// The scale of a number, by the first model.
+fn first_scale(workshop: &Workshop, onnx: &[u8], split: &Split) -> Result<f32, OnnxError> {
+    let samples = match split.judged.len() {
+        ..LEAST_SAMPLES => &[],
+        _ => split.judged.as_slice(),
+    };
+    let answers = answers(workshop, onnx, samples)?;
+    let errors = answers.iter().zip(samples);
+    let errors: Vec<f32> = errors.map(|(said, sample)| said - sample.label).collect();
+    let labels: Vec<f32> = split.fitted.iter().map(|sample| sample.label).collect();
+    Ok(scale(&errors, &labels))
 }
 
 /// The mean of paired differences and its standard error.

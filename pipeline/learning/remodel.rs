@@ -121,10 +121,10 @@ impl Round<'_> {
         let latest = split.fitted.len().saturating_sub(MOST_SAMPLES);
         let samples = &split.fitted[latest..];
         let loss = |model: &DeployedModel| {
-            let losses = losses(self.workshop, &model.onnx, samples).ok()?;
-            Some((losses.score.log_loss()?, losses.score.accuracy()?))
+            let losses = losses(self.workshop, &model.onnx, samples, self.scale()).ok()?;
+            (!samples.is_empty()).then_some(losses)
         };
-        let Some((mut least, _)) = loss(rival) else {
+        let Some(mut least) = loss(rival).map(|losses| losses.mean()) else {
             return Ok(None);
         };
         let mut best = None;
@@ -132,16 +132,18 @@ impl Round<'_> {
             let Some(model) = self.answering(&[relative])? else {
                 continue;
             };
-            let Some((log_loss, accuracy)) = loss(&model) else {
+            let Some(losses) = loss(&model) else {
                 continue;
             };
+            let log_loss = losses.mean();
             log.changes
                 .push(KnowledgeChange::RelationScored(RelationScored {
                     model: model.model,
                     task,
                     samples: samples.len() as u64,
-                    accuracy,
+                    accuracy: losses.accuracy(),
                     log_loss,
+                    rmse: losses.rmse(),
                 }));
             if log_loss < least {
                 least = log_loss;
@@ -210,7 +212,7 @@ impl Round<'_> {
         let request = TrainRequest {
             features: samples_matrix(samples, self.workshop.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
-            classes: self.workshop.classes,
+            kind: self.workshop.kind,
             margins: None,
             parameters: TreeParameters {
                 rounds,
