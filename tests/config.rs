@@ -236,7 +236,7 @@ fn a_label_has_classes_or_is_a_number() {
     refused(
         classes,
         "{column: label, kind: number, classes: [a, b]}",
-        &["config.yaml:9: schema.label.kind: a number has no classes"],
+        &["config.yaml:10: schema.label.kind: a number has no classes"],
     );
     refused(
         classes,
