@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::source::kafka::Resume;
+use perennial_operators::LabelKind;
 use perennial_operators::allocate::Level;
 use perennial_operators::join::{Arrival, Delay};
 
@@ -69,6 +70,10 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
             trees.rounds, trees.max_depth
         ),
     };
+    let label = match settings.label_kind() {
+        LabelKind::Classes(classes) => format!("{classes} classes"),
+        LabelKind::Number => "a number".to_string(),
+    };
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write!(
@@ -76,7 +81,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
         "\
 {}: the config is valid
 
-  source      {name}: {records}, {} features, {} classes
+  source      {name}: {records}, {} features, {label}
     │         {bootstrap} records of bootstrap, then epochs of {epoch}
     ▼
   allocate    base → {}
@@ -98,7 +103,6 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
 ",
         config.name,
         settings.features(),
-        settings.classes.len(),
         levels.join(" → "),
         config.triggers.window,
     );

@@ -85,7 +85,7 @@ pub fn build(
     let sessions = Sessions::new(
         parts.runtime,
         settings.features(),
-        rules.classes,
+        rules.kind.width(),
         config.inference.memory_bytes / peers,
     );
     let predictor = predictor(settings, rules, restored, sessions)?;
@@ -142,7 +142,7 @@ pub fn build(
         let ended = outcomes.map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
         let (labelled, pending) = join(scored.clone(), joiner, fail(report));
-        let summaries = summarize(labelled.clone(), settings.classes.len());
+        let summaries = summarize(labelled.clone(), rules.kind);
         let (views, moved) = statistics(
             summaries,
             config.triggers.window as i64,
@@ -151,7 +151,7 @@ pub fn build(
         let learned: Flow<AdapterMoved> = match rules.adapters {
             true => adapt(
                 labelled.clone(),
-                rules.classes,
+                rules.kind,
                 restored.adapters(index, peers),
             ),
             false => empty(scope),
@@ -204,7 +204,7 @@ fn memory_rules(settings: &Settings) -> MemoryRules {
 fn inference_rules(settings: &Settings) -> InferenceRules {
     let inference = &settings.config().inference;
     InferenceRules {
-        classes: settings.classes.len(),
+        kind: settings.label_kind(),
         integration: inference.integration.into(),
         adapters: inference.adapters,
     }

@@ -20,6 +20,7 @@ mod models;
 mod outputs;
 pub mod produce;
 mod progress;
+mod quality;
 mod reader;
 pub mod report;
 mod restore;

@@ -22,7 +22,8 @@ struct Loaded {
 pub struct Sessions {
     runtime: Runtime,
     features: usize,
-    classes: usize,
+    /// How many values an answer has.
+    width: usize,
     /// The most bytes that sessions may take; one there always is.
     bound: usize,
     models: FxHashMap<ModelId, Arc<Vec<u8>>>,
@@ -36,11 +37,11 @@ pub struct Sessions {
 
 impl Sessions {
     /// No model yet.
-    pub fn new(runtime: Runtime, features: usize, classes: usize, bound: usize) -> Self {
+    pub fn new(runtime: Runtime, features: usize, width: usize, bound: usize) -> Self {
         Sessions {
             runtime,
             features,
-            classes,
+            width,
             bound,
             models: FxHashMap::default(),
             loaded: FxHashMap::default(),
@@ -62,7 +63,7 @@ impl Sessions {
             self.drop_session(oldest);
             self.evicted += 1;
         }
-        let session = self.runtime.session(onnx, self.features, self.classes)?;
+        let session = self.runtime.session(onnx, self.features, self.width)?;
         self.taken += bytes;
         let loaded = Loaded {
             session,

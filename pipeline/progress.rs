@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use perennial_connectors::knowledge_base::Progress;
+use perennial_operators::LabelKind;
 
 use crate::committer::Committed;
 
@@ -63,14 +64,16 @@ impl Drop for Line {
 
 /// Shows how far the commit is.
 pub struct Display {
+    kind: LabelKind,
     line: Line,
     before: (Instant, u64),
 }
 
 impl Display {
     /// A display of a run that goes on from `progress`.
-    pub fn new(progress: &Progress) -> Self {
+    pub fn new(progress: &Progress, kind: LabelKind) -> Self {
         Display {
+            kind,
             line: Line::new(),
             before: (Instant::now(), progress.records),
         }
@@ -94,8 +97,12 @@ impl Display {
             "{} records ({rate:.0}/s), epoch {epoch}",
             status.progress.records
         );
-        if let Some(accuracy) = status.score.accuracy() {
-            text.push_str(&format!(", accuracy {accuracy:.4}"));
+        let (name, figure) = match self.kind {
+            LabelKind::Classes(_) => ("accuracy", status.score.accuracy()),
+            LabelKind::Number => ("RMSE", status.score.rmse()),
+        };
+        if let Some(figure) = figure {
+            text.push_str(&format!(", {name} {figure:.4}"));
         }
         if let Some(stage) = status.stage {
             text.push_str(&format!(", {stage}"));

@@ -6,32 +6,17 @@ use std::path::Path;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use perennial_connectors::knowledge_base::{KnowledgeBase, Progress, TaskRecord};
-use perennial_operators::{ModelId, Score, StageKind, StageState, TaskDifference, TaskId};
+use perennial_operators::{
+    LabelKind, ModelId, Score, StageKind, StageState, TaskDifference, TaskId,
+};
 use serde::Serialize;
 
 use crate::config::Settings;
 use crate::error::Error;
+pub use crate::quality::Quality;
 
 /// Tasks that the table shows; the JSON has them all.
 const SHOWN: usize = 12;
-
-/// How predictions did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Quality {
-    /// Share of right predictions; none before the first label.
-    pub accuracy: Option<f64>,
-    /// Mean log loss, nats.
-    pub log_loss: Option<f64>,
-}
-
-impl From<&Score> for Quality {
-    fn from(score: &Score) -> Self {
-        Quality {
-            accuracy: score.accuracy(),
-            log_loss: score.log_loss(),
-        }
-    }
-}
 
 /// A task in the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -88,7 +73,7 @@ pub struct Report {
     pub quality: Quality,
     /// How the baselines did on the same samples.
     pub baselines: BTreeMap<String, Quality>,
-    /// Confusion cells of all predictions: one row a label, one column a prediction.
+    /// Confusion cells of all predictions: one row a label, one column a prediction. None where the label is a number.
     pub confusion: Vec<Vec<i64>>,
     /// The classes, in the order of the confusion cells.
     pub classes: Vec<String>,
@@ -137,20 +122,20 @@ impl Report {
             state: record.state(),
             detail: record.detail.clone(),
         });
-        let classes = settings.classes.len();
+        let kind = settings.label_kind();
         Ok(Report {
             name: settings.config().name.clone(),
             predicted: progress.samples - progress.bootstrapped,
             labelled: base.score.count,
-            quality: Quality::from(&base.score),
-            baselines: baselines(&names, &base),
+            quality: Quality::new(kind, &base, &base.score),
+            baselines: baselines(kind, &names, &base),
             confusion: base
                 .confusion
-                .chunks(classes)
+                .chunks(kind.width())
                 .map(<[i64]>::to_vec)
                 .collect(),
             classes: settings.classes.clone(),
-            tasks: task_reports(&tasks, &statistics, &names),
+            tasks: task_reports(kind, &tasks, &statistics, &names),
             stages: stages.collect(),
             models: view.models()?.len() as u64,
             models_deployed: tasks
@@ -218,7 +203,9 @@ impl Report {
     }
 
     fn quality_table(&self) -> Table {
-        let mut table = table(&["", "accuracy", "log loss"]);
+        let mut header = vec![""];
+        header.extend(self.quality.names());
+        let mut table = table(&header);
         table.add_row(quality_row("lifelong learning", &self.quality));
         for (name, quality) in &self.baselines {
             let explained = match name.as_str() {
@@ -233,7 +220,7 @@ impl Report {
 
     fn task_table(&self) -> Table {
         let baselines: Vec<&str> = self.baselines.keys().map(String::as_str).collect();
-        let mut header = vec!["task", "labelled", "accuracy"];
+        let mut header = vec!["task", "labelled", self.quality.names()[0]];
         header.extend(&baselines);
         header.push("model");
         let mut table = table(&header);
@@ -241,11 +228,13 @@ impl Report {
             let mut row = vec![
                 Cell::new(&task.task),
                 right(task.labelled.to_string()),
-                right(number(task.quality.accuracy)),
+                right(number(task.quality.figures()[0])),
             ];
             for name in &baselines {
-                let quality = task.baselines.get(*name).copied().unwrap_or_default();
-                row.push(right(number(quality.accuracy)));
+                let quality = task.baselines.get(*name);
+                row.push(right(number(
+                    quality.and_then(|quality| quality.figures()[0]),
+                )));
             }
             row.push(right(
                 task.model
@@ -273,16 +262,21 @@ pub fn task_name(tasks: &BTreeMap<TaskId, TaskRecord>, model: &ModelId) -> Strin
     }
 }
 
-fn baselines(names: &[&str], statistics: &TaskDifference) -> BTreeMap<String, Quality> {
+fn baselines(
+    kind: LabelKind,
+    names: &[&str],
+    statistics: &TaskDifference,
+) -> BTreeMap<String, Quality> {
     let scores = statistics.baselines.iter().copied();
     names
         .iter()
         .zip(scores.chain(std::iter::repeat(Score::default())))
-        .map(|(name, score)| (name.to_string(), Quality::from(&score)))
+        .map(|(name, score)| (name.to_string(), Quality::new(kind, statistics, &score)))
         .collect()
 }
 
 fn task_reports(
+    kind: LabelKind,
     tasks: &BTreeMap<TaskId, TaskRecord>,
     statistics: &BTreeMap<TaskId, TaskDifference>,
     names: &[&str],
@@ -297,8 +291,8 @@ fn task_reports(
                 task: record.definition.name.to_string(),
                 parent: record.definition.parent.as_ref().and_then(name),
                 labelled: statistics.score.count,
-                quality: Quality::from(&statistics.score),
-                baselines: baselines(names, statistics),
+                quality: Quality::new(kind, statistics, &statistics.score),
+                baselines: baselines(kind, names, statistics),
                 model: record.deployed,
             }
         })
@@ -326,9 +320,8 @@ pub fn number(value: Option<f64>) -> String {
 }
 
 fn quality_row(name: &str, quality: &Quality) -> Vec<Cell> {
-    vec![
-        Cell::new(name),
-        right(number(quality.accuracy)),
-        right(number(quality.log_loss)),
-    ]
+    let figures = quality.figures().into_iter();
+    std::iter::once(Cell::new(name))
+        .chain(figures.map(|figure| right(number(figure))))
+        .collect()
 }

@@ -119,7 +119,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         trainer,
         runtime: runtime.clone(),
         features: settings.features(),
-        classes: settings.classes.len(),
+        kind: settings.label_kind(),
         holdout: config.training.holdout,
         trees: config.training.trees.clone(),
         gate_margin: config.gate.margin,
@@ -195,9 +195,9 @@ fn schema_id(settings: &Settings) -> Result<Option<u32>, Error> {
     let predictions = config.predictions.as_ref();
     let topic = predictions.and_then(|predictions| predictions.kafka.as_ref());
     match (&config.kafka, topic) {
-        (Some(kafka), Some(topic)) if topic.format == TopicFormat::Avro => {
-            Ok(register_predictions(kafka, &topic.topic)?)
-        }
+        (Some(kafka), Some(topic)) if topic.format == TopicFormat::Avro => Ok(
+            register_predictions(kafka, &topic.topic, &settings.classes)?,
+        ),
         _ => Ok(None),
     }
 }
@@ -261,7 +261,8 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
         shared.next.clone(),
         &shared.ending,
     )?;
-    let mut display = (index == 0).then(|| Display::new(&shared.restored.progress));
+    let mut display =
+        (index == 0).then(|| Display::new(&shared.restored.progress, settings.label_kind()));
     let mut stopping: Option<Instant> = None;
     while worker.has_dataflows() && !probe.done() {
         worker.step_or_park(Some(PARK));

@@ -84,6 +84,30 @@ fn the_example_learns_as_its_config_says() {
 }
 
 #[test]
+fn the_example_fits_numbers() {
+    let bench = Bench::new();
+    let config = checkout("configs/simulator-trainer.yaml");
+    let mut command = bench.command(&["run", text(&config), "--state", "run"]);
+    command.args(["--set", "source.simulator.label=number"]);
+    command.args(["--set", "triggers.when=[new_samples >= 3000]"]);
+    command.args([
+        "--set",
+        "predictions.path=run.jsonl",
+        "--report",
+        "run.json",
+    ]);
+    command.args(["--set", "source.simulator.records=12000"]);
+    with_python(command).success();
+    for (_, state, detail) in stages(&bench, "run", "train") {
+        assert_eq!(state, "completed", "{detail}");
+        assert!(detail.contains(" samples, training R2 0."), "{detail}");
+    }
+    // The labels are linear in the sensors, but for where those are missing and for the sites.
+    let report = bench.report("run");
+    assert!(report["r2"].as_f64() > Some(0.7), "{report}");
+}
+
+#[test]
 fn a_command_that_fails_leaves_what_answers_as_it_is() {
     let train = checkout("examples/trainer/train.py");
     let script = format!(

@@ -272,7 +272,15 @@ fn clusters_must_make_sense() {
 
 #[test]
 fn conditions_must_make_sense() {
-    let cases: [(&str, &[&str]); 6] = [
+    let cases: [(&str, &[&str]); 8] = [
+        (
+            "rmse > 2",
+            &[
+                "triggers.when[0]: \"rmse\" is a metric of numbers, and the label has classes",
+                "(expected: new_samples, accuracy, accuracy_drop, log_loss, model_age)",
+            ],
+        ),
+        ("acuracy < 1", &["did you mean \"accuracy\"?"]),
         ("new_samples 600", &["not a condition", "new_samples 600"]),
         ("new_sample >= 600", &["did you mean \"new_samples\"?"]),
         ("new_samples >= many", &["\"many\" is not a number"]),
@@ -294,6 +302,39 @@ fn conditions_must_make_sense() {
         "  check_every: often",
         &["triggers.check_every", "12h"],
     );
+}
+
+#[test]
+fn a_label_has_classes_or_is_a_number() {
+    let classes = "{column: label, classes: [low, mid, high]}";
+    let expected = "schema.label: expected \"classes\", two at least, or \"kind: number\"";
+    refused(classes, "{column: label}", &[expected]);
+    refused(
+        classes,
+        "{column: label, kind: number, classes: [a, b]}",
+        &["config.yaml:10: schema.label.kind: a number has no classes"],
+    );
+    refused(
+        classes,
+        "{column: label, kind: nubmer}",
+        &["schema.label.kind", "did you mean \"number\"?"],
+    );
+    let bench = bench();
+    let text = stream::config("stream.csv", "records: 1");
+    let text = text.replace(classes, "{column: label, kind: number}");
+    bench.write("config.yaml", text);
+    let when = |condition: &str| {
+        let when = format!("triggers.when=['{condition}']");
+        bench.run(&["validate", "config.yaml", "--set", &when])
+    };
+    when("log_loss > 1").failure(
+        2,
+        &[
+            "\"log_loss\" is a metric of classes, and the label is a number",
+            "(expected: new_samples, mae, rmse, rmse_rise, model_age)",
+        ],
+    );
+    when("rsme > 1").failure(2, &["did you mean \"rmse\"?"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::process::signal;
 use common::stream::{self, Chance};
-use common::{Bench, Left, ended, simulator};
+use common::{Bench, Left, ended, numbers, simulator};
 
 /// How often a run is killed at a random moment.
 const KILLS: u32 = 20;
@@ -107,10 +107,10 @@ fn runs_killed_within_a_commit_go_on() {
 }
 
 /// Kills a run that writes predictions to files of this ending at each commit in turn.
-fn kill_at_each_commit(ending: &'static str) {
+fn kill_at_each_commit(ending: &'static str, config: String) {
     let bench = Bench::writing(ending);
     bench.write("stream.csv", stream::csv(&stream::samples(8, 2500, 0.1)));
-    bench.write("config.yaml", stream::config("stream.csv", "records: 300"));
+    bench.write("config.yaml", config);
     let (calm, _) = undisturbed(&bench);
     assert!(calm.predictions.len() > 10_000, "{ending}");
     // Killed at the second commit of each start, it goes on by one commit a time.
@@ -135,7 +135,11 @@ fn kill_at_each_commit(ending: &'static str) {
 #[test]
 fn every_commit_can_be_the_last() {
     for ending in ["jsonl", "csv", "parquet"] {
-        kill_at_each_commit(ending);
+        kill_at_each_commit(ending, stream::config("stream.csv", "records: 300"));
+    }
+    for ending in ["jsonl", "csv", "parquet"] {
+        let config = numbers(5000, "records: 300").replace("epochs: 4", "epochs: 1");
+        kill_at_each_commit(ending, config);
     }
 }
 

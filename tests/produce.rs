@@ -97,22 +97,21 @@ fn what_is_produced_is_learned_from_as_the_file_is() {
     }
 }
 
-#[test]
-fn a_simulated_fleet_is_learned_from_as_it_is_without_kafka() {
+/// Learns from a simulated fleet as it is and by way of a topic, and expects the same of both.
+fn same_by_way_of_a_topic(name: &str, own: &str, label: &str) {
     let broker = Broker::shared();
     let bench = Bench::new();
-    let own = common::simulator(6000, "records: 300");
-    bench.write("config.yaml", &own);
+    bench.write("config.yaml", own);
     bench.run_as("own", &[]).success();
     let (head, rest) = own.split_once("  simulator:\n").expect("a simulator");
     let (simulator, rest) = rest.split_once("tasks:").expect("tasks");
     let features: Vec<String> = (0..8).map(|at| format!("s{at}")).collect();
     let config = format!(
-        "{head}  kafka: {{topic: fleet-samples, stop_at_end: true}}
+        "{head}  kafka: {{topic: {name}-samples, stop_at_end: true}}
 kafka: {{brokers: '{}'}}
 schema:
   {{id: id, time: time, site: site, attributes: [season, zone], features: [{}],
-   label: {{column: label, classes: [c0, c1, c2]}}}}
+   label: {{column: label, {label}}}}}
 produce:
   simulator:
 {simulator}tasks:{rest}",
@@ -120,7 +119,7 @@ produce:
         features.join(", ")
     );
     bench.write("config.yaml", config);
-    broker.create_topic("fleet-samples", 1, &[]);
+    broker.create_topic(&format!("{name}-samples"), 1, &[]);
     let sent = produce(&bench, &[]).success();
     assert!(sent.stdout.starts_with("sent 6000 samples in "), "{sent:?}");
     bench.run_as("topic", &[]).success();
@@ -131,6 +130,14 @@ produce:
     }
     let other = ["--set", "produce.simulator.features=4"];
     produce(&bench, &other).failure(1, &["no column \"s4\"", "produce.simulator"]);
+}
+
+#[test]
+fn a_simulated_fleet_is_learned_from_as_it_is_without_kafka() {
+    let classes = common::simulator(6000, "records: 300");
+    same_by_way_of_a_topic("fleet", &classes, "classes: [c0, c1, c2]");
+    let numbers = common::numbers(6000, "records: 300");
+    same_by_way_of_a_topic("numbers", &numbers, "kind: number");
 }
 
 /// The partition that Java's clients choose for a key: murmur2 as in Kafka's own sources.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::stream;
-use common::{Bench, Left, simulator, version};
+use common::{Bench, Left, numbers, simulator, version};
 
 /// Runs `config.yaml` once more and with 1, 2 and 4 workers, expects the same of all, and returns it.
 fn same_with_any_workers(bench: &Bench) -> Left {
@@ -41,6 +41,15 @@ fn simulated_streams_are_replayed_exactly() {
         .run_as("other", &["--set", "source.simulator.seed=8"])
         .success();
     assert_ne!(left.predictions, bench.left("other").predictions);
+}
+
+#[test]
+fn numbers_are_replayed_exactly() {
+    let bench = Bench::new();
+    bench.write("config.yaml", numbers(12_000, "records: 100"));
+    let left = same_with_any_workers(&bench);
+    assert_models_changed(&bench, "first");
+    assert_eq!(left.report["labelled"], 10_000);
 }
 
 #[test]

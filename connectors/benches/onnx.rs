@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ndarray::{Array2, s};
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::BuiltIn;
-use perennial_operators::{TrainRequest, TreeParameters};
+use perennial_operators::{LabelKind, TrainRequest, TreeParameters};
 
 const ROWS: usize = 8192;
 const FEATURES: usize = 17;
@@ -36,7 +36,7 @@ fn request() -> TrainRequest {
     TrainRequest {
         features,
         labels,
-        classes: CLASSES,
+        kind: LabelKind::Classes(CLASSES),
         weights: None,
         margins: None,
         parameters: TreeParameters {

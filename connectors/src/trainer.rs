@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ndarray::Array2;
-use perennial_operators::{ModelId, RetainedSample, TrainRequest, TrainResponse};
+use perennial_operators::{LabelKind, ModelId, RetainedSample, TrainRequest, TrainResponse};
 use thiserror::Error;
 
 pub use self::command::{CommandLine, CommandTrainer};
@@ -20,7 +20,7 @@ use self::process::{Children, check_status, piped};
 use crate::native::{self, NativeError};
 use crate::onnx::{self, ConvertError, OnnxError, Runtime};
 
-/// How far a converted model's probabilities may be from XGBoost's own.
+/// How far a converted model's probabilities may be from XGBoost's own; for numbers, how far as a share of the greatest.
 const TOLERANCE: f32 = 1e-5;
 /// What errors call the training program.
 const WHO: &str = "the training program";
@@ -46,12 +46,12 @@ pub struct Job<'a> {
 /// A trained model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The model, float `[N, features]` to float `[N, classes]`.
+    /// The model, float `[N, features]` to float `[N, classes]`, or `[N, 1]` where the label is a number.
     pub onnx: Vec<u8>,
     /// The BLAKE3 hash of `onnx` in hexadecimal.
     pub hash: String,
-    /// How far its probabilities of the training samples are from what they have to be, at most: from XGBoost's own,
-    /// or in sum from 1.
+    /// How far its probabilities, or numbers, of the training samples are from what they have to be, at most: from
+    /// XGBoost's own, or in sum from 1.
     pub deviation: f32,
     /// What a trainer of the user's own has measured, by name.
     pub metrics: BTreeMap<String, f64>,
@@ -259,7 +259,7 @@ impl BuiltIn {
     /// The request cannot be trained, or the program or the conversion failed.
     pub fn train(&self, request: &TrainRequest) -> Result<Trained, TrainerError> {
         let (model, expected) = self.boost(request)?;
-        let onnx = onnx::convert(&model, request.features.ncols(), request.classes)?;
+        let onnx = onnx::convert(&model, request.features.ncols(), request.kind)?;
         self.checked(onnx, request, &expected)
     }
 
@@ -268,45 +268,41 @@ impl BuiltIn {
     /// # Errors
     /// As for [`BuiltIn::train`]; the model does not run, or is of another trainer.
     pub fn warm_start(&self, from: &[u8], request: &TrainRequest) -> Result<Trained, TrainerError> {
-        let (features, classes) = (request.features.ncols(), request.classes);
-        let mut logits = Array2::zeros((request.features.nrows(), classes));
-        let mut session = self.runtime.session(from, features, classes)?;
-        session.predict(request.features.view(), logits.view_mut())?;
-        // A constant in all logits of a row makes no difference.
-        logits.mapv_inplace(|probability: f32| probability.max(f32::MIN_POSITIVE).ln());
+        let (features, width) = (request.features.ncols(), request.kind.width());
+        let mut margins = Array2::zeros((request.features.nrows(), width));
+        let mut session = self.runtime.session(from, features, width)?;
+        session.predict(request.features.view(), margins.view_mut())?;
+        if let LabelKind::Classes(_) = request.kind {
+            // A constant in all logits of a row makes no difference.
+            margins.mapv_inplace(|probability: f32| probability.max(f32::MIN_POSITIVE).ln());
+        }
         let request = TrainRequest {
-            margins: Some(logits),
+            margins: Some(margins),
             ..request.clone()
         };
         let (model, expected) = self.boost(&request)?;
-        let onnx = onnx::extend(from, &model, features, classes)?;
+        let onnx = onnx::extend(from, &model, features, request.kind)?;
         self.checked(onnx, &request, &expected)
     }
 
-    /// Runs the training program: the booster, and XGBoost's own probabilities of the samples.
+    /// Runs the training program: the booster, and XGBoost's own answers for the samples.
     fn boost(&self, request: &TrainRequest) -> Result<(Vec<u8>, Array2<f32>), TrainerError> {
         let bytes = postcard::to_stdvec(request).map_err(TrainerError::Request)?;
         let finished = self.run(&bytes)?;
         drop(bytes);
         let answer = finished.stdout.as_slice();
         let (model, expected) = match postcard::take_from_bytes(answer) {
-            Ok((
-                TrainResponse::Trained {
-                    model,
-                    probabilities,
-                },
-                [],
-            )) => (model, probabilities),
+            Ok((TrainResponse::Trained { model, answers }, [])) => (model, answers),
             Ok((TrainResponse::Failed(reason), [])) => return Err(TrainerError::Failed(reason)),
             Ok((_, rest)) => {
                 return Err(finished.unreadable(format!("{} bytes are left over", rest.len())));
             }
             Err(error) => return Err(finished.unreadable(error.to_string())),
         };
-        let wanted = (request.features.nrows(), request.classes);
+        let wanted = (request.features.nrows(), request.kind.width());
         if expected.dim() != wanted {
             return Err(finished.unreadable(format!(
-                "it has probabilities for {} samples and {} classes, not for {} and {}",
+                "it has answers for {} samples of {} values each, not for {} of {}",
                 expected.nrows(),
                 expected.ncols(),
                 wanted.0,
@@ -316,20 +312,27 @@ impl BuiltIn {
         Ok((model, expected))
     }
 
-    /// A model, if it gives the expected probabilities.
+    /// A model, if it gives the expected answers.
     fn checked(
         &self,
         onnx: Vec<u8>,
         request: &TrainRequest,
         expected: &Array2<f32>,
     ) -> Result<Trained, TrainerError> {
-        let (features, classes) = (request.features.ncols(), request.classes);
-        let mut session = self.runtime.session(&onnx, features, classes)?;
+        let (features, width) = (request.features.ncols(), request.kind.width());
+        let mut session = self.runtime.session(&onnx, features, width)?;
+        let tolerance = match request.kind {
+            LabelKind::Classes(_) => TOLERANCE,
+            LabelKind::Number => {
+                let sizes = expected.iter().map(|number| number.abs());
+                TOLERANCE * sizes.fold(0.0, f32::max)
+            }
+        };
         let deviation = onnx::check(
             &mut session,
             request.features.view(),
             expected.view(),
-            TOLERANCE,
+            tolerance,
         )?;
         let hash = blake3::hash(&onnx).to_hex().to_string();
         Ok(Trained {

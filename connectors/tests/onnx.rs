@@ -3,7 +3,7 @@
 use ndarray::{Array2, Axis, s};
 use perennial_connectors::onnx::{CHUNK, OnnxError, Runtime, Session, check};
 use perennial_connectors::trainer::BuiltIn;
-use perennial_operators::{TrainRequest, TreeParameters};
+use perennial_operators::{LabelKind, TrainRequest, TreeParameters};
 
 const FEATURES: usize = 17;
 const CLASSES: usize = 3;
@@ -27,7 +27,7 @@ fn model(rows: usize) -> (Vec<u8>, Array2<f32>) {
     let request = TrainRequest {
         features,
         labels,
-        classes: CLASSES,
+        kind: LabelKind::Classes(CLASSES),
         weights: None,
         margins: None,
         parameters: TreeParameters {

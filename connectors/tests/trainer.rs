@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ndarray::{Array2, array};
 use perennial_connectors::onnx::{self, OnnxError, Runtime};
 use perennial_connectors::trainer::{BuiltIn, Trained, TrainerError};
-use perennial_operators::{TrainRequest, TrainResponse, TreeParameters};
+use perennial_operators::{LabelKind, TrainRequest, TrainResponse, TreeParameters};
 use proptest::prelude::*;
 
 fn trainer() -> BuiltIn {
@@ -57,7 +57,7 @@ fn request(rows: usize, columns: usize, classes: usize, missing: f32, depth: u32
     TrainRequest {
         features,
         labels,
-        classes,
+        kind: LabelKind::Classes(classes),
         weights: None,
         margins: None,
         parameters: parameters(10, depth),
@@ -115,8 +115,10 @@ fn the_intercept_is_estimated_for_each_class() {
 fn log_loss(onnx: &[u8], request: &TrainRequest) -> f32 {
     let (rows, features) = request.features.dim();
     let runtime = Runtime::load().unwrap();
-    let mut session = runtime.session(onnx, features, request.classes).unwrap();
-    let mut found = Array2::zeros((rows, request.classes));
+    let mut session = runtime
+        .session(onnx, features, request.kind.width())
+        .unwrap();
+    let mut found = Array2::zeros((rows, request.kind.width()));
     session
         .predict(request.features.view(), found.view_mut())
         .unwrap();
@@ -231,7 +233,14 @@ proptest! {
         let labels = labels[..rows].iter().map(|label| (label % classes) as f32).collect();
         let mut parameters = parameters(rounds, depth);
         parameters.min_child_weight = 0.0;
-        trainer().train(&TrainRequest { features, labels, classes, weights: None, margins: None, parameters }).unwrap();
+        trainer().train(&TrainRequest {
+            features,
+            labels,
+            kind: LabelKind::Classes(classes),
+            weights: None,
+            margins: None,
+            parameters,
+        }).unwrap();
     }
 }
 
@@ -282,7 +291,7 @@ fn requests_that_cannot_be_trained_are_answered_with_a_sentence() {
         "the margin of class 0 of sample 0 is NaN, which is no finite number",
     );
     refused(
-        |r| r.classes = 1,
+        |r| r.kind = LabelKind::Classes(1),
         "a training needs two classes or more, but was given 1",
     );
     refused(
@@ -393,10 +402,10 @@ const MODEL: &str = r#"{"learner":{"gradient_booster":{"model":{"tree_info":[1],
     "objective":{"name":"multi:softprob"}}}"#;
 
 /// A trainer that answers with [`MODEL`] and the given probabilities.
-fn answer(probabilities: Array2<f32>, model: &str) -> Script {
+fn answer(answers: Array2<f32>, model: &str) -> Script {
     let response = TrainResponse::Trained {
         model: model.as_bytes().to_vec(),
-        probabilities,
+        answers,
     };
     let script = script("cat > /dev/null\ncat $(dirname $0)/response\n");
     let bytes = postcard::to_stdvec(&response).unwrap();
@@ -409,7 +418,7 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
     let request = TrainRequest {
         features: array![[0.0], [1.0], [f32::NAN]],
         labels: vec![1.0, 0.0, 1.0],
-        classes: 2,
+        kind: LabelKind::Classes(2),
         weights: None,
         margins: None,
         parameters: parameters(1, 1),
@@ -454,9 +463,9 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
 
 #[test]
 fn damaged_models_do_not_convert() {
-    assert!(onnx::convert(MODEL.as_bytes(), 1, 2).is_ok());
-    assert!(onnx::convert(MODEL.as_bytes(), 2, 2).is_err());
-    assert!(onnx::convert(MODEL.as_bytes(), 1, 3).is_err());
+    assert!(onnx::convert(MODEL.as_bytes(), 1, LabelKind::Classes(2)).is_ok());
+    assert!(onnx::convert(MODEL.as_bytes(), 2, LabelKind::Classes(2)).is_err());
+    assert!(onnx::convert(MODEL.as_bytes(), 1, LabelKind::Classes(3)).is_err());
     for (from, to, says) in [
         ("multi:softprob", "reg:squarederror", "the objective"),
         ("\"gbtree\"", "\"dart\"", "the booster"),
@@ -473,7 +482,7 @@ fn damaged_models_do_not_convert() {
     ] {
         let damaged = MODEL.replacen(from, to, 1);
         assert_ne!(damaged, MODEL);
-        let error = onnx::convert(damaged.as_bytes(), 1, 2)
+        let error = onnx::convert(damaged.as_bytes(), 1, LabelKind::Classes(2))
             .unwrap_err()
             .to_string();
         assert!(error.contains(says), "{error}");

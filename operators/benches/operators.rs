@@ -22,7 +22,9 @@ use perennial_operators::neighbours::Neighbours;
 use perennial_operators::retain::{Reservoir, priority};
 use perennial_operators::statistics::statistics;
 use perennial_operators::summarize::summary;
-use perennial_operators::{Epoch, Failure, ModelId, RetainedSample, TaskDifference, TaskId};
+use perennial_operators::{
+    Epoch, Failure, LabelKind, ModelId, RetainedSample, TaskDifference, TaskId,
+};
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;
@@ -107,6 +109,7 @@ fn stateless(criterion: &mut Criterion) {
             hash: String::new(),
             onnx: Arc::default(),
             evidence: 0.0,
+            scale: None,
         };
         predictor.deploy(&deploy(TaskId::BASE)).unwrap();
         for group in &allocated.groups {
@@ -117,7 +120,7 @@ fn stateless(criterion: &mut Criterion) {
         });
         let epoch = labelled(scored(header(1, 0, 0), 0, &rows));
         group.bench_function(id("summarize"), |bencher| {
-            bencher.iter(|| summary(&epoch, 2))
+            bencher.iter(|| summary(&epoch, LabelKind::Classes(2)))
         });
         let mut first = 0;
         let candidate = |sequence| RetainedSample {

@@ -9,9 +9,9 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::adapter::{AdapterSum, steps};
 use crate::flow::{Flow, Labelled, LabelledEpoch};
-use crate::integrate::{Adapters, KINDS, log};
+use crate::integrate::{Adapters, KINDS};
 use crate::stash::Stash;
-use crate::{AdapterMoved, TaskId};
+use crate::{AdapterMoved, LabelKind, TaskId, in_scales};
 
 /// Sums by task, and by the task whose model answered: within an epoch labels come in for predictions of several.
 type Sums = FxHashMap<(TaskId, TaskId), AdapterSum>;
@@ -31,24 +31,25 @@ struct GroupSums {
     groups: Vec<GroupSum>,
     /// For each group of the batch its number in `groups`, plus one.
     place_of: Vec<u32>,
-    /// Group by group: labels by class, what each of the pool's models expected by class, excess by slot.
+    /// Group by group: labels by class, what each of the pool's models expected by class, excess by slot. Where the label
+    /// is a number: their count, how far above each of the models' answers they were, excess by slot.
     sums: Vec<i64>,
 }
 
 /// Sums up the labels of an epoch.
-fn sums(labelled: &LabelledEpoch, classes: usize) -> Sums {
+fn sums(labelled: &LabelledEpoch, kind: LabelKind) -> Sums {
     let mut sums = Sums::default();
     for part in &labelled.parts {
         if !part.scored.is_predicted() {
             continue;
         }
-        let by_group = GroupSums::of(part, classes);
+        let by_group = GroupSums::of(part, kind);
         for group in &by_group.groups {
             to_path(
                 part,
                 group,
                 &by_group.sums[group.start..],
-                classes,
+                kind.width(),
                 &mut sums,
             );
         }
@@ -58,7 +59,7 @@ fn sums(labelled: &LabelledEpoch, classes: usize) -> Sums {
 
 impl GroupSums {
     /// Sums up the labels of one batch by finest task.
-    fn of(part: &Labelled, classes: usize) -> Self {
+    fn of(part: &Labelled, kind: LabelKind) -> Self {
         let scored = &part.scored;
         let allocated = &scored.allocated;
         let mut by_group = GroupSums {
@@ -66,25 +67,39 @@ impl GroupSums {
             place_of: vec![0; allocated.groups.len()],
             sums: Vec::new(),
         };
-        let mut logits = Vec::with_capacity(classes);
+        let width = kind.width();
+        let mut logits = Vec::with_capacity(width);
         for (row, label) in part.rows.iter().zip(&part.labels) {
-            let (row, label) = (*row as usize, *label as usize);
+            let (row, label) = (*row as usize, *label);
             let number = allocated.group_of[row] as usize;
             let pool = &scored.pools[number];
-            let (group, sums) = by_group.group(part, number, classes);
+            let (group, sums) = by_group.group(part, number, width);
             group.samples += 1;
             group.last = group.last.max(allocated.batch.sequence(row));
-            let (labels, sums) = sums.split_at_mut(classes);
-            let (expected, excess) = sums.split_at_mut(pool.models.len() * classes);
-            labels[label] += steps(1.0);
-            let answers = scored.answers.row(row);
-            let Some(answers) = answers.as_slice() else {
+            let (labels, sums) = sums.split_at_mut(width);
+            let (expected, excess) = sums.split_at_mut(pool.models.len() * width);
+            labels[match kind {
+                LabelKind::Classes(_) => label as usize,
+                LabelKind::Number => 0,
+            }] += steps(1.0);
+            let (answers, answer) = (scored.answers.row(row), scored.probabilities.row(row));
+            let (Some(answers), Some(answer)) = (answers.as_slice(), answer.as_slice()) else {
                 continue;
             };
-            for (sum, said) in expected.iter_mut().zip(answers) {
-                *sum += steps(*said);
+            match pool.scale {
+                None => {
+                    for (sum, said) in expected.iter_mut().zip(answers) {
+                        *sum += steps(*said);
+                    }
+                }
+                Some(scale) => {
+                    let known = expected.iter_mut().zip(answers);
+                    for (sum, said) in known.filter(|(_, said)| !said.is_nan()) {
+                        *sum += steps(in_scales(label - said, scale));
+                    }
+                }
             }
-            let lost = -log(scored.probabilities[[row, label]]);
+            let lost = pool.loss(answer, label);
             pool.losses(answers, label, &mut logits, |expert, loss| {
                 excess[expert.slot as usize] += steps(loss - lost);
             });
@@ -97,13 +112,13 @@ impl GroupSums {
         &mut self,
         part: &Labelled,
         number: usize,
-        classes: usize,
+        width: usize,
     ) -> (&mut GroupSum, &mut [i64]) {
         if self.place_of[number] == 0 {
             let start = self.sums.len();
             let models = part.scored.pools[number].models.len();
             let slots = slots(part, number);
-            self.sums.resize(start + (1 + models) * classes + slots, 0);
+            self.sums.resize(start + (1 + models) * width + slots, 0);
             self.groups.push(GroupSum {
                 number,
                 samples: 0,
@@ -124,11 +139,11 @@ fn slots(part: &Labelled, number: usize) -> usize {
 }
 
 /// Adds what a group says to every task on its path whose adapter had a say.
-fn to_path(part: &Labelled, group: &GroupSum, said: &[i64], classes: usize, sums: &mut Sums) {
+fn to_path(part: &Labelled, group: &GroupSum, said: &[i64], width: usize, sums: &mut Sums) {
     let path = &part.scored.allocated.groups[group.number].path;
     let pool = &part.scored.pools[group.number];
-    let (labels, said) = said.split_at(classes);
-    let (all_expected, said) = said.split_at(pool.models.len() * classes);
+    let (labels, said) = said.split_at(width);
+    let (all_expected, said) = said.split_at(pool.models.len() * width);
     let all_excess = &said[..slots(part, group.number)];
     for (depth, node) in path.nodes.iter().enumerate() {
         let is_leaf = depth + 1 == path.nodes.len();
@@ -136,7 +151,7 @@ fn to_path(part: &Labelled, group: &GroupSum, said: &[i64], classes: usize, sums
             continue;
         };
         let source = pool.models[model].task;
-        let expected = &all_expected[model * classes..(model + 1) * classes];
+        let expected = &all_expected[model * width..(model + 1) * width];
         let excess = if is_leaf { all_excess } else { &[] };
         let sum = sums.entry((node.task, source)).or_default();
         sum.count(group.last, group.samples, [labels, expected, excess]);
@@ -178,7 +193,7 @@ fn learn(adapters: &mut Adapters, mut sums: Vec<(TaskId, AdapterSum)>) -> Vec<Ad
 /// the knowledge base has them.
 pub fn adapt<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    classes: usize,
+    kind: LabelKind,
     restored: Adapters,
 ) -> Flow<'scope, AdapterMoved> {
     let mut adapters = restored;
@@ -188,7 +203,7 @@ pub fn adapt<'scope>(
                 input.for_each(|capability, epochs| {
                     let mut session = output.session(&capability);
                     for labelled in epochs.drain(..) {
-                        let sums = sums(&labelled, classes).into_iter();
+                        let sums = sums(&labelled, kind).into_iter();
                         session.give_iterator(
                             sums.map(|((task, source), sum)| (task, AdapterSum { source, ..sum })),
                         );

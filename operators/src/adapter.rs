@@ -1,10 +1,13 @@
 //! Adapters: what a task with few samples owns instead of a model of its own.
 //!
-//! An adapter shifts the logits of the model that answers for its task, so that the model expects each class as often
+//! Where the label has classes, an adapter shifts the logits of the model that answers for its task, so that the model expects each class as often
 //! as the task's labels say. That is the correction for shifted priors of Saerens, Latinne & Decaestecker (2002,
 //! "Adjusting the outputs of a classifier to new a priori probabilities", Neural Computation 14(1), §2.1):
 //! p′(k|x) ∝ p(k|x) · p′(k) / p(k). Here p′ are the task's latest labels and p what the model expected of the very same
 //! samples; some imagined samples, on which both agree, hold the shift near zero while there are few.
+//!
+//! Where the label is a number, an adapter shifts the answer by the mean of how far the task's latest labels were above
+//! what the model said; the imagined samples are those that it was right of.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +29,10 @@ const STEPS: f32 = (1_u64 << 32) as f32;
 pub struct Adapter {
     /// The task whose model it corrects.
     pub source: TaskId,
-    /// For each class its labels, the older the less they count.
+    /// For each class its labels, the older the less they count; one count of all where the label is a number.
     labels: Vec<f32>,
-    /// For each class what the model expected of the same samples.
+    /// For each class what the model expected of the same samples; where the label is a number, by how many scales in
+    /// sum they were above what it said.
     expected: Vec<f32>,
     /// Where samples end here: for each [slot](crate::integrate::Expert::slot) how many nats the expert has lately lost
     /// more than the answer that was given.
@@ -36,8 +40,13 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// The shift of each class's logit, appended to `biases`.
-    pub fn shift(&self, biases: &mut Vec<f32>) {
+    /// The shift of each class's logit, or of the number where the label is one with a `scale`, appended to `biases`.
+    pub fn shift(&self, scale: Option<f32>, biases: &mut Vec<f32>) {
+        if let Some(scale) = scale {
+            let sums = self.labels.iter().zip(&self.expected);
+            biases.extend(sums.map(|(count, above)| above / (count + IMAGINED) * scale));
+            return;
+        }
         let total: f32 = self.expected.iter().sum();
         for (labels, expected) in self.labels.iter().zip(&self.expected) {
             let imagined = IMAGINED * expected / total.max(f32::MIN_POSITIVE);
@@ -100,9 +109,9 @@ pub struct AdapterSum {
     pub last: u64,
     /// How many samples there are.
     pub samples: i64,
-    /// Labels by class, in steps.
+    /// Labels by class, or their count, in steps.
     pub labels: Vec<i64>,
-    /// What the model expected, in steps.
+    /// What the model expected, or how far labels were above it, in steps.
     pub expected: Vec<i64>,
     /// By slot, what experts lost more than the answer that was given, in steps of a nat; empty where samples do not end.
     pub excess: Vec<i64>,
@@ -151,7 +160,7 @@ mod tests {
 
     fn shift(adapter: &Adapter) -> Vec<f32> {
         let mut biases = Vec::new();
-        adapter.shift(&mut biases);
+        adapter.shift(None, &mut biases);
         biases
     }
 
@@ -182,6 +191,24 @@ mod tests {
             adapter.learn(&sum(0, &[50.0, 50.0], &[50.0, 50.0]));
         }
         assert!(shift(&adapter).iter().all(|shift| shift.abs() < 1e-3));
+    }
+
+    #[test]
+    fn a_number_is_shifted_by_the_mean_of_what_it_was_off() {
+        let shift = |adapter: &Adapter| {
+            let mut biases = Vec::new();
+            adapter.shift(Some(4.0), &mut biases);
+            biases
+        };
+        let mut adapter = Adapter::default();
+        assert!(shift(&adapter).is_empty());
+        // Thirty labels were one scale above what was said, ten as it was said.
+        adapter.learn(&sum(0, &[40.0], &[30.0]));
+        assert_eq!(shift(&adapter), [30.0 / 50.0 * 4.0]);
+        for _ in 0..20 {
+            adapter.learn(&sum(0, &[100.0], &[0.0]));
+        }
+        assert!(shift(&adapter)[0].abs() < 1e-3);
     }
 
     #[test]

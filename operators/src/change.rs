@@ -142,7 +142,7 @@ pub struct RecentMoved {
 /// Labelled samples of a task in the order of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RecentSamples {
-    /// Their class numbers.
+    /// Their class numbers, or numbers.
     pub labels: Vec<f32>,
     /// Their feature values, sample by sample; NaN = missing.
     pub features: Vec<f32>,
@@ -202,7 +202,7 @@ pub struct RetainedSample {
     pub sequence: u64,
     /// Its event time, microseconds since 1970.
     pub time: i64,
-    /// Its class number.
+    /// Its class number, or its number.
     pub label: f32,
     /// Its feature values, NaN = missing.
     pub features: Vec<f32>,
@@ -323,10 +323,12 @@ pub struct RelationScored {
     pub task: TaskId,
     /// How many, the latest of those that the task's own models are fitted on.
     pub samples: u64,
-    /// Its share of right predictions.
-    pub accuracy: f64,
-    /// Its mean log loss, nats.
+    /// Its share of right predictions, where the label has classes.
+    pub accuracy: Option<f64>,
+    /// Its mean loss, nats.
     pub log_loss: f64,
+    /// The root of its mean squared error, where the label is a number.
+    pub rmse: Option<f64>,
 }
 
 /// See [`KnowledgeChange::ModelEvaluated`].
@@ -338,14 +340,21 @@ pub struct ModelEvaluated {
     pub incumbent: Option<ModelId>,
     /// Samples that both were judged on, none of which the candidate was fitted on.
     pub samples: u64,
-    /// The candidate's share of right predictions on them.
-    pub accuracy: f64,
-    /// The candidate's mean log loss on them, nats.
+    /// The candidate's share of right predictions on them, where the label has classes.
+    pub accuracy: Option<f64>,
+    /// The candidate's mean loss on them, nats.
     pub log_loss: f64,
+    /// The root of the candidate's mean squared error on them, where the label is a number.
+    pub rmse: Option<f64>,
     /// The incumbent's accuracy on them.
     pub incumbent_accuracy: Option<f64>,
-    /// The incumbent's log loss on them.
+    /// The incumbent's mean loss on them.
     pub incumbent_log_loss: Option<f64>,
+    /// The incumbent's root of the mean squared error.
+    pub incumbent_rmse: Option<f64>,
+    /// Where the label is a number, the size of a usual error, by which losses are counted in nats: that of the base
+    /// task's first model, for all models.
+    pub scale: Option<f32>,
 }
 
 impl ModelEvaluated {

@@ -14,17 +14,20 @@ const LOSS_STEPS: f64 = (1_u64 << 32) as f64;
 /// A probability below this is scored as if it were this, so that one sure mistake costs a finite loss.
 const LEAST_PROBABILITY: f64 = 1e-15;
 
-/// How well predictions did: counts and a sum of log losses.
+/// How well predictions did: counts and sums of what they lost. Which sums, the kind of the label says.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Score {
     /// Predictions whose label is known.
     pub count: i64,
-    /// Those that were right.
+    /// Those that were right, where the label has classes.
     pub correct: i64,
-    /// Sum of −ln p(label), in steps of 2⁻³² nats.
+    /// Where the label has classes, the sum of −ln p(label), in steps of 2⁻³² nats; where it is a number, the sum of
+    /// squared errors, in the squared steps of features.
     loss: i128,
+    /// Where the label is a number, the sum of errors without their signs, in the steps of features.
+    absolute: i128,
 }
 
 impl Score {
@@ -42,6 +45,24 @@ impl Score {
             count: 1,
             correct: i64::from(correct),
             loss: i128::from((loss * LOSS_STEPS).round() as i64),
+            absolute: 0,
+        }
+    }
+
+    /// The score of one prediction of a number.
+    pub fn of_number(said: f32, label: f32) -> Self {
+        let error = (f64::from(said) - f64::from(label)).abs();
+        let steps = match error.is_nan() {
+            // A model that answers nonsense is charged the most.
+            true => FEATURE_LIMIT,
+            false => round(error * FEATURE_STEPS).min(FEATURE_LIMIT),
+        };
+        let steps = i128::from(steps as i64);
+        Score {
+            count: 1,
+            correct: 0,
+            loss: steps * steps,
+            absolute: steps,
         }
     }
 
@@ -49,7 +70,8 @@ impl Score {
     pub fn add(&mut self, other: &Score) {
         self.count += other.count;
         self.correct += other.correct;
-        self.loss += other.loss;
+        self.loss = self.loss.saturating_add(other.loss);
+        self.absolute += other.absolute;
     }
 
     /// Share of right predictions; none before the first.
@@ -62,10 +84,22 @@ impl Score {
         (self.count > 0).then(|| self.loss as f64 / LOSS_STEPS / self.count as f64)
     }
 
+    /// Mean error without its sign, in the label's unit; none before the first prediction.
+    pub fn mae(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.absolute as f64 / FEATURE_STEPS / self.count as f64)
+    }
+
+    /// Root of the mean squared error, in the label's unit; none before the first prediction.
+    pub fn rmse(&self) -> Option<f64> {
+        let square = FEATURE_STEPS * FEATURE_STEPS;
+        (self.count > 0).then(|| (self.loss as f64 / square / self.count as f64).sqrt())
+    }
+
     fn negate(&mut self) {
         self.count = -self.count;
         self.correct = -self.correct;
-        self.loss = -self.loss;
+        self.loss = self.loss.saturating_neg();
+        self.absolute = -self.absolute;
     }
 }
 
@@ -233,8 +267,10 @@ pub struct TaskDifference {
     pub score: Score,
     /// The baselines' predictions of the same samples, in the order of the config.
     pub baselines: Vec<Score>,
-    /// Confusion cells, row by row: label × classes + prediction.
+    /// Confusion cells, row by row: label × classes + prediction. None where the label is a number.
     pub confusion: Vec<i64>,
+    /// Where the label is a number, the labels of the scored predictions.
+    pub labels: Moments,
     /// One a feature, over the labelled samples.
     pub moments: Vec<Moments>,
 }
@@ -262,6 +298,13 @@ impl TaskDifference {
             score: self.score,
         }
     }
+
+    /// The share of the labels' variance that the predictions of a score explain: 1 less their mean squared error by
+    /// it (R²). None where labels do not vary.
+    pub fn r2(&self, score: &Score) -> Option<f64> {
+        let variance = self.labels.variance().filter(|variance| *variance > 0.0)?;
+        Some(1.0 - score.rmse()?.powi(2) / variance)
+    }
 }
 
 impl IsZero for TaskDifference {
@@ -270,6 +313,7 @@ impl IsZero for TaskDifference {
             && self.score == Score::default()
             && all_zero(&self.baselines)
             && all_zero(&self.confusion)
+            && self.labels == Moments::default()
             && all_zero(&self.moments)
     }
 }
@@ -280,6 +324,7 @@ impl Semigroup for TaskDifference {
         self.score.add(&other.score);
         add_columns(&mut self.baselines, &other.baselines, Score::add);
         add_columns(&mut self.confusion, &other.confusion, |a, b| *a += b);
+        self.labels.add(&other.labels);
         add_columns(&mut self.moments, &other.moments, Moments::add);
     }
 }
@@ -296,6 +341,7 @@ impl Abelian for TaskDifference {
         self.score.negate();
         self.baselines.iter_mut().for_each(Score::negate);
         self.confusion.iter_mut().for_each(|cell| *cell = -*cell);
+        self.labels.negate();
         self.moments.iter_mut().for_each(Moments::negate);
     }
 }

@@ -48,13 +48,14 @@ pub struct Allocated {
 pub struct Scored {
     /// The samples and their tasks.
     pub allocated: Rc<Allocated>,
-    /// Class probabilities: one row a sample, one column a class.
+    /// Class probabilities: one row a sample, one column a class. Where the label is a number, one column with it.
     pub probabilities: Array2<f32>,
     /// For each group, how the answers of the models along its path became one.
     pub pools: Vec<Rc<Pool>>,
-    /// What these models and the neighbours said: one row a sample, one column a class of each of its group's pool.
+    /// What these models and the neighbours said: one row a sample, one column a class (or one, for a number) of each of its
+    /// group's pool.
     pub answers: Array2<f32>,
-    /// The baselines' probabilities of the same samples, in the order of the config.
+    /// The baselines' answers to the same samples, in the order of the config.
     pub baselines: Vec<Array2<f32>>,
 }
 
@@ -83,7 +84,7 @@ pub struct Labelled {
     pub scored: Rc<Scored>,
     /// Which rows.
     pub rows: Vec<u32>,
-    /// Their class numbers, one a row of `rows`.
+    /// Their class numbers, or numbers, one a row of `rows`.
     pub labels: Vec<f32>,
 }
 
@@ -107,6 +108,8 @@ pub struct DeployedModel {
     pub onnx: Arc<Vec<u8>>,
     /// See [`Answering::evidence`](crate::integrate::Answering::evidence).
     pub evidence: f32,
+    /// See [`ModelEvaluated::scale`](crate::ModelEvaluated::scale).
+    pub scale: Option<f32>,
 }
 
 /// A change of the models that answer, from the next epoch on.

@@ -12,7 +12,7 @@ use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Learned, Sc
 use crate::integrate::{Adapters, Answering, Deployed, Integration, Lessons, Pool};
 use crate::neighbours::Neighbours;
 use crate::stash::Stash;
-use crate::{AdapterMoved, Epoch, Failure, ModelId, Phase, TaskId};
+use crate::{AdapterMoved, Epoch, Failure, LabelKind, ModelId, Phase, TaskId};
 
 /// Where models live: loads them and runs them. ONNX Runtime in the product.
 pub trait Models {
@@ -23,7 +23,7 @@ pub trait Models {
     fn unload(&mut self, model: ModelId);
 
     /// Writes the class probabilities of `features` (samples × features) to `probabilities`
-    /// (samples × classes).
+    /// (samples × classes), or the numbers that are predicted (samples × 1).
     fn predict(
         &mut self,
         model: ModelId,
@@ -50,8 +50,8 @@ const FROZEN: ModelId = ModelId {
 /// How predictions are made of the answers of models.
 #[derive(Clone, Copy, Debug)]
 pub struct InferenceRules {
-    /// Number of classes.
-    pub classes: usize,
+    /// What is predicted.
+    pub kind: LabelKind,
     /// How the experts along a path are weighted.
     pub integration: Integration,
     /// Whether tasks correct the models that answer for them, and samples ask their neighbours.
@@ -88,7 +88,7 @@ impl<M: Models> Predictor<M> {
             rules,
             baselines,
             features: Vec::new(),
-            said: Array2::zeros((0, rules.classes)),
+            said: Array2::zeros((0, rules.kind.width())),
         }
     }
 
@@ -98,6 +98,7 @@ impl<M: Models> Predictor<M> {
         let answering = Answering {
             model: deployed.model,
             evidence: deployed.evidence,
+            scale: deployed.scale,
         };
         let before = self.deployed.insert(deployed.model.task, answering);
         if let Some(before) = before.filter(|before| before.model != deployed.model) {
@@ -132,23 +133,23 @@ impl<M: Models> Predictor<M> {
     /// Predicts a batch. Batches of the bootstrap pass without predictions.
     pub fn score(&mut self, allocated: Rc<Allocated>) -> Result<Scored, Failure> {
         let rows = allocated.batch.len();
-        let classes = self.rules.classes;
+        let width = self.rules.kind.width();
         if allocated.header.phase != Phase::Scored || rows == 0 {
             return Ok(Scored {
                 allocated,
-                probabilities: Array2::zeros((0, classes)),
+                probabilities: Array2::zeros((0, width)),
                 pools: Vec::new(),
-                answers: Array2::zeros((0, classes)),
+                answers: Array2::zeros((0, width)),
                 baselines: Vec::new(),
             });
         }
         let pools = self.pools(&allocated)?;
         let most = pools.iter().map(|pool| pool.answers()).max();
-        let mut answers = Array2::zeros((rows, most.unwrap_or(1) * classes));
+        let mut answers = Array2::zeros((rows, most.unwrap_or(1) * width));
         for (model, asked) in by_model(&pools) {
             self.ask(model, &allocated, &asked, &mut answers)?;
         }
-        let mut probabilities = Array2::zeros((rows, classes));
+        let mut probabilities = Array2::zeros((rows, width));
         let rows = answers.rows_mut().into_iter().zip(probabilities.rows_mut());
         let features = allocated.batch.features.rows();
         for (((mut answers, mut to), features), group) in
@@ -180,14 +181,16 @@ impl<M: Models> Predictor<M> {
         answers: &mut [f32],
         probabilities: &mut [f32],
     ) {
-        let (models, rest) = answers.split_at_mut(pool.models.len() * self.rules.classes);
+        let width = self.rules.kind.width();
+        let (models, rest) = answers.split_at_mut(pool.models.len() * width);
         pool.integrate(models, probabilities);
         if pool.neighbours.is_empty() {
             return;
         }
-        let places = rest.chunks_exact_mut(self.rules.classes);
+        let places = rest.chunks_exact_mut(width);
         for (task, to) in pool.neighbours.iter().zip(places) {
-            self.neighbours.answer(*task, features, probabilities, to);
+            self.neighbours
+                .answer(*task, features, self.rules.kind, probabilities, to);
         }
         pool.conclude(rest, probabilities);
     }
@@ -195,7 +198,7 @@ impl<M: Models> Predictor<M> {
     /// For each group how its answers become one.
     fn pools(&self, allocated: &Allocated) -> Result<Vec<Rc<Pool>>, Failure> {
         let InferenceRules {
-            classes,
+            kind,
             integration,
             adapters,
         } = self.rules;
@@ -204,7 +207,7 @@ impl<M: Models> Predictor<M> {
             neighbours: &self.neighbours,
         });
         let pool = |group: &Group| {
-            let pool = Pool::new(&group.path, &self.deployed, lessons, integration, classes);
+            let pool = Pool::new(&group.path, &self.deployed, lessons, integration, kind);
             pool.map(Rc::new).ok_or_else(|| {
                 Failure::from(format!(
                     "no model answers for task \"{}\": not even the base task has one",
@@ -224,7 +227,7 @@ impl<M: Models> Predictor<M> {
         asked: &[(usize, usize)],
         answers: &mut Array2<f32>,
     ) -> Result<(), Failure> {
-        let classes = self.rules.classes;
+        let values = self.rules.kind.width();
         let features = &allocated.batch.features;
         let (rows, width) = features.dim();
         let rows_of = |group: usize| {
@@ -232,13 +235,13 @@ impl<M: Models> Predictor<M> {
             &allocated.order[group.start..group.end]
         };
         let count: usize = asked.iter().map(|(group, _)| rows_of(*group).len()).sum();
-        if count == rows && answers.ncols() == classes {
+        if count == rows && answers.ncols() == values {
             return self
                 .models
                 .predict(model, features.view(), answers.view_mut());
         }
         if self.said.nrows() < count {
-            self.said = Array2::zeros((count, classes));
+            self.said = Array2::zeros((count, values));
         }
         let mut said = self.said.slice_mut(s![..count, ..]);
         if count == rows {
@@ -264,9 +267,9 @@ impl<M: Models> Predictor<M> {
         for (group, place) in asked {
             for row in rows_of(*group) {
                 let row = *row as usize;
-                let from = if count == rows { row } else { gathered } * classes;
-                let start = row * stride + place * classes;
-                to[start..start + classes].copy_from_slice(&said[from..from + classes]);
+                let from = if count == rows { row } else { gathered } * values;
+                let start = row * stride + place * values;
+                to[start..start + values].copy_from_slice(&said[from..from + values]);
                 gathered += 1;
             }
         }
@@ -280,7 +283,7 @@ impl<M: Models> Predictor<M> {
         pools: &[Rc<Pool>],
         answers: &Array2<f32>,
     ) -> Result<Vec<Array2<f32>>, Failure> {
-        let classes = self.rules.classes;
+        let width = self.rules.kind.width();
         let base = self.deployed.get(&TaskId::BASE);
         let single = base.map_or(FROZEN, |base| base.model);
         let mut said: Vec<Array2<f32>> = Vec::with_capacity(self.baselines.len());
@@ -290,10 +293,10 @@ impl<M: Models> Predictor<M> {
                 Baseline::Single => single,
             };
             if pools.iter().all(|pool| pool.models.first() == Some(&model)) {
-                said.push(answers.slice(s![.., ..classes]).to_owned());
+                said.push(answers.slice(s![.., ..width]).to_owned());
                 continue;
             }
-            let mut probabilities = Array2::zeros((allocated.batch.len(), classes));
+            let mut probabilities = Array2::zeros((allocated.batch.len(), width));
             let features = allocated.batch.features.view();
             self.models
                 .predict(model, features, probabilities.view_mut())?;

@@ -5,6 +5,8 @@
 //! "Combining probability distributions", §3), with exponential weights (Cesa-Bianchi & Lugosi 2006, "Prediction, Learning,
 //! and Games", §2.2) by what each expert has lately lost on the very task where the path ends. Since an adapter only adds
 //! to logits, models and adapters come down to one weight a model and one bias a class.
+//!
+//! Where the label is a number, the answers themselves are averaged, by the same weights, and the bias is added.
 
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
 use crate::neighbours::Neighbours;
-use crate::{ModelId, TaskId, TaskPath};
+use crate::{LabelKind, ModelId, TaskId, TaskPath, number_loss};
 
 /// How the experts along a path are weighted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Answering {
     pub model: ModelId,
     /// By how many nats it was better than what answers without it on the samples that it was judged on.
     pub evidence: f32,
+    /// See [`ModelEvaluated::scale`](crate::ModelEvaluated::scale).
+    pub scale: Option<f32>,
 }
 
 /// The models that answer now, at most one a task.
@@ -70,9 +74,11 @@ const NEIGHBOURHOODS: usize = 2;
 pub struct Pool {
     /// The models that are asked, from coarse to fine.
     pub models: Vec<ModelId>,
-    /// What their logits are multiplied by.
+    /// Where the label is a number, the size of a usual error; none where it has classes.
+    pub scale: Option<f32>,
+    /// What their logits, or numbers, are multiplied by.
     weights: Vec<f32>,
-    /// What is then added to the logit of each class; empty if it is nothing.
+    /// What is then added to the logit of each class, or to the number; empty if it is nothing.
     bias: Vec<f32>,
     /// The tasks among whose samples neighbours are asked once the models have answered, from coarse to fine.
     pub neighbours: Vec<TaskId>,
@@ -80,7 +86,7 @@ pub struct Pool {
     shares: Vec<f32>,
     /// Those who had a say, from coarse to fine.
     experts: Vec<Expert>,
-    /// What each expert adds to the logits of its answer: experts × classes.
+    /// What each expert adds to the logits, or the number, of its answer: experts × classes.
     biases: Vec<f32>,
 }
 
@@ -100,17 +106,23 @@ impl Pool {
         deployed: &Deployed,
         lessons: Option<Lessons<'_>>,
         integration: Integration,
-        classes: usize,
+        kind: LabelKind,
     ) -> Option<Pool> {
         let nodes = path.nodes.len();
+        let width = kind.width();
+        let known = path.nodes.iter().find_map(|node| deployed.get(&node.task));
         let mut pool = Pool {
             models: Vec::with_capacity(nodes),
+            scale: match kind {
+                LabelKind::Classes(_) => None,
+                LabelKind::Number => Some(known.and_then(|known| known.scale).unwrap_or(1.0)),
+            },
             weights: Vec::new(),
             bias: Vec::new(),
             neighbours: Vec::new(),
             shares: Vec::new(),
             experts: Vec::with_capacity(KINDS * nodes),
-            biases: Vec::with_capacity(KINDS * nodes * classes),
+            biases: Vec::with_capacity(KINDS * nodes * width),
         };
         // By expert, what speaks for it beforehand.
         let mut scores = Vec::with_capacity(KINDS * nodes);
@@ -122,13 +134,13 @@ impl Pool {
             if let Some(answering) = deployed.get(&node.task) {
                 pool.models.push(answering.model);
                 evidence += answering.evidence.min(MOST_EVIDENCE);
-                pool.add(slot, None, classes);
+                pool.add(slot, None, width);
                 scores.push(evidence);
             }
             if let (Some(lessons), Some(source)) = (lessons, pool.models.last()) {
                 leaf = lessons.adapters.get(&node.task).map(|adapter| &**adapter);
                 let own = leaf.filter(|adapter| adapter.source == source.task);
-                pool.add(slot + 1, own, classes);
+                pool.add(slot + 1, own, width);
                 scores.push(evidence);
             }
         }
@@ -143,8 +155,8 @@ impl Pool {
         pool.weigh(&mut scores, leaf, integration);
         let (scores, shares) = scores.split_at(corrected);
         let neighbours = pool.experts.split_off(corrected);
-        pool.settle(scores, classes);
-        pool.settle_neighbours(&neighbours, shares, classes);
+        pool.settle(scores, width);
+        pool.settle_neighbours(&neighbours, shares, width);
         Some(pool)
     }
 
@@ -162,10 +174,11 @@ impl Pool {
         }
     }
 
-    /// The pool of a model that answers alone.
+    /// The pool of a model that answers alone, for classes.
     pub fn of(model: ModelId, classes: usize) -> Pool {
         Pool {
             models: vec![model],
+            scale: None,
             weights: vec![1.0],
             bias: Vec::new(),
             neighbours: Vec::new(),
@@ -175,15 +188,15 @@ impl Pool {
         }
     }
 
-    fn add(&mut self, slot: u16, adapter: Option<&Adapter>, classes: usize) {
+    fn add(&mut self, slot: u16, adapter: Option<&Adapter>, width: usize) {
         self.experts.push(Expert {
             slot,
             answer: self.models.len() as u16 - 1,
         });
         if let Some(adapter) = adapter {
-            adapter.shift(&mut self.biases);
+            adapter.shift(self.scale, &mut self.biases);
         }
-        self.biases.resize(self.experts.len() * classes, 0.0);
+        self.biases.resize(self.experts.len() * width, 0.0);
     }
 
     /// Turns scores into weights.
@@ -209,15 +222,15 @@ impl Pool {
     }
 
     /// Leaves out the models that have next to no weight, and adds up the rest.
-    fn settle(&mut self, shares: &[f32], classes: usize) {
+    fn settle(&mut self, shares: &[f32], width: usize) {
         self.weights.resize(self.models.len(), 0.0);
         for (expert, share) in self.experts.iter().zip(shares) {
             self.weights[expert.answer as usize] += share;
         }
         let asked = self.weights.iter().filter(|weight| is_asked(**weight));
         let total: f32 = asked.sum();
-        let mut bias = vec![0.0; classes];
-        let all = self.experts.iter().zip(self.biases.chunks_exact(classes));
+        let mut bias = vec![0.0; width];
+        let all = self.experts.iter().zip(self.biases.chunks_exact(width));
         for ((expert, own), share) in all.zip(shares) {
             if is_asked(self.weights[expert.answer as usize]) {
                 for (sum, own) in bias.iter_mut().zip(own) {
@@ -229,7 +242,7 @@ impl Pool {
             self.bias = bias;
         }
         if !self.weights.iter().all(|weight| is_asked(*weight)) {
-            self.leave_out(classes);
+            self.leave_out(width);
         }
         for weight in &mut self.weights {
             *weight /= total;
@@ -237,7 +250,7 @@ impl Pool {
     }
 
     /// Leaves out the neighbours that have next to no weight; the others' answers come behind the models'.
-    fn settle_neighbours(&mut self, experts: &[Expert], shares: &[f32], classes: usize) {
+    fn settle_neighbours(&mut self, experts: &[Expert], shares: &[f32], width: usize) {
         let mut tasks = std::mem::take(&mut self.neighbours).into_iter();
         for (expert, share) in experts.iter().zip(shares) {
             let task = tasks.next();
@@ -250,11 +263,11 @@ impl Pool {
                 self.shares.push(*share);
             }
         }
-        self.biases.resize(self.experts.len() * classes, 0.0);
+        self.biases.resize(self.experts.len() * width, 0.0);
     }
 
     /// Leaves out the models that are not asked, and their experts.
-    fn leave_out(&mut self, classes: usize) {
+    fn leave_out(&mut self, width: usize) {
         let mut left = 0;
         let place_of = self.weights.iter().map(|weight| {
             left += u16::from(is_asked(*weight));
@@ -262,7 +275,7 @@ impl Pool {
         });
         let place_of: Vec<Option<u16>> = place_of.collect();
         let (mut experts, mut biases) = (Vec::new(), Vec::new());
-        for (expert, own) in self.experts.iter().zip(self.biases.chunks_exact(classes)) {
+        for (expert, own) in self.experts.iter().zip(self.biases.chunks_exact(width)) {
             if let Some(model) = place_of[expert.answer as usize] {
                 biases.extend_from_slice(own);
                 experts.push(Expert {
@@ -294,7 +307,8 @@ impl Pool {
         self.models.len() + self.neighbours.len()
     }
 
-    /// The probabilities of one sample from what each model said of it, models × classes; without its neighbours.
+    /// The probabilities, or the number, of one sample from what each model said of it, models × classes; without its
+    /// neighbours.
     pub fn integrate(&self, answers: &[f32], probabilities: &mut [f32]) {
         let classes = probabilities.len();
         if self.models.len() == 1 && self.bias.is_empty() {
@@ -305,6 +319,11 @@ impl Pool {
             true => probabilities.fill(0.0),
             false => probabilities.copy_from_slice(&self.bias),
         }
+        if self.scale.is_some() {
+            let said = self.weights.iter().zip(answers);
+            probabilities[0] += said.map(|(weight, said)| weight * said).sum::<f32>();
+            return;
+        }
         for (weight, said) in self.weights.iter().zip(answers.chunks_exact(classes)) {
             for (logit, probability) in probabilities.iter_mut().zip(said) {
                 *logit += weight * log(*probability);
@@ -313,9 +332,15 @@ impl Pool {
         softmax(probabilities);
     }
 
-    /// What becomes of these probabilities by what the sample's neighbours said, neighbours × classes.
+    /// What becomes of these probabilities, or this number, by what the sample's neighbours said, neighbours × classes.
     pub fn conclude(&self, answers: &[f32], probabilities: &mut [f32]) {
         let rest = 1.0 - self.shares.iter().sum::<f32>();
+        if self.scale.is_some() {
+            let said = self.shares.iter().zip(answers);
+            let said: f32 = said.map(|(share, said)| share * said).sum();
+            probabilities[0] = rest * probabilities[0] + said;
+            return;
+        }
         for probability in probabilities.iter_mut() {
             *probability = rest * log(*probability);
         }
@@ -328,18 +353,30 @@ impl Pool {
         softmax(probabilities);
     }
 
-    /// Hands over what each expert lost when a class proved right: log loss in nats. `logits` is scratch.
+    /// What an answer to a sample loses, nats: the probabilities of the classes, or a number.
+    pub(crate) fn loss(&self, answer: &[f32], label: f32) -> f32 {
+        match self.scale {
+            None => -log(answer[label as usize]),
+            Some(scale) => number_loss(answer[0] - label, scale),
+        }
+    }
+
+    /// Hands over what each expert lost when a label became known, nats. `logits` is scratch.
     pub(crate) fn losses(
         &self,
         answers: &[f32],
-        label: usize,
+        label: f32,
         logits: &mut Vec<f32>,
         mut each: impl FnMut(Expert, f32),
     ) {
-        let classes = self.biases.len() / self.experts.len();
-        for (expert, biases) in self.experts.iter().zip(self.biases.chunks_exact(classes)) {
-            let start = expert.answer as usize * classes;
-            let said = &answers[start..start + classes];
+        let width = self.biases.len() / self.experts.len();
+        for (expert, biases) in self.experts.iter().zip(self.biases.chunks_exact(width)) {
+            let start = expert.answer as usize * width;
+            let said = &answers[start..start + width];
+            if self.scale.is_some() {
+                each(*expert, self.loss(&[said[0] + biases[0]], label));
+                continue;
+            }
             logits.clear();
             logits.extend(
                 said.iter()
@@ -348,7 +385,7 @@ impl Pool {
             );
             let highest = logits.iter().copied().fold(f32::MIN, f32::max);
             let total: f32 = logits.iter().map(|logit| (logit - highest).exp()).sum();
-            each(*expert, highest + total.ln() - logits[label]);
+            each(*expert, highest + total.ln() - logits[label as usize]);
         }
     }
 

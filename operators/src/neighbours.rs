@@ -9,7 +9,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::{RecentMoved, TaskId};
+use crate::{LabelKind, RecentMoved, TaskId};
 
 /// The kernel's width, in standard deviations of a feature. This and what follows was chosen on the bootstrap part of the
 /// thermal comfort stream, where 0.25 to 0.4 did about as well.
@@ -142,8 +142,15 @@ impl Neighbours {
         !self.scales.is_empty() && self.rings.contains_key(&task)
     }
 
-    /// The probabilities of a sample by its neighbours in a task; `prior` are those without them.
-    pub fn answer(&mut self, task: TaskId, features: &[f32], prior: &[f32], to: &mut [f32]) {
+    /// The probabilities, or the number, of a sample by its neighbours in a task; `prior` is the answer without them.
+    pub fn answer(
+        &mut self,
+        task: TaskId,
+        features: &[f32],
+        kind: LabelKind,
+        prior: &[f32],
+        to: &mut [f32],
+    ) {
         for (to, prior) in to.iter_mut().zip(prior) {
             *to = PRIOR * prior;
         }
@@ -155,7 +162,10 @@ impl Neighbours {
                 if squares < FAR {
                     let weight = (-0.5 * squares).exp();
                     total += weight;
-                    to[*label as usize] += weight;
+                    match kind {
+                        LabelKind::Classes(_) => to[*label as usize] += weight,
+                        LabelKind::Number => to[0] += weight * label,
+                    }
                 }
             }
         }

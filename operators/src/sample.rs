@@ -101,7 +101,7 @@ pub struct Batch {
     pub dictionaries: Arc<Vec<Dictionary>>,
     /// One row a sample, one column a feature; NaN is missing.
     pub features: Array2<f32>,
-    /// Class numbers when the samples carry their labels, NaN where one is missing. Empty when labels
+    /// Class numbers, or numbers, when the samples carry their labels, NaN where one is missing. Empty when labels
     /// come from elsewhere.
     pub labels: Vec<f32>,
     /// What the broker knows of the rows, when they come from one.
@@ -168,7 +168,7 @@ pub struct Slice {
     /// The samples, possibly none.
     pub batch: Batch,
     /// Labels of earlier samples or of this epoch's, on any worker: sequence numbers, ascending, and class
-    /// numbers. Empty when samples carry their labels.
+    /// numbers, or numbers. Empty when samples carry their labels.
     pub labels: Arc<Vec<(u64, f32)>>,
     /// The clusters that samples are allocated to, where the task tree has a level of them.
     pub clusters: Option<Arc<Clusters>>,
@@ -195,7 +195,7 @@ pub struct DeadLetter {
 pub struct EarlyLabel {
     /// The number that stands for the sample's id; see [`id_number`].
     pub id: u64,
-    /// The class number.
+    /// The class number, or the number.
     pub label: f32,
     /// Good samples that were read before it came.
     pub end: u64,

@@ -139,6 +139,8 @@ enum Slid {
 }
 
 /// Sums the workers' summaries and slides the windows, once an epoch is complete.
+// What is called an error here is the second of two streams.
+#[allow(clippy::result_large_err)]
 fn slide<'scope>(
     summaries: Flow<'scope, Summary>,
     mut windows: Windows,

@@ -11,13 +11,13 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::flow::{Flow, Labelled, LabelledEpoch, predicted_class};
 use crate::statistics::Summary;
-use crate::{Score, TaskDifference, TaskId};
+use crate::{LabelKind, Score, TaskDifference, TaskId};
 
 /// Sums the labels of an epoch by task; each task's sum is in those of its ancestors too.
-pub fn summary(labelled: &LabelledEpoch, classes: usize) -> Vec<Summary> {
+pub fn summary(labelled: &LabelledEpoch, kind: LabelKind) -> Vec<Summary> {
     let mut tasks: FxHashMap<TaskId, Box<TaskDifference>> = FxHashMap::default();
     for part in &labelled.parts {
-        let groups = by_group(part, classes);
+        let groups = by_group(part, kind);
         for (group, difference) in part.scored.allocated.groups.iter().zip(groups) {
             let Some(difference) = difference else {
                 continue;
@@ -44,14 +44,13 @@ fn add(to: &mut TaskDifference, difference: &TaskDifference) {
 }
 
 /// Sums the rows of one batch by finest task; of many groups, labels may have come for few.
-fn by_group(part: &Labelled, classes: usize) -> Vec<Option<Box<TaskDifference>>> {
+fn by_group(part: &Labelled, kind: LabelKind) -> Vec<Option<Box<TaskDifference>>> {
     let scored = &part.scored;
     let batch = &scored.allocated.batch;
     let predicted = scored.is_predicted();
     let mut groups = vec![None; scored.allocated.groups.len()];
     for (row, label) in part.rows.iter().zip(&part.labels) {
         let row = *row as usize;
-        let label = *label as usize;
         let to: &mut Box<TaskDifference> =
             groups[scored.allocated.group_of[row] as usize].get_or_insert_default();
         if to.labelled == 0 {
@@ -63,18 +62,27 @@ fn by_group(part: &Labelled, classes: usize) -> Vec<Option<Box<TaskDifference>>>
             moments.count_value(*value);
         }
         if predicted {
-            score(to, part, row, label, classes);
+            score(to, part, row, *label, kind);
         }
     }
     groups
 }
 
 /// Scores one predicted row and the baselines' answers to it.
-fn score(to: &mut TaskDifference, part: &Labelled, row: usize, label: usize, classes: usize) {
-    if to.confusion.is_empty() {
-        to.confusion.resize(classes * classes, 0);
+fn score(to: &mut TaskDifference, part: &Labelled, row: usize, label: f32, kind: LabelKind) {
+    if to.score.count == 0 {
         to.baselines
             .resize(part.scored.baselines.len(), Score::default());
+    }
+    match kind {
+        LabelKind::Classes(classes) => score_class(to, part, row, label as usize, classes),
+        LabelKind::Number => score_number(to, part, row, label),
+    }
+}
+
+fn score_class(to: &mut TaskDifference, part: &Labelled, row: usize, label: usize, classes: usize) {
+    if to.confusion.is_empty() {
+        to.confusion.resize(classes * classes, 0);
     }
     let probabilities = part.scored.probabilities.row(row);
     let class = predicted_class(probabilities);
@@ -88,17 +96,26 @@ fn score(to: &mut TaskDifference, part: &Labelled, row: usize, label: usize, cla
     }
 }
 
+fn score_number(to: &mut TaskDifference, part: &Labelled, row: usize, label: f32) {
+    let said = part.scored.probabilities[[row, 0]];
+    to.labels.count_value(label);
+    to.score.add(&Score::of_number(said, label));
+    for (to, answers) in to.baselines.iter_mut().zip(&part.scored.baselines) {
+        to.add(&Score::of_number(answers[[row, 0]], label));
+    }
+}
+
 /// Sums what became known on this worker, epoch by epoch.
 pub fn summarize<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    classes: usize,
+    kind: LabelKind,
 ) -> Flow<'scope, Summary> {
     labelled.unary(Pipeline, "Summarize", move |_capability, _info| {
         move |input, output| {
             input.for_each(|capability, epochs| {
                 let mut session = output.session(&capability);
                 for labelled in epochs.drain(..) {
-                    session.give_iterator(summary(&labelled, classes).into_iter());
+                    session.give_iterator(summary(&labelled, kind).into_iter());
                 }
             });
         }

@@ -5,19 +5,21 @@ use ndarray::Array2;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::LabelKind;
+
 /// The samples and settings of one training.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainRequest {
     /// One row a sample, NaN = missing.
     pub features: Array2<f32>,
-    /// One class number a sample.
+    /// One class number or number a sample.
     pub labels: Vec<f32>,
     /// How much each sample counts, 1 on average. None if all count the same.
     pub weights: Option<Vec<f32>>,
-    /// How many classes there are.
-    pub classes: usize,
-    /// The logits that training starts from, one row a sample and one column a class: the trees then correct the
-    /// model that gave them. None to start from the shares of the classes.
+    /// What the labels are.
+    pub kind: LabelKind,
+    /// What training starts from, one row a sample: the logits of the classes, or the number. The trees then correct the
+    /// model that gave it. None to start from the shares of the classes, or the mean.
     pub margins: Option<Array2<f32>>,
     /// Settings of the built-in trainer.
     pub parameters: TreeParameters,
@@ -27,7 +29,7 @@ pub struct TrainRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TreeParameters {
-    /// Boosting rounds; each adds one tree a class.
+    /// Boosting rounds; each adds one tree a class, or one tree for a number.
     pub rounds: u32,
     /// Deepest level of a tree.
     pub max_depth: u32,
@@ -67,8 +69,8 @@ pub enum TrainResponse {
     Trained {
         /// The booster in XGBoost's JSON model format.
         model: Vec<u8>,
-        /// XGBoost's own class probabilities of the training rows, to check a conversion against.
-        probabilities: Array2<f32>,
+        /// XGBoost's own answers for the training rows, class probabilities or numbers, to check a conversion against.
+        answers: Array2<f32>,
     },
     /// Why there is none.
     Failed(String),

@@ -26,6 +26,12 @@ pub enum Metric {
     AccuracyDrop,
     /// Mean log loss in the window, nats.
     LogLoss,
+    /// Mean error without its sign in the window, in the label's unit.
+    Mae,
+    /// Root of the mean squared error in the window, in the label's unit.
+    Rmse,
+    /// By which share of the RMSE over all time that in the window is higher.
+    RmseRise,
     /// Seconds of the stream's clock since the task's last training was ordered.
     ModelAge,
 }
@@ -63,7 +69,7 @@ pub struct Trigger {
     pub metric: Metric,
     /// How it is compared.
     pub comparison: Comparison,
-    /// With what: a count, a share, nats or seconds, as the metric has it.
+    /// With what: a count, a share, nats, seconds or the label's unit, as the metric has it.
     pub threshold: f64,
 }
 
@@ -150,6 +156,13 @@ impl TaskTraining {
                 Some(total.score.accuracy()? - now)
             }
             Metric::LogLoss => in_window(window.log_loss()),
+            Metric::Mae => in_window(window.mae()),
+            Metric::Rmse => in_window(window.rmse()),
+            Metric::RmseRise => {
+                let now = in_window(window.rmse())?;
+                let before = total.score.rmse().filter(|before| *before > 0.0)?;
+                Some(now / before - 1.0)
+            }
             Metric::ModelAge => {
                 (self.version > 0).then(|| (clock - self.clock) as f64 / 1_000_000.0)
             }

@@ -18,13 +18,14 @@ use perennial_operators::integrate::{
 };
 use perennial_operators::neighbours::Neighbours;
 use perennial_operators::{
-    Adapter, AdapterMoved, AdapterSum, Epoch, Failure, ModelId, RecentMoved, RecentSamples,
-    TaskDefinition, TaskId, TaskPath,
+    Adapter, AdapterMoved, AdapterSum, Epoch, Failure, LabelKind, ModelId, RecentMoved,
+    RecentSamples, TaskDefinition, TaskId, TaskPath,
 };
 use proptest::prelude::*;
 use timely::dataflow::operators::vec::Map;
 
 const CLASSES: usize = 3;
+const KIND: LabelKind = LabelKind::Classes(CLASSES);
 
 /// A model whose probabilities follow from its number and the row's first feature.
 struct Made;
@@ -76,7 +77,7 @@ fn rows(samples: &[Sample]) -> Vec<Row> {
 
 fn rules(integration: Integration) -> InferenceRules {
     InferenceRules {
-        classes: CLASSES,
+        kind: KIND,
         integration,
         adapters: true,
     }
@@ -88,6 +89,7 @@ fn model(task: TaskId) -> DeployedModel {
         hash: String::new(),
         onnx: Arc::default(),
         evidence: 0.0,
+        scale: None,
     }
 }
 
@@ -159,7 +161,7 @@ fn scripts() -> impl Strategy<Value = Script<Entry>> {
 fn adapted(workers: usize, script: Script<Entry>) -> BTreeMap<(Epoch, TaskId), Adapter> {
     let moved = run(workers, script, false, |_, made| {
         let labelled = made.map(|made| Rc::new(labelled(&made)));
-        adapt(labelled, CLASSES, Adapters::default())
+        adapt(labelled, KIND, Adapters::default())
     });
     let moved = moved.into_iter();
     moved
@@ -235,7 +237,7 @@ proptest! {
         prop_assert!(one.keys().eq(expected.keys()));
         for (key, shifts) in &expected {
             let mut found = Vec::new();
-            one[key].shift(&mut found);
+            one[key].shift(None, &mut found);
             for (found, expected) in found.iter().zip(shifts) {
                 prop_assert!((f64::from(*found) - expected).abs() < 1e-3, "{found} {expected}");
             }
@@ -265,6 +267,7 @@ fn deployed(path: &TaskPath, depths: &[usize]) -> Deployed {
             Answering {
                 model,
                 evidence: 0.0,
+                scale: None,
             },
         )
     };
@@ -289,7 +292,7 @@ const ANSWERS: [f32; 6] = [0.7, 0.2, 0.1, 0.2, 0.2, 0.6];
 fn the_finest_answers_alone_or_all_alike() {
     let path = path(2);
     let deployed = deployed(&path, &[0, 1]);
-    let pool = |integration| Pool::new(&path, &deployed, None, integration, CLASSES).unwrap();
+    let pool = |integration| Pool::new(&path, &deployed, None, integration, KIND).unwrap();
     let leaf = pool(Integration::Leaf);
     assert_eq!(leaf.models, [leaf.main()]);
     assert_eq!(leaf.main().task, path.nodes[1].task);
@@ -304,7 +307,7 @@ fn the_finest_answers_alone_or_all_alike() {
     // Nothing is known that could tell them apart.
     assert_close(&integrate(&pool(Integration::Weighted), &ANSWERS), &mean);
     let nobody = Deployed::default();
-    assert!(Pool::new(&path, &nobody, None, Integration::Weighted, CLASSES).is_none());
+    assert!(Pool::new(&path, &nobody, None, Integration::Weighted, KIND).is_none());
 }
 
 /// An adapter with these excess losses by slot.
@@ -337,7 +340,7 @@ fn who_lost_more_has_less_say_and_in_the_end_none() {
                 neighbours: &Neighbours::default(),
             }),
             Integration::Weighted,
-            CLASSES,
+            KIND,
         )
         .unwrap()
     };
@@ -369,17 +372,11 @@ fn an_adapter_of_another_model_is_not_used() {
     let adapters = Adapters::from_iter([(finest, Arc::new(adapter))]);
     let answer = |depths: &[usize]| {
         let deployed = deployed(&path, depths);
-        let pool = Pool::new(
-            &path,
-            &deployed,
-            Some(Lessons {
-                adapters: &adapters,
-                neighbours: &Neighbours::default(),
-            }),
-            Integration::Leaf,
-            CLASSES,
-        )
-        .unwrap();
+        let lessons = Lessons {
+            adapters: &adapters,
+            neighbours: &Neighbours::default(),
+        };
+        let pool = Pool::new(&path, &deployed, Some(lessons), Integration::Leaf, KIND).unwrap();
         integrate(&pool, &ANSWERS[..3])
     };
     assert!(answer(&[0])[0] > ANSWERS[0] + 0.1, "{:?}", answer(&[0]));
@@ -417,7 +414,7 @@ fn neighbours_of_the_two_finest_tasks_have_a_say_until_they_lost_too_much() {
             adapters: &adapters,
             neighbours: &neighbours,
         };
-        Pool::new(&path, &deployed, Some(lessons), integration, CLASSES).unwrap()
+        Pool::new(&path, &deployed, Some(lessons), integration, KIND).unwrap()
     };
     let said = |pool: &Pool| {
         let mut probabilities = integrate(pool, &ANSWERS[..3]);

@@ -52,6 +52,10 @@ fn differences() -> impl Strategy<Value = TaskDifference> {
                 score: score(&own),
                 baselines: baselines.iter().map(|scores| score(scores)).collect(),
                 confusion,
+                labels: columns
+                    .first()
+                    .map(|values| moments(values))
+                    .unwrap_or_default(),
                 moments: columns.iter().map(|values| moments(values)).collect(),
             };
             if negate {

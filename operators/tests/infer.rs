@@ -65,6 +65,7 @@ fn deployed(task: TaskId, version: u32) -> DeployedModel {
         hash: String::new(),
         onnx: Arc::new(Vec::new()),
         evidence: 0.0,
+        scale: None,
     }
 }
 

@@ -12,7 +12,7 @@ use common::{Row, Script, header, run, scored};
 use perennial_operators::flow::{Labelled, LabelledEpoch};
 use perennial_operators::neighbours::Neighbours;
 use perennial_operators::recent::{Held, recent};
-use perennial_operators::{Epoch, RecentMoved, RecentSamples, TaskId};
+use perennial_operators::{Epoch, LabelKind, RecentMoved, RecentSamples, TaskId};
 use proptest::prelude::*;
 use timely::dataflow::operators::vec::Map;
 
@@ -100,7 +100,8 @@ fn latest(script: &Script<Batch>, task: u32, most: usize) -> Vec<f32> {
 
 fn probabilities(neighbours: &mut Neighbours, task: TaskId, features: &[f32]) -> Vec<f32> {
     let mut to = vec![0.0; CLASSES];
-    neighbours.answer(task, features, &[0.2, 0.3, 0.5], &mut to);
+    let kind = LabelKind::Classes(CLASSES);
+    neighbours.answer(task, features, kind, &[0.2, 0.3, 0.5], &mut to);
     to
 }
 
@@ -164,7 +165,8 @@ proptest! {
             for feature in [-1.0, 0.0, 0.5] {
                 let of = |neighbours: &mut Neighbours| {
                     let mut said = vec![0.0; 5];
-                    neighbours.answer(*task, &[feature, 1.0], &[0.2; 5], &mut said);
+                    let kind = LabelKind::Classes(5);
+                    neighbours.answer(*task, &[feature, 1.0], kind, &[0.2; 5], &mut said);
                     said
                 };
                 let (live, restored) = (of(&mut live), of(&mut restored));
@@ -230,6 +232,24 @@ proptest! {
             prop_assert!((f64::from(*found) - sum / total).abs() < 1e-4, "{found:?} {sums:?}");
         }
     }
+}
+
+#[test]
+fn numbers_of_neighbours_are_averaged() {
+    let mut neighbours = Neighbours::new(4);
+    neighbours.scale(&[1.0]);
+    neighbours.learn(&RecentMoved {
+        task: TaskId(1),
+        parent: None,
+        samples: Arc::new(RecentSamples {
+            labels: vec![5.0, 900.0],
+            features: vec![1.0, 50.0],
+        }),
+        left: Vec::new(),
+    });
+    let mut said = [0.0];
+    neighbours.answer(TaskId(1), &[1.0], LabelKind::Number, &[2.0], &mut said);
+    assert_eq!(said, [3.5]);
 }
 
 #[test]

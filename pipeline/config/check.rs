@@ -1,8 +1,10 @@
 //! What a config means, once it is known to make sense.
 
 use perennial_connectors::kafka::{Delivery, KafkaConfig};
+use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::source::Schema;
 use perennial_connectors::trainer::CommandLine;
+use perennial_operators::LabelKind;
 use perennial_operators::allocate::TaskLevels;
 use perennial_operators::join::{Arrival, Delay};
 use perennial_operators::trigger::{Schedule, TriggerRules};
@@ -24,7 +26,7 @@ pub struct Settings {
     pub loaded: Loaded,
     /// The columns of a sample.
     pub schema: Schema,
-    /// Class names.
+    /// Class names; none where the label is a number.
     pub classes: Vec<String>,
     /// The task tree's levels.
     pub levels: TaskLevels,
@@ -52,6 +54,11 @@ impl Settings {
         })
     }
 
+    /// What the label is.
+    pub fn label_kind(&self) -> LabelKind {
+        LabelKind::of(&self.classes)
+    }
+
     /// How many features a sample has.
     pub fn features(&self) -> usize {
         self.schema.features.len()
@@ -60,7 +67,7 @@ impl Settings {
     /// What a knowledge base must have been made with to go on with this config, by name.
     pub fn fingerprint(&self) -> Vec<(String, String)> {
         let path = &self.config().tasks.path;
-        let mut parts = vec![("schema".to_string(), json(&self.schema))];
+        let mut parts = vec![(SCHEMA.to_string(), json(&self.schema))];
         let cluster = path
             .iter()
             .find(|level| matches!(level, LevelConfig::Cluster(_)));
@@ -89,10 +96,10 @@ impl TryFrom<Loaded> for Settings {
         let Some(label) = &schema.label else {
             return Err(loaded.error(
                 "schema",
-                "there is no label: add \"label\" with its column and classes",
+                "there is no label: add \"label\" with its column and classes, or its column and \"kind: number\"",
             ));
         };
-        let classes = label.classes.clone();
+        let (kind, classes) = (label.kind(), label.classes.clone());
         let levels = levels(&loaded, &schema)?;
         check_outputs(&loaded)?;
         check_kafka(&loaded)?;
@@ -101,7 +108,7 @@ impl TryFrom<Loaded> for Settings {
         Ok(Settings {
             levels,
             classes,
-            rules: rules(&loaded)?,
+            rules: rules(&loaded, kind)?,
             arrival: arrival(&loaded)?,
             command: command_line(&loaded)?,
             production: production(&loaded, &schema)?,
@@ -409,12 +416,12 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
     }
 }
 
-fn rules(loaded: &Loaded) -> Result<TriggerRules, ConfigError> {
+fn rules(loaded: &Loaded, kind: LabelKind) -> Result<TriggerRules, ConfigError> {
     let config = &loaded.config;
     let mut triggers = Vec::new();
     for (number, text) in config.triggers.when.iter().enumerate() {
         let path = format!("triggers.when[{number}]");
-        triggers.push(trigger(text).map_err(|message| loaded.error(&path, message))?);
+        triggers.push(trigger(text, kind).map_err(|message| loaded.error(&path, message))?);
     }
     let period = match &config.triggers.check_every {
         None => 0,

@@ -1,16 +1,30 @@
 //! Conditions, durations and sizes as people write them: `accuracy < 0.6`, `12h`, `02:00-20:00`, `2 GiB`.
 
+use perennial_operators::LabelKind;
 use perennial_operators::trigger::{Comparison, Metric, Trigger};
 
 use super::load::nearest;
 
-const METRICS: [(&str, Metric); 5] = [
+const METRICS: [(&str, Metric); 8] = [
     ("new_samples", Metric::NewSamples),
     ("accuracy", Metric::Accuracy),
     ("accuracy_drop", Metric::AccuracyDrop),
     ("log_loss", Metric::LogLoss),
+    ("mae", Metric::Mae),
+    ("rmse", Metric::Rmse),
+    ("rmse_rise", Metric::RmseRise),
     ("model_age", Metric::ModelAge),
 ];
+
+/// Whether a label of this kind has the metric.
+fn fits(metric: Metric, kind: LabelKind) -> bool {
+    let is_number = kind == LabelKind::Number;
+    match metric {
+        Metric::NewSamples | Metric::ModelAge => true,
+        Metric::Accuracy | Metric::AccuracyDrop | Metric::LogLoss => !is_number,
+        Metric::Mae | Metric::Rmse | Metric::RmseRise => is_number,
+    }
+}
 
 /// Longer signs first: `>=` begins with `>`.
 const COMPARISONS: [(&str, Comparison); 4] = [
@@ -20,8 +34,8 @@ const COMPARISONS: [(&str, Comparison); 4] = [
     ("<", Comparison::Less),
 ];
 
-/// Reads `metric operator threshold`.
-pub(super) fn trigger(text: &str) -> Result<Trigger, String> {
+/// Reads `metric operator threshold`, for labels of a kind.
+pub(super) fn trigger(text: &str, kind: LabelKind) -> Result<Trigger, String> {
     let found = COMPARISONS
         .iter()
         .find_map(|(sign, comparison)| Some((text.split_once(sign)?, *comparison)));
@@ -33,9 +47,9 @@ pub(super) fn trigger(text: &str) -> Result<Trigger, String> {
     let (name, threshold) = (name.trim(), threshold.trim());
     let metric = METRICS
         .iter()
-        .find(|(known, _)| *known == name)
+        .find(|(known, metric)| *known == name && fits(*metric, kind))
         .map(|(_, metric)| *metric)
-        .ok_or_else(|| unknown_metric(name))?;
+        .ok_or_else(|| unknown_metric(name, kind))?;
     let threshold = match metric {
         Metric::ModelAge => duration(threshold)?,
         _ => threshold
@@ -52,8 +66,19 @@ pub(super) fn trigger(text: &str) -> Result<Trigger, String> {
     })
 }
 
-fn unknown_metric(name: &str) -> String {
-    let names: Vec<&str> = METRICS.iter().map(|(known, _)| *known).collect();
+fn unknown_metric(name: &str, kind: LabelKind) -> String {
+    let fitting = METRICS.iter().filter(|(_, metric)| fits(*metric, kind));
+    let names: Vec<&str> = fitting.map(|(known, _)| *known).collect();
+    if METRICS.iter().any(|(known, _)| *known == name) {
+        let (others, own) = match kind {
+            LabelKind::Classes(_) => ("numbers", "has classes"),
+            LabelKind::Number => ("classes", "is a number"),
+        };
+        return format!(
+            "\"{name}\" is a metric of {others}, and the label {own} (expected: {})",
+            names.join(", ")
+        );
+    }
     let hint = nearest(name, &names)
         .map(|near| format!("; did you mean \"{near}\"?"))
         .unwrap_or_default();

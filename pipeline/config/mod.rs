@@ -364,7 +364,7 @@ pub enum CandidateConfig {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// No model is deployed that raises the mean log loss of a task for which it answers by more than this, in nats.
+    /// No model is deployed that raises the mean loss of a task for which it answers by more than this, in nats.
     pub margin: f64,
 }
 
@@ -379,7 +379,8 @@ impl Default for GateConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct TriggersConfig {
     /// Conditions `metric operator threshold`; a task trains when one of them holds for it. Metrics:
-    /// `new_samples`, `accuracy`, `accuracy_drop`, `log_loss`, `model_age` (with a unit: `12h`).
+    /// `new_samples`, `model_age` (with a unit: `12h`); for classes `accuracy`, `accuracy_drop`, `log_loss`; for a
+    /// number `mae`, `rmse`, `rmse_rise`.
     pub when: Vec<String>,
     /// Scored labels of a task that its windowed metrics look at: the latest ones, rounded up to
     /// whole epochs.

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::Array2;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::BuiltIn;
-use perennial_operators::TrainRequest;
 use perennial_operators::flow::predicted_class;
+use perennial_operators::{LabelKind, TrainRequest};
 
 use super::check;
 use super::figures::{Matrix, samples_transfer_ratio};
 use super::findings::Method;
+use super::measure::{Measure, Tally};
 use super::plan::Plan;
 use super::samples::Samples;
 use crate::config::Settings;
@@ -21,6 +22,7 @@ use crate::progress::Line;
 /// What trains and tests models on the tasks of a plan.
 pub struct Baselines<'a> {
     settings: &'a Settings,
+    measure: Measure,
     samples: &'a Samples,
     plan: &'a Plan,
     trainer: BuiltIn,
@@ -31,13 +33,14 @@ pub struct Baselines<'a> {
     line: Line,
 }
 
-/// Accuracies by task.
-type Accuracies = Vec<f64>;
+/// What answers are worth, by task.
+type Worths = Vec<f64>;
 
 impl<'a> Baselines<'a> {
     /// Baselines on the tasks of a plan.
     pub fn new(
         settings: &'a Settings,
+        measure: Measure,
         samples: &'a Samples,
         plan: &'a Plan,
         stop: Arc<AtomicBool>,
@@ -50,6 +53,7 @@ impl<'a> Baselines<'a> {
             .collect();
         Ok(Baselines {
             settings,
+            measure,
             samples,
             plan,
             trainer: BuiltIn::find(runtime.clone())?,
@@ -72,7 +76,7 @@ impl<'a> Baselines<'a> {
         let inferred: usize = later.map(|task| task.train.len()).sum();
         let of = |name: &str, matrix: Matrix, transferred: usize| {
             let ratio = samples_transfer_ratio(transferred as u64, inferred as u64);
-            Method::new(name, matrix, &self.settings.classes, ratio)
+            Method::new(name, matrix, self.measure, ratio)
         };
         Ok(vec![
             of("frozen", frozen, 0),
@@ -95,19 +99,17 @@ impl<'a> Baselines<'a> {
     }
 
     /// A model for each task, of that task's train samples alone. A task that has not been met is answered by the most
-    /// frequent class so far.
+    /// frequent class so far, or the mean.
     fn independent(&mut self) -> Result<Matrix, Error> {
-        let mut counts = vec![0_usize; self.settings.classes.len()];
-        let mut known = Accuracies::new();
+        let mut met = Vec::new();
+        let mut known = Worths::new();
         let mut matrix = Matrix::new();
         for (stage, task) in self.plan.tasks.iter().enumerate() {
-            for row in &task.train {
-                counts[self.samples.labels[*row]] += 1;
-            }
-            let class = most_frequent(&counts);
+            met.extend(task.train.iter().map(|row| self.samples.labels[*row]));
+            let usual = usual(self.settings.label_kind(), &met);
             let model = self.train("independent", stage, &task.train, None)?;
             known.push(self.test(&model)?[stage]);
-            let unknown = self.accuracies(|_| class).split_off(stage + 1);
+            let unknown = self.worths(|_| usual).split_off(stage + 1);
             matrix.push(known.iter().copied().chain(unknown).collect());
         }
         Ok(matrix)
@@ -140,12 +142,12 @@ impl<'a> Baselines<'a> {
             self.line
                 .show(format!("{method}: stage {} of {stages}", stage + 1));
         }
-        let labels = rows.iter().map(|row| self.samples.labels[*row] as f32);
+        let labels = rows.iter().map(|row| self.samples.labels[*row]);
         let request = TrainRequest {
             features: self.samples.matrix(rows),
             labels: labels.collect(),
             weights: None,
-            classes: self.settings.classes.len(),
+            kind: self.settings.label_kind(),
             margins: None,
             parameters: self.settings.config().training.trees.clone(),
         };
@@ -156,27 +158,30 @@ impl<'a> Baselines<'a> {
         Ok(trained.onnx)
     }
 
-    /// The accuracies of a model.
-    fn test(&self, onnx: &[u8]) -> Result<Accuracies, Error> {
-        let (features, classes) = (self.settings.features(), self.settings.classes.len());
-        let mut probabilities = Array2::zeros((self.tested.nrows(), classes));
-        let mut session = self.runtime.session(onnx, features, classes)?;
-        session.predict(self.tested.view(), probabilities.view_mut())?;
-        let answer = |row| predicted_class(ArrayView1::from(probabilities.row(row)));
-        Ok(self.accuracies(answer))
+    /// What the answers of a model are worth.
+    fn test(&self, onnx: &[u8]) -> Result<Worths, Error> {
+        let kind = self.settings.label_kind();
+        let (features, width) = (self.settings.features(), kind.width());
+        let mut said = Array2::zeros((self.tested.nrows(), width));
+        let mut session = self.runtime.session(onnx, features, width)?;
+        session.predict(self.tested.view(), said.view_mut())?;
+        Ok(self.worths(|row| match kind {
+            LabelKind::Classes(_) => predicted_class(said.row(row)) as f32,
+            LabelKind::Number => said[[row, 0]],
+        }))
     }
 
-    /// The accuracies of answers, which are given by the row of `tested`.
-    fn accuracies(&self, answer: impl Fn(usize) -> usize) -> Accuracies {
+    /// What answers are worth, which are given by the row of `tested`.
+    fn worths(&self, answer: impl Fn(usize) -> f32) -> Worths {
         let mut first = 0;
         let of_task = |test: &Vec<usize>| {
             let answers = (first..).map(&answer);
             first += test.len();
-            let right = test
-                .iter()
-                .zip(answers)
-                .filter(|(row, answer)| self.samples.labels[**row] == *answer);
-            right.count() as f64 / test.len() as f64
+            let mut tally = Tally::default();
+            for (row, answer) in test.iter().zip(answers) {
+                tally.add(self.measure, answer, self.samples.labels[*row]);
+            }
+            tally.worth(self.measure)
         };
         self.plan
             .tasks
@@ -187,13 +192,21 @@ impl<'a> Baselines<'a> {
     }
 }
 
-/// The class with the highest count, the first of equals.
-fn most_frequent(counts: &[usize]) -> usize {
-    let most = counts.iter().max();
-    counts
-        .iter()
-        .position(|count| Some(count) == most)
-        .unwrap_or(0)
+/// What is said without a model: the most frequent class, the first of equals, or the mean.
+fn usual(kind: LabelKind, labels: &[f32]) -> f32 {
+    match kind {
+        LabelKind::Classes(classes) => {
+            let mut counts = vec![0_usize; classes];
+            labels.iter().for_each(|label| counts[*label as usize] += 1);
+            let most = counts.iter().max();
+            let most = counts.iter().position(|count| Some(count) == most);
+            most.unwrap_or(0) as f32
+        }
+        LabelKind::Number => {
+            let sum: f64 = labels.iter().map(|label| f64::from(*label)).sum();
+            (sum / labels.len() as f64) as f32
+        }
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +214,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_the_most_frequent_classes() {
-        assert_eq!(most_frequent(&[1, 3, 3]), 1);
+    fn the_first_of_the_most_frequent_classes_or_the_mean() {
+        let labels = [0.0, 2.0, 1.0, 2.0, 1.0, 1.0, 2.0];
+        assert_eq!(usual(LabelKind::Classes(3), &labels), 1.0);
+        assert_eq!(usual(LabelKind::Number, &[1.0, 2.0, 6.0]), 3.0);
     }
 }

@@ -1,7 +1,9 @@
-//! What is made of an accuracy matrix. `matrix[i][j]` is the accuracy on task `j` after stage `i`, in which task `i` was
-//! learned.
+//! What is made of a matrix of accuracies, or of R² where the label is a number. `matrix[i][j]` is the accuracy on task
+//! `j` after stage `i`, in which task `i` was learned.
 
 use serde::Serialize;
+
+use super::measure::Measure;
 
 /// Accuracies: one row a stage, one column a task, as many of the one as of the other.
 pub type Matrix = Vec<Vec<f64>>;
@@ -9,8 +11,9 @@ pub type Matrix = Vec<Vec<f64>>;
 /// What a method is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Figures {
-    /// Mean accuracy over all tasks at the end (ACC of Lopez-Paz & Ranzato 2017).
-    pub average_accuracy: f64,
+    /// Mean over all tasks at the end (ACC of Lopez-Paz & Ranzato 2017).
+    #[serde(flatten)]
+    pub average: Average,
     /// Backward transfer of Lopez-Paz & Ranzato 2017.
     pub bwt: f64,
     /// Forward transfer of Lopez-Paz & Ranzato 2017, against an untrained predictor.
@@ -25,15 +28,37 @@ pub struct Figures {
     pub samples_transfer_ratio: f64,
 }
 
+/// A mean of what is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Average {
+    /// Of accuracies.
+    #[serde(rename = "average_accuracy")]
+    Accuracy(f64),
+    /// Of R².
+    #[serde(rename = "average_r2")]
+    R2(f64),
+}
+
+impl Average {
+    /// The mean.
+    pub fn value(self) -> f64 {
+        let (Average::Accuracy(value) | Average::R2(value)) = self;
+        value
+    }
+}
+
 impl Figures {
-    /// The figures of a matrix of at least two tasks. `untrained` is the accuracy of an untrained predictor on any task,
-    /// `samples_transfer_ratio` is given.
-    pub fn new(matrix: &Matrix, untrained: f64, samples_transfer_ratio: f64) -> Figures {
+    /// The figures of a matrix of at least two tasks; `samples_transfer_ratio` is given.
+    pub fn new(matrix: &Matrix, measure: Measure, samples_transfer_ratio: f64) -> Figures {
         let ianvs = Ianvs::new(matrix);
+        let average = mean(matrix[matrix.len() - 1].iter().copied());
         Figures {
-            average_accuracy: mean(matrix[matrix.len() - 1].iter().copied()),
+            average: match measure {
+                Measure::Accuracy(_) => Average::Accuracy(average),
+                Measure::R2(_) => Average::R2(average),
+            },
             bwt: bwt(matrix),
-            fwt: fwt(matrix, untrained),
+            fwt: fwt(matrix, measure.untrained()),
             ianvs_bwt: ianvs.bwt,
             ianvs_fwt: ianvs.fwt,
             forgetting: forgetting(matrix),
@@ -128,8 +153,8 @@ mod tests {
 
     #[test]
     fn the_figures_of_a_matrix_by_hand() {
-        let figures = Figures::new(&matrix(), 0.25, 0.5);
-        assert_close(figures.average_accuracy, (0.6 + 0.75 + 0.8) / 3.0);
+        let figures = Figures::new(&matrix(), Measure::Accuracy(4), 0.5);
+        assert_close(figures.average.value(), (0.6 + 0.75 + 0.8) / 3.0);
         assert_close(figures.bwt, ((0.6 - 0.9) + (0.75 - 0.7)) / 2.0);
         assert_close(figures.fwt, ((0.4 - 0.25) + (0.5 - 0.25)) / 2.0);
         assert_close(figures.forgetting, ((0.9 - 0.6) + (0.7 - 0.75)) / 2.0);
@@ -139,7 +164,7 @@ mod tests {
     #[test]
     fn ianvs_leaves_the_first_task_out() {
         // What its own `compute` prints of [[.4, .3], [.7, .5], [.75, .8]].
-        let figures = Figures::new(&matrix(), 0.25, 0.5);
+        let figures = Figures::new(&matrix(), Measure::Accuracy(4), 0.5);
         assert_close(figures.ianvs_bwt, 0.2125);
         assert_close(figures.ianvs_fwt, 0.1);
     }
@@ -147,7 +172,7 @@ mod tests {
     #[test]
     fn nothing_moves_without_learning() {
         let frozen = vec![vec![0.9, 0.4, 0.3]; 3];
-        let figures = Figures::new(&frozen, 1.0 / 3.0, 0.0);
+        let figures = Figures::new(&frozen, Measure::Accuracy(3), 0.0);
         let moved = [
             figures.bwt,
             figures.ianvs_bwt,

@@ -7,6 +7,7 @@ use comfy_table::{Cell, Table};
 use serde::Serialize;
 
 use super::figures::{Figures, Matrix};
+use super::measure::Measure;
 use super::plan::{LeftOut, Plan, Sequence};
 use super::samples::Samples;
 use crate::config::Settings;
@@ -44,20 +45,15 @@ impl Method {
     pub fn new(
         method: &str,
         matrix: Matrix,
-        classes: &[String],
+        measure: Measure,
         samples_transfer_ratio: f64,
     ) -> Method {
         Method {
             method: method.to_string(),
-            figures: Figures::new(&matrix, untrained(classes), samples_transfer_ratio),
+            figures: Figures::new(&matrix, measure, samples_transfer_ratio),
             matrix,
         }
     }
-}
-
-/// The accuracy of an untrained predictor: it guesses, each class as likely as the others.
-fn untrained(classes: &[String]) -> f64 {
-    1.0 / classes.len() as f64
 }
 
 /// What an evaluation has found.
@@ -79,8 +75,13 @@ pub struct Findings {
     pub without_task: usize,
     /// Tasks with too few samples.
     pub left_out: Vec<LeftOut>,
-    /// The accuracy of an untrained predictor.
+    /// What is measured: `accuracy`, or `r2` where the label is a number.
+    pub measure: &'static str,
+    /// What an untrained predictor is worth by that.
     pub untrained: f64,
+    /// The measure itself.
+    #[serde(skip)]
+    pub(super) measured: Measure,
     /// The tasks, in the order in which they arrived.
     pub tasks: Vec<TaskFindings>,
     /// Perennial, then the baselines.
@@ -90,6 +91,7 @@ pub struct Findings {
 impl Findings {
     pub(super) fn new(
         settings: &Settings,
+        measure: Measure,
         sequence: &Sequence,
         seed: u64,
         samples: &Samples,
@@ -110,7 +112,9 @@ impl Findings {
             bad: samples.bad,
             without_task: plan.without,
             left_out: plan.left_out.clone(),
-            untrained: untrained(&settings.classes),
+            measure: measure.key(),
+            untrained: measure.untrained(),
+            measured: measure,
             tasks: tasks.collect(),
             methods,
         }
@@ -135,7 +139,8 @@ impl Findings {
         let _ = writeln!(text, "\n{}", self.method_table());
         let _ = writeln!(text, "\n{}", self.task_table());
         if let Some(perennial) = self.methods.first().filter(|_| self.tasks.len() <= SHOWN) {
-            let title = "accuracy of perennial on each task (column) after each stage (row)";
+            let name = self.measured.name();
+            let title = format!("{name} of perennial on each task (column) after each stage (row)");
             let _ = writeln!(text, "\n{title}\n{}", matrix_table(&perennial.matrix));
         }
         text
@@ -173,9 +178,10 @@ impl Findings {
     }
 
     fn method_table(&self) -> Table {
+        let average = format!("average {}", self.measured.name());
         let mut table = table(&[
             "",
-            "average accuracy",
+            &average,
             "BWT",
             "FWT",
             "BWT (Ianvs)",
@@ -195,7 +201,7 @@ impl Findings {
             };
             table.add_row([
                 Cell::new(explained),
-                right(number(Some(figures.average_accuracy))),
+                right(number(Some(figures.average.value()))),
                 right(signed(figures.bwt)),
                 right(signed(figures.fwt)),
                 right(signed(figures.ianvs_bwt)),

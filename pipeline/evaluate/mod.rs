@@ -1,9 +1,10 @@
 //! `perennial evaluate`: the protocol of lifelong learning. Tasks arrive one after another, and after each the
-//! accuracy on the test samples of every task is measured, of the pipeline itself and of baselines.
+//! accuracy (of a number R²) on the test samples of every task is measured, of the pipeline itself and of baselines.
 
 mod baselines;
 mod figures;
 mod findings;
+mod measure;
 mod plan;
 mod plot;
 mod replay;
@@ -21,6 +22,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::signals::stop_when_told;
 use baselines::Baselines;
+use measure::Measure;
 use plan::{Plan, Sequence};
 use replay::Replay;
 use samples::Samples;
@@ -56,15 +58,18 @@ pub fn evaluate(settings: &Settings, options: &Options<'_>) -> Result<Findings, 
     }
     let samples = Samples::read(settings)?;
     let plan = Plan::new(settings, &samples, &sequence, options.seed)?;
+    let measure = Measure::new(settings, &samples, &plan)?;
     let replay = Replay {
         settings,
+        measure,
         samples: &samples,
         plan: &plan,
     };
     let mut methods = vec![replay.run(options.output)?];
     check(&stop)?;
-    methods.extend(Baselines::new(settings, &samples, &plan, stop)?.measure()?);
-    let findings = Findings::new(settings, &sequence, options.seed, &samples, &plan, methods);
+    methods.extend(Baselines::new(settings, measure, &samples, &plan, stop)?.measure()?);
+    let seed = options.seed;
+    let findings = Findings::new(settings, measure, &sequence, seed, &samples, &plan, methods);
     if let Some(folder) = options.output {
         findings.write(folder)?;
         plot::write(&findings, folder)?;

@@ -22,7 +22,7 @@ const COLOURS: [RGBColor; 5] = [
 
 /// Width and height of a matrix with its title.
 const PANEL: u32 = 460;
-/// Cells of a matrix whose accuracies are written out.
+/// Cells of a matrix whose values are written out.
 const WRITTEN: usize = 12;
 
 /// Of all texts but the titles.
@@ -31,13 +31,14 @@ const FONT: (&str, u32) = ("sans-serif", 16);
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Failure>;
 
-/// Writes `matrix.svg` and `accuracy.svg` to a folder.
+/// Writes `matrix.svg` and `accuracy.svg`, or `r2.svg`, to a folder.
 pub fn write(findings: &Findings, folder: &Path) -> Result<(), Error> {
     draw(&folder.join("matrix.svg"), size(findings), |area| {
         matrices(area, findings)
     })?;
-    draw(&folder.join("accuracy.svg"), (900, 480), |area| {
-        accuracy(area, findings)
+    let file = format!("{}.svg", findings.measured.key());
+    draw(&folder.join(file), (900, 480), |area| {
+        over_stages(area, findings)
     })
 }
 
@@ -59,7 +60,7 @@ fn draw(file: &Path, size: (u32, u32), plot: impl FnOnce(&Area<'_>) -> Drawn) ->
     std::fs::write(file, text).map_err(|error| Error::File(file.into(), error))
 }
 
-/// The accuracy on each task after each stage, of all methods.
+/// What is measured on each task after each stage, of all methods.
 fn matrices(area: &Area<'_>, findings: &Findings) -> Drawn {
     let panels = area.split_evenly((1, findings.methods.len()));
     let all = || {
@@ -127,7 +128,7 @@ fn matrix(area: &Area<'_>, method: &Method, range: (f64, f64)) -> Drawn {
     Ok(())
 }
 
-/// The cells of a matrix: row counted from below, column, accuracy.
+/// The cells of a matrix: row counted from below, column, value.
 fn cells(matrix: &Matrix) -> impl Iterator<Item = (usize, usize, f64)> {
     let rows = matrix.iter().enumerate();
     rows.flat_map(|(stage, row)| {
@@ -152,8 +153,8 @@ fn shade(value: f64, range: (f64, f64)) -> RGBColor {
     RGBColor(mix(247.0, 8.0), mix(251.0, 69.0), mix(255.0, 148.0))
 }
 
-/// Mean accuracy on the tasks learned so far, stage by stage.
-fn accuracy(area: &Area<'_>, findings: &Findings) -> Drawn {
+/// What is measured in the mean on the tasks learned so far, stage by stage.
+fn over_stages(area: &Area<'_>, findings: &Findings) -> Drawn {
     let stages = findings.tasks.len();
     let lines: Vec<(&str, Vec<f64>)> = findings
         .methods
@@ -175,8 +176,11 @@ fn accuracy(area: &Area<'_>, findings: &Findings) -> Drawn {
         .x_desc("stage")
         .x_labels(stages.min(24))
         .x_label_formatter(&|stage| format!("{stage:.0}"))
-        .y_desc("mean accuracy on the tasks so far")
-        .y_label_formatter(&|accuracy| format!("{accuracy:.2}"))
+        .y_desc(format!(
+            "mean {} on the tasks so far",
+            findings.measured.name()
+        ))
+        .y_label_formatter(&|value| format!("{value:.2}"))
         .draw()?;
     for ((name, values), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         let points = values.iter().enumerate();

@@ -12,12 +12,13 @@ use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::sink::Format;
 use perennial_connectors::source::file::Format as FileFormat;
 use perennial_connectors::source::{Feature, Label, Schema};
-use perennial_operators::{Epoch, KnowledgeChange};
+use perennial_operators::{Epoch, KnowledgeChange, LabelKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::figures::{Matrix, samples_transfer_ratio};
 use super::findings::Method;
+use super::measure::{Measure, Tally};
 use super::plan::Plan;
 use super::samples::Samples;
 use crate::config::{
@@ -47,6 +48,8 @@ const SETTLE: &str = "settle";
 pub struct Replay<'a> {
     /// The config's settings.
     pub settings: &'a Settings,
+    /// How answers are measured.
+    pub measure: Measure,
     /// The stream's samples.
     pub samples: &'a Samples,
     /// The tasks.
@@ -64,7 +67,7 @@ struct Written {
 #[derive(Deserialize)]
 struct Line {
     id: String,
-    prediction: String,
+    prediction: Value,
 }
 
 impl Replay<'_> {
@@ -93,12 +96,7 @@ impl Replay<'_> {
         let inferred: usize = later.map(|task| task.train.len()).sum();
         let ratio = samples_transfer_ratio(transferred, inferred as u64);
         let matrix = self.score(&predictions)?;
-        Ok(Method::new(
-            "perennial",
-            matrix,
-            &self.settings.classes,
-            ratio,
-        ))
+        Ok(Method::new("perennial", matrix, self.measure, ratio))
     }
 
     /// Fails unless the pipeline has learned from the train samples, all of them, and from no probe.
@@ -148,6 +146,7 @@ impl Replay<'_> {
             label: Some(Label {
                 column: own("label"),
                 classes: self.settings.classes.clone(),
+                kind: given.label.as_ref().and_then(|label| label.kind),
             }),
         }
     }
@@ -246,7 +245,7 @@ impl Replay<'_> {
         })
     }
 
-    /// The accuracies of the answers to the probes.
+    /// What the answers to the probes are worth.
     fn score(&self, predictions: &Path) -> Result<Matrix, Error> {
         let failed = |error| Error::File(predictions.into(), error);
         let tasks = &self.plan.tasks;
@@ -255,7 +254,7 @@ impl Replay<'_> {
             let rows = task.test.iter();
             place_of.extend(rows.map(|row| (self.samples.numbers[*row], (number, *row))));
         }
-        let mut right = vec![vec![0_usize; tasks.len()]; tasks.len()];
+        let mut tallies = vec![vec![Tally::default(); tasks.len()]; tasks.len()];
         for line in BufReader::new(File::open(predictions).map_err(failed)?).lines() {
             let line = line.map_err(failed)?;
             let line: Line = serde_json::from_str(&line).map_err(|e| failed(e.into()))?;
@@ -263,18 +262,28 @@ impl Replay<'_> {
                 continue;
             };
             let (task, row) = place_of[&number];
-            let label = self.samples.labels[row];
-            if line.prediction == self.settings.classes[label] {
-                right[stage][task] += 1;
-            }
+            let answer = self.answer(&line.prediction);
+            tallies[stage][task].add(self.measure, answer, self.samples.labels[row]);
         }
-        let share = |right: Vec<usize>| {
-            let counts = right.into_iter().zip(tasks);
-            counts
-                .map(|(right, task)| right as f64 / task.test.len() as f64)
-                .collect()
+        let worths = |tallies: Vec<Tally>| {
+            let worths = tallies.into_iter().map(|tally| tally.worth(self.measure));
+            worths.collect()
         };
-        Ok(right.into_iter().map(share).collect())
+        Ok(tallies.into_iter().map(worths).collect())
+    }
+
+    /// The class number, or the number, that a line of predictions says; NaN if it says none.
+    fn answer(&self, prediction: &Value) -> f32 {
+        let said = match prediction {
+            Value::String(class) => {
+                let mut known = self.settings.classes.iter();
+                known
+                    .position(|known| known == class)
+                    .map(|class| class as f32)
+            }
+            number => number.as_f64().map(|number| number as f32),
+        };
+        said.unwrap_or(f32::NAN)
     }
 }
 
@@ -344,8 +353,12 @@ impl Writer<'_> {
             record.insert(feature.column().to_string(), f64::from(*value).into());
         }
         if let Some(label) = schema.label.as_ref().filter(|_| labelled) {
-            let class = label.classes[samples.labels[row]].clone();
-            record.insert(label.column.clone(), class.into());
+            let known = samples.labels[row];
+            let known = match label.kind() {
+                LabelKind::Classes(_) => label.classes[known as usize].clone().into(),
+                LabelKind::Number => f64::from(known).into(),
+            };
+            record.insert(label.column.clone(), known);
         }
         serde_json::to_writer(&mut self.file, &Value::Object(record))?;
         self.file.write_all(b"\n")

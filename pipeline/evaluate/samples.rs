@@ -25,8 +25,8 @@ pub struct Samples {
     pub dictionaries: Arc<Vec<Dictionary>>,
     /// One row a sample, one column a feature.
     pub features: Array2<f32>,
-    /// Class numbers.
-    pub labels: Vec<usize>,
+    /// Class numbers, or numbers.
+    pub labels: Vec<f32>,
     /// Records of the stream, good and bad.
     pub records: u64,
     /// Samples without a label, which are of no use here.
@@ -95,7 +95,7 @@ struct Columns {
     attributes: Vec<Vec<u32>>,
     dictionaries: Arc<Vec<Dictionary>>,
     features: Vec<f32>,
-    labels: Vec<usize>,
+    labels: Vec<f32>,
     unlabelled: u64,
     bad: u64,
 }
@@ -118,7 +118,7 @@ impl Columns {
                 column.push(codes[row]);
             }
             self.features.extend(batch.features.row(row));
-            self.labels.push(label as usize);
+            self.labels.push(label);
         }
     }
 

@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::TaskRecord;
-use perennial_operators::{KnowledgeChange, TaskId};
+use perennial_operators::{KnowledgeChange, LabelKind, TaskId};
 
-use super::version;
+use super::{model_figures, version};
 use crate::report::number;
 
 /// A change in one line.
-pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) -> String {
+pub fn describe(
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+    kind: LabelKind,
+    change: &KnowledgeChange,
+) -> String {
     let of = |task: &TaskId| match tasks.get(task) {
         Some(record) => record.definition.name.to_string(),
         None => task.to_string(),
     };
+    let [_, loss] = model_figures(kind);
     match change {
         KnowledgeChange::TaskDefined(definition) => format!("task defined: {}", definition.name),
         KnowledgeChange::ClustersFound(clusters) => {
@@ -25,15 +30,20 @@ pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) 
             format!("clusters found: {} of {}", clusters.len(), names.join(", "))
         }
         KnowledgeChange::StatisticsMoved(moved) => {
-            let difference = &moved.difference;
-            format!(
-                "statistics moved: {}: {} labelled, {} of {} right, log loss {}",
-                of(&moved.task),
-                difference.labelled,
-                difference.score.correct,
-                difference.score.count,
-                number(difference.score.log_loss()),
-            )
+            let (score, labelled) = (&moved.difference.score, moved.difference.labelled);
+            let scored = match kind {
+                LabelKind::Classes(_) => format!(
+                    "{} of {} right, log loss {}",
+                    score.correct,
+                    score.count,
+                    number(score.log_loss())
+                ),
+                LabelKind::Number => {
+                    format!("{} scored, RMSE {}", score.count, number(score.rmse()))
+                }
+            };
+            let task = of(&moved.task);
+            format!("statistics moved: {task}: {labelled} labelled, {scored}")
         }
         KnowledgeChange::MemoryBounded(bounded) => format!(
             "memory bounded: {} samples a task, {} bytes",
@@ -70,7 +80,7 @@ pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) 
             trained.hash,
         ),
         KnowledgeChange::ModelEvaluated(evaluated) => format!(
-            "model evaluated: {} v{}: log loss {:.4}, before {}",
+            "model evaluated: {} v{}: {loss} {:.4}, before {}",
             of(&evaluated.model.task),
             evaluated.model.version,
             evaluated.log_loss,
@@ -93,7 +103,7 @@ pub fn describe(tasks: &BTreeMap<TaskId, TaskRecord>, change: &KnowledgeChange) 
             format!("task {what}: {}", of(task))
         }
         KnowledgeChange::RelationScored(scored) => format!(
-            "relation scored: {}: log loss {:.4} of {} v{}",
+            "relation scored: {}: {loss} {:.4} of {} v{}",
             of(&scored.task),
             scored.log_loss,
             of(&scored.model.task),

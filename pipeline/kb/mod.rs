@@ -12,7 +12,7 @@ use clap::Subcommand;
 use comfy_table::Cell;
 use perennial_connectors::knowledge_base::{KnowledgeBase, StageRecord, TaskRecord, View};
 use perennial_operators::{
-    Epoch, KnowledgeChange, ModelId, Remodeling, StageKind, TaskDifference, TaskId,
+    Epoch, KnowledgeChange, LabelKind, ModelId, Remodeling, StageKind, TaskDifference, TaskId,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use self::describe::describe;
 use crate::cli::print;
 use crate::error::Error;
+use crate::quality::Quality;
 use crate::report::{number, right, table, task_name};
 
 /// What to look at.
@@ -74,15 +75,16 @@ pub enum KbCommand {
 pub fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result<(), Error> {
     let knowledge = KnowledgeBase::open_to_read(state)?;
     let view = knowledge.view();
+    let kind = || knowledge.label_kind();
     match command {
-        KbCommand::Tasks => tasks(&view, as_json),
-        KbCommand::Models => models(&view, as_json),
+        KbCommand::Tasks => tasks(&view, kind()?, as_json),
+        KbCommand::Models => models(&view, kind()?, as_json),
         KbCommand::Stages => stages(&view, as_json),
-        KbCommand::Relations => relations(&view, as_json),
+        KbCommand::Relations => relations(&view, kind()?, as_json),
         KbCommand::Clusters => clusters::clusters(&view, as_json),
-        KbCommand::Changes { from } => changes(&view, Epoch(from), as_json),
+        KbCommand::Changes { from } => changes(&view, kind()?, Epoch(from), as_json),
         KbCommand::Memory => memory::memory(&view, as_json),
-        KbCommand::Show { task } => show(&view, &task, as_json),
+        KbCommand::Show { task } => show(&view, kind()?, &task, as_json),
         KbCommand::Verify => verify(&view, as_json),
         KbCommand::Rollback { task, to } => edit::roll_back(state, &task, to),
         KbCommand::Pin { task } => edit::pin(state, &task, true),
@@ -96,25 +98,41 @@ fn print_json(value: &impl Serialize) -> Result<(), Error> {
     Ok(())
 }
 
-fn task_json(task: TaskId, record: &TaskRecord, statistics: Option<&TaskDifference>) -> Value {
-    let score = statistics.map(|statistics| statistics.score);
-    json!({
+/// How a task's own predictions did.
+fn quality(kind: LabelKind, statistics: &TaskDifference) -> Quality {
+    Quality::new(kind, statistics, &statistics.score)
+}
+
+fn task_json(
+    task: TaskId,
+    record: &TaskRecord,
+    kind: LabelKind,
+    statistics: &TaskDifference,
+) -> Value {
+    let mut value = json!({
         "task": record.definition.name,
         "id": task.to_string(),
         "parent": record.definition.parent.map(|parent| parent.to_string()),
         "defined": record.defined,
         "model": record.deployed,
         "pinned": record.pinned,
-        "labelled": statistics.map_or(0, |statistics| statistics.labelled),
-        "scored": score.map_or(0, |score| score.count),
-        "accuracy": score.and_then(|score| score.accuracy()),
-        "log_loss": score.and_then(|score| score.log_loss()),
-    })
+        "labelled": statistics.labelled,
+        "scored": statistics.score.count,
+    });
+    if let (Value::Object(to), Value::Object(figures)) =
+        (&mut value, json!(quality(kind, statistics)))
+    {
+        to.extend(figures);
+    }
+    value
 }
 
-fn tasks(view: &View<'_>, as_json: bool) -> Result<(), Error> {
-    let statistics = view.statistics()?;
+fn tasks(view: &View<'_>, kind: LabelKind, as_json: bool) -> Result<(), Error> {
+    let mut statistics = view.statistics()?;
     let tasks = view.tasks()?;
+    for task in tasks.keys() {
+        statistics.entry(*task).or_default();
+    }
     let mut tasks: Vec<(&TaskId, &TaskRecord)> = tasks.iter().collect();
     tasks.sort_by_key(|(_, record)| record.definition.name.clone());
     // The base task is the root, whatever its name.
@@ -122,25 +140,28 @@ fn tasks(view: &View<'_>, as_json: bool) -> Result<(), Error> {
     if as_json {
         let tasks: Vec<Value> = tasks
             .iter()
-            .map(|(task, record)| task_json(**task, record, statistics.get(task)))
+            .map(|(task, record)| task_json(**task, record, kind, &statistics[*task]))
             .collect();
         return print_json(&tasks);
     }
-    let mut table = table(&["id", "task", "labelled", "accuracy", "log loss", "model"]);
+    let mut header = vec!["id", "task", "labelled"];
+    header.extend(quality(kind, &TaskDifference::default()).names());
+    header.push("model");
+    let mut table = table(&header);
     for (task, record) in tasks {
-        let statistics = statistics.get(task);
-        let score = statistics.map(|statistics| statistics.score);
-        table.add_row(vec![
+        let statistics = &statistics[task];
+        let mut row = vec![
             Cell::new(task),
             Cell::new(&record.definition.name),
-            right(statistics.map_or(0, |statistics| statistics.labelled)),
-            right(number(score.and_then(|score| score.accuracy()))),
-            right(number(score.and_then(|score| score.log_loss()))),
-            right(match record.pinned {
-                true => format!("{} pinned", version(record.deployed)),
-                false => version(record.deployed),
-            }),
-        ]);
+            right(statistics.labelled),
+        ];
+        let figures = quality(kind, statistics).figures();
+        row.extend(figures.into_iter().map(|figure| right(number(figure))));
+        row.push(right(match record.pinned {
+            true => format!("{} pinned", version(record.deployed)),
+            false => version(record.deployed),
+        }));
+        table.add_row(row);
     }
     print(&format!("{table}\n"));
     Ok(())
@@ -150,7 +171,15 @@ fn version(version: Option<u32>) -> String {
     version.map_or("–".to_string(), |version| format!("v{version}"))
 }
 
-fn models(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+/// What the two figures of a model are called: how often or how far it was off, and its mean loss in nats.
+fn model_figures(kind: LabelKind) -> [&'static str; 2] {
+    match kind {
+        LabelKind::Classes(_) => ["accuracy", "log loss"],
+        LabelKind::Number => ["RMSE", "loss"],
+    }
+}
+
+fn models(view: &View<'_>, kind: LabelKind, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let models = view.models()?;
     if as_json {
@@ -170,9 +199,9 @@ fn models(view: &View<'_>, as_json: bool) -> Result<(), Error> {
             .collect();
         return print_json(&models);
     }
+    let [figure, loss] = model_figures(kind);
     let mut table = table(&[
-        "task", "version", "epoch", "built", "samples", "accuracy", "log loss", "before", "bytes",
-        "state",
+        "task", "version", "epoch", "built", "samples", figure, loss, "before", "bytes", "state",
     ]);
     for (model, record) in &models {
         let evaluated = record.evaluated.as_ref();
@@ -187,7 +216,9 @@ fn models(view: &View<'_>, as_json: bool) -> Result<(), Error> {
             right(record.epoch),
             Cell::new(built(&tasks, record.trained.remodeling)),
             right(record.trained.samples),
-            right(number(evaluated.map(|evaluated| evaluated.accuracy))),
+            right(number(
+                evaluated.and_then(|evaluated| evaluated.accuracy.or(evaluated.rmse)),
+            )),
             right(number(evaluated.map(|evaluated| evaluated.log_loss))),
             right(number(
                 evaluated.and_then(|evaluated| evaluated.incumbent_log_loss),
@@ -213,7 +244,7 @@ fn built(tasks: &BTreeMap<TaskId, TaskRecord>, remodeling: Remodeling) -> String
     }
 }
 
-fn relations(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+fn relations(view: &View<'_>, kind: LabelKind, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let relations = view.relations()?;
     let name = |task: &TaskId| match tasks.get(task) {
@@ -230,22 +261,22 @@ fn relations(view: &View<'_>, as_json: bool) -> Result<(), Error> {
                     "version": scored.model.version,
                     "samples": scored.samples,
                     "accuracy": scored.accuracy,
+                    "rmse": scored.rmse,
                     "log_loss": scored.log_loss,
                 })
             })
             .collect();
         return print_json(&relations);
     }
-    let mut table = table(&[
-        "task", "model of", "version", "samples", "accuracy", "log loss",
-    ]);
+    let [figure, loss] = model_figures(kind);
+    let mut table = table(&["task", "model of", "version", "samples", figure, loss]);
     for scored in relations.values() {
         table.add_row(vec![
             Cell::new(name(&scored.task)),
             Cell::new(name(&scored.model.task)),
             right(scored.model.version),
             right(scored.samples),
-            right(number(Some(scored.accuracy))),
+            right(number(scored.accuracy.or(scored.rmse))),
             right(number(Some(scored.log_loss))),
         ]);
     }
@@ -304,14 +335,14 @@ struct Line {
     epoch: Epoch,
 }
 
-fn changes(view: &View<'_>, from: Epoch, as_json: bool) -> Result<(), Error> {
+fn changes(view: &View<'_>, kind: LabelKind, from: Epoch, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let mut failed = None;
     view.changes(from, |epoch, change| {
         let line = if as_json {
             serde_json::to_string(&Line { change, epoch })
         } else {
-            Ok(format!("{epoch:>8}  {}", describe(&tasks, &change)))
+            Ok(format!("{epoch:>8}  {}", describe(&tasks, kind, &change)))
         };
         match line {
             Ok(line) => print(&format!("{line}\n")),
@@ -338,7 +369,7 @@ fn find<'a>(
         })
 }
 
-fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
+fn show(view: &View<'_>, kind: LabelKind, wanted: &str, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let (task, record) = find(&tasks, wanted)?;
     let statistics = view.statistics_of(*task)?;
@@ -354,7 +385,7 @@ fn show(view: &View<'_>, wanted: &str, as_json: bool) -> Result<(), Error> {
         .map(|(_, record)| json!(record))
         .collect();
     let family = family(&tasks, *task);
-    let mut value = task_json(*task, record, Some(&statistics));
+    let mut value = task_json(*task, record, kind, &statistics);
     let features: Vec<Value> = statistics
         .moments
         .iter()

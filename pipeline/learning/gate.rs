@@ -10,7 +10,7 @@ use super::judge::{Gain, LEAST_SAMPLES, effective, paired};
 const FALSE_ALARM: f64 = 0.05;
 
 /// The task that gets worse by more than `margin`, in nats, if any does, and by how much: the worst of them. `gains` are
-/// the differences of log loss on the samples of each task, above zero where the new model is better.
+/// the differences of loss on the samples of each task, above zero where the new model is better.
 ///
 /// That a difference of means is no accident has to be all the surer the more tasks are looked at: the chances of a
 /// false alarm add up (Bonferroni), and each is bounded by exp(−z²/2), the tail of the normal distribution.

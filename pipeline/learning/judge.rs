@@ -3,9 +3,12 @@
 use ndarray::Array2;
 use perennial_connectors::onnx::OnnxError;
 use perennial_operators::flow::predicted_class;
-use perennial_operators::{ModelEvaluated, ModelId, RetainedSample, Score, TaskId};
+use perennial_operators::{
+    LabelKind, ModelEvaluated, ModelId, RetainedSample, Score, TaskId, number_loss, scale,
+};
 
 use super::learner::Workshop;
+use super::split::Split;
 
 /// A model that is judged.
 pub struct Rival<'a> {
@@ -39,33 +42,46 @@ pub struct Gain {
 /// Held-back samples that a candidate must be judged on before it replaces anything.
 pub(super) const LEAST_SAMPLES: usize = 10;
 
-/// Judges a candidate by its log loss and one standard error of the paired differences. For the base
+/// Judges a candidate by its mean loss and one standard error of the paired differences. For the base
 /// task it must not be higher by more than that than its model before, which has seen less. For any
 /// other it must be lower than the ancestor's by more than that: on a few samples a candidate is
 /// easily better by luck, and a model that only seems better would be negative transfer. Where it is the
 /// best of several `candidates`, luck has had as many chances, each of which the normal distribution's tail bounds by
 /// exp(−z²/2): so it must be better by √(1 + 2 ln candidates) standard errors.
+///
+/// Where the label is a number, losses are measured by its `scale`; the first model of all sets it.
 pub fn judge(
     workshop: &Workshop,
     candidate: Rival<'_>,
     incumbent: Option<Rival<'_>>,
     candidates: usize,
-    held_back: &[RetainedSample],
+    split: &Split,
+    scale: Option<f32>,
 ) -> Result<Judgement, OnnxError> {
-    let own = losses(workshop, candidate.onnx, held_back)?;
+    let held_back = &split.judged;
+    let scale = match (workshop.kind, scale) {
+        (LabelKind::Classes(_), _) => None,
+        (LabelKind::Number, Some(scale)) => Some(scale),
+        (LabelKind::Number, None) => Some(first_scale(workshop, candidate.onnx, split)?),
+    };
+    let own = losses(workshop, candidate.onnx, held_back, scale)?;
     let other = match &incumbent {
-        Some(rival) => Some(losses(workshop, rival.onnx, held_back)?),
+        Some(rival) => Some(losses(workshop, rival.onnx, held_back, scale)?),
         None => None,
     };
     let gains = other.as_ref().map(|other| own.gains(other));
+    let known = || other.as_ref().filter(|_| !held_back.is_empty());
     let evaluated = ModelEvaluated {
         model: candidate.model,
         incumbent: incumbent.as_ref().map(|rival| rival.model),
         samples: held_back.len() as u64,
-        accuracy: own.accuracy().unwrap_or(0.0),
-        log_loss: own.log_loss().unwrap_or(0.0),
-        incumbent_accuracy: other.as_ref().and_then(Losses::accuracy),
-        incumbent_log_loss: other.as_ref().and_then(Losses::log_loss),
+        accuracy: own.accuracy(),
+        log_loss: own.mean().unwrap_or(0.0),
+        rmse: own.rmse(),
+        incumbent_accuracy: known().and_then(Losses::accuracy),
+        incumbent_log_loss: known().and_then(Losses::mean),
+        incumbent_rmse: known().and_then(Losses::rmse),
+        scale,
     };
     let (deploys, why) = match &gains {
         None => (true, "nothing answered before".to_string()),
@@ -86,8 +102,12 @@ pub fn judge(
                 (true, false) => "as good",
                 (false, _) => "not better",
             };
+            let loss = match workshop.kind {
+                LabelKind::Classes(_) => "log loss",
+                LabelKind::Number => "loss",
+            };
             let why = format!(
-                "{verdict}: log loss lower by {gain:.4} ± {error:.4} on {} samples",
+                "{verdict}: {loss} lower by {gain:.4} ± {error:.4} on {} samples",
                 held_back.len()
             );
             (better, why)
@@ -113,13 +133,17 @@ pub fn samples_matrix(samples: &[RetainedSample], features: usize) -> Array2<f32
 }
 
 /// What a model lost on samples.
-pub(super) struct Losses(Vec<Loss>);
+pub(super) struct Losses {
+    kind: LabelKind,
+    each: Vec<Loss>,
+}
 
 /// What a model lost on a sample.
 struct Loss {
     /// Nats.
     loss: f64,
-    is_right: bool,
+    /// 1 for the right class, 0 for another; of a number the squared error.
+    figure: f64,
     /// How many samples the sample stands for.
     weight: f64,
 }
@@ -127,7 +151,7 @@ struct Loss {
 impl Losses {
     /// By how much less was lost than by another on the same samples.
     pub fn gains(&self, other: &Losses) -> Vec<Gain> {
-        let both = self.0.iter().zip(&other.0);
+        let both = self.each.iter().zip(&other.each);
         both.map(|(own, other)| Gain {
             gain: other.loss - own.loss,
             weight: own.weight,
@@ -135,52 +159,96 @@ impl Losses {
         .collect()
     }
 
-    /// The share of right predictions; none without samples.
+    /// The mean loss, nats; none without samples.
+    pub fn mean(&self) -> Option<f64> {
+        self.weighted(|one| one.loss)
+    }
+
+    /// The share of right predictions, where the label has classes; 0 of nothing.
     pub fn accuracy(&self) -> Option<f64> {
-        self.mean(|one| f64::from(u8::from(one.is_right)))
+        match self.kind {
+            LabelKind::Classes(_) => Some(self.weighted(|one| one.figure).unwrap_or(0.0)),
+            LabelKind::Number => None,
+        }
     }
 
-    /// The mean log loss, nats; none without samples.
-    pub fn log_loss(&self) -> Option<f64> {
-        self.mean(|one| one.loss)
+    /// The root of the mean squared error, where the label is a number; none without samples.
+    pub fn rmse(&self) -> Option<f64> {
+        match self.kind {
+            LabelKind::Classes(_) => None,
+            LabelKind::Number => self.weighted(|one| one.figure).map(f64::sqrt),
+        }
     }
 
-    fn mean(&self, of: impl Fn(&Loss) -> f64) -> Option<f64> {
-        let all: f64 = self.0.iter().map(|one| one.weight).sum();
-        let sum: f64 = self.0.iter().map(|one| one.weight * of(one)).sum();
+    fn weighted(&self, of: impl Fn(&Loss) -> f64) -> Option<f64> {
+        let all: f64 = self.each.iter().map(|one| one.weight).sum();
+        let sum: f64 = self.each.iter().map(|one| one.weight * of(one)).sum();
         (all > 0.0).then(|| sum / all)
     }
 }
 
-/// What a model loses on samples.
+/// What a model says of samples: a row of class probabilities, or of a number, for each.
+fn answers(
+    workshop: &Workshop,
+    onnx: &[u8],
+    samples: &[RetainedSample],
+) -> Result<Array2<f32>, OnnxError> {
+    let (features, width) = (workshop.features, workshop.kind.width());
+    let mut answers = Array2::zeros((samples.len(), width));
+    if !samples.is_empty() {
+        let mut session = workshop.runtime.session(onnx, features, width)?;
+        let rows = samples_matrix(samples, features);
+        session.predict(rows.view(), answers.view_mut())?;
+    }
+    Ok(answers)
+}
+
+/// What a model loses on samples; `scale` is that of a number.
 pub(super) fn losses(
     workshop: &Workshop,
     onnx: &[u8],
     samples: &[RetainedSample],
+    scale: Option<f32>,
 ) -> Result<Losses, OnnxError> {
-    let Workshop {
-        runtime,
-        features,
-        classes,
-        ..
-    } = workshop;
-    let mut probabilities = Array2::zeros((samples.len(), *classes));
-    if !samples.is_empty() {
-        let mut session = runtime.session(onnx, *features, *classes)?;
-        let rows = samples_matrix(samples, *features);
-        session.predict(rows.view(), probabilities.view_mut())?;
-    }
-    let rows = probabilities.rows().into_iter().zip(samples);
-    let losses = rows.map(|(row, sample)| {
-        let label = sample.label as usize;
-        let is_right = predicted_class(row) == label;
+    let answers = answers(workshop, onnx, samples)?;
+    let rows = answers.rows().into_iter().zip(samples);
+    let each = rows.map(|(row, sample)| {
+        let (loss, figure) = match workshop.kind {
+            LabelKind::Classes(_) => {
+                let label = sample.label as usize;
+                let is_right = predicted_class(row) == label;
+                let loss = Score::one(is_right, row[label]).log_loss();
+                (loss.unwrap_or(0.0), f64::from(u8::from(is_right)))
+            }
+            LabelKind::Number => {
+                let error = row[0] - sample.label;
+                let loss = number_loss(error, scale.unwrap_or(1.0));
+                (loss.into(), f64::from(error).powi(2))
+            }
+        };
         Loss {
-            loss: Score::one(is_right, row[label]).log_loss().unwrap_or(0.0),
-            is_right,
-            weight: f64::from(sample.weight),
+            loss,
+            figure,
+            weight: sample.weight.into(),
         }
     });
-    Ok(Losses(losses.collect()))
+    Ok(Losses {
+        kind: workshop.kind,
+        each: each.collect(),
+    })
+}
+
+/// The scale of a number, by the first model.
+fn first_scale(workshop: &Workshop, onnx: &[u8], split: &Split) -> Result<f32, OnnxError> {
+    let samples = match split.judged.len() {
+        ..LEAST_SAMPLES => &[],
+        _ => split.judged.as_slice(),
+    };
+    let answers = answers(workshop, onnx, samples)?;
+    let errors = answers.iter().zip(samples);
+    let errors: Vec<f32> = errors.map(|(said, sample)| said - sample.label).collect();
+    let labels: Vec<f32> = split.fitted.iter().map(|sample| sample.label).collect();
+    Ok(scale(&errors, &labels))
 }
 
 /// The mean of paired differences and its standard error, that of a weighted mean (Cochran, *Sampling Techniques*, 1977,

@@ -9,7 +9,7 @@ use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::Trainer;
 use perennial_operators::flow::{TrainOrder, TrainOutcome};
 use perennial_operators::train::Training;
-use perennial_operators::{Epoch, Failure, TreeParameters};
+use perennial_operators::{Epoch, Failure, LabelKind, TreeParameters};
 use timely::scheduling::SyncActivator;
 
 use super::round::Round;
@@ -28,8 +28,8 @@ pub struct Workshop {
     pub runtime: Runtime,
     /// Number of features.
     pub features: usize,
-    /// Number of classes.
-    pub classes: usize,
+    /// What is predicted.
+    pub kind: LabelKind,
     /// Share of the samples that no model is fitted on.
     pub holdout: f64,
     /// Settings of the trees.

@@ -121,10 +121,10 @@ impl Round<'_> {
         let latest = split.fitted.len().saturating_sub(MOST_SAMPLES);
         let samples = &split.fitted[latest..];
         let loss = |model: &DeployedModel| {
-            let losses = losses(self.workshop, &model.onnx, samples).ok()?;
-            Some((losses.log_loss()?, losses.accuracy()?))
+            let losses = losses(self.workshop, &model.onnx, samples, self.scale()).ok()?;
+            Some((losses.mean()?, losses))
         };
-        let Some((mut least, _)) = loss(rival) else {
+        let Some(mut least) = loss(rival).map(|(mean, _)| mean) else {
             return Ok(None);
         };
         let mut best = None;
@@ -132,7 +132,7 @@ impl Round<'_> {
             let Some(model) = self.answering(&[relative])? else {
                 continue;
             };
-            let Some((log_loss, accuracy)) = loss(&model) else {
+            let Some((log_loss, losses)) = loss(&model) else {
                 continue;
             };
             log.changes
@@ -140,8 +140,9 @@ impl Round<'_> {
                     model: model.model,
                     task,
                     samples: samples.len() as u64,
-                    accuracy,
+                    accuracy: losses.accuracy(),
                     log_loss,
+                    rmse: losses.rmse(),
                 }));
             if log_loss < least {
                 least = log_loss;
@@ -211,7 +212,7 @@ impl Round<'_> {
             features: samples_matrix(samples, self.workshop.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
             weights: weights(samples),
-            classes: self.workshop.classes,
+            kind: self.workshop.kind,
             margins: None,
             parameters: TreeParameters {
                 rounds,

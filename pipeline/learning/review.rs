@@ -34,7 +34,7 @@ impl Reviewed {
 
 impl Round<'_> {
     /// Compares the model of a task with the version before on what came after its training. It is rolled back if its
-    /// mean log loss is higher by more than three standard errors of the paired differences.
+    /// mean loss is higher by more than three standard errors of the paired differences.
     pub(super) fn review(
         &self,
         task: TaskId,
@@ -76,7 +76,8 @@ impl Round<'_> {
         before: &DeployedModel,
         fresh: &[RetainedSample],
     ) -> bool {
-        let losses = |model: &DeployedModel| losses(self.workshop, &model.onnx, fresh);
+        let losses =
+            |model: &DeployedModel| losses(self.workshop, &model.onnx, fresh, self.scale());
         let (Ok(own), Ok(other)) = (losses(model), losses(before)) else {
             return false;
         };

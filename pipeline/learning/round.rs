@@ -8,7 +8,8 @@ use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
 use perennial_operators::retain::priority;
 use perennial_operators::{
-    Failure, KnowledgeChange, ModelId, Moments, RetainedSample, StageKind, StageState, TaskId,
+    Failure, KnowledgeChange, ModelEvaluated, ModelId, Moments, RetainedSample, StageKind,
+    StageState, TaskId,
 };
 
 use super::gate::worsened;
@@ -25,6 +26,8 @@ pub struct Round<'a> {
     pub(super) view: View<'a>,
     pub(super) tasks: BTreeMap<TaskId, TaskRecord>,
     children: BTreeMap<TaskId, Vec<TaskId>>,
+    /// See [`Round::scale`].
+    scale: Option<f32>,
     /// What this round deploys, by task: children are judged against it.
     deployed: Mutex<BTreeMap<TaskId, Deployment>>,
 }
@@ -47,8 +50,18 @@ impl<'a> Round<'a> {
                 children.entry(parent).or_default().push(*task);
             }
         }
+        let base = tasks.get(&TaskId::BASE).and_then(|record| record.deployed);
+        let scale = match base {
+            Some(version) => {
+                let task = TaskId::BASE;
+                let record = view.model(ModelId { task, version })?;
+                record.and_then(|record| record.evaluated?.scale)
+            }
+            None => None,
+        };
         Ok(Round {
             workshop,
+            scale,
             view,
             tasks,
             children,
@@ -70,6 +83,17 @@ impl<'a> Round<'a> {
             outcomes.extend(self.level(&orders)?);
         }
         Ok(outcomes)
+    }
+
+    /// The scale of the label, if it is a number and has one: that of the base task's model, of this round if there was
+    /// none before.
+    pub(super) fn scale(&self) -> Option<f32> {
+        let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = match deployed.get(&TaskId::BASE) {
+            Some(Deployment::Deploy(model)) => model.scale,
+            _ => None,
+        };
+        self.scale.or(fresh)
     }
 
     /// Carries out the orders of one level, some at a time.
@@ -201,7 +225,7 @@ impl<'a> Round<'a> {
         log.moved(StageKind::Train, StageState::Completed, &detail);
         log.moved(StageKind::Evaluate, StageState::Waiting, "");
         log.moved(StageKind::Evaluate, StageState::Running, "");
-        let evidence = judgement.evaluated.evidence();
+        let known = judgement.evaluated.clone();
         let is_gated = self.gate(task, &judgement, &split, &material.leaf_of);
         let evaluated = KnowledgeChange::ModelEvaluated(judgement.evaluated);
         log.changes.push(evaluated);
@@ -212,7 +236,7 @@ impl<'a> Round<'a> {
             is_gated.as_deref().unwrap_or(&why),
         );
         if judgement.deploys && is_gated.is_none() {
-            Ok(self.deploy(order, log, candidate, split, latest, evidence))
+            Ok(self.deploy(order, log, candidate, split, latest, &known))
         } else {
             Ok(self.refuse(order, log, &reviewed))
         }
@@ -263,7 +287,7 @@ impl<'a> Round<'a> {
                     model: deployed.model,
                     onnx: &deployed.onnx,
                 });
-                match judge(self.workshop, own, rival, count, &split.judged) {
+                match judge(self.workshop, own, rival, count, split, self.scale()) {
                     Ok(judgement) => Ok(Judged {
                         candidate,
                         judgement,
@@ -321,7 +345,7 @@ impl<'a> Round<'a> {
         candidate: Candidate,
         split: Split,
         latest: u64,
-        evidence: f32,
+        evaluated: &ModelEvaluated,
     ) -> TrainOutcome {
         log.moved(StageKind::Deploy, StageState::Running, "");
         let model = match split.all() {
@@ -344,7 +368,8 @@ impl<'a> Round<'a> {
             model: order.model,
             hash: model.trained.hash,
             onnx: Arc::new(model.trained.onnx),
-            evidence,
+            evidence: evaluated.evidence(),
+            scale: evaluated.scale,
         })))
     }
 
@@ -422,6 +447,7 @@ pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeE
         model,
         hash: blake3::hash(&onnx).to_hex().to_string(),
         onnx: Arc::new(onnx),
-        evidence: evaluated.map_or(0.0, |evaluated| evaluated.evidence()),
+        evidence: evaluated.as_ref().map_or(0.0, ModelEvaluated::evidence),
+        scale: evaluated.and_then(|evaluated| evaluated.scale),
     })
 }

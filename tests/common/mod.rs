@@ -346,6 +346,13 @@ report:
     )
 }
 
+/// The same fleet with labels that are numbers.
+pub fn numbers(records: u64, delay: &str) -> String {
+    let config = simulator(records, delay);
+    let config = config.replace("    seed: 7\n", "    seed: 7\n    label: number\n");
+    config.replace("accuracy_drop >= 0.05", "rmse_rise >= 0.1")
+}
+
 /// A path that is given to YAML or to `--set`.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("a path is text")

@@ -1,6 +1,6 @@
 //! Training gradient-boosted trees with XGBoost.
 
-use perennial_operators::{TrainRequest, TrainResponse, TreeParameters};
+use perennial_operators::{LabelKind, TrainRequest, TrainResponse, TreeParameters};
 use thiserror::Error;
 use xgb::parameters::BoosterParameters;
 use xgb::{Booster, DMatrix, XGBError};
@@ -8,6 +8,9 @@ use xgb::{Booster, DMatrix, XGBError};
 /// The largest feature value. XGBoost puts its last threshold at about twice the greatest value of a
 /// feature, and cannot write a model whose thresholds are infinite.
 const LARGEST: f32 = 1e38;
+
+/// The largest label that is a number, without its sign: the squares of errors fit into 32 bits.
+const LARGEST_LABEL: f32 = 1e18;
 
 /// Why a training gave no model.
 #[derive(Debug, Error)]
@@ -31,6 +34,11 @@ pub enum BoostError {
         classes: usize,
     },
     #[error(
+        "the label of sample {row} is {label}, but only numbers up to {LARGEST_LABEL:e} can be trained \
+         on"
+    )]
+    Number { row: usize, label: f32 },
+    #[error(
         "feature {column} of sample {row} is {value}, but only values up to {LARGEST:e} can be \
          trained on; a missing value is NaN"
     )]
@@ -39,10 +47,10 @@ pub enum BoostError {
         column: usize,
         value: f32,
     },
-    #[error("{rows} samples of {classes} classes came with margins of the shape {found:?}")]
+    #[error("{rows} samples {of} came with margins of the shape {found:?}", of = of(*kind))]
     Margins {
         rows: usize,
-        classes: usize,
+        kind: LabelKind,
         found: (usize, usize),
     },
     #[error("the margin of class {class} of sample {row} is {margin}, which is no finite number")]
@@ -53,17 +61,25 @@ pub enum BoostError {
     },
     #[error("a training takes 1 to {max} boosting rounds, but was given {0}", max = i32::MAX)]
     Rounds(u32),
-    #[error("XGBoost gave {found} probabilities for {rows} samples and {classes} classes")]
-    Probabilities {
+    #[error("XGBoost gave {found} values for {rows} samples {of}", of = of(*kind))]
+    Answers {
         found: usize,
         rows: usize,
-        classes: usize,
+        kind: LabelKind,
     },
     #[error("{0}")]
     XGBoost(#[from] XGBError),
 }
 
-/// Trains a booster for class probabilities on the samples of `request`.
+/// What samples are of, for people.
+fn of(kind: LabelKind) -> String {
+    match kind {
+        LabelKind::Classes(classes) => format!("of {classes} classes"),
+        LabelKind::Number => "of a number".to_owned(),
+    }
+}
+
+/// Trains a booster for class probabilities or a number on the samples of `request`.
 ///
 /// One thread, so that the same request always gives the same bytes.
 pub fn train(request: &TrainRequest) -> Result<TrainResponse, BoostError> {
@@ -85,7 +101,7 @@ pub fn train(request: &TrainRequest) -> Result<TrainResponse, BoostError> {
     }
 
     let mut booster = Booster::new_with_cached_dmats(&BoosterParameters::default(), &[&samples])?;
-    for (name, value) in settings(&request.parameters, request.classes) {
+    for (name, value) in settings(&request.parameters, request.kind) {
         booster.set_param(name, &value)?;
     }
     let rounds = request.parameters.rounds;
@@ -98,47 +114,50 @@ pub fn train(request: &TrainRequest) -> Result<TrainResponse, BoostError> {
     }
     let model = booster.save_buffer(false)?;
 
-    // The probabilities are those of the model as written, not of the booster that trained: what
+    // The answers are those of the model as written, not of the booster that trained: what
     // others will hold the model's conversion against must not rest on anything else.
     let mut written = Booster::load_buffer(&model)?;
     written.set_param("verbosity", "0")?;
     written.set_param("nthread", "1")?;
-    let probabilities = written.predict(&samples)?;
-    let found = probabilities.len();
-    let probabilities = ndarray::Array2::from_shape_vec((rows, request.classes), probabilities)
-        .map_err(|_| BoostError::Probabilities {
-            found,
-            rows,
-            classes: request.classes,
-        })?;
-    Ok(TrainResponse::Trained {
-        model,
-        probabilities,
-    })
+    let answers = written.predict(&samples)?;
+    let (found, kind) = (answers.len(), request.kind);
+    let answers = ndarray::Array2::from_shape_vec((rows, kind.width()), answers)
+        .map_err(|_| BoostError::Answers { found, rows, kind })?;
+    Ok(TrainResponse::Trained { model, answers })
 }
 
 /// Refuses what XGBoost would refuse less clearly or not at all.
 fn validate(request: &TrainRequest) -> Result<(), BoostError> {
     let (rows, columns) = request.features.dim();
-    let classes = request.classes;
+    let kind = request.kind;
     if rows == 0 || columns == 0 {
         return Err(BoostError::Empty { rows, columns });
     }
-    if classes < 2 {
+    if let LabelKind::Classes(classes @ 0..2) = kind {
         return Err(BoostError::Classes(classes));
     }
     if request.labels.len() != rows {
         let labels = request.labels.len();
         return Err(BoostError::Labels { rows, labels });
     }
-    let class = |label: f32| label >= 0.0 && label < classes as f32 && label.fract() == 0.0;
-    if let Some(row) = request.labels.iter().position(|&label| !class(label)) {
-        let label = request.labels[row];
-        return Err(BoostError::Label {
-            row,
-            label,
-            classes,
-        });
+    for (row, &label) in request.labels.iter().enumerate() {
+        match kind {
+            LabelKind::Classes(classes) => {
+                if !(label >= 0.0 && label < classes as f32 && label.fract() == 0.0) {
+                    return Err(BoostError::Label {
+                        row,
+                        label,
+                        classes,
+                    });
+                }
+            }
+            // NaN is not within.
+            LabelKind::Number => {
+                if !(-LARGEST_LABEL..=LARGEST_LABEL).contains(&label) {
+                    return Err(BoostError::Number { row, label });
+                }
+            }
+        }
     }
     if let Some(weights) = &request.weights {
         if weights.len() != rows {
@@ -153,12 +172,8 @@ fn validate(request: &TrainRequest) -> Result<(), BoostError> {
     }
     if let Some(margins) = &request.margins {
         let found = margins.dim();
-        if found != (rows, classes) {
-            return Err(BoostError::Margins {
-                rows,
-                classes,
-                found,
-            });
+        if found != (rows, kind.width()) {
+            return Err(BoostError::Margins { rows, kind, found });
         }
         let bad = margins
             .indexed_iter()
@@ -175,14 +190,19 @@ fn validate(request: &TrainRequest) -> Result<(), BoostError> {
 }
 
 /// The settings of a training as XGBoost reads them.
-fn settings(parameters: &TreeParameters, classes: usize) -> [(&'static str, String); 14] {
-    [
+fn settings(parameters: &TreeParameters, kind: LabelKind) -> Vec<(&'static str, String)> {
+    let objective = match kind {
+        LabelKind::Classes(classes) => vec![
+            ("objective", "multi:softprob".to_owned()),
+            ("num_class", classes.to_string()),
+        ],
+        LabelKind::Number => vec![("objective", "reg:squarederror".to_owned())],
+    };
+    let own = [
         ("verbosity", "0".to_owned()),
         ("nthread", "1".to_owned()),
-        ("objective", "multi:softprob".to_owned()),
-        ("num_class", classes.to_string()),
         // The crate's defaults fix the intercept at 0.5; this has XGBoost estimate one for each
-        // class after all, as it does by itself.
+        // class, or of the number, after all, as it does by itself.
         ("boost_from_average", "1".to_owned()),
         ("tree_method", "hist".to_owned()),
         ("seed", parameters.seed.to_string()),
@@ -193,5 +213,6 @@ fn settings(parameters: &TreeParameters, classes: usize) -> [(&'static str, Stri
         ("colsample_bytree", parameters.colsample_bytree.to_string()),
         ("lambda", parameters.lambda.to_string()),
         ("device", "cpu".to_owned()),
-    ]
+    ];
+    own.into_iter().chain(objective).collect()
 }

@@ -109,6 +109,10 @@ fn register(config: &KafkaConfig, topic: &str, schema: &str) -> Result<Option<u3
 ///
 /// # Errors
 /// The registry does not answer, or takes another schema for the topic.
-pub fn register_predictions(config: &KafkaConfig, topic: &str) -> Result<Option<u32>, KafkaError> {
-    register(config, topic, AvroPredictions::schema())
+pub fn register_predictions(
+    config: &KafkaConfig,
+    topic: &str,
+    classes: &[String],
+) -> Result<Option<u32>, KafkaError> {
+    register(config, topic, AvroPredictions::schema(classes))
 }

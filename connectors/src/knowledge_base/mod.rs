@@ -14,6 +14,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use perennial_operators::LabelKind;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
     WriteBatch, WriteOptions,
@@ -26,10 +27,14 @@ pub use read::View;
 pub use records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 pub use verify::Finding;
 
+use crate::source::Schema;
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
 const FORMAT: u32 = 6;
+
+/// The part of a fingerprint that is the schema of the samples, as JSON.
+pub const SCHEMA: &str = "schema";
 /// The most memory, in bytes, that what is not yet in sorted files may take, over all column families.
 const WRITE_BUFFERS: usize = 64 << 20;
 /// The most memory, in bytes, that what was read from sorted files may take, over all column families.
@@ -251,6 +256,18 @@ impl KnowledgeBase {
                 what: what.clone(),
             }),
         }
+    }
+
+    /// What the labels of its stream are.
+    pub fn label_kind(&self) -> Result<LabelKind, KnowledgeError> {
+        let parts: Vec<(String, String)> = self
+            .get(Family::Meta, META_FINGERPRINT)?
+            .unwrap_or_default();
+        let schema = parts.iter().find(|(name, _)| name == SCHEMA);
+        let schema = schema.and_then(|(_, schema)| serde_json::from_str::<Schema>(schema).ok());
+        schema
+            .and_then(|schema| Some(schema.label?.kind()))
+            .ok_or_else(|| self.damaged(&"it does not say what its labels are"))
     }
 
     /// A consistent view of what is committed now.

@@ -51,42 +51,41 @@ pub enum OnnxError {
     /// The bytes are no model, or one that this ONNX Runtime cannot run.
     #[error("the ONNX model does not load: {0}")]
     Load(String),
-    /// The model loads, but is not one from features to class probabilities.
+    /// The model loads, but is not one from features to class probabilities or a number.
     #[error("the ONNX model does not fit: {0}")]
     Unfit(String),
     /// The arrays given have another shape than the model's.
     #[error(
-        "the model takes {features} features and gives {classes} probabilities a row, but was \
-         given {rows} rows of {columns} features and room for {room_rows} rows of {room_columns} \
-         probabilities"
+        "the model takes {features} features and gives {classes} values a row, but was given {rows} \
+         rows of {columns} features and room for {room_rows} rows of {room_columns} values"
     )]
     Shape {
         /// Features of the model.
         features: usize,
-        /// Classes of the model.
+        /// Values that the model gives a row: a probability for each class, or a number.
         classes: usize,
         /// Rows of features given.
         rows: usize,
         /// Features of a row given.
         columns: usize,
-        /// Rows of probabilities given.
+        /// Rows of room given.
         room_rows: usize,
-        /// Probabilities of a row given.
+        /// Values of a row of it.
         room_columns: usize,
     },
     /// ONNX Runtime gave up in the middle.
     #[error("the ONNX model does not run: {0}")]
     Run(String),
-    /// A probability is not the expected one.
+    /// A probability, or a number, is not the expected one.
     #[error(
         "the ONNX model gives {found} for class {class} of row {row} where {expected} was expected"
     )]
     Deviation {
         /// The row.
         row: usize,
-        /// The class.
+        /// The class; 0 for a number.
         class: usize,
-        /// The model's probability.
+        /// The model's value.
         found: f32,
         /// The right one.
         expected: f32,
@@ -128,10 +127,10 @@ impl Runtime {
         Ok(Runtime { environment })
     }
 
-    /// Loads an ONNX model from `features` features to `classes` class probabilities.
+    /// Loads an ONNX model from `features` features to `classes` class probabilities, or to a number if that is 1.
     ///
     /// The model has one float input `[N, features]`, and among its outputs one that is float
-    /// `[N, classes]`; others, as a classifier's labels, are not computed.
+    /// `[N, classes]`, or `[N]` for a number; others, as a classifier's labels, are not computed.
     ///
     /// # Errors
     /// The bytes are no model, or the model has other inputs and outputs.
@@ -189,13 +188,13 @@ impl Session {
         self.features
     }
 
-    /// How many probabilities a row gets.
+    /// How many probabilities a row gets; 1 for a number.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Predicts the class probabilities `[N, classes]` of the rows of `features`, `[N, features]`
-    /// with NaN for missing.
+    /// Predicts the class probabilities `[N, classes]`, or numbers `[N, 1]`, of the rows of `features`,
+    /// `[N, features]` with NaN for missing.
     ///
     /// The rows go to ONNX Runtime up to [`CHUNK`] at a time, in place when `features` is in standard
     /// layout.
@@ -247,7 +246,7 @@ impl Session {
         let found = ArrayView2::from_shape(probabilities.dim(), values).map_err(|_| {
             let (rows, classes) = probabilities.dim();
             OnnxError::Unfit(format!(
-                "for {rows} rows and {classes} classes it gives a tensor of shape {shape:?}"
+                "for {rows} rows and {classes} values each it gives a tensor of shape {shape:?}"
             ))
         })?;
         probabilities.assign(&found);
@@ -282,10 +281,10 @@ fn one_line(error: &ort::Error) -> String {
 }
 
 /// Predicts `features` `[N, features]` and compares with the `expected` probabilities
-/// `[N, classes]`. Returns the greatest difference.
+/// `[N, classes]` or numbers `[N, 1]`. Returns the greatest difference.
 ///
 /// # Errors
-/// The model does not run, or a probability is off by more than `tolerance` or not a number.
+/// The model does not run, or a value is off by more than `tolerance` or not a number.
 pub fn check(
     session: &mut Session,
     features: ArrayView2<'_, f32>,

@@ -2,6 +2,7 @@
 
 mod booster;
 
+use perennial_operators::LabelKind;
 use prost::Message;
 use thiserror::Error;
 
@@ -12,8 +13,13 @@ use super::protobuf::{
 
 /// The name of the input of a converted model: float `[N, features]`.
 pub(super) const INPUT: &str = "features";
-/// The name of its output: float `[N, classes]`.
-pub(super) const OUTPUT: &str = "probabilities";
+/// The name of its output: float `[N, classes]`, or `[N, 1]` where a number is predicted.
+fn output(kind: LabelKind) -> &'static str {
+    match kind {
+        LabelKind::Classes(_) => "probabilities",
+        LabelKind::Number => "number",
+    }
+}
 
 /// Why an XGBoost model could not be written as ONNX.
 #[derive(Debug, Error)]
@@ -52,21 +58,21 @@ pub enum ConvertError {
     Foreign(String),
 }
 
-/// Writes an XGBoost model (JSON, `multi:softprob` over trees) as an ONNX model with the input
+/// Writes an XGBoost model (JSON, `multi:softprob` or `reg:squarederror` over trees) as an ONNX model with the input
 /// `features`, float `[N, features]` with NaN for missing, and the output `probabilities`, float
-/// `[N, classes]`.
+/// `[N, classes]`, or `number`, float `[N, 1]`.
 ///
 /// The margins are added up in XGBoost's own order, base score first, so that they come out the
 /// same to the bit.
 ///
 /// # Errors
-/// The bytes are no such model, or it is for other numbers of features or classes.
+/// The bytes are no such model, or it is for another label or other numbers of features or classes.
 pub fn convert(
     xgboost_json: &[u8],
     features: usize,
-    classes: usize,
+    kind: LabelKind,
 ) -> Result<Vec<u8>, ConvertError> {
-    let booster = Booster::parse(xgboost_json, features, classes)?;
+    let booster = Booster::parse(xgboost_json, features, kind)?;
     let mut ensemble = Ensemble::default();
     let mut base_scores: Vec<Option<f32>> = booster.base_scores.into_iter().map(Some).collect();
     for (tree, class) in &booster.trees {
@@ -80,11 +86,11 @@ pub fn convert(
             ensemble.push(&Tree::leaf(0.0), features, class, base_score)?;
         }
     }
-    Ok(model(ensemble, features, classes).encode_to_vec())
+    Ok(model(ensemble, features, kind).encode_to_vec())
 }
 
 /// Adds to a model that this module wrote the trees of an XGBoost model that was trained to correct it: the logits
-/// of the two add up.
+/// of the two, or the numbers, add up.
 ///
 /// # Errors
 /// The first is no such model, or one of them is for other numbers of features or classes.
@@ -92,32 +98,32 @@ pub fn extend(
     onnx: &[u8],
     xgboost_json: &[u8],
     features: usize,
-    classes: usize,
+    kind: LabelKind,
 ) -> Result<Vec<u8>, ConvertError> {
-    let booster = Booster::parse(xgboost_json, features, classes)?;
-    let mut ensemble = Ensemble::read(onnx, features, classes)?;
+    let booster = Booster::parse(xgboost_json, features, kind)?;
+    let mut ensemble = Ensemble::read(onnx, features, kind)?;
     for (tree, class) in &booster.trees {
         // Where trees start from margins, the base scores do not count.
         ensemble.push(tree, features, *class, 0.0)?;
     }
-    Ok(model(ensemble, features, classes).encode_to_vec())
+    Ok(model(ensemble, features, kind).encode_to_vec())
 }
 
 /// Wraps an ensemble into a model.
-fn model(ensemble: Ensemble, features: usize, classes: usize) -> ModelProto {
+fn model(ensemble: Ensemble, features: usize, kind: LabelKind) -> ModelProto {
     let node = NodeProto {
         input: vec![INPUT.to_owned()],
-        output: vec![OUTPUT.to_owned()],
+        output: vec![output(kind).to_owned()],
         name: Some("trees".to_owned()),
         op_type: Some("TreeEnsembleRegressor".to_owned()),
-        attribute: ensemble.into_attributes(classes),
+        attribute: ensemble.into_attributes(kind),
         domain: Some("ai.onnx.ml".to_owned()),
     };
     let graph = GraphProto {
         node: vec![node],
         name: Some("perennial".to_owned()),
         input: vec![ValueInfoProto::rows_of(INPUT, features)],
-        output: vec![ValueInfoProto::rows_of(OUTPUT, classes)],
+        output: vec![ValueInfoProto::rows_of(output(kind), kind.width())],
     };
     let opset = |domain: &str, version| OperatorSetIdProto {
         domain: Some(domain.to_owned()),
@@ -151,7 +157,7 @@ struct Ensemble {
 
 impl Ensemble {
     /// The ensemble in a model for these numbers of features and classes.
-    fn read(onnx: &[u8], features: usize, classes: usize) -> Result<Ensemble, ConvertError> {
+    fn read(onnx: &[u8], features: usize, kind: LabelKind) -> Result<Ensemble, ConvertError> {
         let foreign = |what: &str| ConvertError::Foreign(what.to_owned());
         let found = ModelProto::decode(onnx).map_err(|error| foreign(&error.to_string()))?;
         let graph = found.graph.as_ref();
@@ -165,7 +171,7 @@ impl Ensemble {
         let last = ensemble.tree_ids.iter().max();
         ensemble.trees = last.map_or(0, |last| last + 1);
         // Written anew it must be what it was: nothing was passed over, and nothing is of another size.
-        match model(ensemble.clone(), features, classes) == found {
+        match model(ensemble.clone(), features, kind) == found {
             true => Ok(ensemble),
             false => Err(foreign(
                 "it was written by another program, or for other sizes",
@@ -253,7 +259,11 @@ impl Ensemble {
     }
 
     /// The attributes of a TreeEnsembleRegressor.
-    fn into_attributes(self, classes: usize) -> Vec<AttributeProto> {
+    fn into_attributes(self, kind: LabelKind) -> Vec<AttributeProto> {
+        let post_transform = match kind {
+            LabelKind::Classes(_) => "SOFTMAX",
+            LabelKind::Number => "NONE",
+        };
         vec![
             AttributeProto::ints("nodes_treeids", self.tree_ids),
             AttributeProto::ints("nodes_nodeids", self.node_ids),
@@ -267,9 +277,9 @@ impl Ensemble {
             AttributeProto::ints("target_nodeids", self.leaf_nodes),
             AttributeProto::ints("target_ids", self.leaf_classes),
             AttributeProto::floats("target_weights", self.leaf_weights),
-            AttributeProto::int("n_targets", classes as i64),
+            AttributeProto::int("n_targets", kind.width() as i64),
             AttributeProto::string("aggregate_function", "SUM"),
-            AttributeProto::string("post_transform", "SOFTMAX"),
+            AttributeProto::string("post_transform", post_transform),
         ]
     }
 }

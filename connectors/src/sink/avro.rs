@@ -9,8 +9,11 @@ use serde_avro_fast::ser::SerializerConfig;
 use super::SinkError;
 use super::render::{GroupText, group_texts, site};
 
-/// The schema of a prediction. It does not depend on the classes, so that they may change within a topic.
-const SCHEMA: &str = r#"{
+/// Puts what was predicted between the fields that all predictions have.
+macro_rules! schema {
+    ($predicted:literal) => {
+        concat!(
+            r#"{
   "type": "record",
   "name": "Prediction",
   "namespace": "perennial",
@@ -20,14 +23,29 @@ const SCHEMA: &str = r#"{
     {"name": "time", "type": {"type": "long", "logicalType": "timestamp-micros"}, "doc": "The sample's event time."},
     {"name": "site", "type": "string", "doc": "The site that it was taken at; empty if unknown."},
     {"name": "task", "type": "string", "doc": "The finest task that it belongs to."},
-    {"name": "model", "type": "string", "doc": "The task whose model answered, and the model's version."},
-    {"name": "prediction", "type": "string", "doc": "The most probable class."},
-    {"name": "probabilities", "type": {"type": "map", "values": "float"}, "doc": "The probability of each class."},
+    {"name": "model", "type": "string", "doc": "The task whose model answered, and the model's version."},"#,
+            $predicted,
+            r#"
     {"name": "epoch", "type": "long", "doc": "The epoch in which it was predicted."}
   ]
-}"#;
+}"#
+        )
+    };
+}
+/// The schema of a prediction. It does not depend on the classes, so that they may change within a topic.
+const CLASS: &str = schema!(
+    r#"
+    {"name": "prediction", "type": "string", "doc": "The most probable class."},
+    {"name": "probabilities", "type": {"type": "map", "values": "float"}, "doc": "The probability of each class."},"#
+);
 
-/// Encodes predictions of given classes.
+/// The same where the label is a number.
+const NUMBER: &str = schema!(
+    r#"
+    {"name": "prediction", "type": "float", "doc": "The number that is predicted."},"#
+);
+
+/// Encodes predictions of given classes, or of numbers.
 pub struct AvroPredictions {
     schema: Schema,
     classes: Vec<String>,
@@ -48,12 +66,23 @@ pub struct PredictionRow<'a> {
     pub task: &'a str,
     /// The task whose model answered, and the model's version.
     pub model: &'a str,
-    /// The most probable class.
-    pub prediction: &'a str,
-    /// The probability of each class.
-    pub probabilities: Probabilities<'a>,
+    /// What was predicted.
+    pub prediction: Predicted<'a>,
+    /// The probability of each class, if there are classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probabilities: Option<Probabilities<'a>>,
     /// The epoch in which it was predicted.
     pub epoch: u64,
+}
+
+/// What was predicted of a sample.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum Predicted<'a> {
+    /// The most probable class.
+    Class(&'a str),
+    /// The number. NaN is written as it is.
+    Number(f32),
 }
 
 /// The classes' probabilities: as many as there are classes, in their order.
@@ -78,11 +107,11 @@ pub struct AvroEncoder<'a> {
 }
 
 impl AvroPredictions {
-    /// An encoder for predictions of these classes. With a `schema_id` each message is in the format of
+    /// An encoder for predictions of these classes, or of a number if there are none. With a `schema_id` each message is in the format of
     /// Confluent's serializers, which refers to the schema by its id in a registry; without, it is the
     /// bare record.
     pub fn new(classes: &[String], schema_id: Option<u32>) -> Result<AvroPredictions, SinkError> {
-        let schema = SCHEMA
+        let schema = Self::schema(classes)
             .parse()
             .map_err(|error| SinkError::Avro(format!("{error}")))?;
         let mut header = Vec::new();
@@ -98,8 +127,11 @@ impl AvroPredictions {
     }
 
     /// The JSON of the predictions' schema, for a registry or for those who read bare records.
-    pub fn schema() -> &'static str {
-        SCHEMA
+    pub fn schema(classes: &[String]) -> &'static str {
+        match classes {
+            [] => NUMBER,
+            _ => CLASS,
+        }
     }
 
     /// Encodes the predictions of a batch, in input order, and hands out each with its row; none if the
@@ -140,17 +172,21 @@ impl AvroPredictions {
     ) -> PredictionRow<'a> {
         let batch = &scored.allocated.batch;
         let values = scored.probabilities.row(row);
+        let (prediction, probabilities) = match self.classes.as_slice() {
+            [] => (Predicted::Number(values[0]), None),
+            classes => (
+                Predicted::Class(&classes[predicted_class(values)]),
+                Some(Probabilities { classes, values }),
+            ),
+        };
         PredictionRow {
             id: batch.ids.get(row),
             time: batch.times[row],
             site: site(batch, row),
             task: &group.task,
             model: &group.model,
-            prediction: &self.classes[predicted_class(values)],
-            probabilities: Probabilities {
-                classes: &self.classes,
-                values,
-            },
+            prediction,
+            probabilities,
             epoch: scored.allocated.header.epoch.0,
         }
     }
@@ -217,17 +253,17 @@ mod tests {
             site: "",
             task: "season=hot",
             model: "top @3",
-            prediction: &classes[1],
-            probabilities: Probabilities {
+            prediction: Predicted::Class(&classes[1]),
+            probabilities: Some(Probabilities {
                 classes,
                 values: ArrayView1::from(values),
-            },
+            }),
             epoch: 7,
         }
     }
 
     fn received(bytes: &[u8]) -> Received {
-        let schema: Schema = AvroPredictions::schema().parse().unwrap();
+        let schema: Schema = AvroPredictions::schema(&classes()).parse().unwrap();
         serde_avro_fast::from_datum_slice(bytes, &schema).unwrap()
     }
 
@@ -378,6 +414,54 @@ mod tests {
             line["time"] = time.as_microsecond().into();
             assert_eq!(serde_json::from_value::<Received>(line).unwrap(), message);
         }
+    }
+
+    #[test]
+    fn a_number_is_predicted_without_probabilities() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Received {
+            id: String,
+            time: i64,
+            site: String,
+            task: String,
+            model: String,
+            prediction: f32,
+            epoch: i64,
+        }
+        let scored = Scored {
+            probabilities: array![[20.5], [-1.25e-3], [f32::NAN]],
+            ..scored()
+        };
+        let mut lines = Vec::new();
+        Renderer::new(Format::Jsonl, &[]).render(&scored, &mut lines);
+        let lines = String::from_utf8(lines).unwrap();
+        let predictions = AvroPredictions::new(&[], None).unwrap();
+        let schema: Schema = AvroPredictions::schema(&[]).parse().unwrap();
+        let mut messages: Vec<Received> = Vec::new();
+        let encoded = predictions.encode(&scored, |_, bytes| -> Result<(), SinkError> {
+            messages.push(serde_avro_fast::from_datum_slice(bytes, &schema).unwrap());
+            Ok(())
+        });
+        encoded.unwrap();
+        assert!(messages[2].prediction.is_nan());
+        assert!(lines.contains("\"prediction\":null,\"epoch\""), "{lines}");
+        for (line, message) in lines.lines().zip(&messages[..2]) {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["time"] = message.time.into();
+            assert_eq!(serde_json::from_value::<Received>(line).unwrap(), *message);
+        }
+        let mut table = Vec::new();
+        let mut csv = Renderer::new(Format::Csv, &[]);
+        csv.render(&scored, &mut table);
+        let header = String::from_utf8(csv.header()).unwrap();
+        assert_eq!(header, "id,time,site,task,model,prediction,epoch\n");
+        let table = String::from_utf8(table).unwrap();
+        assert!(
+            table.lines().next().unwrap().ends_with(",20.5,5"),
+            "{table}"
+        );
+        assert!(table.lines().last().unwrap().ends_with(",,5"), "{table}");
     }
 
     #[test]

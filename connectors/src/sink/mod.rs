@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use avro::{AvroEncoder, AvroPredictions, PredictionRow, Probabilities};
+pub use avro::{AvroEncoder, AvroPredictions, Predicted, PredictionRow, Probabilities};
 pub use file::AppendFile;
 pub use parquet::ParquetFolder;
 pub use render::Renderer;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Float32Builder, RecordBatch, StringBuilder,
+    ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringBuilder,
     TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema};
@@ -13,7 +13,8 @@ use perennial_operators::{Batch, SITE};
 
 use super::Format;
 
-/// Renders predictions. The texts of a task are prepared once a batch, not once a sample.
+/// Renders predictions. The texts of a task are prepared once a batch, not once a sample. Without classes the label is
+/// a number, and there are no probabilities.
 pub struct Renderer {
     format: Format,
     classes: Vec<String>,
@@ -32,7 +33,7 @@ pub(super) struct GroupText {
 }
 
 impl Renderer {
-    /// A renderer for predictions of these classes.
+    /// A renderer for predictions of these classes, or of a number if there are none.
     pub fn new(format: Format, classes: &[String]) -> Self {
         Renderer {
             format,
@@ -119,7 +120,7 @@ impl Renderer {
 
     fn json(&self, text: &mut String, scored: &Scored, row: usize, group: &GroupText) {
         let batch = &scored.allocated.batch;
-        let probabilities = scored.probabilities.row(row);
+        let answer = scored.probabilities.row(row);
         text.push_str("{\"id\":");
         push_quoted(Format::Jsonl, text, batch.ids.get(row));
         text.push_str(",\"time\":\"");
@@ -131,29 +132,29 @@ impl Renderer {
         text.push_str(",\"model\":");
         text.push_str(&group.model);
         text.push_str(",\"prediction\":");
-        text.push_str(&self.quoted[predicted_class(probabilities)]);
-        text.push_str(",\"probabilities\":{");
-        let mut number = zmij::Buffer::new();
-        for (class, probability) in self.quoted.iter().zip(probabilities) {
-            if !text.ends_with('{') {
-                text.push(',');
+        if self.classes.is_empty() {
+            push_number(text, answer[0], "null");
+        } else {
+            text.push_str(&self.quoted[predicted_class(answer)]);
+            text.push_str(",\"probabilities\":{");
+            for (class, probability) in self.quoted.iter().zip(answer) {
+                if !text.ends_with('{') {
+                    text.push(',');
+                }
+                text.push_str(class);
+                text.push(':');
+                push_number(text, *probability, "null");
             }
-            text.push_str(class);
-            text.push(':');
-            if probability.is_finite() {
-                text.push_str(number.format_finite(*probability));
-            } else {
-                text.push_str("null");
-            }
+            text.push('}');
         }
-        text.push_str("},\"epoch\":");
+        text.push_str(",\"epoch\":");
         text.push_str(itoa::Buffer::new().format(scored.allocated.header.epoch.0));
         text.push_str("}\n");
     }
 
     fn csv(&self, text: &mut String, scored: &Scored, row: usize, group: &GroupText) {
         let batch = &scored.allocated.batch;
-        let probabilities = scored.probabilities.row(row);
+        let answer = scored.probabilities.row(row);
         push_quoted(Format::Csv, text, batch.ids.get(row));
         text.push(',');
         text.push_str(&self.time.1);
@@ -164,12 +165,13 @@ impl Renderer {
         text.push(',');
         text.push_str(&group.model);
         text.push(',');
-        text.push_str(&self.quoted[predicted_class(probabilities)]);
-        let mut number = zmij::Buffer::new();
-        for probability in probabilities {
-            text.push(',');
-            if probability.is_finite() {
-                text.push_str(number.format_finite(*probability));
+        if self.classes.is_empty() {
+            push_number(text, answer[0], "");
+        } else {
+            text.push_str(&self.quoted[predicted_class(answer)]);
+            for probability in answer {
+                text.push(',');
+                push_number(text, *probability, "");
             }
         }
         text.push(',');
@@ -188,22 +190,9 @@ impl Renderer {
             Arc::new(builder.finish())
         };
         let group = |row: usize| &groups[scored.allocated.group_of[row] as usize];
-        let classes = self.classes.len();
-        let mut probabilities = Float32Builder::with_capacity(rows * classes);
-        scored
-            .probabilities
-            .iter()
-            .for_each(|probability| probabilities.append_value(*probability));
-        let item = Arc::new(Field::new("item", DataType::Float32, false));
-        let values: Float32Array = probabilities.finish();
-        let lists =
-            FixedSizeListArray::try_new(item.clone(), classes as i32, Arc::new(values), None)
-                .ok()?;
-        let predicted =
-            |row: usize| self.classes[predicted_class(scored.probabilities.row(row))].clone();
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
         let times = TimestampMicrosecondArray::from(batch.times.clone()).with_timezone("UTC");
-        let schema = Schema::new(vec![
+        let mut fields = vec![
             text("id"),
             Field::new(
                 "time",
@@ -213,26 +202,34 @@ impl Renderer {
             text("site"),
             text("task"),
             text("model"),
-            text("prediction"),
-            Field::new(
-                "probabilities",
-                DataType::FixedSizeList(item, classes as i32),
-                false,
-            ),
-            Field::new("epoch", DataType::UInt64, false),
-        ]);
+        ];
         let epoch = scored.allocated.header.epoch.0;
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             texts(&|row| batch.ids.get(row).to_string()),
             Arc::new(times),
             texts(&|row| site(batch, row).to_string()),
             texts(&|row| group(row).task.clone()),
             texts(&|row| group(row).model.clone()),
-            texts(&predicted),
-            Arc::new(lists),
-            Arc::new(UInt64Array::from(vec![epoch; rows])),
         ];
-        RecordBatch::try_new(Arc::new(schema), columns).ok()
+        let values: Float32Array = scored.probabilities.iter().copied().collect();
+        if self.classes.is_empty() {
+            fields.push(Field::new("prediction", DataType::Float32, false));
+            columns.push(Arc::new(values));
+        } else {
+            let predicted =
+                |row: usize| self.classes[predicted_class(scored.probabilities.row(row))].clone();
+            fields.push(text("prediction"));
+            columns.push(texts(&predicted));
+            let classes = self.classes.len() as i32;
+            let item = Arc::new(Field::new("item", DataType::Float32, false));
+            let list = DataType::FixedSizeList(item.clone(), classes);
+            fields.push(Field::new("probabilities", list, false));
+            let lists = FixedSizeListArray::try_new(item, classes, Arc::new(values), None).ok()?;
+            columns.push(Arc::new(lists));
+        }
+        fields.push(Field::new("epoch", DataType::UInt64, false));
+        columns.push(Arc::new(UInt64Array::from(vec![epoch; rows])));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).ok()
     }
 }
 
@@ -254,6 +251,15 @@ pub(super) fn group_texts(scored: &Scored) -> Vec<GroupText> {
 
 pub(super) fn site(batch: &Batch, row: usize) -> &str {
     batch.attribute(SITE, row)
+}
+
+/// Appends a number, or what stands for one that is not finite.
+fn push_number(text: &mut String, number: f32, otherwise: &str) {
+    if number.is_finite() {
+        text.push_str(zmij::Buffer::new().format_finite(number));
+    } else {
+        text.push_str(otherwise);
+    }
 }
 
 fn quote(format: Format, text: &str) -> String {

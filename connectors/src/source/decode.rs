@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::Array2;
 use perennial_operators::{Batch, Dictionary, Texts};
 
-use super::fields::{Clock, Names, Seen, check_length, class, known_id, number, quote};
+use super::fields::{Clock, Labels, Names, Seen, check_length, known_id, number, quote};
 use super::row::{Row, Value};
 use super::schema::{Feature, Schema};
 
@@ -37,7 +37,7 @@ struct Cells {
     time: usize,
     attributes: Vec<usize>,
     features: Vec<(usize, Kind)>,
-    label: Option<(usize, Names)>,
+    label: Option<(usize, Labels)>,
 }
 
 /// How a feature's cell becomes a number.
@@ -118,12 +118,12 @@ impl Decoder {
         for (cell, kind) in &mut cells.features {
             let value = row.get(*cell);
             self.features.push(match kind {
-                Kind::Numeric => number(&columns[*cell], value)?,
+                Kind::Numeric => number("feature", &columns[*cell], value)?,
                 Kind::Categorical(names) => names.number(value).unwrap_or(f32::NAN),
             });
         }
         let label = match &mut cells.label {
-            Some((cell, classes)) => Some(class(&columns[*cell], classes, row.get(*cell))?),
+            Some((cell, labels)) => Some(labels.read(&columns[*cell], row.get(*cell))?),
             None => None,
         };
         let id = new_id(
@@ -222,7 +222,7 @@ impl Cells {
             features.push((cell(feature.column()), kind));
         }
         let label = schema.label.as_ref().filter(|_| labelled);
-        let label = label.map(|label| (cell(&label.column), Names::new(&label.classes)));
+        let label = label.map(|label| (cell(&label.column), Labels::new(label)));
         Cells {
             columns,
             id,

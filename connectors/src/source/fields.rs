@@ -6,10 +6,11 @@ use std::collections::hash_map::Entry;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use perennial_operators::id_number;
+use perennial_operators::{LabelKind, id_number};
 use rustc_hash::FxHashMap;
 
 use super::row::Value;
+use super::schema::Label;
 
 /// The longest id or attribute value. It keeps a batch's texts, and the dictionaries, within bounds.
 const MAX_TEXT: usize = 1024;
@@ -49,8 +50,8 @@ pub(super) fn check_length(what: &str, column: &str, value: Value) -> Result<(),
     }
 }
 
-/// A feature's number: NaN when missing.
-pub(super) fn number(column: &str, value: Value) -> Result<f32, String> {
+/// The number of a feature or a label, which `what` says: NaN when missing.
+pub(super) fn number(what: &str, column: &str, value: Value) -> Result<f32, String> {
     let number = match value {
         Value::Missing => return Ok(f32::NAN),
         Value::Number(number) => number,
@@ -61,13 +62,13 @@ pub(super) fn number(column: &str, value: Value) -> Result<f32, String> {
             text if is_missing(text) => return Ok(f32::NAN),
             text => text
                 .parse::<f64>()
-                .map_err(|_| format!("feature {column:?} is {}, not a number", quote(value)))?,
+                .map_err(|_| format!("{what} {column:?} is {}, not a number", quote(value)))?,
         },
     };
     let number = number as f32;
     if number.is_infinite() {
         return Err(format!(
-            "feature {column:?} is {}, not a finite 32-bit number",
+            "{what} {column:?} is {}, not a finite 32-bit number",
             quote(value)
         ));
     }
@@ -176,24 +177,44 @@ impl Names {
     }
 }
 
-/// The class number of a label, NaN when missing.
-pub(super) fn class(column: &str, classes: &mut Names, value: Value) -> Result<f32, String> {
-    let known = classes.number(value);
-    known.ok_or_else(|| {
-        format!(
-            "label {column:?} is {}, which is not one of its classes",
-            quote(value)
-        )
-    })
+/// How labels are read.
+#[derive(Debug)]
+pub(super) enum Labels {
+    /// As the numbers of their classes.
+    Classes(Names),
+    /// As numbers.
+    Number,
 }
 
-/// The class number of a label that must be there.
-pub(super) fn known_class(column: &str, classes: &mut Names, value: Value) -> Result<f32, String> {
-    let label = class(column, classes, value)?;
-    if label.is_nan() {
-        return Err(format!("label {column:?} is missing"));
+impl Labels {
+    pub(super) fn new(label: &Label) -> Labels {
+        match label.kind() {
+            LabelKind::Classes(_) => Labels::Classes(Names::new(&label.classes)),
+            LabelKind::Number => Labels::Number,
+        }
     }
-    Ok(label)
+
+    /// A label, NaN when missing.
+    pub(super) fn read(&mut self, column: &str, value: Value) -> Result<f32, String> {
+        match self {
+            Labels::Number => number("label", column, value),
+            Labels::Classes(classes) => classes.number(value).ok_or_else(|| {
+                format!(
+                    "label {column:?} is {}, which is not one of its classes",
+                    quote(value)
+                )
+            }),
+        }
+    }
+
+    /// A label that must be there.
+    pub(super) fn known(&mut self, column: &str, value: Value) -> Result<f32, String> {
+        let label = self.read(column, value)?;
+        if label.is_nan() {
+            return Err(format!("label {column:?} is missing"));
+        }
+        Ok(label)
+    }
 }
 
 /// The id of a record, which must be there.
@@ -289,21 +310,24 @@ mod tests {
     #[test]
     fn numbers_and_what_is_none() {
         for text in ["", "NaN", "NA", " ", "null"] {
-            assert!(number("a", Value::Text(text)).unwrap().is_nan(), "{text:?}");
+            assert!(
+                number("feature", "a", Value::Text(text)).unwrap().is_nan(),
+                "{text:?}"
+            );
         }
-        assert_eq!(number("a", Value::Text(" -1.5e3 ")), Ok(-1500.0));
-        assert_eq!(number("a", Value::Text("true")), Ok(1.0));
+        assert_eq!(number("feature", "a", Value::Text(" -1.5e3 ")), Ok(-1500.0));
+        assert_eq!(number("feature", "a", Value::Text("true")), Ok(1.0));
         assert_eq!(
-            number("ta", Value::Text("abc")).unwrap_err(),
+            number("feature", "ta", Value::Text("abc")).unwrap_err(),
             r#"feature "ta" is "abc", not a number"#
         );
         assert!(
-            number("a", Value::Text("inf"))
+            number("feature", "a", Value::Text("inf"))
                 .unwrap_err()
                 .contains("finite")
         );
         assert!(
-            number("a", Value::Number(1e300))
+            number("feature", "a", Value::Number(1e300))
                 .unwrap_err()
                 .contains("finite")
         );

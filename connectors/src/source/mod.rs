@@ -25,8 +25,8 @@ pub use json::JsonParser;
 pub use registry::{RegisteredSchema, Registry};
 pub use row::{Row, Value};
 pub use rows::{Next, Rows};
-pub use schema::{Categorical, Feature, Label, Schema};
-pub use simulator::{Drift, Simulator, SimulatorConfig};
+pub use schema::{Categorical, Feature, Label, NumberKind, Schema};
+pub use simulator::{Drift, SimulatedLabel, Simulator, SimulatorConfig};
 
 use perennial_operators::{Batch, DeadLetter};
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use perennial_operators::LabelKind;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -50,7 +51,7 @@ pub struct Categorical {
     pub values: Vec<String>,
 }
 
-/// The column with the label.
+/// The column with the label: one of some `classes`, or a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
@@ -58,7 +59,20 @@ pub struct Label {
     pub column: String,
     /// The classes, at least two. An empty label is a missing one; a value not listed makes the record
     /// bad.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// `number` where the label is a number, in place of classes. An empty label is a missing one; what is
+    /// no finite number makes the record bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<NumberKind>,
+}
+
+/// See [`Label::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NumberKind {
+    /// The label is a number.
+    Number,
 }
 
 /// A key path in the configuration, as `schema.features[3]`, and what is wrong there.
@@ -97,6 +111,8 @@ impl Schema {
                 Feature::Categorical(_) => is_text = true,
             }
         }
+        let mut label = self.label.iter().filter(|label| label.column == column);
+        is_number |= label.any(|label| label.kind() == LabelKind::Number);
         is_number && !is_text
     }
 
@@ -189,6 +205,11 @@ impl Feature {
 }
 
 impl Label {
+    /// What the label is.
+    pub fn kind(&self) -> LabelKind {
+        LabelKind::of(&self.classes)
+    }
+
     /// Everything that makes it unusable, under the key path `key`.
     pub fn problems(&self, key: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -196,11 +217,21 @@ impl Label {
             problems.push((format!("{key}.column"), "must name a column".into()));
         }
         let classes: Vec<&str> = self.classes.iter().map(String::as_str).collect();
-        if classes.len() < 2 {
-            problems.push((
+        match (classes.len(), self.kind) {
+            (0, None) => {
+                let expected = "expected \"classes\", two at least, or \"kind: number\"";
+                problems.push((key.to_owned(), expected.into()));
+            }
+            (0, Some(NumberKind::Number)) => {}
+            (_, Some(NumberKind::Number)) => {
+                let message = "a number has no classes: remove this, or \"classes\"";
+                problems.push((format!("{key}.kind"), message.into()));
+            }
+            (1, None) => problems.push((
                 format!("{key}.classes"),
                 "must list at least two classes".into(),
-            ));
+            )),
+            (_, None) => {}
         }
         problems.extend(name_problems(&format!("{key}.classes"), &classes));
         problems
@@ -296,6 +327,29 @@ mod tests {
                 "schema.attributes[1]",
             ]
         );
+    }
+
+    #[test]
+    fn a_label_has_classes_or_is_a_number() {
+        let label = |text: &str| serde_json::from_str::<Label>(text).unwrap();
+        let number = label(r#"{"column":"y","kind":"number"}"#);
+        assert_eq!(number.kind(), LabelKind::Number);
+        assert!(number.problems("l").is_empty());
+        let text = r#"{"column":"y","classes":["a","b"]}"#;
+        assert_eq!(label(text).kind(), LabelKind::Classes(2));
+        assert_eq!(serde_json::to_string(&label(text)).unwrap(), text);
+        for (text, key, message) in [
+            (r#"{"column":"y"}"#, "l", "or \"kind: number\""),
+            (
+                r#"{"column":"y","classes":["a","b"],"kind":"number"}"#,
+                "l.kind",
+                "has no classes",
+            ),
+        ] {
+            let problems = label(text).problems("l");
+            assert_eq!(problems[0].0, key);
+            assert!(problems[0].1.contains(message), "{problems:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use ndarray::{Array2, ArrayView1, Axis, concatenate};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use perennial_operators::LabelKind;
 
 use super::process::{Children, check_status, said_in};
 use super::request::{self, METRICS, MODEL};
@@ -195,24 +196,25 @@ impl CommandTrainer {
     }
 
     /// Checks a model on the samples of a job, and on one of which nothing is known. Returns how far from 1 its
-    /// probabilities add up to.
+    /// probabilities add up to, if it gives any.
     fn check(&self, onnx: &[u8], job: &Job<'_>) -> Result<f32, String> {
-        let (features, classes) = (job.request.features.ncols(), job.request.classes);
+        let (features, width) = (job.request.features.ncols(), job.request.kind.width());
         let text = |error: OnnxError| error.to_string();
-        let mut session = self
-            .runtime
-            .session(onnx, features, classes)
-            .map_err(text)?;
+        let mut session = self.runtime.session(onnx, features, width).map_err(text)?;
         let unknown = Array2::from_elem((1, features), f32::NAN);
         let rows = concatenate(Axis(0), &[job.request.features.view(), unknown.view()])
             .map_err(|error| error.to_string())?;
-        let mut found = Array2::zeros((rows.nrows(), classes));
+        let mut found = Array2::zeros((rows.nrows(), width));
         session
             .predict(rows.view(), found.view_mut())
             .map_err(text)?;
         let mut greatest = 0.0_f32;
         for (number, row) in found.rows().into_iter().enumerate() {
-            let deviation = check_row(row).map_err(|reason| match number < job.samples.len() {
+            let checked = match job.request.kind {
+                LabelKind::Classes(_) => check_row(row),
+                LabelKind::Number => check_number(row),
+            };
+            let deviation = checked.map_err(|reason| match number < job.samples.len() {
                 true => format!("for row {number} of the samples {reason}"),
                 false => format!("for a sample whose features are all missing (NaN) {reason}"),
             })?;
@@ -271,6 +273,14 @@ fn read(folder: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, String>
 
 fn metrics(text: &[u8]) -> Result<BTreeMap<String, f64>, String> {
     serde_json::from_slice(text).map_err(|error| format!("is not an object of numbers: {error}"))
+}
+
+/// Whether the number of a sample is one; it has no sum to be off.
+fn check_number(row: ArrayView1<'_, f32>) -> Result<f32, String> {
+    match row.iter().find(|number| !number.is_finite()) {
+        Some(number) => Err(format!("it gives {number}, which is no finite number")),
+        None => Ok(0.0),
+    }
 }
 
 /// How far from 1 the probabilities of a sample add up to, if they are probabilities.

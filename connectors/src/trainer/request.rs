@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
-use perennial_operators::TreeParameters;
+use perennial_operators::{LabelKind, TreeParameters};
 use serde::Serialize;
 
 use super::{Job, TrainerError};
@@ -30,11 +30,21 @@ struct Request<'a> {
     version: u32,
     task: Task<'a>,
     features: Vec<Input<'a>>,
+    /// What the label is.
+    kind: Kind,
+    /// None where the label is a number.
     classes: &'a [String],
     samples: Samples,
     settings: &'a TreeParameters,
     model: PathBuf,
     metrics: PathBuf,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Classes,
+    Number,
 }
 
 #[derive(Serialize)]
@@ -94,6 +104,10 @@ pub fn write(job: &Job<'_>, schema: &Schema, folder: &Path) -> Result<PathBuf, T
             version: job.model.version,
         },
         features: schema.features.iter().map(input).collect(),
+        kind: match job.request.kind {
+            LabelKind::Classes(_) => Kind::Classes,
+            LabelKind::Number => Kind::Number,
+        },
         classes: schema.label.as_ref().map_or(&[], |label| &label.classes),
         samples,
         settings: &job.request.parameters,
@@ -125,20 +139,21 @@ fn table(job: &Job<'_>, schema: &Schema, names: &Samples) -> Result<RecordBatch,
         columns.push((feature.column(), Arc::new(values)));
     }
     let samples = || job.samples.iter();
-    // Class numbers are whole and few.
-    let labels: Int32Array = job
-        .request
-        .labels
-        .iter()
-        .map(|label| *label as i32)
-        .collect();
+    let labels = job.request.labels.iter();
+    let labels: ArrayRef = match job.request.kind {
+        // Class numbers are whole and few.
+        LabelKind::Classes(_) => {
+            Arc::new(labels.map(|label| *label as i32).collect::<Int32Array>())
+        }
+        LabelKind::Number => Arc::new(Float32Array::from_iter_values(labels.copied())),
+    };
     let times = TimestampMicrosecondArray::from_iter_values(samples().map(|sample| sample.time));
     let sequences: UInt64Array = samples().map(|sample| sample.sequence).collect();
     let weights: Float32Array = match &job.request.weights {
         Some(weights) => weights.iter().copied().map(Some).collect(),
         None => samples().map(|_| Some(1.0)).collect(),
     };
-    columns.push((&names.label, Arc::new(labels)));
+    columns.push((&names.label, labels));
     columns.push((&names.weight, Arc::new(weights)));
     columns.push((&names.time, Arc::new(times.with_timezone("UTC"))));
     columns.push((&names.sequence, Arc::new(sequences)));

@@ -11,8 +11,8 @@ use perennial_operators::flow::{Allocated, Flow, Intake, Scored};
 use perennial_operators::infer::InferenceRules;
 use perennial_operators::integrate::{Integration, Pool};
 use perennial_operators::{
-    Batch, Dictionary, Epoch, EpochHeader, MISSING, ModelId, Phase, Score, TaskDifference, TaskId,
-    Texts,
+    Batch, Dictionary, Epoch, EpochHeader, LabelKind, MISSING, ModelId, Phase, Score,
+    TaskDifference, TaskId, Texts,
 };
 use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::Handle;
@@ -200,7 +200,7 @@ pub fn say<const N: usize>(
 
 /// Two classes, and the finest model answers as it is.
 pub const FINEST: InferenceRules = InferenceRules {
-    classes: 2,
+    kind: LabelKind::Classes(2),
     integration: Integration::Leaf,
     adapters: false,
 };

@@ -1,4 +1,4 @@
-//! Which of a model's inputs and outputs hold the features and the probabilities.
+//! Which of a model's inputs and outputs hold the features and the probabilities, or the number.
 
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, ValueType};
@@ -9,12 +9,13 @@ use super::OnnxError;
 pub struct Outlets {
     /// Float `[N, features]`.
     pub input: String,
-    /// Float `[N, classes]`.
+    /// Float `[N, classes]`, or `[N]` for a number.
     pub output: String,
 }
 
 impl Outlets {
-    /// Finds the ends of a model that maps `features` features to `classes` probabilities.
+    /// Finds the ends of a model that maps `features` features to `classes` probabilities, or to a number if
+    /// that is 1.
     pub fn find(session: &Session, features: usize, classes: usize) -> Result<Outlets, OnnxError> {
         let [input] = session.inputs() else {
             let found = list(session.inputs());
@@ -22,7 +23,7 @@ impl Outlets {
                 "it takes {found} where one input of floats [N, {features}] is needed"
             )));
         };
-        if fit(input, features).is_none() {
+        if fit(input, features, false).is_none() {
             return Err(OnnxError::Unfit(format!(
                 "its input is {} where floats [N, {features}] are needed",
                 describe(input)
@@ -49,11 +50,11 @@ enum Fit {
 fn output(outputs: &[Outlet], classes: usize) -> Result<String, OnnxError> {
     let best = outputs
         .iter()
-        .filter_map(|outlet| fit(outlet, classes))
+        .filter_map(|outlet| fit(outlet, classes, classes == 1))
         .max();
     let Some(best) = best else {
         let found = list(outputs);
-        let hint = if outputs.iter().any(|outlet| !outlet.dtype().is_tensor()) {
+        let hint = if classes > 1 && outputs.iter().any(|outlet| !outlet.dtype().is_tensor()) {
             "; export it without ZipMap, so that the probabilities are a tensor"
         } else {
             ""
@@ -62,7 +63,9 @@ fn output(outputs: &[Outlet], classes: usize) -> Result<String, OnnxError> {
             "it gives {found} where an output of floats [N, {classes}] is needed{hint}"
         )));
     };
-    let mut fitting = outputs.iter().filter(|o| fit(o, classes) == Some(best));
+    let mut fitting = outputs
+        .iter()
+        .filter(|outlet| fit(outlet, classes, classes == 1) == Some(best));
     match (fitting.next(), fitting.next()) {
         (Some(outlet), None) => Ok(outlet.name().to_owned()),
         _ => Err(OnnxError::Unfit(format!(
@@ -72,8 +75,9 @@ fn output(outputs: &[Outlet], classes: usize) -> Result<String, OnnxError> {
     }
 }
 
-/// Whether an input or output can be floats of any number of rows and `columns` columns.
-fn fit(outlet: &Outlet, columns: usize) -> Option<Fit> {
+/// Whether an input or output can be floats of any number of rows and `columns` columns; a `flat` one may have no
+/// columns.
+fn fit(outlet: &Outlet, columns: usize, flat: bool) -> Option<Fit> {
     let ValueType::Tensor {
         ty: TensorElementType::Float32,
         shape,
@@ -85,6 +89,7 @@ fn fit(outlet: &Outlet, columns: usize) -> Option<Fit> {
     // A length that the model leaves open is -1, and a shape that it does not give is empty.
     match shape[..] {
         [] | [-1, -1] => Some(Fit::Open),
+        [-1] if flat => Some(Fit::Sure),
         [-1, length] if usize::try_from(length) == Ok(columns) => Some(Fit::Sure),
         _ => None,
     }

@@ -124,3 +124,27 @@ fn outputs_that_cannot_be_the_probabilities_are_refused() {
     );
     assert!(refusal(&onnx).contains("an output of floats [N, 2] is needed"));
 }
+
+#[test]
+fn a_number_may_come_with_or_without_a_column() {
+    let reduced = |keep: i64| {
+        let reduce = NodeProto {
+            attribute: vec![
+                AttributeProto::ints("axes", vec![1]),
+                AttributeProto::int("keepdims", keep),
+            ],
+            ..node("ReduceMax", "features", &["number"])
+        };
+        model(vec![reduce], vec![open("number")])
+    };
+    let features = array![[1.0, 2.5], [-3.0, -4.0], [f32::INFINITY, 0.0]];
+    for keep in [0, 1] {
+        let onnx = reduced(keep);
+        let mut session = Runtime::load().unwrap().session(&onnx, 2, 1).unwrap();
+        let mut found = Array2::zeros((3, 1));
+        session.predict(features.view(), found.view_mut()).unwrap();
+        assert_eq!(found, array![[2.5], [-3.0], [f32::INFINITY]]);
+        // No probabilities of two classes.
+        assert!(refusal(&onnx).contains("floats [N, 2]"));
+    }
+}

@@ -1,14 +1,15 @@
 //! Reading XGBoost's JSON model format.
 
+use perennial_operators::LabelKind;
 use serde::Deserialize;
 
 use super::ConvertError;
 
 /// A booster of the expected kind and size.
 pub struct Booster {
-    /// The margin that each class starts from.
+    /// The margin that each class starts from, or the number.
     pub base_scores: Vec<f32>,
-    /// The trees in boosting order, each with the class it votes for.
+    /// The trees in boosting order, each with the class it votes for; 0 for a number.
     pub trees: Vec<(Tree, usize)>,
 }
 
@@ -80,15 +81,20 @@ struct Trees {
 }
 
 impl Booster {
-    /// Reads a model and checks that it is one of trees for `classes` class probabilities over
-    /// `features` features.
-    pub fn parse(json: &[u8], features: usize, classes: usize) -> Result<Booster, ConvertError> {
+    /// Reads a model and checks that it is one of trees for such a label over `features` features.
+    pub fn parse(json: &[u8], features: usize, kind: LabelKind) -> Result<Booster, ConvertError> {
         let learner = serde_json::from_slice::<File>(json)?.learner;
-        wanted("the objective", &learner.objective.name, "multi:softprob")?;
+        // XGBoost counts no classes where it predicts a number.
+        let (objective, counted) = match kind {
+            LabelKind::Classes(classes) => ("multi:softprob", classes),
+            LabelKind::Number => ("reg:squarederror", 0),
+        };
+        let classes = kind.width();
+        wanted("the objective", &learner.objective.name, objective)?;
         wanted("the booster", &learner.gradient_booster.name, "gbtree")?;
         let parameters = &learner.learner_model_param;
         size("features", &parameters.num_feature, features)?;
-        size("classes", &parameters.num_class, classes)?;
+        size("classes", &parameters.num_class, counted)?;
         let base_scores = base_scores(&parameters.base_score, classes)
             .ok_or_else(|| ConvertError::BaseScore(parameters.base_score.clone()))?;
         let Trees { trees, tree_info } = learner
@@ -213,7 +219,7 @@ fn size(what: &'static str, found: &str, wanted: usize) -> Result<(), ConvertErr
 }
 
 /// The base score of each class. XGBoost wrote one number for all classes before version 3.1, and
-/// writes a list of one or of all since. The softmax objectives keep it as a margin.
+/// writes a list of one or of all since. The objectives in use keep it as a margin.
 fn base_scores(text: &str, classes: usize) -> Option<Vec<f32>> {
     let text = text.trim();
     let list = text

@@ -166,13 +166,17 @@ impl Feed {
                     });
                 }
                 let cells = [cell(&schema.id), cell(&label.column)];
-                let field = |name: &str, cell: usize| Field {
+                let field = |name: &str, cell: usize, is_number| Field {
                     name: name.to_string(),
                     cell,
-                    is_number: false,
+                    is_number,
                 };
+                let is_number = schema.is_number(&label.column);
                 fields.retain(|field| field.cell != cells[1]);
-                let own = [field(&labels.id, cells[0]), field(&label.column, cells[1])];
+                let own = [
+                    field(&labels.id, cells[0], false),
+                    field(&label.column, cells[1], is_number),
+                ];
                 Some(Labels {
                     outlet: Outlet::new(kafka, labels.topic, &own)?,
                     cells,

@@ -79,7 +79,7 @@ impl Values {
 }
 
 impl MessageRenderer {
-    /// A renderer of JSON for predictions of these classes.
+    /// A renderer of JSON for predictions of these classes, or of a number if there are none.
     pub fn json(classes: &[String]) -> Self {
         MessageRenderer {
             values: Values::Json(Box::new(Renderer::new(Format::Jsonl, classes))),

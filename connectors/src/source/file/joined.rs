@@ -15,7 +15,7 @@ const CHUNK: usize = 8192;
 struct Joined {
     samples: Box<dyn Source>,
     label_file: String,
-    /// By sample id: the class number and the label's record number.
+    /// By sample id: the label and the label's record number.
     labels: HashMap<String, (f32, u64)>,
     /// Dead letters that the next read gives out.
     dead_letters: Vec<DeadLetter>,

@@ -7,7 +7,7 @@ use super::reader::{Decode, Reader};
 use crate::source::Read;
 use crate::source::decode::new_id;
 use crate::source::error::SourceError;
-use crate::source::fields::{Names, Seen, known_class};
+use crate::source::fields::{Labels, Seen};
 use crate::source::row::Row;
 use crate::source::schema::Label;
 
@@ -16,7 +16,7 @@ use crate::source::schema::Label;
 pub struct LabelColumns {
     /// The column with the sample's id.
     pub id: String,
-    /// The column with the label, and its classes.
+    /// The column with the label, and what it is.
     pub label: Label,
 }
 
@@ -25,7 +25,7 @@ pub struct LabelColumns {
 pub struct LabelBatch {
     /// Sample ids.
     pub ids: Texts,
-    /// Class numbers, never NaN.
+    /// Class numbers, or numbers, never NaN.
     pub labels: Vec<f32>,
 }
 
@@ -58,7 +58,7 @@ impl LabelSource {
 struct LabelDecoder {
     /// The id and the label.
     columns: Vec<String>,
-    classes: Names,
+    labels: Labels,
     seen: Seen,
     batch: LabelBatch,
     scratch: String,
@@ -71,7 +71,7 @@ impl LabelDecoder {
     fn new(columns: &LabelColumns, duplicates_within: usize) -> LabelDecoder {
         LabelDecoder {
             columns: vec![columns.id.clone(), columns.label.column.clone()],
-            classes: Names::new(&columns.label.classes),
+            labels: Labels::new(&columns.label),
             seen: Seen::new(duplicates_within),
             batch: LabelBatch::default(),
             scratch: String::new(),
@@ -87,7 +87,7 @@ impl Decode for LabelDecoder {
     }
 
     fn push(&mut self, row: &Row, record: u64) -> Result<(), String> {
-        let label = known_class(&self.columns[LABEL], &mut self.classes, row.get(LABEL))?;
+        let label = self.labels.known(&self.columns[LABEL], row.get(LABEL))?;
         let id = new_id(
             row.get(ID),
             &self.columns[ID],

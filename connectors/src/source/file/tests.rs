@@ -298,6 +298,7 @@ fn labels_from_a_file_of_their_own() {
     let label = Label {
         column: "vote".into(),
         classes: vec!["0".into(), "1".into()],
+        kind: None,
     };
     let columns = LabelColumns {
         id: "id".into(),

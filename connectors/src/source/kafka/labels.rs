@@ -43,7 +43,7 @@ struct Fresh {
 /// What an epoch changes at the desk.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settled {
-    /// Labels that found their samples: sequence numbers, ascending, and class numbers.
+    /// Labels that found their samples: sequence numbers, ascending, and labels.
     pub labels: Vec<(u64, f32)>,
     /// Labels that came and wait on for their samples.
     pub early: Vec<EarlyLabel>,

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decode::Decoder;
-use super::fields::{Names, known_class, known_id};
+use super::fields::{self, known_id};
 use super::file::LabelColumns;
 use super::row::Row;
 use super::{AvroError, AvroParser, JsonParser, Read};
@@ -170,7 +170,7 @@ struct Labels {
     parser: Parser,
     row: Row,
     columns: LabelColumns,
-    classes: Names,
+    labels: fields::Labels,
     desk: LabelDesk,
     scratch: String,
 }
@@ -197,7 +197,7 @@ impl Labels {
         Ok(Labels {
             parser: Parser::new(options, topic, &names)?,
             row: Row::new(names.len()),
-            classes: Names::new(&columns.label.classes),
+            labels: fields::Labels::new(&columns.label),
             columns,
             desk,
             scratch: String::new(),
@@ -212,11 +212,9 @@ impl Labels {
     ) -> Result<(), String> {
         let value = value(record, limit)?;
         self.parser.parse(value, &mut self.row)?;
-        let label = known_class(
-            &self.columns.label.column,
-            &mut self.classes,
-            self.row.get(1),
-        )?;
+        let label = self
+            .labels
+            .known(&self.columns.label.column, self.row.get(1))?;
         let id = known_id(&self.columns.id, self.row.get(0), &mut self.scratch)?;
         self.desk.label(id, label, || record.owned(topic.clone()))
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::source::schema::{Feature, Label, Problem, Schema};
+use crate::source::schema::{Feature, Label, NumberKind, Problem, Schema};
 
 /// The most sites or contexts, each of which takes memory.
 const MOST: u32 = 10_000_000;
@@ -25,10 +25,12 @@ pub struct SimulatorConfig {
     pub contexts: u32,
     /// How many sensors a site has. The first six decide the label, the others are noise.
     pub features: usize,
-    /// How many classes the label has, named `c0`, `c1`, ….
+    /// What the label is: the class with the highest score, or the one score that there is.
+    pub label: SimulatedLabel,
+    /// How many classes the label has, named `c0`, `c1`, …; of no account where it is a number.
     pub classes: usize,
     /// How much chance there is in the label: the standard deviation of what is added to the score of each
-    /// class, whose own is about 4.
+    /// class, or to the number, whose own is about 4.
     pub noise: f32,
     /// How the labels come to depend on the sensors in other ways as time goes on.
     pub drift: Drift,
@@ -44,6 +46,17 @@ pub struct SimulatorConfig {
     pub interval_us: u64,
     /// The share of sensor values that are missing, 0 to 1.
     pub missing: f64,
+}
+
+/// What the label of a simulated sample is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SimulatedLabel {
+    /// One of some classes.
+    #[default]
+    Classes,
+    /// A number, which depends on the sensors linearly.
+    Number,
 }
 
 /// How fast labels come to depend on the sensors in other ways.
@@ -74,6 +87,7 @@ impl Default for SimulatorConfig {
             sites: 60,
             contexts: 6,
             features: 17,
+            label: SimulatedLabel::Classes,
             classes: 3,
             noise: 0.5,
             drift: Drift::default(),
@@ -97,10 +111,27 @@ impl SimulatorConfig {
             features: (0..self.features)
                 .map(|i| Feature::Numeric(format!("s{i}")))
                 .collect(),
-            label: Some(Label {
-                column: "label".into(),
-                classes: (0..self.classes).map(|i| format!("c{i}")).collect(),
-            }),
+            label: Some(self.label()),
+        }
+    }
+
+    fn label(&self) -> Label {
+        let (classes, kind) = match self.label {
+            SimulatedLabel::Classes => (self.classes, None),
+            SimulatedLabel::Number => (0, Some(NumberKind::Number)),
+        };
+        Label {
+            column: "label".into(),
+            classes: (0..classes).map(|i| format!("c{i}")).collect(),
+            kind,
+        }
+    }
+
+    /// How many scores a sample has: one a class, or the number.
+    pub(super) fn scores(&self) -> usize {
+        match self.label {
+            SimulatedLabel::Classes => self.classes,
+            SimulatedLabel::Number => 1,
         }
     }
 

@@ -26,6 +26,7 @@ struct SimulatedRows {
     batch: Batch,
     next: usize,
     parts: Vec<Part>,
+    /// None where the label is a number.
     classes: Vec<String>,
 }
 
@@ -91,6 +92,9 @@ impl Rows for SimulatedRows {
                     if !value.is_nan() {
                         row.set_number(cell, value.into());
                     }
+                }
+                Part::Label if self.classes.is_empty() => {
+                    row.set_number(cell, batch.labels[at].into());
                 }
                 // Class numbers are small whole numbers.
                 Part::Label => {

@@ -1,5 +1,7 @@
 use std::time::Instant;
 
+use perennial_operators::LabelKind;
+
 use super::*;
 
 fn text(batch: &Batch) -> String {
@@ -162,6 +164,65 @@ fn settings_that_cannot_be_used_are_named() {
         "The setting `simulator.classes` cannot be used: must be from 2 to 1000."
     );
     assert!(SimulatorConfig::default().schema().problems().is_empty());
+}
+
+#[test]
+fn numbers_depend_on_the_sensors_and_the_site() {
+    let config = SimulatorConfig {
+        label: SimulatedLabel::Number,
+        records: Some(20_000),
+        noise: 0.0,
+        missing: 0.0,
+        drift: Drift {
+            every: 100_000,
+            strength: 0.0,
+        },
+        ..Default::default()
+    };
+    let schema = config.schema();
+    assert!(schema.problems().is_empty());
+    assert_eq!(schema.label.unwrap().kind(), LabelKind::Number);
+    let batch = Simulator::new(config).unwrap().fill(0..20_000);
+    let labels = batch.labels.iter();
+    let (mean, count) = (labels.clone().sum::<f32>() / 20_000.0, 20_000.0);
+    let variance = labels.map(|label| (label - mean).powi(2)).sum::<f32>() / count;
+    assert!((4.0..64.0).contains(&variance), "{variance}");
+    // Of one site they are an affine function of the sensors that count: the eighth sample and those
+    // behind it can be told from the seven before.
+    let rows: Vec<usize> = (0..20_000)
+        .filter(|row| batch.attributes[0][*row] == 3)
+        .collect();
+    let known = Array2::from_shape_fn((7, 8), |(at, column)| match column {
+        7 => f64::from(batch.labels[rows[at]]),
+        column => f64::from(input(&batch, rows[at])[column]),
+    });
+    let weights = solved(known);
+    for row in &rows[7..] {
+        let said = weights.iter().zip(input(&batch, *row));
+        let said: f64 = said.map(|(weight, value)| weight * f64::from(value)).sum();
+        assert!(
+            (said - f64::from(batch.labels[*row])).abs() < 1e-2,
+            "{said}"
+        );
+    }
+}
+
+/// Solves seven linear equations: the coefficients, and what they come to.
+fn solved(mut rows: Array2<f64>) -> Vec<f64> {
+    for at in 0..7 {
+        let largest = (at..7).max_by(|a, b| rows[[*a, at]].abs().total_cmp(&rows[[*b, at]].abs()));
+        let largest = largest.unwrap();
+        for column in 0..8 {
+            rows.swap([at, column], [largest, column]);
+        }
+        for other in (0..7).filter(|other| *other != at) {
+            let times = rows[[other, at]] / rows[[at, at]];
+            for column in 0..8 {
+                rows[[other, column]] -= times * rows[[at, column]];
+            }
+        }
+    }
+    (0..7).map(|at| rows[[at, 7]] / rows[[at, at]]).collect()
 }
 
 #[test]

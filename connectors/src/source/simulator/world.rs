@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use perennial_operators::Dictionary;
 
-use super::config::SimulatorConfig;
+use super::config::{SimulatedLabel, SimulatorConfig};
 use super::random::Random;
 
 /// The sensors that decide the label: few, as in life, so that trees find them.
@@ -30,7 +30,7 @@ const SITES: u64 = 0x5173;
 const CONTEXTS: u64 = 0xc0_47e7;
 const COMMON: u64 = 0xc0_3303;
 
-/// Sites and contexts. A weight table is class by class, a bias and then a weight for each of the
+/// Sites and contexts. A weight table is class by class, or of the number alone, a bias and then a weight for each of the
 /// informative sensors.
 #[derive(Debug)]
 pub(super) struct World {
@@ -65,7 +65,7 @@ pub(super) struct Weights {
 impl World {
     pub(super) fn new(config: &SimulatorConfig) -> World {
         let informative = config.features.min(INFORMATIVE);
-        let table = config.classes * (informative + 1);
+        let table = config.scores() * (informative + 1);
         let late = ((f64::from(config.sites) * config.late_sites) as u32).min(config.sites - 1);
         let early = config.sites - late;
         let contexts = (0..config.contexts)
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// Adds the sensors of a sample and gives its class.
+    /// Adds the sensors of a sample and gives its label: the class with the highest score, or the score of a number.
     pub(super) fn sample(
         &self,
         config: &SimulatorConfig,
@@ -142,7 +142,7 @@ impl World {
         random: &mut Random,
         features: &mut Vec<f32>,
     ) -> f32 {
-        let table = config.classes * (self.informative + 1);
+        let table = config.scores() * (self.informative + 1);
         let context = self.context_of[site as usize] as usize;
         let of_context = &weights.tables[context * table..][..table];
         let of_site = &self.sites[site as usize * table..][..table];
@@ -174,7 +174,10 @@ impl World {
                 best = (score, class);
             }
         }
-        best.1 as f32
+        match config.label {
+            SimulatedLabel::Classes => best.1 as f32,
+            SimulatedLabel::Number => best.0,
+        }
     }
 }
 

@@ -9,7 +9,9 @@ use arrow::array::{
 };
 use ndarray::array;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use perennial_operators::{ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters};
+use perennial_operators::{
+    LabelKind, ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters,
+};
 use prost::Message;
 use serde_json::json;
 use tempfile::TempDir;
@@ -142,7 +144,7 @@ impl Script {
         let request = TrainRequest {
             features: Array2::from_shape_vec((3, 2), features.collect()).unwrap(),
             labels: samples.iter().map(|sample| sample.label).collect(),
-            classes: 2,
+            kind: LabelKind::Classes(2),
             weights: Some(vec![0.5, 2.0, 0.5]),
             margins: None,
             parameters: TreeParameters::default(),
@@ -359,7 +361,7 @@ fn a_model_that_lacks_an_answer_for_no_features_at_all_is_refused() {
     let request = TrainRequest {
         features: array![[1.0, 2.0]],
         labels: vec![1.0],
-        classes: 2,
+        kind: LabelKind::Classes(2),
         weights: None,
         margins: None,
         parameters: TreeParameters::default(),
