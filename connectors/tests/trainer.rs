@@ -12,6 +12,8 @@ use perennial_connectors::trainer::{BuiltIn, Trained, TrainerError};
 use perennial_operators::{LabelKind, TrainRequest, TrainResponse, TreeParameters};
 use proptest::prelude::*;
 
+const TWO: LabelKind = LabelKind::Classes(2);
+
 fn trainer() -> BuiltIn {
     BuiltIn::find(Runtime::load().unwrap())
         .expect("run cargo build --release -p perennial-trainer first")
@@ -233,14 +235,7 @@ proptest! {
         let labels = labels[..rows].iter().map(|label| (label % classes) as f32).collect();
         let mut parameters = parameters(rounds, depth);
         parameters.min_child_weight = 0.0;
-        trainer().train(&TrainRequest {
-            features,
-            labels,
-            kind: LabelKind::Classes(classes),
-            weights: None,
-            margins: None,
-            parameters,
-        }).unwrap();
+        trainer().train(&TrainRequest { features, labels, kind: LabelKind::Classes(classes), weights: None, margins: None, parameters }).unwrap();
     }
 }
 
@@ -418,7 +413,7 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
     let request = TrainRequest {
         features: array![[0.0], [1.0], [f32::NAN]],
         labels: vec![1.0, 0.0, 1.0],
-        kind: LabelKind::Classes(2),
+        kind: TWO,
         weights: None,
         margins: None,
         parameters: parameters(1, 1),
@@ -435,7 +430,6 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
         }
     };
     assert!(trained.deviation < 1e-6);
-
     let mut wrong = right.clone();
     wrong[[2, 0]] += 1e-3;
     let error = fail(&answer(wrong, MODEL), &request);
@@ -450,9 +444,9 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
         )
     };
     assert!(deviates(&error), "{error:?}");
-    let mut nan = right.clone();
-    nan[[2, 0]] = f32::NAN;
-    let error = fail(&answer(nan, MODEL), &request);
+    wrong = right.clone();
+    wrong[[2, 0]] = f32::NAN;
+    let error = fail(&answer(wrong, MODEL), &request);
     assert!(deviates(&error), "{error:?}");
 
     let error = fail(&answer(right.clone(), "{}"), &request);
@@ -463,8 +457,8 @@ fn a_conversion_that_differs_from_xgboost_is_refused() {
 
 #[test]
 fn damaged_models_do_not_convert() {
-    assert!(onnx::convert(MODEL.as_bytes(), 1, LabelKind::Classes(2)).is_ok());
-    assert!(onnx::convert(MODEL.as_bytes(), 2, LabelKind::Classes(2)).is_err());
+    assert!(onnx::convert(MODEL.as_bytes(), 1, TWO).is_ok());
+    assert!(onnx::convert(MODEL.as_bytes(), 2, TWO).is_err());
     assert!(onnx::convert(MODEL.as_bytes(), 1, LabelKind::Classes(3)).is_err());
     for (from, to, says) in [
         ("multi:softprob", "reg:squarederror", "the objective"),
@@ -482,10 +476,8 @@ fn damaged_models_do_not_convert() {
     ] {
         let damaged = MODEL.replacen(from, to, 1);
         assert_ne!(damaged, MODEL);
-        let error = onnx::convert(damaged.as_bytes(), 1, LabelKind::Classes(2))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(says), "{error}");
+        let error = onnx::convert(damaged.as_bytes(), 1, TWO).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
     }
 }
 

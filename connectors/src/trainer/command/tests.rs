@@ -223,6 +223,7 @@ fn the_request_and_the_samples_say_all() {
         "version": 1,
         "task": {"id": "0000000000000007", "name": "site=a", "version": 4},
         "features": [{"name": "label"}, {"name": "mode", "values": ["fan", "ac"]}],
+        "kind": "classes",
         "classes": ["low", "high"],
         "samples": {
             "path": format!("{folder}/samples.parquet"), "count": 3,
