@@ -44,6 +44,7 @@ fn request(rows: usize, offset: f32, size: f32, missing: f32, depth: u32) -> Tra
         features,
         labels,
         kind: LabelKind::Number,
+        weights: None,
         margins: None,
         parameters: TreeParameters {
             rounds: 30,
@@ -151,11 +152,11 @@ fn by_command(
         .zip(&request.labels)
         .enumerate()
         .map(|(at, (row, label))| RetainedSample {
-            slot: at as u32,
             sequence: at as u64,
             time: 0,
             label: *label,
             features: row.to_vec(),
+            weight: 1.0,
         })
         .collect();
     let trained = trainer.train(&Job {

@@ -152,8 +152,8 @@ impl Pool {
             pool.ask_neighbours(path, lessons.neighbours);
             scores.resize(pool.experts.len(), evidence);
         }
-        pool.weigh(&mut scores, leaf, integration);
-        let (scores, shares) = scores.split_at(corrected);
+        let (scores, shares) = scores.split_at_mut(corrected);
+        pool.weigh(scores, shares, leaf, integration);
         let neighbours = pool.experts.split_off(corrected);
         pool.settle(scores, width);
         pool.settle_neighbours(&neighbours, shares, width);
@@ -199,8 +199,15 @@ impl Pool {
         self.biases.resize(self.experts.len() * width, 0.0);
     }
 
-    /// Turns scores into weights.
-    fn weigh(&self, scores: &mut [f32], leaf: Option<&Adapter>, integration: Integration) {
+    /// Turns scores into weights: those of models and adapters among themselves, and the neighbours' shares of all. What
+    /// models and adapters answer is asked for however little it counts then: neighbours begin with it.
+    fn weigh(
+        &self,
+        scores: &mut [f32],
+        shares: &mut [f32],
+        leaf: Option<&Adapter>,
+        integration: Integration,
+    ) {
         match integration {
             Integration::Leaf => {
                 let last = scores.len() - 1;
@@ -208,13 +215,20 @@ impl Pool {
                 scores[last] = 1.0;
             }
             Integration::Average => {
-                let share = 1.0 / scores.len() as f32;
-                scores.fill(share);
+                shares.fill(1.0 / (scores.len() + shares.len()) as f32);
+                scores.fill(1.0 / scores.len() as f32);
             }
             Integration::Weighted => {
-                for (score, expert) in scores.iter_mut().zip(&self.experts) {
+                let all = scores.iter_mut().chain(shares.iter_mut());
+                for (score, expert) in all.zip(&self.experts) {
                     let lost = leaf.map_or(0.0, |leaf| leaf.excess(expert.slot));
                     *score = RATE * (*score - lost);
+                }
+                let all = || scores.iter().chain(shares.iter());
+                let highest = all().copied().fold(f32::MIN, f32::max);
+                let total: f32 = all().map(|score| (score - highest).exp()).sum();
+                for share in shares.iter_mut() {
+                    *share = (*share - highest).exp() / total;
                 }
                 softmax(scores);
             }

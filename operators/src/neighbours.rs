@@ -61,6 +61,12 @@ impl Ring {
         (self.columns, self.room) = (columns, room);
     }
 
+    /// The places of the samples. Sums over them come out the same, to the last bit, in a ring that was filled anew after a
+    /// restart.
+    fn oldest_first(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.next..self.labels.len()).chain(0..self.next)
+    }
+
     /// Squared distances in standard deviations, over the features that both samples have and in which any of the ring's
     /// differs from `features`: what is always the same says nothing of who resembles whom.
     fn distances(&self, features: &[f32], scales: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
@@ -157,13 +163,13 @@ impl Neighbours {
         let mut total = PRIOR;
         if let Some(ring) = self.rings.get(&task) {
             ring.distances(features, &self.scales, &mut self.distances, &mut self.known);
-            for (distance, label) in self.distances.iter().zip(&ring.labels) {
-                let squares = distance / (WIDTH * WIDTH);
+            for at in ring.oldest_first() {
+                let (label, squares) = (ring.labels[at], self.distances[at] / (WIDTH * WIDTH));
                 if squares < FAR {
                     let weight = (-0.5 * squares).exp();
                     total += weight;
                     match kind {
-                        LabelKind::Classes(_) => to[*label as usize] += weight,
+                        LabelKind::Classes(_) => to[label as usize] += weight,
                         LabelKind::Number => to[0] += weight * label,
                     }
                 }

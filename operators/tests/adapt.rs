@@ -438,5 +438,9 @@ fn neighbours_of_the_two_finest_tasks_have_a_say_until_they_lost_too_much() {
         before = now;
     }
     assert!(pool(100.0, Integration::Weighted).neighbours.is_empty());
+    // When they never lose what all others lose, the model is still asked: they begin with what it says.
+    let sure = pool(-2000.0, Integration::Weighted);
+    assert_eq!(sure.models.len(), 1);
+    assert_close(&said(&sure), &[0.9, 0.05, 0.05]);
     assert!(pool(0.0, Integration::Leaf).neighbours.is_empty());
 }

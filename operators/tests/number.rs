@@ -14,6 +14,7 @@ use perennial_operators::adapt::adapt;
 use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
 use perennial_operators::infer::{InferenceRules, Models, Predictor};
 use perennial_operators::integrate::{Adapters, Integration};
+use perennial_operators::neighbours::Neighbours;
 use perennial_operators::summarize::summary;
 use perennial_operators::{
     Adapter, AdapterMoved, Epoch, Failure, LabelKind, ModelId, Score, TaskDefinition,
@@ -77,7 +78,7 @@ fn scored(entry: &Entry, adapters: Adapters) -> Scored {
         integration: Integration::Weighted,
         adapters: true,
     };
-    let mut predictor = Predictor::new(Made, rules, Vec::new(), adapters);
+    let mut predictor = Predictor::new(Made, rules, Vec::new(), adapters, Neighbours::default());
     for task in [TaskId::BASE, owner()] {
         let deployed = DeployedModel {
             model: ModelId { task, version: 1 },

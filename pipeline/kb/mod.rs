@@ -10,7 +10,9 @@ use std::path::Path;
 
 use clap::Subcommand;
 use comfy_table::Cell;
-use perennial_connectors::knowledge_base::{KnowledgeBase, StageRecord, TaskRecord, View};
+use perennial_connectors::knowledge_base::{
+    KnowledgeBase, KnowledgeError, StageRecord, TaskRecord, View,
+};
 use perennial_operators::{
     Epoch, KnowledgeChange, LabelKind, ModelId, Remodeling, StageKind, TaskDifference, TaskId,
 };
@@ -75,7 +77,7 @@ pub enum KbCommand {
 pub fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result<(), Error> {
     let knowledge = KnowledgeBase::open_to_read(state)?;
     let view = knowledge.view();
-    let kind = || knowledge.label_kind();
+    let kind = || Ok::<_, KnowledgeError>(knowledge.label()?.kind());
     match command {
         KbCommand::Tasks => tasks(&view, kind()?, as_json),
         KbCommand::Models => models(&view, kind()?, as_json),

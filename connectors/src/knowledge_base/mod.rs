@@ -14,7 +14,6 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use perennial_operators::LabelKind;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
     WriteBatch, WriteOptions,
@@ -27,7 +26,7 @@ pub use read::View;
 pub use records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 pub use verify::Finding;
 
-use crate::source::Schema;
+use crate::source::{Label, Schema};
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
@@ -259,14 +258,14 @@ impl KnowledgeBase {
     }
 
     /// What the labels of its stream are.
-    pub fn label_kind(&self) -> Result<LabelKind, KnowledgeError> {
+    pub fn label(&self) -> Result<Label, KnowledgeError> {
         let parts: Vec<(String, String)> = self
             .get(Family::Meta, META_FINGERPRINT)?
             .unwrap_or_default();
         let schema = parts.iter().find(|(name, _)| name == SCHEMA);
         let schema = schema.and_then(|(_, schema)| serde_json::from_str::<Schema>(schema).ok());
         schema
-            .and_then(|schema| Some(schema.label?.kind()))
+            .and_then(|schema| schema.label)
             .ok_or_else(|| self.damaged(&"it does not say what its labels are"))
     }
 
