@@ -65,9 +65,9 @@ tasks: {path: [[site]]}
 bootstrap: {records: 800}
 labels: {delay: {records: 50}}
 epoch: {records: 128}
+memory: {samples_per_task: 400}
 training:
   min_samples: 100
-  samples_per_task: 400
   trees: {rounds: 20, max_depth: 3}
 triggers: {when: ['new_samples >= 400', 'mae > 5', 'rmse > 5', 'rmse_rise > 0.3']}
 report: {baselines: [frozen]}
