@@ -39,12 +39,21 @@ fn main() -> Result<()> {
     let mut rounds: Vec<Vec<Measured>> = Vec::new();
     for number in 1..=ROUNDS {
         println!("round {number} of {ROUNDS}");
-        let measured = TIMES.iter().map(|times| measure(folder.path(), times * HISTORY));
+        let measured = TIMES
+            .iter()
+            .map(|times| measure(folder.path(), times * HISTORY));
         rounds.push(measured.collect::<Result<_>>()?);
     }
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["history", "tasks", "base task", "ratio", "all tasks", "ratio"]);
+    table.set_header([
+        "history",
+        "tasks",
+        "base task",
+        "ratio",
+        "all tasks",
+        "ratio",
+    ]);
     for (at, times) in TIMES.iter().enumerate() {
         let seconds = |of: &dyn Fn(&Measured) -> f64| {
             let spread = Spread::of(&rounds, |round| of(&round[at]));
