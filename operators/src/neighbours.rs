@@ -23,8 +23,11 @@ const FAR: f32 = 14.0;
 #[derive(Default)]
 struct Ring {
     labels: Vec<f32>,
-    /// Feature by feature, each with room for as many values as there is room for labels.
+    /// Feature by feature, each with room for as many values as there is room for labels. Once it is known how much features
+    /// vary, in standard deviations.
     columns: Vec<f32>,
+    /// How many values of each feature are missing.
+    missing: Vec<u32>,
     /// How many samples there is room for.
     room: usize,
     /// Where the next one goes, once the ring is full.
@@ -32,7 +35,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn push(&mut self, label: f32, features: &[f32], most: usize) {
+    fn push(&mut self, label: f32, features: impl ExactSizeIterator<Item = f32>, most: usize) {
         let at = if self.labels.len() < most {
             if self.labels.len() == self.room {
                 self.grow(features.len(), most);
@@ -44,8 +47,12 @@ impl Ring {
             self.next = (self.next + 1) % most;
             (self.next + most - 1) % most
         };
-        for (column, value) in features.iter().enumerate() {
-            self.columns[column * self.room + at] = *value;
+        for (column, value) in features.enumerate() {
+            // Where there was nothing yet, that was missing.
+            let place = &mut self.columns[column * self.room + at];
+            self.missing[column] += u32::from(value.is_nan());
+            self.missing[column] -= u32::from(place.is_nan());
+            *place = value;
         }
     }
 
@@ -58,7 +65,20 @@ impl Ring {
             columns[column * room..column * room + held]
                 .copy_from_slice(&self.columns[column * self.room..column * self.room + held]);
         }
+        self.missing.resize(width, 0);
+        for missing in &mut self.missing {
+            *missing += (room - self.room) as u32;
+        }
         (self.columns, self.room) = (columns, room);
+    }
+
+    /// Turns values into standard deviations.
+    fn scale(&mut self, scales: &[f32]) {
+        if self.room > 0 {
+            for (column, scale) in self.columns.chunks_exact_mut(self.room).zip(scales) {
+                column.iter_mut().for_each(|value| *value *= scale);
+            }
+        }
     }
 
     /// The places of the samples. Sums over them come out the same, to the last bit, in a ring that was filled anew after a
@@ -69,32 +89,45 @@ impl Ring {
 
     /// Squared distances in standard deviations, over the features that both samples have and in which any of the ring's
     /// differs from `features`: what is always the same says nothing of who resembles whom.
-    fn distances(&self, features: &[f32], scales: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
+    fn distances(&self, features: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
         let held = self.labels.len();
         for scratch in [&mut *to, &mut *known] {
             scratch.clear();
             scratch.resize(held, 0.0);
         }
-        for (column, (value, scale)) in features.iter().zip(scales).enumerate() {
-            let start = column * self.room;
-            let column = &self.columns[start..start + held];
-            let mut largest = 0.0_f32;
-            for (sum, other) in to.iter_mut().zip(column) {
-                let apart = (other - value) * scale;
-                let square = if apart.is_nan() { 0.0 } else { apart * apart };
-                *sum += square;
-                largest = largest.max(square);
-            }
-            if largest > 0.0 {
-                for (known, other) in known.iter_mut().zip(column) {
-                    *known += if other.is_nan() { 0.0 } else { 1.0 };
+        let free = (self.room - held) as u32;
+        // Features that all samples have.
+        let mut common = 0.0;
+        for (column, value) in features.iter().enumerate() {
+            let missing = self.missing[column] - free;
+            let column = &self.columns[column * self.room..][..held];
+            if add_squares(column, *value, to) {
+                if missing == 0 {
+                    common += 1.0;
+                } else {
+                    for (known, other) in known.iter_mut().zip(column) {
+                        *known += if other.is_nan() { 0.0 } else { 1.0 };
+                    }
                 }
             }
         }
         for (sum, known) in to.iter_mut().zip(known) {
-            *sum /= known.max(1.0);
+            *sum /= (*known + common).max(1.0);
         }
     }
+}
+
+/// Adds the squares of how far each value is from `value`, nothing where one is missing; whether any was. Without branches,
+/// so that it is done many at a time.
+fn add_squares(column: &[f32], value: f32, to: &mut [f32]) -> bool {
+    let mut any = 0;
+    for (sum, other) in to.iter_mut().zip(column) {
+        let apart = other - value;
+        let square = if apart.is_nan() { 0.0 } else { apart * apart };
+        *sum += square;
+        any |= square.to_bits();
+    }
+    any != 0
 }
 
 /// The latest labelled samples of every task that has any.
@@ -105,7 +138,8 @@ pub struct Neighbours {
     /// For each feature what makes one standard deviation of it 1; 0 where it does not vary.
     scales: Vec<f32>,
     rings: FxHashMap<TaskId, Ring>,
-    /// Scratch: squared distances, and how many features each is made of.
+    /// Scratch: the features asked about, squared distances, and how many features each is made of.
+    features: Vec<f32>,
     distances: Vec<f32>,
     known: Vec<f32>,
 }
@@ -119,13 +153,16 @@ impl Neighbours {
         }
     }
 
-    /// Takes in how much each feature varies, as standard deviations. Before, nobody has neighbours.
+    /// Takes in, once, how much each feature varies, as standard deviations. Before, nobody has neighbours.
     pub fn scale(&mut self, deviations: &[f32]) {
         let scale = |deviation: &f32| match *deviation > 0.0 {
             true => deviation.recip(),
             false => 0.0,
         };
         self.scales = deviations.iter().map(scale).collect();
+        for ring in self.rings.values_mut() {
+            ring.scale(&self.scales);
+        }
     }
 
     /// Takes in samples of a finest task.
@@ -138,7 +175,10 @@ impl Neighbours {
             let ring = self.rings.entry(task).or_default();
             let features = moved.samples.features.chunks_exact(width.max(1));
             for (label, features) in moved.samples.labels.iter().zip(features) {
-                ring.push(*label, features, self.most);
+                match self.scales.is_empty() {
+                    true => ring.push(*label, features.iter().copied(), self.most),
+                    false => ring.push(*label, scaled(features, &self.scales), self.most),
+                }
             }
         }
     }
@@ -162,7 +202,9 @@ impl Neighbours {
         }
         let mut total = PRIOR;
         if let Some(ring) = self.rings.get(&task) {
-            ring.distances(features, &self.scales, &mut self.distances, &mut self.known);
+            self.features.clear();
+            self.features.extend(scaled(features, &self.scales));
+            ring.distances(&self.features, &mut self.distances, &mut self.known);
             for at in ring.oldest_first() {
                 let (label, squares) = (ring.labels[at], self.distances[at] / (WIDTH * WIDTH));
                 if squares < FAR {
@@ -177,4 +219,12 @@ impl Neighbours {
         }
         to.iter_mut().for_each(|to| *to /= total);
     }
+}
+
+/// Features in standard deviations.
+fn scaled(features: &[f32], scales: &[f32]) -> impl ExactSizeIterator<Item = f32> {
+    features
+        .iter()
+        .zip(scales)
+        .map(|(value, scale)| value * scale)
 }
