@@ -32,7 +32,7 @@ use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
 use crate::committer::Offer;
-use crate::config::{Mode, Settings};
+use crate::config::{IntegrationConfig, Mode, Settings};
 use crate::fault;
 use crate::learning::Learner;
 use crate::models::Sessions;
@@ -211,12 +211,11 @@ fn inference_rules(settings: &Settings) -> InferenceRules {
 }
 
 /// How many labelled samples of a task are kept for new ones to find their neighbours among.
-fn neighbours(settings: &Settings) -> usize {
+pub fn neighbours(settings: &Settings) -> usize {
     let inference = &settings.config().inference;
-    if inference.adapters {
-        inference.neighbours
-    } else {
-        0
+    match inference.adapters && inference.integration != IntegrationConfig::Leaf {
+        true => inference.neighbours,
+        false => 0,
     }
 }
 

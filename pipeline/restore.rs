@@ -59,8 +59,8 @@ fn belongs(task: TaskId, worker: usize, workers: usize) -> bool {
 }
 
 impl Restored {
-    /// Reads it from a view; `keep_frozen` loads the first base model too.
-    pub fn read(view: &View<'_>, keep_frozen: bool) -> Result<Self, Error> {
+    /// Reads it from a view; `keep_frozen` loads the first base model too, `with_neighbours` the recent samples.
+    pub fn read(view: &View<'_>, keep_frozen: bool, with_neighbours: bool) -> Result<Self, Error> {
         let tasks = view.tasks()?;
         let stages = view.stages()?;
         let orders = unfinished(&stages);
@@ -71,7 +71,10 @@ impl Restored {
             pending: view.pending()?,
             released: view.released()?,
             adapters: view.adapters()?.into_iter().collect(),
-            recents: recents(view, &tasks)?,
+            recents: match with_neighbours {
+                true => recents(view, &tasks)?,
+                false => Vec::new(),
+            },
             deviations: view.deviations()?,
             early_labels: view.early_labels()?,
             statistics: statistics(view)?,

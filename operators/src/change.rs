@@ -340,6 +340,8 @@ pub struct ModelEvaluated {
     pub incumbent: Option<ModelId>,
     /// Samples that both were judged on, none of which the candidate was fitted on.
     pub samples: u64,
+    /// How many that all count the same would tell as much; 0 where there was nothing to compare with.
+    pub effective_samples: f64,
     /// The candidate's share of right predictions on them, where the label has classes.
     pub accuracy: Option<f64>,
     /// The candidate's mean loss on them, nats.
@@ -363,6 +365,6 @@ impl ModelEvaluated {
         let gain = self
             .incumbent_log_loss
             .map_or(0.0, |before| before - self.log_loss);
-        (gain * self.samples as f64) as f32
+        (gain * self.effective_samples) as f32
     }
 }

@@ -240,9 +240,16 @@ impl Moments {
 
     /// Variance (of the population) in the feature's unit squared.
     pub fn variance(&self) -> Option<f64> {
-        let mean = self.mean()?;
-        let square = self.squares as f64 / (FEATURE_STEPS * FEATURE_STEPS) / self.count as f64;
-        Some((square - mean * mean).max(0.0))
+        let count = (self.count > 0).then_some(i128::from(self.count))?;
+        // In whole numbers, so that what never varies has no variance at all.
+        let exact = count
+            .checked_mul(self.squares)
+            .zip(self.sum.checked_mul(self.sum));
+        let steps = match exact {
+            Some((squares, square)) => (squares - square) as f64 / (count as f64).powi(2),
+            None => self.squares as f64 / count as f64 - (self.sum as f64 / count as f64).powi(2),
+        };
+        Some((steps / (FEATURE_STEPS * FEATURE_STEPS)).max(0.0))
     }
 
     fn add(&mut self, other: &Moments) {

@@ -37,6 +37,9 @@ impl LabelKind {
     }
 }
 
+/// The largest label that is a number, without its sign: the squares of errors fit into 32 bits.
+pub const LARGEST_NUMBER: f32 = 1e18;
+
 /// Beyond so many scales a loss grows with the error and no longer with its square.
 const KNEE: f32 = 3.0;
 /// The most scales that an error counts as.

@@ -75,6 +75,7 @@ pub fn judge(
         model: candidate.model,
         incumbent: incumbent.as_ref().map(|rival| rival.model),
         samples: held_back.len() as u64,
+        effective_samples: gains.as_deref().map_or(0.0, effective),
         accuracy: own.accuracy(),
         log_loss: own.mean().unwrap_or(0.0),
         rmse: own.rmse(),
@@ -87,7 +88,7 @@ pub fn judge(
         None => (true, "nothing answered before".to_string()),
         Some(gains) if effective(gains) < LEAST_SAMPLES as f64 => (
             false,
-            format!("only {} samples to judge it on", held_back.len()),
+            format!("only {:.0} samples to judge it on", effective(gains)),
         ),
         Some(gains) => {
             let (gain, error) = paired(gains);

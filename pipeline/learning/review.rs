@@ -5,7 +5,7 @@ use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::flow::{DeployedModel, Deployment};
 use perennial_operators::{KnowledgeChange, ModelId, RetainedSample, TaskId};
 
-use super::judge::{LEAST_SAMPLES, losses, paired};
+use super::judge::{LEAST_SAMPLES, effective, losses, paired};
 use super::round::{Round, load};
 
 /// What a review found of a task's model.
@@ -81,7 +81,9 @@ impl Round<'_> {
         let (Ok(own), Ok(other)) = (losses(model), losses(before)) else {
             return false;
         };
-        let (gain, error) = paired(&own.gains(&other));
-        gain < -3.0 * error
+        let gains = own.gains(&other);
+        let (gain, error) = paired(&gains);
+        // Of a few that weigh much, the error is not known.
+        effective(&gains) >= LEAST_SAMPLES as f64 && gain < -3.0 * error
     }
 }

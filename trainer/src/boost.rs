@@ -1,6 +1,6 @@
 //! Training gradient-boosted trees with XGBoost.
 
-use perennial_operators::{LabelKind, TrainRequest, TrainResponse, TreeParameters};
+use perennial_operators::{LARGEST_NUMBER, LabelKind, TrainRequest, TrainResponse, TreeParameters};
 use thiserror::Error;
 use xgb::parameters::BoosterParameters;
 use xgb::{Booster, DMatrix, XGBError};
@@ -8,9 +8,6 @@ use xgb::{Booster, DMatrix, XGBError};
 /// The largest feature value. XGBoost puts its last threshold at about twice the greatest value of a
 /// feature, and cannot write a model whose thresholds are infinite.
 const LARGEST: f32 = 1e38;
-
-/// The largest label that is a number, without its sign: the squares of errors fit into 32 bits.
-const LARGEST_LABEL: f32 = 1e18;
 
 /// Why a training gave no model.
 #[derive(Debug, Error)]
@@ -34,7 +31,7 @@ pub enum BoostError {
         classes: usize,
     },
     #[error(
-        "the label of sample {row} is {label}, but only numbers up to {LARGEST_LABEL:e} can be trained \
+        "the label of sample {row} is {label}, but only numbers up to {LARGEST_NUMBER:e} can be trained \
          on"
     )]
     Number { row: usize, label: f32 },
@@ -153,7 +150,7 @@ fn validate(request: &TrainRequest) -> Result<(), BoostError> {
             }
             // NaN is not within.
             LabelKind::Number => {
-                if !(-LARGEST_LABEL..=LARGEST_LABEL).contains(&label) {
+                if !(-LARGEST_NUMBER..=LARGEST_NUMBER).contains(&label) {
                     return Err(BoostError::Number { row, label });
                 }
             }

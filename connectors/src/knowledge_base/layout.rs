@@ -6,7 +6,7 @@ use perennial_operators::{Epoch, ModelId, StageKind, TaskId};
 /// The column families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
-    /// Format, run id, fingerprint, progress, clusters.
+    /// Format, run id, fingerprint, progress, clusters, deviations of features, bounds of memory.
     Meta,
     /// Epoch, number within the epoch → the change of that number and some after it, one behind the other.
     Changes,

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use perennial_operators::{LabelKind, id_number};
+use perennial_operators::{LARGEST_NUMBER, LabelKind, id_number};
 use rustc_hash::FxHashMap;
 
 use super::row::Value;
@@ -197,7 +197,16 @@ impl Labels {
     /// A label, NaN when missing.
     pub(super) fn read(&mut self, column: &str, value: Value) -> Result<f32, String> {
         match self {
-            Labels::Number => number("label", column, value),
+            Labels::Number => {
+                let label = number("label", column, value)?;
+                if label.abs() > LARGEST_NUMBER {
+                    let value = quote(value);
+                    return Err(format!(
+                        "label {column:?} is {value}, and a label is a number up to {LARGEST_NUMBER:e}"
+                    ));
+                }
+                Ok(label)
+            }
             Labels::Classes(classes) => classes.number(value).ok_or_else(|| {
                 format!(
                     "label {column:?} is {}, which is not one of its classes",
