@@ -348,13 +348,14 @@ impl Pool {
 
     /// What becomes of these probabilities, or this number, by what the sample's neighbours said, neighbours × classes.
     pub fn conclude(&self, answers: &[f32], probabilities: &mut [f32]) {
-        let rest = 1.0 - self.shares.iter().sum::<f32>();
         if self.scale.is_some() {
-            let said = self.shares.iter().zip(answers);
-            let said: f32 = said.map(|(share, said)| share * said).sum();
-            probabilities[0] = rest * probabilities[0] + said;
+            let before = probabilities[0];
+            for (share, said) in self.shares.iter().zip(answers) {
+                probabilities[0] += share * (said - before);
+            }
             return;
         }
+        let rest = 1.0 - self.shares.iter().sum::<f32>();
         for probability in probabilities.iter_mut() {
             *probability = rest * log(*probability);
         }

@@ -198,7 +198,10 @@ impl Neighbours {
         to: &mut [f32],
     ) {
         for (to, prior) in to.iter_mut().zip(prior) {
-            *to = PRIOR * prior;
+            *to = match kind {
+                LabelKind::Classes(_) => PRIOR * prior,
+                LabelKind::Number => 0.0,
+            };
         }
         let mut total = PRIOR;
         if let Some(ring) = self.rings.get(&task) {
@@ -212,12 +215,16 @@ impl Neighbours {
                     total += weight;
                     match kind {
                         LabelKind::Classes(_) => to[label as usize] += weight,
-                        LabelKind::Number => to[0] += weight * label,
+                        // By how much they differ: those that agree change nothing, to the last bit.
+                        LabelKind::Number => to[0] += weight * (label - prior[0]),
                     }
                 }
             }
         }
         to.iter_mut().for_each(|to| *to /= total);
+        if kind == LabelKind::Number {
+            to[0] += prior[0];
+        }
     }
 }
 
