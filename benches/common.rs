@@ -66,8 +66,20 @@ impl Spread {
 
 /// A run of the program in a folder: its report, and the most memory that it had.
 pub fn run(folder: &Path, config: &Path, more: &[&str]) -> Result<(serde_json::Value, u64)> {
+    run_logged(folder, config, more, "warn")
+}
+
+/// The same, with the file `errors` in the folder as the log of what is named, as JSON lines.
+pub fn run_logged(
+    folder: &Path,
+    config: &Path,
+    more: &[&str],
+    logged: &str,
+) -> Result<(serde_json::Value, u64)> {
     let errors = folder.join("errors");
     let mut child = Command::new(PROGRAM)
+        .arg("--log-json")
+        .env("RUST_LOG", logged)
         .arg("run")
         .arg(config)
         .arg("--state")

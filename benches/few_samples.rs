@@ -30,13 +30,8 @@ struct Stream {
     settings: Vec<String>,
 }
 
-/// What is compared, right or wrong of each sample of a step, site by site.
-#[derive(Default)]
-struct Step {
-    sites: Vec<Vec<[bool; 3]>>,
-    /// How many sites have a model from scratch.
-    scratch: usize,
-}
+/// Whether pipeline, base model and a model from scratch are right of each sample of a step, site by site.
+type Step = Vec<Vec<[bool; 3]>>;
 
 fn main() -> Result<()> {
     for stream in streams() {
@@ -100,7 +95,7 @@ fn measure(stream: &Stream, folder: &Path) -> Result<Table> {
     let names = knowledge.label()?.classes;
     let bootstrap = view.progress()?.bootstrapped as usize;
     let trainer = BuiltIn::find(Runtime::load()?)?;
-    let mut steps: Vec<Step> = STEPS.iter().map(|_| Step::default()).collect();
+    let mut steps = vec![Step::new(); STEPS.len()];
     for task in view.tasks()?.into_keys() {
         let mut samples = view.samples_of(task)?;
         samples.sort_by_key(|sample| sample.sequence);
@@ -122,7 +117,6 @@ fn measure(stream: &Stream, folder: &Path) -> Result<Table> {
                 continue;
             }
             let scratch = scratch(&trainer, &samples[..STEPS[number]], own, names.len())?;
-            step.scratch += usize::from(!scratch.is_empty());
             let rows = own.iter().enumerate().map(|(at, sample)| {
                 [
                     said(&whole, sample),
@@ -130,7 +124,7 @@ fn measure(stream: &Stream, folder: &Path) -> Result<Table> {
                     scratch.get(at).copied().unwrap_or(false),
                 ]
             });
-            step.sites.push(rows.collect());
+            step.push(rows.collect());
         }
     }
     Ok(table(&steps))
@@ -199,32 +193,28 @@ fn table(steps: &[Step]) -> Table {
         "pipeline − base",
     ]);
     for (number, step) in steps.iter().enumerate() {
-        let samples: usize = step.sites.iter().map(Vec::len).sum();
+        let samples: usize = step.iter().map(Vec::len).sum();
         let right = |which: usize| {
-            let right = step.sites.iter().flatten().filter(|row| row[which]).count();
+            let right = step.iter().flatten().filter(|row| row[which]).count();
             right as f64 / samples.max(1) as f64
         };
         let labels = match STEPS.get(number + 1) {
             Some(next) => format!("{} to {}", STEPS[number], next - 1),
             None => format!("{} and more", STEPS[number]),
         };
-        let scratch = if step.scratch > 0 {
+        let scratch = if STEPS[number] > 0 {
             format!("{:.4}", right(2))
         } else {
             "–".to_string()
         };
         table.add_row([
             labels,
-            step.sites.len().to_string(),
+            step.len().to_string(),
             samples.to_string(),
             format!("{:.4}", right(0)),
             format!("{:.4}", right(1)),
             scratch,
-            format!(
-                "{:+.4} ± {:.4}",
-                right(0) - right(1),
-                error(&step.sites, samples)
-            ),
+            format!("{:+.4} ± {:.4}", right(0) - right(1), error(step, samples)),
         ]);
     }
     table

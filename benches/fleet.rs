@@ -1,5 +1,5 @@
-//! Records a second with 100 sites and with 100,000, each with an adapter, and what a site's task takes of memory. All in
-//! one run; and how much memory the session of a model takes.
+//! Records a second with 100 sites and with 100,000, each with an adapter, and what a site's task takes of memory; and what
+//! neighbours cost and bring. All in one run; and how much memory the session of a model takes.
 //!
 //! `make bench BENCH=fleet`. Set `PERENNIAL_BENCH_RECORDS` to scale the measured records.
 
@@ -20,6 +20,8 @@ use common::{Result, Spread, TRAINING, mib, per_second, run, sessions, status_by
 const CONTEXTS: u32 = 200;
 const FEW: u32 = 100;
 const MANY: u32 = 100_000;
+/// The default.
+const NEIGHBOURS: usize = 128;
 /// Samples of the bootstrap: enough for each context to train.
 const BOOTSTRAP: u64 = 150_000;
 /// How often what is compared is measured, in turn.
@@ -28,6 +30,7 @@ const ROUNDS: usize = 3;
 /// What a run showed.
 struct Measured {
     per_second: f64,
+    accuracy: f64,
     tasks: u64,
     models: u64,
     peak_bytes: u64,
@@ -35,6 +38,8 @@ struct Measured {
 
 /// What is compared, measured one after the other.
 struct Round {
+    /// Without neighbours.
+    alone: Measured,
     few: Measured,
     many: Measured,
 }
@@ -42,13 +47,19 @@ struct Round {
 impl Round {
     fn measure(folder: &Path, records: u64, workers: u32) -> Result<Round> {
         Ok(Round {
-            few: graph(folder, FEW, records, workers)?,
-            many: graph(folder, MANY, records, workers)?,
+            alone: graph(folder, FEW, records, workers, 0)?,
+            few: graph(folder, FEW, records, workers, NEIGHBOURS)?,
+            many: graph(folder, MANY, records, workers, NEIGHBOURS)?,
         })
     }
 
     fn ratio(&self) -> f64 {
         self.many.per_second / self.few.per_second
+    }
+
+    /// What neighbours leave of the speed.
+    fn left(&self) -> f64 {
+        self.few.per_second / self.alone.per_second
     }
 
     fn bytes_per_task(&self) -> f64 {
@@ -67,14 +78,21 @@ fn main() -> Result<()> {
     println!("{CONTEXTS} contexts, 150 trees of depth 3, 17 features, {records} records");
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["", "records/s", "ratio", "peak memory", "a task"]);
+    table.set_header([
+        "",
+        "records/s",
+        "ratio",
+        "accuracy",
+        "peak memory",
+        "a task",
+    ]);
     for workers in [1, 2] {
         let mut rounds = Vec::new();
         for number in 1..=ROUNDS {
             let round = Round::measure(folder.path(), records, workers)?;
             println!(
-                "  {workers} workers, round {number} of {ROUNDS}: few {:.0} records/s, many {:.0}",
-                round.few.per_second, round.many.per_second
+                "  {workers} workers, round {number} of {ROUNDS}: few {:.0} records/s, without neighbours {:.0}, many {:.0}",
+                round.few.per_second, round.alone.per_second, round.many.per_second
             );
             rounds.push(round);
         }
@@ -88,27 +106,40 @@ fn main() -> Result<()> {
 }
 
 /// The rows of what is compared: medians over the rounds, of ratios too.
-fn compared(rounds: &[Round], workers: u32) -> Vec<[String; 5]> {
-    let row = |sites: u32, of: &dyn Fn(&Round) -> &Measured, ratio: String, task: String| {
+fn compared(rounds: &[Round], workers: u32) -> Vec<[String; 6]> {
+    let row = |sites: &str, of: &dyn Fn(&Round) -> &Measured, ratio: String, task: String| {
         let first = of(&rounds[0]);
         let peak = rounds.iter().map(|round| of(round).peak_bytes).max();
         [
             format!(
-                "{sites} sites, {} tasks, {} models, workers: {workers}",
+                "{sites}, {} tasks, {} models, workers: {workers}",
                 first.tasks, first.models
             ),
             format!("{:.0}", Spread::of(rounds, |r| of(r).per_second).middle),
             ratio,
+            format!("{:.4}", first.accuracy),
             mib(peak.unwrap_or(0)),
             task,
         ]
     };
     let ratio = Spread::of(rounds, Round::ratio).ratio("few");
+    let left = Spread::of(rounds, Round::left).ratio("without");
     let bytes = Spread::of(rounds, Round::bytes_per_task).middle;
     vec![
-        row(FEW, &|round| &round.few, String::new(), String::new()),
         row(
-            MANY,
+            &format!("{FEW} sites without neighbours"),
+            &|round| &round.alone,
+            String::new(),
+            String::new(),
+        ),
+        row(
+            &format!("{FEW} sites"),
+            &|round| &round.few,
+            left,
+            String::new(),
+        ),
+        row(
+            &format!("{MANY} sites"),
             &|round| &round.many,
             ratio,
             format!("{:.1} KiB", bytes / 1024.0),
@@ -126,7 +157,7 @@ fn simulator(sites: u32, records: u64) -> SimulatorConfig {
     }
 }
 
-fn config(sites: u32, records: u64, folder: &Path) -> String {
+fn config(sites: u32, records: u64, folder: &Path, neighbours: usize) -> String {
     format!(
         "name: fleet
 source:
@@ -137,6 +168,7 @@ bootstrap:
   records: {BOOTSTRAP}
 epoch:
   records: 16384
+inference: {{neighbours: {neighbours}}}
 {TRAINING}predictions:
   path: {}
 ",
@@ -148,18 +180,25 @@ epoch:
 
 /// Runs the whole graph as users do, and takes what came after the first models answered. What is left of the last run
 /// with so many sites makes room.
-fn graph(folder: &Path, sites: u32, records: u64, workers: u32) -> Result<Measured> {
+fn graph(
+    folder: &Path,
+    sites: u32,
+    records: u64,
+    workers: u32,
+    neighbours: usize,
+) -> Result<Measured> {
     let folder = folder.join(sites.to_string());
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
     let config_path = folder.join("config.yaml");
-    fs::write(&config_path, config(sites, records, &folder))?;
+    fs::write(&config_path, config(sites, records, &folder, neighbours))?;
     let (report, peak_bytes) = run(&folder, &config_path, &["--workers", &workers.to_string()])?;
     fs::remove_file(folder.join("predictions.jsonl"))?;
     Ok(Measured {
         per_second: per_second(&report),
+        accuracy: report["accuracy"].as_f64().unwrap_or(f64::NAN),
         tasks: report["tasks"].as_array().map_or(0, Vec::len) as u64,
         models: report["models_deployed"].as_u64().unwrap_or(0),
         peak_bytes,

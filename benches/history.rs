@@ -6,15 +6,13 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use jiff::Timestamp;
 
-use common::{PROGRAM, Result, Spread};
+use common::{Result, Spread, run_logged};
 
 /// Labelled samples before those that are new: as many as the sites of the fleet retain.
 const HISTORY: u64 = 60_000;
@@ -87,21 +85,12 @@ fn measure(folder: &Path, history: u64) -> Result<Measured> {
         format!("epoch.records={NEW}"),
         "predictions=null".to_string(),
     ];
-    let log = folder.join("log");
-    let status = Command::new(PROGRAM)
-        .args(["--log-json", "run"])
-        .arg(config)
-        .arg("--state")
-        .arg(folder.join("state"))
-        .args(settings.iter().flat_map(|set| ["--set", set.as_str()]))
-        .env("RUST_LOG", "perennial::learning=debug")
-        .stdout(Stdio::null())
-        .stderr(File::create(&log)?)
-        .status()?;
-    let log = std::fs::read_to_string(log)?;
-    if !status.success() {
-        return Err(format!("the run failed: {status}: {log}").into());
-    }
+    let settings: Vec<&str> = settings
+        .iter()
+        .flat_map(|set| ["--set", set.as_str()])
+        .collect();
+    run_logged(&folder, &config, &settings, "perennial::learning=debug")?;
+    let log = std::fs::read_to_string(folder.join("errors"))?;
     stages(&log)
 }
 

@@ -135,7 +135,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     threads.extend([committing, training]);
     let shared = Shared {
         settings: settings.clone(),
-        restored,
+        restored: Mutex::new(vec![Arc::new(restored); workers]),
         runtime,
         channels: Mutex::new(channels),
         learner: Mutex::new(Some(learner)),
@@ -180,7 +180,8 @@ fn processors() -> usize {
 /// What the workers take their parts from.
 struct Shared {
     settings: Settings,
-    restored: Restored,
+    /// One for each worker, which lets go of it once its graph is built: it holds samples.
+    restored: Mutex<Vec<Arc<Restored>>>,
     runtime: Runtime,
     channels: Mutex<Vec<Option<Channel>>>,
     learner: Mutex<Option<Learner>>,
@@ -230,6 +231,13 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
     let index = worker.index();
     let take = |channels: &mut Vec<Option<Channel>>| channels.get_mut(index)?.take();
     let settings = &shared.settings;
+    let restored = {
+        let mut all = shared
+            .restored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.pop().ok_or("there are more workers than were meant")?
+    };
     let parts = Parts {
         reader: take(
             &mut shared
@@ -259,14 +267,14 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
     let probe = graph::build(
         worker,
         settings,
-        &shared.restored,
+        &restored,
         parts,
         shared.ending.stop.clone(),
         shared.next.clone(),
         &shared.ending,
     )?;
-    let mut display =
-        (index == 0).then(|| Display::new(&shared.restored.progress, settings.label_kind()));
+    let mut display = (index == 0).then(|| Display::new(&restored.progress, settings.label_kind()));
+    drop(restored);
     let mut stopping: Option<Instant> = None;
     while worker.has_dataflows() && !probe.done() {
         worker.step_or_park(Some(PARK));

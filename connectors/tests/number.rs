@@ -2,33 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::fs;
 use std::time::Duration;
 
 use ndarray::Array2;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::source::Schema;
-use perennial_connectors::trainer::{BuiltIn, CommandLine, CommandTrainer, Job, TrainerError};
+use perennial_connectors::trainer::{CommandLine, CommandTrainer, Job, TrainerError};
 use perennial_operators::{
     LabelKind, ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters,
 };
 
+use common::{random, trainer};
+
 const FEATURES: usize = 6;
-
-fn trainer() -> BuiltIn {
-    BuiltIn::find(Runtime::load().unwrap())
-        .expect("run cargo build --release -p perennial-trainer first")
-}
-
-/// Numbers in [0, 1) that are the same at every run.
-fn random(mut state: u64) -> impl FnMut() -> f32 {
-    move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    }
-}
 
 /// Samples whose label depends on the first features, with some noise and many missing values.
 fn request(rows: usize, offset: f32, size: f32, missing: f32, depth: u32) -> TrainRequest {

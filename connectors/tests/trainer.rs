@@ -1,5 +1,7 @@
 //! Trainings with the training program, and what happens when it misbehaves.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -12,12 +14,9 @@ use perennial_connectors::trainer::{BuiltIn, Trained, TrainerError};
 use perennial_operators::{LabelKind, TrainRequest, TrainResponse, TreeParameters};
 use proptest::prelude::*;
 
-const TWO: LabelKind = LabelKind::Classes(2);
+use common::{random, trainer};
 
-fn trainer() -> BuiltIn {
-    BuiltIn::find(Runtime::load().unwrap())
-        .expect("run cargo build --release -p perennial-trainer first")
-}
+const TWO: LabelKind = LabelKind::Classes(2);
 
 fn parameters(rounds: u32, max_depth: u32) -> TreeParameters {
     TreeParameters {
@@ -29,16 +28,6 @@ fn parameters(rounds: u32, max_depth: u32) -> TreeParameters {
         colsample_bytree: 1.0,
         lambda: 1.0,
         seed: 7,
-    }
-}
-
-/// Numbers in [0, 1) that are the same at every run.
-fn random(mut state: u64) -> impl FnMut() -> f32 {
-    move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as f32 / (1u64 << 24) as f32
     }
 }
 

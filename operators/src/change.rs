@@ -154,6 +154,12 @@ impl RecentSamples {
         self.features.len() / self.labels.len().max(1)
     }
 
+    /// Adds later samples.
+    pub fn append(&mut self, later: RecentSamples) {
+        self.labels.extend(later.labels);
+        self.features.extend(later.features);
+    }
+
     /// Drops all but the latest.
     pub fn keep_latest(&mut self, most: usize) {
         let (width, over) = (self.width(), self.labels.len().saturating_sub(most));

@@ -53,14 +53,14 @@ fn parts(labelled: &Labelled) -> Vec<Part> {
 /// The epochs that a task's recent samples are of, oldest first, and how many are of each.
 pub type Held = VecDeque<(Epoch, usize)>;
 
-/// One task's samples of an epoch, part by part: the latest, and the epochs whose samples leave with them.
-fn moved(epoch: Epoch, parts: Vec<Part>, most: usize, held: &mut Held) -> Option<RecentMoved> {
-    let (task, parent) = parts.first().map(|part| (part.task, part.parent))?;
-    let mut samples = RecentSamples::default();
-    for part in parts {
-        samples.labels.extend(part.samples.labels);
-        samples.features.extend(part.samples.features);
-    }
+/// One task's samples of an epoch: the latest, and the epochs whose samples leave with them.
+fn moved(epoch: Epoch, part: Part, most: usize, held: &mut Held) -> RecentMoved {
+    let Part {
+        task,
+        parent,
+        mut samples,
+        ..
+    } = part;
     samples.keep_latest(most);
     held.push_back((epoch, samples.labels.len()));
     let mut total: usize = held.iter().map(|(_, count)| count).sum();
@@ -70,12 +70,12 @@ fn moved(epoch: Epoch, parts: Vec<Part>, most: usize, held: &mut Held) -> Option
         total -= count;
         held.pop_front();
     }
-    Some(RecentMoved {
+    RecentMoved {
         task,
         parent,
         samples: Arc::new(samples),
         left,
-    })
+    }
 }
 
 /// Keeps the `most` latest labelled samples of each finest task, in whole epochs. `restored` are those of this worker's
@@ -110,14 +110,12 @@ pub fn recent<'scope>(
                         parts.sort_unstable_by_key(|part| (part.task, part.first));
                         let mut session = output.session(&capability);
                         let mut parts = parts.into_iter().peekable();
-                        while let Some(part) = parts.next() {
-                            let task = part.task;
-                            let mut of_task = vec![part];
-                            of_task.extend(std::iter::from_fn(|| {
-                                parts.next_if(|next| next.task == task)
-                            }));
-                            let held = held.entry(task).or_default();
-                            session.give_iterator(moved(epoch, of_task, most, held).into_iter());
+                        while let Some(mut part) = parts.next() {
+                            while let Some(next) = parts.next_if(|next| next.task == part.task) {
+                                part.samples.append(next.samples);
+                            }
+                            let held = held.entry(part.task).or_default();
+                            session.give(moved(epoch, part, most, held));
                         }
                     }
                 }

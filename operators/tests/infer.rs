@@ -59,6 +59,12 @@ impl Models for Fake {
     }
 }
 
+/// A predictor in which the finest model answers alone.
+fn predictor(models: Fake, baselines: Vec<Baseline>) -> Predictor<Fake> {
+    let (adapters, neighbours) = (Adapters::default(), Neighbours::default());
+    Predictor::new(models, FINEST, baselines, adapters, neighbours)
+}
+
 fn deployed(task: TaskId, version: u32) -> DeployedModel {
     DeployedModel {
         model: ModelId { task, version },
@@ -124,7 +130,7 @@ proptest! {
         let nodes: Vec<TaskId> = nodes.into_iter().collect();
         let fake = Fake::default();
         let baselines = vec![Baseline::Frozen, Baseline::Single];
-        let mut predictor = Predictor::new(fake.clone(), FINEST, baselines, Adapters::default(), Neighbours::default());
+        let mut predictor = predictor(fake.clone(), baselines);
         predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
         let mut models = BTreeMap::from([(TaskId::BASE, 1)]);
         let mut version = 1;
@@ -155,13 +161,7 @@ proptest! {
 
 #[test]
 fn the_bootstrap_is_not_predicted() {
-    let mut predictor = Predictor::new(
-        Fake::default(),
-        FINEST,
-        vec![Baseline::Frozen],
-        Adapters::default(),
-        Neighbours::default(),
-    );
+    let mut predictor = predictor(Fake::default(), vec![Baseline::Frozen]);
     let mut batch = of(&[1, 2]);
     batch.header.phase = Phase::Bootstrap;
     let scored = predictor.score(Rc::new(batch)).unwrap();
@@ -176,13 +176,7 @@ fn the_bootstrap_is_not_predicted() {
 
 #[test]
 fn a_model_that_cannot_be_loaded_leaves_the_old_one() {
-    let mut predictor = Predictor::new(
-        Fake::default(),
-        FINEST,
-        Vec::new(),
-        Adapters::default(),
-        Neighbours::default(),
-    );
+    let mut predictor = predictor(Fake::default(), Vec::new());
     predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
     let mut broken = deployed(TaskId::BASE, 2);
     broken.onnx = Arc::new(b"broken".to_vec());
@@ -218,13 +212,7 @@ fn stream(
             failures: Rc::default(),
             probe: Handle::new(),
         };
-        let mut predictor = Predictor::new(
-            Fake::default(),
-            FINEST,
-            Vec::new(),
-            Adapters::default(),
-            Neighbours::default(),
-        );
+        let mut predictor = predictor(Fake::default(), Vec::new());
         predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
         let (answers, failures) = (stream.answers.clone(), stream.failures.clone());
         let (mut batches, mut deployments) = worker.dataflow::<Epoch, _, _>(|scope| {

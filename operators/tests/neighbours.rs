@@ -114,10 +114,9 @@ proptest! {
         most in 1..8_usize,
         restart in 0..10_usize,
     ) {
-        let whole = moved(1, script.clone(), most, &Stored::new());
-        for workers in 2..4 {
-            prop_assert_eq!(&whole, &moved(workers, script.clone(), most, &Stored::new()));
-        }
+        let whole = common::on_any_number_of_workers(|workers| {
+            moved(workers, script.clone(), most, &Stored::new())
+        });
         let mut stored = Stored::new();
         let mut live = Neighbours::new(most);
         let mut after = Vec::new();

@@ -4,10 +4,10 @@ use perennial_connectors::kafka::{Delivery, KafkaConfig};
 use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::source::Schema;
 use perennial_connectors::trainer::CommandLine;
-use perennial_operators::LabelKind;
 use perennial_operators::allocate::TaskLevels;
 use perennial_operators::join::{Arrival, Delay};
 use perennial_operators::trigger::{Schedule, TriggerRules};
+use perennial_operators::{LabelKind, RetainedSample};
 
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;
@@ -105,6 +105,7 @@ impl TryFrom<Loaded> for Settings {
         check_kafka(&loaded)?;
         check_bootstrap(&loaded)?;
         check_training(&loaded)?;
+        check_memory(&loaded, &schema)?;
         Ok(Settings {
             levels,
             classes,
@@ -116,6 +117,15 @@ impl TryFrom<Loaded> for Settings {
             loaded,
         })
     }
+}
+
+fn check_memory(loaded: &Loaded, schema: &Schema) -> Result<(), ConfigError> {
+    let least = RetainedSample::bytes(schema.features.len());
+    if loaded.config.memory.bytes < least {
+        let message = format!("expected at least {least}, which is what one sample counts");
+        return Err(loaded.error("memory.bytes", message));
+    }
+    Ok(())
 }
 
 fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
@@ -342,11 +352,6 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
         (
             config.memory.samples_per_task > 0,
             "memory.samples_per_task",
-            "expected at least 1",
-        ),
-        (
-            config.memory.bytes > 0,
-            "memory.bytes",
             "expected at least 1",
         ),
         (

@@ -246,3 +246,12 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         settled_labels: Vec::new(),
     }
 }
+
+/// What comes out on one worker, which is the same on two and three.
+pub fn on_any_number_of_workers<T: PartialEq + std::fmt::Debug>(of: impl Fn(usize) -> T) -> T {
+    let one = of(1);
+    for workers in 2..4 {
+        assert_eq!(one, of(workers), "{workers} workers");
+    }
+    one
+}
