@@ -133,7 +133,7 @@ fn a_state_shrinks_to_lower_bounds() {
     );
     bench
         .run_as("bad", &["--set", "memory.bytes=0"])
-        .failure(2, &["memory.bytes", "expected at least 1"]);
+        .failure(2, &["memory.bytes", "expected at least 64"]);
 }
 
 /// The share of the rare class.
