@@ -132,10 +132,11 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         threads: config.training.threads.unwrap_or_else(processors),
     };
     let (learner, training) = Learner::start(workshop);
+    let restored = Arc::new(restored);
     threads.extend([committing, training]);
     let shared = Shared {
         settings: settings.clone(),
-        restored: Mutex::new(vec![Arc::new(restored); workers]),
+        restored: Mutex::new((0..workers).map(|_| restored.clone()).collect()),
         runtime,
         channels: Mutex::new(channels),
         learner: Mutex::new(Some(learner)),
