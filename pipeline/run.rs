@@ -132,11 +132,10 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         threads: config.training.threads.unwrap_or_else(processors),
     };
     let (learner, training) = Learner::start(workshop);
-    let restored = Arc::new(restored);
     threads.extend([committing, training]);
     let shared = Shared {
         settings: settings.clone(),
-        restored: Mutex::new((0..workers).map(|_| restored.clone()).collect()),
+        restored: Mutex::new(std::iter::repeat_n(Arc::new(restored), workers).collect()),
         runtime,
         channels: Mutex::new(channels),
         learner: Mutex::new(Some(learner)),
