@@ -162,6 +162,7 @@ fn settings(broker: &Broker, rate: u64, records: u64) -> String {
         drift: Drift {
             every: rate,
             strength: 1.0,
+            ..Drift::default()
         },
         late_sites: 0.0,
         ..SimulatorConfig::default()

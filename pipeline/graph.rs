@@ -8,6 +8,7 @@ use perennial_operators::adapt::adapt;
 use perennial_operators::allocate::allocate;
 use perennial_operators::commit::commit;
 use perennial_operators::define::define;
+use perennial_operators::drift::drift;
 use perennial_operators::flow::{
     Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
 };
@@ -132,12 +133,12 @@ pub fn build(
         let defined = define(allocated.clone(), restored.tasks.clone());
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
         let (adapted, adapters) = scope.feedback::<Vec<AdapterMoved>>(EpochsLater(1));
-        let (resampled, recents) = scope.feedback::<Vec<RecentMoved>>(EpochsLater(1));
+        let (resampled, latest_of_all) = scope.feedback::<Vec<RecentMoved>>(EpochsLater(1));
         let told: Flow<Learned> = outcomes
             .clone()
             .flat_map(told)
             .concat(adapters.map(Learned::Adapter))
-            .concat(recents.map(Learned::Recent))
+            .concat(latest_of_all.map(Learned::Recent))
             .broadcast();
         let ended = outcomes.map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
@@ -148,6 +149,14 @@ pub fn build(
             config.triggers.window as i64,
             restored.statistics(index, peers),
         );
+        let (drifted, watched) = match settings.drift.any() {
+            true => drift(
+                views.clone(),
+                settings.drift,
+                restored.detectors(index, peers),
+            ),
+            false => (empty(scope), empty(scope)),
+        };
         let learned: Flow<AdapterMoved> = match rules.adapters {
             true => adapt(
                 labelled.clone(),
@@ -158,18 +167,21 @@ pub fn build(
         };
         learned.clone().connect_loop(adapted);
         let learned = learned.map(|moved| Effect::Change(KnowledgeChange::AdapterMoved(moved)));
-        let latest: Flow<RecentMoved> = match neighbours(settings) {
+        let latest: Flow<RecentMoved> = match recents(settings) {
             0 => empty(scope),
             most => recent(labelled.clone(), most, restored.held(index, peers)),
         };
-        latest.clone().connect_loop(resampled);
+        match neighbours(settings) {
+            0 => empty(scope).connect_loop(resampled),
+            _ => latest.clone().connect_loop(resampled),
+        }
         let latest = latest.map(|moved| Effect::Change(KnowledgeChange::RecentMoved(moved)));
         let retained = retain(
             labelled,
             memory_rules(settings),
             restored.memory(index, peers),
         );
-        let orders = trigger(views, ended, scored.clone(), watch);
+        let orders = trigger(views, drifted, ended, scored.clone(), watch);
         let ordered = orders.clone().map(waiting);
         let trained = train(scope, orders, parts.learner, mode, resumed, fail(report));
         let deployed = trained.clone().flat_map(deployed);
@@ -178,6 +190,7 @@ pub fn build(
             .concat(defined)
             .concat(pending)
             .concat(moved)
+            .concat(watched)
             .concat(retained)
             .concat(ordered)
             .concat(learned)
@@ -210,8 +223,17 @@ fn inference_rules(settings: &Settings) -> InferenceRules {
     }
 }
 
+/// How many of the latest labelled samples of a task are kept.
+pub fn recents(settings: &Settings) -> usize {
+    let for_drift = match settings.drift.any() {
+        true => settings.config().memory.recent_per_task,
+        false => 0,
+    };
+    for_drift.max(neighbours(settings))
+}
+
 /// How many labelled samples of a task are kept for new ones to find their neighbours among.
-pub fn neighbours(settings: &Settings) -> usize {
+fn neighbours(settings: &Settings) -> usize {
     let inference = &settings.config().inference;
     match inference.adapters && inference.integration != IntegrationConfig::Leaf {
         true => inference.neighbours,
@@ -266,6 +288,7 @@ fn waiting(order: TrainOrder) -> Effect {
         labelled: order.labelled,
         clock: order.clock,
         initial: order.initial,
+        recent: order.recent,
         detail: order.reason,
     }))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use perennial_connectors::knowledge_base::{Progress, Retained, StageRecord, TaskRecord, View};
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::cluster::Clusters;
+use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 use perennial_operators::integrate::Adapters;
 use perennial_operators::neighbours::Neighbours;
@@ -41,6 +42,8 @@ pub struct Restored {
     pub released: Vec<Vec<u8>>,
     /// What tasks have learned from labels.
     pub adapters: Adapters,
+    /// What watches tasks for drift.
+    detectors: BTreeMap<TaskId, Arc<Detectors>>,
     /// The latest labelled samples of finest tasks, oldest first.
     recents: Vec<(Epoch, RecentMoved)>,
     /// How much each feature varies, once it is known.
@@ -59,11 +62,12 @@ fn belongs(task: TaskId, worker: usize, workers: usize) -> bool {
 }
 
 impl Restored {
-    /// Reads it from a view; `keep_frozen` loads the first base model too, `with_neighbours` the recent samples.
-    pub fn read(view: &View<'_>, keep_frozen: bool, with_neighbours: bool) -> Result<Self, Error> {
+    /// Reads it from a view; `keep_frozen` loads the first base model too, `with_recents` the recent samples.
+    pub fn read(view: &View<'_>, keep_frozen: bool, with_recents: bool) -> Result<Self, Error> {
         let tasks = view.tasks()?;
         let stages = view.stages()?;
         let orders = unfinished(&stages);
+        let detectors = view.detectors()?;
         Ok(Restored {
             progress: view.progress()?,
             clusters: view.clusters()?,
@@ -71,7 +75,7 @@ impl Restored {
             pending: view.pending()?,
             released: view.released()?,
             adapters: view.adapters()?.into_iter().collect(),
-            recents: match with_neighbours {
+            recents: match with_recents {
                 true => recents(view, &tasks)?,
                 false => Vec::new(),
             },
@@ -80,7 +84,8 @@ impl Restored {
             statistics: statistics(view)?,
             bounded: view.memory()?,
             retained: view.retained()?,
-            training: training(&tasks, &orders),
+            training: training(&tasks, &orders, &detectors),
+            detectors,
             tasks: tasks.into_keys().collect(),
             orders,
         })
@@ -117,6 +122,17 @@ impl Restored {
         let mine = adapters.filter(|(task, _)| belongs(**task, worker, workers));
         mine.map(|(task, adapter)| (*task, adapter.clone()))
             .collect()
+    }
+
+    /// What watches a worker's tasks for drift.
+    pub fn detectors(&self, worker: usize, workers: usize) -> Vec<(TaskId, Arc<Detectors>)> {
+        let stand = self.statistics.iter();
+        let mine = stand.filter(|restored| belongs(restored.task, worker, workers));
+        mine.filter_map(|RestoredStatistics { task, total, .. }| {
+            let detectors = self.detectors.get(task)?;
+            Some((*task, Arc::new((**detectors).clone().resume(total.score))))
+        })
+        .collect()
     }
 
     /// What samples find their neighbours among, up to `most` of each task.
@@ -199,6 +215,7 @@ fn unfinished(stages: &BTreeMap<(ModelId, StageKind), StageRecord>) -> Vec<Train
             clock: record.clock,
             reason: record.reason.clone(),
             initial: record.initial,
+            recent: record.recent,
         })
         .collect()
 }
@@ -268,18 +285,20 @@ fn statistics(view: &View<'_>) -> Result<Vec<RestoredStatistics>, Error> {
 fn training(
     tasks: &BTreeMap<TaskId, TaskRecord>,
     orders: &[TrainOrder],
+    detectors: &BTreeMap<TaskId, Arc<Detectors>>,
 ) -> Vec<(TaskId, TaskTraining)> {
     tasks
         .iter()
-        .filter(|(_, record)| record.ordered > 0)
+        .filter(|(task, record)| record.ordered > 0 || detectors.contains_key(task))
         .map(|(task, record)| {
             let running = orders.iter().any(|order| order.model.task == *task);
-            let training = TaskTraining::ordered(
+            let mut training = TaskTraining::ordered(
                 record.ordered,
                 record.labelled_at_order,
                 record.clock_at_order,
                 running,
             );
+            training.drift = detectors.get(task).and_then(|watching| watching.latest);
             (*task, training)
         })
         .collect()

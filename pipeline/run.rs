@@ -92,11 +92,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         .report
         .baselines
         .contains(&BaselineConfig::Frozen);
-    let restored = Restored::read(
-        &knowledge.view(),
-        keep_frozen,
-        graph::neighbours(settings) > 0,
-    )?;
+    let restored = Restored::read(&knowledge.view(), keep_frozen, graph::recents(settings) > 0)?;
     let stop = ending.stop.clone();
     let outputs = open_outputs(settings, state, &restored, sink)?;
     let schema_id = schema_id(settings)?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::cluster::Clusters;
+use crate::drift::{Detector, Detectors, Rise};
 use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
 /// One fact added to the knowledge base.
@@ -22,6 +23,10 @@ pub enum KnowledgeChange {
     AdapterMoved(AdapterMoved),
     /// Labelled samples came in for a finest task, and perhaps older ones are no longer among its recent ones.
     RecentMoved(RecentMoved),
+    /// Predictions of a task came to be judged, as they are watched for drift.
+    DriftMoved(DriftMoved),
+    /// The predictions of a task lose more than they used to.
+    DriftDetected(DriftDetected),
     /// How much each feature varies over the samples of the bootstrap: its standard deviation, 0 where none is known.
     FeaturesScaled {
         /// By feature.
@@ -70,7 +75,7 @@ pub enum KnowledgeChange {
 
 impl KnowledgeChange {
     /// The place of the change among those of its epoch, the same whatever the number of workers:
-    /// clusters are found, tasks are defined, then statistics move, then adapters and recent samples, then samples are
+    /// clusters are found, tasks are defined, then statistics move, then adapters, recent samples and detectors, then samples are
     /// retained and dropped, then each model goes through its stages.
     pub fn place(&self) -> impl Ord + use<> {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
@@ -82,6 +87,8 @@ impl KnowledgeChange {
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
             KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
             KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),
+            KnowledgeChange::DriftMoved(moved) => (2, moved.task, 2, 0),
+            KnowledgeChange::DriftDetected(detected) => (2, detected.task, 3, 0),
             KnowledgeChange::FeaturesScaled { .. } => (4, TaskId::BASE, 0, 0),
             KnowledgeChange::MemoryBounded(_) => (3, TaskId::BASE, 0, 0),
             KnowledgeChange::SamplesRetained(retained) => (3, retained.task, 0, 1),
@@ -126,6 +133,28 @@ pub struct AdapterMoved {
     pub adapter: Arc<Adapter>,
 }
 
+/// See [`KnowledgeChange::DriftMoved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DriftMoved {
+    /// The task.
+    pub task: TaskId,
+    /// What watches it, from the next epoch on.
+    pub detectors: Arc<Detectors>,
+}
+
+/// See [`KnowledgeChange::DriftDetected`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DriftDetected {
+    /// The task.
+    pub task: TaskId,
+    /// Who tells.
+    pub detector: Detector,
+    /// By how much predictions lose more than they used to.
+    pub rise: Rise,
+    /// The task's labelled samples then.
+    pub labelled: i64,
+}
+
 /// See [`KnowledgeChange::RecentMoved`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecentMoved {
@@ -142,6 +171,10 @@ pub struct RecentMoved {
 /// Labelled samples of a task in the order of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RecentSamples {
+    /// Their sequence numbers.
+    pub sequences: Vec<u64>,
+    /// Their event times, microseconds since 1970.
+    pub times: Vec<i64>,
     /// Their class numbers, or numbers.
     pub labels: Vec<f32>,
     /// Their feature values, sample by sample; NaN = missing.
@@ -154,8 +187,24 @@ impl RecentSamples {
         self.features.len() / self.labels.len().max(1)
     }
 
+    /// Each sample on its own.
+    pub fn each(&self) -> impl Iterator<Item = RetainedSample> {
+        let features = self.features.chunks_exact(self.width().max(1));
+        let rows = self.sequences.iter().zip(&self.times).zip(&self.labels);
+        rows.zip(features)
+            .map(|(((sequence, time), label), features)| RetainedSample {
+                sequence: *sequence,
+                time: *time,
+                label: *label,
+                features: features.to_vec(),
+                weight: RetainedSample::alone(),
+            })
+    }
+
     /// Adds later samples.
     pub fn append(&mut self, later: RecentSamples) {
+        self.sequences.extend(later.sequences);
+        self.times.extend(later.times);
         self.labels.extend(later.labels);
         self.features.extend(later.features);
     }
@@ -163,6 +212,8 @@ impl RecentSamples {
     /// Drops all but the latest.
     pub fn keep_latest(&mut self, most: usize) {
         let (width, over) = (self.width(), self.labels.len().saturating_sub(most));
+        self.sequences.drain(..over);
+        self.times.drain(..over);
         self.labels.drain(..over);
         self.features.drain(..over * width);
     }
@@ -281,6 +332,8 @@ pub struct StageMoved {
     pub clock: i64,
     /// Whether the stage belongs to the initial training.
     pub initial: bool,
+    /// Where drift gave the order, how many labels of the task had come since.
+    pub recent: Option<u64>,
     /// Why: the trigger's condition, what was decided, what failed.
     pub detail: String,
 }
@@ -317,6 +370,13 @@ pub enum Remodeling {
     Pooled {
         /// The relative.
         with: TaskId,
+    },
+    /// From its task's samples since its losses rose.
+    Recent,
+    /// It is an earlier model of its task.
+    Recalled {
+        /// Which.
+        version: u32,
     },
 }
 

@@ -6,6 +6,9 @@
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Semigroup};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::LabelKind;
+use crate::drift::Losses;
+
 /// Feature values are counted in steps of 2⁻²⁰ and saturate at ±2⁴².
 const FEATURE_STEPS: f64 = (1_u64 << 20) as f64;
 const FEATURE_LIMIT: f64 = (1_u64 << 62) as f64;
@@ -93,6 +96,27 @@ impl Score {
     pub fn rmse(&self) -> Option<f64> {
         let square = FEATURE_STEPS * FEATURE_STEPS;
         (self.count > 0).then(|| (self.loss as f64 / square / self.count as f64).sqrt())
+    }
+
+    /// What the predictions lost that are not in an earlier score.
+    pub(crate) fn losses_since(&self, earlier: &Score, kind: LabelKind) -> Losses {
+        let count = self.count - earlier.count;
+        match kind {
+            LabelKind::Classes(_) => {
+                let wrong = (count - (self.correct - earlier.correct)) as f64;
+                Losses {
+                    count,
+                    sum: wrong,
+                    squares: wrong,
+                }
+            }
+            LabelKind::Number => Losses {
+                count,
+                sum: (self.absolute - earlier.absolute) as f64 / FEATURE_STEPS,
+                squares: (self.loss.saturating_sub(earlier.loss)) as f64
+                    / (FEATURE_STEPS * FEATURE_STEPS),
+            },
+        }
     }
 
     fn negate(&mut self) {

@@ -169,6 +169,8 @@ pub struct TrainOrder {
     pub reason: String,
     /// Whether it belongs to the initial training, for which even live inference waits.
     pub initial: bool,
+    /// Where drift gave it, how many labels of the task had come since.
+    pub recent: Option<u64>,
 }
 
 /// What a training stage ended with.

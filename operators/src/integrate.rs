@@ -368,6 +368,29 @@ impl Pool {
         softmax(probabilities);
     }
 
+    /// How far those who were asked are from the answer that became of it: the mean of their Kullback-Leibler divergences,
+    /// nats, or of a number how far they are off, in scales. Where probabilities are averaged as logits are, that is the
+    /// energy of the averaged logits, −ln Σ exp (Liu et al. 2020, "Energy-based out-of-distribution detection", §3.1).
+    pub(crate) fn disagreement(&self, answers: &[f32], answer: &[f32]) -> f32 {
+        let rest = 1.0 - self.shares.iter().sum::<f32>();
+        let models = self.weights.iter().map(|weight| rest * weight);
+        let weights = models.chain(self.shares.iter().copied());
+        let apart = |said: &[f32]| match self.scale {
+            Some(scale) => (said[0] - answer[0]).abs() / scale,
+            None => {
+                let classes = answer.iter().zip(said).filter(|(there, _)| **there > 0.0);
+                classes
+                    .map(|(there, said)| there * (log(*there) - log(*said)))
+                    .sum()
+            }
+        };
+        let said = answers.chunks_exact(answer.len());
+        weights
+            .zip(said)
+            .map(|(weight, said)| weight * apart(said))
+            .sum()
+    }
+
     /// What an answer to a sample loses, nats: the probabilities of the classes, or a number.
     pub(crate) fn loss(&self, answer: &[f32], label: f32) -> f32 {
         match self.scale {

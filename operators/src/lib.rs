@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod commit;
 pub mod define;
 mod difference;
+pub mod drift;
 mod epoch;
 pub mod flow;
 pub mod infer;

@@ -1,5 +1,5 @@
-//! Recent samples: the latest labelled samples of each finest task, among which samples find their
-//! [neighbours](crate::neighbours).
+//! Recent samples: the latest labelled samples of each finest task. Samples find their [neighbours](crate::neighbours) among
+//! them, and after [drift](crate::drift) models are fitted on them.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -44,6 +44,8 @@ fn parts(labelled: &Labelled) -> Vec<Part> {
             place_of[group] = parts.len();
         }
         let samples = &mut parts[place_of[group] - 1].samples;
+        samples.sequences.push(batch.sequence(row));
+        samples.times.push(batch.times[row]);
         samples.labels.push(*label);
         samples.features.extend(batch.features.row(row));
     }

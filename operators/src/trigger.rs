@@ -13,7 +13,10 @@ use timely::dataflow::operators::{Concat, Exchange};
 use crate::flow::{Flow, Scored, TrainOrder};
 use crate::stash::Stash;
 use crate::statistics::{Standing, View};
-use crate::{Epoch, EpochHeader, ModelId, Phase, TaskId};
+use crate::{DriftDetected, Epoch, EpochHeader, ModelId, Phase, TaskId};
+
+/// After more labels than that, drift is no longer news.
+const MOST_RECENT: i64 = 2_000;
 
 /// What a trigger looks at, for each task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,8 @@ pub enum Metric {
     RmseRise,
     /// Seconds of the stream's clock since the task's last training was ordered.
     ModelAge,
+    /// Whether a training is to be ordered for [drift](crate::drift): 1 if so, else 0.
+    Drift,
 }
 
 /// How a metric is compared with the threshold.
@@ -128,6 +133,8 @@ pub struct TaskTraining {
     pub clock: i64,
     /// Whether that order is still being worked on.
     pub running: bool,
+    /// The last drift that there was, if there was any.
+    pub drift: Option<DriftDetected>,
     standing: Standing,
 }
 
@@ -166,7 +173,21 @@ impl TaskTraining {
             Metric::ModelAge => {
                 (self.version > 0).then(|| (clock - self.clock) as f64 / 1_000_000.0)
             }
+            Metric::Drift => Some(f64::from(u8::from(self.drifted(rules).is_some()))),
         }
+    }
+
+    /// How many labels came since the last drift, if a training is to be ordered for it: the first when there are enough of
+    /// them, and others each time that there are twice as many, as long as they are few.
+    fn drifted(&self, rules: &TriggerRules) -> Option<i64> {
+        let drift = self.drift?;
+        let before = drift.labelled - drift.rise.samples;
+        let recent = self.standing.total.labelled - before;
+        let least = match self.labelled >= drift.labelled {
+            true => 2 * (self.labelled - before),
+            false => rules.min_new_samples,
+        };
+        (least..=MOST_RECENT).contains(&recent).then_some(recent)
     }
 
     /// The first trigger that holds.
@@ -196,6 +217,7 @@ impl TaskTraining {
             clock,
             reason: reason.to_string(),
             initial,
+            recent: None,
         }
     }
 }
@@ -229,6 +251,11 @@ impl Watch {
             Notice::Moved((task, standing)) => {
                 self.tasks.entry(task).or_default().standing = standing;
                 self.moved.insert(task);
+            }
+            Notice::Drifted(drift) => {
+                let state = self.tasks.entry(drift.task).or_default();
+                state.drift = Some(drift);
+                self.moved.insert(drift.task);
             }
             Notice::Ended(model) => {
                 let state = self.tasks.entry(model.task).or_default();
@@ -288,7 +315,12 @@ impl Watch {
                 return true;
             }
             if let Some(trigger) = state.fires(rules, clock) {
-                orders.push(state.order(*task, clock, &trigger.text, false));
+                let recent = match trigger.metric {
+                    Metric::Drift => state.drifted(rules).map(i64::unsigned_abs),
+                    _ => None,
+                };
+                let order = state.order(*task, clock, &trigger.text, false);
+                orders.push(TrainOrder { recent, ..order });
             }
             false
         });
@@ -301,6 +333,8 @@ impl Watch {
 pub enum Notice {
     /// A task stands differently.
     Moved(View),
+    /// The predictions of a task lose more than they used to.
+    Drifted(DriftDetected),
     /// The training of a model has ended, well or not.
     Ended(ModelId),
 }
@@ -309,6 +343,7 @@ impl Notice {
     fn task(&self) -> TaskId {
         match self {
             Notice::Moved((task, _)) => *task,
+            Notice::Drifted(drift) => drift.task,
             Notice::Ended(model) => model.task,
         }
     }
@@ -317,12 +352,14 @@ impl Notice {
 /// Gives the orders to train. `ended` comes over the feedback edge.
 pub fn trigger<'scope>(
     views: Flow<'scope, View>,
+    drifted: Flow<'scope, DriftDetected>,
     ended: Flow<'scope, ModelId>,
     clock: Flow<'scope, Rc<Scored>>,
     mut watch: Watch,
 ) -> Flow<'scope, TrainOrder> {
     let notices = views
         .map(Notice::Moved)
+        .concat(drifted.map(Notice::Drifted))
         .concat(ended.map(Notice::Ended))
         .exchange(|notice| notice.task().0);
     notices.binary_frontier(

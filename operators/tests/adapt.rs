@@ -388,6 +388,7 @@ fn of_class_0(task: TaskId, parent: Option<TaskId>) -> RecentMoved {
         samples: Arc::new(RecentSamples {
             labels: vec![0.0],
             features: vec![0.0],
+            ..RecentSamples::default()
         }),
         left: Vec::new(),
     }

@@ -32,6 +32,7 @@ fn moved(number: u64, state: StageState) -> Effect {
         labelled: 0,
         clock: 0,
         initial: false,
+        recent: None,
         detail: String::new(),
     }))
 }

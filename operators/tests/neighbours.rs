@@ -195,6 +195,7 @@ proptest! {
                 samples: Arc::new(RecentSamples {
                     labels: vec![*label as f32],
                     features: features(*values).to_vec(),
+                    ..RecentSamples::default()
                 }),
                 left: Vec::new(),
             });
@@ -240,6 +241,7 @@ fn numbers_of_neighbours_are_averaged() {
         samples: Arc::new(RecentSamples {
             labels: vec![5.0, 900.0],
             features: vec![1.0, 50.0],
+            ..RecentSamples::default()
         }),
         left: Vec::new(),
     });

@@ -64,6 +64,7 @@ fn order(task: u64, initial: bool) -> TrainOrder {
         clock: 0,
         reason: String::new(),
         initial,
+        recent: None,
     }
 }
 

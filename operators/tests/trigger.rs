@@ -5,11 +5,12 @@
 mod common;
 
 use common::{difference, header, task};
+use perennial_operators::drift::{Detector, Rise};
 use perennial_operators::statistics::Standing;
 use perennial_operators::trigger::{
     Comparison, Metric, Notice, Schedule, TaskTraining, Trigger, TriggerRules, Watch,
 };
-use perennial_operators::{EpochHeader, ModelId, Phase, TaskId, TaskScores};
+use perennial_operators::{DriftDetected, EpochHeader, ModelId, Phase, TaskId, TaskScores};
 use proptest::prelude::*;
 
 const SECOND: i64 = 1_000_000;
@@ -140,6 +141,41 @@ fn too_little_is_not_judged() {
     let mut watch = watch(rules(Metric::ModelAge, Comparison::GreaterOrEqual, 0.0));
     watch.notice(counted(7, scores(10, 5, 0.5)));
     assert!(watch.look(&header(1, 10, 50 * SECOND)).is_empty());
+}
+
+#[test]
+fn drift_orders_trainings_with_what_came_since() {
+    let mut watch = watch(rules(Metric::Drift, Comparison::Greater, 0.0));
+    watch.notice(counted(7, scores(100, 50, 0.5)));
+    assert!(watch.look(&header(1, 100, 0)).is_empty());
+    let drift = DriftDetected {
+        task: task(7),
+        detector: Detector::Adwin,
+        rise: Rise {
+            before: 0.2,
+            after: 0.5,
+            samples: 30,
+        },
+        labelled: 100,
+    };
+    watch.notice(Notice::Drifted(drift));
+    watch.notice(counted(7, scores(110, 50, 0.5)));
+    let orders = watch.look(&header(2, 110, 0));
+    assert_eq!(orders.len(), 1);
+    assert_eq!((orders[0].labelled, orders[0].recent), (110, Some(40)));
+    watch.notice(Notice::Ended(orders[0].model));
+    // Another each time that there are twice as many.
+    let mut at = Vec::new();
+    for labelled in (120..6_000).step_by(10) {
+        watch.notice(counted(7, scores(labelled, 50, 0.5)));
+        let orders = watch.look(&header(3, labelled as u64, 0));
+        for order in orders {
+            at.push((labelled, order.recent.unwrap()));
+            watch.notice(Notice::Ended(order.model));
+        }
+    }
+    let expected = [80, 160, 320, 640, 1280].map(|recent| (recent + 70, recent as u64));
+    assert_eq!(at, expected);
 }
 
 #[test]

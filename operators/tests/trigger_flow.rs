@@ -12,6 +12,7 @@ use perennial_operators::trigger::{
 use perennial_operators::{Epoch, ModelId};
 use std::cell::RefCell;
 use std::rc::Rc;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;
 use timely::dataflow::operators::{Inspect, Probe};
@@ -51,6 +52,7 @@ fn an_epoch_is_looked_at_once_all_of_it_is_known() {
             let (clock, clock_flow) = scope.new_input();
             trigger(
                 views_flow,
+                empty(scope),
                 ended_flow,
                 clock_flow,
                 Watch::restore(rules(), [], 0),

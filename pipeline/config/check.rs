@@ -5,6 +5,7 @@ use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::source::Schema;
 use perennial_connectors::trainer::CommandLine;
 use perennial_operators::allocate::TaskLevels;
+use perennial_operators::drift::DriftRules;
 use perennial_operators::join::{Arrival, Delay};
 use perennial_operators::trigger::{Schedule, TriggerRules};
 use perennial_operators::{LabelKind, RetainedSample};
@@ -14,7 +15,7 @@ use super::load::nearest;
 use super::produce::{Production, production};
 use super::tasks::levels;
 use super::trainer::command_line;
-use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode};
+use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, drift};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
 const DEFAULT_WAIT: u64 = 100_000;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub levels: TaskLevels,
     /// When models are trained.
     pub rules: TriggerRules,
+    /// How drift is looked for.
+    pub drift: DriftRules,
     /// How labels come to their samples.
     pub arrival: Arrival,
     /// The command that fits models, if the built-in trainer does not.
@@ -110,6 +113,7 @@ impl TryFrom<Loaded> for Settings {
             levels,
             classes,
             rules: rules(&loaded, kind)?,
+            drift: drift::rules(&loaded, kind)?,
             arrival: arrival(&loaded)?,
             command: command_line(&loaded)?,
             production: production(&loaded, &schema)?,
@@ -362,7 +366,7 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
         (
             !training.candidates.is_empty(),
             "training.candidates",
-            "expected at least one of scratch, warm_start, relative, pooled",
+            "expected at least one of scratch, warm_start, relative, pooled, recent, recall",
         ),
         (
             training.threads != Some(0),

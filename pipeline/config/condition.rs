@@ -5,7 +5,7 @@ use perennial_operators::trigger::{Comparison, Metric, Trigger};
 
 use super::load::nearest;
 
-const METRICS: [(&str, Metric); 8] = [
+const METRICS: [(&str, Metric); 9] = [
     ("new_samples", Metric::NewSamples),
     ("accuracy", Metric::Accuracy),
     ("accuracy_drop", Metric::AccuracyDrop),
@@ -14,13 +14,14 @@ const METRICS: [(&str, Metric); 8] = [
     ("rmse", Metric::Rmse),
     ("rmse_rise", Metric::RmseRise),
     ("model_age", Metric::ModelAge),
+    ("drift", Metric::Drift),
 ];
 
 /// Whether a label of this kind has the metric.
 fn fits(metric: Metric, kind: LabelKind) -> bool {
     let is_number = kind == LabelKind::Number;
     match metric {
-        Metric::NewSamples | Metric::ModelAge => true,
+        Metric::NewSamples | Metric::ModelAge | Metric::Drift => true,
         Metric::Accuracy | Metric::AccuracyDrop | Metric::LogLoss => !is_number,
         Metric::Mae | Metric::Rmse | Metric::RmseRise => is_number,
     }
@@ -34,8 +35,16 @@ const COMPARISONS: [(&str, Comparison); 4] = [
     ("<", Comparison::Less),
 ];
 
-/// Reads `metric operator threshold`, for labels of a kind.
+/// Reads `metric operator threshold`, or `drift`, for labels of a kind.
 pub(super) fn trigger(text: &str, kind: LabelKind) -> Result<Trigger, String> {
+    if text.trim() == "drift" {
+        return Ok(Trigger {
+            text: text.trim().to_string(),
+            metric: Metric::Drift,
+            comparison: Comparison::Greater,
+            threshold: 0.0,
+        });
+    }
     let found = COMPARISONS
         .iter()
         .find_map(|(sign, comparison)| Some((text.split_once(sign)?, *comparison)));
@@ -51,6 +60,12 @@ pub(super) fn trigger(text: &str, kind: LabelKind) -> Result<Trigger, String> {
         .map(|(_, metric)| *metric)
         .ok_or_else(|| unknown_metric(name, kind))?;
     let threshold = match metric {
+        Metric::Drift => {
+            return Err(
+                "\"drift\" is there or not, and compared with nothing: expected \"drift\" alone"
+                    .to_string(),
+            );
+        }
         Metric::ModelAge => duration(threshold)?,
         _ => threshold
             .parse()

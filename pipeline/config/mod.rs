@@ -2,6 +2,7 @@
 
 mod check;
 mod condition;
+mod drift;
 mod load;
 mod produce;
 mod tasks;
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Settings, find_attribute};
+pub use drift::DriftConfig;
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
 pub use tasks::{ClusterConfig, ClusterLevel, LevelConfig};
@@ -71,6 +73,9 @@ pub struct Config {
     /// When models are trained.
     #[serde(default)]
     pub triggers: TriggersConfig,
+    /// How drift is looked for.
+    #[serde(default)]
+    pub drift: DriftConfig,
     /// How often the state is made durable.
     #[serde(default)]
     pub commit: CommitConfig,
@@ -287,6 +292,9 @@ impl From<IntegrationConfig> for Integration {
 pub struct MemoryConfig {
     /// Labelled samples retained for each finest task, shared out evenly among the classes; at most.
     pub samples_per_task: usize,
+    /// The latest labelled samples of each finest task that are kept beside, to learn from after drift. Without
+    /// `drift.detectors`, only as many are kept as `inference.neighbours` has it.
+    pub recent_per_task: usize,
     /// The most bytes of all retained samples; each counts 48, and 4 more for each feature. Where tasks want more, the
     /// largest give up samples first.
     pub bytes: u64,
@@ -296,6 +304,7 @@ impl Default for MemoryConfig {
     fn default() -> Self {
         MemoryConfig {
             samples_per_task: 2000,
+            recent_per_task: 500,
             bytes: 1 << 30,
         }
     }
@@ -338,6 +347,8 @@ impl Default for TrainingConfig {
                 CandidateConfig::WarmStart,
                 CandidateConfig::Relative,
                 CandidateConfig::Pooled,
+                CandidateConfig::Recent,
+                CandidateConfig::Recall,
             ],
             threads: None,
             trainer: None,
@@ -358,6 +369,10 @@ pub enum CandidateConfig {
     Relative,
     /// From the samples of the best relative as well.
     Pooled,
+    /// After drift, from the task's samples since then alone.
+    Recent,
+    /// After drift, an earlier model of the task, if it fits what came since: nothing is trained then.
+    Recall,
 }
 
 /// What a new model must not do.
@@ -379,7 +394,7 @@ impl Default for GateConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct TriggersConfig {
     /// Conditions `metric operator threshold`; a task trains when one of them holds for it. Metrics:
-    /// `new_samples`, `model_age` (with a unit: `12h`); for classes `accuracy`, `accuracy_drop`, `log_loss`; for a
+    /// `new_samples`, `model_age` (with a unit: `12h`), `drift` (alone); for classes `accuracy`, `accuracy_drop`, `log_loss`; for a
     /// number `mae`, `rmse`, `rmse_rise`.
     pub when: Vec<String>,
     /// Scored labels of a task that its windowed metrics look at: the latest ones, rounded up to

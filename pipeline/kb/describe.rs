@@ -3,10 +3,29 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::TaskRecord;
-use perennial_operators::{KnowledgeChange, LabelKind, TaskId};
+use perennial_operators::drift::{Detector, Rise};
+use perennial_operators::{DriftDetected, KnowledgeChange, LabelKind, TaskId};
 
 use super::{model_figures, version};
 use crate::report::number;
+
+/// Drift for people: `error rate 0.412 over the last 320 labels, 0.251 before (ADWIN)`.
+pub fn drift(kind: LabelKind, detected: &DriftDetected) -> String {
+    let Rise {
+        before,
+        after,
+        samples,
+    } = detected.rise;
+    let what = match kind {
+        LabelKind::Classes(_) => "error rate",
+        LabelKind::Number => "mean error",
+    };
+    let detector = match detected.detector {
+        Detector::Adwin => "ADWIN",
+        Detector::PageHinkley => "Page-Hinkley",
+    };
+    format!("{what} {after:.3} over the last {samples} labels, {before:.3} before ({detector})")
+}
 
 /// A change in one line.
 pub fn describe(
@@ -63,6 +82,11 @@ pub fn describe(
             moved.state,
             moved.detail,
         ),
+        KnowledgeChange::DriftMoved(moved) => format!("drift watched: {}", of(&moved.task)),
+        KnowledgeChange::DriftDetected(detected) => {
+            let task = of(&detected.task);
+            format!("drift detected: {task}: {}", drift(kind, detected))
+        }
         KnowledgeChange::AdapterMoved(moved) => format!("adapter moved: {}", of(&moved.task)),
         KnowledgeChange::RecentMoved(moved) => format!(
             "recent samples moved: {}: {}",

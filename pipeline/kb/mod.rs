@@ -242,6 +242,8 @@ fn built(tasks: &BTreeMap<TaskId, TaskRecord>, remodeling: Remodeling) -> String
             let name = of(&from.task).unwrap_or_default();
             format!("warm start from {name} v{}", from.version)
         }
+        Remodeling::Recent => "since drift".to_string(),
+        Remodeling::Recalled { version } => format!("v{version} recalled"),
         Remodeling::Pooled { with } => format!("pooled with {}", of(&with).unwrap_or_default()),
     }
 }

@@ -181,6 +181,15 @@ impl Losses {
         }
     }
 
+    /// The standard error of the mean loss, nats.
+    pub fn error(&self) -> f64 {
+        let alone = self.each.iter().map(|one| Gain {
+            gain: one.loss,
+            weight: one.weight,
+        });
+        paired(&alone.collect::<Vec<_>>()).1
+    }
+
     fn weighted(&self, of: impl Fn(&Loss) -> f64) -> Option<f64> {
         let all: f64 = self.each.iter().map(|one| one.weight).sum();
         let sum: f64 = self.each.iter().map(|one| one.weight * of(one)).sum();

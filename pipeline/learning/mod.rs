@@ -3,6 +3,7 @@
 mod gate;
 mod judge;
 mod learner;
+mod recall;
 mod remodel;
 mod review;
 mod round;

@@ -32,6 +32,10 @@ pub enum Way {
     WarmStart(DeployedModel),
     /// From a relative's samples as well.
     Pooled(TaskId, Vec<RetainedSample>),
+    /// From the task's samples since its losses rose, the first of which has this sequence number.
+    Recent(u64),
+    /// It is an earlier model of the task.
+    Recalled(ModelId),
 }
 
 /// A model that was built.
@@ -49,6 +53,10 @@ impl Candidate {
             Way::Scratch => Remodeling::Scratch,
             Way::WarmStart(from) => Remodeling::WarmStart { from: from.model },
             Way::Pooled(with, _) => Remodeling::Pooled { with: *with },
+            Way::Recent(_) => Remodeling::Recent,
+            Way::Recalled(model) => Remodeling::Recalled {
+                version: model.version,
+            },
         }
     }
 
@@ -58,6 +66,8 @@ impl Candidate {
             Way::Scratch => "from scratch",
             Way::WarmStart(_) => "warm start",
             Way::Pooled(..) => "pooled",
+            Way::Recent(_) => "from samples since the drift",
+            Way::Recalled(_) => "an earlier model",
         }
     }
 }
@@ -85,6 +95,9 @@ impl Round<'_> {
         let rival = rival.filter(|_| task != TaskId::BASE);
         if may(CandidateConfig::Scratch) || rival.is_none() {
             ways.push(Way::Scratch);
+        }
+        if let (Some(first), true) = (split.drifted, may(CandidateConfig::Recent)) {
+            ways.push(Way::Recent(first));
         }
         if let Some(rival) = rival {
             if may(CandidateConfig::WarmStart) {
@@ -194,6 +207,14 @@ impl Round<'_> {
                 all.sort_by_key(|sample| sample.sequence);
                 self.train(model, &all, rounds, None)
             }
+            Way::Recent(first) => {
+                let old = samples.partition_point(|sample| sample.sequence < *first);
+                match &samples[old..] {
+                    [] => Err("there are no samples since the drift to fit a model on".to_string()),
+                    recent => self.train(model, recent, rounds, None),
+                }
+            }
+            Way::Recalled(_) => return Err("an earlier model is not trained again".to_string()),
         };
         Ok(Candidate {
             trained: trained?,

@@ -177,6 +177,30 @@ impl<'a> Round<'a> {
         Ok(material)
     }
 
+    /// Adds the latest samples of the task and of all below it: of what came since drift, what is retained has little.
+    fn add_recent(&self, task: TaskId, material: &mut Material) -> Result<(), KnowledgeError> {
+        let Material { samples, leaf_of } = material;
+        let mut latest = Vec::new();
+        let mut since: BTreeMap<TaskId, u64> = BTreeMap::new();
+        for leaf in self.family(task) {
+            let recent = self.view.recents_of(leaf)?;
+            since.extend(recent.first().map(|first| (leaf, first.sequence)));
+            latest.extend(recent.into_iter().map(|sample| (leaf, sample)));
+        }
+        // From there on all of a task are among its recent ones.
+        samples.retain(|sample| {
+            let leaf = leaf_of.get(&sample.sequence);
+            let first = leaf.and_then(|leaf| since.get(leaf));
+            first.is_none_or(|first| sample.sequence < *first)
+        });
+        for (leaf, sample) in latest {
+            leaf_of.insert(sample.sequence, leaf);
+            samples.push(sample);
+        }
+        samples.sort_by_key(|sample| sample.sequence);
+        Ok(())
+    }
+
     /// The stages of one order.
     fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, Failure> {
         let task = order.model.task;
@@ -191,17 +215,35 @@ impl<'a> Round<'a> {
         if order.initial && task == TaskId::BASE {
             log.changes.push(self.scales()?);
         }
-        let material = self.material(task)?;
+        let mut material = self.material(task)?;
+        if order.recent.is_some() {
+            self.add_recent(task, &mut material)?;
+        }
         let reviewed = self.review(task, &material.samples)?;
         if let Some(rolled_back) = reviewed.change() {
             log.changes.push(rolled_back);
         }
         let rival = self.rival(task, &reviewed)?;
         let latest = material.samples.last().map_or(0, |sample| sample.sequence);
-        let split = Split::new(material.samples, self.workshop.holdout, task);
-        let mut detail = format!("{} samples", split.fitted.len());
+        let recent = order
+            .recent
+            .map_or(0, |many| Split::latest(&material.samples, many));
+        let since = &material.samples[material.samples.len() - recent..];
+        let recalled = self.recall(order, &reviewed, rival.as_ref(), since)?;
+        let holdout = self.workshop.holdout;
+        let split = match recalled {
+            Some(_) => Split::to_judge(since.to_vec(), holdout),
+            None => Split::new(material.samples, recent, holdout, task),
+        };
+        let mut detail = match &recalled {
+            Some(_) => "an earlier model fits what came since the drift".to_string(),
+            None => format!("{} samples", split.fitted.len()),
+        };
         log.moved(StageKind::Train, StageState::Running, &detail);
-        let candidates = self.candidates(order, rival.as_ref(), &split, &mut log)?;
+        let candidates = match recalled {
+            Some(recalled) => vec![Ok(recalled)],
+            None => self.candidates(order, rival.as_ref(), &split, &mut log)?,
+        };
         let best = match self.best(order, candidates, rival.as_ref(), &split) {
             Ok(best) => best,
             // Without it nothing could answer. The order stays, for the next run.

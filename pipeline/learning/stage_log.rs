@@ -31,6 +31,7 @@ impl<'a> StageLog<'a> {
             labelled: self.order.labelled,
             clock: self.order.clock,
             initial: self.order.initial,
+            recent: self.order.recent,
             detail: detail.to_string(),
         }));
     }

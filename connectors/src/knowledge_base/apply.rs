@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
+use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
     Adapter, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved, SamplesRetained,
@@ -27,6 +28,7 @@ struct Touched<'a> {
     models: BTreeMap<ModelId, ModelRecord>,
     stages: BTreeMap<(ModelId, StageKind), StageRecord>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
+    detectors: BTreeMap<TaskId, Arc<Detectors>>,
     reservoirs: BTreeMap<TaskId, Vec<ClassRetained>>,
     /// What is added to the totals of statistics.
     added: BTreeMap<TaskId, TaskDifference>,
@@ -118,6 +120,7 @@ impl KnowledgeBase {
             models: BTreeMap::new(),
             stages: BTreeMap::new(),
             adapters: BTreeMap::new(),
+            detectors: BTreeMap::new(),
             reservoirs: BTreeMap::new(),
             added: BTreeMap::new(),
         };
@@ -211,6 +214,12 @@ impl Touched<'_> {
                 Ok(())
             }
             KnowledgeChange::RecentMoved(moved) => self.move_recent(epoch, moved),
+            KnowledgeChange::DriftMoved(moved) => {
+                self.detectors.insert(moved.task, moved.detectors.clone());
+                Ok(())
+            }
+            // Those who told of it remember the last one.
+            KnowledgeChange::DriftDetected(_) => Ok(()),
             KnowledgeChange::FeaturesScaled { deviations } => {
                 self.kb
                     .put(&mut self.batch, Family::Meta, META_DEVIATIONS, deviations)
@@ -356,6 +365,7 @@ impl Touched<'_> {
                 clock: moved.clock,
                 reason: moved.detail.clone(),
                 initial: moved.initial,
+                recent: moved.recent,
                 detail: String::new(),
             });
             self.stages.insert(key, record);
@@ -407,6 +417,14 @@ impl Touched<'_> {
         }
         for (task, adapter) in &self.adapters {
             kb.put(&mut self.batch, Family::Adapters, &task_key(*task), adapter)?;
+        }
+        for (task, detectors) in &self.detectors {
+            kb.put(
+                &mut self.batch,
+                Family::Detectors,
+                &task_key(*task),
+                detectors,
+            )?;
         }
         for (task, classes) in &self.reservoirs {
             kb.put(

@@ -18,6 +18,8 @@ pub(super) enum Family {
     Windows,
     /// Task → what its adapter has learned.
     Adapters,
+    /// Task → what watches its predictions for drift.
+    Detectors,
     /// Task, epoch → the labelled samples that came in then, if they are among its latest.
     Recents,
     /// Task, sequence number → retained sample.
@@ -41,13 +43,14 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 16] = [
+    pub(super) const ALL: [Family; 17] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
         Family::Statistics,
         Family::Windows,
         Family::Adapters,
+        Family::Detectors,
         Family::Recents,
         Family::Samples,
         Family::Reservoirs,
@@ -68,6 +71,7 @@ impl Family {
             Family::Statistics => "statistics",
             Family::Windows => "windows",
             Family::Adapters => "adapters",
+            Family::Detectors => "detectors",
             Family::Recents => "recents",
             Family::Samples => "samples",
             Family::Reservoirs => "reservoirs",

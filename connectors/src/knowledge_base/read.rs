@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_operators::cluster::Clusters;
+use perennial_operators::drift::Detectors;
 use perennial_operators::retain::class_of;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
@@ -14,8 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, change_key, model_key,
-    read_epoch, read_model, read_relation, read_stage, read_task, read_task_epoch, sample_key,
-    task_key,
+    read_epoch, read_model, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -86,6 +86,11 @@ impl<'a> View<'a> {
     /// What the adapters of tasks have learned.
     pub fn adapters(&self) -> Result<BTreeMap<TaskId, Arc<Adapter>>, KnowledgeError> {
         self.scan(Family::Adapters, &[], read_task)
+    }
+
+    /// What watches tasks for drift.
+    pub fn detectors(&self) -> Result<BTreeMap<TaskId, Arc<Detectors>>, KnowledgeError> {
+        self.scan(Family::Detectors, &[], read_task)
     }
 
     /// The latest labelled samples of finest tasks, by task and the epoch in which they became known.
@@ -160,6 +165,17 @@ impl<'a> View<'a> {
         })
     }
 
+    /// The latest labelled samples of a finest task, in the order of the stream.
+    pub fn recents_of(&self, task: TaskId) -> Result<Vec<RetainedSample>, KnowledgeError> {
+        let mut samples = Vec::new();
+        self.each_of(Family::Recents, task, |value| {
+            let recent: RecentSamples = self.kb.decode(value)?;
+            samples.extend(recent.each());
+            Ok(())
+        })?;
+        Ok(samples)
+    }
+
     /// How much may be retained; none before the first epoch.
     pub fn memory(&self) -> Result<Option<MemoryBounded>, KnowledgeError> {
         self.get(Family::Meta, META_MEMORY)
@@ -169,15 +185,10 @@ impl<'a> View<'a> {
     /// there were for each that is left.
     pub fn samples_of(&self, task: TaskId) -> Result<Vec<RetainedSample>, KnowledgeError> {
         let mut samples: Vec<RetainedSample> = Vec::new();
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(rocksdb::PrefixRange(task_key(task)));
-        let start = sample_key(task, 0);
-        let mode = IteratorMode::From(&start, rocksdb::Direction::Forward);
-        let family = self.kb.family(Family::Samples)?;
-        for entry in self.snapshot.iterator_cf_opt(family, options, mode) {
-            let (_, value) = entry.map_err(|error| self.kb.storage(&error))?;
-            samples.push(self.kb.decode(&value)?);
-        }
+        self.each_of(Family::Samples, task, |value| {
+            samples.push(self.kb.decode(value)?);
+            Ok(())
+        })?;
         let classes: Vec<ClassRetained> = self
             .get(Family::Reservoirs, &task_key(task))?
             .unwrap_or_default();
@@ -266,6 +277,25 @@ impl<'a> View<'a> {
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// Hands over the values of a task's keys.
+    fn each_of(
+        &self,
+        family: Family,
+        task: TaskId,
+        mut each: impl FnMut(&[u8]) -> Result<(), KnowledgeError>,
+    ) -> Result<(), KnowledgeError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(rocksdb::PrefixRange(task_key(task)));
+        let start = task_key(task);
+        let mode = IteratorMode::From(&start, rocksdb::Direction::Forward);
+        let family = self.kb.family(family)?;
+        for entry in self.snapshot.iterator_cf_opt(family, options, mode) {
+            let (_, value) = entry.map_err(|error| self.kb.storage(&error))?;
+            each(&value)?;
+        }
+        Ok(())
     }
 
     fn each(

@@ -98,6 +98,8 @@ pub struct StageRecord {
     pub reason: String,
     /// Whether it belongs to the initial training.
     pub initial: bool,
+    /// Where drift gave the order, how many labels of the task had come since.
+    pub recent: Option<u64>,
     /// What its latest state said.
     pub detail: String,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::cluster::Clusters;
+use perennial_operators::drift::Detectors;
 use perennial_operators::retain::class_of;
 use perennial_operators::{
     Adapter, ClassRetained, Epoch, KnowledgeChange, MemoryBounded, ModelId, RecentSamples,
@@ -32,6 +33,7 @@ struct Recount {
     totals: BTreeMap<TaskId, TaskDifference>,
     windows: BTreeMap<(TaskId, Epoch), TaskScores>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
+    detectors: BTreeMap<TaskId, Arc<Detectors>>,
     recents: BTreeMap<(TaskId, Epoch), Arc<RecentSamples>>,
     memory: Option<MemoryBounded>,
     retained: BTreeMap<TaskId, Kept>,
@@ -64,6 +66,9 @@ impl Recount {
             KnowledgeChange::AdapterMoved(moved) => {
                 self.adapters.insert(moved.task, moved.adapter);
             }
+            KnowledgeChange::DriftMoved(moved) => {
+                self.detectors.insert(moved.task, moved.detectors);
+            }
             KnowledgeChange::RecentMoved(moved) => {
                 self.recents.insert((moved.task, epoch), moved.samples);
                 for left in moved.left {
@@ -80,7 +85,8 @@ impl Recount {
             KnowledgeChange::ModelTrained(trained) => {
                 self.trained.insert(trained.model);
             }
-            KnowledgeChange::FeaturesScaled { .. }
+            KnowledgeChange::DriftDetected(_)
+            | KnowledgeChange::FeaturesScaled { .. }
             | KnowledgeChange::ModelEvaluated(_)
             | KnowledgeChange::RelationScored(_)
             | KnowledgeChange::TaskPinned { .. } => {}
@@ -218,6 +224,11 @@ impl View<'_> {
             self.adapters()? == recount.adapters,
             "adapters",
             "the adapters differ from what the changes say",
+        );
+        findings.unless(
+            self.detectors()? == recount.detectors,
+            "drift",
+            "what watches tasks for drift differs from what the changes say",
         );
         // As they are written: of missing values none equals another.
         let (found, expected) = (self.recents()?, &recount.recents);

@@ -26,7 +26,7 @@ pub use registry::{RegisteredSchema, Registry};
 pub use row::{Row, Value};
 pub use rows::{Next, Rows};
 pub use schema::{Categorical, Feature, Label, NumberKind, Schema};
-pub use simulator::{Drift, SimulatedLabel, Simulator, SimulatorConfig};
+pub use simulator::{Drift, DriftKind, SimulatedLabel, Simulator, SimulatorConfig};
 
 use perennial_operators::{Batch, DeadLetter};
 

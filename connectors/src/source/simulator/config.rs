@@ -63,11 +63,27 @@ pub enum SimulatedLabel {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drift {
-    /// Samples from one sudden change to the next.
+    /// Samples from one change to the next.
     pub every: u64,
-    /// How far a sudden change turns what matters, in radians; over the time between two of them it slowly
-    /// turns by half of that again. Contexts differ by up to a half. 0 is no drift.
+    /// How far a change turns what matters, in radians. Contexts differ by up to a half. 0 is no drift.
     pub strength: f64,
+    /// What changes are like.
+    pub kind: DriftKind,
+}
+
+/// What changes are like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftKind {
+    /// Sudden, and between two changes what matters slowly turns by half as much again.
+    #[default]
+    Mixed,
+    /// From one sample to the next.
+    Sudden,
+    /// Over the second half of the samples until the next change begins.
+    Gradual,
+    /// Sudden, and every other change takes back the one before.
+    Recurring,
 }
 
 impl Default for Drift {
@@ -75,6 +91,7 @@ impl Default for Drift {
         Drift {
             every: 100_000,
             strength: 0.4,
+            kind: DriftKind::Mixed,
         }
     }
 }

@@ -8,7 +8,7 @@ mod random;
 mod rows;
 mod world;
 
-pub use config::{Drift, SimulatedLabel, SimulatorConfig};
+pub use config::{Drift, DriftKind, SimulatedLabel, SimulatorConfig};
 pub use rows::open_rows;
 
 use std::ops::Range;

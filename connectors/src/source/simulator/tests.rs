@@ -57,6 +57,7 @@ fn pieces_are_the_whole() {
     let drift = Drift {
         every: 300,
         strength: 1.0,
+        ..Drift::default()
     };
     let config = SimulatorConfig {
         records: Some(1000),
@@ -176,6 +177,7 @@ fn numbers_depend_on_the_sensors_and_the_site() {
         drift: Drift {
             every: 100_000,
             strength: 0.0,
+            ..Drift::default()
         },
         ..Default::default()
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use perennial_operators::Dictionary;
 
-use super::config::{SimulatedLabel, SimulatorConfig};
+use super::config::{DriftKind, SimulatedLabel, SimulatorConfig};
 use super::random::Random;
 
 /// The sensors that decide the label: few, as in life, so that trees find them.
@@ -60,6 +60,16 @@ struct Context {
 pub(super) struct Weights {
     step: Option<u64>,
     tables: Vec<f32>,
+}
+
+/// How many changes the weights have turned by after so many periods and this share of the next.
+fn turned(kind: DriftKind, periods: u64, share: f64) -> f64 {
+    match kind {
+        DriftKind::Mixed => periods as f64 + 0.5 * (periods as f64 + share),
+        DriftKind::Sudden => periods as f64,
+        DriftKind::Gradual => periods as f64 + (2.0 * share - 1.0).max(0.0),
+        DriftKind::Recurring => (periods % 2) as f64,
+    }
 }
 
 impl World {
@@ -122,9 +132,8 @@ impl World {
         let turns = step * pace / config.drift.every;
         let slow = (step * pace % config.drift.every) as f64 / config.drift.every as f64;
         for context in &self.contexts {
-            let angle = config.drift.strength
-                * context.speed
-                * (turns as f64 + 0.5 * (turns as f64 + slow));
+            let angle =
+                config.drift.strength * context.speed * turned(config.drift.kind, turns, slow);
             let (sin, cos) = (angle.sin() as f32, angle.cos() as f32);
             let [from, to] = &context.tables;
             weights
