@@ -15,6 +15,8 @@ use perennial_operators::flow::{
 use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::recent::recent;
+use perennial_operators::recognize::calibrate::calibrate;
+use perennial_operators::recognize::known::known;
 use perennial_operators::render::render;
 use perennial_operators::retain::{MemoryRules, retain};
 use perennial_operators::source::{Pace, source};
@@ -134,9 +136,11 @@ pub fn build(
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
         let (adapted, adapters) = scope.feedback::<Vec<AdapterMoved>>(EpochsLater(1));
         let (resampled, latest_of_all) = scope.feedback::<Vec<RecentMoved>>(EpochsLater(1));
+        let (recognizable, recognition) = scope.feedback::<Vec<Learned>>(EpochsLater(1));
         let told: Flow<Learned> = outcomes
             .clone()
             .flat_map(told)
+            .concat(recognition)
             .concat(adapters.map(Learned::Adapter))
             .concat(latest_of_all.map(Learned::Recent))
             .broadcast();
@@ -157,6 +161,19 @@ pub fn build(
             ),
             false => (empty(scope), empty(scope)),
         };
+        let (learned_of_known, calibrated) = match &settings.unseen {
+            Some(rules) => {
+                let (calibrated, scores) = calibrate(scored.clone(), restored.calibrator());
+                let known = known(
+                    views.clone(),
+                    rules.known_after,
+                    restored.known(rules.known_after),
+                );
+                (known.map(Learned::Known).concat(calibrated), scores)
+            }
+            None => (empty(scope), empty(scope)),
+        };
+        learned_of_known.connect_loop(recognizable);
         let learned: Flow<AdapterMoved> = match rules.adapters {
             true => adapt(
                 labelled.clone(),
@@ -191,6 +208,7 @@ pub fn build(
             .concat(pending)
             .concat(moved)
             .concat(watched)
+            .concat(calibrated)
             .concat(retained)
             .concat(ordered)
             .concat(learned)
@@ -255,6 +273,10 @@ fn predictor(
         baselines,
         restored.adapters.clone(),
         restored.neighbours(neighbours(settings)),
+        settings
+            .unseen
+            .clone()
+            .map(|rules| restored.recognizer(rules)),
     );
     for model in &restored.deployed {
         predictor.deploy(model)?;
@@ -274,6 +296,7 @@ fn told(outcome: TrainOutcome) -> Vec<Learned> {
         .into_iter()
         .filter_map(|change| match change {
             KnowledgeChange::FeaturesScaled { deviations } => Some(Learned::Scales(deviations)),
+            KnowledgeChange::ReferenceDrawn(reference) => Some(Learned::Reference(reference)),
             _ => None,
         });
     deployment.into_iter().chain(scales).collect()

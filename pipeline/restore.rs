@@ -12,6 +12,9 @@ use perennial_operators::integrate::Adapters;
 use perennial_operators::neighbours::Neighbours;
 use perennial_operators::pending::waiting_samples;
 use perennial_operators::recent::Held;
+use perennial_operators::recognize::calibration::{Calibrator, EpochScores};
+use perennial_operators::recognize::reference::Reference;
+use perennial_operators::recognize::{RecognitionRules, Recognizer};
 use perennial_operators::retain::{Reservoir, RestoredMemory};
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
@@ -44,6 +47,10 @@ pub struct Restored {
     pub adapters: Adapters,
     /// What watches tasks for drift.
     detectors: BTreeMap<TaskId, Arc<Detectors>>,
+    /// How samples of known tasks were scored as those of unseen ones would be.
+    calibration: BTreeMap<Epoch, EpochScores>,
+    /// What samples of known tasks look like.
+    reference: Option<Arc<Reference>>,
     /// The latest labelled samples of finest tasks, oldest first.
     recents: Vec<(Epoch, RecentMoved)>,
     /// How much each feature varies, once it is known.
@@ -86,6 +93,8 @@ impl Restored {
             retained: view.retained()?,
             training: training(&tasks, &orders, &detectors),
             detectors,
+            calibration: view.calibration()?,
+            reference: view.reference()?,
             tasks: tasks.into_keys().collect(),
             orders,
         })
@@ -133,6 +142,32 @@ impl Restored {
             Some((*task, Arc::new((**detectors).clone().resume(total.score))))
         })
         .collect()
+    }
+
+    /// How samples of known tasks were scored as those of unseen ones would be.
+    pub fn calibrator(&self) -> Calibrator {
+        let epochs = self.calibration.iter();
+        Calibrator::restore(epochs.map(|(epoch, scores)| (*epoch, scores.clone())))
+    }
+
+    /// The tasks of which there are so many labels.
+    pub fn known(&self, labels: i64) -> impl Iterator<Item = TaskId> {
+        let stand = self.statistics.iter();
+        let known = stand.filter(move |restored| restored.total.labelled >= labels);
+        known.map(|restored| restored.task)
+    }
+
+    /// What recognizes unseen samples by these rules.
+    pub fn recognizer(&self, rules: RecognitionRules) -> Recognizer {
+        let known = self.known(rules.known_after);
+        let mut recognizer = Recognizer::new(rules, known);
+        if let Some(reference) = &self.reference {
+            recognizer.compare_with(reference.clone());
+        }
+        if let Some(calibration) = self.calibrator().calibration() {
+            recognizer.calibrate(Arc::new(calibration));
+        }
+        recognizer
     }
 
     /// What samples find their neighbours among, up to `most` of each task.

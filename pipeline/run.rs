@@ -125,6 +125,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         gate_margin: config.gate.margin,
         max_samples: config.training.max_samples,
         candidates: config.training.candidates.clone(),
+        recognizes: settings.unseen.is_some(),
         threads: config.training.threads.unwrap_or_else(processors),
     };
     let (learner, training) = Learner::start(workshop);
@@ -197,7 +198,7 @@ fn schema_id(settings: &Settings) -> Result<Option<u32>, Error> {
     let topic = predictions.and_then(|predictions| predictions.kafka.as_ref());
     match (&config.kafka, topic) {
         (Some(kafka), Some(topic)) if topic.format == TopicFormat::Avro => Ok(
-            register_predictions(kafka, &topic.topic, &settings.classes)?,
+            register_predictions(kafka, &topic.topic, &settings.layout())?,
         ),
         _ => Ok(None),
     }
@@ -309,17 +310,17 @@ fn render(settings: &Settings, schema_id: Option<u32>) -> Result<Option<Render>,
     let Some(predictions) = &settings.config().predictions else {
         return Ok(None);
     };
-    let classes = &settings.classes;
+    let layout = settings.layout();
     Ok(Some(match &predictions.kafka {
         Some(topic) => {
             let mut renderer = match topic.format {
-                TopicFormat::Json => MessageRenderer::json(classes),
-                TopicFormat::Avro => MessageRenderer::avro(classes, schema_id)?,
+                TopicFormat::Json => MessageRenderer::json(&layout),
+                TopicFormat::Avro => MessageRenderer::avro(&layout, schema_id)?,
             };
             Box::new(move |scored, bytes| renderer.render(scored, bytes))
         }
         None => {
-            let mut renderer = Renderer::new(format(settings), &settings.classes);
+            let mut renderer = Renderer::new(format(settings), &layout);
             Box::new(move |scored, bytes| renderer.render(scored, bytes))
         }
     }))
@@ -384,7 +385,7 @@ fn open_outputs(
     let predictions = config.predictions.as_ref();
     let predictions = match predictions.and_then(|predictions| predictions.path.as_ref()) {
         Some(path) => {
-            let header = Renderer::new(format(settings), &settings.classes).header();
+            let header = Renderer::new(format(settings), &settings.layout()).header();
             let length = committed(PREDICTIONS);
             Some(Output::open(path, format(settings), &header, length)?)
         }

@@ -103,6 +103,7 @@ fn stateless(criterion: &mut Criterion) {
             Vec::new(),
             Adapters::default(),
             Neighbours::default(),
+            None,
         );
         let deploy = |task| DeployedModel {
             model: ModelId { task, version: 1 },

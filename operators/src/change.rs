@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use crate::cluster::Clusters;
 use crate::drift::{Detector, Detectors, Rise};
+use crate::recognize::calibration::EpochScores;
+use crate::recognize::reference::Reference;
 use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
 /// One fact added to the knowledge base.
@@ -27,6 +29,10 @@ pub enum KnowledgeChange {
     DriftMoved(DriftMoved),
     /// The predictions of a task lose more than they used to.
     DriftDetected(DriftDetected),
+    /// Samples of known tasks were scored as those of unseen ones would be.
+    CalibrationMoved(CalibrationMoved),
+    /// What samples of known tasks look like from then on.
+    ReferenceDrawn(Arc<Reference>),
     /// How much each feature varies over the samples of the bootstrap: its standard deviation, 0 where none is known.
     FeaturesScaled {
         /// By feature.
@@ -89,6 +95,8 @@ impl KnowledgeChange {
             KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),
             KnowledgeChange::DriftMoved(moved) => (2, moved.task, 2, 0),
             KnowledgeChange::DriftDetected(detected) => (2, detected.task, 3, 0),
+            KnowledgeChange::CalibrationMoved(_) => (2, TaskId::BASE, 4, 0),
+            KnowledgeChange::ReferenceDrawn(_) => (4, TaskId::BASE, 0, 3),
             KnowledgeChange::FeaturesScaled { .. } => (4, TaskId::BASE, 0, 0),
             KnowledgeChange::MemoryBounded(_) => (3, TaskId::BASE, 0, 0),
             KnowledgeChange::SamplesRetained(retained) => (3, retained.task, 0, 1),
@@ -140,6 +148,15 @@ pub struct DriftMoved {
     pub task: TaskId,
     /// What watches it, from the next epoch on.
     pub detectors: Arc<Detectors>,
+}
+
+/// See [`KnowledgeChange::CalibrationMoved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationMoved {
+    /// What came in.
+    pub scores: EpochScores,
+    /// The epochs whose scores no longer count.
+    pub left: Vec<Epoch>,
 }
 
 /// See [`KnowledgeChange::DriftDetected`].

@@ -7,6 +7,9 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::integrate::Pool;
+use crate::recognize::Recognized;
+use crate::recognize::calibration::Calibration;
+use crate::recognize::reference::Reference;
 use crate::{
     AdapterMoved, Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId,
     Offsets, RecentMoved, TaskId, TaskPath,
@@ -57,6 +60,8 @@ pub struct Scored {
     pub answers: Array2<f32>,
     /// The baselines' answers to the same samples, in the order of the config.
     pub baselines: Vec<Array2<f32>>,
+    /// Which samples are taken for those of unseen tasks, if that is looked at.
+    pub recognized: Option<Recognized>,
 }
 
 impl Scored {
@@ -142,6 +147,12 @@ pub enum Learned {
     Recent(RecentMoved),
     /// How much each feature varies: its standard deviation.
     Scales(Vec<f32>),
+    /// There are enough labels of a task for it to be known.
+    Known(TaskId),
+    /// What samples of known tasks look like.
+    Reference(Arc<Reference>),
+    /// How they are scored.
+    Calibration(Arc<Calibration>),
 }
 
 impl Learned {
@@ -151,7 +162,8 @@ impl Learned {
             Learned::Deployment(deployment) => deployment.task(),
             Learned::Adapter(moved) => moved.task,
             Learned::Recent(moved) => moved.task,
-            Learned::Scales(_) => TaskId::BASE,
+            Learned::Known(task) => *task,
+            Learned::Scales(_) | Learned::Reference(_) | Learned::Calibration(_) => TaskId::BASE,
         }
     }
 }

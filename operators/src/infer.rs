@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Learned, Scored};
 use crate::integrate::{Adapters, Answering, Deployed, Integration, Lessons, Pool};
 use crate::neighbours::Neighbours;
+use crate::recognize::{Recognized, Recognizer, UnseenAnswer};
 use crate::stash::Stash;
 use crate::{AdapterMoved, Epoch, Failure, LabelKind, ModelId, Phase, TaskId};
 
@@ -64,6 +65,7 @@ pub struct Predictor<M> {
     deployed: Deployed,
     adapters: Adapters,
     neighbours: Neighbours,
+    recognizer: Option<Recognizer>,
     rules: InferenceRules,
     baselines: Vec<Baseline>,
     /// Scratch: the rows of one model, gathered, and what it said of them.
@@ -79,9 +81,11 @@ impl<M: Models> Predictor<M> {
         baselines: Vec<Baseline>,
         adapters: Adapters,
         neighbours: Neighbours,
+        recognizer: Option<Recognizer>,
     ) -> Self {
         Predictor {
             models,
+            recognizer,
             deployed: Deployed::default(),
             adapters,
             neighbours,
@@ -119,6 +123,11 @@ impl<M: Models> Predictor<M> {
         self.adapters.insert(moved.task, moved.adapter.clone());
     }
 
+    /// Tells the recognizer, if there is one.
+    fn recognize(&mut self, tell: impl FnOnce(&mut Recognizer)) {
+        self.recognizer.as_mut().map(tell);
+    }
+
     /// Forgets a model, unless a baseline still answers by it.
     fn unload(&mut self, model: ModelId) {
         if !self.is_baseline(model) {
@@ -141,6 +150,7 @@ impl<M: Models> Predictor<M> {
                 pools: Vec::new(),
                 answers: Array2::zeros((0, width)),
                 baselines: Vec::new(),
+                recognized: None,
             });
         }
         let pools = self.pools(&allocated)?;
@@ -164,13 +174,50 @@ impl<M: Models> Predictor<M> {
             }
         }
         let baselines = self.baselines(&allocated, &pools, &answers)?;
+        let recognizer = self.recognizer.as_mut();
+        let recognized = recognizer
+            .map(|recognizer| recognizer.recognize(&allocated, &pools, &answers, &probabilities));
+        if let Some(recognized) = &recognized {
+            self.answer_unseen(&allocated, recognized, &mut probabilities)?;
+        }
         Ok(Scored {
             allocated,
             probabilities,
             pools,
             answers,
             baselines,
+            recognized,
         })
+    }
+
+    /// Lets the base model alone answer to unseen samples, if it is to.
+    fn answer_unseen(
+        &mut self,
+        allocated: &Allocated,
+        recognized: &Recognized,
+        probabilities: &mut Array2<f32>,
+    ) -> Result<(), Failure> {
+        let answer = self.recognizer.as_ref().map(Recognizer::answer);
+        let base = self.deployed.get(&TaskId::BASE).map(|base| base.model);
+        let (Some(UnseenAnswer::Base), Some(base)) = (answer, base) else {
+            return Ok(());
+        };
+        let unseen = recognized.unseen.iter().enumerate();
+        let rows: Vec<usize> = unseen
+            .filter(|(_, unseen)| **unseen)
+            .map(|(row, _)| row)
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let features = allocated.batch.features.select(Axis(0), &rows);
+        let mut said = Array2::zeros((rows.len(), probabilities.ncols()));
+        self.models
+            .predict(base, features.view(), said.view_mut())?;
+        for (row, said) in rows.into_iter().zip(said.rows()) {
+            probabilities.row_mut(row).assign(&said);
+        }
+        Ok(())
     }
 
     /// Makes the answers to one sample one, and asks its neighbours in between.
@@ -388,6 +435,13 @@ fn learn_until<M: Models>(
                 Learned::Adapter(moved) => predictor.adapt(moved),
                 Learned::Recent(moved) => predictor.neighbours.learn(moved),
                 Learned::Scales(deviations) => predictor.neighbours.scale(deviations),
+                Learned::Known(task) => predictor.recognize(|recognizer| recognizer.know(*task)),
+                Learned::Reference(reference) => {
+                    predictor.recognize(|recognizer| recognizer.compare_with(reference.clone()));
+                }
+                Learned::Calibration(calibration) => {
+                    predictor.recognize(|recognizer| recognizer.calibrate(calibration.clone()));
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ mod label;
 pub mod neighbours;
 pub mod pending;
 pub mod recent;
+pub mod recognize;
 mod record;
 pub mod render;
 pub mod retain;

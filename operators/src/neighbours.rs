@@ -119,7 +119,7 @@ impl Ring {
 
 /// Adds the squares of how far each value is from `value`, nothing where one is missing; whether any was. Without branches,
 /// so that it is done many at a time.
-fn add_squares(column: &[f32], value: f32, to: &mut [f32]) -> bool {
+pub(crate) fn add_squares(column: &[f32], value: f32, to: &mut [f32]) -> bool {
     let mut any = 0;
     for (sum, other) in to.iter_mut().zip(column) {
         let apart = other - value;

@@ -103,6 +103,7 @@ impl Stored {
             pools: self.pools,
             answers: self.answers,
             baselines: self.baselines,
+            recognized: None,
         };
         (scored, self.waiting)
     }

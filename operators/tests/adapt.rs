@@ -111,6 +111,7 @@ fn scored(made: &Entry) -> Scored {
         Vec::new(),
         Adapters::default(),
         Neighbours::default(),
+        None,
     );
     for task in [TaskId::BASE].into_iter().chain(owned(&made.owners)) {
         predictor.deploy(&model(task)).unwrap();

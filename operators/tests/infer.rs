@@ -62,7 +62,7 @@ impl Models for Fake {
 /// A predictor in which the finest model answers alone.
 fn predictor(models: Fake, baselines: Vec<Baseline>) -> Predictor<Fake> {
     let (adapters, neighbours) = (Adapters::default(), Neighbours::default());
-    Predictor::new(models, FINEST, baselines, adapters, neighbours)
+    Predictor::new(models, FINEST, baselines, adapters, neighbours, None)
 }
 
 fn deployed(task: TaskId, version: u32) -> DeployedModel {

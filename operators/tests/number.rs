@@ -78,7 +78,14 @@ fn scored(entry: &Entry, adapters: Adapters) -> Scored {
         integration: Integration::Weighted,
         adapters: true,
     };
-    let mut predictor = Predictor::new(Made, rules, Vec::new(), adapters, Neighbours::default());
+    let mut predictor = Predictor::new(
+        Made,
+        rules,
+        Vec::new(),
+        adapters,
+        Neighbours::default(),
+        None,
+    );
     for task in [TaskId::BASE, owner()] {
         let deployed = DeployedModel {
             model: ModelId { task, version: 1 },

@@ -2,11 +2,13 @@
 
 use perennial_connectors::kafka::{Delivery, KafkaConfig};
 use perennial_connectors::knowledge_base::SCHEMA;
+use perennial_connectors::sink::Layout;
 use perennial_connectors::source::Schema;
 use perennial_connectors::trainer::CommandLine;
 use perennial_operators::allocate::TaskLevels;
 use perennial_operators::drift::DriftRules;
 use perennial_operators::join::{Arrival, Delay};
+use perennial_operators::recognize::RecognitionRules;
 use perennial_operators::trigger::{Schedule, TriggerRules};
 use perennial_operators::{LabelKind, RetainedSample};
 
@@ -15,7 +17,7 @@ use super::load::nearest;
 use super::produce::{Production, production};
 use super::tasks::levels;
 use super::trainer::command_line;
-use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, drift};
+use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, drift, unseen};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
 const DEFAULT_WAIT: u64 = 100_000;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub rules: TriggerRules,
     /// How drift is looked for.
     pub drift: DriftRules,
+    /// How samples of unseen tasks are recognized, if they are.
+    pub unseen: Option<RecognitionRules>,
     /// How labels come to their samples.
     pub arrival: Arrival,
     /// The command that fits models, if the built-in trainer does not.
@@ -60,6 +64,14 @@ impl Settings {
     /// What the label is.
     pub fn label_kind(&self) -> LabelKind {
         LabelKind::of(&self.classes)
+    }
+
+    /// What there is to a prediction.
+    pub fn layout(&self) -> Layout {
+        Layout {
+            classes: self.classes.clone(),
+            recognizes: self.unseen.is_some(),
+        }
     }
 
     /// How many features a sample has.
@@ -114,6 +126,7 @@ impl TryFrom<Loaded> for Settings {
             classes,
             rules: rules(&loaded, kind)?,
             drift: drift::rules(&loaded, kind)?,
+            unseen: unseen::rules(&loaded, kind)?,
             arrival: arrival(&loaded)?,
             command: command_line(&loaded)?,
             production: production(&loaded, &schema)?,

@@ -7,6 +7,7 @@ mod load;
 mod produce;
 mod tasks;
 mod trainer;
+mod unseen;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
 pub use tasks::{ClusterConfig, ClusterLevel, LevelConfig};
 pub use trainer::TrainerConfig;
+pub use unseen::UnseenConfig;
 
 /// A pipeline: where samples come from, how tasks are made of them, how models are trained and when,
 /// and where predictions go.
@@ -76,6 +78,9 @@ pub struct Config {
     /// How drift is looked for.
     #[serde(default)]
     pub drift: DriftConfig,
+    /// How samples of unseen tasks are recognized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<UnseenConfig>,
     /// How often the state is made durable.
     #[serde(default)]
     pub commit: CommitConfig,

@@ -87,6 +87,14 @@ pub fn describe(
             let task = of(&detected.task);
             format!("drift detected: {task}: {}", drift(kind, detected))
         }
+        KnowledgeChange::CalibrationMoved(moved) => {
+            format!("calibration moved: {} samples", moved.scores.scores.len())
+        }
+        KnowledgeChange::ReferenceDrawn(reference) => format!(
+            "reference drawn: {} tasks, covariance shrunk by {:.3}",
+            reference.tasks.len(),
+            reference.shrinkage
+        ),
         KnowledgeChange::AdapterMoved(moved) => format!("adapter moved: {}", of(&moved.task)),
         KnowledgeChange::RecentMoved(moved) => format!(
             "recent samples moved: {}: {}",

@@ -40,6 +40,8 @@ pub struct Workshop {
     pub candidates: Vec<CandidateConfig>,
     /// By how many nats no related task may get worse.
     pub gate_margin: f64,
+    /// Whether samples are compared with those of known tasks.
+    pub recognizes: bool,
     /// Trainings at a time.
     pub threads: usize,
 }

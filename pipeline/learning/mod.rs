@@ -4,6 +4,7 @@ mod gate;
 mod judge;
 mod learner;
 mod recall;
+mod reference;
 mod remodel;
 mod review;
 mod round;

@@ -1,7 +1,9 @@
 //! The stages of training orders: train, evaluate, decide whether to deploy.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
@@ -103,7 +105,7 @@ impl<'a> Round<'a> {
         std::thread::scope(|scope| {
             for _ in 0..self.workshop.threads.min(orders.len()) {
                 scope.spawn(|| {
-                    while let Some(order) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(order) = orders.get(next.fetch_add(1, Relaxed)) {
                         let result = self.stages(order);
                         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                         results.push(result);
@@ -218,6 +220,9 @@ impl<'a> Round<'a> {
         let mut material = self.material(task)?;
         if order.recent.is_some() {
             self.add_recent(task, &mut material)?;
+        }
+        if task == TaskId::BASE && self.workshop.recognizes {
+            log.changes.extend(self.reference(&material));
         }
         let reviewed = self.review(task, &material.samples)?;
         if let Some(rolled_back) = reviewed.change() {
@@ -464,15 +469,18 @@ impl<'a> Round<'a> {
 /// Leaves so many samples, each subset of that size equally likely, and always the same. Of what a reservoir keeps of a
 /// class all priorities are low: those of samples that stand for many must be spread as the others' are.
 fn draw(samples: &mut Vec<RetainedSample>, most: usize) {
+    samples.select_nth_unstable_by(most, draw_order);
+    samples.truncate(most);
+}
+
+/// The order in which samples are drawn; see [`draw`].
+pub(super) fn draw_order(one: &RetainedSample, other: &RetainedSample) -> Ordering {
     let of = |sample: &RetainedSample| {
         let priority = priority(sample.sequence);
         (priority as f64 * f64::from(sample.weight), priority)
     };
-    samples.select_nth_unstable_by(most, |one, other| {
-        let ((one, first), (other, second)) = (of(one), of(other));
-        one.total_cmp(&other).then(first.cmp(&second))
-    });
-    samples.truncate(most);
+    let ((one, first), (other, second)) = (of(one), of(other));
+    one.total_cmp(&other).then(first.cmp(&second))
 }
 
 /// A candidate and what judging found.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::client::option;
 use super::{KafkaConfig, KafkaError, TopicConfig};
-use crate::sink::AvroPredictions;
+use crate::sink::{AvroPredictions, Layout};
 use crate::source::{AvroParser, Registry};
 
 /// How long the registry may take to answer.
@@ -112,7 +112,7 @@ fn register(config: &KafkaConfig, topic: &str, schema: &str) -> Result<Option<u3
 pub fn register_predictions(
     config: &KafkaConfig,
     topic: &str,
-    classes: &[String],
+    layout: &Layout,
 ) -> Result<Option<u32>, KafkaError> {
-    register(config, topic, AvroPredictions::schema(classes))
+    register(config, topic, &AvroPredictions::schema(layout))
 }

@@ -7,15 +7,16 @@ use differential_dataflow::difference::Semigroup;
 use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects};
 use perennial_operators::{
-    Adapter, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved, SamplesRetained,
-    StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition, TaskDifference, TaskId,
+    Adapter, CalibrationMoved, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved,
+    SamplesRetained, StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition,
+    TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS, change_key,
-    model_key, number_key, relation_key, released_key, sample_key, stage_key, task_epoch_key,
-    task_key,
+    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
+    META_REFERENCE, change_key, model_key, number_key, relation_key, released_key, sample_key,
+    stage_key, task_epoch_key, task_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -218,6 +219,11 @@ impl Touched<'_> {
                 self.detectors.insert(moved.task, moved.detectors.clone());
                 Ok(())
             }
+            KnowledgeChange::CalibrationMoved(moved) => self.move_calibration(epoch, moved),
+            KnowledgeChange::ReferenceDrawn(reference) => {
+                self.kb
+                    .put(&mut self.batch, Family::Meta, META_REFERENCE, reference)
+            }
             // Those who told of it remember the last one.
             KnowledgeChange::DriftDetected(_) => Ok(()),
             KnowledgeChange::FeaturesScaled { deviations } => {
@@ -343,6 +349,21 @@ impl Touched<'_> {
         for left in &moved.left {
             self.batch
                 .delete_cf(family, task_epoch_key(moved.task, *left));
+        }
+        Ok(())
+    }
+
+    fn move_calibration(
+        &mut self,
+        epoch: Epoch,
+        moved: &CalibrationMoved,
+    ) -> Result<(), KnowledgeError> {
+        let key = number_key(epoch.0);
+        self.kb
+            .put(&mut self.batch, Family::Calibration, &key, &moved.scores)?;
+        let family = self.kb.family(Family::Calibration)?;
+        for left in &moved.left {
+            self.batch.delete_cf(family, number_key(left.0));
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ pub(super) enum Family {
     Adapters,
     /// Task → what watches its predictions for drift.
     Detectors,
+    /// Epoch → how samples of known tasks were scored then as those of unseen ones would be.
+    Calibration,
     /// Task, epoch → the labelled samples that came in then, if they are among its latest.
     Recents,
     /// Task, sequence number → retained sample.
@@ -43,7 +45,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 17] = [
+    pub(super) const ALL: [Family; 18] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
@@ -51,6 +53,7 @@ impl Family {
         Family::Windows,
         Family::Adapters,
         Family::Detectors,
+        Family::Calibration,
         Family::Recents,
         Family::Samples,
         Family::Reservoirs,
@@ -72,6 +75,7 @@ impl Family {
             Family::Windows => "windows",
             Family::Adapters => "adapters",
             Family::Detectors => "detectors",
+            Family::Calibration => "calibration",
             Family::Recents => "recents",
             Family::Samples => "samples",
             Family::Reservoirs => "reservoirs",
@@ -94,6 +98,8 @@ pub(super) const META_PROGRESS: &[u8] = b"progress";
 pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 /// How much may be retained.
 pub(super) const META_MEMORY: &[u8] = b"memory";
+/// What samples of known tasks look like.
+pub(super) const META_REFERENCE: &[u8] = b"reference";
 /// The clusters of features, once they are found.
 pub(super) const META_CLUSTERS: &[u8] = b"clusters";
 /// A commit that is written and does not count yet: its number and the write that makes it count.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use perennial_operators::cluster::Clusters;
 use perennial_operators::drift::Detectors;
+use perennial_operators::recognize::calibration::EpochScores;
+use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
@@ -14,8 +16,9 @@ use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, change_key, model_key,
-    read_epoch, read_model, read_relation, read_stage, read_task, read_task_epoch, task_key,
+    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE, change_key,
+    model_key, read_epoch, read_model, read_relation, read_stage, read_task, read_task_epoch,
+    task_key,
 };
 use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -91,6 +94,16 @@ impl<'a> View<'a> {
     /// What watches tasks for drift.
     pub fn detectors(&self) -> Result<BTreeMap<TaskId, Arc<Detectors>>, KnowledgeError> {
         self.scan(Family::Detectors, &[], read_task)
+    }
+
+    /// How samples of known tasks were scored as those of unseen ones would be, by epoch.
+    pub fn calibration(&self) -> Result<BTreeMap<Epoch, EpochScores>, KnowledgeError> {
+        self.scan(Family::Calibration, &[], read_epoch)
+    }
+
+    /// What samples of known tasks look like; none before the first training of a base model.
+    pub fn reference(&self) -> Result<Option<Arc<Reference>>, KnowledgeError> {
+        self.get(Family::Meta, META_REFERENCE)
     }
 
     /// The latest labelled samples of finest tasks, by task and the epoch in which they became known.

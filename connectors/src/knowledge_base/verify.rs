@@ -6,6 +6,8 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::cluster::Clusters;
 use perennial_operators::drift::Detectors;
+use perennial_operators::recognize::calibration::EpochScores;
+use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
 use perennial_operators::{
     Adapter, ClassRetained, Epoch, KnowledgeChange, MemoryBounded, ModelId, RecentSamples,
@@ -34,6 +36,8 @@ struct Recount {
     windows: BTreeMap<(TaskId, Epoch), TaskScores>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
     detectors: BTreeMap<TaskId, Arc<Detectors>>,
+    calibration: BTreeMap<Epoch, EpochScores>,
+    reference: Option<Arc<Reference>>,
     recents: BTreeMap<(TaskId, Epoch), Arc<RecentSamples>>,
     memory: Option<MemoryBounded>,
     retained: BTreeMap<TaskId, Kept>,
@@ -69,6 +73,13 @@ impl Recount {
             KnowledgeChange::DriftMoved(moved) => {
                 self.detectors.insert(moved.task, moved.detectors);
             }
+            KnowledgeChange::CalibrationMoved(moved) => {
+                self.calibration.insert(epoch, moved.scores);
+                for left in moved.left {
+                    self.calibration.remove(&left);
+                }
+            }
+            KnowledgeChange::ReferenceDrawn(reference) => self.reference = Some(reference),
             KnowledgeChange::RecentMoved(moved) => {
                 self.recents.insert((moved.task, epoch), moved.samples);
                 for left in moved.left {
@@ -229,6 +240,12 @@ impl View<'_> {
             self.detectors()? == recount.detectors,
             "drift",
             "what watches tasks for drift differs from what the changes say",
+        );
+        findings.unless(
+            self.reference()? == recount.reference
+                && self.kb.encode(&self.calibration()?)? == self.kb.encode(&recount.calibration)?,
+            "recognition",
+            "what samples are compared with differs from what the changes say",
         );
         // As they are written: of missing values none equals another.
         let (found, expected) = (self.recents()?, &recount.recents);

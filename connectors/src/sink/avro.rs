@@ -6,14 +6,12 @@ use serde::ser::{Serialize, Serializer};
 use serde_avro_fast::Schema;
 use serde_avro_fast::ser::SerializerConfig;
 
-use super::SinkError;
+use super::layout::{Verdict, is_deferred};
 use super::render::{GroupText, group_texts, site};
+use super::{Layout, SinkError};
 
-/// Puts what was predicted between the fields that all predictions have.
-macro_rules! schema {
-    ($predicted:literal) => {
-        concat!(
-            r#"{
+/// What comes before what was predicted in the schema of a prediction.
+const HEAD: &str = r#"{
   "type": "record",
   "name": "Prediction",
   "namespace": "perennial",
@@ -23,38 +21,39 @@ macro_rules! schema {
     {"name": "time", "type": {"type": "long", "logicalType": "timestamp-micros"}, "doc": "The sample's event time."},
     {"name": "site", "type": "string", "doc": "The site that it was taken at; empty if unknown."},
     {"name": "task", "type": "string", "doc": "The finest task that it belongs to."},
-    {"name": "model", "type": "string", "doc": "The task whose model answered, and the model's version."},"#,
-            $predicted,
-            r#"
+    {"name": "model", "type": "string", "doc": "The task whose model answered, and the model's version."},"#;
+
+/// What is said of the sample's task.
+const VERDICT: &str = r#"
+    {"name": "unseen", "type": "boolean", "doc": "Whether the sample is taken for one of no known task."},
+    {"name": "p", "type": ["null", "float"], "doc": "How usual it is among samples of known tasks."},
+    {"name": "why", "type": {"type": "array", "items": "string"}, "doc": "What tells that it is unseen."},
+    {"name": "nearest", "type": {"type": "array", "items": "string"}, "doc": "The known tasks nearest to an unseen sample."},"#;
+
+/// What comes last.
+const TAIL: &str = r#"
     {"name": "epoch", "type": "long", "doc": "The epoch in which it was predicted."}
   ]
-}"#
-        )
-    };
-}
-/// The schema of a prediction. It does not depend on the classes, so that they may change within a topic.
-const CLASS: &str = schema!(
-    r#"
-    {"name": "prediction", "type": "string", "doc": "The most probable class."},
-    {"name": "probabilities", "type": {"type": "map", "values": "float"}, "doc": "The probability of each class."},"#
-);
+}"#;
 
-/// The same where the label is a number.
-const NUMBER: &str = schema!(
-    r#"
-    {"name": "prediction", "type": "float", "doc": "The number that is predicted."},"#
-);
+/// A type that there may be nothing of, where answers can be left to others.
+fn answer(kind: &str, layout: &Layout) -> String {
+    match layout.recognizes {
+        true => format!(r#"["null", {kind}]"#),
+        false => kind.to_string(),
+    }
+}
 
 /// Encodes predictions of given classes, or of numbers.
 pub struct AvroPredictions {
     schema: Schema,
-    classes: Vec<String>,
+    layout: Layout,
     /// What comes before each record.
     header: Vec<u8>,
 }
 
 /// One prediction, borrowed from its batch.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize)]
 pub struct PredictionRow<'a> {
     /// The sample's id.
     pub id: &'a str,
@@ -66,11 +65,23 @@ pub struct PredictionRow<'a> {
     pub task: &'a str,
     /// The task whose model answered, and the model's version.
     pub model: &'a str,
-    /// What was predicted.
-    pub prediction: Predicted<'a>,
-    /// The probability of each class, if there are classes.
+    /// What was predicted; none where that is left to others.
+    pub prediction: Option<Predicted<'a>>,
+    /// The probability of each class, if there are classes; of none where that is left to others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub probabilities: Option<Probabilities<'a>>,
+    pub probabilities: Option<Option<Probabilities<'a>>>,
+    /// Whether the sample is taken for one of no known task, where that is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<bool>,
+    /// How usual it is among samples of known tasks; of none where too few of these are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p: Option<Option<f32>>,
+    /// What tells that it is unseen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Vec<&'a str>>,
+    /// The known tasks that are nearest to an unseen sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Vec<&'a str>>,
     /// The epoch in which it was predicted.
     pub epoch: u64,
 }
@@ -107,11 +118,11 @@ pub struct AvroEncoder<'a> {
 }
 
 impl AvroPredictions {
-    /// An encoder for predictions of these classes, or of a number if there are none. With a `schema_id` each message is in the format of
+    /// An encoder for predictions of this layout. With a `schema_id` each message is in the format of
     /// Confluent's serializers, which refers to the schema by its id in a registry; without, it is the
     /// bare record.
-    pub fn new(classes: &[String], schema_id: Option<u32>) -> Result<AvroPredictions, SinkError> {
-        let schema = Self::schema(classes)
+    pub fn new(layout: &Layout, schema_id: Option<u32>) -> Result<AvroPredictions, SinkError> {
+        let schema = Self::schema(layout)
             .parse()
             .map_err(|error| SinkError::Avro(format!("{error}")))?;
         let mut header = Vec::new();
@@ -121,17 +132,31 @@ impl AvroPredictions {
         }
         Ok(AvroPredictions {
             schema,
-            classes: classes.to_vec(),
+            layout: layout.clone(),
             header,
         })
     }
 
-    /// The JSON of the predictions' schema, for a registry or for those who read bare records.
-    pub fn schema(classes: &[String]) -> &'static str {
-        match classes {
-            [] => NUMBER,
-            _ => CLASS,
-        }
+    /// The JSON of the predictions' schema, for a registry or for those who read bare records. It does not depend on which
+    /// classes there are, so that they may change within a topic.
+    pub fn schema(layout: &Layout) -> String {
+        let verdict = if layout.recognizes { VERDICT } else { "" };
+        let predicted = if layout.classes.is_empty() {
+            let kind = answer("\"float\"", layout);
+            format!(
+                r#"
+    {{"name": "prediction", "type": {kind}, "doc": "The number that is predicted."}},"#
+            )
+        } else {
+            let class = answer("\"string\"", layout);
+            let map = answer(r#"{"type": "map", "values": "float"}"#, layout);
+            format!(
+                r#"
+    {{"name": "prediction", "type": {class}, "doc": "The most probable class."}},
+    {{"name": "probabilities", "type": {map}, "doc": "The probability of each class."}},"#
+            )
+        };
+        [HEAD, &predicted, verdict, TAIL].concat()
     }
 
     /// Encodes the predictions of a batch, in input order, and hands out each with its row; none if the
@@ -172,21 +197,34 @@ impl AvroPredictions {
     ) -> PredictionRow<'a> {
         let batch = &scored.allocated.batch;
         let values = scored.probabilities.row(row);
-        let (prediction, probabilities) = match self.classes.as_slice() {
+        let given = !is_deferred(scored, row);
+        let (prediction, probabilities) = match self.layout.classes.as_slice() {
             [] => (Predicted::Number(values[0]), None),
             classes => (
                 Predicted::Class(&classes[predicted_class(values)]),
-                Some(Probabilities { classes, values }),
+                Some(given.then_some(Probabilities { classes, values })),
             ),
         };
+        let verdict = self.layout.recognizes.then(|| Verdict::of(scored, row));
+        let Verdict {
+            unseen,
+            p,
+            why,
+            nearest,
+        } = verdict.unwrap_or_default();
+        let said = self.layout.recognizes;
         PredictionRow {
             id: batch.ids.get(row),
             time: batch.times[row],
             site: site(batch, row),
             task: &group.task,
             model: &group.model,
-            prediction,
+            prediction: given.then_some(prediction),
             probabilities,
+            unseen: said.then_some(unseen),
+            p: said.then_some(p),
+            why: said.then_some(why),
+            nearest: said.then_some(nearest),
             epoch: scored.allocated.header.epoch.0,
         }
     }
@@ -253,24 +291,30 @@ mod tests {
             site: "",
             task: "season=hot",
             model: "top @3",
-            prediction: Predicted::Class(&classes[1]),
-            probabilities: Some(Probabilities {
+            prediction: Some(Predicted::Class(&classes[1])),
+            probabilities: Some(Some(Probabilities {
                 classes,
                 values: ArrayView1::from(values),
-            }),
+            })),
+            unseen: None,
+            p: None,
+            why: None,
+            nearest: None,
             epoch: 7,
         }
     }
 
     fn received(bytes: &[u8]) -> Received {
-        let schema: Schema = AvroPredictions::schema(&classes()).parse().unwrap();
+        let schema: Schema = AvroPredictions::schema(&Layout::of(&classes()))
+            .parse()
+            .unwrap();
         serde_avro_fast::from_datum_slice(bytes, &schema).unwrap()
     }
 
     #[test]
     fn a_prediction_is_read_as_it_was_written() {
         let classes = classes();
-        let predictions = AvroPredictions::new(&classes, None).unwrap();
+        let predictions = AvroPredictions::new(&Layout::of(&classes), None).unwrap();
         let mut encoder = predictions.encoder();
         let mut bytes = Vec::new();
         let values = [0.25, 0.75];
@@ -296,7 +340,7 @@ mod tests {
     #[test]
     fn the_bytes_are_those_of_the_specification() {
         let classes = vec!["a".to_string(), "b".to_string()];
-        let predictions = AvroPredictions::new(&classes, Some(258)).unwrap();
+        let predictions = AvroPredictions::new(&Layout::of(&classes), Some(258)).unwrap();
         let mut bytes = b"before".to_vec();
         let prediction = PredictionRow {
             time: -1,
@@ -322,7 +366,7 @@ mod tests {
     #[test]
     fn what_cannot_be_written_leaves_no_bytes() {
         let classes = classes();
-        let predictions = AvroPredictions::new(&classes, Some(1)).unwrap();
+        let predictions = AvroPredictions::new(&Layout::of(&classes), Some(1)).unwrap();
         let mut encoder = predictions.encoder();
         let mut bytes = b"before".to_vec();
         let values = [f32::NAN, 0.5];
@@ -390,6 +434,7 @@ mod tests {
                 .into(),
             answers: Array2::zeros((3, 2)),
             baselines: Vec::new(),
+            recognized: None,
         }
     }
 
@@ -397,10 +442,10 @@ mod tests {
     fn a_batch_says_the_same_in_avro_and_in_json() {
         let scored = scored();
         let mut lines = Vec::new();
-        Renderer::new(Format::Jsonl, &classes()).render(&scored, &mut lines);
+        Renderer::new(Format::Jsonl, &Layout::of(&classes())).render(&scored, &mut lines);
         let lines = String::from_utf8(lines).unwrap();
         let mut messages = Vec::new();
-        let predictions = AvroPredictions::new(&classes(), None).unwrap();
+        let predictions = AvroPredictions::new(&Layout::of(&classes()), None).unwrap();
         let encoded = predictions.encode(&scored, |row, bytes| -> Result<(), SinkError> {
             assert_eq!(row, messages.len());
             messages.push(received(bytes));
@@ -434,10 +479,10 @@ mod tests {
             ..scored()
         };
         let mut lines = Vec::new();
-        Renderer::new(Format::Jsonl, &[]).render(&scored, &mut lines);
+        Renderer::new(Format::Jsonl, &Layout::default()).render(&scored, &mut lines);
         let lines = String::from_utf8(lines).unwrap();
-        let predictions = AvroPredictions::new(&[], None).unwrap();
-        let schema: Schema = AvroPredictions::schema(&[]).parse().unwrap();
+        let predictions = AvroPredictions::new(&Layout::default(), None).unwrap();
+        let schema: Schema = AvroPredictions::schema(&Layout::default()).parse().unwrap();
         let mut messages: Vec<Received> = Vec::new();
         let encoded = predictions.encode(&scored, |_, bytes| -> Result<(), SinkError> {
             messages.push(serde_avro_fast::from_datum_slice(bytes, &schema).unwrap());
@@ -452,7 +497,7 @@ mod tests {
             assert_eq!(serde_json::from_value::<Received>(line).unwrap(), *message);
         }
         let mut table = Vec::new();
-        let mut csv = Renderer::new(Format::Csv, &[]);
+        let mut csv = Renderer::new(Format::Csv, &Layout::default());
         csv.render(&scored, &mut table);
         let header = String::from_utf8(csv.header()).unwrap();
         assert_eq!(header, "id,time,site,task,model,prediction,epoch\n");
@@ -471,7 +516,7 @@ mod tests {
             pools: Vec::new(),
             ..scored()
         };
-        let predictions = AvroPredictions::new(&classes(), None).unwrap();
+        let predictions = AvroPredictions::new(&Layout::of(&classes()), None).unwrap();
         let encoded = predictions.encode(&scored, |_, _| Err(SinkError::Avro("called".into())));
         encoded.unwrap();
     }

@@ -4,9 +4,11 @@
 mod avro;
 mod file;
 pub mod kafka;
+mod layout;
 mod parquet;
 mod render;
 mod samples;
+mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use avro::{AvroEncoder, AvroPredictions, Predicted, PredictionRow, Probabilities};
 pub use file::AppendFile;
+pub use layout::Layout;
 pub use parquet::ParquetFolder;
 pub use render::Renderer;
 

@@ -1,23 +1,18 @@
 //! Predictions as bytes: JSON Lines, CSV, or a table on its way to a Parquet file.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringBuilder,
-    TimestampMicrosecondArray, UInt64Array,
-};
-use arrow::datatypes::{DataType, Field, Schema};
 use perennial_operators::flow::{Scored, predicted_class};
 use perennial_operators::{Batch, SITE};
 
-use super::Format;
+use super::layout::{Verdict, is_deferred};
+use super::table::table;
+use super::{Format, Layout};
 
-/// Renders predictions. The texts of a task are prepared once a batch, not once a sample. Without classes the label is
-/// a number, and there are no probabilities.
+/// Renders predictions. The texts of a task are prepared once a batch, not once a sample.
 pub struct Renderer {
     format: Format,
-    classes: Vec<String>,
+    layout: Layout,
     /// Class names as the format quotes them.
     quoted: Vec<String>,
     /// The last event time and its text: samples of one moment come together.
@@ -33,12 +28,13 @@ pub(super) struct GroupText {
 }
 
 impl Renderer {
-    /// A renderer for predictions of these classes, or of a number if there are none.
-    pub fn new(format: Format, classes: &[String]) -> Self {
+    /// A renderer for predictions of this layout.
+    pub fn new(format: Format, layout: &Layout) -> Self {
+        let classes = layout.classes.iter();
         Renderer {
             format,
-            classes: classes.to_vec(),
-            quoted: classes.iter().map(|class| quote(format, class)).collect(),
+            layout: layout.clone(),
+            quoted: classes.map(|class| quote(format, class)).collect(),
             time: (i64::MIN, String::new()),
             line: String::new(),
         }
@@ -50,9 +46,12 @@ impl Renderer {
             return Vec::new();
         }
         let mut header = "id,time,site,task,model,prediction".to_string();
-        for class in &self.classes {
+        for class in &self.layout.classes {
             header.push(',');
             header.push_str(&quote(Format::Csv, &format!("probability {class}")));
+        }
+        if self.layout.recognizes {
+            header.push_str(",unseen,p,why,nearest");
         }
         header.push_str(",epoch\n");
         header.into_bytes()
@@ -63,7 +62,7 @@ impl Renderer {
         match self.format {
             Format::Jsonl => self.lines(scored, bytes, Self::json),
             Format::Csv => self.lines(scored, bytes, Self::csv),
-            Format::Parquet => super::parquet::pack(&self.table(scored), bytes),
+            Format::Parquet => super::parquet::pack(&table(&self.layout, scored), bytes),
         }
     }
 
@@ -132,7 +131,9 @@ impl Renderer {
         text.push_str(",\"model\":");
         text.push_str(&group.model);
         text.push_str(",\"prediction\":");
-        if self.classes.is_empty() {
+        if is_deferred(scored, row) {
+            text.push_str("null");
+        } else if self.layout.classes.is_empty() {
             push_number(text, answer[0], "null");
         } else {
             text.push_str(&self.quoted[predicted_class(answer)]);
@@ -146,6 +147,9 @@ impl Renderer {
                 push_number(text, *probability, "null");
             }
             text.push('}');
+        }
+        if self.layout.recognizes {
+            push_verdict(text, &Verdict::of(scored, row));
         }
         text.push_str(",\"epoch\":");
         text.push_str(itoa::Buffer::new().format(scored.allocated.header.epoch.0));
@@ -165,71 +169,30 @@ impl Renderer {
         text.push(',');
         text.push_str(&group.model);
         text.push(',');
-        if self.classes.is_empty() {
-            push_number(text, answer[0], "");
+        let deferred = is_deferred(scored, row);
+        if self.layout.classes.is_empty() {
+            push_number(text, if deferred { f32::NAN } else { answer[0] }, "");
         } else {
-            text.push_str(&self.quoted[predicted_class(answer)]);
+            if !deferred {
+                text.push_str(&self.quoted[predicted_class(answer)]);
+            }
             for probability in answer {
                 text.push(',');
-                push_number(text, *probability, "");
+                push_number(text, if deferred { f32::NAN } else { *probability }, "");
+            }
+        }
+        if self.layout.recognizes {
+            let verdict = Verdict::of(scored, row);
+            text.push_str(if verdict.unseen { ",true," } else { ",false," });
+            push_number(text, verdict.p.unwrap_or(f32::NAN), "");
+            for names in [verdict.why, verdict.nearest] {
+                text.push(',');
+                push_quoted(Format::Csv, text, &names.join("; "));
             }
         }
         text.push(',');
         text.push_str(itoa::Buffer::new().format(scored.allocated.header.epoch.0));
         text.push('\n');
-    }
-
-    /// The predictions of a batch as a table.
-    fn table(&self, scored: &Scored) -> Option<RecordBatch> {
-        let batch = &scored.allocated.batch;
-        let groups = self.group_texts(scored);
-        let rows = batch.len();
-        let texts = |of: &dyn Fn(usize) -> String| -> ArrayRef {
-            let mut builder = StringBuilder::new();
-            (0..rows).for_each(|row| builder.append_value(of(row)));
-            Arc::new(builder.finish())
-        };
-        let group = |row: usize| &groups[scored.allocated.group_of[row] as usize];
-        let text = |name: &str| Field::new(name, DataType::Utf8, false);
-        let times = TimestampMicrosecondArray::from(batch.times.clone()).with_timezone("UTC");
-        let mut fields = vec![
-            text("id"),
-            Field::new(
-                "time",
-                arrow::array::Array::data_type(&times).clone(),
-                false,
-            ),
-            text("site"),
-            text("task"),
-            text("model"),
-        ];
-        let epoch = scored.allocated.header.epoch.0;
-        let mut columns: Vec<ArrayRef> = vec![
-            texts(&|row| batch.ids.get(row).to_string()),
-            Arc::new(times),
-            texts(&|row| site(batch, row).to_string()),
-            texts(&|row| group(row).task.clone()),
-            texts(&|row| group(row).model.clone()),
-        ];
-        let values: Float32Array = scored.probabilities.iter().copied().collect();
-        if self.classes.is_empty() {
-            fields.push(Field::new("prediction", DataType::Float32, false));
-            columns.push(Arc::new(values));
-        } else {
-            let predicted =
-                |row: usize| self.classes[predicted_class(scored.probabilities.row(row))].clone();
-            fields.push(text("prediction"));
-            columns.push(texts(&predicted));
-            let classes = self.classes.len() as i32;
-            let item = Arc::new(Field::new("item", DataType::Float32, false));
-            let list = DataType::FixedSizeList(item.clone(), classes);
-            fields.push(Field::new("probabilities", list, false));
-            let lists = FixedSizeListArray::try_new(item, classes, Arc::new(values), None).ok()?;
-            columns.push(Arc::new(lists));
-        }
-        fields.push(Field::new("epoch", DataType::UInt64, false));
-        columns.push(Arc::new(UInt64Array::from(vec![epoch; rows])));
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).ok()
     }
 }
 
@@ -251,6 +214,31 @@ pub(super) fn group_texts(scored: &Scored) -> Vec<GroupText> {
 
 pub(super) fn site(batch: &Batch, row: usize) -> &str {
     batch.attribute(SITE, row)
+}
+
+/// Appends what is said of a sample's task.
+fn push_verdict(text: &mut String, verdict: &Verdict<'_>) {
+    text.push_str(if verdict.unseen {
+        ",\"unseen\":true,\"p\":"
+    } else {
+        ",\"unseen\":false,\"p\":"
+    });
+    push_number(text, verdict.p.unwrap_or(f32::NAN), "null");
+    if !verdict.unseen {
+        return;
+    }
+    for (name, texts) in [("why", &verdict.why), ("nearest", &verdict.nearest)] {
+        text.push_str(",\"");
+        text.push_str(name);
+        text.push_str("\":[");
+        for (number, one) in texts.iter().enumerate() {
+            if number > 0 {
+                text.push(',');
+            }
+            push_quoted(Format::Jsonl, text, one);
+        }
+        text.push(']');
+    }
 }
 
 /// Appends a number, or what stands for one that is not finite.

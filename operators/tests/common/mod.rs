@@ -164,6 +164,7 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
             pools: Vec::new(),
             answers: Array2::zeros((0, 2)),
             baselines: Vec::new(),
+            recognized: None,
         });
     }
     let probabilities = Array2::from_shape_fn((rows.len(), 2), |(row, class)| {
@@ -181,6 +182,7 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
         pools: pools.collect(),
         answers: probabilities.clone(),
         baselines: vec![probabilities.clone()],
+        recognized: None,
         probabilities,
         allocated,
     })

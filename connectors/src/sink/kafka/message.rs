@@ -7,7 +7,7 @@ use perennial_operators::flow::Scored;
 
 use crate::kafka::push_header;
 use crate::sink::render::group_texts;
-use crate::sink::{AvroPredictions, Format, Renderer, SinkError};
+use crate::sink::{AvroPredictions, Format, Layout, Renderer, SinkError};
 
 /// The length that stands for no key.
 const NONE: u32 = u32::MAX;
@@ -79,17 +79,17 @@ impl Values {
 }
 
 impl MessageRenderer {
-    /// A renderer of JSON for predictions of these classes, or of a number if there are none.
-    pub fn json(classes: &[String]) -> Self {
+    /// A renderer of JSON for predictions of this layout.
+    pub fn json(layout: &Layout) -> Self {
         MessageRenderer {
-            values: Values::Json(Box::new(Renderer::new(Format::Jsonl, classes))),
+            values: Values::Json(Box::new(Renderer::new(Format::Jsonl, layout))),
         }
     }
 
     /// A renderer of Avro; with the id of its schema in a registry, as Confluent's serializers write it.
-    pub fn avro(classes: &[String], schema_id: Option<u32>) -> Result<Self, SinkError> {
+    pub fn avro(layout: &Layout, schema_id: Option<u32>) -> Result<Self, SinkError> {
         Ok(MessageRenderer {
-            values: Values::Avro(Box::new(AvroPredictions::new(classes, schema_id)?)),
+            values: Values::Avro(Box::new(AvroPredictions::new(layout, schema_id)?)),
         })
     }
 

@@ -1,0 +1,106 @@
+//! Predictions as a table, on its way to a Parquet file.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Array,
+};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, Schema};
+use perennial_operators::flow::{Scored, predicted_class};
+
+use super::Layout;
+use super::layout::{Verdict, is_deferred};
+use super::render::{group_texts, site};
+
+/// Columns in the making.
+#[derive(Default)]
+struct Columns {
+    fields: Vec<Field>,
+    columns: Vec<ArrayRef>,
+}
+
+impl Columns {
+    fn add(&mut self, name: &str, column: impl Array + 'static, nullable: bool) {
+        let kind = column.data_type().clone();
+        self.fields.push(Field::new(name, kind, nullable));
+        self.columns.push(Arc::new(column));
+    }
+
+    fn texts(&mut self, name: &str, texts: impl Iterator<Item = String>) {
+        self.add(name, StringArray::from_iter_values(texts), false);
+    }
+}
+
+/// The predictions of a batch as a table.
+pub(super) fn table(layout: &Layout, scored: &Scored) -> Option<RecordBatch> {
+    let batch = &scored.allocated.batch;
+    let groups = group_texts(scored);
+    let rows = || 0..batch.len();
+    let group = |row: usize| &groups[scored.allocated.group_of[row] as usize];
+    let mut columns = Columns::default();
+    columns.texts("id", rows().map(|row| batch.ids.get(row).to_string()));
+    let times = TimestampMicrosecondArray::from(batch.times.clone()).with_timezone("UTC");
+    columns.add("time", times, false);
+    columns.texts("site", rows().map(|row| site(batch, row).to_string()));
+    columns.texts("task", rows().map(|row| group(row).task.clone()));
+    columns.texts("model", rows().map(|row| group(row).model.clone()));
+    predicted(&mut columns, layout, scored)?;
+    if layout.recognizes {
+        verdicts(&mut columns, scored);
+    }
+    let epoch = scored.allocated.header.epoch.0;
+    columns.add("epoch", UInt64Array::from(vec![epoch; batch.len()]), false);
+    RecordBatch::try_new(Arc::new(Schema::new(columns.fields)), columns.columns).ok()
+}
+
+/// The answers; only where tasks are recognized can there be none.
+fn predicted(columns: &mut Columns, layout: &Layout, scored: &Scored) -> Option<()> {
+    let nullable = layout.recognizes;
+    let given = (0..scored.allocated.batch.len()).map(|row| !is_deferred(scored, row));
+    let given: Vec<bool> = given.collect();
+    let values: Float32Array = scored.probabilities.iter().copied().collect();
+    if layout.classes.is_empty() {
+        let numbers = values.iter().zip(&given);
+        let numbers: Float32Array = numbers
+            .map(|(value, given)| value.filter(|_| *given))
+            .collect();
+        columns.add("prediction", numbers, nullable);
+        return Some(());
+    }
+    let class = |row: usize| &*layout.classes[predicted_class(scored.probabilities.row(row))];
+    let classes = given.iter().enumerate();
+    let classes: StringArray = classes
+        .map(|(row, given)| given.then(|| class(row)))
+        .collect();
+    columns.add("prediction", classes, nullable);
+    let item = Arc::new(Field::new("item", DataType::Float32, false));
+    let nulls = nullable.then(|| NullBuffer::from(given));
+    let width = layout.classes.len() as i32;
+    let lists = FixedSizeListArray::try_new(item, width, Arc::new(values), nulls).ok()?;
+    columns.add("probabilities", lists, nullable);
+    Some(())
+}
+
+/// What is said of samples' tasks.
+fn verdicts(columns: &mut Columns, scored: &Scored) {
+    let verdicts = (0..scored.allocated.batch.len()).map(|row| Verdict::of(scored, row));
+    let verdicts: Vec<Verdict<'_>> = verdicts.collect();
+    let unseen: Vec<bool> = verdicts.iter().map(|verdict| verdict.unseen).collect();
+    columns.add("unseen", BooleanArray::from(unseen), false);
+    let p: Float32Array = verdicts.iter().map(|verdict| verdict.p).collect();
+    columns.add("p", p, true);
+    let mut lists = [
+        ListBuilder::new(StringBuilder::new()),
+        ListBuilder::new(StringBuilder::new()),
+    ];
+    for verdict in &verdicts {
+        for (list, texts) in lists.iter_mut().zip([&verdict.why, &verdict.nearest]) {
+            list.append_value(texts.iter().map(Some));
+        }
+    }
+    for (name, mut list) in ["why", "nearest"].into_iter().zip(lists) {
+        columns.add(name, list.finish(), false);
+    }
+}

@@ -1,0 +1,306 @@
+//! Recognition of unseen samples: whether a sample is of a task that is known.
+//!
+//! An attribute value of which there are no labels yet says it at once. Otherwise a sample is scored: how far its features
+//! are from those of known tasks, and how unsure the answer to it is. Each score is turned into a p-value by
+//! [calibration](calibration) with samples of known tasks; together they are Fisher's −Σ ln p (Fisher 1932, "Statistical
+//! Methods for Research Workers", §21.1), calibrated once more, since they depend on each other.
+
+pub mod calibrate;
+pub mod calibration;
+pub mod known;
+mod probe;
+pub mod reference;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ndarray::Array2;
+use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::{Allocated, Group};
+use crate::integrate::Pool;
+use crate::{LabelKind, TaskId};
+use calibration::{Calibration, Scores};
+use reference::{Reference, Scratch};
+
+/// A way to score how strange a sample is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Method {
+    /// How far its features are from the nearest centre of a task, in units of how samples lie around these.
+    Density,
+    /// How far its features are from the nearest known samples.
+    Nearest,
+    /// One less the probability of the class that is predicted.
+    Probability,
+    /// The entropy of the classes' probabilities.
+    Entropy,
+    /// How much the models and adapters along its path, and its neighbours, disagree.
+    Disagreement,
+}
+
+/// How many methods there are.
+pub const METHODS: usize = 5;
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Method; METHODS] = [
+        Method::Density,
+        Method::Nearest,
+        Method::Probability,
+        Method::Entropy,
+        Method::Disagreement,
+    ];
+
+    /// The name in configs and predictions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Density => "density",
+            Method::Nearest => "nearest",
+            Method::Probability => "probability",
+            Method::Entropy => "entropy",
+            Method::Disagreement => "disagreement",
+        }
+    }
+}
+
+/// What is answered to a sample of no known task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnseenAnswer {
+    /// What the nearest tasks of its path that are known say.
+    Nearest,
+    /// What the base model says alone.
+    Base,
+    /// Nothing.
+    Defer,
+}
+
+/// How unseen samples are recognized.
+#[derive(Clone, Debug)]
+pub struct RecognitionRules {
+    /// What is predicted.
+    pub kind: LabelKind,
+    /// Whether attribute values tell.
+    pub attributes: bool,
+    /// The scores that tell.
+    pub methods: Vec<Method>,
+    /// The share of samples of known tasks that are taken for unseen.
+    pub false_alarm: f32,
+    /// Labels after which a task is known.
+    pub known_after: i64,
+    /// What is answered.
+    pub answer: UnseenAnswer,
+}
+
+/// What is recognized of the samples of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Recognized {
+    /// The scores of each sample, and its p-values by the same; NaN where there are none.
+    pub scores: Vec<Scores>,
+    /// See `scores`.
+    pub p: Vec<Scores>,
+    /// Whether each is taken for unseen.
+    pub unseen: Vec<bool>,
+    /// By group of the batch, the first task of its path that is not known, as a place on the path.
+    pub new_from: Vec<Option<usize>>,
+    /// The place of the task of the reference that is nearest to each.
+    pub nearest: Vec<u32>,
+    /// What nearest tasks are places in.
+    pub reference: Option<Arc<Reference>>,
+    /// Whether attribute values tell.
+    pub by_attributes: bool,
+    /// See [`RecognitionRules::false_alarm`].
+    pub false_alarm: f32,
+    /// Whether nothing is answered to unseen samples.
+    pub defers: bool,
+}
+
+impl Recognized {
+    /// The p-value of a row by all methods together; none where too few samples of known tasks were scored.
+    pub fn p_of(&self, row: usize) -> Option<f32> {
+        Some(self.p[row][METHODS]).filter(|p| !p.is_nan())
+    }
+
+    /// What tells that a row, of this group, is unseen.
+    pub fn why(&self, row: usize, group: usize) -> impl Iterator<Item = &'static str> {
+        let p = &self.p[row];
+        let is_new = self.by_attributes && self.new_from[group].is_some();
+        let strange = p[METHODS] <= self.false_alarm;
+        // Where none tells alone, they do together.
+        let least = p[..METHODS].iter().copied().fold(f32::INFINITY, f32::min);
+        let limit = least.max(self.false_alarm);
+        let methods = Method::ALL.iter().filter(move |_| strange);
+        let telling = methods.filter(move |method| p[**method as usize] <= limit);
+        let attributes = is_new.then_some("attributes");
+        attributes
+            .into_iter()
+            .chain(telling.map(|method| method.name()))
+    }
+
+    /// The known tasks that are nearest to a row of a group: the finest on its path, and the one with the nearest features.
+    pub fn nearest_to<'a>(
+        &'a self,
+        row: usize,
+        place: usize,
+        group: &'a Group,
+    ) -> impl Iterator<Item = &'a str> {
+        let nodes = &group.path.nodes;
+        let finest = match self.new_from[place] {
+            Some(new) => nodes[..new].last(),
+            None => nodes.last(),
+        };
+        let finest = finest.map(|node| (node.task, &*node.name));
+        let known = self.reference.as_ref().map(|reference| &reference.tasks);
+        let known = known.and_then(|tasks| tasks.get(self.nearest[row] as usize));
+        let alike = known.map(|task| (task.task, &*task.name));
+        let other = alike.filter(move |(task, _)| Some(*task) != finest.map(|(task, _)| task));
+        finest.into_iter().chain(other).map(|(_, name)| name)
+    }
+}
+
+/// Recognizes unseen samples.
+pub struct Recognizer {
+    rules: RecognitionRules,
+    reference: Option<Arc<Reference>>,
+    calibration: Option<Arc<Calibration>>,
+    known: FxHashSet<TaskId>,
+    scratch: Scratch,
+}
+
+impl Recognizer {
+    /// A recognizer to which these tasks are known.
+    pub fn new(rules: RecognitionRules, known: impl IntoIterator<Item = TaskId>) -> Self {
+        Recognizer {
+            rules,
+            reference: None,
+            calibration: None,
+            known: known.into_iter().collect(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// What is answered to unseen samples.
+    pub fn answer(&self) -> UnseenAnswer {
+        self.rules.answer
+    }
+
+    /// Takes in what samples of known tasks look like.
+    pub fn compare_with(&mut self, reference: Arc<Reference>) {
+        self.reference = Some(reference);
+    }
+
+    /// Takes in how usual scores are.
+    pub fn calibrate(&mut self, calibration: Arc<Calibration>) {
+        self.calibration = Some(calibration);
+    }
+
+    /// A task is known from now on.
+    pub fn know(&mut self, task: TaskId) {
+        self.known.insert(task);
+    }
+
+    /// Recognizes the samples of a batch, to which these answers were given.
+    pub fn recognize(
+        &mut self,
+        allocated: &Allocated,
+        pools: &[Rc<Pool>],
+        answers: &Array2<f32>,
+        probabilities: &Array2<f32>,
+    ) -> Recognized {
+        let rows = allocated.batch.len();
+        let mut recognized = Recognized {
+            scores: Vec::with_capacity(rows),
+            p: Vec::with_capacity(rows),
+            unseen: Vec::with_capacity(rows),
+            new_from: allocated
+                .groups
+                .iter()
+                .map(|group| self.new_from(group))
+                .collect(),
+            nearest: Vec::with_capacity(rows),
+            reference: self.reference.clone(),
+            by_attributes: self.rules.attributes,
+            false_alarm: self.rules.false_alarm,
+            defers: self.rules.answer == UnseenAnswer::Defer,
+        };
+        let answered = probabilities.rows().into_iter().zip(answers.rows());
+        let features = allocated.batch.features.rows();
+        for (((answer, said), features), group) in answered.zip(features).zip(&allocated.group_of) {
+            let group = *group as usize;
+            let (Some(answer), Some(said), Some(features)) =
+                (answer.as_slice(), said.as_slice(), features.as_slice())
+            else {
+                continue;
+            };
+            let (scores, nearest) = self.scores(features, &pools[group], said, answer);
+            self.judge(
+                scores,
+                nearest,
+                recognized.new_from[group].is_some(),
+                &mut recognized,
+            );
+        }
+        recognized
+    }
+
+    fn new_from(&self, group: &Group) -> Option<usize> {
+        let is_new = |task: &TaskId| !self.known.contains(task);
+        let mut nodes = group.path.nodes.iter().map(|node| node.task);
+        nodes.position(|task| is_new(&task))
+    }
+
+    /// The scores of a sample, and the place of the nearest task.
+    fn scores(
+        &mut self,
+        features: &[f32],
+        pool: &Pool,
+        said: &[f32],
+        answer: &[f32],
+    ) -> (Scores, u32) {
+        let mut scores = [f32::NAN; METHODS + 1];
+        let mut nearest = 0;
+        let methods = &self.rules.methods;
+        let by_features = methods.contains(&Method::Density) || methods.contains(&Method::Nearest);
+        if let (Some(reference), true) = (&self.reference, by_features) {
+            let near = reference.nearness(features, &mut self.scratch);
+            scores[Method::Density as usize] = near.density;
+            scores[Method::Nearest as usize] = near.nearest;
+            nearest = near.task as u32;
+        }
+        for method in methods {
+            let score = match method {
+                Method::Density | Method::Nearest => continue,
+                Method::Probability => probe::probability(answer),
+                Method::Entropy => probe::entropy(answer),
+                Method::Disagreement => pool.disagreement(said, answer),
+            };
+            scores[*method as usize] = score;
+        }
+        (scores, nearest)
+    }
+
+    /// Turns scores into p-values, and these into a verdict.
+    fn judge(&self, mut scores: Scores, nearest: u32, is_new: bool, to: &mut Recognized) {
+        let mut p = [f32::NAN; METHODS + 1];
+        if let Some(calibration) = &self.calibration {
+            let mut sum = 0.0;
+            for method in &self.rules.methods {
+                let method = *method as usize;
+                if let Some(value) = calibration.p(method, scores[method]) {
+                    p[method] = value;
+                    sum -= value.ln();
+                }
+            }
+            scores[METHODS] = sum;
+            if let Some(value) = calibration.p(METHODS, sum) {
+                p[METHODS] = value;
+            }
+        }
+        let is_new = is_new && self.rules.attributes;
+        to.unseen
+            .push(is_new || p[METHODS] <= self.rules.false_alarm);
+        to.scores.push(scores);
+        to.p.push(p);
+        to.nearest.push(nearest);
+    }
+}

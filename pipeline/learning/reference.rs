@@ -1,0 +1,35 @@
+//! What samples of known tasks look like, drawn from those that are retained.
+
+use std::sync::Arc;
+
+use perennial_operators::recognize::reference::{Reference, ReferenceSample};
+use perennial_operators::{KnowledgeChange, RetainedSample};
+
+use super::round::{Material, Round, draw_order};
+
+/// Samples that are looked at, at most.
+const MOST: usize = 20_000;
+
+impl Round<'_> {
+    /// What a task's samples look like, those of all below it.
+    pub(super) fn reference(&self, material: &Material) -> Option<KnowledgeChange> {
+        let mut samples: Vec<&RetainedSample> = material.samples.iter().collect();
+        samples.sort_by(|one, other| draw_order(one, other));
+        samples.truncate(MOST);
+        let samples: Vec<ReferenceSample<'_>> = samples
+            .into_iter()
+            .filter_map(|sample| {
+                Some(ReferenceSample {
+                    task: *material.leaf_of.get(&sample.sequence)?,
+                    features: &sample.features,
+                })
+            })
+            .collect();
+        let name = |task| {
+            let record = self.tasks.get(&task)?;
+            Some(record.definition.name.clone())
+        };
+        let reference = Reference::of(&samples, name)?;
+        Some(KnowledgeChange::ReferenceDrawn(Arc::new(reference)))
+    }
+}
