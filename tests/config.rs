@@ -272,12 +272,12 @@ fn clusters_must_make_sense() {
 
 #[test]
 fn conditions_must_make_sense() {
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 9] = [
         (
             "rmse > 2",
             &[
                 "triggers.when[0]: \"rmse\" is a metric of numbers, and the label has classes",
-                "(expected: new_samples, accuracy, accuracy_drop, log_loss, model_age)",
+                "(expected: new_samples, accuracy, accuracy_drop, log_loss, model_age, drift)",
             ],
         ),
         ("acuracy < 1", &["did you mean \"accuracy\"?"]),
@@ -287,6 +287,7 @@ fn conditions_must_make_sense() {
         ("accuracy < NaN", &["\"NaN\" is not a number"]),
         ("model_age > 12", &["\"12\" is not a duration", "12h"]),
         ("", &["not a condition"]),
+        ("drift > 2", &["expected \"drift\" alone"]),
     ];
     for (condition, words) in cases {
         refused("new_samples >= 600", condition, words);
@@ -331,7 +332,7 @@ fn a_label_has_classes_or_is_a_number() {
         2,
         &[
             "\"log_loss\" is a metric of classes, and the label is a number",
-            "(expected: new_samples, mae, rmse, rmse_rise, model_age)",
+            "(expected: new_samples, mae, rmse, rmse_rise, model_age, drift)",
         ],
     );
     when("rsme > 1").failure(2, &["did you mean \"rmse\"?"]);

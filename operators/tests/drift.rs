@@ -80,7 +80,8 @@ fn views(epochs: &[Vec<(u64, usize, usize)>]) -> Script<View> {
                 total: *total,
                 window: TaskScores::default(),
             };
-            (*number as usize, (task(*number), standing))
+            // On any worker, as differential dataflow has it.
+            (3 * *number as usize + 1, (task(*number), standing))
         });
         (epoch as u64, views.collect())
     });

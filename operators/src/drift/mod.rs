@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 
@@ -201,7 +201,8 @@ pub fn drift<'scope>(
         tasks: restored.into_iter().collect(),
     };
     let found = views.unary::<timely::container::CapacityContainerBuilder<Vec<_>>, _, _, _>(
-        Pipeline,
+        // Differential dataflow has workers of its own for tasks.
+        Exchange::new(|(task, _): &View| task.0),
         "Drift",
         move |_capability, _info| {
             move |input, output| {

@@ -1,7 +1,7 @@
 //! Known tasks: those of which there are enough labels.
 
 use rustc_hash::FxHashSet;
-use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::TaskId;
@@ -15,7 +15,9 @@ pub fn known<'scope>(
     restored: impl IntoIterator<Item = TaskId>,
 ) -> Flow<'scope, TaskId> {
     let mut known: FxHashSet<TaskId> = restored.into_iter().collect();
-    views.unary(Pipeline, "Known", move |_capability, _info| {
+    // Differential dataflow has workers of its own for tasks.
+    let by_task = Exchange::new(|(task, _): &View| task.0);
+    views.unary(by_task, "Known", move |_capability, _info| {
         move |input, output| {
             input.for_each(|capability, views| {
                 let mut session = output.session(&capability);
