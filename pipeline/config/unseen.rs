@@ -24,11 +24,7 @@ pub struct UnseenConfig {
 impl Default for UnseenConfig {
     fn default() -> Self {
         UnseenConfig {
-            methods: vec![
-                MethodConfig::Attributes,
-                MethodConfig::Density,
-                MethodConfig::Nearest,
-            ],
+            methods: vec![MethodConfig::Attributes, MethodConfig::Density],
             false_alarm: 0.01,
             known_after: 10,
             answer: AnswerConfig::default(),

@@ -337,7 +337,11 @@ training:
   min_samples: 100
   trees: {{rounds: 10, max_depth: 3}}
 triggers:
-  when: ['new_samples >= 1500', 'accuracy_drop >= 0.05']
+  when: ['new_samples >= 1500', 'accuracy_drop >= 0.05', drift]
+drift:
+  detectors: [adwin, page_hinkley]
+unseen:
+  methods: [attributes, density, nearest, disagreement]
 commit:
   epochs: 4
 report:

@@ -133,6 +133,9 @@ impl Renderer {
         text.push_str(",\"prediction\":");
         if is_deferred(scored, row) {
             text.push_str("null");
+            if !self.layout.classes.is_empty() {
+                text.push_str(",\"probabilities\":null");
+            }
         } else if self.layout.classes.is_empty() {
             push_number(text, answer[0], "null");
         } else {

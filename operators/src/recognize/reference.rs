@@ -20,6 +20,8 @@ const MOST_CENTRES: usize = 64;
 const LEAST_OF_TASK: usize = 20;
 /// Samples that are remembered, evenly drawn.
 const MOST_SAMPLES: usize = 256;
+/// How often the values of missing features are improved.
+const SWEEPS: usize = 4;
 /// How many of the nearest samples are looked at: the distance is that of the farthest of them.
 const NEAREST: usize = 3;
 
@@ -33,9 +35,8 @@ pub struct Reference {
     pub tasks: Vec<KnownTask>,
     /// Centre by centre.
     centres: Vec<f32>,
-    /// What turns how far a sample is from a centre into independent parts of variance 1: the inverse of the covariance's
-    /// Cholesky factor, row by row.
-    whitening: Vec<f32>,
+    /// The inverse of the covariance of how far samples are from their centres, row by row.
+    precision: Vec<f32>,
     /// How much of the covariance is that of independent features which all vary the same, 0 to 1.
     pub shrinkage: f32,
     /// Samples, feature by feature; what is missing is at the mean.
@@ -63,7 +64,7 @@ pub struct ReferenceSample<'a> {
 /// How near a sample is to known tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Nearness {
-    /// The mean square of its independent parts, seen from the nearest centre.
+    /// Its squared distance of Mahalanobis to the nearest centre, by the number of its features.
     pub density: f32,
     /// The mean square of how far its features are from those of the nearest samples.
     pub nearest: f32,
@@ -98,7 +99,7 @@ impl Reference {
             .map(|sample| reference.scaled(sample.features).collect())
             .collect();
         let centre_of = reference.add_centres(samples, &scaled, name);
-        reference.whiten(&scaled, &centre_of);
+        reference.add_precision(&scaled, &centre_of);
         let held = &scaled[..scaled.len().min(MOST_SAMPLES)];
         for feature in 0..width {
             reference
@@ -188,7 +189,7 @@ impl Reference {
     }
 
     /// Learns how samples lie around their centres.
-    fn whiten(&mut self, scaled: &[Vec<f32>], centre_of: &[Option<usize>]) {
+    fn add_precision(&mut self, scaled: &[Vec<f32>], centre_of: &[Option<usize>]) {
         let width = self.means.len();
         let apart: Vec<Vec<f64>> = scaled
             .iter()
@@ -226,18 +227,16 @@ impl Reference {
         };
         self.shrinkage = shrinkage as f32;
         // What never varies, or varies by nothing but what others do, still has some room.
-        let least = 1e-3;
+        let least = 1e-4;
         let mut shrunk = covariance * (1.0 - shrinkage);
         for feature in 0..width {
             shrunk[(feature, feature)] += shrinkage * mean + least;
         }
-        let identity = DMatrix::<f64>::identity(width, width);
-        let inverse = shrunk
-            .cholesky()
-            .and_then(|factor| factor.l().solve_lower_triangular(&identity))
-            .unwrap_or(identity);
-        let rows = (0..width).flat_map(|row| (0..width).map(move |column| (row, column)));
-        self.whitening = rows.map(|at| inverse[at] as f32).collect();
+        let inverse = match shrunk.cholesky() {
+            Some(factor) => factor.inverse(),
+            None => DMatrix::<f64>::identity(width, width),
+        };
+        self.precision = inverse.iter().map(|value| *value as f32).collect();
     }
 
     /// How near a sample is to known tasks. What is missing of it says nothing.
@@ -260,21 +259,36 @@ impl Reference {
                 .zip(centre)
                 .map(|(value, at)| known(value - at)),
         );
-        let parts = self.whitening.chunks_exact(width.max(1)).enumerate();
-        let density: f32 = parts
-            .map(|(row, weights)| {
-                // A triangle: what is behind is 0.
-                let part = weights[..=row].iter().zip(&*apart);
-                part.map(|(weight, apart)| weight * apart)
-                    .sum::<f32>()
-                    .powi(2)
-            })
-            .sum();
+        let density = self.density(scaled, apart);
         Nearness {
             density: density / there,
             nearest: self.nearest_samples(scaled, squares) / there,
             task,
         }
+    }
+
+    /// The squared distance of Mahalanobis over the features that are there, of a sample that is so far from a centre: the
+    /// least over all values that the missing ones could have, found feature by feature.
+    fn density(&self, scaled: &[f32], apart: &mut [f32]) -> f32 {
+        let width = apart.len().max(1);
+        let row = |feature: usize| &self.precision[feature * width..][..width];
+        let dot = |one: &[f32], other: &[f32]| -> f32 {
+            one.iter().zip(other).map(|(one, other)| one * other).sum()
+        };
+        if scaled.iter().any(|value| value.is_nan()) {
+            for _ in 0..SWEEPS {
+                let missing = scaled
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, value)| value.is_nan());
+                for (feature, _) in missing {
+                    let row = row(feature);
+                    apart[feature] -= dot(row, apart) / row[feature];
+                }
+            }
+        }
+        let rows = self.precision.chunks_exact(width).zip(&*apart);
+        rows.map(|(row, part)| part * dot(row, apart)).sum()
     }
 
     fn nearest_centre(&self, scaled: &[f32]) -> (usize, f32) {

@@ -1,0 +1,165 @@
+//! Samples of unseen tasks: which are taken for such, why, and what is answered to them.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Bench, ended, simulator};
+use serde_json::Value;
+
+/// Records of an epoch, after which a label is known, and labels after which a task is known.
+const DELAY: usize = 700;
+const KNOWN: usize = 10;
+
+/// A fleet of which half of the sites join late, and these settings of recognition.
+fn config(unseen: &[&str]) -> String {
+    let config = simulator(6000, "records: 700");
+    let config = config.replace("    sites: 8\n", "    sites: 20\n    late_sites: 0.5\n");
+    let methods = "  methods: [attributes, density, nearest, disagreement]\n";
+    let lines: Vec<String> = unseen.iter().map(|line| format!("  {line}\n")).collect();
+    config.replace(methods, &lines.concat())
+}
+
+fn sequence(prediction: &Value) -> usize {
+    let id = prediction["id"].as_str().expect("an id");
+    id.trim_start_matches('r').parse().expect("a number")
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn a_new_site_is_unseen_until_there_are_enough_labels() {
+    let bench = Bench::new();
+    bench.write(
+        "config.yaml",
+        config(&["methods: [attributes, density, nearest, disagreement]"]),
+    );
+    bench.run_as("run", &[]).success();
+    let predictions = bench.predictions("run");
+    // Where epochs end, and which samples each site has.
+    let mut ends: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut samples: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut bootstrapped: BTreeMap<&str, usize> = BTreeMap::new();
+    for prediction in &predictions {
+        let epoch = prediction["epoch"].as_u64().expect("an epoch");
+        let end = ends.entry(epoch).or_default();
+        *end = (*end).max(sequence(prediction) + 1);
+        let task = prediction["task"].as_str().expect("a task");
+        samples.entry(task).or_default().push(sequence(prediction));
+    }
+    let memory = bench.kb_json("run", &["tasks"]);
+    for task in memory.as_array().expect("tasks") {
+        let count = |key: &str| task[key].as_u64().unwrap_or(0) as usize;
+        let name = task["task"].as_str().expect("a name");
+        bootstrapped.insert(name, count("labelled") - count("scored"));
+    }
+    let (mut new, mut strange) = (0, 0);
+    for prediction in &predictions {
+        let task = prediction["task"].as_str().expect("a task");
+        let epoch = prediction["epoch"].as_u64().expect("an epoch");
+        // Labels that were known at the end of the epoch before.
+        let before = ends.range(..epoch).next_back().map_or(0, |(_, end)| *end);
+        let labelled = samples[task]
+            .iter()
+            .filter(|at| **at + DELAY < before)
+            .count();
+        let is_new = labelled + bootstrapped[task] < KNOWN;
+        let why = texts(&prediction["why"]);
+        assert_eq!(why.contains(&"attributes"), is_new, "{prediction}");
+        assert_eq!(
+            prediction["unseen"] == true,
+            !why.is_empty(),
+            "{prediction}"
+        );
+        let nearest = texts(&prediction["nearest"]);
+        assert_eq!(nearest.is_empty(), why.is_empty(), "{prediction}");
+        if is_new {
+            // The nearest on its path is known, and so is not the task itself.
+            assert!(task.starts_with(nearest[0]) && nearest[0] != task || nearest[0] == "base");
+            new += 1;
+        } else if !why.is_empty() {
+            strange += 1;
+        }
+    }
+    assert!(new > 100 && strange > 0, "{new} {strange}");
+    bench.run_as("two", &["--workers", "2"]).success();
+    bench
+        .left("run")
+        .assert_equals(&bench.left("two"), "two workers");
+    for point in ["commit: after knowledge#3", "commit: after knowledge#5"] {
+        let name = point.replace([' ', ':', '#'], "-");
+        let mut command = bench.pipeline(&name, &["--workers", "2"]);
+        command.env("PERENNIAL_KILL_AT", point);
+        assert_eq!(ended(command.output()).status, None);
+        bench.run_as(&name, &[]).success();
+        bench.left("run").assert_equals(&bench.left(&name), point);
+    }
+}
+
+#[test]
+fn what_is_answered_to_unseen_samples_is_a_setting() {
+    let bench = Bench::new();
+    let answers = |answer: &str| {
+        bench.write(
+            "config.yaml",
+            config(&["methods: [attributes]", &format!("answer: {answer}")]),
+        );
+        bench.run_as(answer, &[]).success();
+        bench.predictions(answer)
+    };
+    let (nearest, base, defer) = (answers("nearest"), answers("base"), answers("defer"));
+    let mut differ = 0;
+    for ((nearest, base), defer) in nearest.iter().zip(&base).zip(&defer) {
+        assert_eq!(nearest["unseen"], base["unseen"]);
+        if nearest["unseen"] == false {
+            assert_eq!(nearest["prediction"], defer["prediction"]);
+            continue;
+        }
+        assert!(
+            defer["prediction"].is_null() && defer["probabilities"].is_null(),
+            "{defer}"
+        );
+        differ += usize::from(nearest["probabilities"] != base["probabilities"]);
+    }
+    assert!(differ > 100, "{differ}");
+    // What is left to others is empty in every format.
+    for (ending, empty) in [("csv", ",,,,,true,")] {
+        let bench = Bench::writing(ending);
+        bench.write(
+            "config.yaml",
+            config(&["methods: [attributes]", "answer: defer"]),
+        );
+        bench.run_as("run", &[]).success();
+        let text = String::from_utf8(bench.read("run.csv")).expect("text");
+        let header = text.lines().next().expect("a header");
+        assert!(header.ends_with(",unseen,p,why,nearest,epoch"), "{header}");
+        assert!(text.lines().any(|line| line.contains(empty)), "{header}");
+    }
+}
+
+#[test]
+fn settings_of_recognition_must_make_sense() {
+    let bench = Bench::new();
+    let refused = |unseen: &str, words: &[&str]| {
+        bench.write("config.yaml", config(&[unseen]));
+        bench.run(&["validate", "config.yaml"]).failure(2, words);
+    };
+    refused(
+        "false_alarm: 1.5",
+        &["unseen.false_alarm", "between 0 and 1"],
+    );
+    refused("methods: []", &["unseen.methods", "at least one"]);
+    refused("methods: [densitty]", &["unseen.methods", "density"]);
+    let number = config(&["methods: [entropy]"])
+        .replace("    seed: 7\n", "    seed: 7\n    label: number\n");
+    bench.write(
+        "config.yaml",
+        number.replace("accuracy_drop >= 0.05", "mae > 9"),
+    );
+    bench
+        .run(&["validate", "config.yaml"])
+        .failure(2, &["unseen.methods[0]", "no probabilities"]);
+}
