@@ -112,13 +112,13 @@ fn near_is_what_lies_as_the_samples_of_a_task_do() {
         );
         assert!(strange.nearest > usual.nearest, "{strange:?} {usual:?}");
     }
-    // On average, independent parts have a variance of 1; the covariance is hardly shrunk with so many samples.
+    // On average it is about 1; shrinking takes something from where samples hardly vary.
     let mean: f32 = samples
         .iter()
         .map(|(_, features)| near(*features).density)
         .sum();
     let mean = mean / samples.len() as f32;
-    assert!((mean - 1.0).abs() < 0.1, "{mean}");
+    assert!((0.7..1.05).contains(&mean), "{mean}");
     assert!(reference.shrinkage < 0.1, "{}", reference.shrinkage);
 }
 
