@@ -94,7 +94,6 @@ pub(super) fn rules(
         }
     }
     Ok(Some(RecognitionRules {
-        kind,
         attributes: unseen.methods.contains(&MethodConfig::Attributes),
         methods,
         false_alarm: unseen.false_alarm,

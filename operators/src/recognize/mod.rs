@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{Allocated, Group};
 use crate::integrate::Pool;
-use crate::{LabelKind, TaskId};
+use crate::TaskId;
 use calibration::{Calibration, Scores};
 use reference::{Reference, Scratch};
 
@@ -78,8 +78,6 @@ pub enum UnseenAnswer {
 /// How unseen samples are recognized.
 #[derive(Clone, Debug)]
 pub struct RecognitionRules {
-    /// What is predicted.
-    pub kind: LabelKind,
     /// Whether attribute values tell.
     pub attributes: bool,
     /// The scores that tell.
