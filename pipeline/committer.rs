@@ -227,6 +227,7 @@ impl Committer {
         progress.epoch = progress.epoch.max(effects.epoch);
         progress.changes += effects.changes.len() as u64;
         progress.unlabelled += effects.unlabelled;
+        progress.unseen += effects.unseen;
         let mut ended = false;
         if let Some(intake) = &effects.intake {
             let first_scored = intake.header.phase == Phase::Scored

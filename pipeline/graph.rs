@@ -1,5 +1,6 @@
 //! The graph: every worker builds the same.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -209,6 +210,7 @@ pub fn build(
             .concat(moved)
             .concat(watched)
             .concat(calibrated)
+            .concat(scored.clone().flat_map(unseen))
             .concat(retained)
             .concat(ordered)
             .concat(learned)
@@ -300,6 +302,13 @@ fn told(outcome: TrainOutcome) -> Vec<Learned> {
             _ => None,
         });
     deployment.into_iter().chain(scales).collect()
+}
+
+/// How many samples of a batch are taken for those of unseen tasks.
+fn unseen(scored: Rc<Scored>) -> Option<Effect> {
+    let unseen = scored.recognized.as_ref()?.unseen.iter();
+    let count = unseen.filter(|unseen| **unseen).count() as u64;
+    (count > 0).then_some(Effect::Unseen(count))
 }
 
 /// An order is known from the epoch on in which it was given.

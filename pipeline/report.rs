@@ -68,6 +68,8 @@ pub struct Report {
     pub labelled: i64,
     /// Predictions whose label will never be known.
     pub unlabelled: u64,
+    /// Samples that were taken for those of unseen tasks, where that is looked at.
+    pub unseen: Option<u64>,
     /// How they did.
     #[serde(flatten)]
     pub quality: Quality,
@@ -149,6 +151,7 @@ impl Report {
             dead_letters: progress.dead_letters,
             bootstrapped: progress.bootstrapped,
             unlabelled: progress.unlabelled,
+            unseen: settings.unseen.as_ref().map(|_| progress.unseen),
             changes: progress.changes,
             seconds: progress.seconds,
             bootstrap_seconds: progress.bootstrap_seconds,
@@ -190,8 +193,12 @@ impl Report {
             dead_letters,
             ..
         } = self;
+        let unseen = match self.unseen {
+            Some(unseen) => format!(" ({unseen} unseen)"),
+            None => String::new(),
+        };
         format!(
-            "{name}: {records} records in {:.1} s ({:.0}/s): {bootstrapped} bootstrapped, {predicted} predicted, {labelled} labelled, {dead_letters} dead letters\n{} tasks, {} models trained, {} deployed; {} epochs, {} knowledge changes",
+            "{name}: {records} records in {:.1} s ({:.0}/s): {bootstrapped} bootstrapped, {predicted} predicted{unseen}, {labelled} labelled, {dead_letters} dead letters\n{} tasks, {} models trained, {} deployed; {} epochs, {} knowledge changes",
             self.seconds,
             self.records_per_second,
             self.tasks.len(),

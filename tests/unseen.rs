@@ -85,6 +85,7 @@ fn a_new_site_is_unseen_until_there_are_enough_labels() {
         }
     }
     assert!(new > 100 && strange > 0, "{new} {strange}");
+    assert_eq!(bench.report("run")["unseen"], new + strange);
     bench.run_as("two", &["--workers", "2"]).success();
     bench
         .left("run")

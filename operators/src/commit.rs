@@ -26,6 +26,7 @@ impl EpochEffects {
             released: Vec::new(),
             pending_floor: None,
             unlabelled: 0,
+            unseen: 0,
         };
         for effect in effects {
             gathered.add(effect);
@@ -54,6 +55,7 @@ impl EpochEffects {
                 self.pending_floor = Some(least);
             }
             Effect::Unlabelled(count) => self.unlabelled += count,
+            Effect::Unseen(count) => self.unseen += count,
         }
     }
 }

@@ -272,6 +272,8 @@ pub enum Effect {
     PendingFloor(u64),
     /// Predictions whose label will never be known.
     Unlabelled(u64),
+    /// Predictions of samples that are taken for those of unseen tasks.
+    Unseen(u64),
 }
 
 /// All effects of an epoch, in an order that does not depend on the number of workers.
@@ -296,4 +298,6 @@ pub struct EpochEffects {
     pub pending_floor: Option<u64>,
     /// Predictions whose label will never be known.
     pub unlabelled: u64,
+    /// Predictions of samples that are taken for those of unseen tasks.
+    pub unseen: u64,
 }

@@ -25,6 +25,8 @@ pub struct Progress {
     pub dead_letters: u64,
     /// Predictions whose label will never be known.
     pub unlabelled: u64,
+    /// Predictions of samples that were taken for those of unseen tasks.
+    pub unseen: u64,
     /// Changes committed.
     pub changes: u64,
     /// Commits so far.

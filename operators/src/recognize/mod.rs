@@ -18,9 +18,9 @@ use ndarray::Array2;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+use crate::TaskId;
 use crate::flow::{Allocated, Group};
 use crate::integrate::Pool;
-use crate::TaskId;
 use calibration::{Calibration, Scores};
 use reference::{Reference, Scratch};
 
