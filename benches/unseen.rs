@@ -1,5 +1,6 @@
 //! Recognition of unseen tasks on the thermal comfort votes: cities, climates, and seasons × cooling that no model, adapter or
-//! statistic knows are to be told from those that are known, by features and answers alone.
+//! statistic knows are to be told from those that are known, by features and answers alone. And what recognition costs, on the
+//! simulated fleet.
 //!
 //! `make bench BENCH=unseen`, with the votes' file in `PERENNIAL_THERMAL`.
 
@@ -17,7 +18,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use perennial_operators::TaskId;
 use perennial_operators::retain::priority;
 
-use common::{Result, run};
+use common::{Result, Spread, TRAINING, per_second, run};
 
 /// What is left out: values of these columns, every so many-th of them.
 const LEVELS: [&[&str]; 3] = [&["city"], &["climate"], &["season", "cooling"]];
@@ -53,7 +54,53 @@ struct Told {
     unseen: Vec<f64>,
 }
 
+/// What recognition is measured with, and without.
+const COSTS: [(&str, &str); 3] = [
+    ("without recognition", ""),
+    ("attributes and density", "unseen: {}\n"),
+    (
+        "all methods",
+        "unseen: {methods: [attributes, density, nearest, probability, entropy, disagreement]}\n",
+    ),
+];
+/// Rounds, in each of which all of them are measured in turn.
+const ROUNDS: usize = 5;
+
+/// Prints how many records a second are predicted, and by how much recognition slows that down.
+fn cost() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut rounds: Vec<[f64; 3]> = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut speeds = [0.0; 3];
+        for (speed, (_, unseen)) in speeds.iter_mut().zip(COSTS) {
+            let folder = tempfile::tempdir_in(folder.path())?;
+            let config = folder.path().join("config.yaml");
+            std::fs::write(&config, format!("{FLEET}{TRAINING}{unseen}"))?;
+            let (report, _) = run(folder.path(), &config, &[])?;
+            *speed = per_second(&report);
+        }
+        rounds.push(speeds);
+    }
+    for (at, (name, _)) in COSTS.iter().enumerate() {
+        let speed = Spread::of(&rounds, |round| round[at]).middle;
+        let ratio = Spread::of(&rounds, |round| round[at] / round[0]);
+        println!("{name}: {speed:.0} records/s, {}", ratio.ratio(COSTS[0].0));
+    }
+    Ok(())
+}
+
+/// Fifty sites with models of their own.
+const FLEET: &str = "name: fleet
+source:
+  simulator: {records: 1500000, sites: 50, contexts: 5, late_sites: 0, drift: {strength: 0}}
+tasks: {path: [[site]]}
+bootstrap: {records: 50000}
+epoch: {records: 16384}
+predictions: {path: predictions.jsonl}
+";
+
 fn main() -> Result<()> {
+    cost()?;
     let Ok(path) = std::env::var("PERENNIAL_THERMAL") else {
         println!("skipped: PERENNIAL_THERMAL does not name the file of the thermal comfort votes");
         return Ok(());

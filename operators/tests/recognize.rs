@@ -97,7 +97,7 @@ fn near_is_what_lies_as_the_samples_of_a_task_do() {
     let samples = two_tasks();
     let reference = reference(&samples);
     let mut scratch = Scratch::default();
-    let mut near = |features: [f32; 3]| reference.nearness(&features, &mut scratch);
+    let mut near = |features: [f32; 3]| reference.nearness(&features, true, &mut scratch);
     let usual = near([0.5, 0.5, 50.0]);
     assert_eq!(&*reference.tasks[usual.task].name, "task 1");
     assert_eq!(
@@ -127,7 +127,7 @@ fn what_is_missing_is_no_reason_for_alarm() {
     let samples = two_tasks();
     let reference = reference(&samples);
     let mut scratch = Scratch::default();
-    let mut near = |features: [f32; 3]| reference.nearness(&features, &mut scratch);
+    let mut near = |features: [f32; 3]| reference.nearness(&features, true, &mut scratch);
     let usual = near([0.5, 0.5, 50.0]);
     for missing in [
         [f32::NAN, 0.5, 50.0],
@@ -164,7 +164,7 @@ fn few_samples_of_many_features_have_a_covariance_too() {
         .collect();
     let reference = Reference::of(&samples, |_| None).unwrap();
     assert!(reference.shrinkage > 0.5, "{}", reference.shrinkage);
-    let nearness = reference.nearness(&[0.5; 40], &mut Scratch::default());
+    let nearness = reference.nearness(&[0.5; 40], true, &mut Scratch::default());
     assert!(nearness.density.is_finite() && nearness.nearest.is_finite());
     assert!(Reference::of(&[], |_| None).is_none());
 }

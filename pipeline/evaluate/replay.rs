@@ -189,6 +189,7 @@ impl Replay<'_> {
         });
         config.dead_letters = Default::default();
         config.report = Default::default();
+        config.unseen = None;
         config.produce = None;
         Settings::try_from(loaded)
     }

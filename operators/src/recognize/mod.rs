@@ -2,7 +2,7 @@
 //!
 //! An attribute value of which there are no labels yet says it at once. Otherwise a sample is scored: how far its features
 //! are from those of known tasks, and how unsure the answer to it is. Each score is turned into a p-value by
-//! [calibration](calibration) with samples of known tasks; together they are Fisher's −Σ ln p (Fisher 1932, "Statistical
+//! [calibration] with samples of known tasks; together they are Fisher's −Σ ln p (Fisher 1932, "Statistical
 //! Methods for Research Workers", §21.1), calibrated once more, since they depend on each other.
 
 pub mod calibrate;
@@ -260,7 +260,8 @@ impl Recognizer {
         let methods = &self.rules.methods;
         let by_features = methods.contains(&Method::Density) || methods.contains(&Method::Nearest);
         if let (Some(reference), true) = (&self.reference, by_features) {
-            let near = reference.nearness(features, &mut self.scratch);
+            let among_samples = methods.contains(&Method::Nearest);
+            let near = reference.nearness(features, among_samples, &mut self.scratch);
             scores[Method::Density as usize] = near.density;
             scores[Method::Nearest as usize] = near.nearest;
             nearest = near.task as u32;

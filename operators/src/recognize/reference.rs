@@ -66,7 +66,7 @@ pub struct ReferenceSample<'a> {
 pub struct Nearness {
     /// Its squared distance of Mahalanobis to the nearest centre, by the number of its features.
     pub density: f32,
-    /// The mean square of how far its features are from those of the nearest samples.
+    /// The mean square of how far its features are from those of the nearest samples; NaN if that was not asked for.
     pub nearest: f32,
     /// The place of the task with the nearest centre.
     pub task: usize,
@@ -239,8 +239,13 @@ impl Reference {
         self.precision = inverse.iter().map(|value| *value as f32).collect();
     }
 
-    /// How near a sample is to known tasks. What is missing of it says nothing.
-    pub fn nearness(&self, features: &[f32], scratch: &mut Scratch) -> Nearness {
+    /// How near a sample is to known tasks, and `among_samples` too, which costs most. What is missing of it says nothing.
+    pub fn nearness(
+        &self,
+        features: &[f32],
+        among_samples: bool,
+        scratch: &mut Scratch,
+    ) -> Nearness {
         let Scratch {
             features: scaled,
             apart,
@@ -262,7 +267,10 @@ impl Reference {
         let density = self.density(scaled, apart);
         Nearness {
             density: density / there,
-            nearest: self.nearest_samples(scaled, squares) / there,
+            nearest: match among_samples {
+                true => self.nearest_samples(scaled, squares) / there,
+                false => f32::NAN,
+            },
             task,
         }
     }
