@@ -15,7 +15,6 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::source::{Drift, DriftKind, Simulator, SimulatorConfig};
-use perennial_operators::drift::Detector;
 use perennial_operators::{Epoch, KnowledgeChange, TaskId};
 
 use common::{Result, run};
@@ -170,10 +169,6 @@ fn notices(state: &Path) -> Result<Vec<u64>> {
         if let KnowledgeChange::DriftDetected(drift) = change
             && drift.task == TaskId::BASE
         {
-            debug_assert!(matches!(
-                drift.detector,
-                Detector::Adwin | Detector::PageHinkley
-            ));
             notices.push(drift.labelled as u64 - EVERY);
         }
         Ok(())

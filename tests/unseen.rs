@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use common::{Bench, ended, simulator};
 use serde_json::Value;
 
-/// Records of an epoch, after which a label is known, and labels after which a task is known.
+/// Records after which a label is known, and labels after which a task is.
 const DELAY: usize = 700;
 const KNOWN: usize = 10;
 

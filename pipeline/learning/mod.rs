@@ -3,6 +3,7 @@
 mod gate;
 mod judge;
 mod learner;
+mod material;
 mod recall;
 mod reference;
 mod remodel;

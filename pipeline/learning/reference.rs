@@ -5,7 +5,8 @@ use std::sync::Arc;
 use perennial_operators::recognize::reference::{Reference, ReferenceSample};
 use perennial_operators::{KnowledgeChange, RetainedSample};
 
-use super::round::{Material, Round, draw_order};
+use super::material::{Material, draw_order};
+use super::round::Round;
 
 /// Samples that are looked at, at most.
 const MOST: usize = 20_000;

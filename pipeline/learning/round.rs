@@ -1,17 +1,13 @@
 //! The stages of training orders: train, evaluate, decide whether to deploy.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
-use perennial_operators::retain::priority;
 use perennial_operators::{
-    Failure, KnowledgeChange, ModelEvaluated, ModelId, Moments, RetainedSample, StageKind,
-    StageState, TaskId,
+    Failure, KnowledgeChange, ModelEvaluated, ModelId, Moments, StageKind, StageState, TaskId,
 };
 
 use super::gate::worsened;
@@ -27,19 +23,11 @@ pub struct Round<'a> {
     pub(super) workshop: &'a Workshop,
     pub(super) view: View<'a>,
     pub(super) tasks: BTreeMap<TaskId, TaskRecord>,
-    children: BTreeMap<TaskId, Vec<TaskId>>,
+    pub(super) children: BTreeMap<TaskId, Vec<TaskId>>,
     /// See [`Round::scale`].
     scale: Option<f32>,
     /// What this round deploys, by task: children are judged against it.
     deployed: Mutex<BTreeMap<TaskId, Deployment>>,
-}
-
-/// What a task has to learn from.
-pub(super) struct Material {
-    /// Retained samples of the task and of all below it, in the order of the stream.
-    pub samples: Vec<RetainedSample>,
-    /// The finest task of each, by sequence number.
-    pub leaf_of: BTreeMap<u64, TaskId>,
 }
 
 impl<'a> Round<'a> {
@@ -105,7 +93,7 @@ impl<'a> Round<'a> {
         std::thread::scope(|scope| {
             for _ in 0..self.workshop.threads.min(orders.len()) {
                 scope.spawn(|| {
-                    while let Some(order) = orders.get(next.fetch_add(1, Relaxed)) {
+                    while let Some(order) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let result = self.stages(order);
                         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                         results.push(result);
@@ -144,63 +132,6 @@ impl<'a> Round<'a> {
             current = parent;
         }
         path
-    }
-
-    /// A task and everything below it.
-    fn family(&self, task: TaskId) -> BTreeSet<TaskId> {
-        let mut family = BTreeSet::new();
-        let mut open = vec![task];
-        while let Some(task) = open.pop() {
-            if family.insert(task) {
-                open.extend(self.children.get(&task).into_iter().flatten());
-            }
-        }
-        family
-    }
-
-    pub(super) fn material(&self, task: TaskId) -> Result<Material, KnowledgeError> {
-        let mut material = Material {
-            samples: Vec::new(),
-            leaf_of: BTreeMap::new(),
-        };
-        for leaf in self.family(task) {
-            let samples = self.view.samples_of(leaf)?;
-            let numbers = samples.iter().map(|sample| sample.sequence);
-            material
-                .leaf_of
-                .extend(numbers.map(|number| (number, leaf)));
-            material.samples.extend(samples);
-        }
-        let most = self.workshop.max_samples;
-        if material.samples.len() > most {
-            draw(&mut material.samples, most);
-        }
-        material.samples.sort_by_key(|sample| sample.sequence);
-        Ok(material)
-    }
-
-    /// Adds the latest samples of the task and of all below it: of what came since drift, what is retained has little.
-    fn add_recent(&self, task: TaskId, material: &mut Material) -> Result<(), KnowledgeError> {
-        let Material { samples, leaf_of } = material;
-        let mut latest = Vec::new();
-        let mut since: BTreeMap<TaskId, u64> = BTreeMap::new();
-        for leaf in self.family(task) {
-            let recent = self.view.recents_of(leaf)?;
-            since.extend(recent.first().map(|first| (leaf, first.sequence)));
-            latest.extend(recent.into_iter().map(|sample| (leaf, sample)));
-        }
-        // From there on all of a task are among its recent ones.
-        samples.retain(|sample| {
-            let leaf = leaf_of.get(&sample.sequence);
-            let first = leaf.and_then(|leaf| since.get(leaf));
-            first.is_none_or(|first| sample.sequence < *first)
-        });
-        for (leaf, sample) in latest {
-            leaf_of.insert(sample.sequence, leaf);
-            samples.push(sample);
-        }
-        samples.sort_by_key(|sample| sample.sequence);
-        Ok(())
     }
 
     /// The stages of one order.
@@ -464,23 +395,6 @@ impl<'a> Round<'a> {
         }
         Ok(None)
     }
-}
-
-/// Leaves so many samples, each subset of that size equally likely, and always the same. Of what a reservoir keeps of a
-/// class all priorities are low: those of samples that stand for many must be spread as the others' are.
-fn draw(samples: &mut Vec<RetainedSample>, most: usize) {
-    samples.select_nth_unstable_by(most, draw_order);
-    samples.truncate(most);
-}
-
-/// The order in which samples are drawn; see [`draw`].
-pub(super) fn draw_order(one: &RetainedSample, other: &RetainedSample) -> Ordering {
-    let of = |sample: &RetainedSample| {
-        let priority = priority(sample.sequence);
-        (priority as f64 * f64::from(sample.weight), priority)
-    };
-    let ((one, first), (other, second)) = (of(one), of(other));
-    one.total_cmp(&other).then(first.cmp(&second))
 }
 
 /// A candidate and what judging found.

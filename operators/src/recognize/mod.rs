@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
 
 use crate::TaskId;
 use crate::flow::{Allocated, Group};
@@ -25,7 +24,7 @@ use calibration::{Calibration, Scores};
 use reference::{Reference, Scratch};
 
 /// A way to score how strange a sample is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// How far its features are from the nearest centre of a task, in units of how samples lie around these.
     Density,

@@ -254,7 +254,7 @@ impl Reference {
         scaled.clear();
         scaled.extend(self.scaled(features));
         let there = scaled.iter().filter(|value| !value.is_nan()).count().max(1) as f32;
-        let (task, _) = self.nearest_centre(scaled);
+        let task = self.nearest_centre(scaled);
         let width = scaled.len();
         apart.clear();
         let centre = &self.centres[task * width..][..width];
@@ -299,7 +299,7 @@ impl Reference {
         rows.map(|(row, part)| part * dot(row, apart)).sum()
     }
 
-    fn nearest_centre(&self, scaled: &[f32]) -> (usize, f32) {
+    fn nearest_centre(&self, scaled: &[f32]) -> usize {
         let mut nearest = (0, f32::INFINITY);
         let centres = self.centres.chunks_exact(scaled.len().max(1));
         for (place, centre) in centres.enumerate() {
@@ -309,7 +309,7 @@ impl Reference {
                 nearest = (place, far);
             }
         }
-        nearest
+        nearest.0
     }
 
     /// The squared distance to the last of the nearest samples.
