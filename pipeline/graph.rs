@@ -11,7 +11,7 @@ use perennial_operators::commit::commit;
 use perennial_operators::define::define;
 use perennial_operators::drift::drift;
 use perennial_operators::flow::{
-    Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
+    Allocated, Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
 };
 use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
@@ -25,14 +25,17 @@ use perennial_operators::statistics::statistics;
 use perennial_operators::summarize::summarize;
 use perennial_operators::train::{TrainingMode, train};
 use perennial_operators::trigger::{Watch, trigger};
+use perennial_operators::unseen::Settled;
+use perennial_operators::unseen::group::{GroupRules, Told, group};
+use perennial_operators::unseen::hold::{Sighting, hold};
 use perennial_operators::{
-    AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, RecentMoved, StageKind, StageMoved,
-    StageState,
+    AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, Phase, RecentMoved, StageKind,
+    StageMoved, StageState,
 };
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::{Broadcast, Map};
-use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe};
+use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe, core::Filter};
 use timely::worker::Worker;
 
 use crate::committer::Offer;
@@ -92,7 +95,13 @@ pub fn build(
         rules.kind.width(),
         config.inference.memory_bytes / peers,
     );
-    let predictor = predictor(settings, rules, restored, sessions)?;
+    let groups = group_rules(settings).map(|rules| restored.groups(rules, index));
+    let mut predictor = predictor(settings, rules, restored, sessions)?;
+    if let Some(groups) = &groups {
+        for trial in groups.trials()? {
+            predictor.attempt_next(trial);
+        }
+    }
     let waited = Waited {
         pending: &restored.pending(index, peers),
         released: &restored.released,
@@ -132,22 +141,57 @@ pub fn build(
                 source_report.source_failed(failure);
             },
         );
-        let allocated = allocate(slices, settings.levels.clone());
-        let defined = define(allocated.clone(), restored.tasks.clone());
+        let (settling, settled) = scope.feedback::<Vec<Settled>>(EpochsLater(1));
+        let settled = settled.broadcast();
+        let allocator = restored.allocator(settings.levels.clone());
+        let allocated = allocate(slices, settled.clone(), allocator);
+        let met = match groups {
+            // Later, what becomes a task is for groups to say.
+            Some(_) => allocated.clone().filter(|allocated| is_bootstrap(allocated)),
+            None => allocated.clone(),
+        };
+        let before = restored.tasks.iter().map(|task| task.task);
+        let defined = define(met, before.collect());
         let (feedback, outcomes) = scope.feedback::<Vec<TrainOutcome>>(EpochsLater(1));
         let (adapted, adapters) = scope.feedback::<Vec<AdapterMoved>>(EpochsLater(1));
         let (resampled, latest_of_all) = scope.feedback::<Vec<RecentMoved>>(EpochsLater(1));
         let (recognizable, recognition) = scope.feedback::<Vec<Learned>>(EpochsLater(1));
+        // One worker tries what is on trial.
+        let (to_try, trials) = scope.feedback::<Vec<Learned>>(EpochsLater(1));
         let told: Flow<Learned> = outcomes
             .clone()
             .flat_map(told)
             .concat(recognition)
             .concat(adapters.map(Learned::Adapter))
             .concat(latest_of_all.map(Learned::Recent))
-            .broadcast();
+            .broadcast()
+            .concat(trials);
         let ended = outcomes.map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
         let (labelled, pending) = join(scored.clone(), joiner, fail(report));
+        let told = match groups {
+            Some(groups) => {
+                let before = restored.settled();
+                let (passed, sightings) =
+                    hold(scored.clone(), labelled, settled, before, fail(report));
+                let met = defined.clone().map(Sighting::Defined);
+                let told = group(sightings.concat(met), groups, fail(report));
+                Told {
+                    labelled: told.labelled.concat(passed),
+                    ..told
+                }
+            }
+            None => Told {
+                labelled,
+                settled: empty(scope),
+                trials: empty(scope),
+                effects: empty(scope),
+            },
+        };
+        told.trials.connect_loop(to_try);
+        let newly = defined.clone().map(|task| Settled::Defined(task.task));
+        told.settled.concat(newly).connect_loop(settling);
+        let labelled = told.labelled;
         let summaries = summarize(labelled.clone(), rules.kind);
         let (views, moved) = statistics(
             summaries,
@@ -205,7 +249,8 @@ pub fn build(
         let deployed = trained.clone().flat_map(deployed);
         trained.connect_loop(feedback);
         let mut effects = intake
-            .concat(defined)
+            .concat(defined.map(|task| Effect::Change(KnowledgeChange::TaskDefined(task))))
+            .concat(told.effects)
             .concat(pending)
             .concat(moved)
             .concat(watched)
@@ -232,6 +277,22 @@ fn memory_rules(settings: &Settings) -> MemoryRules {
         features: settings.features(),
         classes: settings.classes.len(),
     }
+}
+
+/// How unseen tasks are kept, if attribute values tell of them.
+fn group_rules(settings: &Settings) -> Option<GroupRules> {
+    let rules = settings.unseen.as_ref().filter(|rules| rules.attributes)?;
+    Some(GroupRules {
+        known_after: rules.known_after.unsigned_abs(),
+        groups: rules.groups,
+    })
+}
+
+fn is_bootstrap(allocated: &Allocated) -> bool {
+    matches!(
+        allocated.header.phase,
+        Phase::Bootstrap | Phase::BootstrapEnds
+    )
 }
 
 fn inference_rules(settings: &Settings) -> InferenceRules {

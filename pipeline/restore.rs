@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{Progress, Retained, StageRecord, TaskRecord, View};
 use perennial_connectors::source::kafka::Resume;
+use perennial_operators::allocate::{Allocator, TaskLevels};
 use perennial_operators::cluster::Clusters;
 use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
@@ -18,9 +19,12 @@ use perennial_operators::recognize::{RecognitionRules, Recognizer};
 use perennial_operators::retain::{Reservoir, RestoredMemory};
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
+use perennial_operators::unseen::Settled;
+use perennial_operators::unseen::group::{GroupRules, Groups};
+use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
-    EarlyLabel, Epoch, Failure, MemoryBounded, ModelId, Phase, RecentMoved, StageKind, TaskId,
-    TaskScores,
+    EarlyLabel, Epoch, Failure, MemoryBounded, ModelId, Phase, RecentMoved, StageKind,
+    TaskDefinition, TaskId, TaskScores,
 };
 
 use crate::error::Error;
@@ -34,7 +38,11 @@ pub struct Restored {
     /// The clusters of features, if they were found.
     pub clusters: Option<Arc<Clusters>>,
     /// Every task that is defined.
-    pub tasks: Vec<TaskId>,
+    pub tasks: Vec<TaskDefinition>,
+    /// Unseen tasks, and what they hold.
+    unseen: Vec<Entry>,
+    /// Tasks that are others under another name.
+    aliases: BTreeMap<TaskId, TaskDefinition>,
     /// The models that answer, the frozen baseline first.
     pub deployed: Vec<DeployedModel>,
     /// Orders that were given and not finished.
@@ -95,7 +103,9 @@ impl Restored {
             detectors,
             calibration: view.calibration()?,
             reference: view.reference()?,
-            tasks: tasks.into_keys().collect(),
+            unseen: view.unseen()?,
+            aliases: view.aliases()?,
+            tasks: tasks.into_values().map(|record| record.definition).collect(),
             orders,
         })
     }
@@ -103,6 +113,31 @@ impl Restored {
     /// The first epoch that is not committed.
     pub fn start(&self) -> Epoch {
         self.progress.next_epoch()
+    }
+
+    /// What is known of tasks that were unseen.
+    pub fn settled(&self) -> Vec<Settled> {
+        let defined = self.tasks.iter().map(|task| Settled::Defined(task.task));
+        let aliases = self.aliases.iter();
+        let aliases = aliases.map(|(task, old)| Settled::Alias(*task, old.clone()));
+        defined.chain(aliases).collect()
+    }
+
+    /// What allocates samples to tasks.
+    pub fn allocator(&self, levels: TaskLevels) -> Allocator {
+        let mut allocator = Allocator::new(levels);
+        for (task, old) in &self.aliases {
+            allocator.alias(*task, old.clone());
+        }
+        allocator
+    }
+
+    /// Unseen tasks, all on the first worker.
+    pub fn groups(&self, rules: GroupRules, worker: usize) -> Groups {
+        match worker {
+            0 => Groups::restore(rules, self.unseen.clone(), self.tasks.iter().cloned()),
+            _ => Groups::restore(rules, Vec::new(), []),
+        }
     }
 
     /// Where to go on in topics.

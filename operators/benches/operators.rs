@@ -76,7 +76,6 @@ fn labelled(scored: Rc<Scored>) -> LabelledEpoch {
         scored,
     };
     LabelledEpoch {
-        header: part.scored.allocated.header,
         parts: vec![part],
     }
 }

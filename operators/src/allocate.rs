@@ -9,7 +9,9 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::cluster::{ClusterPlan, Clusters, Nearest};
 use crate::flow::{Allocated, Flow, Group};
-use crate::{Batch, EpochHeader, MISSING, Slice, TaskDefinition, TaskPath};
+use crate::stash::{Stash, Told};
+use crate::unseen::Settled;
+use crate::{Batch, EpochHeader, MISSING, Slice, TaskDefinition, TaskId, TaskPath};
 
 /// How tasks are made from samples: each level adds something to what sets a task apart.
 #[derive(Clone, Debug)]
@@ -37,6 +39,9 @@ impl TaskLevels {
     }
 }
 
+/// Paths that are remembered at most: values that nobody has seen before can come without end.
+const MOST_PATHS: usize = 1 << 18;
+
 /// Allocates the rows of batches, remembering the paths that it has met.
 pub struct Allocator {
     levels: TaskLevels,
@@ -44,8 +49,12 @@ pub struct Allocator {
     columns: Vec<usize>,
     /// Finds the clusters of samples, once these are known.
     nearest: Option<Nearest>,
+    /// Tasks that are others under another name.
+    aliases: FxHashMap<TaskId, TaskDefinition>,
+    /// Which dictionaries the codes are of.
+    generation: u64,
     /// The codes of all path attributes of a row, and its cluster if there are any → index into `paths`. A
-    /// source never changes the meaning of a code, so the codes can stand for the values.
+    /// source changes the meaning of a code only with a new generation, so the codes can stand for the values.
     known: FxHashMap<Box<[u32]>, u32>,
     paths: Vec<Rc<TaskPath>>,
     /// Scratch: the codes of the current row.
@@ -67,6 +76,8 @@ impl Allocator {
             columns: columns.map(|(column, _)| *column).collect(),
             levels,
             nearest: None,
+            aliases: FxHashMap::default(),
+            generation: 0,
             known: FxHashMap::default(),
             paths: Vec::new(),
             key: Vec::new(),
@@ -85,9 +96,25 @@ impl Allocator {
         }
     }
 
+    /// Takes one task for another from now on.
+    pub fn alias(&mut self, task: TaskId, old: TaskDefinition) {
+        self.aliases.insert(task, old);
+        self.forget_paths();
+    }
+
+    fn forget_paths(&mut self) {
+        self.known.clear();
+        self.paths.clear();
+        self.group_of_path.clear();
+    }
+
     /// Groups the rows of a batch by their finest task.
     pub fn allocate(&mut self, header: EpochHeader, batch: Batch) -> Allocated {
         let rows = batch.len();
+        if batch.generation != self.generation || self.paths.len() > MOST_PATHS {
+            self.generation = batch.generation;
+            self.forget_paths();
+        }
         self.clusters.clear();
         if let Some(nearest) = &mut self.nearest {
             nearest.extend(batch.features.view(), &mut self.clusters);
@@ -128,6 +155,18 @@ impl Allocator {
         }
     }
 
+    /// Allocates what one worker has of an epoch.
+    fn slice(&mut self, slice: Slice) -> Allocated {
+        if let Some(clusters) = &slice.clusters {
+            self.know(clusters);
+        }
+        let allocated = self.allocate(slice.header, slice.batch);
+        Allocated {
+            labels: slice.labels,
+            ..allocated
+        }
+    }
+
     fn path_of(&mut self, batch: &Batch, row: usize) -> u32 {
         self.key.clear();
         for column in &self.columns {
@@ -165,7 +204,8 @@ impl Allocator {
             };
             if !values.is_empty() {
                 let node = nodes[nodes.len() - 1].child(&values);
-                nodes.push(node);
+                let old = self.aliases.get(&node.task).cloned();
+                nodes.push(old.unwrap_or(node));
             }
         }
         TaskPath { nodes }
@@ -184,27 +224,36 @@ pub(crate) fn order_by_group(group_of: &[u32], groups: &[Group]) -> Vec<u32> {
     order
 }
 
-/// Allocates every slice that arrives on this worker.
+/// Allocates every slice that arrives on this worker. `settled` comes over the feedback edge: what it says of aliases holds
+/// from its epoch on.
 pub fn allocate<'scope>(
     slices: Flow<'scope, Slice>,
-    levels: TaskLevels,
+    settled: Flow<'scope, Settled>,
+    mut allocator: Allocator,
 ) -> Flow<'scope, Rc<Allocated>> {
-    slices.unary(Pipeline, "Allocate", move |_capability, _info| {
-        let mut allocator = Allocator::new(levels);
-        move |input, output| {
-            input.for_each(|capability, slices| {
-                let mut session = output.session(&capability);
-                for slice in slices.drain(..) {
-                    if let Some(clusters) = &slice.clusters {
-                        allocator.know(clusters);
+    slices.binary_frontier(
+        settled,
+        Pipeline,
+        Pipeline,
+        "Allocate",
+        move |_capability, _info| {
+            let mut stash = Stash::new();
+            let mut told = Told::new();
+            move |(input, _), (settled, settled_frontier), output| {
+                input.for_each(|capability, slices| stash.hold(&capability, 0, slices.drain(..)));
+                settled.for_each(|capability, arrived| told.hear(&capability, arrived));
+                while let Some((epoch, capability, slices)) = stash.next(settled_frontier) {
+                    for settled in told.take_until(epoch).flatten() {
+                        if let Settled::Alias(task, old) = settled {
+                            allocator.alias(task, old);
+                        }
                     }
-                    let allocated = allocator.allocate(slice.header, slice.batch);
-                    session.give(Rc::new(Allocated {
-                        labels: slice.labels,
-                        ..allocated
-                    }));
+                    let mut session = output.session(&capability);
+                    for slice in slices {
+                        session.give(Rc::new(allocator.slice(slice)));
+                    }
                 }
-            });
-        }
-    })
+            }
+        },
+    )
 }

@@ -11,6 +11,7 @@ use crate::cluster::Clusters;
 use crate::drift::{Detector, Detectors, Rise};
 use crate::recognize::calibration::EpochScores;
 use crate::recognize::reference::Reference;
+use crate::unseen::{UnseenGrown, UnseenSettled};
 use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
 /// One fact added to the knowledge base.
@@ -19,6 +20,10 @@ use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 pub enum KnowledgeChange {
     /// A task was seen for the first time.
     TaskDefined(TaskDefinition),
+    /// Samples or labels of an unseen task came in, or it is being tried.
+    UnseenGrown(UnseenGrown),
+    /// What an unseen task is was found.
+    UnseenSettled(UnseenSettled),
     /// Labels came in for a task, and perhaps older ones left its window.
     StatisticsMoved(StatisticsMoved),
     /// A task's adapter learned from labels.
@@ -81,7 +86,7 @@ pub enum KnowledgeChange {
 
 impl KnowledgeChange {
     /// The place of the change among those of its epoch, the same whatever the number of workers:
-    /// clusters are found, tasks are defined, then statistics move, then adapters, recent samples and detectors, then samples are
+    /// clusters are found, tasks are defined and unseen ones grow, then statistics move, then adapters, recent samples and detectors, then samples are
     /// retained and dropped, then each model goes through its stages.
     pub fn place(&self) -> impl Ord + use<> {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
@@ -90,6 +95,9 @@ impl KnowledgeChange {
         match self {
             KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
+            KnowledgeChange::UnseenSettled(settled) => (0, settled.task.task, 2, 0),
+            // One that made room can come again in the same epoch.
+            KnowledgeChange::UnseenGrown(grown) => (0, grown.group.task().task, 3, 0),
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
             KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
             KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),

@@ -6,16 +6,16 @@ use rustc_hash::FxHashSet;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator;
 
-use crate::flow::{Allocated, Effect, Flow};
+use crate::flow::{Allocated, Flow};
 use crate::stash::Stash;
-use crate::{KnowledgeChange, TaskDefinition, TaskId};
+use crate::{TaskDefinition, TaskId};
 
-/// Emits the definition of each task once, in the epoch of its first sample. `known` are the tasks
+/// Gives the definition of each task once, in the epoch of its first sample. `known` are the tasks
 /// that the knowledge base has already.
 pub fn define<'scope>(
     allocated: Flow<'scope, Rc<Allocated>>,
     known: Vec<TaskId>,
-) -> Flow<'scope, Effect> {
+) -> Flow<'scope, TaskDefinition> {
     let mut met: FxHashSet<TaskId> = known.into_iter().collect();
     let mut defined = met.clone();
     allocated
@@ -51,11 +51,8 @@ pub fn define<'scope>(
                     });
                     while let Some((_, capability, tasks)) = stash.next(frontier) {
                         let mut session = output.session(&capability);
-                        for task in tasks {
-                            if defined.insert(task.task) {
-                                session.give(Effect::Change(KnowledgeChange::TaskDefined(task)));
-                            }
-                        }
+                        let new = |task: &TaskDefinition| defined.insert(task.task);
+                        session.give_iterator(tasks.into_iter().filter(new));
                     }
                 }
             },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::infer::{Trial, Tried};
 use crate::integrate::Pool;
 use crate::recognize::Recognized;
 use crate::recognize::calibration::Calibration;
@@ -62,12 +63,24 @@ pub struct Scored {
     pub baselines: Vec<Array2<f32>>,
     /// Which samples are taken for those of unseen tasks, if that is looked at.
     pub recognized: Option<Recognized>,
+    /// Unseen tasks that were tried in this epoch.
+    pub tried: Vec<Tried>,
 }
 
 impl Scored {
     /// Whether the batch was predicted, not only read.
     pub fn is_predicted(&self) -> bool {
         self.probabilities.nrows() == self.allocated.batch.len() && !self.pools.is_empty()
+    }
+
+    /// Leaves the samples to the first so many tasks of their paths.
+    pub(crate) fn cut(&mut self, nodes: usize) {
+        for group in &mut Rc::make_mut(&mut self.allocated).groups {
+            Rc::make_mut(&mut group.path).nodes.truncate(nodes);
+        }
+        for pool in &mut self.pools {
+            Rc::make_mut(pool).cut(nodes);
+        }
     }
 }
 
@@ -96,8 +109,6 @@ pub struct Labelled {
 /// All labels that became known to one worker in an epoch.
 #[derive(Clone, Debug)]
 pub struct LabelledEpoch {
-    /// The epoch in which they became known.
-    pub header: EpochHeader,
     /// Batch by batch, oldest first.
     pub parts: Vec<Labelled>,
 }
@@ -153,6 +164,8 @@ pub enum Learned {
     Reference(Arc<Reference>),
     /// How they are scored.
     Calibration(Arc<Calibration>),
+    /// An unseen task is to be tried on the tasks beside it.
+    Trial(Arc<Trial>),
 }
 
 impl Learned {
@@ -163,6 +176,7 @@ impl Learned {
             Learned::Adapter(moved) => moved.task,
             Learned::Recent(moved) => moved.task,
             Learned::Known(task) => *task,
+            Learned::Trial(trial) => trial.task,
             Learned::Scales(_) | Learned::Reference(_) | Learned::Calibration(_) => TaskId::BASE,
         }
     }

@@ -1,5 +1,7 @@
 //! Inference: each batch through the models of its tasks.
 
+mod trial;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,8 +14,10 @@ use crate::flow::{Allocated, DeployedModel, Deployment, Flow, Group, Learned, Sc
 use crate::integrate::{Adapters, Answering, Deployed, Integration, Lessons, Pool};
 use crate::neighbours::Neighbours;
 use crate::recognize::{Recognized, Recognizer, UnseenAnswer};
-use crate::stash::Stash;
+use crate::stash::{Stash, Told};
 use crate::{AdapterMoved, Epoch, Failure, LabelKind, ModelId, Phase, TaskId};
+
+pub use trial::{Trial, TrialSample, Tried, Verdict};
 
 /// Where models live: loads them and runs them. ONNX Runtime in the product.
 pub trait Models {
@@ -66,6 +70,8 @@ pub struct Predictor<M> {
     adapters: Adapters,
     neighbours: Neighbours,
     recognizer: Option<Recognizer>,
+    /// Unseen tasks that are to be tried.
+    trials: Vec<Arc<Trial>>,
     rules: InferenceRules,
     baselines: Vec<Baseline>,
     /// Scratch: the rows of one model, gathered, and what it said of them.
@@ -86,6 +92,7 @@ impl<M: Models> Predictor<M> {
         Predictor {
             models,
             recognizer,
+            trials: Vec::new(),
             deployed: Deployed::default(),
             adapters,
             neighbours,
@@ -123,6 +130,11 @@ impl<M: Models> Predictor<M> {
         self.adapters.insert(moved.task, moved.adapter.clone());
     }
 
+    /// Tries an unseen task with the next batch.
+    pub fn attempt_next(&mut self, trial: Arc<Trial>) {
+        self.trials.push(trial);
+    }
+
     /// Tells the recognizer, if there is one.
     fn recognize(&mut self, tell: impl FnOnce(&mut Recognizer)) {
         self.recognizer.as_mut().map(tell);
@@ -143,6 +155,7 @@ impl<M: Models> Predictor<M> {
     pub fn score(&mut self, allocated: Rc<Allocated>) -> Result<Scored, Failure> {
         let rows = allocated.batch.len();
         let width = self.rules.kind.width();
+        let tried = self.attempts()?;
         if allocated.header.phase != Phase::Scored || rows == 0 {
             return Ok(Scored {
                 allocated,
@@ -151,6 +164,7 @@ impl<M: Models> Predictor<M> {
                 answers: Array2::zeros((0, width)),
                 baselines: Vec::new(),
                 recognized: None,
+                tried,
             });
         }
         let pools = self.pools(&allocated)?;
@@ -187,6 +201,7 @@ impl<M: Models> Predictor<M> {
             answers,
             baselines,
             recognized,
+            tried,
         })
     }
 
@@ -380,17 +395,13 @@ pub fn infer<'scope, M: Models + 'static>(
         "Infer",
         move |_capability, _info| {
             let mut batches: Stash<Rc<Allocated>> = Stash::new();
-            let mut told: BTreeMap<Epoch, Vec<Learned>> = BTreeMap::new();
+            let mut told = Told::new();
             let mut failed = false;
             move |(input, _), (learned, learned_frontier), output| {
                 input.for_each(|capability, allocated| {
                     batches.hold(&capability, 0, allocated.drain(..));
                 });
-                learned.for_each(|capability, arrived| {
-                    if let Some(epoch) = capability.least() {
-                        told.entry(*epoch).or_default().append(arrived);
-                    }
-                });
+                learned.for_each(|capability, arrived| told.hear(&capability, arrived));
                 if failed {
                     return;
                 }
@@ -418,15 +429,11 @@ pub fn infer<'scope, M: Models + 'static>(
 
 /// Takes in what has arrived for the epochs up to `epoch`.
 fn learn_until<M: Models>(
-    told: &mut BTreeMap<Epoch, Vec<Learned>>,
+    told: &mut Told<Learned>,
     epoch: Epoch,
     predictor: &mut Predictor<M>,
 ) -> Result<(), Failure> {
-    while let Some(entry) = told.first_entry() {
-        if *entry.key() > epoch {
-            break;
-        }
-        let mut learned = entry.remove();
+    for mut learned in told.take_until(epoch) {
         learned.sort_by_key(Learned::task);
         for learned in &learned {
             match learned {
@@ -442,6 +449,7 @@ fn learn_until<M: Models>(
                 Learned::Calibration(calibration) => {
                     predictor.recognize(|recognizer| recognizer.calibrate(calibration.clone()));
                 }
+                Learned::Trial(trial) => predictor.attempt_next(trial.clone()),
             }
         }
     }

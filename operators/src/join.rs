@@ -193,10 +193,7 @@ impl Joiner {
                 .push_back(Waiting::new(scored.clone(), (0..rows).collect()));
         }
         let mut joined = Joined {
-            labelled: Rc::new(LabelledEpoch {
-                header,
-                parts: Vec::new(),
-            }),
+            labelled: Rc::new(LabelledEpoch { parts: Vec::new() }),
             pending: None,
             released: None,
             floor: 0,
@@ -211,7 +208,7 @@ impl Joiner {
                 parts
             }
         };
-        joined.labelled = Rc::new(LabelledEpoch { header, parts });
+        joined.labelled = Rc::new(LabelledEpoch { parts });
         self.waiting.retain(|waiting| !waiting.rows.is_empty());
         joined.pending = self.pending(header)?;
         joined.floor = self.floor(&header);

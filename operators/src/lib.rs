@@ -38,6 +38,7 @@ mod task;
 pub mod train;
 mod training;
 pub mod trigger;
+pub mod unseen;
 
 pub use adapter::*;
 pub use change::*;

@@ -1,5 +1,6 @@
 //! Samples that wait for their labels, as they are stored.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,11 +36,23 @@ pub(crate) struct Stored {
 impl Stored {
     /// The rows of a batch that wait; `by_id` if labels come on their own.
     pub(crate) fn new(scored: &Scored, rows: &[u32], by_id: bool) -> Self {
+        let first = rows.first().map_or(0, |row| *row as usize);
+        Stored::slice(scored, rows, first..scored.allocated.batch.len(), by_id)
+    }
+
+    /// One row of a batch.
+    pub(crate) fn of_row(scored: &Scored, row: u32) -> Self {
+        let at = row as usize;
+        Stored::slice(scored, &[row], at..at + 1, false)
+    }
+
+    /// Some of these rows of a batch.
+    fn slice(scored: &Scored, rows: &[u32], of: Range<usize>, by_id: bool) -> Self {
         let allocated = &scored.allocated;
         let batch = &allocated.batch;
-        let first = rows.first().map_or(0, |row| *row as usize);
-        let ids = if by_id { first..batch.len() } else { 0..0 };
-        let (groups, group_of) = groups_from(&allocated.group_of[first..]);
+        let first = of.start;
+        let ids = if by_id { of.clone() } else { 0..0 };
+        let (groups, group_of) = groups_from(&allocated.group_of[of.clone()]);
         // What was not predicted has no pools.
         let pools = groups.iter().filter_map(|group| scored.pools.get(*group));
         Stored {
@@ -47,21 +60,21 @@ impl Stored {
             first: batch.sequence(first),
             waiting: rows.iter().map(|row| row - first as u32).collect(),
             ids: ids.map(|row| id_number(batch.ids.get(row))).collect(),
-            times: batch.times[first..].to_vec(),
-            features: batch.features.slice(s![first.., ..]).to_owned(),
-            labels: batch.labels.get(first..).unwrap_or_default().to_vec(),
+            times: batch.times[of.clone()].to_vec(),
+            features: batch.features.slice(s![of.clone(), ..]).to_owned(),
+            labels: batch.labels.get(of.clone()).unwrap_or_default().to_vec(),
             pools: pools.cloned().collect(),
             paths: groups
                 .iter()
                 .map(|group| (*allocated.groups[*group].path).clone())
                 .collect(),
             group_of,
-            probabilities: from(&scored.probabilities, first),
-            answers: from(&scored.answers, first),
+            probabilities: slice(&scored.probabilities, &of),
+            answers: slice(&scored.answers, &of),
             baselines: scored
                 .baselines
                 .iter()
-                .map(|answers| from(answers, first))
+                .map(|answers| slice(answers, &of))
                 .collect(),
         }
     }
@@ -104,6 +117,7 @@ impl Stored {
             answers: self.answers,
             baselines: self.baselines,
             recognized: None,
+            tried: Vec::new(),
         };
         (scored, self.waiting)
     }
@@ -124,11 +138,11 @@ fn groups_from(group_of: &[u32]) -> (Vec<usize>, Vec<u32>) {
     (groups, place_of)
 }
 
-/// The rows from `first` on; what was not predicted has none.
-fn from(answers: &Array2<f32>, first: usize) -> Array2<f32> {
-    answers
-        .slice(s![first.min(answers.nrows()).., ..])
-        .to_owned()
+/// These rows; what was not predicted has none.
+fn slice(answers: &Array2<f32>, of: &Range<usize>) -> Array2<f32> {
+    let rows = answers.nrows();
+    let of = of.start.min(rows)..of.end.min(rows);
+    answers.slice(s![of, ..]).to_owned()
 }
 
 /// A sample that waits for a label of its own.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ndarray::Array2;
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Clusters;
@@ -15,37 +14,47 @@ pub const MISSING: u32 = u32::MAX;
 /// The attribute column that holds the site: every schema has it, and it comes first.
 pub const SITE: usize = 0;
 
-/// The values of one attribute, numbered in order of appearance. It only ever grows.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// The values of one attribute, numbered in order of appearance. It only ever grows, and those who share it see it grow: a
+/// value more costs no copy.
+#[derive(Clone, Debug, Default)]
 pub struct Dictionary {
-    values: Vec<Arc<str>>,
-    codes: FxHashMap<Arc<str>, u32>,
+    values: Arc<boxcar::Vec<Box<str>>>,
 }
 
 impl Dictionary {
-    /// The code of `value`, if it has one; [`MISSING`] for the empty text.
-    pub fn code(&self, value: &str) -> Option<u32> {
-        if value.is_empty() {
-            return Some(MISSING);
-        }
-        self.codes.get(value).copied()
-    }
-
-    /// The code of `value`, which is added when it is new.
-    pub fn insert(&mut self, value: &str) -> u32 {
-        if let Some(code) = self.code(value) {
-            return code;
-        }
-        let code = self.values.len() as u32;
-        let value: Arc<str> = value.into();
-        self.values.push(value.clone());
-        self.codes.insert(value, code);
-        code
+    /// Adds a value and gives its code.
+    pub fn push(&self, value: &str) -> u32 {
+        self.values.push(value.into()) as u32
     }
 
     /// The value behind `code`; the empty text for [`MISSING`].
     pub fn value(&self, code: u32) -> &str {
-        self.values.get(code as usize).map_or("", |v| v)
+        self.values.get(code as usize).map_or("", |value| value)
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.values.count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Serialize for Dictionary {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.values.iter().map(|(_, value)| value))
+    }
+}
+
+impl<'de> Deserialize<'de> for Dictionary {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let values = Vec::<Box<str>>::deserialize(deserializer)?;
+        Ok(Dictionary {
+            values: Arc::new(values.into_iter().collect()),
+        })
     }
 }
 
@@ -99,6 +108,8 @@ pub struct Batch {
     pub attributes: Vec<Vec<u32>>,
     /// What the codes of each attribute column stand for.
     pub dictionaries: Arc<Vec<Dictionary>>,
+    /// Which dictionaries these are: codes of others mean something else.
+    pub generation: u64,
     /// One row a sample, one column a feature; NaN is missing.
     pub features: Array2<f32>,
     /// Class numbers, or numbers, when the samples carry their labels, NaN where one is missing. Empty when labels

@@ -94,3 +94,29 @@ impl<D> Stash<D> {
         self.epochs.insert(epoch, (capability, records));
     }
 }
+
+/// What is told over a feedback edge, by the epoch from which on it holds. Without capabilities: nothing is answered to it.
+pub(crate) struct Told<D> {
+    epochs: BTreeMap<Epoch, Vec<D>>,
+}
+
+impl<D> Told<D> {
+    pub(crate) fn new() -> Self {
+        Told {
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps what arrived until its epoch.
+    pub(crate) fn hear(&mut self, capability: &InputCapability<Epoch>, arrived: &mut Vec<D>) {
+        if let Some(epoch) = capability.least() {
+            self.epochs.entry(*epoch).or_default().append(arrived);
+        }
+    }
+
+    /// Takes what holds up to `epoch`, epoch by epoch.
+    pub(crate) fn take_until(&mut self, epoch: Epoch) -> impl Iterator<Item = Vec<D>> + use<D> {
+        let later = self.epochs.split_off(&epoch.next());
+        std::mem::replace(&mut self.epochs, later).into_values()
+    }
+}

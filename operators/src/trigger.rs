@@ -1,6 +1,5 @@
 //! Triggers: the conditions that start a training stage.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -11,9 +10,9 @@ use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concat, Exchange};
 
 use crate::flow::{Flow, Scored, TrainOrder};
-use crate::stash::Stash;
+use crate::stash::{Stash, Told};
 use crate::statistics::{Standing, View};
-use crate::{DriftDetected, Epoch, EpochHeader, ModelId, Phase, TaskId};
+use crate::{DriftDetected, EpochHeader, ModelId, Phase, TaskId};
 
 /// After more labels than that, drift is no longer news.
 const MOST_RECENT: i64 = 2_000;
@@ -370,14 +369,10 @@ pub fn trigger<'scope>(
         move |_capability, _info| {
             // Without capabilities: nothing is answered in the epoch of a notice, and one that comes
             // after the last header must not keep the dataflow open.
-            let mut notices: BTreeMap<Epoch, Vec<Notice>> = BTreeMap::new();
+            let mut notices = Told::new();
             let mut headers = Stash::new();
             move |(input, input_frontier), (clock, _), output| {
-                input.for_each(|capability, arrived| {
-                    if let Some(epoch) = capability.least() {
-                        notices.entry(*epoch).or_default().append(arrived);
-                    }
-                });
+                input.for_each(|capability, arrived| notices.hear(&capability, arrived));
                 clock.for_each(|capability, arrived| {
                     let headers_of = arrived.drain(..).map(|scored| scored.allocated.header);
                     headers.hold(&capability, 0, headers_of);
@@ -385,11 +380,7 @@ pub fn trigger<'scope>(
                 // Every worker gets the header of every epoch, so the headers pace the look; what is
                 // known at the start has no header and is taken in with the first.
                 while let Some((epoch, capability, arrived)) = headers.next(input_frontier) {
-                    let later = notices.split_off(&epoch.next());
-                    for notice in std::mem::replace(&mut notices, later)
-                        .into_values()
-                        .flatten()
-                    {
+                    for notice in notices.take_until(epoch).flatten() {
                         watch.notice(notice);
                     }
                     let mut session = output.session(&capability);

@@ -130,7 +130,6 @@ fn labelled(made: &Entry) -> LabelledEpoch {
         scored: Rc::new(scored(made)),
     };
     LabelledEpoch {
-        header: header(made.epoch, 0, 0),
         parts: vec![part],
     }
 }

@@ -196,7 +196,6 @@ proptest! {
             prop_assert_eq!(joined.unlabelled, unlabelled);
             let floor = waiting.keys().next().copied().unwrap_or(header.end);
             prop_assert_eq!(joined.floor, floor);
-            prop_assert_eq!(joined.labelled.header, *header);
             let waits = waiting.range(first..).next().is_some() && !rows.is_empty();
             prop_assert_eq!(joined.pending.is_some(), waits);
         }

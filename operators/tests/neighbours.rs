@@ -37,7 +37,6 @@ fn labelled((epoch, first, samples): Batch) -> LabelledEpoch {
         labels: samples.iter().map(|(task, _)| *task as f32).collect(),
     };
     LabelledEpoch {
-        header: header(epoch, 0, 0),
         parts: vec![part],
     }
 }

@@ -107,7 +107,6 @@ fn labelled(entry: &Entry) -> LabelledEpoch {
         scored: Rc::new(scored(entry, Adapters::default())),
     };
     LabelledEpoch {
-        header: header(entry.epoch, 0, 0),
         parts: vec![part],
     }
 }

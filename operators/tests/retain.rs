@@ -252,7 +252,6 @@ fn retained(
                 labels: rows.iter().map(|row| row.label).collect(),
             };
             Rc::new(LabelledEpoch {
-                header,
                 parts: vec![part],
             })
         });

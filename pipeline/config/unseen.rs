@@ -15,8 +15,11 @@ pub struct UnseenConfig {
     pub methods: Vec<MethodConfig>,
     /// The share of samples of known tasks that are taken for unseen by their scores, between 0 and 1.
     pub false_alarm: f32,
-    /// Labels after which a task is known.
+    /// Labels after which a task is known. Those of a task with new attribute values are held until then.
     pub known_after: u64,
+    /// Tasks with new attribute values that are kept at a time until they are known. Where there are more, those with the
+    /// fewest samples make room.
+    pub groups: usize,
     /// What is answered to a sample of no known task.
     pub answer: AnswerConfig,
 }
@@ -27,6 +30,7 @@ impl Default for UnseenConfig {
             methods: vec![MethodConfig::Attributes, MethodConfig::Density],
             false_alarm: 0.01,
             known_after: 10,
+            groups: 256,
             answer: AnswerConfig::default(),
         }
     }
@@ -79,6 +83,9 @@ pub(super) fn rules(
         let message = "expected at least one of attributes, density, nearest, probability, entropy, disagreement";
         return Err(loaded.error("unseen.methods", message));
     }
+    if unseen.groups == 0 {
+        return Err(loaded.error("unseen.groups", "expected at least 1"));
+    }
     let mut methods = Vec::new();
     for (number, method) in unseen.methods.iter().enumerate() {
         let Some(method) = of(*method) else {
@@ -98,6 +105,7 @@ pub(super) fn rules(
         methods,
         false_alarm: unseen.false_alarm,
         known_after: unseen.known_after as i64,
+        groups: unseen.groups,
         answer: match unseen.answer {
             AnswerConfig::Nearest => UnseenAnswer::Nearest,
             AnswerConfig::Base => UnseenAnswer::Base,

@@ -43,6 +43,10 @@ impl Samples {
         let mut position = 0;
         loop {
             let read = source.read(CHUNK)?;
+            if read.batch.generation > 0 {
+                let message = "an evaluation holds all samples in memory, and these have too many values of one attribute";
+                return Err(Error::Failed(message.into()));
+            }
             columns.bad += read.dead_letters.len() as u64;
             columns.add(&read.batch);
             if read.position == position {
@@ -104,7 +108,7 @@ impl Columns {
     fn add(&mut self, batch: &Batch) {
         self.attributes
             .resize_with(batch.attributes.len(), Vec::new);
-        // A source never changes the meaning of a code, so the latest dictionaries hold for all.
+        // There is one generation of codes: the latest dictionaries hold for all.
         self.dictionaries = batch.dictionaries.clone();
         for row in 0..batch.len() {
             let label = batch.labels.get(row).copied().unwrap_or(f32::NAN);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::TaskRecord;
 use perennial_operators::drift::{Detector, Rise};
+use perennial_operators::unseen::{Became, UnseenGrown, UnseenSettled};
 use perennial_operators::{DriftDetected, KnowledgeChange, LabelKind, TaskId};
 
 use super::{model_figures, version};
@@ -82,6 +83,19 @@ pub fn describe(
             moved.state,
             moved.detail,
         ),
+        KnowledgeChange::UnseenGrown(UnseenGrown { group, .. }) => format!(
+            "unseen task grown: {}: {} samples, {} labels held{}",
+            group.task().name,
+            group.samples,
+            group.labelled,
+            if group.trying { ", tried on other tasks" } else { "" },
+        ),
+        KnowledgeChange::UnseenSettled(settled) => {
+            let UnseenSettled { samples, labelled, .. } = settled;
+            let what = became(&settled.became);
+            let name = &settled.task.name;
+            format!("unseen task settled: {name}: {what}, after {samples} samples and {labelled} labels")
+        }
         KnowledgeChange::DriftMoved(moved) => format!("drift watched: {}", of(&moved.task)),
         KnowledgeChange::DriftDetected(detected) => {
             let task = of(&detected.task);
@@ -141,5 +155,14 @@ pub fn describe(
             of(&scored.model.task),
             scored.model.version,
         ),
+    }
+}
+
+/// What became of an unseen task.
+fn became(became: &Became) -> String {
+    match became {
+        Became::Task => "it is a task".to_string(),
+        Became::Alias(old) => format!("it is {}", old.name),
+        Became::Forgotten => "it made room for others".to_string(),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects};
+use perennial_operators::unseen::{Became, UnseenGrown, UnseenSettled};
 use perennial_operators::{
     Adapter, CalibrationMoved, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved,
     SamplesRetained, StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition,
@@ -209,6 +210,8 @@ impl Touched<'_> {
     fn apply(&mut self, epoch: Epoch, change: &KnowledgeChange) -> Result<(), KnowledgeError> {
         match change {
             KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
+            KnowledgeChange::UnseenGrown(grown) => self.grow_unseen(grown),
+            KnowledgeChange::UnseenSettled(settled) => self.settle_unseen(settled),
             KnowledgeChange::StatisticsMoved(moved) => self.move_statistics(epoch, moved),
             KnowledgeChange::AdapterMoved(moved) => {
                 self.adapters.insert(moved.task, moved.adapter.clone());
@@ -301,6 +304,39 @@ impl Touched<'_> {
                 clock_at_order: 0,
             },
         );
+        Ok(())
+    }
+
+    fn grow_unseen(&mut self, grown: &UnseenGrown) -> Result<(), KnowledgeError> {
+        let task = grown.group.task().task;
+        self.kb
+            .put(&mut self.batch, Family::Unseen, &task_key(task), &grown.group)?;
+        if grown.group.labelled == 0 {
+            self.drop_held(task)?;
+        }
+        for sample in &grown.labelled {
+            let key = sample_key(task, sample.sequence);
+            self.kb.put(&mut self.batch, Family::Held, &key, sample)?;
+        }
+        Ok(())
+    }
+
+    fn settle_unseen(&mut self, settled: &UnseenSettled) -> Result<(), KnowledgeError> {
+        let task = settled.task.task;
+        let family = self.kb.family(Family::Unseen)?;
+        self.batch.delete_cf(family, task_key(task));
+        self.drop_held(task)?;
+        if let Became::Alias(old) = &settled.became {
+            self.kb
+                .put(&mut self.batch, Family::Aliases, &task_key(task), old)?;
+        }
+        Ok(())
+    }
+
+    fn drop_held(&mut self, task: TaskId) -> Result<(), KnowledgeError> {
+        let family = self.kb.family(Family::Held)?;
+        let all = (sample_key(task, 0), sample_key(task, u64::MAX));
+        self.batch.delete_range_cf(family, all.0, all.1);
         Ok(())
     }
 

@@ -12,6 +12,12 @@ pub(super) enum Family {
     Changes,
     /// Task → task record.
     Tasks,
+    /// Task that an unseen one would be → the unseen task.
+    Unseen,
+    /// Task that an unseen one would be, sequence number → labelled sample that waits with it.
+    Held,
+    /// Task → the task that it is under another name.
+    Aliases,
     /// Task → total of its statistics, which the store adds up.
     Statistics,
     /// Task, epoch → scores in its window.
@@ -45,10 +51,13 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 18] = [
+    pub(super) const ALL: [Family; 21] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
+        Family::Unseen,
+        Family::Held,
+        Family::Aliases,
         Family::Statistics,
         Family::Windows,
         Family::Adapters,
@@ -71,6 +80,9 @@ impl Family {
             Family::Meta => "meta",
             Family::Changes => "changes",
             Family::Tasks => "tasks",
+            Family::Unseen => "unseen",
+            Family::Held => "held",
+            Family::Aliases => "aliases",
             Family::Statistics => "statistics",
             Family::Windows => "windows",
             Family::Adapters => "adapters",

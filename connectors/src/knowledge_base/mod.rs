@@ -30,7 +30,7 @@ use crate::source::{Label, Schema};
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
 
 /// The version of the layout on disk. A store of another version is refused.
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 
 /// The part of a fingerprint that is the schema of the samples, as JSON.
 pub const SCHEMA: &str = "schema";

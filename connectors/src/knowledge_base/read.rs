@@ -8,9 +8,12 @@ use perennial_operators::drift::Detectors;
 use perennial_operators::recognize::calibration::EpochScores;
 use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
+use perennial_operators::unseen::UnseenGroup;
+use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
-    RecentSamples, RelationScored, RetainedSample, StageKind, TaskDifference, TaskId, TaskScores,
+    RecentSamples, RelationScored, RetainedSample, StageKind,
+    TaskDefinition, TaskDifference, TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
@@ -56,6 +59,25 @@ impl<'a> View<'a> {
     /// One task.
     pub fn task(&self, task: TaskId) -> Result<Option<TaskRecord>, KnowledgeError> {
         self.get(Family::Tasks, &task_key(task))
+    }
+
+    /// Unseen tasks with the labelled samples that they hold.
+    pub fn unseen(&self) -> Result<Vec<Entry>, KnowledgeError> {
+        let groups: BTreeMap<TaskId, UnseenGroup> = self.scan(Family::Unseen, &[], read_task)?;
+        let entry = |(task, group)| {
+            let mut held = Vec::new();
+            self.each_of(Family::Held, task, |value| {
+                held.push(self.kb.decode(value)?);
+                Ok(())
+            })?;
+            Ok(Entry { group, held })
+        };
+        groups.into_iter().map(entry).collect()
+    }
+
+    /// Tasks that are others under another name, and these.
+    pub fn aliases(&self) -> Result<BTreeMap<TaskId, TaskDefinition>, KnowledgeError> {
+        self.scan(Family::Aliases, &[], read_task)
     }
 
     /// The totals of all tasks' statistics.

@@ -9,9 +9,11 @@ use perennial_operators::drift::Detectors;
 use perennial_operators::recognize::calibration::EpochScores;
 use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
+use perennial_operators::unseen::Became;
+use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     Adapter, ClassRetained, Epoch, KnowledgeChange, MemoryBounded, ModelId, RecentSamples,
-    SamplesRetained, StageKind, StageState, TaskDifference, TaskId, TaskScores,
+    SamplesRetained, StageKind, StageState, TaskDefinition, TaskDifference, TaskId, TaskScores,
 };
 use serde::Serialize;
 
@@ -32,6 +34,8 @@ struct Recount {
     changes: u64,
     clusters: Option<Arc<Clusters>>,
     tasks: BTreeSet<TaskId>,
+    unseen: BTreeMap<TaskId, Entry>,
+    aliases: BTreeMap<TaskId, TaskDefinition>,
     totals: BTreeMap<TaskId, TaskDifference>,
     windows: BTreeMap<(TaskId, Epoch), TaskScores>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
@@ -55,6 +59,24 @@ impl Recount {
             }
             KnowledgeChange::TaskDefined(definition) => {
                 self.tasks.insert(definition.task);
+            }
+            KnowledgeChange::UnseenGrown(grown) => {
+                let task = grown.group.task().task;
+                let before = self.unseen.remove(&task).map(|entry| entry.held);
+                let mut held = before.unwrap_or_default();
+                held.extend(grown.labelled);
+                if grown.group.labelled == 0 {
+                    held.clear();
+                }
+                held.sort_by_key(|sample| sample.sequence);
+                let group = grown.group;
+                self.unseen.insert(task, Entry { group, held });
+            }
+            KnowledgeChange::UnseenSettled(settled) => {
+                self.unseen.remove(&settled.task.task);
+                if let Became::Alias(old) = settled.became {
+                    self.aliases.insert(settled.task.task, old);
+                }
             }
             KnowledgeChange::StatisticsMoved(moved) => {
                 let total = self.totals.entry(moved.task).or_default();
@@ -198,6 +220,12 @@ impl View<'_> {
             tasks.keys().eq(recount.tasks.iter()),
             "tasks",
             "the tasks differ from those that the changes define",
+        );
+        findings.unless(
+            self.unseen()?.iter().eq(recount.unseen.values())
+                && self.aliases()? == recount.aliases,
+            "unseen tasks",
+            "they differ from what the changes say",
         );
         for (task, record) in &tasks {
             let name = &record.definition.name;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ndarray::Array2;
-use perennial_operators::{Batch, Dictionary, Texts};
+use perennial_operators::{Batch, Dictionary, MISSING, Texts};
+use rustc_hash::FxHashMap;
 
 use super::fields::{Clock, Labels, Names, Seen, check_length, known_id, number, quote};
 use super::row::{Row, Value};
@@ -11,6 +12,10 @@ use super::schema::{Feature, Schema};
 
 /// Rows for which a new batch reserves room; more are taken as they come.
 const RESERVED: usize = 4096;
+
+/// Values of one attribute that are numbered at most, before numbering begins anew: values that nobody has seen before can come
+/// without end.
+const MOST_VALUES: usize = 1 << 18;
 
 /// Appends rows to the columns of a batch. It numbers the good records of the stream and the values of
 /// the attributes, and finds ids that come twice.
@@ -24,6 +29,10 @@ pub struct Decoder {
     times: Vec<i64>,
     attributes: Vec<Vec<u32>>,
     dictionaries: Arc<Vec<Dictionary>>,
+    /// Which dictionaries these are.
+    generation: u64,
+    /// Value → code, for each attribute.
+    codes: Vec<FxHashMap<Box<str>, u32>>,
     features: Vec<f32>,
     labels: Vec<f32>,
     scratch: String,
@@ -62,7 +71,9 @@ impl Decoder {
             ids: Texts::default(),
             times: Vec::new(),
             attributes: vec![Vec::new(); attributes],
-            dictionaries: Arc::new(vec![Dictionary::default(); attributes]),
+            dictionaries: dictionaries(attributes),
+            generation: 0,
+            codes: vec![FxHashMap::default(); attributes],
             features: Vec::new(),
             labels: Vec::new(),
             scratch: String::new(),
@@ -140,14 +151,28 @@ impl Decoder {
         self.labels.extend(label);
         for (column, cell) in cells.attributes.iter().enumerate() {
             let value = row.get(*cell).text(&mut self.scratch);
-            let code = match self.dictionaries[column].code(value) {
-                Some(code) => code,
-                // Batches on their way share the dictionaries, so a new value goes to a copy.
-                None => Arc::make_mut(&mut self.dictionaries)[column].insert(value),
+            let codes = &mut self.codes[column];
+            let code = match codes.get(value) {
+                _ if value.is_empty() => MISSING,
+                Some(code) => *code,
+                None => {
+                    let code = self.dictionaries[column].push(value);
+                    codes.insert(value.into(), code);
+                    code
+                }
             };
             self.attributes[column].push(code);
         }
         Ok(())
+    }
+
+    /// Begins to number values anew, where there are too many.
+    fn renew_codes(&mut self) {
+        if self.codes.iter().any(|codes| codes.len() > MOST_VALUES) {
+            self.codes.iter_mut().for_each(FxHashMap::clear);
+            self.dictionaries = dictionaries(self.codes.len());
+            self.generation += 1;
+        }
     }
 
     /// The rows since the last call as a batch.
@@ -167,6 +192,7 @@ impl Decoder {
             times: renew(&mut self.times, reserved),
             attributes,
             dictionaries: self.dictionaries.clone(),
+            generation: self.generation,
             // The lengths agree, since a row either brings all its features or none.
             features: Array2::from_shape_vec((rows, width), features)
                 .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),
@@ -174,8 +200,14 @@ impl Decoder {
             metadata: None,
         };
         self.first += rows as u64;
+        self.renew_codes();
         batch
     }
+}
+
+/// A dictionary for each attribute, shared by the batches.
+fn dictionaries(attributes: usize) -> Arc<Vec<Dictionary>> {
+    Arc::new((0..attributes).map(|_| Dictionary::default()).collect())
 }
 
 /// Hands out a column and begins the next one.
@@ -278,7 +310,7 @@ mod tests {
         assert_eq!(next.first, 2);
         assert_eq!(next.attribute(0, 0), "s2");
         // The dictionary of a batch that was handed out does not change any more.
-        assert_eq!(batch.dictionaries[0].code("s2"), None);
+        assert_eq!(batch.dictionaries[0].len(), 1);
     }
 
     #[test]
@@ -329,7 +361,7 @@ mod tests {
             (batch.len(), batch.features.len(), batch.labels.len()),
             (1, 2, 1)
         );
-        assert_eq!(batch.dictionaries[0].code("n"), None);
+        assert_eq!(batch.dictionaries[0].len(), 1);
         // An id is only taken by a good record.
         push(&mut decoder, ["b", "1", "s", "dry", "1", "ac", "hot"], 9).unwrap();
     }

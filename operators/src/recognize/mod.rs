@@ -85,6 +85,8 @@ pub struct RecognitionRules {
     pub false_alarm: f32,
     /// Labels after which a task is known.
     pub known_after: i64,
+    /// The most unseen tasks that are kept.
+    pub groups: usize,
     /// What is answered.
     pub answer: UnseenAnswer,
 }

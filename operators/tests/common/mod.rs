@@ -104,9 +104,9 @@ pub fn batch(first: u64, rows: &[Row]) -> Batch {
         codes.filter(|code| *code != MISSING).max().unwrap_or(0)
     };
     let dictionaries = (0..columns).map(|column| {
-        let mut dictionary = Dictionary::default();
+        let dictionary = Dictionary::default();
         for code in 0..=highest(column) {
-            dictionary.insert(&value(code));
+            dictionary.push(&value(code));
         }
         dictionary
     });
@@ -165,6 +165,7 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
             answers: Array2::zeros((0, 2)),
             baselines: Vec::new(),
             recognized: None,
+            tried: Vec::new(),
         });
     }
     let probabilities = Array2::from_shape_fn((rows.len(), 2), |(row, class)| {
@@ -183,6 +184,7 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
         answers: probabilities.clone(),
         baselines: vec![probabilities.clone()],
         recognized: None,
+        tried: Vec::new(),
         probabilities,
         allocated,
     })

@@ -145,14 +145,15 @@ fn scored() -> Scored {
     };
     let mut ids = Texts::default();
     ["a", "b", "c"].iter().for_each(|id| ids.push(id));
-    let mut sites = Dictionary::default();
-    let code = sites.insert("athens");
+    let sites = Dictionary::default();
+    let code = sites.push("athens");
     let batch = Batch {
         first: 0,
         ids,
         times: vec![1, 2, 1_718_810_565_000_000],
         attributes: vec![vec![code, MISSING, code]],
         dictionaries: Arc::new(vec![sites]),
+        generation: 0,
         features: Array2::zeros((3, 1)),
         labels: Vec::new(),
         metadata: None,
@@ -183,6 +184,7 @@ fn scored() -> Scored {
         answers: Array2::zeros((3, 2)),
         baselines: Vec::new(),
         recognized: None,
+        tried: Vec::new(),
     }
 }
 

@@ -84,6 +84,7 @@ impl Simulator {
             times,
             attributes,
             dictionaries: self.world.dictionaries.clone(),
+            generation: 0,
             // The lengths agree: each sample adds one row.
             features: Array2::from_shape_vec((rows, width), features)
                 .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),

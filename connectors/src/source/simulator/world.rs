@@ -225,15 +225,15 @@ fn context_of(config: &SimulatorConfig, early: u32, site: u32) -> u32 {
 
 /// All values of the three attributes.
 fn dictionaries(config: &SimulatorConfig) -> Vec<Dictionary> {
-    let mut columns = vec![Dictionary::default(); 3];
+    let columns = [(); 3].map(|()| Dictionary::default());
     for site in 0..config.sites {
-        columns[0].insert(&format!("site-{site:04}"));
+        columns[0].push(&format!("site-{site:04}"));
     }
     for season in SEASONS {
-        columns[1].insert(season);
+        columns[1].push(season);
     }
     for zone in 0..config.contexts.div_ceil(SEASONS.len() as u32) {
-        columns[2].insert(&format!("zone-{zone}"));
+        columns[2].push(&format!("zone-{zone}"));
     }
-    columns
+    columns.into()
 }

@@ -1,0 +1,375 @@
+//! Grouping: what unseen tasks there are, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::Operator;
+
+use super::hold::Sighting;
+use super::table::{Entry, Table};
+use super::{Became, HeldSample, Settled, UnseenGrown, UnseenSettled};
+use crate::flow::{Effect, Flow, Labelled, LabelledEpoch, Learned};
+use crate::infer::{Trial, TrialSample, Tried, Verdict};
+use crate::stash::Stash;
+use crate::{Failure, KnowledgeChange, TaskDefinition, TaskId, TaskPath};
+
+/// Tasks that an unseen one is tried on, at most.
+const MOST_BESIDE: usize = 1000;
+/// An unseen task that may be another one is tried again when it has so many times the labels.
+const LATER: u64 = 3;
+
+/// When an unseen task becomes a task.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupRules {
+    /// Labels after which it is tried, and becomes a task or an alias.
+    pub known_after: u64,
+    /// The most unseen tasks that are kept.
+    pub groups: usize,
+}
+
+/// What the grouping of an epoch gives.
+#[derive(Clone)]
+enum Grouped {
+    Change(Box<KnowledgeChange>),
+    Settled(Settled),
+    Trial(Arc<Trial>),
+    Released(Rc<LabelledEpoch>),
+}
+
+/// Unseen tasks, and the tasks that they could be.
+pub struct Groups {
+    rules: GroupRules,
+    table: Table,
+    /// The tasks that are defined, by the one above.
+    below: FxHashMap<TaskId, BTreeMap<TaskId, TaskDefinition>>,
+    /// Groups that the knowledge base has.
+    stored: FxHashSet<TaskId>,
+    /// Groups that changed in this epoch, with the labelled samples that came in.
+    touched: BTreeMap<TaskId, Vec<HeldSample>>,
+    out: Vec<Grouped>,
+    released: Vec<Labelled>,
+}
+
+impl Groups {
+    /// The groups as the knowledge base has them, among its tasks.
+    pub fn restore(
+        rules: GroupRules,
+        entries: Vec<Entry>,
+        tasks: impl IntoIterator<Item = TaskDefinition>,
+    ) -> Groups {
+        let stored = entries.iter().map(|entry| entry.group.task().task);
+        let mut groups = Groups {
+            rules,
+            stored: stored.collect(),
+            table: Table::restore(rules.groups, entries),
+            below: FxHashMap::default(),
+            touched: BTreeMap::new(),
+            out: Vec::new(),
+            released: Vec::new(),
+        };
+        for task in tasks {
+            groups.define(task);
+        }
+        groups
+    }
+
+    fn define(&mut self, task: TaskDefinition) {
+        if let Some(parent) = task.parent {
+            let below = self.below.entry(parent).or_default();
+            below.insert(task.task, task);
+        }
+    }
+
+    /// The trials that were asked for and whose outcome is not known.
+    pub fn trials(&self) -> Result<Vec<Arc<Trial>>, Failure> {
+        let asked = self.table.labelled().into_iter().filter_map(|task| {
+            let entry = self.table.get(task)?;
+            entry.group.trying.then(|| self.trial(entry))
+        });
+        asked.collect()
+    }
+
+    /// Takes in what was seen in an epoch.
+    fn take_in(&mut self, mut sightings: Vec<Sighting>) -> Result<(), Failure> {
+        let mut samples: FxHashMap<TaskId, (TaskPath, u64, u64)> = FxHashMap::default();
+        let (mut labelled, mut tried, mut ended) = (Vec::new(), Vec::new(), false);
+        for sighting in sightings.drain(..) {
+            match sighting {
+                Sighting::Samples(path, count, first) => {
+                    let task = path.leaf().task;
+                    let (_, sum, least) = samples.entry(task).or_insert((path, 0, first));
+                    *sum += count;
+                    *least = first.min(*least);
+                }
+                Sighting::Labelled(path, sample) => labelled.push((path, sample)),
+                Sighting::Defined(task) => self.define(task),
+                Sighting::Tried(outcome) => tried.push(outcome),
+                Sighting::Ended => ended = true,
+            }
+        }
+        // In an order that does not depend on workers.
+        let mut samples: Vec<_> = samples.into_values().collect();
+        samples.sort_unstable_by_key(|(_, _, first)| *first);
+        for (path, count, first) in samples {
+            self.touched.entry(path.leaf().task).or_default();
+            let gone = self.table.sight(path, count, first);
+            self.forget(gone)?;
+        }
+        labelled.sort_unstable_by_key(|(_, sample)| sample.sequence);
+        for (path, sample) in labelled {
+            let came = self.touched.entry(path.leaf().task).or_default();
+            came.push(sample.clone());
+            let gone = self.table.hold(path, sample);
+            self.forget(gone)?;
+        }
+        tried.sort_unstable_by_key(|tried: &Tried| tried.task);
+        for tried in tried {
+            self.conclude(tried)?;
+        }
+        match ended {
+            true => self.end(),
+            false => self.look(),
+        }
+    }
+
+    /// Lets a group go that made room: its labels are those of the tasks above it.
+    fn forget(&mut self, gone: Option<Entry>) -> Result<(), Failure> {
+        let Some(entry) = gone else { return Ok(()) };
+        let above = entry.group.path.nodes.len() - 1;
+        for sample in &entry.held {
+            self.released.push(sample.release(Some(above))?);
+        }
+        self.settle(entry, Became::Forgotten);
+        Ok(())
+    }
+
+    /// Writes down what became of a group, if the knowledge base has it.
+    fn settle(&mut self, entry: Entry, became: Became) {
+        let task = entry.group.task().clone();
+        self.touched.remove(&task.task);
+        let was_stored = self.stored.remove(&task.task);
+        if was_stored || became != Became::Forgotten {
+            let settled = KnowledgeChange::UnseenSettled(UnseenSettled {
+                task,
+                first: entry.group.first,
+                samples: entry.group.samples,
+                labelled: entry.group.labelled,
+                became,
+            });
+            self.out.push(Grouped::Change(Box::new(settled)));
+        }
+    }
+
+    /// Looks at the groups that have enough labels.
+    fn look(&mut self) -> Result<(), Failure> {
+        for task in self.table.labelled() {
+            let Some(entry) = self.table.get(task) else {
+                continue;
+            };
+            let group = &entry.group;
+            let due = match group.tried {
+                0 => self.rules.known_after.max(1),
+                _ => LATER * self.rules.known_after,
+            };
+            if group.labelled < due || group.trying || group.tried >= LATER * self.rules.known_after {
+                continue;
+            }
+            if self.beside(&group.path).next().is_none() {
+                self.promote(task)?;
+                continue;
+            }
+            self.touched.entry(task).or_default();
+            self.table.set_trying(task, true);
+            if let Some(entry) = self.table.get(task) {
+                let trial = self.trial(entry)?;
+                self.out.push(Grouped::Trial(trial));
+            }
+        }
+        Ok(())
+    }
+
+    /// The paths to the tasks beside the end of this one.
+    fn beside<'a>(&'a self, path: &'a TaskPath) -> impl Iterator<Item = TaskPath> + 'a {
+        let above = &path.nodes[..path.nodes.len() - 1];
+        let parent = above.last().map(|node| node.task);
+        let beside = parent.and_then(|parent| self.below.get(&parent));
+        let beside = beside.into_iter().flat_map(BTreeMap::values);
+        let beside = beside.take(MOST_BESIDE);
+        beside.map(|task| {
+            let nodes = above.iter().chain([task]).cloned().collect();
+            TaskPath { nodes }
+        })
+    }
+
+    fn trial(&self, entry: &Entry) -> Result<Arc<Trial>, Failure> {
+        let samples = entry.held.iter().map(HeldSample::trial);
+        Ok(Arc::new(Trial {
+            task: entry.group.task().task,
+            beside: self.beside(&entry.group.path).collect(),
+            samples: samples.collect::<Result<_, _>>()?,
+            again: entry.group.labelled < LATER * self.rules.known_after,
+        }))
+    }
+
+    fn conclude(&mut self, tried: Tried) -> Result<(), Failure> {
+        match tried.verdict {
+            Verdict::Apart => self.promote(tried.task),
+            Verdict::Unsure => {
+                self.touched.entry(tried.task).or_default();
+                self.table.set_trying(tried.task, false);
+                Ok(())
+            }
+            Verdict::Same(old) => {
+                let Some(entry) = self.table.remove(tried.task) else {
+                    return Ok(());
+                };
+                let above = entry.group.path.nodes.len() - 1;
+                for sample in &entry.held {
+                    self.released.push(sample.release(Some(above))?);
+                }
+                let settled = Settled::Alias(tried.task, old.clone());
+                self.out.push(Grouped::Settled(settled));
+                self.settle(entry, Became::Alias(old));
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a group a task, and the tasks below it of which it has labels.
+    fn promote(&mut self, task: TaskId) -> Result<(), Failure> {
+        let Some(entry) = self.table.remove(task) else {
+            return Ok(());
+        };
+        let above = entry.group.path.nodes.len() - 1;
+        let mut defined = FxHashSet::default();
+        for sample in &entry.held {
+            let labelled = sample.release(None)?;
+            let nodes = labelled.scored.allocated.groups.iter();
+            for node in nodes.flat_map(|group| &group.path.nodes[above..]) {
+                if defined.insert(node.task) {
+                    self.define(node.clone());
+                    self.out.push(Grouped::Settled(Settled::Defined(node.task)));
+                    let change = KnowledgeChange::TaskDefined(node.clone());
+                    self.out.push(Grouped::Change(Box::new(change)));
+                }
+            }
+            self.released.push(labelled);
+        }
+        self.settle(entry, Became::Task);
+        Ok(())
+    }
+
+    /// Leaves all labels that are held to the tasks above.
+    fn end(&mut self) -> Result<(), Failure> {
+        for task in self.table.labelled() {
+            self.touched.insert(task, Vec::new());
+        }
+        for (above, sample) in self.table.take_held() {
+            self.released.push(sample.release(Some(above))?);
+        }
+        Ok(())
+    }
+
+    /// Gives out what came of an epoch.
+    fn give_out(&mut self) -> Vec<Grouped> {
+        for (task, labelled) in std::mem::take(&mut self.touched) {
+            let Some(entry) = self.table.get(task) else {
+                continue;
+            };
+            self.stored.insert(task);
+            let group = entry.group.clone();
+            let grown = KnowledgeChange::UnseenGrown(UnseenGrown { group, labelled });
+            self.out.push(Grouped::Change(Box::new(grown)));
+        }
+        if !self.released.is_empty() {
+            let parts = std::mem::take(&mut self.released);
+            self.out.push(Grouped::Released(Rc::new(LabelledEpoch { parts })));
+        }
+        std::mem::take(&mut self.out)
+    }
+}
+
+/// What comes of grouping.
+pub struct Told<'scope> {
+    /// Labels of groups that are settled, for all that learns.
+    pub labelled: Flow<'scope, Rc<LabelledEpoch>>,
+    /// What is known of unseen tasks from the next epoch on.
+    pub settled: Flow<'scope, Settled>,
+    /// What inference is to try.
+    pub trials: Flow<'scope, Learned>,
+    /// What is committed.
+    pub effects: Flow<'scope, Effect>,
+}
+
+/// Keeps unseen tasks in groups, all on worker 0.
+pub fn group<'scope>(
+    sightings: Flow<'scope, Sighting>,
+    mut groups: Groups,
+    fail: impl Fn(Failure) + 'static,
+) -> Told<'scope> {
+    use timely::dataflow::operators::vec::Map;
+    let grouped: Flow<'scope, Grouped> = sightings.unary_frontier(
+        Exchange::new(|_: &Sighting| 0),
+        "Group",
+        move |_capability, _info| {
+            let mut stash = Stash::new();
+            // Capabilities of what failed: the frontier stays where it is.
+            let mut failed = Vec::new();
+            move |(input, frontier), output| {
+                input.for_each(|capability, sightings| {
+                    stash.hold(&capability, 0, sightings.drain(..));
+                });
+                if !failed.is_empty() {
+                    return;
+                }
+                while let Some((_, capability, sightings)) = stash.next(frontier) {
+                    match groups.take_in(sightings) {
+                        Ok(()) => output
+                            .session(&capability)
+                            .give_iterator(groups.give_out().into_iter()),
+                        Err(failure) => {
+                            failed.push(capability);
+                            fail(failure);
+                            return;
+                        }
+                    }
+                }
+            }
+        },
+    );
+    Told {
+        labelled: grouped.clone().flat_map(|grouped| match grouped {
+            Grouped::Released(labelled) => Some(labelled),
+            _ => None,
+        }),
+        settled: grouped.clone().flat_map(|grouped| match grouped {
+            Grouped::Settled(settled) => Some(settled),
+            _ => None,
+        }),
+        trials: grouped.clone().flat_map(|grouped| match grouped {
+            Grouped::Trial(trial) => Some(Learned::Trial(trial)),
+            _ => None,
+        }),
+        effects: grouped.flat_map(|grouped| match grouped {
+            Grouped::Change(change) => Some(Effect::Change(*change)),
+            _ => None,
+        }),
+    }
+}
+
+impl HeldSample {
+    fn trial(&self) -> Result<TrialSample, Failure> {
+        let Labelled { scored, rows, .. } = self.release(None)?;
+        let row = rows.first().map_or(0, |row| *row as usize);
+        let answer: Vec<f32> = scored.probabilities.row(row).to_vec();
+        let pool = scored.pools.first().ok_or("a sample without a prediction is held")?;
+        Ok(TrialSample {
+            features: scored.allocated.batch.features.row(row).to_vec(),
+            label: self.label,
+            lost: pool.loss(&answer, self.label),
+        })
+    }
+}

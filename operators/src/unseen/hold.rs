@@ -1,0 +1,221 @@
+//! Holding: labels of samples whose tasks are not all defined are kept from all that learns, and go to their groups.
+
+use std::rc::Rc;
+
+use rustc_hash::FxHashSet;
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Concat, core::OkErr};
+
+use super::{HeldSample, Settled};
+use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Scored};
+use crate::infer::Tried;
+use crate::stash::{Stash, Told};
+use crate::{Failure, Phase, TaskDefinition, TaskId, TaskPath};
+
+/// What groups are told, all on one worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Sighting {
+    /// So many samples came, the first of them with this sequence number.
+    Samples(TaskPath, u64, u64),
+    /// A label came.
+    Labelled(TaskPath, HeldSample),
+    /// A task is defined from the bootstrap on.
+    Defined(TaskDefinition),
+    /// A group was tried on the tasks beside it.
+    Tried(Tried),
+    /// The stream has ended.
+    Ended,
+}
+
+/// What is looked at.
+enum Seen {
+    Scored(Rc<Scored>),
+    Labelled(Rc<LabelledEpoch>),
+}
+
+/// Tells samples of defined tasks from others.
+struct Holder {
+    defined: FxHashSet<TaskId>,
+    /// Other names of tasks. Samples that were predicted before this was known have them.
+    aliases: FxHashSet<TaskId>,
+}
+
+impl Holder {
+    fn settle(&mut self, settled: &Settled) {
+        match settled {
+            Settled::Defined(task) => self.defined.insert(*task),
+            Settled::Alias(task, _) => self.aliases.insert(*task),
+        };
+    }
+
+    /// The path down to the first task that is not defined, if there is one.
+    fn undefined(&self, group: &Group) -> Option<TaskPath> {
+        let nodes = &group.path.nodes;
+        // The leaf tells: what is above a task is defined before it.
+        if self.defined.contains(&group.path.leaf().task) {
+            return None;
+        }
+        let is_new = |node: &TaskDefinition| !self.defined.contains(&node.task);
+        let new = nodes.iter().position(is_new)?;
+        let nodes = nodes[..=new].to_vec();
+        Some(TaskPath { nodes })
+    }
+
+    /// The samples of a batch whose tasks are not all defined.
+    fn sight(&self, scored: &Scored, mut tell: impl FnMut(Sighting)) {
+        let allocated = &scored.allocated;
+        match allocated.header.phase {
+            Phase::Scored => {}
+            Phase::Bootstrap | Phase::BootstrapEnds => return,
+            Phase::Ended => return tell(Sighting::Ended),
+        }
+        for group in &allocated.groups {
+            if let Some(path) = self.undefined(group) {
+                let first = allocated.batch.sequence(allocated.order[group.start] as usize);
+                tell(Sighting::Samples(path, (group.end - group.start) as u64, first));
+            }
+        }
+        for tried in &scored.tried {
+            tell(Sighting::Tried(tried.clone()));
+        }
+    }
+
+    /// Tells of the labels of samples whose tasks are not all defined, and passes on the others.
+    fn sort_out(
+        &self,
+        labelled: Rc<LabelledEpoch>,
+        mut tell: impl FnMut(Sighting),
+    ) -> Result<Rc<LabelledEpoch>, Failure> {
+        let new: Vec<NewGroups> = labelled.parts.iter().map(|part| self.new_in(part)).collect();
+        if new.iter().all(Vec::is_empty) {
+            return Ok(labelled);
+        }
+        let mut parts = Vec::with_capacity(new.len());
+        for (part, new) in labelled.parts.iter().zip(new) {
+            if new.is_empty() {
+                parts.push(part.clone());
+                continue;
+            }
+            let mut others = Labelled {
+                scored: part.scored.clone(),
+                rows: Vec::new(),
+                labels: Vec::new(),
+            };
+            let allocated = &part.scored.allocated;
+            for (row, label) in part.rows.iter().zip(&part.labels) {
+                match &new[allocated.group_of[*row as usize] as usize] {
+                    Some(path) => {
+                        let sample = HeldSample::new(&part.scored, *row, *label)?;
+                        match self.aliases.contains(&path.leaf().task) {
+                            true => parts.push(sample.release(Some(path.nodes.len() - 1))?),
+                            false => tell(Sighting::Labelled(path.clone(), sample)),
+                        }
+                    }
+                    None => {
+                        others.rows.push(*row);
+                        others.labels.push(*label);
+                    }
+                }
+            }
+            parts.push(others);
+        }
+        Ok(Rc::new(LabelledEpoch { parts }))
+    }
+
+    /// For each group of a batch that has labels, the path down to its first task that is not defined; nothing if there is
+    /// none.
+    fn new_in(&self, part: &Labelled) -> NewGroups {
+        let allocated = &part.scored.allocated;
+        let mut new = Vec::new();
+        // All that the bootstrap has is defined by it.
+        if allocated.header.phase != Phase::Scored {
+            return new;
+        }
+        for row in &part.rows {
+            let number = allocated.group_of[*row as usize] as usize;
+            let group = &allocated.groups[number];
+            if self.defined.contains(&group.path.leaf().task) {
+                continue;
+            }
+            new.resize(allocated.groups.len(), None);
+            if new[number].is_none() {
+                new[number] = self.undefined(group);
+            }
+        }
+        new
+    }
+}
+
+type NewGroups = Vec<Option<TaskPath>>;
+
+/// What comes of it.
+enum Sorted {
+    Sighting(Sighting),
+    Labelled(Rc<LabelledEpoch>),
+}
+
+/// Holds the labels of samples whose tasks are not all defined. `settled` comes over the feedback edge, broadcast to every
+/// worker; `settled_before` is what the knowledge base has of it. The first stream is what others learn from, the second what
+/// groups are told.
+pub fn hold<'scope>(
+    scored: Flow<'scope, Rc<Scored>>,
+    labelled: Flow<'scope, Rc<LabelledEpoch>>,
+    settled: Flow<'scope, Settled>,
+    settled_before: impl IntoIterator<Item = Settled>,
+    fail: impl Fn(Failure) + 'static,
+) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Sighting>) {
+    let mut holder = Holder {
+        defined: FxHashSet::default(),
+        aliases: FxHashSet::default(),
+    };
+    for settled in settled_before {
+        holder.settle(&settled);
+    }
+    let seen = scored.map(Seen::Scored).concat(labelled.map(Seen::Labelled));
+    let sorted: Flow<'scope, Sorted> = seen.binary_frontier(
+        settled,
+        Pipeline,
+        Pipeline,
+        "Hold",
+        move |_capability, _info| {
+            let mut stash: Stash<Seen> = Stash::new();
+            let mut told = Told::new();
+            // Capabilities of what failed: the frontier stays where it is.
+            let mut failed = Vec::new();
+            move |(input, _), (settled, settled_frontier), output| {
+                input.for_each(|capability, seen| stash.hold(&capability, 0, seen.drain(..)));
+                settled.for_each(|capability, arrived| told.hear(&capability, arrived));
+                if !failed.is_empty() {
+                    return;
+                }
+                while let Some((epoch, capability, seen)) = stash.next(settled_frontier) {
+                    for settled in told.take_until(epoch).flatten() {
+                        holder.settle(&settled);
+                    }
+                    let mut session = output.session(&capability);
+                    for seen in seen {
+                        let mut tell = |sighting| session.give(Sorted::Sighting(sighting));
+                        match seen {
+                            Seen::Scored(scored) => holder.sight(&scored, tell),
+                            Seen::Labelled(labelled) => match holder.sort_out(labelled, &mut tell) {
+                                Ok(labelled) => session.give(Sorted::Labelled(labelled)),
+                                Err(failure) => {
+                                    failed.push(capability.clone());
+                                    fail(failure);
+                                    return;
+                                }
+                            },
+                        }
+                    }
+                }
+            }
+        },
+    );
+    sorted.ok_err(|sorted| match sorted {
+        Sorted::Labelled(labelled) => Ok(labelled),
+        Sorted::Sighting(sighting) => Err(sighting),
+    })
+}
