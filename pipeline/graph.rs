@@ -95,7 +95,9 @@ pub fn build(
         rules.kind.width(),
         config.inference.memory_bytes / peers,
     );
-    let groups = group_rules(settings).map(|rules| restored.groups(rules, index));
+    let requests = config.label_requests.as_ref();
+    let per_day = requests.map(|requests| requests.per_day);
+    let groups = group_rules(settings).map(|rules| restored.groups(rules, per_day, index));
     let mut predictor = predictor(settings, rules, restored, sessions)?;
     if let Some(groups) = &groups {
         for trial in groups.trials()? {
@@ -106,6 +108,7 @@ pub fn build(
         pending: &restored.pending(index, peers),
         released: &restored.released,
         committed: restored.progress.header.as_ref(),
+        requested: &restored.requested,
     };
     let joiner = Joiner::restore(settings.arrival, waited)?;
     let watch = Watch::restore(
@@ -124,6 +127,7 @@ pub fn build(
         Some(last) if index == 0 => (last, restored.orders.clone()),
         _ => (Epoch(0), Vec::new()),
     };
+    let asks = (rules.kind, per_day.is_some());
     let probe = Handle::new();
     let pace = Pace {
         probe: probe.clone(),
@@ -166,16 +170,18 @@ pub fn build(
             .concat(latest_of_all.map(Learned::Recent))
             .broadcast()
             .concat(trials);
-        let ended = outcomes.map(|outcome| outcome.model);
+        let ended = outcomes.clone().map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
-        let (labelled, pending) = join(scored.clone(), joiner, fail(report));
+        let (labelled, pending) = join(scored.clone(), settled.clone(), joiner, fail(report));
         let told = match groups {
             Some(groups) => {
                 let before = restored.settled();
                 let (passed, sightings) =
-                    hold(scored.clone(), labelled, settled, before, fail(report));
-                let met = defined.clone().map(Sighting::Defined);
-                let told = group(sightings.concat(met), groups, fail(report));
+                    hold(scored.clone(), labelled, settled, before, asks, fail(report));
+                let sightings = sightings
+                    .concat(defined.clone().map(Sighting::Defined))
+                    .concat(outcomes.clone().flat_map(scales).map(Sighting::Scales));
+                let told = group(sightings, groups, fail(report));
                 Told {
                     labelled: told.labelled.concat(passed),
                     ..told
@@ -363,6 +369,15 @@ fn told(outcome: TrainOutcome) -> Vec<Learned> {
             _ => None,
         });
     deployment.into_iter().chain(scales).collect()
+}
+
+/// How much each feature varies, if a training says so.
+fn scales(outcome: TrainOutcome) -> Option<Vec<f32>> {
+    let mut changes = outcome.changes.into_iter();
+    changes.find_map(|change| match change {
+        KnowledgeChange::FeaturesScaled { deviations } => Some(deviations),
+        _ => None,
+    })
 }
 
 /// How many samples of a batch are taken for those of unseen tasks.

@@ -1,9 +1,10 @@
 //! The outputs of a run: files whose committed length is known, and topics.
 
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
-use perennial_connectors::sink::{AppendFile, Output};
+use perennial_connectors::sink::{AppendFile, Output, RequestRenderer};
 use perennial_operators::flow::EpochEffects;
-use perennial_operators::{DeadLetter, Offsets};
+use perennial_operators::unseen::request::LabelRequest;
+use perennial_operators::{DeadLetter, KnowledgeChange, Offsets};
 
 use crate::error::Error;
 
@@ -12,12 +13,19 @@ pub const PREDICTIONS: &str = "predictions";
 /// See [`PREDICTIONS`].
 pub const DEAD_LETTERS: &str = "dead letters";
 
-/// Where predictions and dead letters go.
+/// See [`PREDICTIONS`].
+pub const LABEL_REQUESTS: &str = "label requests";
+
+/// Where predictions, dead letters and label requests go.
 pub struct Outputs {
     /// The file of predictions, if there is one.
     pub predictions: Option<Output>,
     /// The file of dead letters, if there is one.
     pub dead_letters: Option<AppendFile>,
+    /// The file of label requests, if there is one.
+    pub requests: Option<AppendFile>,
+    /// Renders them.
+    pub renderer: RequestRenderer,
     /// The topics, if there are any.
     pub kafka: Option<KafkaSink>,
 }
@@ -25,6 +33,14 @@ pub struct Outputs {
 fn dead_letters(effects: &EpochEffects) -> impl Iterator<Item = &DeadLetter> {
     let intake = effects.intake.iter();
     intake.flat_map(|intake| &intake.dead_letters)
+}
+
+fn requests(effects: &EpochEffects) -> impl Iterator<Item = &LabelRequest> {
+    let requested = effects.changes.iter().filter_map(|change| match change {
+        KnowledgeChange::LabelsRequested(requested) => Some(&requested.requests),
+        _ => None,
+    });
+    requested.flatten()
 }
 
 impl Outputs {
@@ -42,6 +58,11 @@ impl Outputs {
                 file.append(&line)?;
             }
         }
+        if let Some(file) = &mut self.requests {
+            for request in requests(effects) {
+                file.append(format!("{}\n", self.renderer.object(request)).as_bytes())?;
+            }
+        }
         self.send(effects)
     }
 
@@ -55,6 +76,10 @@ impl Outputs {
         for letter in dead_letters(effects) {
             kafka.send_dead_letter(letter)?;
         }
+        for request in requests(effects) {
+            let value = self.renderer.object(request).to_string();
+            kafka.send_request(request.key.as_deref(), value.as_bytes())?;
+        }
         Ok(())
     }
 
@@ -66,6 +91,9 @@ impl Outputs {
         }
         if let Some(file) = &mut self.dead_letters {
             lengths.push((DEAD_LETTERS, file.flush()?));
+        }
+        if let Some(file) = &mut self.requests {
+            lengths.push((LABEL_REQUESTS, file.flush()?));
         }
         Ok(lengths)
     }

@@ -21,6 +21,7 @@ use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
 use perennial_operators::unseen::Settled;
 use perennial_operators::unseen::group::{GroupRules, Groups};
+use perennial_operators::unseen::request::{Asked, Requests};
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     EarlyLabel, Epoch, Failure, MemoryBounded, ModelId, Phase, RecentMoved, StageKind,
@@ -41,6 +42,10 @@ pub struct Restored {
     pub tasks: Vec<TaskDefinition>,
     /// Unseen tasks, and what they hold.
     unseen: Vec<Entry>,
+    /// Samples that wait whose labels are asked for.
+    pub requested: Vec<u64>,
+    /// What labels have been asked for.
+    asked: Asked,
     /// Tasks that are others under another name.
     aliases: BTreeMap<TaskId, TaskDefinition>,
     /// The models that answer, the frozen baseline first.
@@ -105,6 +110,8 @@ impl Restored {
             reference: view.reference()?,
             unseen: view.unseen()?,
             aliases: view.aliases()?,
+            requested: view.requests()?.into_keys().collect(),
+            asked: view.asked()?,
             tasks: tasks.into_values().map(|record| record.definition).collect(),
             orders,
         })
@@ -132,12 +139,16 @@ impl Restored {
         allocator
     }
 
-    /// Unseen tasks, all on the first worker.
-    pub fn groups(&self, rules: GroupRules, worker: usize) -> Groups {
-        match worker {
-            0 => Groups::restore(rules, self.unseen.clone(), self.tasks.iter().cloned()),
-            _ => Groups::restore(rules, Vec::new(), []),
+    /// Unseen tasks, all on the first worker, and so many labels to ask for a day.
+    pub fn groups(&self, rules: GroupRules, per_day: Option<f64>, worker: usize) -> Groups {
+        if worker > 0 {
+            return Groups::restore(rules, Vec::new(), [], None);
         }
+        let deviations = self.deviations.as_deref().unwrap_or_default();
+        let requests =
+            per_day.map(|per_day| Requests::restore(per_day, deviations, self.asked.clone()));
+        let tasks = self.tasks.iter().cloned();
+        Groups::restore(rules, self.unseen.clone(), tasks, requests)
     }
 
     /// Where to go on in topics.

@@ -9,7 +9,7 @@ use perennial_connectors::kafka::{Health, KafkaError, TopicFormat, register_pred
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, committed};
-use perennial_connectors::sink::{AppendFile, Format, Output, Renderer};
+use perennial_connectors::sink::{AppendFile, Format, Output, Renderer, RequestRenderer};
 use perennial_connectors::trainer::{BuiltIn, Cancel, CommandTrainer, Trainer};
 use perennial_operators::{Epoch, Failure};
 use timely::dataflow::operators::probe::Handle;
@@ -20,7 +20,7 @@ use crate::config::{BaselineConfig, Settings};
 use crate::error::Error;
 use crate::graph::{self, Parts, Render};
 use crate::learning::{Learner, Workshop};
-use crate::outputs::{DEAD_LETTERS, Outputs, PREDICTIONS};
+use crate::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS};
 use crate::progress::Display;
 use crate::reader::Channel;
 use crate::report::Report;
@@ -334,10 +334,7 @@ fn open_sink(
 ) -> Result<Option<KafkaSink>, Error> {
     let config = settings.config();
     let topics = config.output_topics();
-    let (Some(kafka), true) = (
-        &config.kafka,
-        topics.predictions.is_some() || topics.dead_letters.is_some(),
-    ) else {
+    let (Some(kafka), true) = (&config.kafka, topics.all().next().is_some()) else {
         return Ok(None);
     };
     let sink = KafkaSink::open(kafka, config.group(), topics, health, stop.clone())?;
@@ -399,9 +396,16 @@ fn open_outputs(
             Some(AppendFile::open(&path, b"", committed(DEAD_LETTERS))?)
         }
     };
+    let requests = config.label_requests.as_ref();
+    let requests = match requests.and_then(|requests| requests.path.as_ref()) {
+        Some(path) => Some(AppendFile::open(path, b"", committed(LABEL_REQUESTS))?),
+        None => None,
+    };
     Ok(Outputs {
         predictions,
         dead_letters,
+        requests,
+        renderer: RequestRenderer::new(&settings.schema),
         kafka,
     })
 }

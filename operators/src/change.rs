@@ -11,7 +11,7 @@ use crate::cluster::Clusters;
 use crate::drift::{Detector, Detectors, Rise};
 use crate::recognize::calibration::EpochScores;
 use crate::recognize::reference::Reference;
-use crate::unseen::{UnseenGrown, UnseenSettled};
+use crate::unseen::{LabelsRequested, UnseenGrown, UnseenSettled};
 use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
 /// One fact added to the knowledge base.
@@ -24,6 +24,8 @@ pub enum KnowledgeChange {
     UnseenGrown(UnseenGrown),
     /// What an unseen task is was found.
     UnseenSettled(UnseenSettled),
+    /// Labels of some samples are asked for.
+    LabelsRequested(LabelsRequested),
     /// Labels came in for a task, and perhaps older ones left its window.
     StatisticsMoved(StatisticsMoved),
     /// A task's adapter learned from labels.
@@ -98,7 +100,8 @@ impl KnowledgeChange {
             KnowledgeChange::UnseenSettled(settled) => (0, settled.task.task, 2, 0),
             // One that made room can come again in the same epoch.
             KnowledgeChange::UnseenGrown(grown) => (0, grown.group.task().task, 3, 0),
-            KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 0, 0),
+            KnowledgeChange::LabelsRequested(_) => (1, TaskId::BASE, 0, 0),
+            KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 1, 0),
             KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
             KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),
             KnowledgeChange::DriftMoved(moved) => (2, moved.task, 2, 0),

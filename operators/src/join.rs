@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::flow::{Effect, Flow, Labelled, LabelledEpoch, Scored};
 use crate::pending::{Stored, released_sequences};
+use crate::stash::{Stash, Told};
+use crate::unseen::Settled;
 use crate::{EpochHeader, Failure, Phase};
 
 /// How labels come to their samples.
@@ -16,6 +19,8 @@ use crate::{EpochHeader, Failure, Phase};
 pub enum Arrival {
     /// Samples carry their labels, which become known after a delay.
     Carried(Delay),
+    /// The same, but only of samples whose labels are asked for.
+    OnRequest(Delay),
     /// Labels come on their own and are known when they come. A sample waits so long for its own.
     Apart(Delay),
 }
@@ -59,6 +64,11 @@ impl Waiting {
             scored,
             rows,
         }
+    }
+
+    /// Whether it is of this epoch.
+    fn is_of(&self, header: &EpochHeader) -> bool {
+        self.scored.allocated.header.epoch == header.epoch
     }
 
     /// Takes the rows whose delay has passed.
@@ -131,6 +141,8 @@ impl Waiting {
 /// The samples of one worker that wait for their labels, oldest first.
 pub struct Joiner {
     arrival: Arrival,
+    /// Samples that wait whose labels are asked for.
+    requested: FxHashSet<u64>,
     waiting: VecDeque<Waiting>,
 }
 
@@ -158,6 +170,8 @@ pub struct Waited<'a> {
     pub released: &'a [Vec<u8>],
     /// The header of the last committed epoch.
     pub committed: Option<&'a EpochHeader>,
+    /// The sequence numbers of samples whose labels are asked for.
+    pub requested: &'a [u64],
 }
 
 impl Joiner {
@@ -174,6 +188,9 @@ impl Joiner {
                 // What the clock released until then was counted then.
                 match arrival {
                     Arrival::Carried(delay) => batch.release(delay, header),
+                    // What was read in the last epoch can still be asked for.
+                    Arrival::OnRequest(_) if batch.is_of(header) => Vec::new(),
+                    Arrival::OnRequest(delay) => batch.release(delay, header),
                     Arrival::Apart(wait) => batch.give_up(wait, header),
                 };
             }
@@ -181,7 +198,16 @@ impl Joiner {
                 waiting.push_back(batch);
             }
         }
-        Ok(Joiner { arrival, waiting })
+        Ok(Joiner {
+            arrival,
+            requested: waited.requested.iter().copied().collect(),
+            waiting,
+        })
+    }
+
+    /// The label of a sample is asked for.
+    pub fn request(&mut self, sequence: u64) {
+        self.requested.insert(sequence);
     }
 
     /// Takes in an epoch's predictions and gives out the labels known at its end.
@@ -200,7 +226,9 @@ impl Joiner {
             unlabelled: 0,
         };
         let parts = match self.arrival {
-            Arrival::Carried(delay) => self.carried(delay, &header, &mut joined.unlabelled),
+            Arrival::Carried(delay) | Arrival::OnRequest(delay) => {
+                self.carried(delay, &header, &mut joined.unlabelled)
+            }
             Arrival::Apart(wait) => {
                 let parts = self.apart(&scored.allocated.labels);
                 joined.released = released(&header, &parts)?;
@@ -229,15 +257,25 @@ impl Joiner {
             Phase::Bootstrap | Phase::BootstrapEnds | Phase::Ended => Delay::Records(0),
         };
         let mut parts = Vec::new();
+        let on_request = matches!(self.arrival, Arrival::OnRequest(_));
         for waiting in &mut self.waiting {
+            // Whether a label is asked for is known when the epoch of its sample is over.
+            if on_request && waiting.is_of(header) && header.phase == Phase::Scored {
+                continue;
+            }
             let released = waiting.release(delay, header);
             if released.is_empty() {
                 continue;
             }
-            let known = &waiting.scored.allocated.batch.labels;
+            let batch = &waiting.scored.allocated.batch;
+            let is_free = !on_request || !waiting.scored.is_predicted();
+            let mut label = |row: &u32| match is_free || self.requested.remove(&batch.sequence(*row as usize)) {
+                true => batch.labels.get(*row as usize).copied().unwrap_or(f32::NAN),
+                false => f32::NAN,
+            };
             let (rows, labels): (Vec<u32>, Vec<f32>) = released
                 .iter()
-                .map(|row| (*row, known.get(*row as usize).copied().unwrap_or(f32::NAN)))
+                .map(|row| (*row, label(row)))
                 .filter(|(_, label)| !label.is_nan())
                 .unzip();
             if waiting.scored.is_predicted() {
@@ -294,7 +332,7 @@ impl Joiner {
         let Some(newest) = self
             .waiting
             .back()
-            .filter(|waiting| waiting.scored.allocated.header.epoch == header.epoch)
+            .filter(|waiting| waiting.is_of(&header))
         else {
             return Ok(None);
         };
@@ -338,36 +376,49 @@ fn released(header: &EpochHeader, parts: &[Labelled]) -> Result<Option<(u64, Vec
     }
 }
 
-/// Joins predictions with their labels. The first stream is what became known, the
-/// second what must be committed so that a restart goes on with the same samples waiting.
+/// Joins predictions with their labels. `settled` comes over the feedback edge, broadcast to every worker: it says whose labels
+/// are asked for. The first stream is what became known, the second what must be committed so that a restart goes on with
+/// the same samples waiting.
 pub fn join<'scope>(
     scored: Flow<'scope, Rc<Scored>>,
+    settled: Flow<'scope, Settled>,
     mut joiner: Joiner,
     fail: impl Fn(Failure) + 'static,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Effect>) {
     use timely::dataflow::operators::vec::Map;
-    let joined = scored.unary::<timely::container::CapacityContainerBuilder<Vec<_>>, _, _, _>(
+    let joined: Flow<'scope, Rc<Joined>> = scored.binary_frontier(
+        settled,
+        Pipeline,
         Pipeline,
         "Join",
         move |_capability, _info| {
+            let mut stash = Stash::new();
+            let mut told = Told::new();
             // Capabilities of what failed: the frontier stays where it is.
             let mut failed = Vec::new();
-            move |input, output| {
-                input.for_each(|capability, batches| {
-                    if !failed.is_empty() {
-                        failed.extend(capability.retain_least(0));
-                        return;
+            move |(input, _), (settled, settled_frontier), output| {
+                input.for_each(|capability, batches| stash.hold(&capability, 0, batches.drain(..)));
+                settled.for_each(|capability, arrived| told.hear(&capability, arrived));
+                if !failed.is_empty() {
+                    return;
+                }
+                while let Some((epoch, capability, batches)) = stash.next(settled_frontier) {
+                    for settled in told.take_until(epoch).flatten() {
+                        if let Settled::Requested(sequence) = settled {
+                            joiner.request(sequence);
+                        }
                     }
-                    for scored in batches.drain(..) {
+                    for scored in batches {
                         match joiner.join(scored) {
                             Ok(joined) => output.session(&capability).give(Rc::new(joined)),
                             Err(failure) => {
-                                failed.extend(capability.retain_least(0));
+                                failed.push(capability);
                                 fail(failure);
+                                return;
                             }
                         }
                     }
-                });
+                }
             }
         },
     );

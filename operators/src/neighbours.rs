@@ -130,6 +130,15 @@ pub(crate) fn add_squares(column: &[f32], value: f32, to: &mut [f32]) -> bool {
     any != 0
 }
 
+/// For each feature what makes one standard deviation of it 1; 0 where it does not vary.
+pub(crate) fn scales(deviations: &[f32]) -> Vec<f32> {
+    let scale = |deviation: &f32| match *deviation > 0.0 {
+        true => deviation.recip(),
+        false => 0.0,
+    };
+    deviations.iter().map(scale).collect()
+}
+
 /// The latest labelled samples of every task that has any.
 #[derive(Default)]
 pub struct Neighbours {
@@ -155,11 +164,7 @@ impl Neighbours {
 
     /// Takes in, once, how much each feature varies, as standard deviations. Before, nobody has neighbours.
     pub fn scale(&mut self, deviations: &[f32]) {
-        let scale = |deviation: &f32| match *deviation > 0.0 {
-            true => deviation.recip(),
-            false => 0.0,
-        };
-        self.scales = deviations.iter().map(scale).collect();
+        self.scales = scales(deviations);
         for ring in self.rings.values_mut() {
             ring.scale(&self.scales);
         }

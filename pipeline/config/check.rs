@@ -17,7 +17,7 @@ use super::load::nearest;
 use super::produce::{Production, production};
 use super::tasks::levels;
 use super::trainer::command_line;
-use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, drift, unseen};
+use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, drift, requests, unseen};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
 const DEFAULT_WAIT: u64 = 100_000;
@@ -117,6 +117,7 @@ impl TryFrom<Loaded> for Settings {
         let (kind, classes) = (label.kind(), label.classes.clone());
         let levels = levels(&loaded, &schema)?;
         check_outputs(&loaded)?;
+        requests::check(&loaded)?;
         check_kafka(&loaded)?;
         check_bootstrap(&loaded)?;
         check_training(&loaded)?;
@@ -234,7 +235,7 @@ fn check_outputs(loaded: &Loaded) -> Result<(), ConfigError> {
 fn check_kafka(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
     let outputs = config.output_topics();
-    let has_output = outputs.predictions.is_some() || outputs.dead_letters.is_some();
+    let has_output = outputs.all().next().is_some();
     let Some(kafka) = &config.kafka else {
         if config.source.kafka.is_some() || has_output {
             let message = "missing: it says how to reach Kafka (brokers)";
@@ -476,6 +477,7 @@ fn arrival(loaded: &Loaded) -> Result<Arrival, ConfigError> {
     let delay = delay(loaded, "labels.delay", &labels.delay, 0)?;
     Ok(match labels.kafka {
         Some(_) => Arrival::Apart(wait),
+        None if labels.on_request => Arrival::OnRequest(delay),
         None => Arrival::Carried(delay),
     })
 }

@@ -5,6 +5,7 @@ mod condition;
 mod drift;
 mod load;
 mod produce;
+mod requests;
 mod tasks;
 mod trainer;
 mod training;
@@ -27,6 +28,7 @@ pub use check::{Settings, find_attribute};
 pub use drift::DriftConfig;
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
+pub use requests::LabelRequestsConfig;
 pub use tasks::{ClusterConfig, ClusterLevel, LevelConfig};
 pub use trainer::TrainerConfig;
 pub use training::{CandidateConfig, TrainingConfig};
@@ -82,6 +84,9 @@ pub struct Config {
     /// How samples of unseen tasks are recognized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen: Option<UnseenConfig>,
+    /// Which labels are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_requests: Option<LabelRequestsConfig>,
     /// How often the state is made durable.
     #[serde(default)]
     pub commit: CommitConfig,
@@ -103,7 +108,11 @@ impl Config {
     /// The topics that results go to.
     pub fn output_topics(&self) -> OutputTopics {
         let predictions = self.predictions.as_ref();
+        let requests = self.label_requests.as_ref();
         OutputTopics {
+            label_requests: requests
+                .and_then(|requests| requests.kafka.as_ref())
+                .map(|kafka| kafka.topic.clone()),
             predictions: predictions
                 .and_then(|predictions| predictions.kafka.as_ref())
                 .map(|kafka| kafka.topic.clone()),
@@ -199,6 +208,10 @@ pub struct LabelsConfig {
     /// How long after its sample a label is known, where they are in files.
     #[serde(default)]
     pub delay: DelayConfig,
+    /// Whether only labels that are asked for become known (`label_requests`), as where people give them: a
+    /// recorded stream then shows what asking would have brought.
+    #[serde(default)]
+    pub on_request: bool,
     /// How long a sample waits for its label, and a label for its sample, where labels have a topic.
     /// Seconds are counted from when it was read. Default: 100,000 records.
     #[serde(default)]

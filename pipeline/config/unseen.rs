@@ -29,7 +29,7 @@ impl Default for UnseenConfig {
         UnseenConfig {
             methods: vec![MethodConfig::Attributes, MethodConfig::Density],
             false_alarm: 0.01,
-            known_after: 10,
+            known_after: 5,
             groups: 256,
             answer: AnswerConfig::default(),
         }

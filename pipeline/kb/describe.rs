@@ -96,6 +96,10 @@ pub fn describe(
             let name = &settled.task.name;
             format!("unseen task settled: {name}: {what}, after {samples} samples and {labelled} labels")
         }
+        KnowledgeChange::LabelsRequested(requested) => {
+            let ids = requested.requests.iter().map(|request| request.id.as_str());
+            format!("labels requested: {}", ids.collect::<Vec<_>>().join(", "))
+        }
         KnowledgeChange::DriftMoved(moved) => format!("drift watched: {}", of(&moved.task)),
         KnowledgeChange::DriftDetected(detected) => {
             let task = of(&detected.task);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects};
-use perennial_operators::unseen::{Became, UnseenGrown, UnseenSettled};
+use perennial_operators::unseen::{Became, LabelsRequested, UnseenGrown, UnseenSettled};
 use perennial_operators::{
     Adapter, CalibrationMoved, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved,
     SamplesRetained, StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition,
@@ -15,7 +15,7 @@ use perennial_operators::{
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
+    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
     META_REFERENCE, change_key, model_key, number_key, relation_key, released_key, sample_key,
     stage_key, task_epoch_key, task_key,
 };
@@ -167,15 +167,16 @@ impl Touched<'_> {
     /// Samples that still wait after the last of the epochs. What came to wait and was released
     /// within the commit is never written.
     fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
-        let (pending, released) = (
+        let (pending, released, requests) = (
             self.kb.family(Family::Pending)?,
             self.kb.family(Family::Released)?,
+            self.kb.family(Family::Requests)?,
         );
         let mut latest = epochs.iter().rev();
         let Some(floor) = latest.find_map(|effects| effects.pending_floor) else {
             return Ok(());
         };
-        for family in [pending, released] {
+        for family in [pending, released, requests] {
             self.batch
                 .delete_range_cf(family, number_key(0), number_key(floor));
         }
@@ -212,6 +213,7 @@ impl Touched<'_> {
             KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
             KnowledgeChange::UnseenGrown(grown) => self.grow_unseen(grown),
             KnowledgeChange::UnseenSettled(settled) => self.settle_unseen(settled),
+            KnowledgeChange::LabelsRequested(requested) => self.request(requested),
             KnowledgeChange::StatisticsMoved(moved) => self.move_statistics(epoch, moved),
             KnowledgeChange::AdapterMoved(moved) => {
                 self.adapters.insert(moved.task, moved.adapter.clone());
@@ -331,6 +333,16 @@ impl Touched<'_> {
                 .put(&mut self.batch, Family::Aliases, &task_key(task), old)?;
         }
         Ok(())
+    }
+
+    fn request(&mut self, requested: &LabelsRequested) -> Result<(), KnowledgeError> {
+        for request in &requested.requests {
+            let key = number_key(request.sequence);
+            self.kb
+                .put(&mut self.batch, Family::Requests, &key, request)?;
+        }
+        self.kb
+            .put(&mut self.batch, Family::Meta, META_ASKED, &requested.asked)
     }
 
     fn drop_held(&mut self, task: TaskId) -> Result<(), KnowledgeError> {

@@ -18,6 +18,8 @@ pub(super) enum Family {
     Held,
     /// Task → the task that it is under another name.
     Aliases,
+    /// Sequence number → sample whose label is asked for, while it waits for it.
+    Requests,
     /// Task → total of its statistics, which the store adds up.
     Statistics,
     /// Task, epoch → scores in its window.
@@ -51,13 +53,14 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 21] = [
+    pub(super) const ALL: [Family; 22] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
         Family::Unseen,
         Family::Held,
         Family::Aliases,
+        Family::Requests,
         Family::Statistics,
         Family::Windows,
         Family::Adapters,
@@ -83,6 +86,7 @@ impl Family {
             Family::Unseen => "unseen",
             Family::Held => "held",
             Family::Aliases => "aliases",
+            Family::Requests => "requests",
             Family::Statistics => "statistics",
             Family::Windows => "windows",
             Family::Adapters => "adapters",
@@ -112,6 +116,8 @@ pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 pub(super) const META_MEMORY: &[u8] = b"memory";
 /// What samples of known tasks look like.
 pub(super) const META_REFERENCE: &[u8] = b"reference";
+/// What labels have been asked for.
+pub(super) const META_ASKED: &[u8] = b"asked";
 /// The clusters of features, once they are found.
 pub(super) const META_CLUSTERS: &[u8] = b"clusters";
 /// A commit that is written and does not count yet: its number and the write that makes it count.
@@ -174,6 +180,10 @@ fn small(bytes: &[u8]) -> Option<u32> {
 
 pub(super) fn read_task(key: &[u8]) -> Option<TaskId> {
     number(key.get(..8)?).map(TaskId)
+}
+
+pub(super) fn read_number(key: &[u8]) -> Option<u64> {
+    number(key.get(..8)?)
 }
 
 pub(super) fn read_epoch(key: &[u8]) -> Option<Epoch> {

@@ -9,6 +9,7 @@ use perennial_operators::recognize::calibration::EpochScores;
 use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
 use perennial_operators::unseen::UnseenGroup;
+use perennial_operators::unseen::request::{Asked, LabelRequest};
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
@@ -19,8 +20,8 @@ use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE, change_key,
-    model_key, read_epoch, read_model, read_relation, read_stage, read_task, read_task_epoch,
+    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE, change_key,
+    model_key, read_epoch, read_model, read_number, read_relation, read_stage, read_task, read_task_epoch,
     task_key,
 };
 use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
@@ -78,6 +79,16 @@ impl<'a> View<'a> {
     /// Tasks that are others under another name, and these.
     pub fn aliases(&self) -> Result<BTreeMap<TaskId, TaskDefinition>, KnowledgeError> {
         self.scan(Family::Aliases, &[], read_task)
+    }
+
+    /// Samples whose labels are asked for, by sequence number; some of them may have come.
+    pub fn requests(&self) -> Result<BTreeMap<u64, LabelRequest>, KnowledgeError> {
+        self.scan(Family::Requests, &[], read_number)
+    }
+
+    /// What labels have been asked for.
+    pub fn asked(&self) -> Result<Asked, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_ASKED)?.unwrap_or_default())
     }
 
     /// The totals of all tasks' statistics.

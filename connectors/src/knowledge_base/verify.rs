@@ -119,6 +119,7 @@ impl Recount {
                 self.trained.insert(trained.model);
             }
             KnowledgeChange::DriftDetected(_)
+            | KnowledgeChange::LabelsRequested(_)
             | KnowledgeChange::FeaturesScaled { .. }
             | KnowledgeChange::ModelEvaluated(_)
             | KnowledgeChange::RelationScored(_)

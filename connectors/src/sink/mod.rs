@@ -7,6 +7,7 @@ pub mod kafka;
 mod layout;
 mod parquet;
 mod render;
+mod requests;
 mod samples;
 mod table;
 
@@ -20,6 +21,7 @@ pub use file::AppendFile;
 pub use layout::Layout;
 pub use parquet::ParquetFolder;
 pub use render::Renderer;
+pub use requests::RequestRenderer;
 
 /// The formats of predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

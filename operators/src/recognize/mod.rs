@@ -21,6 +21,7 @@ use crate::TaskId;
 use crate::flow::{Allocated, Group};
 use crate::integrate::Pool;
 use calibration::{Calibration, Scores};
+pub(crate) use probe::entropy;
 use reference::{Reference, Scratch};
 
 /// A way to score how strange a sample is.

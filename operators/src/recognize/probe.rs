@@ -7,7 +7,7 @@ pub(super) fn probability(answer: &[f32]) -> f32 {
 }
 
 /// The entropy of the probabilities, nats.
-pub(super) fn entropy(answer: &[f32]) -> f32 {
+pub(crate) fn entropy(answer: &[f32]) -> f32 {
     let there = answer.iter().filter(|probability| **probability > 0.0);
     -there
         .map(|probability| probability * probability.ln())

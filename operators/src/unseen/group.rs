@@ -9,8 +9,9 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
 use super::hold::Sighting;
+use super::request::{Candidate, LEAST_SAMPLES, Requests};
 use super::table::{Entry, Table};
-use super::{Became, HeldSample, Settled, UnseenGrown, UnseenSettled};
+use super::{Became, HeldSample, LabelsRequested, Settled, UnseenGrown, UnseenSettled};
 use crate::flow::{Effect, Flow, Labelled, LabelledEpoch, Learned};
 use crate::infer::{Trial, TrialSample, Tried, Verdict};
 use crate::stash::Stash;
@@ -49,6 +50,7 @@ pub struct Groups {
     stored: FxHashSet<TaskId>,
     /// Groups that changed in this epoch, with the labelled samples that came in.
     touched: BTreeMap<TaskId, Vec<HeldSample>>,
+    requests: Option<Requests>,
     out: Vec<Grouped>,
     released: Vec<Labelled>,
 }
@@ -59,6 +61,7 @@ impl Groups {
         rules: GroupRules,
         entries: Vec<Entry>,
         tasks: impl IntoIterator<Item = TaskDefinition>,
+        requests: Option<Requests>,
     ) -> Groups {
         let stored = entries.iter().map(|entry| entry.group.task().task);
         let mut groups = Groups {
@@ -67,6 +70,7 @@ impl Groups {
             table: Table::restore(rules.groups, entries),
             below: FxHashMap::default(),
             touched: BTreeMap::new(),
+            requests,
             out: Vec::new(),
             released: Vec::new(),
         };
@@ -96,6 +100,7 @@ impl Groups {
     fn take_in(&mut self, mut sightings: Vec<Sighting>) -> Result<(), Failure> {
         let mut samples: FxHashMap<TaskId, (TaskPath, u64, u64)> = FxHashMap::default();
         let (mut labelled, mut tried, mut ended) = (Vec::new(), Vec::new(), false);
+        let (mut candidates, mut clock) = (Vec::new(), None);
         for sighting in sightings.drain(..) {
             match sighting {
                 Sighting::Samples(path, count, first) => {
@@ -107,6 +112,13 @@ impl Groups {
                 Sighting::Labelled(path, sample) => labelled.push((path, sample)),
                 Sighting::Defined(task) => self.define(task),
                 Sighting::Tried(outcome) => tried.push(outcome),
+                Sighting::Candidate(candidate) => candidates.push(*candidate),
+                Sighting::Clock(now) => clock = clock.max(Some(now)),
+                Sighting::Scales(deviations) => {
+                    if let Some(requests) = &mut self.requests {
+                        requests.scale(&deviations);
+                    }
+                }
                 Sighting::Ended => ended = true,
             }
         }
@@ -129,10 +141,40 @@ impl Groups {
         for tried in tried {
             self.conclude(tried)?;
         }
+        if let Some(clock) = clock {
+            self.ask(candidates, clock);
+        }
         match ended {
             true => self.end(),
             false => self.look(),
         }
+    }
+
+    /// Asks for the labels that help most. What may never come again asks for none.
+    fn ask(&mut self, mut candidates: Vec<Candidate>, clock: i64) {
+        let Some(requests) = &mut self.requests else {
+            return;
+        };
+        let table = &self.table;
+        candidates.retain(|candidate| {
+            let entry = table.get(candidate.task);
+            let group = entry.map(|entry| &entry.group);
+            let certain = group.map_or(0, |group| group.samples - group.error);
+            !candidate.is_new || certain >= LEAST_SAMPLES
+        });
+        let chosen = requests.choose(candidates, clock);
+        if chosen.is_empty() {
+            return;
+        }
+        for request in &chosen {
+            let requested = Settled::Requested(request.sequence);
+            self.out.push(Grouped::Settled(requested));
+        }
+        let change = KnowledgeChange::LabelsRequested(LabelsRequested {
+            requests: chosen,
+            asked: requests.asked().clone(),
+        });
+        self.out.push(Grouped::Change(Box::new(change)));
     }
 
     /// Lets a group go that made room: its labels are those of the tasks above it.

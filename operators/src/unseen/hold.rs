@@ -9,11 +9,12 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concat, core::OkErr};
 
+use super::request::{Candidate, LeastSure, uncertainty};
 use super::{HeldSample, Settled};
 use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Scored};
 use crate::infer::Tried;
 use crate::stash::{Stash, Told};
-use crate::{Failure, Phase, TaskDefinition, TaskId, TaskPath};
+use crate::{Failure, LabelKind, Phase, TaskDefinition, TaskId, TaskPath};
 
 /// What groups are told, all on one worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,12 @@ pub enum Sighting {
     Defined(TaskDefinition),
     /// A group was tried on the tasks beside it.
     Tried(Tried),
+    /// The label of a sample could be asked for.
+    Candidate(Box<Candidate>),
+    /// The stream's clock.
+    Clock(i64),
+    /// How much each feature varies, as standard deviations.
+    Scales(Vec<f32>),
     /// The stream has ended.
     Ended,
 }
@@ -38,6 +45,10 @@ enum Seen {
 
 /// Tells samples of defined tasks from others.
 struct Holder {
+    /// What is predicted.
+    kind: LabelKind,
+    /// Whether labels are asked for.
+    asks: bool,
     defined: FxHashSet<TaskId>,
     /// Other names of tasks. Samples that were predicted before this was known have them.
     aliases: FxHashSet<TaskId>,
@@ -48,6 +59,7 @@ impl Holder {
         match settled {
             Settled::Defined(task) => self.defined.insert(*task),
             Settled::Alias(task, _) => self.aliases.insert(*task),
+            Settled::Requested(_) => false,
         };
     }
 
@@ -81,6 +93,32 @@ impl Holder {
         for tried in &scored.tried {
             tell(Sighting::Tried(tried.clone()));
         }
+        if self.asks {
+            tell(Sighting::Clock(allocated.header.clock));
+            for candidate in self.candidates(scored) {
+                tell(Sighting::Candidate(Box::new(candidate)));
+            }
+        }
+    }
+
+    /// The samples of a batch whose answers are least sure.
+    fn candidates(&self, scored: &Scored) -> Vec<Candidate> {
+        let allocated = &scored.allocated;
+        let mut least_sure = LeastSure::default();
+        if !scored.is_predicted() {
+            return Vec::new();
+        }
+        let tasks = allocated.groups.iter().map(|group| match self.undefined(group) {
+            Some(path) => (path.leaf().task, true),
+            None => (group.path.leaf().task, false),
+        });
+        let tasks: Vec<(TaskId, bool)> = tasks.collect();
+        for (row, group) in allocated.group_of.iter().enumerate() {
+            let uncertainty = uncertainty(scored, row, self.kind);
+            let sequence = allocated.batch.sequence(row);
+            least_sure.add(uncertainty, sequence, row, tasks[*group as usize]);
+        }
+        least_sure.of(scored)
     }
 
     /// Tells of the labels of samples whose tasks are not all defined, and passes on the others.
@@ -158,16 +196,20 @@ enum Sorted {
 }
 
 /// Holds the labels of samples whose tasks are not all defined. `settled` comes over the feedback edge, broadcast to every
-/// worker; `settled_before` is what the knowledge base has of it. The first stream is what others learn from, the second what
+/// worker; `settled_before` is what the knowledge base has of it; with `asks`, samples
+/// are told of whose labels could be asked for. The first stream is what others learn from, the second what
 /// groups are told.
 pub fn hold<'scope>(
     scored: Flow<'scope, Rc<Scored>>,
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     settled: Flow<'scope, Settled>,
     settled_before: impl IntoIterator<Item = Settled>,
+    (kind, asks): (LabelKind, bool),
     fail: impl Fn(Failure) + 'static,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Sighting>) {
     let mut holder = Holder {
+        kind,
+        asks,
         defined: FxHashSet::default(),
         aliases: FxHashSet::default(),
     };

@@ -8,10 +8,12 @@
 
 pub mod group;
 pub mod hold;
+pub mod request;
 pub mod table;
 
 use serde::{Deserialize, Serialize};
 
+use self::request::{Asked, LabelRequest};
 use crate::flow::{Labelled, Scored};
 use crate::pending::Stored;
 use crate::{Failure, TaskDefinition, TaskId, TaskPath};
@@ -114,6 +116,15 @@ pub enum Became {
     Forgotten,
 }
 
+/// See [`KnowledgeChange::LabelsRequested`](crate::KnowledgeChange::LabelsRequested).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelsRequested {
+    /// The samples.
+    pub requests: Vec<LabelRequest>,
+    /// What has been asked for until then.
+    pub asked: Asked,
+}
+
 /// What is known of unseen tasks from the next epoch on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settled {
@@ -121,4 +132,6 @@ pub enum Settled {
     Defined(TaskId),
     /// A task is another.
     Alias(TaskId, TaskDefinition),
+    /// The label of this sample is asked for.
+    Requested(u64),
 }

@@ -1,7 +1,8 @@
-//! Predictions and dead letters to topics of Kafka, in transactions or at least once.
+//! Predictions, dead letters and label requests to topics of Kafka, in transactions or at least once.
 
 mod dead_letters;
 mod feed;
+mod labels;
 mod message;
 mod transaction;
 
@@ -22,6 +23,7 @@ use message::{Message, Messages};
 use transaction::Transactions;
 
 pub use feed::{Feed, FeedOptions, LabelFeed};
+pub use labels::LabelSender;
 pub use message::MessageRenderer;
 pub use transaction::{Outcome, committed};
 
@@ -40,6 +42,16 @@ pub struct OutputTopics {
     pub predictions: Option<String>,
     /// Where bad records go.
     pub dead_letters: Option<String>,
+    /// Where it is said whose labels are asked for.
+    pub label_requests: Option<String>,
+}
+
+impl OutputTopics {
+    /// Those that there are.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
+        let topics = [&self.predictions, &self.dead_letters, &self.label_requests];
+        topics.into_iter().flatten()
+    }
 }
 
 /// A producer for the outputs of a pipeline.
@@ -87,8 +99,7 @@ impl KafkaSink {
             refused: None,
             oversize: Oversize::default(),
         };
-        let topics = [&sink.topics.predictions, &sink.topics.dead_letters];
-        for topic in topics.into_iter().flatten() {
+        for topic in sink.topics.all() {
             topic_partitions(&sink.producer, config, topic)?;
         }
         if let Some(id) = id {
@@ -114,6 +125,20 @@ impl KafkaSink {
         // Hears of what has arrived, so that its memory is free again.
         self.producer.poll(Duration::ZERO);
         Ok(())
+    }
+
+    /// Sends the request for a label, with the key of its sample.
+    pub fn send_request(&mut self, key: Option<&[u8]>, value: &[u8]) -> Result<(), KafkaError> {
+        let Some(topic) = self.topics.label_requests.clone() else {
+            return Ok(());
+        };
+        let message = Message {
+            timestamp: -1,
+            key,
+            headers: &[],
+            value,
+        };
+        self.send(&topic, message)
     }
 
     fn send(&mut self, topic: &str, message: Message<'_>) -> Result<(), KafkaError> {

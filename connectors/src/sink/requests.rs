@@ -1,0 +1,64 @@
+//! Label requests as JSON: what an annotation tool needs to know of a sample.
+
+use perennial_operators::flow::predicted_class;
+use perennial_operators::unseen::request::LabelRequest;
+use serde_json::{Map, Value, json};
+
+use crate::source::{Feature, Schema};
+
+/// Renders label requests.
+#[derive(Clone, Debug)]
+pub struct RequestRenderer {
+    features: Vec<Feature>,
+    classes: Vec<String>,
+}
+
+impl RequestRenderer {
+    /// A renderer for samples of this schema.
+    pub fn new(schema: &Schema) -> Self {
+        let label = schema.label.as_ref();
+        RequestRenderer {
+            features: schema.features.clone(),
+            classes: label.map(|label| label.classes.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// A request as a JSON object.
+    pub fn object(&self, request: &LabelRequest) -> Value {
+        let features = self.features.iter().zip(&request.features);
+        let features: Map<String, Value> = features
+            .map(|(feature, value)| (feature.column().to_string(), cell(feature, *value)))
+            .collect();
+        json!({
+            "id": request.id,
+            "time": jiff::Timestamp::from_microsecond(request.time).ok().map(|time| time.to_string()),
+            "site": request.site,
+            "task": request.task,
+            "unseen": request.unseen,
+            "uncertainty": request.uncertainty,
+            "prediction": self.prediction(request),
+            "features": features,
+        })
+    }
+
+    /// What was predicted: a class, or a number.
+    pub fn prediction(&self, request: &LabelRequest) -> Value {
+        match self.classes.is_empty() {
+            true => json!(request.answer.first()),
+            false => {
+                let class = predicted_class(ndarray::ArrayView1::from(&request.answer));
+                json!(self.classes.get(class))
+            }
+        }
+    }
+}
+
+/// The value of a feature as its source has it; nothing where it is missing.
+fn cell(feature: &Feature, value: f32) -> Value {
+    match feature {
+        Feature::Categorical(categorical) if !value.is_nan() => {
+            json!(categorical.values.get(value as usize))
+        }
+        _ => json!(value),
+    }
+}
