@@ -45,7 +45,9 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
     };
     let labels = match settings.arrival {
         Arrival::Carried(delay) => format!("labels known {} later", length(delay)),
-        Arrival::OnRequest(delay) => format!("labels that are asked for known {} later", length(delay)),
+        Arrival::OnRequest(delay) => {
+            format!("labels that are asked for known {} later", length(delay))
+        }
         Arrival::Apart(wait) => format!("labels when they come, within {}", length(wait)),
     };
     let predictions = match &config.predictions {

@@ -10,6 +10,7 @@ use perennial_operators::allocate::allocate;
 use perennial_operators::commit::commit;
 use perennial_operators::define::define;
 use perennial_operators::drift::drift;
+use perennial_operators::drift::features::strangeness;
 use perennial_operators::flow::{
     Allocated, Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
 };
@@ -27,7 +28,7 @@ use perennial_operators::train::{TrainingMode, train};
 use perennial_operators::trigger::{Watch, trigger};
 use perennial_operators::unseen::Settled;
 use perennial_operators::unseen::group::{GroupRules, Told, group};
-use perennial_operators::unseen::hold::{Sighting, hold};
+use perennial_operators::unseen::hold::{HoldRules, Sighting, hold};
 use perennial_operators::{
     AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, Phase, RecentMoved, StageKind,
     StageMoved, StageState,
@@ -127,7 +128,15 @@ pub fn build(
         Some(last) if index == 0 => (last, restored.orders.clone()),
         _ => (Epoch(0), Vec::new()),
     };
-    let asks = (rules.kind, per_day.is_some());
+    let by_attributes = settings
+        .unseen
+        .as_ref()
+        .is_some_and(|rules| rules.attributes);
+    let looks_for = HoldRules {
+        kind: rules.kind,
+        by_attributes,
+        asks: per_day.is_some(),
+    };
     let probe = Handle::new();
     let pace = Pace {
         probe: probe.clone(),
@@ -149,10 +158,12 @@ pub fn build(
         let settled = settled.broadcast();
         let allocator = restored.allocator(settings.levels.clone());
         let allocated = allocate(slices, settled.clone(), allocator);
-        let met = match groups {
+        let met = match by_attributes {
             // Later, what becomes a task is for groups to say.
-            Some(_) => allocated.clone().filter(|allocated| is_bootstrap(allocated)),
-            None => allocated.clone(),
+            true => allocated
+                .clone()
+                .filter(|allocated| is_bootstrap(allocated)),
+            false => allocated.clone(),
         };
         let before = restored.tasks.iter().map(|task| task.task);
         let defined = define(met, before.collect());
@@ -173,14 +184,25 @@ pub fn build(
         let ended = outcomes.clone().map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
         let (labelled, pending) = join(scored.clone(), settled.clone(), joiner, fail(report));
+        let (calibration, calibrated) = match &settings.unseen {
+            Some(_) => calibrate(scored.clone(), restored.calibrator()),
+            None => (empty(scope), empty(scope)),
+        };
         let told = match groups {
             Some(groups) => {
                 let before = restored.settled();
-                let (passed, sightings) =
-                    hold(scored.clone(), labelled, settled, before, asks, fail(report));
+                let (passed, sightings) = hold(
+                    scored.clone(),
+                    labelled,
+                    settled,
+                    before,
+                    looks_for,
+                    fail(report),
+                );
                 let sightings = sightings
                     .concat(defined.clone().map(Sighting::Defined))
-                    .concat(outcomes.clone().flat_map(scales).map(Sighting::Scales));
+                    .concat(outcomes.clone().flat_map(sightings_of))
+                    .concat(calibration.clone().flat_map(calibration_of));
                 let told = group(sightings, groups, fail(report));
                 Told {
                     labelled: told.labelled.concat(passed),
@@ -191,6 +213,7 @@ pub fn build(
                 labelled,
                 settled: empty(scope),
                 trials: empty(scope),
+                regions: empty(scope),
                 effects: empty(scope),
             },
         };
@@ -207,24 +230,28 @@ pub fn build(
         let (drifted, watched) = match settings.drift.any() {
             true => drift(
                 views.clone(),
+                match settings.drift.features {
+                    Some(_) => strangeness(scored.clone()),
+                    None => empty(scope),
+                },
                 settings.drift,
                 restored.detectors(index, peers),
             ),
             false => (empty(scope), empty(scope)),
         };
-        let (learned_of_known, calibrated) = match &settings.unseen {
-            Some(rules) => {
-                let (calibrated, scores) = calibrate(scored.clone(), restored.calibrator());
-                let known = known(
-                    views.clone(),
-                    rules.known_after,
-                    restored.known(rules.known_after),
-                );
-                (known.map(Learned::Known).concat(calibrated), scores)
-            }
-            None => (empty(scope), empty(scope)),
+        let known = match &settings.unseen {
+            Some(rules) => known(
+                views.clone(),
+                rules.known_after,
+                restored.known(rules.known_after),
+            ),
+            None => empty(scope),
         };
-        learned_of_known.connect_loop(recognizable);
+        known
+            .map(Learned::Known)
+            .concat(calibration)
+            .concat(told.regions)
+            .connect_loop(recognizable);
         let learned: Flow<AdapterMoved> = match rules.adapters {
             true => adapt(
                 labelled.clone(),
@@ -285,10 +312,11 @@ fn memory_rules(settings: &Settings) -> MemoryRules {
     }
 }
 
-/// How unseen tasks are kept, if attribute values tell of them.
+/// How unseen tasks are kept, if samples of them are recognized.
 fn group_rules(settings: &Settings) -> Option<GroupRules> {
-    let rules = settings.unseen.as_ref().filter(|rules| rules.attributes)?;
+    let rules = settings.unseen.as_ref()?;
     Some(GroupRules {
+        false_alarm: rules.false_alarm,
         known_after: rules.known_after.unsigned_abs(),
         groups: rules.groups,
     })
@@ -371,13 +399,23 @@ fn told(outcome: TrainOutcome) -> Vec<Learned> {
     deployment.into_iter().chain(scales).collect()
 }
 
-/// How much each feature varies, if a training says so.
-fn scales(outcome: TrainOutcome) -> Option<Vec<f32>> {
-    let mut changes = outcome.changes.into_iter();
-    changes.find_map(|change| match change {
-        KnowledgeChange::FeaturesScaled { deviations } => Some(deviations),
+/// What groups are told of a training.
+fn sightings_of(outcome: TrainOutcome) -> Vec<Sighting> {
+    let changes = outcome.changes.into_iter();
+    let told = changes.filter_map(|change| match change {
+        KnowledgeChange::FeaturesScaled { deviations } => Some(Sighting::Scales(deviations)),
+        KnowledgeChange::ReferenceDrawn(reference) => Some(Sighting::Reference(reference)),
         _ => None,
-    })
+    });
+    told.collect()
+}
+
+/// What groups are told of how known samples are scored.
+fn calibration_of(learned: Learned) -> Option<Sighting> {
+    match learned {
+        Learned::Calibration(calibration) => Some(Sighting::Calibration(calibration)),
+        _ => None,
+    }
 }
 
 /// How many samples of a batch are taken for those of unseen tasks.

@@ -21,6 +21,7 @@ use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
 use perennial_operators::unseen::Settled;
 use perennial_operators::unseen::group::{GroupRules, Groups};
+use perennial_operators::unseen::region::Regions;
 use perennial_operators::unseen::request::{Asked, Requests};
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
@@ -44,6 +45,8 @@ pub struct Restored {
     unseen: Vec<Entry>,
     /// Samples that wait whose labels are asked for.
     pub requested: Vec<u64>,
+    /// Where samples are that look like none of known tasks.
+    regions: Regions,
     /// What labels have been asked for.
     asked: Asked,
     /// Tasks that are others under another name.
@@ -112,7 +115,11 @@ impl Restored {
             aliases: view.aliases()?,
             requested: view.requests()?.into_keys().collect(),
             asked: view.asked()?,
-            tasks: tasks.into_values().map(|record| record.definition).collect(),
+            regions: view.regions()?,
+            tasks: tasks
+                .into_values()
+                .map(|record| record.definition)
+                .collect(),
             orders,
         })
     }
@@ -127,7 +134,9 @@ impl Restored {
         let defined = self.tasks.iter().map(|task| Settled::Defined(task.task));
         let aliases = self.aliases.iter();
         let aliases = aliases.map(|(task, old)| Settled::Alias(*task, old.clone()));
-        defined.chain(aliases).collect()
+        let regions = self.regions.regions.iter();
+        let regions = regions.map(|region| Settled::Region(region.path.leaf().task));
+        defined.chain(aliases).chain(regions).collect()
     }
 
     /// What allocates samples to tasks.
@@ -142,13 +151,21 @@ impl Restored {
     /// Unseen tasks, all on the first worker, and so many labels to ask for a day.
     pub fn groups(&self, rules: GroupRules, per_day: Option<f64>, worker: usize) -> Groups {
         if worker > 0 {
-            return Groups::restore(rules, Vec::new(), [], None);
+            return Groups::restore(rules, Vec::new(), [], None, Regions::default());
         }
         let deviations = self.deviations.as_deref().unwrap_or_default();
         let requests =
             per_day.map(|per_day| Requests::restore(per_day, deviations, self.asked.clone()));
         let tasks = self.tasks.iter().cloned();
-        Groups::restore(rules, self.unseen.clone(), tasks, requests)
+        let regions = self.regions.clone();
+        let mut groups = Groups::restore(rules, self.unseen.clone(), tasks, requests, regions);
+        if let Some(reference) = &self.reference {
+            groups.compare_with(reference.clone());
+        }
+        if let Some(calibration) = self.calibrator().calibration() {
+            groups.calibrate(&calibration);
+        }
+        groups
     }
 
     /// Where to go on in topics.
@@ -213,6 +230,7 @@ impl Restored {
         if let Some(calibration) = self.calibrator().calibration() {
             recognizer.calibrate(Arc::new(calibration));
         }
+        recognizer.divide(self.regions.regions.clone());
         recognizer
     }
 

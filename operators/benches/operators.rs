@@ -75,9 +75,7 @@ fn labelled(scored: Rc<Scored>) -> LabelledEpoch {
         labels,
         scored,
     };
-    LabelledEpoch {
-        parts: vec![part],
-    }
+    LabelledEpoch { parts: vec![part] }
 }
 
 fn stateless(criterion: &mut Criterion) {

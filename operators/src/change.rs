@@ -11,6 +11,7 @@ use crate::cluster::Clusters;
 use crate::drift::{Detector, Detectors, Rise};
 use crate::recognize::calibration::EpochScores;
 use crate::recognize::reference::Reference;
+use crate::unseen::region::Regions;
 use crate::unseen::{LabelsRequested, UnseenGrown, UnseenSettled};
 use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
 
@@ -24,6 +25,8 @@ pub enum KnowledgeChange {
     UnseenGrown(UnseenGrown),
     /// What an unseen task is was found.
     UnseenSettled(UnseenSettled),
+    /// Samples came that look like none of known tasks, or it was found what their tasks are.
+    RegionsMoved(Regions),
     /// Labels of some samples are asked for.
     LabelsRequested(LabelsRequested),
     /// Labels came in for a task, and perhaps older ones left its window.
@@ -100,6 +103,7 @@ impl KnowledgeChange {
             KnowledgeChange::UnseenSettled(settled) => (0, settled.task.task, 2, 0),
             // One that made room can come again in the same epoch.
             KnowledgeChange::UnseenGrown(grown) => (0, grown.group.task().task, 3, 0),
+            KnowledgeChange::RegionsMoved(_) => (0, TaskId(u64::MAX), 4, 0),
             KnowledgeChange::LabelsRequested(_) => (1, TaskId::BASE, 0, 0),
             KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 1, 0),
             KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::allocate::order_by_group;
 use crate::infer::{Trial, Tried};
 use crate::integrate::Pool;
 use crate::recognize::Recognized;
 use crate::recognize::calibration::Calibration;
 use crate::recognize::reference::Reference;
+use crate::unseen::region::Region;
 use crate::{
     AdapterMoved, Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId,
     Offsets, RecentMoved, TaskId, TaskPath,
@@ -45,6 +47,53 @@ pub struct Allocated {
     pub group_of: Vec<u32>,
     /// See [`Slice::labels`](crate::Slice::labels).
     pub labels: Arc<Vec<(u64, f32)>>,
+}
+
+impl Allocated {
+    /// The same rows, some of them on other paths.
+    pub(crate) fn moved(self, to: &[Option<&TaskPath>]) -> Allocated {
+        let mut paths: Vec<Rc<TaskPath>> =
+            self.groups.into_iter().map(|group| group.path).collect();
+        let before = paths.len();
+        let mut group_of = self.group_of;
+        for (group, path) in group_of.iter_mut().zip(to) {
+            let Some(path) = path else { continue };
+            let known = paths[before..].iter().position(|known| **known == **path);
+            let place = known.unwrap_or(paths.len() - before);
+            if known.is_none() {
+                paths.push(Rc::new((*path).clone()));
+            }
+            *group = (before + place) as u32;
+        }
+        // Some may be left without rows, and groups are numbered by first appearance.
+        let mut places = vec![u32::MAX; paths.len()];
+        let mut groups: Vec<Group> = Vec::new();
+        for group in &mut group_of {
+            let place = &mut places[*group as usize];
+            if *place == u32::MAX {
+                *place = groups.len() as u32;
+                let path = paths[*group as usize].clone();
+                groups.push(Group {
+                    path,
+                    start: 0,
+                    end: 0,
+                });
+            }
+            *group = *place;
+            groups[*place as usize].end += 1;
+        }
+        let mut start = 0;
+        for group in &mut groups {
+            (group.start, group.end) = (start, start + group.end);
+            start = group.end;
+        }
+        Allocated {
+            order: order_by_group(&group_of, &groups),
+            groups,
+            group_of,
+            ..self
+        }
+    }
 }
 
 /// A batch with its predictions. In the bootstrap nothing is predicted and the arrays are empty.
@@ -164,6 +213,8 @@ pub enum Learned {
     Reference(Arc<Reference>),
     /// How they are scored.
     Calibration(Arc<Calibration>),
+    /// Where samples are that look like none of known tasks.
+    Regions(Arc<Vec<Region>>),
     /// An unseen task is to be tried on the tasks beside it.
     Trial(Arc<Trial>),
 }
@@ -177,7 +228,10 @@ impl Learned {
             Learned::Recent(moved) => moved.task,
             Learned::Known(task) => *task,
             Learned::Trial(trial) => trial.task,
-            Learned::Scales(_) | Learned::Reference(_) | Learned::Calibration(_) => TaskId::BASE,
+            Learned::Scales(_)
+            | Learned::Reference(_)
+            | Learned::Calibration(_)
+            | Learned::Regions(_) => TaskId::BASE,
         }
     }
 }

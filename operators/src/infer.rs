@@ -15,7 +15,7 @@ use crate::integrate::{Adapters, Answering, Deployed, Integration, Lessons, Pool
 use crate::neighbours::Neighbours;
 use crate::recognize::{Recognized, Recognizer, UnseenAnswer};
 use crate::stash::{Stash, Told};
-use crate::{AdapterMoved, Epoch, Failure, LabelKind, ModelId, Phase, TaskId};
+use crate::{AdapterMoved, Epoch, Failure, LabelKind, ModelId, Phase, TaskId, TaskPath};
 
 pub use trial::{Trial, TrialSample, Tried, Verdict};
 
@@ -156,6 +156,7 @@ impl<M: Models> Predictor<M> {
         let rows = allocated.batch.len();
         let width = self.rules.kind.width();
         let tried = self.attempts()?;
+        let allocated = self.to_regions(allocated);
         if allocated.header.phase != Phase::Scored || rows == 0 {
             return Ok(Scored {
                 allocated,
@@ -203,6 +204,24 @@ impl<M: Models> Predictor<M> {
             recognized,
             tried,
         })
+    }
+
+    /// Gives the samples that are in regions to the tasks of these, whatever their attributes say.
+    fn to_regions(&mut self, allocated: Rc<Allocated>) -> Rc<Allocated> {
+        let regions = match &mut self.recognizer {
+            Some(recognizer) if allocated.header.phase == Phase::Scored => {
+                recognizer.regions_of(&allocated.batch)
+            }
+            _ => return allocated,
+        };
+        if regions.is_empty() {
+            return allocated;
+        }
+        let paths: Vec<Option<&TaskPath>> = regions
+            .iter()
+            .map(|region| region.map(|region| &region.path))
+            .collect();
+        Rc::new(Rc::unwrap_or_clone(allocated).moved(&paths))
     }
 
     /// Lets the base model alone answer to unseen samples, if it is to.
@@ -448,6 +467,9 @@ fn learn_until<M: Models>(
                 }
                 Learned::Calibration(calibration) => {
                     predictor.recognize(|recognizer| recognizer.calibrate(calibration.clone()));
+                }
+                Learned::Regions(regions) => {
+                    predictor.recognize(|recognizer| recognizer.divide(regions.clone()));
                 }
                 Learned::Trial(trial) => predictor.attempt_next(trial.clone()),
             }

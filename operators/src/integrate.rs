@@ -191,7 +191,9 @@ impl Pool {
     /// Leaves out who belongs to none of the first so many tasks of the path. The answer stays as it was.
     pub(crate) fn cut(&mut self, nodes: usize) {
         let width = self.biases.len() / self.experts.len().max(1);
-        let left = self.experts.partition_point(|expert| expert.slot < slot(nodes));
+        let left = self
+            .experts
+            .partition_point(|expert| expert.slot < slot(nodes));
         let is_left = |expert: &Expert| expert.slot < slot(nodes);
         debug_assert!(self.experts[left..].iter().all(|expert| !is_left(expert)));
         self.experts.truncate(left);

@@ -269,7 +269,9 @@ impl Joiner {
             }
             let batch = &waiting.scored.allocated.batch;
             let is_free = !on_request || !waiting.scored.is_predicted();
-            let mut label = |row: &u32| match is_free || self.requested.remove(&batch.sequence(*row as usize)) {
+            let mut label = |row: &u32| match is_free
+                || self.requested.remove(&batch.sequence(*row as usize))
+            {
                 true => batch.labels.get(*row as usize).copied().unwrap_or(f32::NAN),
                 false => f32::NAN,
             };
@@ -329,11 +331,7 @@ impl Joiner {
     /// The samples of epoch `header` that wait, serialized. They are written once: what is released
     /// later follows from the clock, or is written as released.
     fn pending(&self, header: EpochHeader) -> Result<Option<(u64, Vec<u8>)>, Failure> {
-        let Some(newest) = self
-            .waiting
-            .back()
-            .filter(|waiting| waiting.is_of(&header))
-        else {
+        let Some(newest) = self.waiting.back().filter(|waiting| waiting.is_of(&header)) else {
             return Ok(None);
         };
         let by_id = matches!(self.arrival, Arrival::Apart(_));

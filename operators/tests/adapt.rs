@@ -129,9 +129,7 @@ fn labelled(made: &Entry) -> LabelledEpoch {
             .collect(),
         scored: Rc::new(scored(made)),
     };
-    LabelledEpoch {
-        parts: vec![part],
-    }
+    LabelledEpoch { parts: vec![part] }
 }
 
 fn scripts() -> impl Strategy<Value = Script<Entry>> {

@@ -17,6 +17,7 @@ use perennial_operators::{
 };
 use proptest::prelude::*;
 use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
 const RULES: DriftRules = DriftRules {
@@ -26,6 +27,7 @@ const RULES: DriftRules = DriftRules {
         delta: 0.005,
         threshold: 10.0,
     }),
+    features: None,
     min_samples: 20,
 };
 
@@ -44,7 +46,7 @@ fn drift_of(workers: usize, views: Script<View>, restored: &[(TaskId, Arc<Detect
         let (index, peers) = (scope.index() as u64, scope.peers() as u64);
         let mut mine = restored.clone();
         mine.retain(|(task, _)| task.0 % peers == index);
-        let (drifted, effects) = drift(views, RULES, mine);
+        let (drifted, effects) = drift(views, empty(scope), RULES, mine);
         let committed = effects.map(|effect| match effect {
             Effect::Change(change) => Out::Committed(change),
             other => panic!("{other:?}"),

@@ -249,6 +249,7 @@ fn joins_apart(
                 pending: &pending.values().cloned().collect::<Vec<_>>(),
                 released: &released.values().cloned().collect::<Vec<_>>(),
                 committed: at.checked_sub(1).map(|before| &epochs[before].0),
+                ..Waited::default()
             };
             joiner = Joiner::restore(arrival, waited).unwrap();
         }

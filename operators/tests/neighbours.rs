@@ -36,9 +36,7 @@ fn labelled((epoch, first, samples): Batch) -> LabelledEpoch {
         rows: (0..rows.len() as u32).collect(),
         labels: samples.iter().map(|(task, _)| *task as f32).collect(),
     };
-    LabelledEpoch {
-        parts: vec![part],
-    }
+    LabelledEpoch { parts: vec![part] }
 }
 
 /// Runs a script on what is stored already.

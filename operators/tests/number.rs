@@ -106,9 +106,7 @@ fn labelled(entry: &Entry) -> LabelledEpoch {
         labels: entry.samples.iter().map(|(_, _, label)| *label).collect(),
         scored: Rc::new(scored(entry, Adapters::default())),
     };
-    LabelledEpoch {
-        parts: vec![part],
-    }
+    LabelledEpoch { parts: vec![part] }
 }
 
 fn scripts() -> impl Strategy<Value = Script<Entry>> {

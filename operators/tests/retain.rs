@@ -251,9 +251,7 @@ fn retained(
                 rows: (0..rows.len() as u32).collect(),
                 labels: rows.iter().map(|row| row.label).collect(),
             };
-            Rc::new(LabelledEpoch {
-                parts: vec![part],
-            })
+            Rc::new(LabelledEpoch { parts: vec![part] })
         });
         retain(labelled, rules, restored)
     });

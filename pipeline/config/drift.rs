@@ -5,6 +5,7 @@ use perennial_operators::drift::{DriftRules, PageHinkleyRules};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::unseen::MethodConfig;
 use super::{ConfigError, Loaded};
 
 /// How tasks are found whose predictions lose more than they used to. What is looked at is the share of wrong predictions,
@@ -38,6 +39,8 @@ pub enum DetectorConfig {
     Adwin,
     /// A sum of how far losses are above their mean.
     PageHinkley,
+    /// ADWIN over how strange samples look, labels or none. It needs `unseen.methods` to have `density`.
+    Features,
 }
 
 /// What ADWIN allows.
@@ -101,14 +104,24 @@ pub(super) fn rules(loaded: &Loaded, kind: LabelKind) -> Result<DriftRules, Conf
             delta: page_hinkley.delta,
             threshold: page_hinkley.threshold,
         }),
+        features: has(DetectorConfig::Features).then_some(adwin.delta),
         min_samples: loaded.config.training.min_samples as i64,
     };
+    let unseen = loaded.config.unseen.as_ref();
+    let has_density = unseen.is_some_and(|unseen| unseen.methods.contains(&MethodConfig::Density));
+    if let (Some(at), false) = (
+        detectors.iter().position(|one| *one == DetectorConfig::Features),
+        has_density,
+    ) {
+        let message = "how strange samples look is not known: add a section \"unseen\" with \"density\" among its methods";
+        return Err(loaded.error(&format!("drift.detectors[{at}]"), message));
+    }
     let when = loaded.config.triggers.when.iter();
     let asked = when.zip(0..).find(|(text, _)| text.trim() == "drift");
     match asked {
         Some((_, number)) if !rules.any() => {
             let message =
-                "nobody looks for drift: name a detector in drift.detectors (adwin, page_hinkley)";
+                "nobody looks for drift: name a detector in drift.detectors (adwin, page_hinkley, features)";
             Err(loaded.error(&format!("triggers.when[{number}]"), message))
         }
         _ => Ok(rules),

@@ -22,6 +22,9 @@ pub fn drift(kind: LabelKind, detected: &DriftDetected) -> String {
         LabelKind::Number => "mean error",
     };
     let detector = match detected.detector {
+        Detector::Features => {
+            return format!("samples look stranger: {after:.3}, {before:.3} before (features)");
+        }
         Detector::Adwin => "ADWIN",
         Detector::PageHinkley => "Page-Hinkley",
     };
@@ -88,13 +91,24 @@ pub fn describe(
             group.task().name,
             group.samples,
             group.labelled,
-            if group.trying { ", tried on other tasks" } else { "" },
+            if group.trying {
+                ", tried on other tasks"
+            } else {
+                ""
+            },
         ),
         KnowledgeChange::UnseenSettled(settled) => {
-            let UnseenSettled { samples, labelled, .. } = settled;
+            let UnseenSettled {
+                samples, labelled, ..
+            } = settled;
             let what = became(&settled.became);
             let name = &settled.task.name;
-            format!("unseen task settled: {name}: {what}, after {samples} samples and {labelled} labels")
+            format!(
+                "unseen task settled: {name}: {what}, after {samples} samples and {labelled} labels"
+            )
+        }
+        KnowledgeChange::RegionsMoved(regions) => {
+            format!("regions moved: {}", regions.regions.len())
         }
         KnowledgeChange::LabelsRequested(requested) => {
             let ids = requested.requests.iter().map(|request| request.id.as_str());
@@ -167,6 +181,7 @@ fn became(became: &Became) -> String {
     match became {
         Became::Task => "it is a task".to_string(),
         Became::Alias(old) => format!("it is {}", old.name),
+        Became::Known => "its samples look like known ones".to_string(),
         Became::Forgotten => "it made room for others".to_string(),
     }
 }

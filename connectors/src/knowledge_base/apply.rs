@@ -16,8 +16,8 @@ use rocksdb::WriteBatch;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, change_key, model_key, number_key, relation_key, released_key, sample_key,
-    stage_key, task_epoch_key, task_key,
+    META_REFERENCE, META_REGIONS, change_key, model_key, number_key, relation_key, released_key,
+    sample_key, stage_key, task_epoch_key, task_key,
 };
 use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -213,6 +213,10 @@ impl Touched<'_> {
             KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
             KnowledgeChange::UnseenGrown(grown) => self.grow_unseen(grown),
             KnowledgeChange::UnseenSettled(settled) => self.settle_unseen(settled),
+            KnowledgeChange::RegionsMoved(regions) => {
+                self.kb
+                    .put(&mut self.batch, Family::Meta, META_REGIONS, regions)
+            }
             KnowledgeChange::LabelsRequested(requested) => self.request(requested),
             KnowledgeChange::StatisticsMoved(moved) => self.move_statistics(epoch, moved),
             KnowledgeChange::AdapterMoved(moved) => {
@@ -311,8 +315,12 @@ impl Touched<'_> {
 
     fn grow_unseen(&mut self, grown: &UnseenGrown) -> Result<(), KnowledgeError> {
         let task = grown.group.task().task;
-        self.kb
-            .put(&mut self.batch, Family::Unseen, &task_key(task), &grown.group)?;
+        self.kb.put(
+            &mut self.batch,
+            Family::Unseen,
+            &task_key(task),
+            &grown.group,
+        )?;
         if grown.group.labelled == 0 {
             self.drop_held(task)?;
         }

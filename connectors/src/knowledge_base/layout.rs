@@ -116,6 +116,8 @@ pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 pub(super) const META_MEMORY: &[u8] = b"memory";
 /// What samples of known tasks look like.
 pub(super) const META_REFERENCE: &[u8] = b"reference";
+/// Where samples are that look like none of known tasks.
+pub(super) const META_REGIONS: &[u8] = b"regions";
 /// What labels have been asked for.
 pub(super) const META_ASKED: &[u8] = b"asked";
 /// The clusters of features, once they are found.

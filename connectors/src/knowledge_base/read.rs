@@ -9,20 +9,21 @@ use perennial_operators::recognize::calibration::EpochScores;
 use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
 use perennial_operators::unseen::UnseenGroup;
+use perennial_operators::unseen::region::Regions;
 use perennial_operators::unseen::request::{Asked, LabelRequest};
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
-    RecentSamples, RelationScored, RetainedSample, StageKind,
-    TaskDefinition, TaskDifference, TaskId, TaskScores,
+    RecentSamples, RelationScored, RetainedSample, StageKind, TaskDefinition, TaskDifference,
+    TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE, change_key,
-    model_key, read_epoch, read_model, read_number, read_relation, read_stage, read_task, read_task_epoch,
-    task_key,
+    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
+    META_REGIONS, change_key, model_key, read_epoch, read_model, read_number, read_relation,
+    read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -79,6 +80,11 @@ impl<'a> View<'a> {
     /// Tasks that are others under another name, and these.
     pub fn aliases(&self) -> Result<BTreeMap<TaskId, TaskDefinition>, KnowledgeError> {
         self.scan(Family::Aliases, &[], read_task)
+    }
+
+    /// Where samples are that look like none of known tasks.
+    pub fn regions(&self) -> Result<Regions, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_REGIONS)?.unwrap_or_default())
     }
 
     /// Samples whose labels are asked for, by sequence number; some of them may have come.

@@ -10,6 +10,7 @@ use perennial_operators::recognize::calibration::EpochScores;
 use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
 use perennial_operators::unseen::Became;
+use perennial_operators::unseen::region::Regions;
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     Adapter, ClassRetained, Epoch, KnowledgeChange, MemoryBounded, ModelId, RecentSamples,
@@ -36,6 +37,7 @@ struct Recount {
     tasks: BTreeSet<TaskId>,
     unseen: BTreeMap<TaskId, Entry>,
     aliases: BTreeMap<TaskId, TaskDefinition>,
+    regions: Regions,
     totals: BTreeMap<TaskId, TaskDifference>,
     windows: BTreeMap<(TaskId, Epoch), TaskScores>,
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
@@ -78,6 +80,7 @@ impl Recount {
                     self.aliases.insert(settled.task.task, old);
                 }
             }
+            KnowledgeChange::RegionsMoved(regions) => self.regions = regions,
             KnowledgeChange::StatisticsMoved(moved) => {
                 let total = self.totals.entry(moved.task).or_default();
                 total.plus_equals(&*moved.difference);
@@ -224,7 +227,8 @@ impl View<'_> {
         );
         findings.unless(
             self.unseen()?.iter().eq(recount.unseen.values())
-                && self.aliases()? == recount.aliases,
+                && self.aliases()? == recount.aliases
+                && self.kb.encode(&self.regions()?)? == self.kb.encode(&recount.regions)?,
             "unseen tasks",
             "they differ from what the changes say",
         );

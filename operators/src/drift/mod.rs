@@ -1,25 +1,30 @@
 //! Drift: tasks whose predictions lose more than they used to.
 //!
 //! What is looked at is the share of wrong predictions, or where the label is a number the size of the error, epoch by
-//! epoch. Where it has risen, that is a [change](crate::DriftDetected) of the knowledge base, and a
+//! epoch; and how strange samples look, labels or none. Where it has risen, that is a [change](crate::DriftDetected) of the knowledge base, and a
 //! [trigger](crate::trigger) can order a training on what came since.
 
 mod adwin;
+pub mod features;
 mod page_hinkley;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::vec::Map;
 
 use crate::flow::{Effect, Flow};
+use crate::stash::Stash;
 use crate::statistics::View;
 use crate::{DriftDetected, DriftMoved, KnowledgeChange, LabelKind, Score, TaskId};
 
 pub use adwin::Adwin;
+pub use features::Strangeness;
 pub use page_hinkley::{PageHinkley, PageHinkleyRules};
 
 /// How drift is looked for.
@@ -31,6 +36,8 @@ pub struct DriftRules {
     pub adwin: Option<f64>,
     /// What [`PageHinkley`] allows; none if it is not used.
     pub page_hinkley: Option<PageHinkleyRules>,
+    /// The probability with which [`Adwin`] may be wrong about how strange samples look; none if that is not looked at.
+    pub features: Option<f64>,
     /// Tasks with fewer labelled samples are not looked at.
     pub min_samples: i64,
 }
@@ -38,7 +45,7 @@ pub struct DriftRules {
 impl DriftRules {
     /// Whether anything is looked for.
     pub fn any(&self) -> bool {
-        self.adwin.is_some() || self.page_hinkley.is_some()
+        self.adwin.is_some() || self.page_hinkley.is_some() || self.features.is_some()
     }
 }
 
@@ -50,16 +57,19 @@ pub enum Detector {
     Adwin,
     /// See [`PageHinkley`].
     PageHinkley,
+    /// See [`features`].
+    Features,
 }
 
 /// By what losses have risen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rise {
-    /// The mean loss before: a share of wrong predictions, or the mean size of an error in the label's unit.
+    /// The mean loss before: a share of wrong predictions, or the mean size of an error in the label's unit. Of features, how
+    /// strange samples looked, a half if they looked like those before.
     pub before: f32,
     /// The mean loss since.
     pub after: f32,
-    /// How many labels came since.
+    /// How many labels came since; of features none, since it tells at once.
     pub samples: i64,
 }
 
@@ -110,8 +120,11 @@ impl Losses {
 pub struct Detectors {
     /// The score of all labels that were looked at.
     seen: Score,
+    /// All labels then.
+    labelled: i64,
     adwin: Adwin,
     page_hinkley: PageHinkley,
+    features: Adwin,
     /// The last drift, if there was any.
     pub latest: Option<DriftDetected>,
 }
@@ -132,6 +145,7 @@ impl Detectors {
         let score = &standing.total.score;
         let losses = score.losses_since(&self.seen, rules.kind);
         self.seen = *score;
+        self.labelled = standing.total.labelled;
         if losses.count == 0 {
             return (false, None);
         }
@@ -157,14 +171,62 @@ impl Detectors {
     }
 }
 
+impl Detectors {
+    /// Takes in how strange samples looked in an epoch.
+    fn look_at_features(
+        &mut self,
+        task: TaskId,
+        strangeness: &Strangeness,
+        delta: f64,
+    ) -> Option<DriftDetected> {
+        // Both are shares.
+        let share = LabelKind::Classes(2);
+        let rise = self.features.add(strangeness.losses(), share, delta)?;
+        self.latest = Some(DriftDetected {
+            task,
+            detector: Detector::Features,
+            rise: Rise { samples: 0, ..rise },
+            labelled: self.labelled,
+        });
+        self.latest
+    }
+}
+
 /// The detectors of a worker's tasks.
 struct Watchers {
     rules: DriftRules,
     tasks: FxHashMap<TaskId, Arc<Detectors>>,
 }
 
+/// What is known of a task's losses from now on, and the drift that they show.
+type Found = (DriftMoved, Option<DriftDetected>);
+
 impl Watchers {
-    fn look(&mut self, view: &View) -> Option<(DriftMoved, Option<DriftDetected>)> {
+    /// Looks at all that an epoch brought.
+    fn look_at(&mut self, looks: Vec<Look>) -> Vec<Found> {
+        let mut strange: BTreeMap<TaskId, Strangeness> = BTreeMap::new();
+        let mut found = BTreeMap::new();
+        for look in looks {
+            match look {
+                Look::Standing(view) => found.extend(self.look(&view).map(|found| (view.0, found))),
+                Look::Features(task, part) => strange.entry(task).or_default().add(&part),
+            }
+        }
+        for (task, strangeness) in strange {
+            let (Some(delta), Some(known)) = (self.rules.features, self.tasks.get_mut(&task)) else {
+                continue;
+            };
+            let detected = Arc::make_mut(known).look_at_features(task, &strangeness, delta);
+            let detectors = known.clone();
+            let moved = DriftMoved { task, detectors };
+            // Where losses tell too, they tell better since when.
+            let by_losses = found.remove(&task).and_then(|(_, detected): Found| detected);
+            found.insert(task, (moved, by_losses.or(detected)));
+        }
+        found.into_values().collect()
+    }
+
+    fn look(&mut self, view: &View) -> Option<Found> {
         let (task, standing) = view;
         if standing.total.labelled < self.rules.min_samples {
             return None;
@@ -175,6 +237,7 @@ impl Watchers {
             Some(known) => (**known).clone(),
             None => Detectors {
                 seen: standing.total.score,
+                labelled: standing.total.labelled,
                 ..Detectors::default()
             },
         };
@@ -189,10 +252,26 @@ impl Watchers {
     }
 }
 
-/// Looks for drift in how tasks stand. `restored` are the detectors of this worker's tasks as the knowledge base has them.
-/// The first stream is the drift that was found, the second what is committed.
+/// What is looked at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Look {
+    Standing(View),
+    Features(TaskId, Strangeness),
+}
+
+impl Look {
+    fn task(&self) -> TaskId {
+        match self {
+            Look::Standing((task, _)) | Look::Features(task, _) => *task,
+        }
+    }
+}
+
+/// Looks for drift in how tasks stand, and in how strange their samples look. `restored` are the detectors of this worker's
+/// tasks as the knowledge base has them. The first stream is the drift that was found, the second what is committed.
 pub fn drift<'scope>(
     views: Flow<'scope, View>,
+    strangeness: Flow<'scope, (TaskId, Strangeness)>,
     rules: DriftRules,
     restored: impl IntoIterator<Item = (TaskId, Arc<Detectors>)>,
 ) -> (Flow<'scope, DriftDetected>, Flow<'scope, Effect>) {
@@ -200,17 +279,20 @@ pub fn drift<'scope>(
         rules,
         tasks: restored.into_iter().collect(),
     };
-    let found = views.unary::<timely::container::CapacityContainerBuilder<Vec<_>>, _, _, _>(
+    let features = strangeness.map(|(task, strangeness)| Look::Features(task, strangeness));
+    let looks = views.map(Look::Standing).concat(features);
+    let found: Flow<'scope, Found> = looks.unary_frontier(
         // Differential dataflow has workers of its own for tasks.
-        Exchange::new(|(task, _): &View| task.0),
+        Exchange::new(|look: &Look| look.task().0),
         "Drift",
         move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, views| {
-                    let mut session = output.session(&capability);
-                    let found = views.iter().filter_map(|view| watchers.look(view));
-                    session.give_iterator(found);
-                });
+            let mut stash = Stash::new();
+            move |(input, frontier), output| {
+                input.for_each(|capability, looks| stash.hold(&capability, 0, looks.drain(..)));
+                while let Some((_, capability, looks)) = stash.next(frontier) {
+                    let found = watchers.look_at(looks);
+                    output.session(&capability).give_iterator(found.into_iter());
+                }
             }
         },
     );

@@ -159,11 +159,13 @@ impl<M: Models> Predictor<M> {
         };
         let (rows, width) = (samples.len(), kind.width());
         let all = samples.iter().flat_map(|sample| &sample.features);
-        let features = Array2::from_shape_vec((rows, first.features.len()), all.copied().collect())?;
+        let features =
+            Array2::from_shape_vec((rows, first.features.len()), all.copied().collect())?;
         let mut answers = vec![0.0; rows * pool.models.len() * width];
         let mut said = Array2::zeros((rows, width));
         for (place, model) in pool.models.iter().enumerate() {
-            self.models.predict(*model, features.view(), said.view_mut())?;
+            self.models
+                .predict(*model, features.view(), said.view_mut())?;
             for (row, said) in said.rows().into_iter().enumerate() {
                 let start = (row * pool.models.len() + place) * width;
                 for (to, said) in answers[start..start + width].iter_mut().zip(said) {
@@ -173,7 +175,10 @@ impl<M: Models> Predictor<M> {
         }
         let mut answer = vec![0.0; width];
         let (mut each, mut beyond, mut variance) = (Vec::with_capacity(rows), 0.0, 0.0);
-        for (sample, answers) in samples.iter().zip(answers.chunks_exact(pool.models.len() * width)) {
+        for (sample, answers) in samples
+            .iter()
+            .zip(answers.chunks_exact(pool.models.len() * width))
+        {
             pool.integrate(answers, &mut answer);
             let loss = pool.loss(&answer, sample.label);
             let (expected, spread) = expected(kind, &answer);

@@ -51,6 +51,14 @@ impl Calibration {
         let below = sorted.partition_point(|other| *other < score);
         Some((sorted.len() - below + 1) as f32 / (sorted.len() + 1) as f32)
     }
+
+    /// The score that this share of samples has or exceeds; none where too little is known.
+    pub fn quantile(&self, method: usize, share: f32) -> Option<f32> {
+        let sorted = &self.sorted[method];
+        let above = (share * sorted.len() as f32) as usize;
+        let at = sorted.len().checked_sub(above + 1)?;
+        (sorted.len() >= LEAST).then(|| sorted[at])
+    }
 }
 
 /// The scores of an epoch's known samples.

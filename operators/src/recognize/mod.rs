@@ -17,9 +17,10 @@ use std::sync::Arc;
 use ndarray::Array2;
 use rustc_hash::FxHashSet;
 
-use crate::TaskId;
 use crate::flow::{Allocated, Group};
 use crate::integrate::Pool;
+use crate::unseen::region::Region;
+use crate::{Batch, TaskId};
 use calibration::{Calibration, Scores};
 pub(crate) use probe::entropy;
 use reference::{Reference, Scratch};
@@ -103,6 +104,8 @@ pub struct Recognized {
     pub unseen: Vec<bool>,
     /// By group of the batch, the first task of its path that is not known, as a place on the path.
     pub new_from: Vec<Option<usize>>,
+    /// By group of the batch, whether it is that of a [region](crate::unseen::region).
+    pub in_region: Vec<bool>,
     /// The place of the task of the reference that is nearest to each.
     pub nearest: Vec<u32>,
     /// What nearest tasks are places in.
@@ -124,7 +127,9 @@ impl Recognized {
     /// What tells that a row, of this group, is unseen.
     pub fn why(&self, row: usize, group: usize) -> impl Iterator<Item = &'static str> {
         let p = &self.p[row];
-        let is_new = self.by_attributes && self.new_from[group].is_some();
+        let is_new = self.new_from[group].is_some();
+        let region = (is_new && self.in_region[group]).then_some("region");
+        let is_new = is_new && self.by_attributes && !self.in_region[group];
         let strange = p[METHODS] <= self.false_alarm;
         // Where none tells alone, they do together.
         let least = p[..METHODS].iter().copied().fold(f32::INFINITY, f32::min);
@@ -134,6 +139,7 @@ impl Recognized {
         let attributes = is_new.then_some("attributes");
         attributes
             .into_iter()
+            .chain(region)
             .chain(telling.map(|method| method.name()))
     }
 
@@ -164,6 +170,7 @@ pub struct Recognizer {
     reference: Option<Arc<Reference>>,
     calibration: Option<Arc<Calibration>>,
     known: FxHashSet<TaskId>,
+    regions: Arc<Vec<Region>>,
     scratch: Scratch,
 }
 
@@ -175,6 +182,7 @@ impl Recognizer {
             reference: None,
             calibration: None,
             known: known.into_iter().collect(),
+            regions: Arc::default(),
             scratch: Scratch::default(),
         }
     }
@@ -199,6 +207,44 @@ impl Recognizer {
         self.known.insert(task);
     }
 
+    /// Takes in where samples are that look like none of known tasks.
+    pub fn divide(&mut self, regions: Arc<Vec<Region>>) {
+        self.regions = regions;
+    }
+
+    /// The regions that samples of a batch are in, by row; nothing if none is in any.
+    pub fn regions_of(&mut self, batch: &Batch) -> Vec<Option<&Region>> {
+        let (Some(reference), Some(calibration)) = (&self.reference, &self.calibration) else {
+            return Vec::new();
+        };
+        let radius = calibration.quantile(Method::Density as usize, self.rules.false_alarm);
+        let (Some(radius), false) = (radius, self.regions.is_empty()) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (row, features) in batch.features.rows().into_iter().enumerate() {
+            let Some(features) = features.as_slice() else {
+                continue;
+            };
+            let apart = self.regions.iter().map(|region| {
+                let apart = reference.apart(features, &region.centre, &mut self.scratch);
+                (apart, region)
+            });
+            let nearest = apart.min_by(|(one, _), (other, _)| one.total_cmp(other));
+            let near = nearest.filter(|(apart, _)| *apart <= radius);
+            if let Some((apart, region)) = near
+                && apart
+                    < reference
+                        .nearness(features, false, &mut self.scratch)
+                        .density
+            {
+                found.resize(batch.len(), None);
+                found[row] = Some(region);
+            }
+        }
+        found
+    }
+
     /// Recognizes the samples of a batch, to which these answers were given.
     pub fn recognize(
         &mut self,
@@ -217,6 +263,11 @@ impl Recognizer {
                 .iter()
                 .map(|group| self.new_from(group))
                 .collect(),
+            in_region: allocated
+                .groups
+                .iter()
+                .map(|group| self.in_region(group))
+                .collect(),
             nearest: Vec::with_capacity(rows),
             reference: self.reference.clone(),
             by_attributes: self.rules.attributes,
@@ -233,12 +284,9 @@ impl Recognizer {
                 continue;
             };
             let (scores, nearest) = self.scores(features, &pools[group], said, answer);
-            self.judge(
-                scores,
-                nearest,
-                recognized.new_from[group].is_some(),
-                &mut recognized,
-            );
+            let by_attributes = self.rules.attributes || recognized.in_region[group];
+            let is_new = recognized.new_from[group].is_some() && by_attributes;
+            self.judge(scores, nearest, is_new, &mut recognized);
         }
         recognized
     }
@@ -247,6 +295,12 @@ impl Recognizer {
         let is_new = |task: &TaskId| !self.known.contains(task);
         let mut nodes = group.path.nodes.iter().map(|node| node.task);
         nodes.position(|task| is_new(&task))
+    }
+
+    fn in_region(&self, group: &Group) -> bool {
+        let leaf = group.path.leaf().task;
+        let mut regions = self.regions.iter().filter(|region| region.open);
+        regions.any(|region| region.path.leaf().task == leaf)
     }
 
     /// The scores of a sample, and the place of the nearest task.
@@ -297,7 +351,6 @@ impl Recognizer {
                 p[METHODS] = value;
             }
         }
-        let is_new = is_new && self.rules.attributes;
         to.unseen
             .push(is_new || p[METHODS] <= self.rules.false_alarm);
         to.scores.push(scores);

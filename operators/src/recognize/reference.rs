@@ -275,6 +275,27 @@ impl Reference {
         }
     }
 
+    /// The squared distance of Mahalanobis of two samples, by the number of features that both have.
+    pub fn apart(&self, one: &[f32], other: &[f32], scratch: &mut Scratch) -> f32 {
+        let Scratch {
+            features, apart, ..
+        } = scratch;
+        features.clear();
+        features.extend(
+            self.scaled(one)
+                .zip(self.scaled(other))
+                .map(|(one, other)| one - other),
+        );
+        let there = features
+            .iter()
+            .filter(|value| !value.is_nan())
+            .count()
+            .max(1) as f32;
+        apart.clear();
+        apart.extend(features.iter().map(|value| known(*value)));
+        self.density(features, apart) / there
+    }
+
     /// The squared distance of Mahalanobis over the features that are there, of a sample that is so far from a centre: the
     /// least over all values that the missing ones could have, found feature by feature.
     fn density(&self, scaled: &[f32], apart: &mut [f32]) -> f32 {

@@ -9,11 +9,15 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
 use super::hold::Sighting;
+use super::region::{Region, Regions, Strange};
 use super::request::{Candidate, LEAST_SAMPLES, Requests};
 use super::table::{Entry, Table};
 use super::{Became, HeldSample, LabelsRequested, Settled, UnseenGrown, UnseenSettled};
 use crate::flow::{Effect, Flow, Labelled, LabelledEpoch, Learned};
 use crate::infer::{Trial, TrialSample, Tried, Verdict};
+use crate::recognize::Method;
+use crate::recognize::calibration::Calibration;
+use crate::recognize::reference::Reference;
 use crate::stash::Stash;
 use crate::{Failure, KnowledgeChange, TaskDefinition, TaskId, TaskPath};
 
@@ -29,6 +33,8 @@ pub struct GroupRules {
     pub known_after: u64,
     /// The most unseen tasks that are kept.
     pub groups: usize,
+    /// The share of samples of known tasks that look like none.
+    pub false_alarm: f32,
 }
 
 /// What the grouping of an epoch gives.
@@ -37,6 +43,7 @@ enum Grouped {
     Change(Box<KnowledgeChange>),
     Settled(Settled),
     Trial(Arc<Trial>),
+    Regions(Arc<Vec<Region>>),
     Released(Rc<LabelledEpoch>),
 }
 
@@ -51,6 +58,10 @@ pub struct Groups {
     /// Groups that changed in this epoch, with the labelled samples that came in.
     touched: BTreeMap<TaskId, Vec<HeldSample>>,
     requests: Option<Requests>,
+    regions: Regions,
+    /// What known samples look like, and how far they are from their centres at most, as a rule.
+    reference: Option<Arc<Reference>>,
+    radius: Option<f32>,
     out: Vec<Grouped>,
     released: Vec<Labelled>,
 }
@@ -62,6 +73,7 @@ impl Groups {
         entries: Vec<Entry>,
         tasks: impl IntoIterator<Item = TaskDefinition>,
         requests: Option<Requests>,
+        regions: Regions,
     ) -> Groups {
         let stored = entries.iter().map(|entry| entry.group.task().task);
         let mut groups = Groups {
@@ -71,6 +83,9 @@ impl Groups {
             below: FxHashMap::default(),
             touched: BTreeMap::new(),
             requests,
+            regions,
+            reference: None,
+            radius: None,
             out: Vec::new(),
             released: Vec::new(),
         };
@@ -87,6 +102,17 @@ impl Groups {
         }
     }
 
+    /// Takes in what known samples look like.
+    pub fn compare_with(&mut self, reference: Arc<Reference>) {
+        self.reference = Some(reference);
+    }
+
+    /// Takes in how far they are from their centres.
+    pub fn calibrate(&mut self, calibration: &Calibration) {
+        let density = Method::Density as usize;
+        self.radius = calibration.quantile(density, self.rules.false_alarm);
+    }
+
     /// The trials that were asked for and whose outcome is not known.
     pub fn trials(&self) -> Result<Vec<Arc<Trial>>, Failure> {
         let asked = self.table.labelled().into_iter().filter_map(|task| {
@@ -101,6 +127,7 @@ impl Groups {
         let mut samples: FxHashMap<TaskId, (TaskPath, u64, u64)> = FxHashMap::default();
         let (mut labelled, mut tried, mut ended) = (Vec::new(), Vec::new(), false);
         let (mut candidates, mut clock) = (Vec::new(), None);
+        let (mut strange, mut redrawn) = (Vec::new(), false);
         for sighting in sightings.drain(..) {
             match sighting {
                 Sighting::Samples(path, count, first) => {
@@ -113,6 +140,12 @@ impl Groups {
                 Sighting::Defined(task) => self.define(task),
                 Sighting::Tried(outcome) => tried.push(outcome),
                 Sighting::Candidate(candidate) => candidates.push(*candidate),
+                Sighting::Strange(sample) => strange.push(sample),
+                Sighting::Reference(reference) => {
+                    redrawn = true;
+                    self.compare_with(reference);
+                }
+                Sighting::Calibration(calibration) => self.calibrate(&calibration),
                 Sighting::Clock(now) => clock = clock.max(Some(now)),
                 Sighting::Scales(deviations) => {
                     if let Some(requests) = &mut self.requests {
@@ -128,15 +161,16 @@ impl Groups {
         for (path, count, first) in samples {
             self.touched.entry(path.leaf().task).or_default();
             let gone = self.table.sight(path, count, first);
-            self.forget(gone)?;
+            self.let_go(gone, Became::Forgotten)?;
         }
         labelled.sort_unstable_by_key(|(_, sample)| sample.sequence);
         for (path, sample) in labelled {
             let came = self.touched.entry(path.leaf().task).or_default();
             came.push(sample.clone());
             let gone = self.table.hold(path, sample);
-            self.forget(gone)?;
+            self.let_go(gone, Became::Forgotten)?;
         }
+        self.divide(strange, redrawn)?;
         tried.sort_unstable_by_key(|tried: &Tried| tried.task);
         for tried in tried {
             self.conclude(tried)?;
@@ -148,6 +182,39 @@ impl Groups {
             true => self.end(),
             false => self.look(),
         }
+    }
+
+    /// Finds regions of strange samples, and those that look known since known samples were looked at again.
+    fn divide(&mut self, strange: Vec<Strange>, redrawn: bool) -> Result<(), Failure> {
+        let (Some(reference), Some(radius)) = (self.reference.clone(), self.radius) else {
+            return Ok(());
+        };
+        if redrawn {
+            for task in self.regions.known(&reference, radius) {
+                let entry = self.table.remove(task.task);
+                self.let_go(entry, Became::Known)?;
+            }
+        }
+        if strange.is_empty() {
+            return Ok(());
+        }
+        self.regions.meet(strange);
+        if let Some((path, first, samples)) = self.regions.find(&reference, radius) {
+            let task = path.leaf().task;
+            self.out.push(Grouped::Settled(Settled::Region(task)));
+            self.touched.entry(task).or_default();
+            let gone = self.table.sight(path, samples, first);
+            self.let_go(gone, Became::Forgotten)?;
+            self.tell_regions();
+        }
+        let moved = KnowledgeChange::RegionsMoved(self.regions.clone());
+        self.out.push(Grouped::Change(Box::new(moved)));
+        Ok(())
+    }
+
+    fn tell_regions(&mut self) {
+        let regions = self.regions.regions.clone();
+        self.out.push(Grouped::Regions(regions));
     }
 
     /// Asks for the labels that help most. What may never come again asks for none.
@@ -177,20 +244,30 @@ impl Groups {
         self.out.push(Grouped::Change(Box::new(change)));
     }
 
-    /// Lets a group go that made room: its labels are those of the tasks above it.
-    fn forget(&mut self, gone: Option<Entry>) -> Result<(), Failure> {
+    /// Lets a group go, if there is one: its labels are those of the tasks above it.
+    fn let_go(&mut self, gone: Option<Entry>, became: Became) -> Result<(), Failure> {
         let Some(entry) = gone else { return Ok(()) };
         let above = entry.group.path.nodes.len() - 1;
         for sample in &entry.held {
             self.released.push(sample.release(Some(above))?);
         }
-        self.settle(entry, Became::Forgotten);
+        self.settle(entry, became);
         Ok(())
     }
 
     /// Writes down what became of a group, if the knowledge base has it.
     fn settle(&mut self, entry: Entry, became: Became) {
         let task = entry.group.task().clone();
+        let its_task = match &became {
+            Became::Task => Some(&task),
+            Became::Alias(old) => Some(old),
+            Became::Known | Became::Forgotten => None,
+        };
+        if self.regions.settle(&task, its_task) {
+            let moved = KnowledgeChange::RegionsMoved(self.regions.clone());
+            self.out.push(Grouped::Change(Box::new(moved)));
+            self.tell_regions();
+        }
         self.touched.remove(&task.task);
         let was_stored = self.stored.remove(&task.task);
         if was_stored || became != Became::Forgotten {
@@ -216,7 +293,8 @@ impl Groups {
                 0 => self.rules.known_after.max(1),
                 _ => LATER * self.rules.known_after,
             };
-            if group.labelled < due || group.trying || group.tried >= LATER * self.rules.known_after {
+            if group.labelled < due || group.trying || group.tried >= LATER * self.rules.known_after
+            {
                 continue;
             }
             if self.beside(&group.path).next().is_none() {
@@ -265,17 +343,12 @@ impl Groups {
                 Ok(())
             }
             Verdict::Same(old) => {
-                let Some(entry) = self.table.remove(tried.task) else {
-                    return Ok(());
-                };
-                let above = entry.group.path.nodes.len() - 1;
-                for sample in &entry.held {
-                    self.released.push(sample.release(Some(above))?);
+                let entry = self.table.remove(tried.task);
+                if entry.is_some() {
+                    let settled = Settled::Alias(tried.task, old.clone());
+                    self.out.push(Grouped::Settled(settled));
                 }
-                let settled = Settled::Alias(tried.task, old.clone());
-                self.out.push(Grouped::Settled(settled));
-                self.settle(entry, Became::Alias(old));
-                Ok(())
+                self.let_go(entry, Became::Alias(old))
             }
         }
     }
@@ -328,7 +401,8 @@ impl Groups {
         }
         if !self.released.is_empty() {
             let parts = std::mem::take(&mut self.released);
-            self.out.push(Grouped::Released(Rc::new(LabelledEpoch { parts })));
+            self.out
+                .push(Grouped::Released(Rc::new(LabelledEpoch { parts })));
         }
         std::mem::take(&mut self.out)
     }
@@ -342,6 +416,8 @@ pub struct Told<'scope> {
     pub settled: Flow<'scope, Settled>,
     /// What inference is to try.
     pub trials: Flow<'scope, Learned>,
+    /// What all inference is to know.
+    pub regions: Flow<'scope, Learned>,
     /// What is committed.
     pub effects: Flow<'scope, Effect>,
 }
@@ -395,6 +471,10 @@ pub fn group<'scope>(
             Grouped::Trial(trial) => Some(Learned::Trial(trial)),
             _ => None,
         }),
+        regions: grouped.clone().flat_map(|grouped| match grouped {
+            Grouped::Regions(regions) => Some(Learned::Regions(regions)),
+            _ => None,
+        }),
         effects: grouped.flat_map(|grouped| match grouped {
             Grouped::Change(change) => Some(Effect::Change(*change)),
             _ => None,
@@ -407,7 +487,10 @@ impl HeldSample {
         let Labelled { scored, rows, .. } = self.release(None)?;
         let row = rows.first().map_or(0, |row| *row as usize);
         let answer: Vec<f32> = scored.probabilities.row(row).to_vec();
-        let pool = scored.pools.first().ok_or("a sample without a prediction is held")?;
+        let pool = scored
+            .pools
+            .first()
+            .ok_or("a sample without a prediction is held")?;
         Ok(TrialSample {
             features: scored.allocated.batch.features.row(row).to_vec(),
             label: self.label,

@@ -1,6 +1,7 @@
 //! Holding: labels of samples whose tasks are not all defined are kept from all that learns, and go to their groups.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
@@ -9,10 +10,14 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concat, core::OkErr};
 
+use super::region::{MOST_OF_EPOCH, Strange};
 use super::request::{Candidate, LeastSure, uncertainty};
 use super::{HeldSample, Settled};
 use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Scored};
 use crate::infer::Tried;
+use crate::recognize::calibration::Calibration;
+use crate::recognize::reference::Reference;
+use crate::retain::priority;
 use crate::stash::{Stash, Told};
 use crate::{Failure, LabelKind, Phase, TaskDefinition, TaskId, TaskPath};
 
@@ -29,6 +34,12 @@ pub enum Sighting {
     Tried(Tried),
     /// The label of a sample could be asked for.
     Candidate(Box<Candidate>),
+    /// A sample looks like none of known tasks.
+    Strange(Strange),
+    /// What samples of known tasks look like.
+    Reference(Arc<Reference>),
+    /// How they are scored.
+    Calibration(Arc<Calibration>),
     /// The stream's clock.
     Clock(i64),
     /// How much each feature varies, as standard deviations.
@@ -43,12 +54,22 @@ enum Seen {
     Labelled(Rc<LabelledEpoch>),
 }
 
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldRules {
+    /// What is predicted.
+    pub kind: LabelKind,
+    /// Whether attribute values tell of unseen tasks.
+    pub by_attributes: bool,
+    /// Whether samples are told of whose labels could be asked for.
+    pub asks: bool,
+}
+
 /// Tells samples of defined tasks from others.
 struct Holder {
-    /// What is predicted.
-    kind: LabelKind,
-    /// Whether labels are asked for.
-    asks: bool,
+    rules: HoldRules,
+    /// Unseen tasks by features.
+    regions: FxHashSet<TaskId>,
     defined: FxHashSet<TaskId>,
     /// Other names of tasks. Samples that were predicted before this was known have them.
     aliases: FxHashSet<TaskId>,
@@ -59,15 +80,21 @@ impl Holder {
         match settled {
             Settled::Defined(task) => self.defined.insert(*task),
             Settled::Alias(task, _) => self.aliases.insert(*task),
+            Settled::Region(task) => self.regions.insert(*task),
             Settled::Requested(_) => false,
         };
+    }
+
+    /// Whether all tasks of a path are. The leaf tells: what is above a task is defined before it.
+    fn is_defined(&self, group: &Group) -> bool {
+        let leaf = group.path.leaf().task;
+        self.defined.contains(&leaf) || !self.rules.by_attributes && !self.regions.contains(&leaf)
     }
 
     /// The path down to the first task that is not defined, if there is one.
     fn undefined(&self, group: &Group) -> Option<TaskPath> {
         let nodes = &group.path.nodes;
-        // The leaf tells: what is above a task is defined before it.
-        if self.defined.contains(&group.path.leaf().task) {
+        if self.is_defined(group) {
             return None;
         }
         let is_new = |node: &TaskDefinition| !self.defined.contains(&node.task);
@@ -86,19 +113,49 @@ impl Holder {
         }
         for group in &allocated.groups {
             if let Some(path) = self.undefined(group) {
-                let first = allocated.batch.sequence(allocated.order[group.start] as usize);
-                tell(Sighting::Samples(path, (group.end - group.start) as u64, first));
+                let first = allocated
+                    .batch
+                    .sequence(allocated.order[group.start] as usize);
+                tell(Sighting::Samples(
+                    path,
+                    (group.end - group.start) as u64,
+                    first,
+                ));
             }
         }
         for tried in &scored.tried {
             tell(Sighting::Tried(tried.clone()));
         }
-        if self.asks {
+        for strange in self.strange(scored) {
+            tell(Sighting::Strange(strange));
+        }
+        if self.rules.asks {
             tell(Sighting::Clock(allocated.header.clock));
             for candidate in self.candidates(scored) {
                 tell(Sighting::Candidate(Box::new(candidate)));
             }
         }
+    }
+
+    /// Samples of a batch whose tasks are defined and that look like none of known tasks.
+    fn strange(&self, scored: &Scored) -> Vec<Strange> {
+        let Some(recognized) = &scored.recognized else {
+            return Vec::new();
+        };
+        let (allocated, batch) = (&scored.allocated, &scored.allocated.batch);
+        let is_strange = |row: &usize| {
+            let p = recognized.p_of(*row);
+            p.is_some_and(|p| p <= recognized.false_alarm)
+                && self.is_defined(&allocated.groups[allocated.group_of[*row] as usize])
+        };
+        let mut rows: Vec<usize> = (0..batch.len()).filter(is_strange).collect();
+        rows.sort_unstable_by_key(|row| priority(batch.sequence(*row)));
+        rows.truncate(MOST_OF_EPOCH);
+        let strange = rows.into_iter().map(|row| Strange {
+            sequence: batch.sequence(row),
+            features: batch.features.row(row).to_vec(),
+        });
+        strange.collect()
     }
 
     /// The samples of a batch whose answers are least sure.
@@ -108,13 +165,16 @@ impl Holder {
         if !scored.is_predicted() {
             return Vec::new();
         }
-        let tasks = allocated.groups.iter().map(|group| match self.undefined(group) {
-            Some(path) => (path.leaf().task, true),
-            None => (group.path.leaf().task, false),
-        });
+        let tasks = allocated
+            .groups
+            .iter()
+            .map(|group| match self.undefined(group) {
+                Some(path) => (path.leaf().task, true),
+                None => (group.path.leaf().task, false),
+            });
         let tasks: Vec<(TaskId, bool)> = tasks.collect();
         for (row, group) in allocated.group_of.iter().enumerate() {
-            let uncertainty = uncertainty(scored, row, self.kind);
+            let uncertainty = uncertainty(scored, row, self.rules.kind);
             let sequence = allocated.batch.sequence(row);
             least_sure.add(uncertainty, sequence, row, tasks[*group as usize]);
         }
@@ -127,7 +187,11 @@ impl Holder {
         labelled: Rc<LabelledEpoch>,
         mut tell: impl FnMut(Sighting),
     ) -> Result<Rc<LabelledEpoch>, Failure> {
-        let new: Vec<NewGroups> = labelled.parts.iter().map(|part| self.new_in(part)).collect();
+        let new: Vec<NewGroups> = labelled
+            .parts
+            .iter()
+            .map(|part| self.new_in(part))
+            .collect();
         if new.iter().all(Vec::is_empty) {
             return Ok(labelled);
         }
@@ -175,7 +239,7 @@ impl Holder {
         for row in &part.rows {
             let number = allocated.group_of[*row as usize] as usize;
             let group = &allocated.groups[number];
-            if self.defined.contains(&group.path.leaf().task) {
+            if self.is_defined(group) {
                 continue;
             }
             new.resize(allocated.groups.len(), None);
@@ -196,27 +260,28 @@ enum Sorted {
 }
 
 /// Holds the labels of samples whose tasks are not all defined. `settled` comes over the feedback edge, broadcast to every
-/// worker; `settled_before` is what the knowledge base has of it; with `asks`, samples
-/// are told of whose labels could be asked for. The first stream is what others learn from, the second what
+/// worker; `settled_before` is what the knowledge base has of it. The first stream is what others learn from, the second what
 /// groups are told.
 pub fn hold<'scope>(
     scored: Flow<'scope, Rc<Scored>>,
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     settled: Flow<'scope, Settled>,
     settled_before: impl IntoIterator<Item = Settled>,
-    (kind, asks): (LabelKind, bool),
+    rules: HoldRules,
     fail: impl Fn(Failure) + 'static,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Sighting>) {
     let mut holder = Holder {
-        kind,
-        asks,
+        rules,
+        regions: FxHashSet::default(),
         defined: FxHashSet::default(),
         aliases: FxHashSet::default(),
     };
     for settled in settled_before {
         holder.settle(&settled);
     }
-    let seen = scored.map(Seen::Scored).concat(labelled.map(Seen::Labelled));
+    let seen = scored
+        .map(Seen::Scored)
+        .concat(labelled.map(Seen::Labelled));
     let sorted: Flow<'scope, Sorted> = seen.binary_frontier(
         settled,
         Pipeline,
@@ -242,14 +307,16 @@ pub fn hold<'scope>(
                         let mut tell = |sighting| session.give(Sorted::Sighting(sighting));
                         match seen {
                             Seen::Scored(scored) => holder.sight(&scored, tell),
-                            Seen::Labelled(labelled) => match holder.sort_out(labelled, &mut tell) {
-                                Ok(labelled) => session.give(Sorted::Labelled(labelled)),
-                                Err(failure) => {
-                                    failed.push(capability.clone());
-                                    fail(failure);
-                                    return;
+                            Seen::Labelled(labelled) => {
+                                match holder.sort_out(labelled, &mut tell) {
+                                    Ok(labelled) => session.give(Sorted::Labelled(labelled)),
+                                    Err(failure) => {
+                                        failed.push(capability.clone());
+                                        fail(failure);
+                                        return;
+                                    }
                                 }
-                            },
+                            }
                         }
                     }
                 }

@@ -1,6 +1,8 @@
 //! Unseen tasks: samples whose attributes have values that no task is defined for, in groups, until there are enough labels to
 //! say what they are.
 //!
+//! Where attributes tell nothing, samples that look like none of known tasks make [regions](region), each with a group.
+//!
 //! A group asks for nothing but a place in a bounded [table](table). Labels of its samples are [held](hold) with it. When there
 //! are enough, they are [tried](crate::infer) on the tasks beside it: it may be one of them under another name, and is
 //! then an alias; or else it becomes a task, and learns from what was held. A group that makes room for others leaves its
@@ -8,6 +10,7 @@
 
 pub mod group;
 pub mod hold;
+pub mod region;
 pub mod request;
 pub mod table;
 
@@ -112,7 +115,9 @@ pub enum Became {
     Task,
     /// Another name of a task that there was.
     Alias(TaskDefinition),
-    /// Nothing: it made room for others, or the stream ended.
+    /// Known: its samples look like those of known tasks by now.
+    Known,
+    /// Nothing: it made room for others.
     Forgotten,
 }
 
@@ -130,6 +135,8 @@ pub struct LabelsRequested {
 pub enum Settled {
     /// A task is defined.
     Defined(TaskId),
+    /// A task is that of a region, and not defined yet.
+    Region(TaskId),
     /// A task is another.
     Alias(TaskId, TaskDefinition),
     /// The label of this sample is asked for.

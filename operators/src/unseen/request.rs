@@ -70,7 +70,9 @@ impl Candidate {
     pub(super) fn new(scored: &Scored, row: usize, task: (TaskId, bool), uncertainty: f32) -> Self {
         let allocated = &scored.allocated;
         let batch = &allocated.batch;
-        let leaf = allocated.groups[allocated.group_of[row] as usize].path.leaf();
+        let leaf = allocated.groups[allocated.group_of[row] as usize]
+            .path
+            .leaf();
         let recognized = scored.recognized.as_ref();
         Candidate {
             task: task.0,
@@ -175,7 +177,10 @@ impl Requests {
         let mut left = self.left(clock);
         let most = (left * SHARE).ceil().min(left.floor()) as usize;
         candidates.sort_unstable_by(|one, other| {
-            let least_sure = other.request.uncertainty.total_cmp(&one.request.uncertainty);
+            let least_sure = other
+                .request
+                .uncertainty
+                .total_cmp(&one.request.uncertainty);
             least_sure.then(one.request.sequence.cmp(&other.request.sequence))
         });
         candidates.truncate(MOST_CANDIDATES);
@@ -271,7 +276,13 @@ pub(super) struct LeastSure {
 
 impl LeastSure {
     /// Adds a row, by how unsure its answer is.
-    pub(super) fn add(&mut self, uncertainty: f32, sequence: u64, row: usize, task: (TaskId, bool)) {
+    pub(super) fn add(
+        &mut self,
+        uncertainty: f32,
+        sequence: u64,
+        row: usize,
+        task: (TaskId, bool),
+    ) {
         self.rows.push((uncertainty, sequence, row, task));
         if self.rows.len() >= 2 * MOST_CANDIDATES {
             self.keep();
@@ -325,9 +336,15 @@ mod tests {
     #[test]
     fn what_is_asked_for_stays_within_the_budget() {
         let mut requests = Requests::restore(8.0, &[1.0], Asked::default());
-        let all = |from: u64| (from..from + 50).map(|at| candidate(at, at, true, 0.5, 0.0)).collect();
+        let all = |from: u64| {
+            (from..from + 50)
+                .map(|at| candidate(at, at, true, 0.5, 0.0))
+                .collect()
+        };
         // A quarter of what is left, again and again; then nothing is left.
-        let many: Vec<usize> = (0..12).map(|at| requests.choose(all(100 * at), 0).len()).collect();
+        let many: Vec<usize> = (0..12)
+            .map(|at| requests.choose(all(100 * at), 0).len())
+            .collect();
         assert_eq!(many.iter().sum::<usize>(), 8, "{many:?}");
         assert_eq!(many[0], 2);
         assert_eq!(many[11], 0);
@@ -357,7 +374,10 @@ mod tests {
         );
         assert_eq!(numbers(&chosen), [1, 3, 5]);
         // What was asked before counts on.
-        let again = vec![candidate(6, 1, true, 0.9, 0.0), candidate(7, 4, true, 0.3, 0.0)];
+        let again = vec![
+            candidate(6, 1, true, 0.9, 0.0),
+            candidate(7, 4, true, 0.3, 0.0),
+        ];
         assert_eq!(numbers(&requests.choose(again, 1))[0], 7);
         assert_eq!(requests.of(TaskId(1)).map(|asked| asked.count), Some(3));
     }

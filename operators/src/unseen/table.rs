@@ -128,7 +128,10 @@ impl Table {
 
     /// The groups that have labels, by task.
     pub fn labelled(&self) -> Vec<TaskId> {
-        let labelled = self.groups.iter().filter(|(_, entry)| !entry.held.is_empty());
+        let labelled = self
+            .groups
+            .iter()
+            .filter(|(_, entry)| !entry.held.is_empty());
         let mut tasks: Vec<TaskId> = labelled.map(|(task, _)| *task).collect();
         tasks.sort_unstable();
         tasks

@@ -284,6 +284,7 @@ fn recognized(answer: UnseenAnswer) -> Scored {
             p: vec![p(0.25), p(0.5), p(f32::NAN)],
             unseen: vec![true, false, false],
             new_from: vec![Some(1), None],
+            in_region: vec![false, false],
             nearest: vec![0; 3],
             reference: None,
             by_attributes: true,
