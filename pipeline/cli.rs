@@ -13,6 +13,7 @@ use crate::draw::draw;
 use crate::error::{Error, render};
 use crate::evaluate::{self, evaluate};
 use crate::kb::{self, KbCommand};
+use crate::label;
 use crate::produce::produce;
 use crate::run::run;
 
@@ -100,6 +101,27 @@ enum Command {
         /// Write the findings as JSON, plots of them, and what the pipeline answered.
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
+    },
+    /// Answer the labels that a pipeline asks for: as somebody types, or from a file. Answers go to the topic that its
+    /// labels come from. The pipeline may be running.
+    Label {
+        /// The pipeline's config.
+        config: PathBuf,
+        /// Override a key of the config.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// The state folder of its run.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// List what is asked for, and no more.
+        #[arg(long)]
+        list: bool,
+        /// List it as JSON lines.
+        #[arg(long)]
+        json: bool,
+        /// A file of answers, CSV or JSON Lines, with the columns of id and label.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "json"])]
+        answers: Option<PathBuf>,
     },
     /// Check a config against its source, and draw the graph.
     Validate {
@@ -212,6 +234,21 @@ fn execute(command: Command) -> Result<(), Error> {
                 false => findings.tables(),
             });
             Ok(())
+        }
+        Command::Label {
+            config,
+            set,
+            state,
+            list,
+            json,
+            answers,
+        } => {
+            let options = label::Options {
+                list,
+                json,
+                answers: answers.as_deref(),
+            };
+            label::label(&settings(&config, &set)?, &state, &options)
         }
         Command::Validate { config, set } => {
             print(&draw(&settings(&config, &set)?)?);

@@ -15,6 +15,7 @@ pub mod evaluate;
 mod fault;
 mod graph;
 mod kb;
+mod label;
 mod learning;
 mod models;
 mod outputs;

@@ -136,7 +136,9 @@ impl Restored {
         let aliases = aliases.map(|(task, old)| Settled::Alias(*task, old.clone()));
         let regions = self.regions.regions.iter();
         let regions = regions.map(|region| Settled::Region(region.path.leaf().task));
-        defined.chain(aliases).chain(regions).collect()
+        let dissolved = self.regions.dissolved().map(Settled::Dissolved);
+        let known = defined.chain(aliases).chain(regions);
+        known.chain(dissolved).collect()
     }
 
     /// What allocates samples to tasks.

@@ -110,7 +110,9 @@ pub(super) fn rules(loaded: &Loaded, kind: LabelKind) -> Result<DriftRules, Conf
     let unseen = loaded.config.unseen.as_ref();
     let has_density = unseen.is_some_and(|unseen| unseen.methods.contains(&MethodConfig::Density));
     if let (Some(at), false) = (
-        detectors.iter().position(|one| *one == DetectorConfig::Features),
+        detectors
+            .iter()
+            .position(|one| *one == DetectorConfig::Features),
         has_density,
     ) {
         let message = "how strange samples look is not known: add a section \"unseen\" with \"density\" among its methods";
@@ -120,8 +122,7 @@ pub(super) fn rules(loaded: &Loaded, kind: LabelKind) -> Result<DriftRules, Conf
     let asked = when.zip(0..).find(|(text, _)| text.trim() == "drift");
     match asked {
         Some((_, number)) if !rules.any() => {
-            let message =
-                "nobody looks for drift: name a detector in drift.detectors (adwin, page_hinkley, features)";
+            let message = "nobody looks for drift: name a detector in drift.detectors (adwin, page_hinkley, features)";
             Err(loaded.error(&format!("triggers.when[{number}]"), message))
         }
         _ => Ok(rules),

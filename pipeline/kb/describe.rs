@@ -177,7 +177,7 @@ pub fn describe(
 }
 
 /// What became of an unseen task.
-fn became(became: &Became) -> String {
+pub fn became(became: &Became) -> String {
     match became {
         Became::Task => "it is a task".to_string(),
         Became::Alias(old) => format!("it is {}", old.name),

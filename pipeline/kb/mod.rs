@@ -3,7 +3,9 @@
 mod clusters;
 mod describe;
 mod edit;
+mod lineage;
 mod memory;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -46,6 +48,13 @@ pub enum KbCommand {
     },
     /// How much of each task's past is retained, and how much may be.
     Memory,
+    /// Unseen tasks, and what became of them.
+    Unseen,
+    /// How a task came to be what it is: from its first sample over trials, labels asked for and drift to its models.
+    Lineage {
+        /// The task's name or number, as `kb tasks` and `kb unseen` print them.
+        task: String,
+    },
     /// One task, whole.
     Show {
         /// The task's name or number, as `kb tasks` prints them.
@@ -86,6 +95,8 @@ pub fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result<(), Er
         KbCommand::Clusters => clusters::clusters(&view, as_json),
         KbCommand::Changes { from } => changes(&view, kind()?, Epoch(from), as_json),
         KbCommand::Memory => memory::memory(&view, as_json),
+        KbCommand::Unseen => unseen::unseen(&view, as_json),
+        KbCommand::Lineage { task } => lineage::lineage(&view, kind()?, &task, as_json),
         KbCommand::Show { task } => show(&view, kind()?, &task, as_json),
         KbCommand::Verify => verify(&view, as_json),
         KbCommand::Rollback { task, to } => edit::roll_back(state, &task, to),

@@ -74,7 +74,9 @@ fn by_task(scored: &Scored) -> FxHashMap<TaskId, Strangeness> {
 }
 
 /// How strange samples look, batch by batch and task by task.
-pub fn strangeness<'scope>(scored: Flow<'scope, Rc<Scored>>) -> Flow<'scope, (TaskId, Strangeness)> {
+pub fn strangeness<'scope>(
+    scored: Flow<'scope, Rc<Scored>>,
+) -> Flow<'scope, (TaskId, Strangeness)> {
     scored.unary(Pipeline, "Strangeness", move |_capability, _info| {
         move |input, output| {
             input.for_each(|capability, batches| {

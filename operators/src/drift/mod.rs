@@ -14,8 +14,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 
 use crate::flow::{Effect, Flow};
@@ -213,14 +213,17 @@ impl Watchers {
             }
         }
         for (task, strangeness) in strange {
-            let (Some(delta), Some(known)) = (self.rules.features, self.tasks.get_mut(&task)) else {
+            let (Some(delta), Some(known)) = (self.rules.features, self.tasks.get_mut(&task))
+            else {
                 continue;
             };
             let detected = Arc::make_mut(known).look_at_features(task, &strangeness, delta);
             let detectors = known.clone();
             let moved = DriftMoved { task, detectors };
             // Where losses tell too, they tell better since when.
-            let by_losses = found.remove(&task).and_then(|(_, detected): Found| detected);
+            let by_losses = found
+                .remove(&task)
+                .and_then(|(_, detected): Found| detected);
             found.insert(task, (moved, by_losses.or(detected)));
         }
         found.into_values().collect()

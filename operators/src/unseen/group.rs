@@ -267,6 +267,10 @@ impl Groups {
             let moved = KnowledgeChange::RegionsMoved(self.regions.clone());
             self.out.push(Grouped::Change(Box::new(moved)));
             self.tell_regions();
+            if its_task.is_none() {
+                let dissolved = Settled::Dissolved(task.task);
+                self.out.push(Grouped::Settled(dissolved));
+            }
         }
         self.touched.remove(&task.task);
         let was_stored = self.stored.remove(&task.task);

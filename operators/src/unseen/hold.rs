@@ -71,15 +71,16 @@ struct Holder {
     /// Unseen tasks by features.
     regions: FxHashSet<TaskId>,
     defined: FxHashSet<TaskId>,
-    /// Other names of tasks. Samples that were predicted before this was known have them.
-    aliases: FxHashSet<TaskId>,
+    /// Other names of tasks, and tasks of regions that are no more. Samples that were predicted before this was known have
+    /// them.
+    gone: FxHashSet<TaskId>,
 }
 
 impl Holder {
     fn settle(&mut self, settled: &Settled) {
         match settled {
             Settled::Defined(task) => self.defined.insert(*task),
-            Settled::Alias(task, _) => self.aliases.insert(*task),
+            Settled::Alias(task, _) | Settled::Dissolved(task) => self.gone.insert(*task),
             Settled::Region(task) => self.regions.insert(*task),
             Settled::Requested(_) => false,
         };
@@ -211,7 +212,7 @@ impl Holder {
                 match &new[allocated.group_of[*row as usize] as usize] {
                     Some(path) => {
                         let sample = HeldSample::new(&part.scored, *row, *label)?;
-                        match self.aliases.contains(&path.leaf().task) {
+                        match self.gone.contains(&path.leaf().task) {
                             true => parts.push(sample.release(Some(path.nodes.len() - 1))?),
                             false => tell(Sighting::Labelled(path.clone(), sample)),
                         }
@@ -274,7 +275,7 @@ pub fn hold<'scope>(
         rules,
         regions: FxHashSet::default(),
         defined: FxHashSet::default(),
-        aliases: FxHashSet::default(),
+        gone: FxHashSet::default(),
     };
     for settled in settled_before {
         holder.settle(&settled);

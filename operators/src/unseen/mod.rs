@@ -137,6 +137,8 @@ pub enum Settled {
     Defined(TaskId),
     /// A task is that of a region, and not defined yet.
     Region(TaskId),
+    /// The region of a task is no more.
+    Dissolved(TaskId),
     /// A task is another.
     Alias(TaskId, TaskDefinition),
     /// The label of this sample is asked for.

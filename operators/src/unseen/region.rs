@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::recognize::reference::{Reference, Scratch};
-use crate::{TaskDefinition, TaskPath};
+use crate::{TaskDefinition, TaskId, TaskPath};
 
 /// Strange samples that are remembered, the latest.
 const MOST_STRANGE: usize = 64;
@@ -100,6 +100,11 @@ impl Regions {
                 .iter()
                 .map(|at| self.strange[*at].features.as_slice()),
         );
+        // Samples at the edge of a known task on all sides lie around its own centre.
+        let near = reference.nearness(&centre, false, &mut Scratch::default());
+        if near.density <= radius {
+            return None;
+        }
         let mut at = 0;
         self.strange.retain(|_| {
             at += 1;
@@ -113,6 +118,16 @@ impl Regions {
             open: true,
         });
         Some((path, first, members.len() as u64))
+    }
+
+    /// The tasks of regions that are no more, and never were anything.
+    pub fn dissolved(&self) -> impl Iterator<Item = TaskId> {
+        let all = (1..=self.found).map(|number| path(number).leaf().task);
+        let is_left = |task: &TaskId| {
+            let mut left = self.regions.iter();
+            left.any(|region| region.path.leaf().task == *task)
+        };
+        all.filter(move |task| !is_left(task))
     }
 
     /// The unseen tasks whose regions look like known ones by now.
@@ -184,7 +199,6 @@ fn mean<'a>(samples: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TaskId;
     use crate::recognize::reference::ReferenceSample;
 
     /// Known samples lie around (0, 0) and (9, 0), with a deviation of about 1.
@@ -225,6 +239,11 @@ mod tests {
                 .collect(),
         );
         assert_eq!(regions.find(&reference, radius), None);
+        // Nor do those around a known centre.
+        let mut around = Regions::default();
+        let ring = |at: u64| (at as f32 * 0.7).sin_cos();
+        around.meet((0..16).map(|at| strange(at, 3.0 * ring(at).0, 3.0 * ring(at).1)).collect());
+        assert_eq!(around.find(&reference, radius), None);
         let close = |at: u64| strange(100 + at, 4.0 + 0.1 * at as f32, -30.0);
         regions.meet((0..9).map(close).collect());
         let (path, first, samples) = regions.find(&reference, radius).expect("a region");
@@ -244,9 +263,12 @@ mod tests {
     fn a_region_that_looks_known_is_told() {
         let reference = reference();
         let mut regions = Regions::default();
-        regions.meet((0..8).map(|at| strange(at, 0.5, 0.5)).collect());
+        regions.meet((0..8).map(|at| strange(at, 4.5, 6.0)).collect());
         let (path, ..) = regions.find(&reference, 4.0).expect("a region");
-        assert_eq!(regions.known(&reference, 4.0), [path.leaf().clone()]);
+        assert!(regions.known(&reference, 4.0).is_empty());
+        assert_eq!(regions.known(&reference, 1000.0), [path.leaf().clone()]);
+        assert_eq!(regions.dissolved().count(), 0);
         assert!(regions.settle(path.leaf(), None) && regions.regions.is_empty());
+        assert_eq!(regions.dissolved().collect::<Vec<_>>(), [path.leaf().task]);
     }
 }
