@@ -57,6 +57,8 @@ pub struct Allocator {
     /// source changes the meaning of a code only with a new generation, so the codes can stand for the values.
     known: FxHashMap<Box<[u32]>, u32>,
     paths: Vec<Rc<TaskPath>>,
+    /// Finest task → index into `paths`: with aliases, several keys lead to one.
+    path_to: FxHashMap<TaskId, u32>,
     /// Scratch: the codes of the current row.
     key: Vec<u32>,
     /// Scratch: the clusters of the current batch's rows.
@@ -80,6 +82,7 @@ impl Allocator {
             generation: 0,
             known: FxHashMap::default(),
             paths: Vec::new(),
+            path_to: FxHashMap::default(),
             key: Vec::new(),
             clusters: Vec::new(),
             group_of_path: Vec::new(),
@@ -105,6 +108,7 @@ impl Allocator {
     fn forget_paths(&mut self) {
         self.known.clear();
         self.paths.clear();
+        self.path_to.clear();
         self.group_of_path.clear();
     }
 
@@ -176,9 +180,12 @@ impl Allocator {
         if let Some(path) = self.known.get(self.key.as_slice()) {
             return *path;
         }
-        let path = self.paths.len() as u32;
-        self.paths.push(Rc::new(self.new_path(batch, row)));
-        self.group_of_path.push(0);
+        let new = self.new_path(batch, row);
+        let path = *self.path_to.entry(new.leaf().task).or_insert_with(|| {
+            self.paths.push(Rc::new(new));
+            self.group_of_path.push(0);
+            self.paths.len() as u32 - 1
+        });
         self.known.insert(self.key.clone().into(), path);
         path
     }

@@ -54,16 +54,14 @@ impl Allocated {
     pub(crate) fn moved(self, to: &[Option<&TaskPath>]) -> Allocated {
         let mut paths: Vec<Rc<TaskPath>> =
             self.groups.into_iter().map(|group| group.path).collect();
-        let before = paths.len();
         let mut group_of = self.group_of;
         for (group, path) in group_of.iter_mut().zip(to) {
             let Some(path) = path else { continue };
-            let known = paths[before..].iter().position(|known| **known == **path);
-            let place = known.unwrap_or(paths.len() - before);
+            let known = paths.iter().position(|known| **known == **path);
+            *group = known.unwrap_or(paths.len()) as u32;
             if known.is_none() {
                 paths.push(Rc::new((*path).clone()));
             }
-            *group = (before + place) as u32;
         }
         // Some may be left without rows, and groups are numbered by first appearance.
         let mut places = vec![u32::MAX; paths.len()];

@@ -142,8 +142,8 @@ fn joins(delay: Delay, epochs: &Epochs, restart: Option<usize>) -> Vec<Joined> {
             let committed = at.checked_sub(1).map(|before| epochs[before].0);
             let waited = Waited {
                 pending: &waiting,
-                released: &[],
                 committed: committed.as_ref(),
+                ..Waited::default()
             };
             joiner = Joiner::restore(arrival, waited).unwrap();
         }
@@ -330,5 +330,50 @@ proptest! {
             prop_assert_eq!(released(a), released(b));
             prop_assert_eq!((a.floor, a.unlabelled), (b.floor, b.unlabelled));
         }
+    }
+}
+
+#[test]
+fn labels_on_request_are_those_that_are_asked_for() {
+    let arrival = Arrival::OnRequest(Delay::Records(2));
+    let row = |label: f32| Row {
+        time: 0,
+        attributes: vec![0],
+        features: vec![0.5],
+        label,
+    };
+    let rows = |label: f32| -> Vec<Row> { vec![row(label); 3] };
+    let epochs: Vec<(EpochHeader, u64)> = (0..4)
+        .map(|epoch| (header(epoch, 3 * epoch + 3, 0), 3 * epoch))
+        .collect();
+    for restart in [None, Some(1), Some(2), Some(3)] {
+        let mut joiner = Joiner::restore(arrival, Waited::default()).unwrap();
+        let mut pending: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        let mut requested: Vec<u64> = Vec::new();
+        let (mut known, mut unlabelled) = (Vec::new(), 0);
+        for (at, (header, first)) in epochs.iter().enumerate() {
+            if restart == Some(at) {
+                let waiting: Vec<Vec<u8>> = pending.values().cloned().collect();
+                let waited = Waited {
+                    pending: &waiting,
+                    committed: Some(&epochs[at - 1].0),
+                    requested: &requested,
+                    ..Waited::default()
+                };
+                joiner = Joiner::restore(arrival, waited).unwrap();
+            } else if let Some(sequence) = requested.last() {
+                joiner.request(*sequence);
+            }
+            let joined = joiner.join(scored(*header, *first, &rows(1.0))).unwrap();
+            pending.extend(joined.pending.clone());
+            pending.retain(|last, _| *last >= joined.floor);
+            known.extend(released(&joined).into_iter().map(|one| one.0));
+            unlabelled += joined.unlabelled;
+            // In this epoch the label of its second sample is asked for, which is told in the next.
+            requested.push(first + 1);
+        }
+        // Of the last epoch it is not known yet whose labels are asked for.
+        assert_eq!(known, [1, 4, 7], "{restart:?}");
+        assert_eq!(unlabelled, 6, "{restart:?}");
     }
 }

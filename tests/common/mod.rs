@@ -339,9 +339,11 @@ training:
 triggers:
   when: ['new_samples >= 1500', 'accuracy_drop >= 0.05', drift]
 drift:
-  detectors: [adwin, page_hinkley]
+  detectors: [adwin, page_hinkley, features]
 unseen:
   methods: [attributes, density, nearest, disagreement]
+label_requests:
+  per_day: 500
 commit:
   epochs: 4
 report:

@@ -231,13 +231,13 @@ impl Recognizer {
                 (apart, region)
             });
             let nearest = apart.min_by(|(one, _), (other, _)| one.total_cmp(other));
-            let near = nearest.filter(|(apart, _)| *apart <= radius);
-            if let Some((apart, region)) = near
-                && apart
-                    < reference
-                        .nearness(features, false, &mut self.scratch)
-                        .density
-            {
+            let Some((apart, region)) = nearest.filter(|(apart, _)| *apart <= radius) else {
+                continue;
+            };
+            let known = reference.nearness(features, false, &mut self.scratch);
+            let of = reference.tasks.get(known.task).map(|task| task.task);
+            // Once it is known, the task of a region has a centre of its own.
+            if of == Some(region.path.leaf().task) || apart < known.density {
                 found.resize(batch.len(), None);
                 found[row] = Some(region);
             }

@@ -218,18 +218,17 @@ impl Groups {
     }
 
     /// Asks for the labels that help most. What may never come again asks for none.
-    fn ask(&mut self, mut candidates: Vec<Candidate>, clock: i64) {
+    fn ask(&mut self, candidates: Vec<Candidate>, clock: i64) {
         let Some(requests) = &mut self.requests else {
             return;
         };
         let table = &self.table;
-        candidates.retain(|candidate| {
+        let chosen = requests.choose(candidates, clock, |candidate| {
             let entry = table.get(candidate.task);
             let group = entry.map(|entry| &entry.group);
             let certain = group.map_or(0, |group| group.samples - group.error);
             !candidate.is_new || certain >= LEAST_SAMPLES
         });
-        let chosen = requests.choose(candidates, clock);
         if chosen.is_empty() {
             return;
         }

@@ -242,7 +242,11 @@ mod tests {
         // Nor do those around a known centre.
         let mut around = Regions::default();
         let ring = |at: u64| (at as f32 * 0.7).sin_cos();
-        around.meet((0..16).map(|at| strange(at, 3.0 * ring(at).0, 3.0 * ring(at).1)).collect());
+        around.meet(
+            (0..16)
+                .map(|at| strange(at, 3.0 * ring(at).0, 3.0 * ring(at).1))
+                .collect(),
+        );
         assert_eq!(around.find(&reference, radius), None);
         let close = |at: u64| strange(100 + at, 4.0 + 0.1 * at as f32, -30.0);
         regions.meet((0..9).map(close).collect());

@@ -19,7 +19,7 @@ pub(super) const MOST_CANDIDATES: usize = 256;
 const SHARE: f64 = 0.25;
 /// Requests of a task after which the next one is worth half.
 const HALF: f64 = 16.0;
-/// What a sample of a known task is worth, by one of an unseen task.
+/// What a sample of a known task is worth, by one of a task that is or was unseen.
 const KNOWN: f64 = 0.25;
 /// Tasks of which it is known what was asked, the latest; and samples of each.
 const MOST_TASKS: usize = 64;
@@ -128,6 +128,8 @@ pub struct Asked {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct AskedOfTask {
     task: TaskId,
+    /// Whether it was unseen when it was first asked about.
+    was_new: bool,
     count: u64,
     /// The latest samples' features.
     samples: Vec<Vec<f32>>,
@@ -172,8 +174,13 @@ impl Requests {
         }
     }
 
-    /// Asks for the labels that help most.
-    pub fn choose(&mut self, mut candidates: Vec<Candidate>, clock: i64) -> Vec<LabelRequest> {
+    /// Asks for the labels that help most, of the candidates that may be asked about.
+    pub fn choose(
+        &mut self,
+        mut candidates: Vec<Candidate>,
+        clock: i64,
+        may: impl Fn(&Candidate) -> bool,
+    ) -> Vec<LabelRequest> {
         let mut left = self.left(clock);
         let most = (left * SHARE).ceil().min(left.floor()) as usize;
         candidates.sort_unstable_by(|one, other| {
@@ -183,7 +190,9 @@ impl Requests {
                 .total_cmp(&one.request.uncertainty);
             least_sure.then(one.request.sequence.cmp(&other.request.sequence))
         });
+        // Workers have told of no more each, whatever may be asked about.
         candidates.truncate(MOST_CANDIDATES);
+        candidates.retain(may);
         let mut near: Vec<f64> = candidates.iter().map(|one| self.novelty(one)).collect();
         let mut chosen = Vec::new();
         while chosen.len() < most {
@@ -219,8 +228,10 @@ impl Requests {
 
     /// What the label of a candidate is worth, whatever else was asked.
     fn worth(&self, candidate: &Candidate) -> f64 {
-        let count = self.of(candidate.task).map_or(0, |asked| asked.count);
-        let new = match candidate.request.unseen || candidate.is_new {
+        let asked = self.of(candidate.task);
+        let count = asked.map_or(0, |asked| asked.count);
+        let was_new = asked.is_some_and(|asked| asked.was_new);
+        let new = match candidate.request.unseen || candidate.is_new || was_new {
             true => 1.0,
             false => KNOWN,
         };
@@ -255,6 +266,7 @@ impl Requests {
         let mut asked = at.map_or_else(
             || AskedOfTask {
                 task: candidate.task,
+                was_new: candidate.is_new,
                 count: 0,
                 samples: Vec::new(),
             },
@@ -329,6 +341,10 @@ mod tests {
         }
     }
 
+    fn any(_: &Candidate) -> bool {
+        true
+    }
+
     fn numbers(chosen: &[LabelRequest]) -> Vec<u64> {
         chosen.iter().map(|request| request.sequence).collect()
     }
@@ -343,7 +359,7 @@ mod tests {
         };
         // A quarter of what is left, again and again; then nothing is left.
         let many: Vec<usize> = (0..12)
-            .map(|at| requests.choose(all(100 * at), 0).len())
+            .map(|at| requests.choose(all(100 * at), 0, any).len())
             .collect();
         assert_eq!(many.iter().sum::<usize>(), 8, "{many:?}");
         assert_eq!(many[0], 2);
@@ -352,7 +368,7 @@ mod tests {
         let later = |days: f64| (days * DAY) as i64;
         let mut some = 0;
         for at in 20..40 {
-            some += requests.choose(all(100 * at), later(0.5)).len();
+            some += requests.choose(all(100 * at), later(0.5), any).len();
         }
         assert_eq!(some, 4);
         assert_eq!(requests.left(later(99.0)), 8.0);
@@ -371,6 +387,7 @@ mod tests {
                 candidate(5, 3, true, 0.4, 0.0),
             ],
             0,
+            any,
         );
         assert_eq!(numbers(&chosen), [1, 3, 5]);
         // What was asked before counts on.
@@ -378,7 +395,27 @@ mod tests {
             candidate(6, 1, true, 0.9, 0.0),
             candidate(7, 4, true, 0.3, 0.0),
         ];
-        assert_eq!(numbers(&requests.choose(again, 1))[0], 7);
-        assert_eq!(requests.of(TaskId(1)).map(|asked| asked.count), Some(3));
+        let asked = Asked {
+            left: 1.0,
+            ..requests.asked().clone()
+        };
+        let mut requests = Requests::restore(1.0, &[1.0], asked);
+        assert_eq!(numbers(&requests.choose(again, 0, any)), [7]);
+        assert_eq!(requests.of(TaskId(1)).map(|asked| asked.count), Some(2));
+    }
+
+    #[test]
+    fn what_was_new_is_asked_about_more_until_it_has_labels() {
+        let mut requests = Requests::restore(400.0, &[1.0], Asked::default());
+        requests.choose(vec![candidate(1, 1, true, 0.5, 0.0)], 0, any);
+        // It is a task by now.
+        let all = (0..200).map(|at| {
+            let apart = 10.0 * at as f32;
+            candidate(10 + at, 1 + at % 2, false, 0.5, apart)
+        });
+        let chosen = requests.choose(all.collect(), 0, any);
+        let of_new = chosen.iter().filter(|one| one.sequence % 2 == 0).count();
+        assert_eq!(chosen.len(), 100);
+        assert!((60..90).contains(&of_new), "{of_new}");
     }
 }
