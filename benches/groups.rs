@@ -14,15 +14,15 @@ use std::path::Path;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use perennial_connectors::source::simulator::open_rows;
-use perennial_connectors::source::{Drift, Next, Row, SimulatorConfig};
+use perennial_connectors::source::{Drift, DriftKind, Next, Row, SimulatorConfig};
 use perennial_operators::retain::priority;
 use serde_json::Value;
 
 use common::{Result, Spread, mib, per_second, run};
 
 /// Samples, and those of the bootstrap.
-const RECORDS: u64 = 40_000;
-const BOOTSTRAP: usize = 10_000;
+const RECORDS: u64 = 20_000;
+const BOOTSTRAP: usize = 6_000;
 /// Of the samples of unseen tasks, so many have labels that are asked for.
 const SHARE: f64 = 0.2;
 const SEEDS: u64 = 10;
@@ -31,6 +31,13 @@ const WINDOW: usize = 200;
 const LAST: usize = 1000;
 /// Seconds from one sample to the next.
 const PACE: f64 = 1.0;
+
+/// No drift.
+const STILL: Drift = Drift {
+    every: 100_000,
+    strength: 0.0,
+    kind: DriftKind::Mixed,
+};
 
 /// A stream as rows of text.
 struct Stream {
@@ -47,10 +54,7 @@ fn fleet(seed: u64) -> Result<Stream> {
         contexts: 6,
         late_sites: 0.5,
         late_after: Some(BOOTSTRAP as u64),
-        drift: Drift {
-            strength: 0.0,
-            ..Drift::default()
-        },
+        drift: STILL,
         interval_us: (PACE * 1e6) as u64,
         ..SimulatorConfig::default()
     };
@@ -120,11 +124,11 @@ schema:
   attributes: [season, zone]
   features: [{}]
   label: {{column: label, classes: [c0, c1, c2]}}
-tasks: {{path: [[season, zone], [site]]}}
+tasks: {{path: [[season, zone]]}}
 bootstrap: {{records: {BOOTSTRAP}}}
 epoch: {{records: 64}}
-training: {{min_samples: 100, trees: {{rounds: 40, max_depth: 4}}}}
-triggers: {{when: ['new_samples >= 200']}}
+training: {{min_samples: 100, trees: {{rounds: 30, max_depth: 4}}, candidates: [scratch, warm_start]}}
+triggers: {{when: ['new_samples >= 300']}}
 predictions: {{path: predictions.jsonl}}
 {more}",
         features.join(", ")
@@ -346,9 +350,16 @@ fn made_up() -> Result<()> {
         records: Some(records),
         sites: 20,
         late_sites: 0.0,
+        drift: STILL,
         ..SimulatorConfig::default()
     };
-    for (records, every) in [(200_000, None), (200_000, Some(5)), (400_000, Some(5))] {
+    let streams = [
+        (200_000, None),
+        (200_000, Some(5)),
+        (400_000, None),
+        (400_000, Some(5)),
+    ];
+    for (records, every) in streams {
         let config = fleet(records, 1);
         let schema = config.schema();
         let columns: Vec<String> = schema.columns().into_iter().map(str::to_string).collect();

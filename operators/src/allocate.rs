@@ -40,7 +40,7 @@ impl TaskLevels {
 }
 
 /// Paths that are remembered at most: values that nobody has seen before can come without end.
-const MOST_PATHS: usize = 1 << 18;
+const MOST_PATHS: usize = 1 << 17;
 
 /// Allocates the rows of batches, remembering the paths that it has met.
 pub struct Allocator {

@@ -230,6 +230,10 @@ impl Names {
             "source.kafka.stop_at_end=false".to_string(),
             format!("dead_letters={{kafka: {{topic: {}}}}}", self.dead_letters),
         ];
+        if let Some(requests) = &config.label_requests {
+            // Nobody is to be asked for a label of what is only measured.
+            overrides.push(format!("label_requests={{per_day: {}}}", requests.per_day));
+        }
         if let Some(labels) = &self.labels {
             overrides.push(format!("labels.kafka.topic={labels}"));
         }

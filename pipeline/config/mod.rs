@@ -25,7 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Settings, find_attribute};
-pub use drift::DriftConfig;
+pub use drift::{DetectorConfig, DriftConfig};
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
 pub use requests::LabelRequestsConfig;

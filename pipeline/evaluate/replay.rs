@@ -22,8 +22,8 @@ use super::measure::{Measure, Tally};
 use super::plan::Plan;
 use super::samples::Samples;
 use crate::config::{
-    BootstrapConfig, ConfigError, LabelsConfig, LevelConfig, Mode, PredictionsConfig, Settings,
-    SourceConfig,
+    BootstrapConfig, ConfigError, DetectorConfig, LabelsConfig, LevelConfig, Mode,
+    PredictionsConfig, Settings, SourceConfig,
 };
 use crate::error::Error;
 use crate::report::Report;
@@ -190,6 +190,12 @@ impl Replay<'_> {
         config.dead_letters = Default::default();
         config.report = Default::default();
         config.unseen = None;
+        config.label_requests = None;
+        // How strange samples look is not known without.
+        config
+            .drift
+            .detectors
+            .retain(|detector| *detector != DetectorConfig::Features);
         config.produce = None;
         Settings::try_from(loaded)
     }
