@@ -1,5 +1,7 @@
 //! The graph: every worker builds the same.
 
+mod unseen;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -27,8 +29,6 @@ use perennial_operators::summarize::summarize;
 use perennial_operators::train::{TrainingMode, train};
 use perennial_operators::trigger::{Watch, trigger};
 use perennial_operators::unseen::Settled;
-use perennial_operators::unseen::group::{GroupRules, Told, group};
-use perennial_operators::unseen::hold::{HoldRules, Sighting, hold};
 use perennial_operators::{
     AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, Phase, RecentMoved, StageKind,
     StageMoved, StageState,
@@ -39,6 +39,7 @@ use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe, core::Filter};
 use timely::worker::Worker;
 
+use self::unseen::Streams;
 use crate::committer::Offer;
 use crate::config::{IntegrationConfig, Mode, Settings};
 use crate::fault;
@@ -96,11 +97,9 @@ pub fn build(
         rules.kind.width(),
         config.inference.memory_bytes / peers,
     );
-    let requests = config.label_requests.as_ref();
-    let per_day = requests.map(|requests| requests.per_day);
-    let groups = group_rules(settings).map(|rules| restored.groups(rules, per_day, index));
+    let groups = unseen::groups(settings, restored, index);
     let mut predictor = predictor(settings, rules, restored, sessions)?;
-    if let Some(groups) = &groups {
+    if let Some((groups, _)) = &groups {
         for trial in groups.trials()? {
             predictor.attempt_next(trial);
         }
@@ -128,15 +127,7 @@ pub fn build(
         Some(last) if index == 0 => (last, restored.orders.clone()),
         _ => (Epoch(0), Vec::new()),
     };
-    let by_attributes = settings
-        .unseen
-        .as_ref()
-        .is_some_and(|rules| rules.attributes);
-    let looks_for = HoldRules {
-        kind: rules.kind,
-        by_attributes,
-        asks: per_day.is_some(),
-    };
+    let by_attributes = unseen::is_told_by_attributes(settings);
     let probe = Handle::new();
     let pace = Pace {
         probe: probe.clone(),
@@ -188,35 +179,19 @@ pub fn build(
             Some(_) => calibrate(scored.clone(), restored.calibrator()),
             None => (empty(scope), empty(scope)),
         };
-        let told = match groups {
-            Some(groups) => {
-                let before = restored.settled();
-                let (passed, sightings) = hold(
-                    scored.clone(),
-                    labelled,
-                    settled,
-                    before,
-                    looks_for,
-                    fail(report),
-                );
-                let sightings = sightings
-                    .concat(defined.clone().map(Sighting::Defined))
-                    .concat(outcomes.clone().flat_map(sightings_of))
-                    .concat(calibration.clone().flat_map(calibration_of));
-                let told = group(sightings, groups, fail(report));
-                Told {
-                    labelled: told.labelled.concat(passed),
-                    ..told
-                }
-            }
-            None => Told {
+        let told = unseen::learn(
+            &Streams {
+                scored: scored.clone(),
                 labelled,
-                settled: empty(scope),
-                trials: empty(scope),
-                regions: empty(scope),
-                effects: empty(scope),
+                settled,
+                defined: defined.clone(),
+                outcomes: outcomes.clone(),
+                calibration: calibration.clone(),
             },
-        };
+            groups,
+            restored,
+            fail(report),
+        );
         told.trials.connect_loop(to_try);
         let newly = defined.clone().map(|task| Settled::Defined(task.task));
         told.settled.concat(newly).connect_loop(settling);
@@ -288,7 +263,7 @@ pub fn build(
             .concat(moved)
             .concat(watched)
             .concat(calibrated)
-            .concat(scored.clone().flat_map(unseen))
+            .concat(scored.clone().flat_map(strange))
             .concat(retained)
             .concat(ordered)
             .concat(learned)
@@ -310,16 +285,6 @@ fn memory_rules(settings: &Settings) -> MemoryRules {
         features: settings.features(),
         classes: settings.classes.len(),
     }
-}
-
-/// How unseen tasks are kept, if samples of them are recognized.
-fn group_rules(settings: &Settings) -> Option<GroupRules> {
-    let rules = settings.unseen.as_ref()?;
-    Some(GroupRules {
-        false_alarm: rules.false_alarm,
-        known_after: rules.known_after.unsigned_abs(),
-        groups: rules.groups,
-    })
 }
 
 fn is_bootstrap(allocated: &Allocated) -> bool {
@@ -399,27 +364,8 @@ fn told(outcome: TrainOutcome) -> Vec<Learned> {
     deployment.into_iter().chain(scales).collect()
 }
 
-/// What groups are told of a training.
-fn sightings_of(outcome: TrainOutcome) -> Vec<Sighting> {
-    let changes = outcome.changes.into_iter();
-    let told = changes.filter_map(|change| match change {
-        KnowledgeChange::FeaturesScaled { deviations } => Some(Sighting::Scales(deviations)),
-        KnowledgeChange::ReferenceDrawn(reference) => Some(Sighting::Reference(reference)),
-        _ => None,
-    });
-    told.collect()
-}
-
-/// What groups are told of how known samples are scored.
-fn calibration_of(learned: Learned) -> Option<Sighting> {
-    match learned {
-        Learned::Calibration(calibration) => Some(Sighting::Calibration(calibration)),
-        _ => None,
-    }
-}
-
 /// How many samples of a batch are taken for those of unseen tasks.
-fn unseen(scored: Rc<Scored>) -> Option<Effect> {
+fn strange(scored: Rc<Scored>) -> Option<Effect> {
     let unseen = scored.recognized.as_ref()?.unseen.iter();
     let count = unseen.filter(|unseen| **unseen).count() as u64;
     (count > 0).then_some(Effect::Unseen(count))

@@ -20,7 +20,7 @@ use perennial_operators::retain::{Reservoir, RestoredMemory};
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
 use perennial_operators::unseen::Settled;
-use perennial_operators::unseen::group::{GroupRules, Groups};
+use perennial_operators::unseen::groups::{GroupRules, Groups};
 use perennial_operators::unseen::region::Regions;
 use perennial_operators::unseen::request::{Asked, Requests};
 use perennial_operators::unseen::table::Entry;

@@ -1,12 +1,13 @@
 //! Writing: changes to facts, and whole epochs as one atomic write.
 
+mod unseen;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects};
-use perennial_operators::unseen::{Became, LabelsRequested, UnseenGrown, UnseenSettled};
 use perennial_operators::{
     Adapter, CalibrationMoved, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved,
     SamplesRetained, StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition,
@@ -15,7 +16,7 @@ use perennial_operators::{
 use rocksdb::WriteBatch;
 
 use super::layout::{
-    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
+    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
     META_REFERENCE, META_REGIONS, change_key, model_key, number_key, relation_key, released_key,
     sample_key, stage_key, task_epoch_key, task_key,
 };
@@ -310,53 +311,6 @@ impl Touched<'_> {
                 clock_at_order: 0,
             },
         );
-        Ok(())
-    }
-
-    fn grow_unseen(&mut self, grown: &UnseenGrown) -> Result<(), KnowledgeError> {
-        let task = grown.group.task().task;
-        self.kb.put(
-            &mut self.batch,
-            Family::Unseen,
-            &task_key(task),
-            &grown.group,
-        )?;
-        if grown.group.labelled == 0 {
-            self.drop_held(task)?;
-        }
-        for sample in &grown.labelled {
-            let key = sample_key(task, sample.sequence);
-            self.kb.put(&mut self.batch, Family::Held, &key, sample)?;
-        }
-        Ok(())
-    }
-
-    fn settle_unseen(&mut self, settled: &UnseenSettled) -> Result<(), KnowledgeError> {
-        let task = settled.task.task;
-        let family = self.kb.family(Family::Unseen)?;
-        self.batch.delete_cf(family, task_key(task));
-        self.drop_held(task)?;
-        if let Became::Alias(old) = &settled.became {
-            self.kb
-                .put(&mut self.batch, Family::Aliases, &task_key(task), old)?;
-        }
-        Ok(())
-    }
-
-    fn request(&mut self, requested: &LabelsRequested) -> Result<(), KnowledgeError> {
-        for request in &requested.requests {
-            let key = number_key(request.sequence);
-            self.kb
-                .put(&mut self.batch, Family::Requests, &key, request)?;
-        }
-        self.kb
-            .put(&mut self.batch, Family::Meta, META_ASKED, &requested.asked)
-    }
-
-    fn drop_held(&mut self, task: TaskId) -> Result<(), KnowledgeError> {
-        let family = self.kb.family(Family::Held)?;
-        let all = (sample_key(task, 0), sample_key(task, u64::MAX));
-        self.batch.delete_range_cf(family, all.0, all.1);
         Ok(())
     }
 

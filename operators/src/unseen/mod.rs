@@ -9,6 +9,7 @@
 //! labels to the tasks above it. So nobody can define tasks with values made up, and no label is lost.
 
 pub mod group;
+pub mod groups;
 pub mod hold;
 pub mod region;
 pub mod request;
