@@ -13,7 +13,7 @@ fn bench() -> Bench {
     bench
 }
 
-const LIVE: [&str; 4] = ["--set", "mode=live", "--set", "source.rate=4000"];
+const LIVE: [&str; 4] = ["--set", "mode=live", "--set", "source.rate=2000"];
 
 /// Fails unless each sample after the bootstrap is predicted once, in order, and counted.
 fn assert_whole(bench: &Bench, name: &str) {

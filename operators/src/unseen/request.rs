@@ -235,7 +235,9 @@ impl Requests {
             true => 1.0,
             false => KNOWN,
         };
-        new * f64::from(candidate.request.uncertainty) / (1.0 + count as f64 / HALF)
+        // Where answers are all alike unsure, what differs most is worth most: models are not to be fitted on the unsure alone.
+        let unsure = (1.0 + f64::from(candidate.request.uncertainty)) / 2.0;
+        new * unsure / (1.0 + count as f64 / HALF)
     }
 
     /// How far a candidate is from what its task was asked about, 0 to 1.
