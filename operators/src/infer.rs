@@ -156,7 +156,7 @@ impl<M: Models> Predictor<M> {
         let rows = allocated.batch.len();
         let width = self.rules.kind.width();
         let tried = self.attempts()?;
-        let allocated = self.to_regions(allocated);
+        let allocated = self.move_to_regions(allocated);
         if allocated.header.phase != Phase::Scored || rows == 0 {
             return Ok(Scored {
                 allocated,
@@ -207,7 +207,7 @@ impl<M: Models> Predictor<M> {
     }
 
     /// Gives the samples that are in regions to the tasks of these, whatever their attributes say.
-    fn to_regions(&mut self, allocated: Rc<Allocated>) -> Rc<Allocated> {
+    fn move_to_regions(&mut self, allocated: Rc<Allocated>) -> Rc<Allocated> {
         let regions = match &mut self.recognizer {
             Some(recognizer) if allocated.header.phase == Phase::Scored => {
                 recognizer.regions_of(&allocated.batch)

@@ -3,7 +3,7 @@
 //!
 //! Where attributes tell nothing, samples that look like none of known tasks make [regions](region), each with a group.
 //!
-//! A group asks for nothing but a place in a bounded [table](table). Labels of its samples are [held](hold) with it. When there
+//! A group asks for nothing but a place in a bounded [table]. Labels of its samples are [held](hold) with it. When there
 //! are enough, they are [tried](crate::infer) on the tasks beside it: it may be one of them under another name, and is
 //! then an alias; or else it becomes a task, and learns from what was held. A group that makes room for others leaves its
 //! labels to the tasks above it. So nobody can define tasks with values made up, and no label is lost.
