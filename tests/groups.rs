@@ -221,6 +221,28 @@ fn an_old_task_in_disguise_is_an_alias_and_a_new_one_a_task() {
 }
 
 #[test]
+fn one_label_is_enough_where_none_is_wanted() {
+    let mut stream = Stream::new(4);
+    stream.known(BOOTSTRAP);
+    for _ in 0..100 {
+        stream.known(2);
+        stream.add("new", Concept::Third, 0.0);
+    }
+    let bench = Bench::new();
+    bench.write("stream.csv", &stream.text);
+    let unseen = "methods: [attributes], known_after: 0";
+    bench.write("config.yaml", config(unseen, ""));
+    bench.run_as("run", &[]).success();
+    let unseen = bench.kb_json("run", &["unseen"]);
+    assert_eq!(
+        unseen["settled"][0]["settled"]["became"], "task",
+        "{unseen}"
+    );
+    assert_eq!(bench.report("run")["labelled"], 300);
+    bench.left("run");
+}
+
+#[test]
 fn what_looks_like_no_known_task_is_one_of_its_own() {
     let mut stream = Stream::new(6);
     stream.known(BOOTSTRAP + 1000);

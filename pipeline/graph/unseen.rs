@@ -47,7 +47,8 @@ pub(super) fn groups(
     let requests = settings.config().label_requests.as_ref();
     let per_day = requests.map(|requests| requests.per_day);
     let kept = GroupRules {
-        known_after: rules.known_after.unsigned_abs(),
+        // Without any label nothing can be tried.
+        known_after: rules.known_after.unsigned_abs().max(1),
         groups: rules.groups,
         false_alarm: rules.false_alarm,
     };

@@ -25,7 +25,7 @@ const LATER: u64 = 3;
 /// When an unseen task becomes a task.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupRules {
-    /// Labels after which it is tried, and becomes a task or an alias.
+    /// Labels after which it is tried, and becomes a task or an alias; at least 1.
     pub known_after: u64,
     /// The most unseen tasks that are kept.
     pub groups: usize,
@@ -250,7 +250,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Writes down what became of a group, if the knowledge base has it.
+    /// Writes down what became of a group; of one that was forgotten, only if the knowledge base has it.
     fn settle(&mut self, entry: Entry, became: Became) {
         let task = entry.group.task().clone();
         let its_task = match &became {
@@ -289,7 +289,7 @@ impl Groups {
             };
             let group = &entry.group;
             let due = match group.tried {
-                0 => self.rules.known_after.max(1),
+                0 => self.rules.known_after,
                 _ => LATER * self.rules.known_after,
             };
             if group.labelled < due || group.trying || group.tried >= LATER * self.rules.known_after
