@@ -49,6 +49,8 @@ pub struct Status {
     pub score: Score,
     /// What the learner is doing, if it is doing anything.
     pub stage: Option<String>,
+    /// How often it changed in this run what answers for a task.
+    pub deployments: u64,
 }
 
 impl Committed {
@@ -98,14 +100,29 @@ impl Committed {
         }
     }
 
+    /// Waits until something else answers than when there were so many deployments, but no longer than for a while.
+    pub fn wait_for_deployment(&self, seen: Option<u64>, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut state = self.lock();
+        while seen == Some(state.status.deployments) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.moved.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Lets everybody who waits go.
     pub fn close(&self) {
         self.lock().closed = true;
         self.moved.notify_all();
     }
 
-    fn set(&self, progress: Progress, score: Score) {
+    fn set(&self, progress: Progress, score: Score, deployments: u64) {
         let mut state = self.lock();
+        state.status.deployments = deployments;
         state.status.progress = progress;
         state.status.score = score;
         drop(state);
@@ -143,6 +160,8 @@ pub struct Committer {
     progress: Progress,
     /// How all predictions did.
     score: Score,
+    /// See [`Status::deployments`].
+    deployments: u64,
     waiting: Vec<EpochEffects>,
     since: Instant,
     /// When the run began and what the runs before it took.
@@ -163,7 +182,7 @@ impl Committer {
         let progress = view.progress()?;
         let score = view.statistics_of(TaskId::BASE)?.score;
         drop(view);
-        committed.set(progress.clone(), score);
+        committed.set(progress.clone(), score, 0);
         let (sender, receiver) = bounded(QUEUE);
         let mut committer = Committer {
             knowledge,
@@ -174,6 +193,7 @@ impl Committer {
             began: (Instant::now(), progress.seconds),
             progress,
             score,
+            deployments: 0,
             waiting: Vec::new(),
             since: Instant::now(),
         };
@@ -259,6 +279,9 @@ impl Committer {
                 KnowledgeChange::StatisticsMoved(moved) if moved.task == TaskId::BASE => {
                     self.score.add(&moved.difference.score);
                 }
+                KnowledgeChange::ModelDeployed { .. }
+                | KnowledgeChange::ModelRetired { .. }
+                | KnowledgeChange::ModelRolledBack { .. } => self.deployments += 1,
                 _ => {}
             }
         }
@@ -288,7 +311,8 @@ impl Committer {
         }
         fault::point("commit: after knowledge");
         self.waiting.clear();
-        self.committed.set(self.progress.clone(), self.score);
+        let progress = self.progress.clone();
+        self.committed.set(progress, self.score, self.deployments);
         Ok(())
     }
 

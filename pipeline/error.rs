@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use perennial_connectors::kafka::KafkaError;
 use perennial_connectors::knowledge_base::KnowledgeError;
+use perennial_connectors::link::LinkError;
 use perennial_connectors::native::NativeError;
 use perennial_connectors::onnx::OnnxError;
 use perennial_connectors::sink::SinkError;
@@ -28,6 +29,9 @@ pub enum Error {
     /// Kafka cannot be used.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// The link cannot be used.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// An output cannot be written.
     #[error(transparent)]
     Sink(#[from] SinkError),

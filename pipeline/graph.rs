@@ -16,6 +16,7 @@ use perennial_operators::drift::features::strangeness;
 use perennial_operators::flow::{
     Allocated, Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
 };
+use perennial_operators::follow::follow;
 use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::recent::recent;
@@ -31,7 +32,7 @@ use perennial_operators::trigger::{Watch, trigger};
 use perennial_operators::unseen::Settled;
 use perennial_operators::{
     AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, Phase, RecentMoved, StageKind,
-    StageMoved, StageState,
+    StageMoved, StageState, TaskDefinition,
 };
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
@@ -41,9 +42,10 @@ use timely::worker::Worker;
 
 use self::unseen::Streams;
 use crate::committer::Offer;
-use crate::config::{IntegrationConfig, Mode, Settings};
+use crate::config::{IntegrationConfig, Mode, Role, Settings};
 use crate::fault;
 use crate::learning::Learner;
+use crate::link::LinkInbox;
 use crate::models::Sessions;
 use crate::reader::Channel;
 use crate::restore::Restored;
@@ -57,6 +59,8 @@ pub struct Parts {
     pub reader: Option<Channel>,
     /// The learner, on worker 0.
     pub learner: Option<Learner>,
+    /// What comes from the cloud, on worker 0 of an edge.
+    pub inbox: Option<LinkInbox>,
     /// The way to the committer, on worker 0.
     pub offer: Option<Offer>,
     /// Renders predictions, if they are written.
@@ -175,6 +179,7 @@ pub fn build(
         let ended = outcomes.clone().map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
         let (labelled, pending) = join(scored.clone(), settled.clone(), joiner, fail(report));
+        let taken_in = outcomes.clone().flat_map(tasks_of);
         let (calibration, calibrated) = match &settings.unseen {
             Some(_) => calibrate(scored.clone(), restored.calibrator()),
             None => (empty(scope), empty(scope)),
@@ -184,7 +189,7 @@ pub fn build(
                 scored: scored.clone(),
                 labelled,
                 settled,
-                defined: defined.clone(),
+                defined: defined.clone().concat(taken_in.clone()),
                 outcomes: outcomes.clone(),
                 calibration: calibration.clone(),
             },
@@ -193,7 +198,8 @@ pub fn build(
             fail(report),
         );
         told.trials.connect_loop(to_try);
-        let newly = defined.clone().map(|task| Settled::Defined(task.task));
+        let newly = defined.clone().concat(taken_in);
+        let newly = newly.map(|task| Settled::Defined(task.task));
         told.settled.concat(newly).connect_loop(settling);
         let labelled = told.labelled;
         let summaries = summarize(labelled.clone(), rules.kind);
@@ -251,9 +257,20 @@ pub fn build(
             memory_rules(settings),
             restored.memory(index, peers),
         );
-        let orders = trigger(views, drifted, ended, scored.clone(), watch);
-        let ordered = orders.clone().map(waiting);
-        let trained = train(scope, orders, parts.learner, mode, resumed, fail(report));
+        let (orders, trained) = match config.role {
+            // What answers at an edge is for the cloud to say.
+            Role::Edge => (
+                empty(scope),
+                follow(scored.clone(), parts.inbox, fail(report)),
+            ),
+            Role::Local | Role::Cloud => {
+                let orders = trigger(views, drifted, ended, scored.clone(), watch);
+                let learner = parts.learner;
+                let trained = train(scope, orders.clone(), learner, mode, resumed, fail(report));
+                (orders, trained)
+            }
+        };
+        let ordered = orders.map(waiting);
         let deployed = trained.clone().flat_map(deployed);
         trained.connect_loop(feedback);
         let mut effects = intake
@@ -359,9 +376,21 @@ fn told(outcome: TrainOutcome) -> Vec<Learned> {
         .filter_map(|change| match change {
             KnowledgeChange::FeaturesScaled { deviations } => Some(Learned::Scales(deviations)),
             KnowledgeChange::ReferenceDrawn(reference) => Some(Learned::Reference(reference)),
+            // Elsewhere there were labels enough for it.
+            KnowledgeChange::Followed { task, .. } => Some(Learned::Known(task)),
             _ => None,
         });
     deployment.into_iter().chain(scales).collect()
+}
+
+/// The tasks that are defined elsewhere and taken in.
+fn tasks_of(outcome: TrainOutcome) -> Vec<TaskDefinition> {
+    let changes = outcome.changes.into_iter();
+    let tasks = changes.filter_map(|change| match change {
+        KnowledgeChange::TaskDefined(task) => Some(task),
+        _ => None,
+    });
+    tasks.collect()
 }
 
 /// How many samples of a batch are taken for those of unseen tasks.

@@ -17,6 +17,7 @@ mod graph;
 mod kb;
 mod label;
 mod learning;
+mod link;
 mod models;
 mod outputs;
 pub mod produce;

@@ -45,6 +45,8 @@ pub struct Restored {
     unseen: Vec<Entry>,
     /// Samples that wait whose labels are asked for.
     pub requested: Vec<u64>,
+    /// The revisions of tasks that were taken in from the cloud.
+    followed: BTreeMap<TaskId, u64>,
     /// Where samples are that look like none of known tasks.
     regions: Regions,
     /// What labels have been asked for.
@@ -116,6 +118,7 @@ impl Restored {
             requested: view.requests()?.into_keys().collect(),
             asked: view.asked()?,
             regions: view.regions()?,
+            followed: view.followed()?,
             tasks: tasks
                 .into_values()
                 .map(|record| record.definition)
@@ -215,11 +218,12 @@ impl Restored {
         Calibrator::restore(epochs.map(|(epoch, scores)| (*epoch, scores.clone())))
     }
 
-    /// The tasks of which there are so many labels.
+    /// The tasks of which there are so many labels, here or in the cloud.
     pub fn known(&self, labels: i64) -> impl Iterator<Item = TaskId> {
         let stand = self.statistics.iter();
         let known = stand.filter(move |restored| restored.total.labelled >= labels);
-        known.map(|restored| restored.task)
+        let followed = self.followed.keys().copied();
+        known.map(|restored| restored.task).chain(followed)
     }
 
     /// What recognizes unseen samples by these rules.

@@ -16,10 +16,11 @@ use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 
 use crate::committer::{Committed, Committer, Offer};
-use crate::config::{BaselineConfig, Settings};
+use crate::config::{BaselineConfig, Role, Settings};
 use crate::error::Error;
 use crate::graph::{self, Parts, Render};
 use crate::learning::{Learner, Workshop};
+use crate::link::{self, LinkInbox, Publishing};
 use crate::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS};
 use crate::progress::Display;
 use crate::reader::Channel;
@@ -86,7 +87,10 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         tracing::info!(epoch, records, "going on after the last commit");
     }
     let runtime = Runtime::load()?;
-    let trainer = open_trainer(settings, state, &runtime)?;
+    let trainer = match settings.config().role {
+        Role::Edge => None,
+        Role::Local | Role::Cloud => Some(open_trainer(settings, state, &runtime)?),
+    };
     let keep_frozen = settings
         .config()
         .report
@@ -112,30 +116,45 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         config.mode,
         move |error| failed.fail(error, true),
     )?;
-    let cancel = trainer.cancel();
-    let workshop = Workshop {
-        knowledge: knowledge.clone(),
-        committed: committed.clone(),
-        trainer,
-        runtime: runtime.clone(),
-        features: settings.features(),
-        kind: settings.label_kind(),
-        holdout: config.training.holdout,
-        trees: config.training.trees.clone(),
-        gate_margin: config.gate.margin,
-        max_samples: config.training.max_samples,
-        candidates: config.training.candidates.clone(),
-        recognizes: settings.unseen.is_some(),
-        threads: config.training.threads.unwrap_or_else(processors),
+    threads.push(committing);
+    let (mut learner, mut inbox, mut cancel) = (None, None, None);
+    match trainer {
+        Some(trainer) => {
+            cancel = Some(trainer.cancel());
+            let workshop = workshop(
+                settings,
+                knowledge.clone(),
+                committed.clone(),
+                trainer,
+                &runtime,
+            );
+            let (end, training) = Learner::start(workshop);
+            learner = Some(end);
+            threads.push(training);
+        }
+        None => {
+            if let Some(link) = &config.link {
+                let stop = ending.stop.clone();
+                let (end, following) = link::follow(settings, link, &knowledge, stop)?;
+                inbox = Some(end);
+                threads.push(following);
+            }
+        }
+    }
+    let publishing = match (config.role, &config.link) {
+        (Role::Cloud, Some(link)) => {
+            let (knowledge, committed) = (knowledge.clone(), committed.clone());
+            Some(link::publish(settings, link, knowledge, committed)?)
+        }
+        _ => None,
     };
-    let (learner, training) = Learner::start(workshop);
-    threads.extend([committing, training]);
     let shared = Shared {
         settings: settings.clone(),
         restored: Mutex::new(std::iter::repeat_n(Arc::new(restored), workers).collect()),
         runtime,
         channels: Mutex::new(channels),
-        learner: Mutex::new(Some(learner)),
+        learner: Mutex::new(learner),
+        inbox: Mutex::new(inbox),
         offer: Mutex::new(Some(offer)),
         next: Arc::new((0..workers).map(|_| AtomicU64::new(0)).collect()),
         ending: ending.clone(),
@@ -150,10 +169,38 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         // A panic has ended the process already.
         let _ = thread.join();
     }
+    // Of what is committed by now.
+    publishing.into_iter().for_each(Publishing::finish);
     worked?;
     match ending.take() {
         Some(error) => Err(error),
         None => Report::read(settings, &knowledge),
+    }
+}
+
+/// What the learner works with.
+fn workshop(
+    settings: &Settings,
+    knowledge: Arc<KnowledgeBase>,
+    committed: Arc<Committed>,
+    trainer: Trainer,
+    runtime: &Runtime,
+) -> Workshop {
+    let config = settings.config();
+    Workshop {
+        knowledge,
+        committed,
+        trainer,
+        runtime: runtime.clone(),
+        features: settings.features(),
+        kind: settings.label_kind(),
+        holdout: config.training.holdout,
+        trees: config.training.trees.clone(),
+        gate_margin: config.gate.margin,
+        max_samples: config.training.max_samples,
+        candidates: config.training.candidates.clone(),
+        recognizes: settings.unseen.is_some(),
+        threads: config.training.threads.unwrap_or_else(processors),
     }
 }
 
@@ -182,11 +229,12 @@ struct Shared {
     runtime: Runtime,
     channels: Mutex<Vec<Option<Channel>>>,
     learner: Mutex<Option<Learner>>,
+    inbox: Mutex<Option<LinkInbox>>,
     offer: Mutex<Option<Offer>>,
     next: Arc<Vec<AtomicU64>>,
     ending: Ending,
     committed: Arc<Committed>,
-    cancel: Cancel,
+    cancel: Option<Cancel>,
     /// The id of the schema of predictions in a registry, if they are Avro and there is one.
     schema_id: Option<u32>,
 }
@@ -212,7 +260,7 @@ fn dataflow(shared: Shared, workers: usize) -> Result<(), Error> {
             shared.ending.fail(Error::Failed(failure), true);
         }
         shared.committed.close();
-        shared.cancel.cancel();
+        shared.cancel.iter().for_each(Cancel::cancel);
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
@@ -242,6 +290,14 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         ),
+        inbox: match index {
+            0 => shared
+                .inbox
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+            _ => None,
+        },
         learner: match index {
             0 => shared
                 .learner

@@ -7,6 +7,7 @@
 
 pub mod kafka;
 pub mod knowledge_base;
+pub mod link;
 pub mod native;
 pub mod onnx;
 pub mod sink;

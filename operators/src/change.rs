@@ -85,6 +85,13 @@ pub enum KnowledgeChange {
         /// Whether it is.
         pinned: bool,
     },
+    /// What elsewhere is known of a task was taken in.
+    Followed {
+        /// Which task.
+        task: TaskId,
+        /// Which revision of it.
+        revision: u64,
+    },
     /// Clusters of features were found in the bootstrap: tasks are made of them from then on.
     ClustersFound(Arc<Clusters>),
 }
@@ -130,6 +137,7 @@ impl KnowledgeChange {
             // What answers again is what the training is measured against.
             KnowledgeChange::ModelRolledBack { model, .. } => (4, model.task, 0, 1),
             KnowledgeChange::TaskPinned { task, .. } => (4, *task, 0, 2),
+            KnowledgeChange::Followed { task, .. } => (4, *task, 0, 4),
             KnowledgeChange::ModelDeployed { model } => learning(model, StageKind::Deploy, 35),
             KnowledgeChange::ModelRetired { model } => learning(model, StageKind::Deploy, 60),
         }

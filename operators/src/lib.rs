@@ -18,6 +18,7 @@ mod difference;
 pub mod drift;
 mod epoch;
 pub mod flow;
+pub mod follow;
 pub mod infer;
 pub mod integrate;
 pub mod join;

@@ -17,7 +17,10 @@ use super::load::nearest;
 use super::produce::{Production, production};
 use super::tasks::levels;
 use super::trainer::command_line;
-use super::{Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, drift, requests, unseen};
+use super::{
+    Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, Role, drift, link, requests,
+    unseen,
+};
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
 const DEFAULT_WAIT: u64 = 100_000;
@@ -118,6 +121,7 @@ impl TryFrom<Loaded> for Settings {
         let levels = levels(&loaded, &schema)?;
         check_outputs(&loaded)?;
         requests::check(&loaded)?;
+        link::check(&loaded)?;
         check_kafka(&loaded)?;
         check_bootstrap(&loaded)?;
         check_training(&loaded)?;
@@ -305,6 +309,13 @@ pub fn find_attribute(schema: &Schema, name: &str) -> Result<usize, String> {
 
 fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {
     let bootstrap = &loaded.config.bootstrap;
+    if loaded.config.role == Role::Edge {
+        let message = "an edge has its first models from the cloud: remove this";
+        return match (bootstrap.share, bootstrap.records) {
+            (None, None) => Ok(()),
+            _ => Err(loaded.error("bootstrap", message)),
+        };
+    }
     match (bootstrap.share, bootstrap.records) {
         (Some(share), None) if share > 0.0 && share < 1.0 => Ok(()),
         (Some(_), None) => Err(loaded.error("bootstrap.share", "expected a share between 0 and 1")),

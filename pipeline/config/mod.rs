@@ -3,6 +3,7 @@
 mod check;
 mod condition;
 mod drift;
+mod link;
 mod load;
 mod produce;
 mod requests;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Settings, find_attribute};
 pub use drift::{DetectorConfig, DriftConfig};
+pub use link::{LinkConfig, Role};
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
 pub use requests::LabelRequestsConfig;
@@ -45,6 +47,12 @@ pub struct Config {
     /// predictions; `live` never waits.
     #[serde(default)]
     pub mode: Mode,
+    /// The part that the pipeline plays.
+    #[serde(default)]
+    pub role: Role,
+    /// The link between cloud and edges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkConfig>,
     /// The columns of a sample. The simulator brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
@@ -55,7 +63,8 @@ pub struct Config {
     pub source: SourceConfig,
     /// How tasks are made from samples.
     pub tasks: TasksConfig,
-    /// The labelled head of the stream that trains the first models and is not scored.
+    /// The labelled head of the stream that trains the first models and is not scored; an edge has none.
+    #[serde(default)]
     pub bootstrap: BootstrapConfig,
     /// When labels become known.
     #[serde(default)]

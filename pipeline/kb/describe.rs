@@ -114,6 +114,9 @@ pub fn describe(
             let ids = requested.requests.iter().map(|request| request.id.as_str());
             format!("labels requested: {}", ids.collect::<Vec<_>>().join(", "))
         }
+        KnowledgeChange::Followed { task, revision } => {
+            format!("taken in from the cloud: {}, revision {revision}", of(task))
+        }
         KnowledgeChange::DriftMoved(moved) => format!("drift watched: {}", of(&moved.task)),
         KnowledgeChange::DriftDetected(detected) => {
             let task = of(&detected.task);

@@ -262,23 +262,33 @@ impl Touched<'_> {
                 Ok(())
             }
             KnowledgeChange::ModelDeployed { model } => {
-                let before = self.task(model.task)?.deployed.replace(model.version);
+                let task = self.task(model.task)?;
+                let before = task.deployed.replace(model.version);
+                task.moved = Some(epoch);
                 let record = self.model(*model)?;
                 (record.deployed, record.replaced) = (Some(epoch), before);
                 Ok(())
             }
             KnowledgeChange::ModelRetired { model } => {
-                self.task(model.task)?.deployed = None;
+                let task = self.task(model.task)?;
+                (task.deployed, task.moved) = (None, Some(epoch));
                 Ok(())
             }
             KnowledgeChange::ModelRolledBack { model, to } => {
-                self.task(model.task)?.deployed = *to;
+                let task = self.task(model.task)?;
+                (task.deployed, task.moved) = (*to, Some(epoch));
                 Ok(())
             }
             KnowledgeChange::TaskPinned { task, pinned } => {
                 self.task(*task)?.pinned = *pinned;
                 Ok(())
             }
+            KnowledgeChange::Followed { task, revision } => self.kb.put(
+                &mut self.batch,
+                Family::Followed,
+                &task_key(*task),
+                revision,
+            ),
             KnowledgeChange::ClustersFound(clusters) => {
                 self.kb
                     .put(&mut self.batch, Family::Meta, META_CLUSTERS, clusters)
@@ -293,11 +303,17 @@ impl Touched<'_> {
 
     fn define(&mut self, epoch: Epoch, definition: &TaskDefinition) -> Result<(), KnowledgeError> {
         let known: Option<TaskRecord> = self.kb.get(Family::Tasks, &task_key(definition.task))?;
-        if let Some(known) = known.filter(|known| known.definition != *definition) {
-            return Err(self.kb.damaged(&format!(
-                "tasks \"{}\" and \"{}\" have one number",
-                known.definition.name, definition.name
-            )));
+        let known = self.tasks.get(&definition.task).or(known.as_ref());
+        match known {
+            // It was defined here and in the cloud.
+            Some(known) if known.definition == *definition => return Ok(()),
+            Some(known) => {
+                return Err(self.kb.damaged(&format!(
+                    "tasks \"{}\" and \"{}\" have one number",
+                    known.definition.name, definition.name
+                )));
+            }
+            None => {}
         }
         self.tasks.insert(
             definition.task,
@@ -305,6 +321,7 @@ impl Touched<'_> {
                 definition: definition.clone(),
                 defined: epoch,
                 deployed: None,
+                moved: None,
                 pinned: false,
                 ordered: 0,
                 labelled_at_order: 0,

@@ -16,6 +16,8 @@ pub(super) enum Family {
     Unseen,
     /// Task that an unseen one would be, sequence number → labelled sample that waits with it.
     Held,
+    /// Task → the revision of it that was taken in from elsewhere.
+    Followed,
     /// Task → the task that it is under another name.
     Aliases,
     /// Sequence number → sample whose label is asked for, while it waits for it.
@@ -53,12 +55,13 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 22] = [
+    pub(super) const ALL: [Family; 23] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
         Family::Unseen,
         Family::Held,
+        Family::Followed,
         Family::Aliases,
         Family::Requests,
         Family::Statistics,
@@ -85,6 +88,7 @@ impl Family {
             Family::Tasks => "tasks",
             Family::Unseen => "unseen",
             Family::Held => "held",
+            Family::Followed => "followed",
             Family::Aliases => "aliases",
             Family::Requests => "requests",
             Family::Statistics => "statistics",

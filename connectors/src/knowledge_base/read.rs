@@ -87,6 +87,11 @@ impl<'a> View<'a> {
         Ok(self.get(Family::Meta, META_REGIONS)?.unwrap_or_default())
     }
 
+    /// The revisions of tasks that were taken in from elsewhere.
+    pub fn followed(&self) -> Result<BTreeMap<TaskId, u64>, KnowledgeError> {
+        self.scan(Family::Followed, &[], read_task)
+    }
+
     /// Samples whose labels are asked for, by sequence number; some of them may have come.
     pub fn requests(&self) -> Result<BTreeMap<u64, LabelRequest>, KnowledgeError> {
         self.scan(Family::Requests, &[], read_number)

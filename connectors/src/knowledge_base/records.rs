@@ -62,6 +62,8 @@ pub struct TaskRecord {
     pub defined: Epoch,
     /// The version that answers for it, if it has a model of its own.
     pub deployed: Option<u32>,
+    /// The epoch in which that last changed.
+    pub moved: Option<Epoch>,
     /// Whether that is to stay so, whatever is learned.
     pub pinned: bool,
     /// The version that its last training was ordered for; 0 before the first.

@@ -124,6 +124,7 @@ impl Recount {
             KnowledgeChange::DriftDetected(_)
             | KnowledgeChange::LabelsRequested(_)
             | KnowledgeChange::FeaturesScaled { .. }
+            | KnowledgeChange::Followed { .. }
             | KnowledgeChange::ModelEvaluated(_)
             | KnowledgeChange::RelationScored(_)
             | KnowledgeChange::TaskPinned { .. } => {}

@@ -124,6 +124,7 @@ impl Groups {
         let (mut labelled, mut tried, mut ended) = (Vec::new(), Vec::new(), false);
         let (mut candidates, mut clock) = (Vec::new(), None);
         let (mut strange, mut redrawn) = (Vec::new(), false);
+        let mut defined = Vec::new();
         for sighting in sightings.drain(..) {
             match sighting {
                 Sighting::Samples(path, count, first) => {
@@ -133,7 +134,10 @@ impl Groups {
                     *least = first.min(*least);
                 }
                 Sighting::Labelled(path, sample) => labelled.push((path, sample)),
-                Sighting::Defined(task) => self.define(task),
+                Sighting::Defined(task) => {
+                    defined.push(task.task);
+                    self.define(task);
+                }
                 Sighting::Tried(outcome) => tried.push(outcome),
                 Sighting::Candidate(candidate) => candidates.push(*candidate),
                 Sighting::Strange(sample) => strange.push(sample),
@@ -165,6 +169,11 @@ impl Groups {
             came.push(sample.clone());
             let gone = self.table.hold(path, sample);
             self.let_go(gone, Became::Forgotten)?;
+        }
+        // What is defined elsewhere is no longer unseen.
+        defined.sort_unstable();
+        for task in defined {
+            self.promote(task)?;
         }
         self.divide(strange, redrawn)?;
         tried.sort_unstable_by_key(|tried: &Tried| tried.task);

@@ -1,0 +1,135 @@
+//! Envelopes: messages of the link, versioned and signed. Whoever opens one knows that it is whole, who sealed it, and that
+//! it is understood.
+//!
+//! An envelope is four letters, the version of the protocol (u16, little-endian), a signature by Ed25519 (RFC 8032) of these and
+//! what follows, and the message in postcard.
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What each envelope begins with.
+const LETTERS: [u8; 4] = *b"PRNL";
+/// The version of what is in them.
+const PROTOCOL: u16 = 1;
+const SIGNATURE: usize = 64;
+const HEAD: usize = LETTERS.len() + 2 + SIGNATURE;
+
+/// What can be wrong with a message of the link, or with what it needs.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It is no message of the link, or not a whole one.
+    #[error("it is no message of Perennial's, or a torn one")]
+    Torn,
+    /// It is of a later version.
+    #[error(
+        "it has version {found} of the protocol, and this program reads version {PROTOCOL}: bring the edge up to date"
+    )]
+    Newer {
+        /// The version that it has.
+        found: u16,
+    },
+    /// Somebody else has signed it, or it was changed.
+    #[error(
+        "its signature is not that of the cloud: somebody else has written it, or changed it on the way"
+    )]
+    Signature,
+    /// It is of another task than its key says.
+    #[error("its key is not that of the task that it is about")]
+    Key,
+    /// It is older than what is known.
+    #[error("it is older than what is known of its task (revision {found}, after {known})")]
+    Old {
+        /// Its revision.
+        found: u64,
+        /// That which is known.
+        known: u64,
+    },
+    /// Its models are for other samples.
+    #[error(
+        "its models are for samples of another schema: edge and cloud need the same schema and classes"
+    )]
+    Schema,
+    /// Its model is not what it says.
+    #[error("its model does not match its hash")]
+    Hash,
+    /// A key cannot be used.
+    #[error("the key {path} cannot be used: {reason}")]
+    KeyFile {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn signed(body: &[u8]) -> Vec<u8> {
+    [&LETTERS, PROTOCOL.to_le_bytes().as_slice(), body].concat()
+}
+
+/// Puts a message into an envelope.
+pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, LinkError> {
+    let body = postcard::to_stdvec(message).map_err(|_| LinkError::Torn)?;
+    let signature = key.sign(&signed(&body)).to_bytes();
+    Ok([
+        &LETTERS,
+        PROTOCOL.to_le_bytes().as_slice(),
+        &signature,
+        &body,
+    ]
+    .concat())
+}
+
+/// Takes a message out of its envelope.
+///
+/// # Errors
+/// It is torn, of a later version, or not signed by the cloud.
+pub fn open<T: DeserializeOwned>(envelope: &[u8], key: &VerifyingKey) -> Result<T, LinkError> {
+    let (head, body) = envelope.split_at_checked(HEAD).ok_or(LinkError::Torn)?;
+    let (letters, rest) = head.split_at(LETTERS.len());
+    if letters != LETTERS {
+        return Err(LinkError::Torn);
+    }
+    let (version, signature) = rest.split_at(2);
+    let found = version.try_into().map_or(0, u16::from_le_bytes);
+    if found > PROTOCOL {
+        return Err(LinkError::Newer { found });
+    }
+    let signature: [u8; SIGNATURE] = signature.try_into().map_err(|_| LinkError::Torn)?;
+    let signature = Signature::from_bytes(&signature);
+    key.verify_strict(&signed(body), &signature)
+        .map_err(|_| LinkError::Signature)?;
+    postcard::from_bytes(body).map_err(|_| LinkError::Torn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_is_opened_and_nothing_else_is() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let sealed = seal(&"a message", &key).unwrap();
+        let public = key.verifying_key();
+        let opened: String = open(&sealed, &public).unwrap();
+        assert_eq!(opened, "a message");
+        let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
+        assert!(matches!(
+            open::<String>(&sealed, &other),
+            Err(LinkError::Signature)
+        ));
+        // Whatever byte is changed, it is told.
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(open::<String>(&changed, &public).is_err(), "{at}");
+        }
+        for end in 0..sealed.len() {
+            assert!(open::<String>(&sealed[..end], &public).is_err(), "{end}");
+        }
+        let mut newer = sealed;
+        newer[4] = 9;
+        let refused = open::<String>(&newer, &public);
+        assert!(matches!(refused, Err(LinkError::Newer { found: 9 })));
+    }
+}
