@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::kafka::{Broker, PARTITIONS};
 use common::process::signal;
 use common::stream::{self, CLASSES, Sample};
+use common::topics::START;
 use common::{Bench, ended};
 use serde_json::Value;
 
@@ -123,7 +124,12 @@ predictions:
         let topic = |what: &str| format!("{}-{edge}-{what}", self.name);
         let message = |sample: &Sample, value: String| {
             let partition = sample.site[1..].parse::<i32>().expect("a number") % PARTITIONS;
-            (partition, -1, sample.site.clone(), Some(value.into_bytes()))
+            (
+                partition,
+                START,
+                sample.site.clone(),
+                Some(value.into_bytes()),
+            )
         };
         let bare = |sample: &Sample| Sample {
             label: None,
@@ -181,7 +187,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 fn stop(mut child: Child) {
-    signal(&child, "TERM");
+    signal(child.id(), "TERM");
     assert!(child.wait().expect("a child").success());
 }
 
@@ -205,7 +211,6 @@ fn an_edge_answers_by_what_the_cloud_publishes_and_works_without_it() {
     assert_eq!(fleet.bench.report("edge")["labelled"], 400);
     assert!(fleet.bench.report("edge")["accuracy"].as_f64() > Some(0.6));
     // Without the cloud it goes on: from its own knowledge base, learning from its own labels.
-    fleet.cloud.pause(Duration::from_secs(0));
     fleet.produce("edge", &samples[2800..3200]);
     let unreachable = "link.kafka.brokers=127.0.0.1:9";
     ended(
@@ -237,6 +242,9 @@ fn an_edge_answers_by_what_the_cloud_publishes_and_works_without_it() {
 #[test]
 fn an_edge_takes_what_it_serves_and_nothing_that_it_cannot_trust() {
     let fleet = Fleet::new("trust");
+    fleet
+        .cloud
+        .create_topic(&fleet.knowledge(), PARTITIONS, &["cleanup.policy=compact"]);
     let samples = stream::samples(52, 3000, 0.0);
     fleet.cloud_config(&samples[..BOOTSTRAP + 1600]);
     fleet.run_cloud();
@@ -288,10 +296,10 @@ fn an_edge_takes_what_it_serves_and_nothing_that_it_cannot_trust() {
     let base = "0000000000000000".to_string();
     let other = "0000000000000001".to_string();
     let messages = [
-        (0, -1, base.clone(), Some(changed)),
-        (0, -1, base.clone(), Some(newer)),
-        (0, -1, base, Some(torn)),
-        (0, -1, other, Some(of_base.value.clone())),
+        (0, START, base.clone(), Some(changed)),
+        (0, START, base.clone(), Some(newer)),
+        (0, START, base, Some(torn)),
+        (0, START, other, Some(of_base.value.clone())),
     ];
     fleet.cloud.produce(&fleet.knowledge(), &messages);
     fleet.produce("dry", &samples[2700..]);
