@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::audit::audit;
 use crate::bench::{self, bench};
 use crate::config::{Config, Settings, load};
 use crate::draw::draw;
@@ -16,6 +17,7 @@ use crate::kb::{self, KbCommand};
 use crate::label;
 use crate::produce::produce;
 use crate::run::run;
+use crate::status::status;
 
 /// Edge-cloud collaborative lifelong learning as one streaming engine.
 #[derive(Parser)]
@@ -122,6 +124,32 @@ enum Command {
         /// A file of answers, CSV or JSON Lines, with the columns of id and label.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "json"])]
         answers: Option<PathBuf>,
+    },
+    /// How a pipeline and its link are doing: last commit, outbox, edges, versions. It may be running.
+    Status {
+        /// The pipeline's config.
+        config: PathBuf,
+        /// Override a key of the config.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// The state folder of its run.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Print JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what has left an edge for the cloud, or waits to: when, how much, to whom, with what fields.
+    Audit {
+        /// The state folder of the edge's run.
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// Begin at this number.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        from: u64,
+        /// Print JSON lines.
+        #[arg(long)]
+        json: bool,
     },
     /// Check a config against its source, and draw the graph.
     Validate {
@@ -250,6 +278,13 @@ fn execute(command: Command) -> Result<(), Error> {
             };
             label::label(&settings(&config, &set)?, &state, &options)
         }
+        Command::Status {
+            config,
+            set,
+            state,
+            json,
+        } => status(&settings(&config, &set)?, &state, json),
+        Command::Audit { state, from, json } => audit(&state, from, json),
         Command::Validate { config, set } => {
             print(&draw(&settings(&config, &set)?)?);
             Ok(())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use perennial_connectors::kafka::Health;
-use perennial_connectors::knowledge_base::{KnowledgeBase, Progress};
+use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, Progress};
 use perennial_operators::commit::Commit;
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::{Epoch, KnowledgeChange, Phase, Score, StageKind, StageState, TaskId};
@@ -19,6 +19,7 @@ use perennial_operators::{Epoch, KnowledgeChange, Phase, Score, StageKind, Stage
 use crate::config::{CommitConfig, Mode};
 use crate::error::Error;
 use crate::fault;
+use crate::link::outbox::Outbox;
 use crate::outputs::Outputs;
 
 /// Epochs that may wait for the committer.
@@ -154,6 +155,8 @@ impl Commit for Offer {
 pub struct Committer {
     knowledge: Arc<KnowledgeBase>,
     outputs: Outputs,
+    /// What is shared, if anything is.
+    outbox: Option<Outbox>,
     committed: Arc<Committed>,
     config: CommitConfig,
     mode: Mode,
@@ -173,6 +176,7 @@ impl Committer {
     pub fn start(
         knowledge: Arc<KnowledgeBase>,
         outputs: Outputs,
+        outbox: Option<Outbox>,
         committed: Arc<Committed>,
         config: CommitConfig,
         mode: Mode,
@@ -187,6 +191,7 @@ impl Committer {
         let mut committer = Committer {
             knowledge,
             outputs,
+            outbox,
             committed,
             config,
             mode,
@@ -290,7 +295,8 @@ impl Committer {
     }
 
     fn commit(&mut self) -> Result<(), Error> {
-        if self.waiting.iter().all(is_idle) {
+        let has_news = self.outbox.as_ref().is_some_and(Outbox::has_news);
+        if self.waiting.iter().all(is_idle) && !has_news {
             // A stream at rest commits nothing. The epochs' numbers are used again after a crash.
             self.waiting.clear();
             return Ok(());
@@ -301,13 +307,18 @@ impl Committer {
         }
         self.progress.seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
         self.progress.commits += 1;
+        let outbox = match &mut self.outbox {
+            Some(outbox) => outbox.take(&mut self.waiting, &mut self.progress.outbox)?,
+            None => OutboxWrite::default(),
+        };
         fault::point("commit: after outputs");
         if self.outputs.is_transactional() {
-            self.commit_with_transaction()?;
+            self.commit_with_transaction(&outbox)?;
         } else {
             self.outputs.flush_topics(&self.waiting)?;
             fault::point("commit: sent");
-            self.knowledge.commit(&self.waiting, &self.progress)?;
+            self.knowledge
+                .commit(&self.waiting, &self.progress, &outbox)?;
         }
         fault::point("commit: after knowledge");
         self.waiting.clear();
@@ -326,9 +337,9 @@ impl Committer {
 /// commit is prepared, then the transaction decides, then the commit counts. After a crash the decision is
 /// found with the group's offsets.
 impl Committer {
-    fn commit_with_transaction(&mut self) -> Result<(), Error> {
+    fn commit_with_transaction(&mut self, outbox: &OutboxWrite) -> Result<(), Error> {
         let (epochs, progress) = (&self.waiting, &self.progress);
-        self.knowledge.prepare(epochs, progress)?;
+        self.knowledge.prepare(epochs, progress, outbox)?;
         fault::point("commit: prepared");
         self.outputs
             .commit_topics(epochs, &progress.offsets, progress.commits)?;
@@ -346,11 +357,13 @@ fn is_idle(effects: &EpochEffects) -> bool {
             && intake.offsets.is_empty()
             && intake.dead_letters.is_empty()
             && intake.settled_labels.is_empty()
+            && intake.edges.is_empty()
     });
     read_nothing
         && effects.changes.is_empty()
         && effects.models.is_empty()
         && effects.released.is_empty()
+        && effects.shared.is_empty()
         && effects.unlabelled == 0
 }
 

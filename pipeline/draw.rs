@@ -9,7 +9,7 @@ use perennial_operators::LabelKind;
 use perennial_operators::allocate::Level;
 use perennial_operators::join::{Arrival, Delay};
 
-use crate::config::{IntegrationConfig, PredictionsConfig, Settings};
+use crate::config::{IntegrationConfig, PredictionsConfig, Role, Settings};
 use crate::error::Error;
 use crate::sources::{bootstrap_records, open_file, open_topics};
 
@@ -27,6 +27,11 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
                 &Arc::default(),
             )?;
             (format!("topic {}", kafka.topic), None)
+        }
+        None if config.source.edges.is_some() => {
+            let edges = config.link.iter().flat_map(|link| link.edges.keys());
+            let edges: Vec<&str> = edges.map(String::as_str).collect();
+            (format!("edges {}", edges.join(", ")), None)
         }
         None => {
             let path = config.source.path.clone().unwrap_or_default();
@@ -63,16 +68,7 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
         IntegrationConfig::Average => "all along the path answer alike",
         IntegrationConfig::Weighted => "all along the path answer, weighted",
     };
-    let triggers = config.triggers.when.join(", or ");
     let epoch = config.epoch.records;
-    let trees = &config.training.trees;
-    let trainer = match &config.training.trainer {
-        Some(trainer) => trainer.command.join(" "),
-        None => format!(
-            "XGBoost, {} rounds, depth {}",
-            trees.rounds, trees.max_depth
-        ),
-    };
     let label = match settings.label_kind() {
         LabelKind::Classes(classes) => format!("{classes} classes"),
         LabelKind::Number => "a number".to_string(),
@@ -96,18 +92,12 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
     ▼                                   │
   statistics  totals, and windows of {} labels
     ▼                                   │
-  trigger     {triggers}
-    ▼                                   │
-  train       {trainer}
-    ▼                                   │
-  evaluate    on labels of its own      │
-    ▼                                   │
-  deploy ───────────────────────────────┘  in the next epoch
-",
+{}",
         config.name,
         settings.features(),
         levels.join(" → "),
         config.triggers.window,
+        learning(settings),
     );
     Ok(text)
 }
@@ -127,4 +117,56 @@ fn level(level: &Level) -> String {
             format!("{number} of ({})", join(&plan.features, ", "))
         }
     }
+}
+
+/// Where models come from, and what leaves.
+fn learning(settings: &Settings) -> String {
+    let config = settings.config();
+    let Some(link) = config.link.as_ref().filter(|_| config.role == Role::Edge) else {
+        return training(settings);
+    };
+    let (kafka, share) = (&link.kafka.brokers, &settings.share);
+    let shared = match share {
+        None => "nothing leaves".to_string(),
+        Some(policy) if policy.samples.is_some() => {
+            format!("samples, to topic {} at {kafka}", link.changes)
+        }
+        Some(_) => format!("statistics, to topic {} at {kafka}", link.changes),
+    };
+    format!(
+        "  share       {shared}
+                                        │
+  follow ───────────────────────────────┘  topic {} at {kafka}
+",
+        link.knowledge
+    )
+}
+
+fn training(settings: &Settings) -> String {
+    let config = settings.config();
+    let triggers = config.triggers.when.join(", or ");
+    let trees = &config.training.trees;
+    let trainer = match &config.training.trainer {
+        Some(trainer) => trainer.command.join(" "),
+        None => format!(
+            "XGBoost, {} rounds, depth {}",
+            trees.rounds, trees.max_depth
+        ),
+    };
+    let published = match (&config.link, config.role) {
+        (Some(link), Role::Cloud) => {
+            format!(", and on topic {} at {}", link.knowledge, link.kafka.brokers)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "  trigger     {triggers}
+    ▼                                   │
+  train       {trainer}
+    ▼                                   │
+  evaluate    on labels of its own      │
+    ▼                                   │
+  deploy ───────────────────────────────┘  in the next epoch{published}
+"
+    )
 }

@@ -16,7 +16,7 @@ use perennial_operators::drift::features::strangeness;
 use perennial_operators::flow::{
     Allocated, Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
 };
-use perennial_operators::follow::follow;
+use perennial_operators::follow::{Gate, follow};
 use perennial_operators::infer::{InferenceRules, Predictor, infer};
 use perennial_operators::join::{Joiner, Waited, join};
 use perennial_operators::recent::recent;
@@ -24,6 +24,7 @@ use perennial_operators::recognize::calibrate::calibrate;
 use perennial_operators::recognize::known::known;
 use perennial_operators::render::render;
 use perennial_operators::retain::{MemoryRules, retain};
+use perennial_operators::share::{SharePolicy, share};
 use perennial_operators::source::{Pace, source};
 use perennial_operators::statistics::statistics;
 use perennial_operators::summarize::summarize;
@@ -45,7 +46,7 @@ use crate::committer::Offer;
 use crate::config::{IntegrationConfig, Mode, Role, Settings};
 use crate::fault;
 use crate::learning::Learner;
-use crate::link::LinkInbox;
+use crate::link::follow::LinkInbox;
 use crate::models::Sessions;
 use crate::reader::Channel;
 use crate::restore::Restored;
@@ -61,6 +62,10 @@ pub struct Parts {
     pub learner: Option<Learner>,
     /// What comes from the cloud, on worker 0 of an edge.
     pub inbox: Option<LinkInbox>,
+    /// What holds samples back until something answers.
+    pub gate: Gate,
+    /// What is shared, if anything is.
+    pub share: Option<SharePolicy>,
     /// The way to the committer, on worker 0.
     pub offer: Option<Offer>,
     /// Renders predictions, if they are written.
@@ -114,7 +119,7 @@ pub fn build(
         committed: restored.progress.header.as_ref(),
         requested: &restored.requested,
     };
-    let joiner = Joiner::restore(settings.arrival, waited)?;
+    let joiner = Joiner::restore(settings.arrival, waited)?.naming(parts.share.is_some());
     let watch = Watch::restore(
         settings.rules.clone(),
         restored.training(index, peers),
@@ -179,6 +184,10 @@ pub fn build(
         let ended = outcomes.clone().map(|outcome| outcome.model);
         let scored = infer(allocated, told, predictor, fail(report));
         let (labelled, pending) = join(scored.clone(), settled.clone(), joiner, fail(report));
+        let shared = match parts.share {
+            Some(policy) => share(labelled.clone(), policy, restored.renamed.iter().copied()),
+            None => empty(scope),
+        };
         let taken_in = outcomes.clone().flat_map(tasks_of);
         let (calibration, calibrated) = match &settings.unseen {
             Some(_) => calibrate(scored.clone(), restored.calibrator()),
@@ -261,7 +270,7 @@ pub fn build(
             // What answers at an edge is for the cloud to say.
             Role::Edge => (
                 empty(scope),
-                follow(scored.clone(), parts.inbox, fail(report)),
+                follow(scored.clone(), parts.inbox, parts.gate, fail(report)),
             ),
             Role::Local | Role::Cloud => {
                 let orders = trigger(views, drifted, ended, scored.clone(), watch);
@@ -277,6 +286,7 @@ pub fn build(
             .concat(defined.map(|task| Effect::Change(KnowledgeChange::TaskDefined(task))))
             .concat(told.effects)
             .concat(pending)
+            .concat(shared)
             .concat(moved)
             .concat(watched)
             .concat(calibrated)

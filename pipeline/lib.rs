@@ -5,6 +5,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
 pub mod bench;
 pub mod cli;
 mod committer;
@@ -29,3 +30,4 @@ mod restore;
 pub mod run;
 mod signals;
 mod sources;
+mod status;

@@ -1,24 +1,29 @@
 //! Reader threads: read epochs ahead of the dataflow, bounded by a channel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use perennial_connectors::knowledge_base::Progress;
+use perennial_connectors::source::edges::EdgeSource;
 use perennial_connectors::source::kafka::{Closed, KafkaSource, Limit};
 use perennial_connectors::source::{Read, Simulator, Source, SourceError};
 use perennial_operators::cluster::{ClusterPlan, Clusters};
 use perennial_operators::flow::Intake;
 use perennial_operators::source::{Reader, Reading, SourceEpoch};
-use perennial_operators::{Batch, Epoch, EpochHeader, Failure, Phase, Slice};
+use perennial_operators::{
+    Batch, Epoch, EpochHeader, Failure, KnowledgeChange, Phase, Slice,
+};
 
 use crate::config::Mode;
 use crate::fault;
 
 /// Epochs that a reader may hold ready beyond what the dataflow has taken.
 const READ_AHEAD: usize = 2;
+/// How many epochs a reader may be beyond the last that the dataflow has taken.
+pub const LEAD: u64 = READ_AHEAD as u64 + 2;
 
 /// Clusters of features are found among the bootstrap's first records, so many at most. They are read as one epoch, so
 /// that the clusters are committed with the first samples that they hold for, or neither is.
@@ -36,6 +41,8 @@ pub enum Origin {
     Shared(Box<dyn Source>),
     /// The same, of topics.
     Topics(Box<KafkaSource>),
+    /// The same, of what edges share.
+    Edges(Box<EdgeSource>),
     /// A reader on each worker, which makes the worker's own share of a stream of so many samples.
     Simulated(Simulator, u64),
 }
@@ -63,6 +70,8 @@ pub struct Cut {
     pub workers: usize,
     /// Set when the run is to stop.
     pub stop: Arc<AtomicBool>,
+    /// The first epoch with samples that are predicted: before it, nothing may be able to answer.
+    pub opens: Arc<AtomicU64>,
 }
 
 impl Cut {
@@ -186,6 +195,10 @@ impl Driver {
             }
             // The initial training has an epoch of its own, so that its models answer in the next.
             Some(Phase::BootstrapEnds) => 0,
+            Some(Phase::Scored | Phase::Ended) if self.is_held() => {
+                std::thread::sleep(self.cut.tick);
+                0
+            }
             Some(Phase::Scored | Phase::Ended) => self.cut.live_records(),
         };
         self.keep_to_rate(wanted);
@@ -200,7 +213,7 @@ impl Driver {
             // It may be less than a whole epoch.
             return Ok(None);
         }
-        if share.nothing_left && matches!(self.origin, Origin::Topics(_)) {
+        if share.nothing_left && matches!(self.origin, Origin::Topics(_) | Origin::Edges(_)) {
             return Ok(None);
         }
         let found = self.find_clusters(&share)?;
@@ -217,8 +230,14 @@ impl Driver {
         }
         let mut epoch = self.bind(share, phase);
         // All readers find the same, and one says so.
-        epoch.found = found.filter(|_| self.cut.worker == 0);
+        let found = found.filter(|_| self.cut.worker == 0);
+        epoch.changes.extend(found.map(KnowledgeChange::ClustersFound));
         Ok(Some(epoch))
+    }
+
+    /// Whether there is nothing yet that answers.
+    fn is_held(&self) -> bool {
+        self.epoch.0 < self.cut.opens.load(Ordering::SeqCst)
     }
 
     /// What clusters are to be made of, if they are still to be found.
@@ -239,7 +258,7 @@ impl Driver {
         // Each reader of the simulator makes the samples of its own worker, and needs those of all.
         let whole = match &mut self.origin {
             Origin::Simulated(simulator, _) => vec![(0, simulator.fill(0..share.position))],
-            Origin::Shared(_) | Origin::Topics(_) => Vec::new(),
+            Origin::Shared(_) | Origin::Topics(_) | Origin::Edges(_) => Vec::new(),
         };
         let batches = if whole.is_empty() {
             &share.batches
@@ -265,8 +284,17 @@ impl Driver {
             phase,
         };
         self.epoch = self.epoch.next();
+        let (mut edges, mut changes) = Default::default();
         let closed = match &mut self.origin {
             Origin::Topics(source) => source.close_epoch(&header),
+            Origin::Edges(source) => {
+                let closed = source.close_epoch();
+                (edges, changes) = (closed.edges, closed.changes);
+                Closed {
+                    offsets: closed.offsets,
+                    ..Closed::default()
+                }
+            }
             Origin::Shared(_) | Origin::Simulated(..) => Closed::default(),
         };
         share.dead_letters.extend(closed.settled.dead_letters);
@@ -289,6 +317,7 @@ impl Driver {
                 offsets: closed.offsets,
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
+                edges,
             },
             slices: share
                 .batches
@@ -301,7 +330,7 @@ impl Driver {
                     clusters: self.clusters.clone(),
                 })
                 .collect(),
-            found: None,
+            changes,
         }
     }
 
@@ -336,27 +365,21 @@ impl Driver {
             }
             Origin::Topics(source) => {
                 let mut share = Share::new(self.position);
-                let workers = self.cut.workers;
-                let began = Instant::now();
-                // A replay is cut by counts alone, and ends with its topics.
-                let tick = match self.cut.mode {
-                    Mode::Live if !finding => self.cut.tick,
-                    _ => LONG,
-                };
-                let bytes = if finding {
-                    FOUND_AMONG_BYTES
-                } else {
-                    self.cut.bytes
-                };
+                let limits = Limits::new(&self.cut, finding);
                 let mut parts = 0;
-                share.fill(wanted, workers as u64, |part| {
-                    // Each worker gets what comes in its part of the tick.
+                share.fill(wanted, self.cut.workers as u64, |part| {
                     parts += 1;
-                    source.read(Limit {
-                        records: part,
-                        bytes: bytes.div_ceil(workers),
-                        until: began + tick * parts / workers as u32,
-                    })
+                    source.read(limits.of(part, parts))
+                })?;
+                Ok(self.count(share))
+            }
+            Origin::Edges(source) => {
+                let mut share = Share::new(self.position);
+                let limits = Limits::new(&self.cut, finding);
+                let mut parts = 0;
+                share.fill(wanted, self.cut.workers as u64, |part| {
+                    parts += 1;
+                    source.read(limits.of(part, parts))
                 })?;
                 Ok(self.count(share))
             }
@@ -399,6 +422,38 @@ impl Driver {
             }
         }
         share
+    }
+}
+
+/// How much of topics is read for an epoch.
+struct Limits {
+    began: Instant,
+    tick: Duration,
+    bytes: usize,
+    workers: usize,
+}
+
+impl Limits {
+    fn new(cut: &Cut, finding: bool) -> Limits {
+        Limits {
+            began: Instant::now(),
+            // A replay is cut by counts alone, and ends with its topics.
+            tick: match cut.mode {
+                Mode::Live if !finding => cut.tick,
+                _ => LONG,
+            },
+            bytes: if finding { FOUND_AMONG_BYTES } else { cut.bytes },
+            workers: cut.workers,
+        }
+    }
+
+    /// Each worker gets what comes in its part of the tick; this is the how many-th.
+    fn of(&self, records: usize, part: u32) -> Limit {
+        Limit {
+            records,
+            bytes: self.bytes.div_ceil(self.workers),
+            until: self.began + self.tick * part / self.workers as u32,
+        }
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{Progress, Retained, StageRecord, TaskRecord, View};
+use perennial_connectors::source::edges::EdgesResume;
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::allocate::{Allocator, TaskLevels};
 use perennial_operators::cluster::Clusters;
 use perennial_operators::drift::Detectors;
-use perennial_operators::flow::{DeployedModel, TrainOrder};
+use perennial_operators::flow::{DeployedModel, EdgeProgress, TrainOrder};
 use perennial_operators::integrate::Adapters;
 use perennial_operators::neighbours::Neighbours;
 use perennial_operators::pending::waiting_samples;
@@ -25,7 +26,7 @@ use perennial_operators::unseen::region::Regions;
 use perennial_operators::unseen::request::{Asked, Requests};
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
-    EarlyLabel, Epoch, Failure, MemoryBounded, ModelId, Phase, RecentMoved, StageKind,
+    EarlyLabel, Epoch, Failure, MemoryBounded, ModelId, Phase, RecentMoved, Revision, StageKind,
     TaskDefinition, TaskId, TaskScores,
 };
 
@@ -46,7 +47,11 @@ pub struct Restored {
     /// Samples that wait whose labels are asked for.
     pub requested: Vec<u64>,
     /// The revisions of tasks that were taken in from the cloud.
-    followed: BTreeMap<TaskId, u64>,
+    followed: BTreeMap<TaskId, Revision>,
+    /// Tasks that have another name where samples are shared.
+    pub renamed: Vec<TaskId>,
+    /// How far what edges share was taken in.
+    edges: BTreeMap<String, EdgeProgress>,
     /// Where samples are that look like none of known tasks.
     regions: Regions,
     /// What labels have been asked for.
@@ -119,6 +124,12 @@ impl Restored {
             asked: view.asked()?,
             regions: view.regions()?,
             followed: view.followed()?,
+            renamed: view
+                .renamed()?
+                .into_values()
+                .map(|renamed| renamed.here.task)
+                .collect(),
+            edges: view.edges()?,
             tasks: tasks
                 .into_values()
                 .map(|record| record.definition)
@@ -182,6 +193,22 @@ impl Restored {
             waiting: waiting_samples(&self.pending, &self.released)?,
             early_labels: self.early_labels.clone(),
         })
+    }
+
+    /// Where to go on in what edges share.
+    pub fn resume_edges(&self) -> EdgesResume {
+        EdgesResume {
+            records: self.progress.records,
+            samples: self.progress.samples,
+            offsets: self.progress.offsets.clone(),
+            edges: self.edges.clone(),
+        }
+    }
+
+    /// Whether there is a model that answers for all.
+    pub fn answers(&self) -> bool {
+        let mut deployed = self.deployed.iter();
+        deployed.any(|model| model.model.task == TaskId::BASE)
     }
 
     /// The statistics of a worker's tasks.

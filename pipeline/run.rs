@@ -11,6 +11,8 @@ use perennial_connectors::onnx::Runtime;
 use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, committed};
 use perennial_connectors::sink::{AppendFile, Format, Output, Renderer, RequestRenderer};
 use perennial_connectors::trainer::{BuiltIn, Cancel, CommandTrainer, Trainer};
+use perennial_operators::follow::Gate;
+use perennial_operators::share::SharePolicy;
 use perennial_operators::{Epoch, Failure};
 use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
@@ -20,10 +22,11 @@ use crate::config::{BaselineConfig, Role, Settings};
 use crate::error::Error;
 use crate::graph::{self, Parts, Render};
 use crate::learning::{Learner, Workshop};
-use crate::link::{self, LinkInbox, Publishing};
+use crate::link::follow::LinkInbox;
+use crate::link::{self, Ends, Outgoing};
 use crate::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS};
 use crate::progress::Display;
-use crate::reader::Channel;
+use crate::reader::{Channel, LEAD};
 use crate::report::Report;
 use crate::restore::{Restored, is_finished};
 use crate::signals::stop_when_told;
@@ -86,13 +89,16 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         let (epoch, records) = (header.epoch.0, progress.records);
         tracing::info!(epoch, records, "going on after the last commit");
     }
+    let config = settings.config();
+    let ends = Ends::new(settings);
+    ends.prepare()?;
+    let share = link::policy(settings)?;
     let runtime = Runtime::load()?;
-    let trainer = match settings.config().role {
+    let trainer = match config.role {
         Role::Edge => None,
         Role::Local | Role::Cloud => Some(open_trainer(settings, state, &runtime)?),
     };
-    let keep_frozen = settings
-        .config()
+    let keep_frozen = config
         .report
         .baselines
         .contains(&BaselineConfig::Frozen);
@@ -100,17 +106,24 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let stop = ending.stop.clone();
     let outputs = open_outputs(settings, state, &restored, sink)?;
     let schema_id = schema_id(settings)?;
-    let readers = start_readers(settings, &restored, workers, stop, &health)?;
+    // Only an edge has to wait for what answers.
+    let is_held = config.role == Role::Edge && !restored.answers();
+    let gate = Gate {
+        opens: Arc::new(AtomicU64::new(if is_held { u64::MAX } else { 0 })),
+        after: config.epoch.in_flight + LEAD,
+    };
+    let opens = gate.opens.clone();
+    let readers = start_readers(settings, &restored, workers, stop, opens, &health)?;
     let (channels, mut threads): (Vec<_>, Vec<_>) = readers
         .into_iter()
         .map(|(channel, thread)| (Some(channel), thread))
         .unzip();
     let committed = Arc::new(Committed::new(health));
     let failed = ending.clone();
-    let config = settings.config();
     let (offer, committing) = Committer::start(
         knowledge.clone(),
         outputs,
+        ends.outbox(&knowledge)?,
         committed.clone(),
         config.commit.clone(),
         config.mode,
@@ -118,36 +131,27 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     )?;
     threads.push(committing);
     let (mut learner, mut inbox, mut cancel) = (None, None, None);
-    match trainer {
-        Some(trainer) => {
-            cancel = Some(trainer.cancel());
-            let workshop = workshop(
-                settings,
-                knowledge.clone(),
-                committed.clone(),
-                trainer,
-                &runtime,
-            );
-            let (end, training) = Learner::start(workshop);
-            learner = Some(end);
-            threads.push(training);
-        }
-        None => {
-            if let Some(link) = &config.link {
-                let stop = ending.stop.clone();
-                let (end, following) = link::follow(settings, link, &knowledge, stop)?;
-                inbox = Some(end);
-                threads.push(following);
-            }
+    if let Some(trainer) = trainer {
+        cancel = Some(trainer.cancel());
+        let workshop = workshop(
+            settings,
+            knowledge.clone(),
+            committed.clone(),
+            trainer,
+            &runtime,
+        );
+        let (end, training) = Learner::start(workshop);
+        learner = Some(end);
+        threads.push(training);
+    } else if let Some((end, following)) = ends.follow(&knowledge, &committed, &ending.stop)? {
+        inbox = Some(end);
+        threads.push(following);
+        if is_held {
+            tracing::warn!("nothing answers yet: waiting for the cloud's first model");
+            committed.set_stage(Some("waiting for the cloud's first model".to_string()));
         }
     }
-    let publishing = match (config.role, &config.link) {
-        (Role::Cloud, Some(link)) => {
-            let (knowledge, committed) = (knowledge.clone(), committed.clone());
-            Some(link::publish(settings, link, knowledge, committed)?)
-        }
-        _ => None,
-    };
+    let outgoing = ends.outgoing(&knowledge, &committed)?;
     let shared = Shared {
         settings: settings.clone(),
         restored: Mutex::new(std::iter::repeat_n(Arc::new(restored), workers).collect()),
@@ -155,6 +159,8 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         channels: Mutex::new(channels),
         learner: Mutex::new(learner),
         inbox: Mutex::new(inbox),
+        gate,
+        share,
         offer: Mutex::new(Some(offer)),
         next: Arc::new((0..workers).map(|_| AtomicU64::new(0)).collect()),
         ending: ending.clone(),
@@ -170,7 +176,8 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         let _ = thread.join();
     }
     // Of what is committed by now.
-    publishing.into_iter().for_each(Publishing::finish);
+    outgoing.into_iter().for_each(Outgoing::finish);
+    ends.settle(&knowledge)?;
     worked?;
     match ending.take() {
         Some(error) => Err(error),
@@ -230,6 +237,8 @@ struct Shared {
     channels: Mutex<Vec<Option<Channel>>>,
     learner: Mutex<Option<Learner>>,
     inbox: Mutex<Option<LinkInbox>>,
+    gate: Gate,
+    share: Option<SharePolicy>,
     offer: Mutex<Option<Offer>>,
     next: Arc<Vec<AtomicU64>>,
     ending: Ending,
@@ -314,6 +323,8 @@ fn work(worker: &mut Worker, shared: &Shared) -> Result<(), Failure> {
                 .take(),
             _ => None,
         },
+        gate: shared.gate.clone(),
+        share: shared.share.clone(),
         renderer: render(settings, shared.schema_id)?,
         runtime: shared.runtime.clone(),
     };

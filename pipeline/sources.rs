@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use perennial_connectors::kafka::{Health, KafkaError};
+use perennial_connectors::source::edges::{EdgeSource, EdgesConfig, EdgesOptions};
 use perennial_connectors::source::file::{FileConfig, LabelColumns};
 use perennial_connectors::source::kafka::{
     KafkaOptions, KafkaSource, KafkaTopics, LabelTopic, Resume, open, partitions,
@@ -14,8 +15,9 @@ use perennial_connectors::source::{Simulator, Source, file};
 use perennial_operators::TopicPartition;
 use perennial_operators::join::Arrival;
 
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Mode, Settings};
 use crate::error::Error;
+use crate::link;
 use crate::reader::{self, Cut, Origin, Running};
 use crate::restore::Restored;
 
@@ -25,6 +27,7 @@ pub fn start_readers(
     restored: &Restored,
     workers: usize,
     stop: Arc<AtomicBool>,
+    opens: Arc<AtomicU64>,
     health: &Health,
 ) -> Result<Vec<Running>, Error> {
     let config = settings.config();
@@ -39,6 +42,7 @@ pub fn start_readers(
         worker: 0,
         workers,
         stop,
+        opens,
     };
     let mut readers = Vec::new();
     let mut start = |origin: Origin, cut: &Cut| -> Result<(), Error> {
@@ -63,6 +67,10 @@ pub fn start_readers(
         cut.bootstrap = bootstrap_records(settings, None)?;
         let source = open_topics(settings, &restored.resume()?, health, &cut.stop)?;
         start(Origin::Topics(Box::new(source)), &cut)?;
+    } else if let Some(edges) = &config.source.edges {
+        cut.bootstrap = bootstrap_records(settings, None)?;
+        let source = open_edges(settings, edges, restored, health, &cut.stop)?;
+        start(Origin::Edges(Box::new(source)), &cut)?;
     } else {
         let mut source = open_file(settings)?;
         let total = match config.bootstrap.share {
@@ -149,6 +157,34 @@ pub fn open_topics(
     };
     let topics = KafkaTopics { samples, labels };
     Ok(open(&options, topics, &settings.schema, resume)?)
+}
+
+/// What edges share with a config, open.
+fn open_edges(
+    settings: &Settings,
+    edges: &EdgesConfig,
+    restored: &Restored,
+    health: &Health,
+    stop: &Arc<AtomicBool>,
+) -> Result<EdgeSource, Error> {
+    let config = settings.config();
+    let Some(link) = &config.link else {
+        return Err(KafkaError::Option("there is no link".to_string()).into());
+    };
+    let options = EdgesOptions {
+        kafka: &link.kafka,
+        group: config.group(),
+        topic: &link.changes,
+        edges: link::edge_keys(link)?,
+        schema_hash: link::schema(settings),
+        duplicates_within: file_defaults(settings).duplicates_within,
+        stop_at_end: edges.stop_at_end,
+        in_order: config.mode == Mode::Replay,
+        health: health.clone(),
+        stop: stop.clone(),
+    };
+    let resume = restored.resume_edges();
+    Ok(EdgeSource::open(options, &settings.schema, &resume)?)
 }
 
 /// The partitions that the samples and labels of a config are read from.

@@ -15,10 +15,12 @@ usage() {
     cat >&2 <<'USAGE'
 scripts/kafka.sh setup
     Fetches Kafka, and Java and Maven where they are missing. The other commands do so by themselves.
-scripts/kafka.sh start [--dir DIR] [--port PORT] [--controller VOTER] [--scram 'SCRAM-SHA-256=[name=USER,password=PASSWORD]'] [KEY=VALUE ...]
+scripts/kafka.sh start [--dir DIR] [--port PORT] [--controller VOTER] [--scram 'SCRAM-SHA-256=[name=USER,password=PASSWORD]']
+        [--link LISTEN:TOLD] [KEY=VALUE ...]
     Prints bootstrap.servers=127.0.0.1:PORT, then becomes the broker. DIR keeps its data (else a new folder does),
     PORT is a free one if it is 0 or not given, KEY=VALUE is any setting of brokers, and --scram adds a user to a new
-    DIR. Clients are served by the listener CLIENT; the heap is KAFKA_HEAP (512m). It is its own controller, unless
+    DIR. Clients are served by the listener CLIENT, and with --link by LINK at port LISTEN too, which are told that it is
+    at port TOLD, where a proxy may be. The heap is KAFKA_HEAP (512m). It is its own controller, unless
     VOTER is what a controller alone has printed.
 scripts/kafka.sh controller [--dir DIR] [KEY=VALUE ...]
     Prints controller=ID@127.0.0.1:PORT, then becomes a controller alone.
@@ -124,14 +126,15 @@ format() {
 }
 
 start() {
-    local dir='' port=0 voter='' roles=broker listeners users=() own=(inter.broker.listener.name=INTERNAL)
+    local dir='' port=0 voter='' link='' roles=broker listeners users=() own=(inter.broker.listener.name=INTERNAL)
     while [[ $# -gt 0 ]]; do
         case $1 in
-            --dir | --port | --controller | --scram) [[ $# -ge 2 ]] || usage ;;&
+            --dir | --port | --controller | --scram | --link) [[ $# -ge 2 ]] || usage ;;&
             --dir) dir=$2; shift ;;
             --port) port=$2; shift ;;
             --controller) voter=$2; shift ;;
             --scram) users+=(--add-scram "$2"); shift ;;
+            --link) link=$2; shift ;;
             [a-z]*=*) own+=("$1") ;;
             *) usage ;;
         esac
@@ -145,10 +148,22 @@ start() {
         voter=1@127.0.0.1:$(free_port 1)
         listeners+=,CONTROLLER://${voter#*@}
     fi
+    [[ -z $link ]] || add_link
     open_dir
     # What comes last in the file holds.
     { settings "$dir" "$roles" 1 "$listeners" "$voter"; printf '\n%s' "${own[@]}"; echo; } >"$dir/server.properties"
     become "bootstrap.servers=127.0.0.1:$port"
+}
+
+# add_link adds the listener LINK to those that start has. Where what is told is not where a listener is, all of it has to be told.
+add_link() {
+    local internal
+    until internal=$((32000 + RANDOM % 700)) && is_free "$internal"; do :; done
+    listeners=${listeners/INTERNAL:\/\/127.0.0.1:0/INTERNAL:\/\/127.0.0.1:$internal},LINK://127.0.0.1:${link%:*}
+    own+=(
+        "listener.security.protocol.map=CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,LINK:PLAINTEXT"
+        "advertised.listeners=CLIENT://127.0.0.1:$port,INTERNAL://127.0.0.1:$internal,LINK://127.0.0.1:${link#*:}"
+    )
 }
 
 controller() {

@@ -11,6 +11,7 @@ use crate::cluster::Clusters;
 use crate::drift::{Detector, Detectors, Rise};
 use crate::recognize::calibration::EpochScores;
 use crate::recognize::reference::Reference;
+use crate::share::{Renamed, SharedStatistics};
 use crate::unseen::region::Regions;
 use crate::unseen::{LabelsRequested, UnseenGrown, UnseenSettled};
 use crate::{Adapter, Epoch, ModelId, TaskDefinition, TaskDifference, TaskId};
@@ -85,15 +86,19 @@ pub enum KnowledgeChange {
         /// Whether it is.
         pinned: bool,
     },
-    /// What elsewhere is known of a task was taken in.
+    /// What the cloud knows of a task was taken in.
     Followed {
         /// Which task.
         task: TaskId,
         /// Which revision of it.
-        revision: u64,
+        revision: Revision,
     },
     /// Clusters of features were found in the bootstrap: tasks are made of them from then on.
     ClustersFound(Arc<Clusters>),
+    /// A task has another name where its samples are shared.
+    Renamed(Renamed),
+    /// How an edge did was taken in.
+    Reported(Reported),
 }
 
 impl KnowledgeChange {
@@ -107,6 +112,8 @@ impl KnowledgeChange {
         match self {
             KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
+            KnowledgeChange::Renamed(renamed) => (0, renamed.here.task, 1, 1),
+            KnowledgeChange::Reported(reported) => (1, reported.statistics.task.task, 2, 0),
             KnowledgeChange::UnseenSettled(settled) => (0, settled.task.task, 2, 0),
             // One that made room can come again in the same epoch.
             KnowledgeChange::UnseenGrown(grown) => (0, grown.group.task().task, 3, 0),
@@ -142,6 +149,27 @@ impl KnowledgeChange {
             KnowledgeChange::ModelRetired { model } => learning(model, StageKind::Deploy, 60),
         }
     }
+}
+
+/// Which of the things that were published of a task is meant: later ones are greater.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Revision {
+    /// When the knowledge base of who published it was made, microseconds since 1970 by its clock: one that is made anew counts
+    /// anew.
+    pub since: i64,
+    /// Grows with each.
+    pub number: u64,
+}
+
+/// See [`KnowledgeChange::Reported`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reported {
+    /// The edge.
+    pub edge: Arc<str>,
+    /// How it did at a task.
+    pub statistics: SharedStatistics,
 }
 
 /// See [`KnowledgeChange::StatisticsMoved`].

@@ -24,6 +24,7 @@ impl EpochEffects {
             predictions: Vec::new(),
             pending: Vec::new(),
             released: Vec::new(),
+            shared: Vec::new(),
             pending_floor: None,
             unlabelled: 0,
             unseen: 0,
@@ -36,6 +37,9 @@ impl EpochEffects {
         gathered.predictions.sort_by_key(|(first, _)| *first);
         gathered.pending.sort_by_key(|(last, _)| *last);
         gathered.released.sort();
+        gathered
+            .shared
+            .sort_by_key(|samples| samples.sequences.first().copied());
         gathered
     }
 
@@ -50,6 +54,7 @@ impl EpochEffects {
             Effect::Predictions { first, bytes, .. } => self.predictions.push((first, bytes)),
             Effect::Pending { last, bytes } => self.pending.push((last, bytes)),
             Effect::Released { last, bytes } => self.released.push((last, bytes)),
+            Effect::Shared(samples) => self.shared.push(samples),
             Effect::PendingFloor(floor) => {
                 let least = self.pending_floor.map_or(floor, |least| least.min(floor));
                 self.pending_floor = Some(least);

@@ -1,5 +1,6 @@
 //! What the operators say to each other: the records of the streams between them.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::integrate::Pool;
 use crate::recognize::Recognized;
 use crate::recognize::calibration::Calibration;
 use crate::recognize::reference::Reference;
+use crate::share::SharedSamples;
 use crate::unseen::region::Region;
 use crate::{
     AdapterMoved, Batch, DeadLetter, EarlyLabel, Epoch, EpochHeader, KnowledgeChange, ModelId,
@@ -283,6 +285,29 @@ pub struct Intake {
     pub early_labels: Vec<EarlyLabel>,
     /// Earlier ones that wait no more, by the numbers of their ids.
     pub settled_labels: Vec<u64>,
+    /// How far what edges share was taken in, for those of which something was.
+    pub edges: BTreeMap<Arc<str>, EdgeProgress>,
+}
+
+/// How far what an edge shares was taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeProgress {
+    /// When the edge's knowledge base was made, microseconds since 1970 by its clock: one that is made anew counts anew.
+    pub since: i64,
+    /// The number of the next change to take in.
+    pub next: u64,
+    /// Samples of that one that were taken in.
+    pub rows: u64,
+    /// Samples taken in so far.
+    pub samples: u64,
+    /// Samples that the edge has shed for want of room, as it last said.
+    pub shed: u64,
+    /// The latest event time of its samples, microseconds since 1970.
+    pub time: i64,
+    /// When it sent what was last taken in, microseconds since 1970 by its clock.
+    pub sent: i64,
+    /// Bytes of the messages that were taken in.
+    pub bytes: u64,
 }
 
 impl Intake {
@@ -299,6 +324,7 @@ impl Intake {
         self.offsets.extend(other.offsets);
         self.early_labels.extend(other.early_labels);
         self.settled_labels.extend(other.settled_labels);
+        self.edges.extend(other.edges);
     }
 }
 
@@ -336,6 +362,8 @@ pub enum Effect {
     },
     /// Samples before this sequence number no longer wait on the sending worker.
     PendingFloor(u64),
+    /// Labelled samples that are shared.
+    Shared(SharedSamples),
     /// Predictions whose label will never be known.
     Unlabelled(u64),
     /// Predictions of samples that are taken for those of unseen tasks.
@@ -359,6 +387,8 @@ pub struct EpochEffects {
     pub pending: Vec<(u64, Vec<u8>)>,
     /// Samples that wait no more, list by list, each with the sequence number up to which it is needed.
     pub released: Vec<(u64, Vec<u8>)>,
+    /// Labelled samples that are shared.
+    pub shared: Vec<SharedSamples>,
     /// Nothing before this sequence number waits; none if the epoch says nothing of that, as one in which
     /// nothing is read.
     pub pending_floor: Option<u64>,

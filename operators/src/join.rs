@@ -144,6 +144,8 @@ pub struct Joiner {
     /// Samples that wait whose labels are asked for.
     requested: FxHashSet<u64>,
     waiting: VecDeque<Waiting>,
+    /// Whether samples keep their ids and attributes while they wait.
+    named: bool,
 }
 
 /// What an epoch's end means for the joiner's samples.
@@ -202,7 +204,14 @@ impl Joiner {
             arrival,
             requested: waited.requested.iter().copied().collect(),
             waiting,
+            named: false,
         })
+    }
+
+    /// Lets samples keep their ids and attributes while they wait, across restarts too.
+    #[must_use]
+    pub fn naming(self, named: bool) -> Self {
+        Joiner { named, ..self }
     }
 
     /// The label of a sample is asked for.
@@ -335,7 +344,7 @@ impl Joiner {
             return Ok(None);
         };
         let by_id = matches!(self.arrival, Arrival::Apart(_));
-        let stored = Stored::new(&newest.scored, &newest.rows, by_id);
+        let stored = Stored::new(&newest.scored, &newest.rows, by_id, self.named);
         let batch = &newest.scored.allocated.batch;
         let last = batch.sequence(batch.len() - 1);
         Ok(Some((last, postcard::to_stdvec(&stored)?)))

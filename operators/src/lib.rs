@@ -31,6 +31,7 @@ mod record;
 pub mod render;
 pub mod retain;
 mod sample;
+pub mod share;
 pub mod source;
 mod stash;
 pub mod statistics;

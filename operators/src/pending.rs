@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::allocate::order_by_group;
 use crate::flow::{Allocated, Group, Scored};
 use crate::integrate::Pool;
-use crate::{Batch, EpochHeader, Failure, TaskPath, id_number};
+use crate::share::SharedTexts;
+use crate::{Batch, EpochHeader, Failure, TaskPath, Texts, id_number};
 
 /// Waiting samples as they are stored: the rows from the first that waits to the end of its batch,
 /// with only the columns that are needed once the label is known.
@@ -22,6 +23,8 @@ pub(crate) struct Stored {
     waiting: Vec<u32>,
     /// The numbers of the samples' ids, where labels have to find them.
     ids: Vec<u64>,
+    /// Ids and attributes, where the samples are shared once their labels are known.
+    names: Option<Names>,
     times: Vec<i64>,
     features: Array2<f32>,
     labels: Vec<f32>,
@@ -33,11 +36,39 @@ pub(crate) struct Stored {
     baselines: Vec<Array2<f32>>,
 }
 
+/// What samples are called.
+#[derive(Serialize, Deserialize)]
+struct Names {
+    ids: Texts,
+    /// The site first.
+    attributes: Vec<SharedTexts>,
+}
+
+impl Names {
+    fn of(batch: &Batch, rows: Range<usize>) -> Names {
+        let numbers: Vec<u32> = rows.clone().map(|row| row as u32).collect();
+        let mut ids = Texts::default();
+        rows.for_each(|row| ids.push(batch.ids.get(row)));
+        let columns = 0..batch.attributes.len();
+        Names {
+            ids,
+            attributes: columns
+                .map(|column| SharedTexts::of(batch, column, &numbers))
+                .collect(),
+        }
+    }
+}
+
 impl Stored {
-    /// The rows of a batch that wait; `by_id` if labels come on their own.
-    pub(crate) fn new(scored: &Scored, rows: &[u32], by_id: bool) -> Self {
+    /// The rows of a batch that wait; `by_id` if labels come on their own, `named` if they are shared with their names.
+    pub(crate) fn new(scored: &Scored, rows: &[u32], by_id: bool, named: bool) -> Self {
         let first = rows.first().map_or(0, |row| *row as usize);
-        Stored::slice(scored, rows, first..scored.allocated.batch.len(), by_id)
+        let of = first..scored.allocated.batch.len();
+        let names = named.then(|| Names::of(&scored.allocated.batch, of.clone()));
+        Stored {
+            names,
+            ..Stored::slice(scored, rows, of, by_id)
+        }
     }
 
     /// One row of a batch.
@@ -60,6 +91,7 @@ impl Stored {
             first: batch.sequence(first),
             waiting: rows.iter().map(|row| row - first as u32).collect(),
             ids: ids.map(|row| id_number(batch.ids.get(row))).collect(),
+            names: None,
             times: batch.times[of.clone()].to_vec(),
             features: batch.features.slice(s![of.clone(), ..]).to_owned(),
             labels: batch.labels.get(of.clone()).unwrap_or_default().to_vec(),
@@ -96,6 +128,10 @@ impl Stored {
             start += size;
         }
         debug_assert_eq!(self.features.len_of(Axis(0)), self.times.len());
+        let (ids, texts) = match self.names {
+            Some(names) => (names.ids, names.attributes),
+            None => Default::default(),
+        };
         let allocated = Allocated {
             header: self.header,
             order: order_by_group(&self.group_of, &groups),
@@ -104,6 +140,9 @@ impl Stored {
             labels: Arc::default(),
             batch: Batch {
                 first: self.first,
+                ids,
+                dictionaries: Arc::new(texts.iter().map(SharedTexts::dictionary).collect()),
+                attributes: texts.into_iter().map(|texts| texts.codes).collect(),
                 times: self.times,
                 features: self.features,
                 labels: self.labels,

@@ -84,6 +84,17 @@ impl Texts {
         &self.bytes[start as usize..self.ends[row] as usize]
     }
 
+    /// Whether these are so many texts, as nobody has to be believed who has sent them.
+    pub fn is_sound(&self, texts: usize) -> bool {
+        let mut before = 0;
+        self.ends.len() == texts
+            && self.ends.iter().all(|end| {
+                let follows = *end >= before && self.bytes.is_char_boundary(*end as usize);
+                before = *end;
+                follows
+            })
+    }
+
     /// How many texts there are.
     pub fn len(&self) -> usize {
         self.ends.len()

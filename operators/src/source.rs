@@ -11,7 +11,6 @@ use timely::dataflow::operators::generic::source as timely_source;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Map;
 
-use crate::cluster::Clusters;
 use crate::flow::{Effect, Flow, Intake};
 use crate::{Epoch, Failure, KnowledgeChange, Slice};
 
@@ -24,8 +23,8 @@ pub struct SourceEpoch {
     pub slices: Vec<Slice>,
     /// What was read.
     pub intake: Intake,
-    /// The clusters of features, in the epoch in which they were found.
-    pub found: Option<Arc<Clusters>>,
+    /// What reading it taught: clusters of features that were found, how edges did.
+    pub changes: Vec<KnowledgeChange>,
 }
 
 /// What a reader says next.
@@ -125,9 +124,8 @@ pub fn source<'scope, R: Reader + 'static>(
         .flat_map(|epoch: SourceEpoch| epoch.slices)
         .exchange(|slice: &Slice| slice.worker as u64);
     let read = epochs.flat_map(|epoch| {
-        let found = epoch.found.map(KnowledgeChange::ClustersFound);
-        let found = found.map(Effect::Change);
-        [Effect::Intake(epoch.intake)].into_iter().chain(found)
+        let changes = epoch.changes.into_iter().map(Effect::Change);
+        [Effect::Intake(epoch.intake)].into_iter().chain(changes)
     });
     (slices, read)
 }

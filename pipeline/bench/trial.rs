@@ -60,6 +60,7 @@ impl FullSpeed {
 impl Trial {
     pub fn set_up(options: &Options<'_>, stop: Arc<AtomicBool>) -> Result<Trial, Error> {
         let own = Settings::try_from(load(options.config, options.set)?)?;
+        own.only_local("bench")?;
         let kafka = own.kafka()?;
         let names = Names::of(&own)?;
         let mut overrides = options.set.to_vec();

@@ -9,16 +9,18 @@ use perennial_operators::allocate::TaskLevels;
 use perennial_operators::drift::DriftRules;
 use perennial_operators::join::{Arrival, Delay};
 use perennial_operators::recognize::RecognitionRules;
+use perennial_operators::share::SharePolicy;
 use perennial_operators::trigger::{Schedule, TriggerRules};
 use perennial_operators::{LabelKind, RetainedSample};
 
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;
 use super::produce::{Production, production};
+use super::share::SamplesShare;
 use super::tasks::levels;
 use super::trainer::command_line;
 use super::{
-    Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, Role, drift, link, requests,
+    Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, Role, drift, link, requests, share,
     unseen,
 };
 
@@ -48,6 +50,8 @@ pub struct Settings {
     pub command: Option<CommandLine>,
     /// What is produced, if anything.
     pub production: Option<Production>,
+    /// What is shared, if anything; the secret of pseudonyms aside.
+    pub share: Option<SharePolicy>,
 }
 
 impl Settings {
@@ -62,6 +66,15 @@ impl Settings {
             let message = "missing: it says how to reach Kafka (brokers)";
             self.loaded.error("kafka", message)
         })
+    }
+
+    /// Fails unless the pipeline is all in one process, as a command needs it.
+    pub fn only_local(&self, command: &str) -> Result<(), ConfigError> {
+        if self.config().role == Role::Local {
+            return Ok(());
+        }
+        let message = format!("perennial {command} is of a local pipeline: --set role=local, without link and share");
+        Err(self.loaded.error("role", message))
     }
 
     /// What the label is.
@@ -127,7 +140,6 @@ impl TryFrom<Loaded> for Settings {
         check_training(&loaded)?;
         check_memory(&loaded, &schema)?;
         Ok(Settings {
-            levels,
             classes,
             rules: rules(&loaded, kind)?,
             drift: drift::rules(&loaded, kind)?,
@@ -135,6 +147,8 @@ impl TryFrom<Loaded> for Settings {
             arrival: arrival(&loaded)?,
             command: command_line(&loaded)?,
             production: production(&loaded, &schema)?,
+            share: share::policy(&loaded, &schema, &levels)?,
+            levels,
             schema,
             loaded,
         })
@@ -156,20 +170,24 @@ fn check_source(loaded: &Loaded) -> Result<(), ConfigError> {
         source.path.is_some(),
         source.kafka.is_some(),
         source.simulator.is_some(),
+        source.edges.is_some(),
     ];
     match kinds.iter().filter(|there| **there).count() {
         1 => {}
         0 => {
-            let message = "expected \"path\", \"kafka\" or \"simulator\"";
+            let message = "expected \"path\", \"kafka\", \"edges\" or \"simulator\"";
             return Err(loaded.error("source", message));
         }
         _ => {
-            let message = "\"path\", \"kafka\" and \"simulator\" exclude each other";
+            let message = "\"path\", \"kafka\", \"edges\" and \"simulator\" exclude each other";
             return Err(loaded.error("source", message));
         }
     }
     check_labels(loaded)?;
-    if source.kafka.is_some() && source.rate.is_some() {
+    if source.edges.is_some() && loaded.config.role != Role::Cloud {
+        return Err(loaded.error("source.edges", "only the cloud has edges: set role: cloud"));
+    }
+    if (source.kafka.is_some() || source.edges.is_some()) && source.rate.is_some() {
         let message = "records of a topic come when they come: remove this";
         return Err(loaded.error("source.rate", message));
     }
@@ -201,11 +219,16 @@ fn check_labels(loaded: &Loaded) -> Result<(), ConfigError> {
             "labels of samples on a topic are on a topic too (labels.kafka), or in the samples";
         return Err(loaded.error("labels.path", message));
     }
+    let says_labels = labels.path.is_some() || labels.kafka.is_some() || labels.on_request;
+    let has_delay = labels.delay.records.is_some() || labels.delay.seconds.is_some();
+    if source.edges.is_some() && (says_labels || has_delay) {
+        let message = "what edges share has its labels, which are known: remove this";
+        return Err(loaded.error("labels", message));
+    }
     if source.kafka.is_none() && labels.kafka.is_some() {
         let message = "only samples on a topic (source.kafka) have labels on a topic";
         return Err(loaded.error("labels.kafka", message));
     }
-    let has_delay = labels.delay.records.is_some() || labels.delay.seconds.is_some();
     if labels.kafka.is_some() && has_delay {
         let message = "labels on a topic are known when they come: remove this, or set labels.wait";
         return Err(loaded.error("labels.delay", message));
@@ -309,12 +332,16 @@ pub fn find_attribute(schema: &Schema, name: &str) -> Result<usize, String> {
 
 fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {
     let bootstrap = &loaded.config.bootstrap;
+    let says_nothing = bootstrap.share.is_none() && bootstrap.records.is_none();
     if loaded.config.role == Role::Edge {
-        let message = "an edge has its first models from the cloud: remove this";
-        return match (bootstrap.share, bootstrap.records) {
-            (None, None) => Ok(()),
-            _ => Err(loaded.error("bootstrap", message)),
-        };
+        let message = "no samples leave to train first models on: remove this, or set share.samples";
+        match says_nothing {
+            true => return Ok(()),
+            false if loaded.config.share.samples == SamplesShare::None => {
+                return Err(loaded.error("bootstrap", message));
+            }
+            false => {}
+        }
     }
     match (bootstrap.share, bootstrap.records) {
         (Some(share), None) if share > 0.0 && share < 1.0 => Ok(()),

@@ -1,12 +1,13 @@
 //! The part that a pipeline plays, and its link to the others.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use perennial_connectors::kafka::KafkaConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Loaded, Mode};
+use super::{ConfigError, LevelConfig, Loaded, Mode};
 
 /// The part that a pipeline plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -15,10 +16,22 @@ pub enum Role {
     /// All in one process.
     #[default]
     Local,
-    /// It answers by the models that the cloud publishes, and learns from its own labels to correct them.
+    /// It answers by the models that the cloud publishes, learns from its own labels to correct them, and shares what its policy
+    /// says.
     Edge,
-    /// It trains, and publishes what answers.
+    /// It learns from what edges share, and publishes what answers.
     Cloud,
+}
+
+impl Role {
+    /// Its name in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Local => "local",
+            Role::Edge => "edge",
+            Role::Cloud => "cloud",
+        }
+    }
 }
 
 /// The link between cloud and edges, over the cloud's Kafka.
@@ -27,18 +40,61 @@ pub enum Role {
 pub struct LinkConfig {
     /// How to reach the cloud's Kafka.
     pub kafka: KafkaConfig,
+    /// The topic of what edges share. The cloud makes it.
+    #[serde(default = "changes")]
+    pub changes: String,
     /// The topic of what the cloud knows. The cloud makes it.
     #[serde(default = "knowledge")]
     pub knowledge: String,
-    /// In the cloud: the file of the private key by which edges know it (Ed25519, PEM).
+    /// The file of the private key by which the others know this one (Ed25519, PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign: Option<PathBuf>,
     /// At an edge: the file of the cloud's public key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<PathBuf>,
+    /// In the cloud: the edges by the names of their pipelines, each with the file of its public key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edges: BTreeMap<String, PathBuf>,
     /// At an edge: names of the tasks that it serves; those above and below them come too. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscribe: Vec<String>,
+    /// At an edge: what waits to be sent.
+    #[serde(default)]
+    pub outbox: OutboxConfig,
+}
+
+/// What waits at an edge while the cloud is not reached.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxConfig {
+    /// The most bytes that may wait.
+    pub bytes: u64,
+    /// What is shed when there are more.
+    pub shed: Shed,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        OutboxConfig {
+            bytes: 1 << 30,
+            shed: Shed::default(),
+        }
+    }
+}
+
+/// See [`OutboxConfig::shed`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Shed {
+    /// What has waited longest.
+    #[default]
+    Oldest,
+    /// What comes.
+    Newest,
+}
+
+fn changes() -> String {
+    "perennial-changes".to_string()
 }
 
 fn knowledge() -> String {
@@ -59,31 +115,66 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         }
         (_, Some(link)) => link,
     };
-    let only = |key: &str, role: &str| {
-        let message = format!("only the {role} has it: remove this");
-        Err(loaded.error(key, &message))
-    };
     match config.role {
-        Role::Cloud if link.sign.is_none() => {
-            let message =
-                "missing: the file of the cloud's private key (openssl genpkey -algorithm ed25519)";
-            return Err(loaded.error("link.sign", message));
-        }
-        Role::Cloud if link.verify.is_some() => return only("link.verify", "edge"),
-        Role::Cloud if !link.subscribe.is_empty() => return only("link.subscribe", "edge"),
-        Role::Edge if link.verify.is_none() => {
-            let message = "missing: the file of the cloud's public key (openssl pkey -in private.pem -pubout)";
-            return Err(loaded.error("link.verify", message));
-        }
-        Role::Edge if link.sign.is_some() => return only("link.sign", "cloud"),
-        Role::Edge if config.mode == Mode::Replay => {
-            let message = "an edge takes models when they come: set live";
-            return Err(loaded.error("mode", message));
-        }
-        _ => {}
+        Role::Edge => check_edge(loaded, link)?,
+        _ => check_cloud(loaded, link)?,
     }
     match link.kafka.problems().into_iter().next() {
         Some((path, message)) => Err(loaded.error(&format!("link.{path}"), message)),
         None => Ok(()),
     }
+}
+
+fn check_cloud(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
+    let only = |key: &str| Err(loaded.error(key, "only an edge has it: remove this"));
+    if link.verify.is_some() {
+        return only("link.verify");
+    }
+    if !link.subscribe.is_empty() {
+        return only("link.subscribe");
+    }
+    if link.sign.is_none() {
+        let message =
+            "missing: the file of the cloud's private key (openssl genpkey -algorithm ed25519)";
+        return Err(loaded.error("link.sign", message));
+    }
+    if loaded.config.source.edges.is_some() && link.edges.is_empty() {
+        let message = "missing: the edges by name, each with the file of its public key";
+        return Err(loaded.error("link.edges", message));
+    }
+    Ok(())
+}
+
+fn check_edge(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    if link.verify.is_none() {
+        let message =
+            "missing: the file of the cloud's public key (openssl pkey -in private.pem -pubout)";
+        return Err(loaded.error("link.verify", message));
+    }
+    if !link.edges.is_empty() {
+        return Err(loaded.error("link.edges", "only the cloud has it: remove this"));
+    }
+    match (config.share.anything(), &link.sign) {
+        (true, None) => {
+            let message = "missing: the file of this edge's private key (openssl genpkey -algorithm ed25519), with which \
+                           it signs what it shares";
+            return Err(loaded.error("link.sign", message));
+        }
+        (false, Some(_)) => {
+            let message = "nothing is shared that it could sign: remove this, or see share";
+            return Err(loaded.error("link.sign", message));
+        }
+        _ => {}
+    }
+    if config.mode == Mode::Replay {
+        let message = "an edge takes models when they come: set live";
+        return Err(loaded.error("mode", message));
+    }
+    let clusters = |level: &LevelConfig| matches!(level, LevelConfig::Cluster(_));
+    if let Some(number) = config.tasks.path.iter().position(clusters) {
+        let message = "clusters are of the process that found them: an edge's tasks are told by attributes";
+        return Err(loaded.error(&format!("tasks.path[{number}]"), message));
+    }
+    Ok(())
 }

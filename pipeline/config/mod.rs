@@ -7,6 +7,7 @@ mod link;
 mod load;
 mod produce;
 mod requests;
+mod share;
 mod tasks;
 mod trainer;
 mod training;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use perennial_connectors::kafka::{KafkaConfig, TopicConfig};
 use perennial_connectors::sink::Format;
 use perennial_connectors::sink::kafka::OutputTopics;
+use perennial_connectors::source::edges::EdgesConfig;
 use perennial_connectors::source::file::Format as FileFormat;
 use perennial_connectors::source::kafka::SamplesConfig;
 use perennial_connectors::source::{Schema, SimulatorConfig};
@@ -27,10 +29,11 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Settings, find_attribute};
 pub use drift::{DetectorConfig, DriftConfig};
-pub use link::{LinkConfig, Role};
+pub use link::{LinkConfig, OutboxConfig, Role, Shed};
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
 pub use requests::LabelRequestsConfig;
+pub use share::ShareConfig;
 pub use tasks::{ClusterConfig, ClusterLevel, LevelConfig};
 pub use trainer::TrainerConfig;
 pub use training::{CandidateConfig, TrainingConfig};
@@ -53,6 +56,9 @@ pub struct Config {
     /// The link between cloud and edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkConfig>,
+    /// What an edge shares with the cloud.
+    #[serde(default)]
+    pub share: ShareConfig,
     /// The columns of a sample. The simulator brings its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
@@ -63,7 +69,8 @@ pub struct Config {
     pub source: SourceConfig,
     /// How tasks are made from samples.
     pub tasks: TasksConfig,
-    /// The labelled head of the stream that trains the first models and is not scored; an edge has none.
+    /// The labelled head of the stream that trains the first models and is not scored. An edge that shares samples may have one,
+    /// for the cloud to train its first models on.
     #[serde(default)]
     pub bootstrap: BootstrapConfig,
     /// When labels become known.
@@ -151,7 +158,7 @@ pub enum Mode {
     Live,
 }
 
-/// A file of samples, a topic, or the simulator: `path`, `kafka` or `simulator`, one of them.
+/// A file of samples, a topic, what edges share, or the simulator: `path`, `kafka`, `edges` or `simulator`, one of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
@@ -170,6 +177,9 @@ pub struct SourceConfig {
     /// An id that was seen within this many records is a duplicate. Default: 1,000,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicates_within: Option<usize>,
+    /// In the cloud: what edges share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<EdgesConfig>,
     /// A simulated fleet of sites.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulator: Option<SimulatorConfig>,

@@ -50,6 +50,7 @@ fn check(stop: &AtomicBool) -> Result<(), Error> {
 
 /// Evaluates the pipeline of a config and the baselines on the same samples.
 pub fn evaluate(settings: &Settings, options: &Options<'_>) -> Result<Findings, Error> {
+    settings.only_local("evaluate")?;
     let stop = Arc::new(AtomicBool::new(false));
     let sequence = Sequence::new(settings, options.attributes, options.slices)?;
     stop_when_told(&stop)?;

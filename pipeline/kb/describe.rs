@@ -115,8 +115,17 @@ pub fn describe(
             format!("labels requested: {}", ids.collect::<Vec<_>>().join(", "))
         }
         KnowledgeChange::Followed { task, revision } => {
-            format!("taken in from the cloud: {}, revision {revision}", of(task))
+            let number = revision.number;
+            format!("taken in from the cloud: {}, revision {number}", of(task))
         }
+        KnowledgeChange::Renamed(renamed) => format!(
+            "known elsewhere as: {} is {}",
+            renamed.here.name, renamed.elsewhere.name
+        ),
+        KnowledgeChange::Reported(reported) => format!(
+            "edge {} reported: {}, {} labels",
+            reported.edge, reported.statistics.task.name, reported.statistics.labelled
+        ),
         KnowledgeChange::DriftMoved(moved) => format!("drift watched: {}", of(&moved.task)),
         KnowledgeChange::DriftDetected(detected) => {
             let task = of(&detected.task);

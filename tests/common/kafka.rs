@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::process::signal;
+use super::proxy::Proxy;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,6 +110,12 @@ impl Broker {
     /// can be skipped").
     pub fn start_in_cluster(settings: &[&str]) -> Broker {
         Broker::start_under(Some(Controller::start()), settings)
+    }
+
+    /// The same, with a second address that clients reach through a proxy alone.
+    pub fn start_behind(proxy: &Proxy) -> Broker {
+        let link = format!("--link={}:{}", proxy.to, proxy.port);
+        Broker::start_with(&[&link])
     }
 
     fn start_under(controller: Option<Controller>, settings: &[&str]) -> Broker {
@@ -366,7 +373,13 @@ fn launch(
         // Messages say that they are years old, and a broker deletes such half a minute after its start.
         "log.retention.ms=-1",
     ]);
-    let (process, address) = announced(command.args(settings), "bootstrap.servers=");
+    for setting in settings {
+        match setting.strip_prefix("--link=") {
+            Some(link) => command.args(["--link", link]),
+            None => command.arg(setting),
+        };
+    }
+    let (process, address) = announced(&mut command, "bootstrap.servers=");
     let began = Instant::now();
     while std::net::TcpStream::connect(&address).is_err() {
         assert!(began.elapsed() < PATIENCE, "the broker does not answer");

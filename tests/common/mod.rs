@@ -8,6 +8,7 @@ pub mod avro;
 pub mod count;
 pub mod kafka;
 pub mod process;
+pub mod proxy;
 #[path = "../../connectors/src/source/registry/server.rs"]
 pub mod registry;
 pub mod stream;

@@ -1,5 +1,6 @@
 //! Writing: changes to facts, and whole epochs as one atomic write.
 
+mod link;
 mod unseen;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects};
+use perennial_operators::share::SharedStatistics;
 use perennial_operators::{
     Adapter, CalibrationMoved, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved,
     SamplesRetained, StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition,
@@ -17,10 +19,10 @@ use rocksdb::WriteBatch;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, change_key, model_key, number_key, relation_key, released_key,
+    META_REFERENCE, META_REGIONS, change_key, model_key, number_key, relation_key, released_key, reported_key,
     sample_key, stage_key, task_epoch_key, task_key,
 };
-use super::records::{ModelRecord, Progress, StageRecord, TaskRecord};
+use super::records::{ModelRecord, OutboxWrite, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
 
 /// Records that the changes of one commit touch, read once and written once.
@@ -35,6 +37,8 @@ struct Touched<'a> {
     reservoirs: BTreeMap<TaskId, Vec<ClassRetained>>,
     /// What is added to the totals of statistics.
     added: BTreeMap<TaskId, TaskDifference>,
+    /// How edges did, by edge and task.
+    reported: BTreeMap<(Arc<str>, TaskId), SharedStatistics>,
 }
 
 /// Changes are stored many to a value, of about so many bytes: there is a handful for each label.
@@ -46,8 +50,9 @@ impl KnowledgeBase {
         &self,
         epochs: &[EpochEffects],
         progress: &Progress,
+        outbox: &OutboxWrite,
     ) -> Result<(), KnowledgeError> {
-        let batch = self.batch(epochs, progress)?;
+        let batch = self.batch(epochs, progress, outbox)?;
         self.write(batch)
     }
 
@@ -57,8 +62,9 @@ impl KnowledgeBase {
         &self,
         epochs: &[EpochEffects],
         progress: &Progress,
+        outbox: &OutboxWrite,
     ) -> Result<(), KnowledgeError> {
-        let batch = self.batch(epochs, progress)?;
+        let batch = self.batch(epochs, progress, outbox)?;
         let prepared = [&progress.commits.to_be_bytes(), batch.data()].concat();
         let mut write = WriteBatch::default();
         write.put_cf(self.family(Family::Meta)?, META_PREPARED, prepared);
@@ -72,7 +78,7 @@ impl KnowledgeBase {
         progress.changes += changes.len() as u64;
         let changes = changes.into_iter().map(Effect::Change);
         let effects = EpochEffects::gather(progress.epoch, changes.collect());
-        self.commit(&[effects], &progress)
+        self.commit(&[effects], &progress, &OutboxWrite::default())
     }
 
     /// The number of the commit that is prepared, if one is.
@@ -115,6 +121,7 @@ impl KnowledgeBase {
         &self,
         epochs: &[EpochEffects],
         progress: &Progress,
+        outbox: &OutboxWrite,
     ) -> Result<WriteBatch, KnowledgeError> {
         let mut touched = Touched {
             kb: self,
@@ -126,12 +133,15 @@ impl KnowledgeBase {
             detectors: BTreeMap::new(),
             reservoirs: BTreeMap::new(),
             added: BTreeMap::new(),
+            reported: BTreeMap::new(),
         };
         for effects in epochs {
             touched.epoch(effects)?;
         }
         touched.pending(epochs)?;
         touched.early_labels(epochs)?;
+        touched.edges(epochs)?;
+        touched.outbox(outbox)?;
         touched.finish(progress)
     }
 }
@@ -289,6 +299,12 @@ impl Touched<'_> {
                 &task_key(*task),
                 revision,
             ),
+            KnowledgeChange::Renamed(renamed) => {
+                let key = task_key(renamed.elsewhere.task);
+                self.kb
+                    .put(&mut self.batch, Family::Renamed, &key, renamed)
+            }
+            KnowledgeChange::Reported(reported) => self.report(reported),
             KnowledgeChange::ClustersFound(clusters) => {
                 self.kb
                     .put(&mut self.batch, Family::Meta, META_CLUSTERS, clusters)
@@ -462,6 +478,11 @@ impl Touched<'_> {
         for ((model, stage), record) in &self.stages {
             let key = stage_key(*model, *stage);
             kb.put(&mut self.batch, Family::Stages, &key, record)?;
+        }
+        for ((edge, task), statistics) in &self.reported {
+            let key = reported_key(edge, *task);
+            let record = (edge, statistics);
+            kb.put(&mut self.batch, Family::Reported, &key, &record)?;
         }
         for (task, adapter) in &self.adapters {
             kb.put(&mut self.batch, Family::Adapters, &task_key(*task), adapter)?;

@@ -1,7 +1,7 @@
 //! Where what is stored: column families and keys. Numbers in keys are big-endian, so that the
 //! order of keys is the order of numbers.
 
-use perennial_operators::{Epoch, ModelId, StageKind, TaskId};
+use perennial_operators::{Epoch, ModelId, StageKind, TaskId, id_number};
 
 /// The column families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +52,20 @@ pub(super) enum Family {
     Released,
     /// Number of a sample's id → label that waits for the sample.
     EarlyLabels,
+    /// Number → what waits to be sent to the cloud.
+    Outbox,
+    /// The same number → what of it is remembered for ever.
+    Departures,
+    /// Task as it is known elsewhere → the task here.
+    Renamed,
+    /// Name of an edge → how far what it shares was taken in.
+    Edges,
+    /// Number of an edge's name, task → how the edge did at it.
+    Reported,
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 23] = [
+    pub(super) const ALL: [Family; 28] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
@@ -79,6 +89,11 @@ impl Family {
         Family::Pending,
         Family::Released,
         Family::EarlyLabels,
+        Family::Outbox,
+        Family::Departures,
+        Family::Renamed,
+        Family::Edges,
+        Family::Reported,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -106,12 +121,21 @@ impl Family {
             Family::Pending => "pending",
             Family::Released => "released",
             Family::EarlyLabels => "early_labels",
+            Family::Outbox => "outbox",
+            Family::Departures => "departures",
+            Family::Renamed => "renamed",
+            Family::Edges => "edges",
+            Family::Reported => "reported",
         }
     }
 }
 
 pub(super) const META_FORMAT: &[u8] = b"format";
 pub(super) const META_RUN: &[u8] = b"run";
+/// When the store was made, microseconds since 1970.
+pub(super) const META_SINCE: &[u8] = b"since";
+/// Under which terms things were shared, one after the other.
+pub(super) const META_TERMS: &[u8] = b"terms";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
 /// How much each feature varies.
@@ -154,6 +178,10 @@ pub(super) fn sample_key(task: TaskId, sequence: u64) -> [u8; 16] {
 
 pub(super) fn model_key(model: ModelId) -> [u8; 12] {
     join(model.task.0.to_be_bytes(), &model.version.to_be_bytes())
+}
+
+pub(super) fn reported_key(edge: &str, task: TaskId) -> [u8; 16] {
+    join(id_number(edge).to_be_bytes(), &task.0.to_be_bytes())
 }
 
 pub(super) fn relation_key(task: TaskId, other: TaskId) -> [u8; 16] {

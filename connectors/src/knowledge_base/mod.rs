@@ -23,14 +23,17 @@ use serde::de::DeserializeOwned;
 
 pub use merge::set_sums;
 pub use read::View;
-pub use records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
+pub use records::{
+    Departure, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, StageRecord, TaskRecord,
+    Terms,
+};
 pub use verify::Finding;
 
 use crate::source::{Label, Schema};
-use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN};
+use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN, META_SINCE};
 
 /// The version of the layout on disk. A store of another version is refused.
-const FORMAT: u32 = 8;
+const FORMAT: u32 = 9;
 
 /// The part of a fingerprint that is the schema of the samples, as JSON.
 pub const SCHEMA: &str = "schema";
@@ -109,6 +112,7 @@ pub struct KnowledgeBase {
     db: Arc<DB>,
     path: PathBuf,
     run: String,
+    since: i64,
 }
 
 impl KnowledgeBase {
@@ -195,11 +199,13 @@ impl KnowledgeBase {
             db: Arc::new(db),
             path: path.into(),
             run: String::new(),
+            since: 0,
         })
     }
 
     fn with_run(mut self) -> Result<Self, KnowledgeError> {
         self.run = self.get(Family::Meta, META_RUN)?.unwrap_or_default();
+        self.since = self.get(Family::Meta, META_SINCE)?.unwrap_or_default();
         Ok(self)
     }
 
@@ -208,16 +214,23 @@ impl KnowledgeBase {
         &self.run
     }
 
+    /// When it was made, microseconds since 1970.
+    pub fn since(&self) -> i64 {
+        self.since
+    }
+
     fn initialize(&self, fingerprint: &[(String, String)]) -> Result<(), KnowledgeError> {
         // Unique enough to tell two runs apart, and no secret.
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
-        let seed = format!("{now}-{}", std::process::id());
+            .unwrap_or_default();
+        let seed = format!("{}-{}", now.as_nanos(), std::process::id());
         let run = blake3::hash(seed.as_bytes()).to_hex()[..16].to_string();
         let mut batch = WriteBatch::default();
         self.put(&mut batch, Family::Meta, META_FORMAT, &FORMAT)?;
         self.put(&mut batch, Family::Meta, META_RUN, &run)?;
+        let since = now.as_micros() as i64;
+        self.put(&mut batch, Family::Meta, META_SINCE, &since)?;
         self.put(&mut batch, Family::Meta, META_FINGERPRINT, &fingerprint)?;
         self.put(
             &mut batch,
@@ -373,6 +386,7 @@ fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
         db: Arc::new(db),
         path: path.into(),
         run: String::new(),
+        since: 0,
     };
     match kb.get::<u32>(Family::Meta, META_FORMAT)? {
         Some(FORMAT) => Ok(()),

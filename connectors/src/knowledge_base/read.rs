@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use perennial_operators::cluster::Clusters;
 use perennial_operators::drift::Detectors;
+use perennial_operators::flow::EdgeProgress;
 use perennial_operators::recognize::calibration::EpochScores;
 use perennial_operators::recognize::reference::Reference;
 use perennial_operators::retain::class_of;
+use perennial_operators::share::{Renamed, SharedStatistics};
 use perennial_operators::unseen::UnseenGroup;
 use perennial_operators::unseen::region::Regions;
 use perennial_operators::unseen::request::{Asked, LabelRequest};
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
-    RecentSamples, RelationScored, RetainedSample, StageKind, TaskDefinition, TaskDifference,
+    RecentSamples, RelationScored, RetainedSample, Revision, StageKind, TaskDefinition, TaskDifference,
     TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
@@ -22,10 +24,10 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, change_key, model_key, read_epoch, read_model, read_number, read_relation,
+    META_REGIONS, META_TERMS, change_key, model_key, number_key, read_epoch, read_model, read_number, read_relation,
     read_stage, read_task, read_task_epoch, task_key,
 };
-use super::records::{ModelRecord, Progress, Retained, StageRecord, TaskRecord};
+use super::records::{Departure, ModelRecord, Progress, Retained, StageRecord, TaskRecord, Terms};
 use super::{KnowledgeBase, KnowledgeError};
 
 /// The knowledge base as it was at one commit, whatever is committed meanwhile.
@@ -87,9 +89,71 @@ impl<'a> View<'a> {
         Ok(self.get(Family::Meta, META_REGIONS)?.unwrap_or_default())
     }
 
-    /// The revisions of tasks that were taken in from elsewhere.
-    pub fn followed(&self) -> Result<BTreeMap<TaskId, u64>, KnowledgeError> {
+    /// The revisions of tasks that were taken in from the cloud.
+    pub fn followed(&self) -> Result<BTreeMap<TaskId, Revision>, KnowledgeError> {
         self.scan(Family::Followed, &[], read_task)
+    }
+
+    /// What waits to be sent, from a number on, until it is so many bytes.
+    pub fn outbox(&self, from: u64, bytes: usize) -> Result<Vec<(u64, Vec<u8>)>, KnowledgeError> {
+        let (mut waiting, mut size) = (Vec::new(), 0);
+        let mode = IteratorMode::From(&number_key(from), rocksdb::Direction::Forward);
+        let family = self.kb.family(Family::Outbox)?;
+        for entry in self.snapshot.iterator_cf(family, mode) {
+            let (key, value) = entry.map_err(|error| self.kb.storage(&error))?;
+            let number = read_number(&key).ok_or_else(|| self.bad_key(Family::Outbox))?;
+            size += value.len();
+            if size > bytes && !waiting.is_empty() {
+                break;
+            }
+            waiting.push((number, value.into_vec()));
+        }
+        Ok(waiting)
+    }
+
+    /// The sizes of what waits to be sent, by number.
+    pub fn outbox_sizes(&self) -> Result<BTreeMap<u64, u64>, KnowledgeError> {
+        let mut sizes = BTreeMap::new();
+        self.each(Family::Outbox, &[], |key, value| {
+            let number = read_number(key).ok_or_else(|| self.bad_key(Family::Outbox))?;
+            sizes.insert(number, value.len() as u64);
+            Ok(())
+        })?;
+        Ok(sizes)
+    }
+
+    /// Hands over what is remembered of what was to leave, from a number on.
+    pub fn departures(
+        &self,
+        from: u64,
+        mut each: impl FnMut(u64, Departure) -> Result<(), KnowledgeError>,
+    ) -> Result<(), KnowledgeError> {
+        self.each(Family::Departures, &number_key(from), |key, value| {
+            let number = read_number(key).ok_or_else(|| self.bad_key(Family::Departures))?;
+            each(number, self.kb.decode(value)?)
+        })
+    }
+
+    /// Under which terms things were shared.
+    pub fn terms(&self) -> Result<Vec<Terms>, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_TERMS)?.unwrap_or_default())
+    }
+
+    /// Tasks that have another name elsewhere, by their number there.
+    pub fn renamed(&self) -> Result<BTreeMap<TaskId, Renamed>, KnowledgeError> {
+        self.scan(Family::Renamed, &[], read_task)
+    }
+
+    /// How far what edges share was taken in.
+    pub fn edges(&self) -> Result<BTreeMap<String, EdgeProgress>, KnowledgeError> {
+        let read_name = |key: &[u8]| String::from_utf8(key.to_vec()).ok();
+        self.scan(Family::Edges, &[], read_name)
+    }
+
+    /// How edges did, as they say, with their names.
+    pub fn reported(&self) -> Result<Vec<(String, SharedStatistics)>, KnowledgeError> {
+        let values = self.values(Family::Reported)?;
+        values.iter().map(|value| self.kb.decode(value)).collect()
     }
 
     /// Samples whose labels are asked for, by sequence number; some of them may have come.

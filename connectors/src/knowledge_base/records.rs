@@ -33,6 +33,8 @@ pub struct Progress {
     pub commits: u64,
     /// Where to read on in topics.
     pub offsets: Offsets,
+    /// What was shared with the cloud, and what of it waits.
+    pub outbox: OutboxProgress,
     /// Bytes of each output that are committed, by the output's name.
     pub outputs: BTreeMap<String, u64>,
     /// Seconds that runs worked on the stream.
@@ -51,6 +53,68 @@ impl Progress {
     pub fn next_epoch(&self) -> Epoch {
         self.last_epoch().map_or(Epoch(0), Epoch::next)
     }
+}
+
+/// What was shared with the cloud, and what of it waits to be sent. Changes are numbered from 0 on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxProgress {
+    /// The number of the next change.
+    pub next: u64,
+    /// Changes before this one have arrived, or were shed.
+    pub sent: u64,
+    /// Changes that wait.
+    pub waiting: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Changes that were shed for want of room: the first of each row of them, and the one after its last.
+    pub shed: Vec<(u64, u64)>,
+    /// Samples in these.
+    pub shed_samples: u64,
+    /// When something last arrived, microseconds since 1970.
+    pub arrived: Option<i64>,
+}
+
+/// Under which terms something was shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// To whom: the topic, and the brokers that have it.
+    pub to: String,
+    /// The fields of samples that left as they are.
+    pub fields: Vec<String>,
+    /// Those of which a pseudonym left.
+    pub pseudonyms: Vec<String>,
+    /// Whether statistics of tasks left.
+    pub statistics: bool,
+}
+
+/// What is remembered of a change that was to leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// The last epoch that it is of.
+    pub epoch: Epoch,
+    /// When it was committed, microseconds since 1970.
+    pub time: i64,
+    /// Samples in it.
+    pub samples: u64,
+    /// Tasks whose statistics are in it.
+    pub statistics: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The number of its terms.
+    pub terms: u32,
+}
+
+/// What a commit does to the outbox.
+#[derive(Clone, Debug, Default)]
+pub struct OutboxWrite {
+    /// A change that is to leave: its number, what is remembered of it, and itself, unless there is no room for it.
+    pub added: Option<(u64, Departure, Option<Vec<u8>>)>,
+    /// Changes before this number wait no more.
+    pub floor: Option<u64>,
+    /// The terms of all that was ever shared, if there are new ones.
+    pub terms: Option<Vec<Terms>>,
 }
 
 /// A task.

@@ -125,6 +125,8 @@ impl Recount {
             | KnowledgeChange::LabelsRequested(_)
             | KnowledgeChange::FeaturesScaled { .. }
             | KnowledgeChange::Followed { .. }
+            | KnowledgeChange::Renamed(_)
+            | KnowledgeChange::Reported(_)
             | KnowledgeChange::ModelEvaluated(_)
             | KnowledgeChange::RelationScored(_)
             | KnowledgeChange::TaskPinned { .. } => {}

@@ -2,7 +2,9 @@
 //! it is understood.
 //!
 //! An envelope is four letters, the version of the protocol (u16, little-endian), a signature by Ed25519 (RFC 8032) of these and
-//! what follows, and the message in postcard.
+//! what follows, and the message in postcard, compressed by Zstandard (RFC 8878).
+
+use std::io::Read;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::Serialize;
@@ -14,6 +16,8 @@ const LETTERS: [u8; 4] = *b"PRNL";
 const PROTOCOL: u16 = 1;
 const SIGNATURE: usize = 64;
 const HEAD: usize = LETTERS.len() + 2 + SIGNATURE;
+/// The most bytes that a message may have once it is decompressed.
+const LARGEST: u64 = 256 << 20;
 
 /// What can be wrong with a message of the link, or with what it needs.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +27,7 @@ pub enum LinkError {
     Torn,
     /// It is of a later version.
     #[error(
-        "it has version {found} of the protocol, and this program reads version {PROTOCOL}: bring the edge up to date"
+        "it has version {found} of the protocol, and this program reads version {PROTOCOL}: bring this program up to date"
     )]
     Newer {
         /// The version that it has.
@@ -31,24 +35,31 @@ pub enum LinkError {
     },
     /// Somebody else has signed it, or it was changed.
     #[error(
-        "its signature is not that of the cloud: somebody else has written it, or changed it on the way"
+        "its signature is not that of {0}: somebody else has written it, or changed it on the way"
     )]
-    Signature,
+    Signature(String),
     /// It is of another task than its key says.
     #[error("its key is not that of the task that it is about")]
     Key,
-    /// It is older than what is known.
-    #[error("it is older than what is known of its task (revision {found}, after {known})")]
-    Old {
-        /// Its revision.
-        found: u64,
-        /// That which is known.
-        known: u64,
+    /// It is of another edge than its key says.
+    #[error("its key is that of edge \"{key}\", and \"{said}\" is in it")]
+    Edge {
+        /// The edge of the key.
+        key: String,
+        /// The edge in it.
+        said: String,
     },
-    /// Its models are for other samples.
-    #[error(
-        "its models are for samples of another schema: edge and cloud need the same schema and classes"
-    )]
+    /// It is of an edge that nobody knows.
+    #[error("edge \"{0}\" is not known: give its public key in link.edges")]
+    UnknownEdge(String),
+    /// It is older than what is known.
+    #[error("it is older than what is known: a message that was sent before comes again")]
+    Old,
+    /// It was sent at another time than it can have been.
+    #[error("it says that it was sent {0}: set the clocks right")]
+    Clock(String),
+    /// Its models or samples are of other columns.
+    #[error("it is for samples of another schema: edge and cloud need the same schema and classes")]
     Schema,
     /// Its model is not what it says.
     #[error("its model does not match its hash")]
@@ -69,7 +80,9 @@ fn signed(body: &[u8]) -> Vec<u8> {
 
 /// Puts a message into an envelope.
 pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, LinkError> {
-    let body = postcard::to_stdvec(message).map_err(|_| LinkError::Torn)?;
+    let message = postcard::to_stdvec(message).map_err(|_| LinkError::Torn)?;
+    let body = zstd::bulk::compress(&message, zstd::DEFAULT_COMPRESSION_LEVEL);
+    let body = body.map_err(|_| LinkError::Torn)?;
     let signature = key.sign(&signed(&body)).to_bytes();
     Ok([
         &LETTERS,
@@ -80,11 +93,15 @@ pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, Link
     .concat())
 }
 
-/// Takes a message out of its envelope.
+/// Takes a message out of its envelope, which `who` has signed.
 ///
 /// # Errors
-/// It is torn, of a later version, or not signed by the cloud.
-pub fn open<T: DeserializeOwned>(envelope: &[u8], key: &VerifyingKey) -> Result<T, LinkError> {
+/// It is torn, of a later version, or not signed with the key.
+pub fn open<T: DeserializeOwned>(
+    envelope: &[u8],
+    key: &VerifyingKey,
+    who: &str,
+) -> Result<T, LinkError> {
     let (head, body) = envelope.split_at_checked(HEAD).ok_or(LinkError::Torn)?;
     let (letters, rest) = head.split_at(LETTERS.len());
     if letters != LETTERS {
@@ -98,8 +115,12 @@ pub fn open<T: DeserializeOwned>(envelope: &[u8], key: &VerifyingKey) -> Result<
     let signature: [u8; SIGNATURE] = signature.try_into().map_err(|_| LinkError::Torn)?;
     let signature = Signature::from_bytes(&signature);
     key.verify_strict(&signed(body), &signature)
-        .map_err(|_| LinkError::Signature)?;
-    postcard::from_bytes(body).map_err(|_| LinkError::Torn)
+        .map_err(|_| LinkError::Signature(who.to_string()))?;
+    let mut message = Vec::new();
+    let decoder = zstd::Decoder::new(body).map_err(|_| LinkError::Torn)?;
+    let read = decoder.take(LARGEST).read_to_end(&mut message);
+    read.map_err(|_| LinkError::Torn)?;
+    postcard::from_bytes(&message).map_err(|_| LinkError::Torn)
 }
 
 #[cfg(test)]
@@ -111,25 +132,25 @@ mod tests {
         let key = SigningKey::from_bytes(&[7; 32]);
         let sealed = seal(&"a message", &key).unwrap();
         let public = key.verifying_key();
-        let opened: String = open(&sealed, &public).unwrap();
-        assert_eq!(opened, "a message");
+        let open = |envelope: &[u8], key: &VerifyingKey| open::<String>(envelope, key, "x");
+        assert_eq!(open(&sealed, &public).unwrap(), "a message");
         let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
         assert!(matches!(
-            open::<String>(&sealed, &other),
-            Err(LinkError::Signature)
+            open(&sealed, &other),
+            Err(LinkError::Signature(who)) if who == "x"
         ));
         // Whatever byte is changed, it is told.
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert!(open::<String>(&changed, &public).is_err(), "{at}");
+            assert!(open(&changed, &public).is_err(), "{at}");
         }
         for end in 0..sealed.len() {
-            assert!(open::<String>(&sealed[..end], &public).is_err(), "{end}");
+            assert!(open(&sealed[..end], &public).is_err(), "{end}");
         }
         let mut newer = sealed;
         newer[4] = 9;
-        let refused = open::<String>(&newer, &public);
+        let refused = open(&newer, &public);
         assert!(matches!(refused, Err(LinkError::Newer { found: 9 })));
     }
 }

@@ -1,31 +1,46 @@
-//! Following: an edge's end of the link.
+//! Following: an edge's end of what goes down.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
-use perennial_operators::TaskId;
+use perennial_operators::{Revision, TaskId};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{LinkError, Published, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
+use super::topic::partitions_of;
+use super::{LinkError, Published, now, open};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
+
+/// Clocks may be so far apart, microseconds.
+const APART: i64 = 3_600_000_000;
+
+/// What an edge follows.
+#[derive(Clone, Debug)]
+pub struct Following {
+    /// The topic.
+    pub topic: String,
+    /// The cloud's key.
+    pub key: VerifyingKey,
+    /// The schema of the edge's samples; see [`schema_hash`](super::schema_hash).
+    pub schema: String,
+    /// Names of tasks that are wanted, with all above and below them; all are if there are none.
+    pub subscribed: Vec<String>,
+    /// The revision of each task that is known.
+    pub known: BTreeMap<TaskId, Revision>,
+}
 
 /// Reads what the cloud publishes, from the beginning: the topic keeps the latest of each task.
 pub struct Follower {
     consumer: BaseConsumer<Client>,
-    topic: String,
-    key: VerifyingKey,
-    schema: String,
-    /// Names of tasks that are wanted, with all above and below them; all are if there are none.
-    subscribed: Vec<String>,
-    /// The revision of each task that is known.
-    known: BTreeMap<TaskId, u64>,
+    following: Following,
+    /// When the latest of what was taken in was sent, by the cloud's clock.
+    latest: i64,
     /// Partitions that have been read to their ends.
-    ended: usize,
-    partitions: usize,
+    ended: i32,
+    partitions: i32,
 }
 
 /// What was read.
@@ -40,50 +55,34 @@ pub enum Followed {
 }
 
 impl Follower {
-    /// Connects. `known` are the revisions of tasks that are known already.
+    /// Connects.
     ///
     /// # Errors
     /// No broker answers, or the topic is not there.
     pub fn open(
         kafka: &KafkaConfig,
-        topic: &str,
-        key: VerifyingKey,
-        schema: String,
-        subscribed: Vec<String>,
-        known: BTreeMap<TaskId, u64>,
+        following: Following,
         health: &Health,
     ) -> Result<Follower, KafkaError> {
         let client = Client::new(health);
         // It belongs to no group: where to go on is known from what is known.
         let consumer = consumer(kafka, "perennial-link", client)?;
-        let metadata = ask_by_consumer(&consumer, kafka, |patience| {
-            consumer.client().fetch_metadata(Some(topic), patience)
-        })?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let partitions = found.map_or(0, |found| found.partitions().len());
-        if partitions == 0 {
-            return Err(KafkaError::NoTopic {
-                topic: topic.to_string(),
-                brokers: kafka.brokers.clone(),
-            });
-        }
+        let partitions = partitions_of(&consumer, kafka, &following.topic)?;
         let mut assigned = TopicPartitionList::new();
         let failed = |error: ClientError| KafkaError::Failed {
             brokers: kafka.brokers.clone(),
             reason: error.to_string(),
         };
-        for partition in 0..partitions as i32 {
+        for partition in 0..partitions {
+            let topic = &following.topic;
             let added = assigned.add_partition_offset(topic, partition, Offset::Beginning);
             added.map_err(failed)?;
         }
         consumer.assign(&assigned).map_err(failed)?;
         Ok(Follower {
             consumer,
-            topic: topic.to_string(),
-            key,
-            schema,
-            subscribed,
-            known,
+            following,
+            latest: i64::MIN,
             ended: 0,
             partitions,
         })
@@ -92,6 +91,7 @@ impl Follower {
     /// The next thing that is new. What cannot be trusted or understood is told and left out: the edge goes on with what it
     /// has.
     pub fn next(&mut self, patience: Duration) -> Followed {
+        let topic = &self.following.topic;
         let message = match self.consumer.poll(patience) {
             None => return Followed::Nothing,
             Some(Ok(message)) => message,
@@ -104,7 +104,7 @@ impl Follower {
             }
             Some(Err(error)) => {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-                    tracing::warn!(topic = self.topic, %error, "the cloud is not heard");
+                    tracing::warn!(topic, %error, "the cloud is not heard");
                 }
                 return Followed::Nothing;
             }
@@ -114,11 +114,17 @@ impl Follower {
             return Followed::Nothing;
         };
         drop(message);
-        match self.check(&key, &value) {
-            Ok(Some(published)) => Followed::Task(Box::new(published)),
-            Ok(None) => Followed::Nothing,
+        match self.following.check(&key, &value, self.latest, now()) {
+            Ok(published) => {
+                if let Some(published) = &published {
+                    self.latest = self.latest.max(published.sent);
+                }
+                published.map_or(Followed::Nothing, |published| {
+                    Followed::Task(Box::new(published))
+                })
+            }
             Err(refused) => {
-                let topic = &self.topic;
+                let topic = &self.following.topic;
                 tracing::warn!(
                     topic,
                     offset,
@@ -128,10 +134,19 @@ impl Follower {
             }
         }
     }
+}
 
-    /// What a message says, if it is new and wanted.
-    fn check(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Published>, LinkError> {
-        let published: Published = open(value, &self.key)?;
+impl Following {
+    /// What a message says, if it is new and wanted; `latest` is when the latest of those before was sent, by the cloud's
+    /// clock, and `now` the time here.
+    fn check(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        latest: i64,
+        now: i64,
+    ) -> Result<Option<Published>, LinkError> {
+        let published: Published = open(value, &self.key, "the cloud")?;
         let task = published.path.last().ok_or(LinkError::Torn)?.task;
         if key != task.to_string().as_bytes() {
             return Err(LinkError::Key);
@@ -148,14 +163,10 @@ impl Follower {
         let found = published.revision;
         match self.known.get(&task) {
             Some(known) if *known == found => return Ok(None),
-            Some(known) if *known > found => {
-                return Err(LinkError::Old {
-                    found,
-                    known: *known,
-                });
-            }
+            Some(known) if *known > found => return Err(LinkError::Old),
             _ => {}
         }
+        check_clock(published.sent, latest, now)?;
         if !self.is_wanted(&published) {
             return Ok(None);
         }
@@ -176,4 +187,20 @@ impl Follower {
         let is_base = published.path.len() == 1;
         is_base || self.subscribed.is_empty() || self.subscribed.iter().any(is_wanted)
     }
+}
+
+/// Whether something can have been sent when it says: not later than now, and not long before what came before it.
+pub(crate) fn check_clock(sent: i64, latest: i64, now: i64) -> Result<(), LinkError> {
+    let hours = |micros: i64| micros as f64 / APART as f64;
+    if sent > now.saturating_add(APART) {
+        let ahead = hours(sent - now);
+        return Err(LinkError::Clock(format!("{ahead:.1} hours from now")));
+    }
+    if sent < latest.saturating_sub(APART) {
+        let behind = hours(latest.saturating_sub(sent));
+        return Err(LinkError::Clock(format!(
+            "{behind:.1} hours before what came before it"
+        )));
+    }
+    Ok(())
 }

@@ -1,27 +1,37 @@
-//! The link between the cloud and the edges: what the cloud knows, published on a topic that keeps the latest of each task.
+//! The link between the cloud and the edges: what the cloud knows goes down, on a topic that keeps the latest of each task; what
+//! edges share goes up, on a topic keyed by edge.
 
+mod changes;
 mod envelope;
 mod follow;
 mod keys;
 mod publish;
+mod send;
+mod topic;
 
-use std::path::PathBuf;
-
-use perennial_operators::{ModelEvaluated, ModelId, ModelTrained, TaskDefinition};
+use perennial_operators::{ModelEvaluated, ModelId, ModelTrained, Revision, TaskDefinition};
 use serde::{Deserialize, Serialize};
 
+pub use changes::{Change, Changes};
 pub use envelope::{LinkError, open, seal};
-pub use follow::{Followed, Follower};
+pub use ed25519_dalek::VerifyingKey;
+pub use follow::{Followed, Follower, Following};
 pub use keys::{signing_key, verifying_key};
 pub use publish::Publisher;
+pub use send::Sender;
+pub use topic::{make_topic, reach};
+pub(crate) use follow::check_clock;
+pub(crate) use topic::partitions_of;
 
 /// What is published of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// The schema that models are for, as JSON.
+    /// The schema that models are for; see [`schema_hash`].
     pub schema: String,
-    /// Grows with each thing that is published of the task.
-    pub revision: u64,
+    /// Later ones are greater.
+    pub revision: Revision,
+    /// When it was sent, microseconds since 1970 by the cloud's clock.
+    pub sent: i64,
     /// The tasks above it, the base task first, and itself last.
     pub path: Vec<TaskDefinition>,
     /// The model that answers for it; none if it inherits.
@@ -41,6 +51,13 @@ pub struct PublishedModel {
     pub onnx: Vec<u8>,
 }
 
-/// A file that a key is read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyFile(pub PathBuf);
+/// By what both ends tell that they have the same schema, which is given as JSON.
+pub fn schema_hash(schema: &str) -> String {
+    blake3::hash(schema.as_bytes()).to_hex()[..16].to_string()
+}
+
+/// Microseconds since 1970 by the clock on the wall.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as i64)
+}

@@ -1,21 +1,16 @@
-//! Publishing: the cloud's end of the link.
+//! Publishing: the cloud's end of what goes down.
 
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use futures_executor::block_on;
 use perennial_operators::TaskId;
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::{LinkError, Published, seal};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, admin, producer};
+use super::{LinkError, Published, make_topic, seal};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, producer};
 
 /// How long what was sent may take to arrive before it is sent again.
 const ARRIVAL: Duration = Duration::from_secs(5);
-/// The largest message that the topic is made for: models are sent by value.
-const LARGEST: &str = "33554432";
 
 /// Publishes what is known of tasks.
 pub struct Publisher {
@@ -36,7 +31,7 @@ impl Publisher {
         key: SigningKey,
         health: &Health,
     ) -> Result<Publisher, KafkaError> {
-        make_topic(kafka, topic)?;
+        make_topic(kafka, topic, 1, true)?;
         let client = Client::new(health);
         Ok(Publisher {
             producer: producer(kafka, None, client.clone())?,
@@ -58,28 +53,5 @@ impl Publisher {
             tracing::warn!(topic = self.topic, error = %lost.error, "not published yet");
         }
         Ok(sent && arrived && lost.is_none())
-    }
-}
-
-fn make_topic(kafka: &KafkaConfig, topic: &str) -> Result<(), KafkaError> {
-    let failed = |reason: String| KafkaError::Failed {
-        brokers: kafka.brokers.clone(),
-        reason,
-    };
-    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1))
-        .set("cleanup.policy", "compact")
-        .set("max.message.bytes", LARGEST);
-    let options = AdminOptions::new()
-        .request_timeout(Some(PATIENCE))
-        .operation_timeout(Some(PATIENCE));
-    let admin = admin(kafka)?;
-    let made = block_on(admin.create_topics(&[new], &options));
-    let made = made.map_err(|error| KafkaError::Unreachable {
-        brokers: kafka.brokers.clone(),
-        reason: error.to_string(),
-    })?;
-    match made.into_iter().next() {
-        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
-        Some(Err((name, code))) => Err(failed(format!("the topic \"{name}\" is not made: {code}"))),
     }
 }

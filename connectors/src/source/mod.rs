@@ -5,6 +5,7 @@
 
 mod avro;
 mod decode;
+pub mod edges;
 mod error;
 mod fields;
 pub mod file;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -248,6 +249,7 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         offsets: Default::default(),
         early_labels: Vec::new(),
         settled_labels: Vec::new(),
+        edges: BTreeMap::new(),
     }
 }
 

@@ -1,0 +1,89 @@
+//! The topics of the link, which the cloud makes.
+
+use std::time::Duration;
+
+use futures_executor::block_on;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, admin, ask_by_consumer, consumer};
+
+/// The largest message that the topics are made for: models go by value.
+const LARGEST: &str = "33554432";
+/// How long somebody who wants to know waits for an answer.
+const GLANCE: Duration = Duration::from_secs(3);
+
+/// Makes a topic that is not there; one that keeps the latest message of each key if it is `compacted`.
+///
+/// # Errors
+/// No broker answers, or it does not let the topic be made.
+pub fn make_topic(
+    kafka: &KafkaConfig,
+    topic: &str,
+    partitions: i32,
+    compacted: bool,
+) -> Result<(), KafkaError> {
+    let failed = |reason: String| KafkaError::Failed {
+        brokers: kafka.brokers.clone(),
+        reason,
+    };
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
+        .set("max.message.bytes", LARGEST);
+    if compacted {
+        new = new.set("cleanup.policy", "compact");
+    }
+    let options = AdminOptions::new()
+        .request_timeout(Some(PATIENCE))
+        .operation_timeout(Some(PATIENCE));
+    let admin = admin(kafka)?;
+    let made = block_on(admin.create_topics(&[new], &options));
+    let made = made.map_err(|error| KafkaError::Unreachable {
+        brokers: kafka.brokers.clone(),
+        reason: error.to_string(),
+    })?;
+    match made.into_iter().next() {
+        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+        Some(Err((name, code))) => Err(failed(format!("the topic \"{name}\" is not made: {code}"))),
+    }
+}
+
+/// Whether a topic is reached, within seconds.
+///
+/// # Errors
+/// No broker answers, or the topic is not there.
+pub fn reach(kafka: &KafkaConfig, topic: &str) -> Result<(), KafkaError> {
+    let consumer = consumer(kafka, "perennial-link", Client::default())?;
+    let metadata = consumer.client().fetch_metadata(None, GLANCE);
+    let metadata = metadata.map_err(|error| KafkaError::Unreachable {
+        brokers: kafka.brokers.clone(),
+        reason: error.to_string(),
+    })?;
+    let is_there = metadata.topics().iter().any(|found| found.name() == topic);
+    is_there.then_some(()).ok_or_else(|| KafkaError::NoTopic {
+        topic: topic.to_string(),
+        brokers: kafka.brokers.clone(),
+    })
+}
+
+/// How many partitions a topic has. It is not made by being asked for, as some brokers make topics.
+///
+/// # Errors
+/// No broker answers, or the topic is not there.
+pub(crate) fn partitions_of(
+    consumer: &BaseConsumer<Client>,
+    kafka: &KafkaConfig,
+    topic: &str,
+) -> Result<i32, KafkaError> {
+    let metadata = ask_by_consumer(consumer, kafka, |patience| {
+        consumer.client().fetch_metadata(None, patience)
+    })?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    match found.map_or(0, |found| found.partitions().len()) {
+        0 => Err(KafkaError::NoTopic {
+            topic: topic.to_string(),
+            brokers: kafka.brokers.clone(),
+        }),
+        partitions => Ok(partitions as i32),
+    }
+}

@@ -1,0 +1,137 @@
+//! `perennial audit`: everything that left a site, to whom, with what fields.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use perennial_connectors::knowledge_base::{Departure, KnowledgeBase, OutboxProgress, Terms};
+use serde::Serialize;
+
+use crate::cli::print;
+use crate::error::Error;
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Fate {
+    /// It has arrived.
+    Left,
+    /// It is in the outbox; it may be on its way.
+    Waiting,
+    /// There was no room for it.
+    Shed,
+}
+
+impl Fate {
+    fn name(self) -> &'static str {
+        match self {
+            Fate::Left => "left",
+            Fate::Waiting => "waiting",
+            Fate::Shed => "shed",
+        }
+    }
+}
+
+/// A line of `perennial audit --json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    number: u64,
+    state: Fate,
+    #[serde(flatten)]
+    departure: &'a Departure,
+    #[serde(rename = "to")]
+    terms: Option<&'a Terms>,
+}
+
+/// Prints what left, from a number on.
+pub fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
+    let knowledge = KnowledgeBase::open_to_read(state)?;
+    let view = knowledge.view();
+    let (outbox, terms) = (view.progress()?.outbox, view.terms()?);
+    let mut before = None;
+    let mut failed = None;
+    view.departures(from, |number, departure| {
+        let state = fate(number, &outbox);
+        let known = terms.get(departure.terms as usize);
+        if as_json {
+            let line = Line {
+                number,
+                state,
+                departure: &departure,
+                terms: known,
+            };
+            match serde_json::to_string(&line) {
+                Ok(line) => print(&format!("{line}\n")),
+                Err(error) => failed = Some(error),
+            }
+            return Ok(());
+        }
+        if before.replace(departure.terms) != Some(departure.terms) {
+            print(&format!("{}\n", known.map(describe).unwrap_or_default()));
+        }
+        print(&format!("{}\n", line(number, state, &departure)));
+        Ok(())
+    })?;
+    if let Some(error) = failed {
+        return Err(Error::Failed(error.into()));
+    }
+    if !as_json && before.is_none() {
+        print("nothing has left, and nothing waits to\n");
+    }
+    Ok(())
+}
+
+fn fate(number: u64, outbox: &OutboxProgress) -> Fate {
+    let is_shed = |(first, end): &(u64, u64)| (*first..*end).contains(&number);
+    if outbox.shed.iter().any(is_shed) {
+        Fate::Shed
+    } else if number < outbox.sent {
+        Fate::Left
+    } else {
+        Fate::Waiting
+    }
+}
+
+/// A time as people read it.
+pub fn time(micros: i64) -> String {
+    match Timestamp::from_microsecond(micros) {
+        Ok(time) => format!("{time:.0}"),
+        Err(_) => String::new(),
+    }
+}
+
+fn line(number: u64, state: Fate, departure: &Departure) -> String {
+    let mut line = format!(
+        "{number:>8}  {}  epoch {:>8}  {:<7}  {:>6} samples",
+        time(departure.time),
+        departure.epoch,
+        state.name(),
+        departure.samples
+    );
+    if departure.statistics > 0 {
+        line.push_str(&format!("  {:>5} statistics", departure.statistics));
+    }
+    line.push_str(&format!("  {:>8} bytes", departure.bytes));
+    line
+}
+
+fn describe(terms: &Terms) -> String {
+    let mut text = format!("to {}:", terms.to);
+    let mut parts = Vec::new();
+    if !terms.fields.is_empty() {
+        parts.push(format!("{} as they are", terms.fields.join(", ")));
+    }
+    if !terms.pseudonyms.is_empty() {
+        parts.push(format!("pseudonyms of {}", terms.pseudonyms.join(", ")));
+    }
+    if terms.fields.is_empty() && terms.pseudonyms.is_empty() {
+        parts.push("no samples".to_string());
+    } else {
+        parts.push("time and label".to_string());
+    }
+    if terms.statistics {
+        parts.push("statistics of tasks".to_string());
+    }
+    text.push(' ');
+    text.push_str(&parts.join("; "));
+    text
+}

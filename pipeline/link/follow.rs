@@ -1,0 +1,178 @@
+//! An edge takes in what the cloud publishes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use perennial_connectors::kafka::Health;
+use perennial_connectors::knowledge_base::KnowledgeBase;
+use perennial_connectors::link::{Followed, Follower, Following, Published, verifying_key};
+use perennial_operators::flow::{DeployedModel, Deployment, TrainOutcome};
+use perennial_operators::follow::Inbox;
+use perennial_operators::share::{Renamed, SharePolicy};
+use perennial_operators::{Failure, KnowledgeChange, ModelEvaluated, ModelId, TaskId};
+
+use super::{GLANCE, PAUSE, key_file, schema};
+use crate::committer::Committed;
+use crate::config::{LinkConfig, Settings};
+use crate::error::Error;
+
+/// What may wait for the dataflow.
+const QUEUE: usize = 16;
+
+/// What an edge's dataflow takes in.
+pub struct LinkInbox {
+    coming: Receiver<TrainOutcome>,
+}
+
+impl Inbox for LinkInbox {
+    fn take(&mut self) -> Result<Vec<TrainOutcome>, Failure> {
+        Ok(self.coming.try_iter().collect())
+    }
+}
+
+/// Follows the cloud on a thread of its own, which ends when the run is to stop.
+pub fn follow(
+    settings: &Settings,
+    link: &LinkConfig,
+    knowledge: Arc<KnowledgeBase>,
+    committed: Arc<Committed>,
+    stop: Arc<AtomicBool>,
+) -> Result<(LinkInbox, JoinHandle<()>), Error> {
+    let following = Following {
+        topic: link.knowledge.clone(),
+        key: verifying_key(key_file(&link.verify))?,
+        schema: schema(settings),
+        subscribed: link.subscribe.clone(),
+        known: knowledge.view().followed()?,
+    };
+    let (sender, coming) = bounded(QUEUE);
+    let (kafka, policy) = (link.kafka.clone(), settings.share.clone());
+    let thread = std::thread::spawn(move || {
+        let is_stopped = || stop.load(Ordering::Relaxed);
+        let mut follower = None;
+        while !is_stopped() {
+            match &mut follower {
+                None => match Follower::open(&kafka, following.clone(), &Health::default()) {
+                    Ok(opened) => follower = Some(opened),
+                    Err(error) => {
+                        tracing::warn!("the cloud is not reached, and is tried again: {error}");
+                        std::thread::sleep(PAUSE);
+                    }
+                },
+                Some(follower) => {
+                    let Followed::Task(published) = follower.next(GLANCE) else {
+                        continue;
+                    };
+                    match at_home(*published, policy.as_ref(), &knowledge) {
+                        Ok(Some(published)) => {
+                            let is_base = published.path.len() == 1;
+                            hand_over(&sender, outcome(published), &is_stopped);
+                            if is_base {
+                                // It is not waited for any more.
+                                committed.set_stage(None);
+                            }
+                        }
+                        Ok(None) => {}
+                        Err(error) => tracing::error!("what the cloud knows is lost on it: {error}"),
+                    }
+                }
+            }
+        }
+    });
+    Ok((LinkInbox { coming }, thread))
+}
+
+/// What was published under the names that tasks have here; none if it is of tasks of others, under pseudonyms.
+fn at_home(
+    published: Published,
+    policy: Option<&SharePolicy>,
+    knowledge: &KnowledgeBase,
+) -> Result<Option<Published>, Error> {
+    let Some(policy) = policy.filter(|policy| policy.renames()) else {
+        return Ok(Some(published));
+    };
+    let renamed = knowledge.view().renamed()?;
+    Ok(rename(published, &renamed, policy.common_levels()))
+}
+
+/// Renames the tasks of a path; those of the first levels, whose attributes are shared as they are, have the same names for all.
+fn rename(
+    mut published: Published,
+    renamed: &BTreeMap<TaskId, Renamed>,
+    common: usize,
+) -> Option<Published> {
+    for (level, task) in published.path.iter_mut().enumerate() {
+        match renamed.get(&task.task) {
+            Some(renamed) => *task = renamed.here.clone(),
+            None if level <= common => {}
+            None => return None,
+        }
+    }
+    let task = published.path.last()?.task;
+    if let Some(published) = &mut published.model {
+        published.model.task = task;
+        published.trained.model.task = task;
+        if let Some(evaluated) = &mut published.evaluated {
+            evaluated.model.task = task;
+        }
+    }
+    Some(published)
+}
+
+fn hand_over(sender: &Sender<TrainOutcome>, outcome: TrainOutcome, is_stopped: &dyn Fn() -> bool) {
+    let mut outcome = outcome;
+    while !is_stopped() {
+        match sender.send_timeout(outcome, GLANCE) {
+            Err(SendTimeoutError::Timeout(again)) => outcome = again,
+            Ok(()) | Err(SendTimeoutError::Disconnected(_)) => return,
+        }
+    }
+}
+
+/// What was published, as the dataflow takes it in.
+fn outcome(published: Published) -> TrainOutcome {
+    let Published {
+        revision,
+        path,
+        model,
+        ..
+    } = published;
+    let task = path.last().map_or(TaskId::BASE, |task| task.task);
+    let mut changes: Vec<KnowledgeChange> =
+        path.into_iter().map(KnowledgeChange::TaskDefined).collect();
+    changes.push(KnowledgeChange::Followed { task, revision });
+    let Some(published) = model else {
+        let model = ModelId { task, version: 0 };
+        changes.push(KnowledgeChange::ModelRetired { model });
+        return TrainOutcome {
+            model,
+            changes,
+            deployment: Some(Deployment::Retire(task)),
+        };
+    };
+    let model = published.model;
+    let deployed = DeployedModel {
+        model,
+        hash: published.trained.hash.clone(),
+        onnx: Arc::new(published.onnx),
+        evidence: published
+            .evaluated
+            .as_ref()
+            .map_or(0.0, ModelEvaluated::evidence),
+        scale: published
+            .evaluated
+            .as_ref()
+            .and_then(|evaluated| evaluated.scale),
+    };
+    changes.push(KnowledgeChange::ModelTrained(published.trained));
+    changes.extend(published.evaluated.map(KnowledgeChange::ModelEvaluated));
+    changes.push(KnowledgeChange::ModelDeployed { model });
+    TrainOutcome {
+        model,
+        changes,
+        deployment: Some(Deployment::Deploy(deployed)),
+    }
+}

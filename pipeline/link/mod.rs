@@ -1,0 +1,178 @@
+//! The link between cloud and edges: the cloud publishes what answers, an edge takes it in and shares what its policy says.
+//! Neither waits for it: what cannot be sent yet is tried again, and an edge goes on with what it has.
+
+pub mod follow;
+pub mod outbox;
+pub mod publish;
+pub mod send;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use perennial_connectors::knowledge_base::{KnowledgeBase, SCHEMA};
+use perennial_connectors::link::{VerifyingKey, schema_hash, verifying_key};
+use perennial_operators::share::{Pseudonyms, SharePolicy};
+
+use self::follow::LinkInbox;
+use self::outbox::Outbox;
+use crate::committer::Committed;
+use crate::config::{LinkConfig, Role, Settings};
+use crate::error::Error;
+
+/// How long to wait before what failed is tried again, and for what may come.
+const PAUSE: Duration = Duration::from_millis(500);
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// By what cloud and edges tell that they have the same schema.
+pub fn schema(settings: &Settings) -> String {
+    let parts = settings.fingerprint();
+    let schema = parts.into_iter().find(|(name, _)| name == SCHEMA);
+    schema_hash(&schema.map(|(_, schema)| schema).unwrap_or_default())
+}
+
+/// The keys by which the cloud knows its edges.
+pub fn edge_keys(link: &LinkConfig) -> Result<BTreeMap<String, VerifyingKey>, Error> {
+    let key = |(edge, path): (&String, &std::path::PathBuf)| {
+        let key = verifying_key(path)?;
+        Ok((edge.clone(), key))
+    };
+    link.edges.iter().map(key).collect()
+}
+
+/// What is shared, if anything is, with the secret that pseudonyms are made with.
+pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
+    let Some(mut policy) = settings.share.clone() else {
+        return Ok(None);
+    };
+    if let Some(path) = &settings.config().share.secret {
+        let secret = std::fs::read(path).map_err(|error| Error::File(path.clone(), error))?;
+        policy.pseudonyms = Some(Pseudonyms::new(&secret));
+    }
+    Ok(Some(policy))
+}
+
+/// This process's ends of the link, by the part that it plays: none if all is local.
+pub struct Ends<'a> {
+    settings: &'a Settings,
+    link: Option<&'a LinkConfig>,
+    role: Role,
+    /// Changes before this one have arrived in the cloud.
+    sent: Arc<AtomicU64>,
+}
+
+impl<'a> Ends<'a> {
+    /// Those of a config.
+    pub fn new(settings: &'a Settings) -> Self {
+        let config = settings.config();
+        Ends {
+            settings,
+            link: config.link.as_ref(),
+            role: config.role,
+            sent: Arc::default(),
+        }
+    }
+
+    /// Makes the topic of what edges share, which the cloud reads from the beginning.
+    pub fn prepare(&self) -> Result<(), Error> {
+        match (self.role, self.link) {
+            (Role::Cloud, Some(link)) => publish::prepare(link),
+            _ => Ok(()),
+        }
+    }
+
+    /// An edge's outbox, if it shares anything.
+    pub fn outbox(&self, knowledge: &KnowledgeBase) -> Result<Option<Outbox>, Error> {
+        match (self.role, self.link) {
+            (Role::Edge, Some(link)) => {
+                Outbox::open(self.settings, link, knowledge, self.sent.clone())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// An edge's end of what comes down.
+    pub fn follow(
+        &self,
+        knowledge: &Arc<KnowledgeBase>,
+        committed: &Arc<Committed>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Option<(LinkInbox, JoinHandle<()>)>, Error> {
+        let (Role::Edge, Some(link)) = (self.role, self.link) else {
+            return Ok(None);
+        };
+        let (knowledge, committed) = (knowledge.clone(), committed.clone());
+        follow::follow(self.settings, link, knowledge, committed, stop.clone()).map(Some)
+    }
+
+    /// What sends: what the cloud knows goes down, what an edge shares up.
+    pub fn outgoing(
+        &self,
+        knowledge: &Arc<KnowledgeBase>,
+        committed: &Arc<Committed>,
+    ) -> Result<Option<Outgoing>, Error> {
+        let (settings, knowledge) = (self.settings, knowledge.clone());
+        match (self.role, self.link) {
+            (Role::Cloud, Some(link)) => {
+                publish::publish(settings, link, knowledge, committed.clone()).map(Some)
+            }
+            (Role::Edge, Some(link)) if settings.share.is_some() => {
+                send::send(settings, link, knowledge, self.sent.clone()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Remembers what has arrived since the last commit of a run that is over.
+    pub fn settle(&self, knowledge: &KnowledgeBase) -> Result<(), Error> {
+        // A crash has left it open what the last commit is.
+        if knowledge.prepared()?.is_some() {
+            return Ok(());
+        }
+        let Some(mut outbox) = self.outbox(knowledge)?.filter(Outbox::has_news) else {
+            return Ok(());
+        };
+        let mut progress = knowledge.view().progress()?;
+        let write = outbox.take(&mut [], &mut progress.outbox)?;
+        Ok(knowledge.commit(&[], &progress, &write)?)
+    }
+}
+
+/// The file of a key that the config's check has found there.
+fn key_file(path: &Option<std::path::PathBuf>) -> &Path {
+    path.as_deref().unwrap_or(Path::new(""))
+}
+
+/// A thread that sends what is committed, and ends when all of it is sent or cannot be.
+pub struct Outgoing {
+    thread: JoinHandle<()>,
+    finishing: Arc<AtomicBool>,
+}
+
+impl Outgoing {
+    /// Starts it. `work` is called again and again, at last with true.
+    fn start(mut work: impl FnMut(bool) + Send + 'static) -> Outgoing {
+        let finishing = Arc::new(AtomicBool::new(false));
+        let is_finishing = finishing.clone();
+        let thread = std::thread::spawn(move || {
+            loop {
+                let is_last = is_finishing.load(Ordering::SeqCst);
+                work(is_last);
+                if is_last {
+                    return;
+                }
+            }
+        });
+        Outgoing { thread, finishing }
+    }
+
+    /// Sends what is left, and ends.
+    pub fn finish(self) {
+        self.finishing.store(true, Ordering::SeqCst);
+        // A panic has ended the process already.
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,241 @@
+//! An edge's outbox: what its policy lets leave, put there with the commit that it is of, and kept until it has arrived.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use perennial_connectors::knowledge_base::{
+    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Terms,
+};
+use perennial_connectors::link::{Change, now};
+use perennial_operators::flow::EpochEffects;
+use perennial_operators::share::{SharePolicy, Treatment};
+use perennial_operators::{KnowledgeChange, TaskDefinition, TaskId};
+
+use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};
+use crate::error::Error;
+
+/// A change that waits.
+struct Waiting {
+    number: u64,
+    bytes: u64,
+    samples: u64,
+}
+
+/// What waits to be sent, as the committer keeps it.
+pub struct Outbox {
+    policy: SharePolicy,
+    config: OutboxConfig,
+    /// Terms, the last of which count, and whether they have been committed.
+    terms: Vec<Terms>,
+    is_agreed: bool,
+    waiting: VecDeque<Waiting>,
+    /// Changes before this one have arrived.
+    sent: Arc<AtomicU64>,
+    /// Tasks as they are known elsewhere, by their numbers here.
+    names: BTreeMap<TaskId, TaskDefinition>,
+}
+
+impl Outbox {
+    /// The outbox of an edge that shares anything. `sent` is where it is told what has arrived.
+    pub fn open(
+        settings: &Settings,
+        link: &LinkConfig,
+        knowledge: &KnowledgeBase,
+        sent: Arc<AtomicU64>,
+    ) -> Result<Option<Outbox>, Error> {
+        let Some(policy) = settings.share.clone() else {
+            return Ok(None);
+        };
+        let view = knowledge.view();
+        let progress = view.progress()?.outbox;
+        sent.fetch_max(progress.sent, Ordering::SeqCst);
+        let sizes = view.outbox_sizes()?;
+        let first = sizes.first_key_value().map_or(progress.next, |(number, _)| *number);
+        let mut departures = BTreeMap::new();
+        view.departures(first, |number, departure| {
+            departures.insert(number, departure.samples);
+            Ok(())
+        })?;
+        let waiting = sizes.into_iter().map(|(number, bytes)| Waiting {
+            number,
+            bytes,
+            samples: departures.get(&number).copied().unwrap_or(0),
+        });
+        let waiting = waiting.collect();
+        let names = match policy.renames() {
+            true => view
+                .renamed()?
+                .into_values()
+                .map(|renamed| (renamed.here.task, renamed.elsewhere))
+                .collect(),
+            false => view
+                .tasks()?
+                .into_iter()
+                .map(|(task, record)| (task, record.definition))
+                .collect(),
+        };
+        let mut terms = view.terms()?;
+        let mine = terms_of(&policy, link);
+        let is_agreed = terms.last() == Some(&mine);
+        if !is_agreed {
+            terms.push(mine);
+        }
+        Ok(Some(Outbox {
+            policy,
+            config: link.outbox.clone(),
+            terms,
+            is_agreed,
+            waiting,
+            sent,
+            names,
+        }))
+    }
+
+    /// Whether something has arrived that is still taken to wait.
+    pub fn has_news(&self) -> bool {
+        let sent = self.sent.load(Ordering::SeqCst);
+        self.waiting.front().is_some_and(|first| first.number < sent)
+    }
+
+    /// Puts what may leave of a commit into the outbox, and drops what has arrived or has no room.
+    pub fn take(
+        &mut self,
+        epochs: &mut [EpochEffects],
+        progress: &mut OutboxProgress,
+    ) -> Result<OutboxWrite, Error> {
+        self.drop_sent(progress);
+        let change = self.change(epochs);
+        let mut write = OutboxWrite::default();
+        if !change.is_empty() {
+            let encoded =
+                postcard::to_stdvec(&change).map_err(|error| Error::Failed(error.into()))?;
+            let departure = Departure {
+                epoch: change.epoch,
+                time: now(),
+                samples: change.rows(),
+                statistics: change.statistics.len() as u64,
+                bytes: encoded.len() as u64,
+                terms: self.terms.len() as u32 - 1,
+            };
+            let number = progress.next;
+            progress.next += 1;
+            let encoded = self.make_room(number, &departure, encoded, progress);
+            write.added = Some((number, departure, encoded));
+            if !std::mem::replace(&mut self.is_agreed, true) {
+                write.terms = Some(self.terms.clone());
+            }
+        }
+        let first = self.waiting.front().map(|first| first.number);
+        write.floor = Some(first.unwrap_or(progress.next));
+        progress.waiting = self.waiting.len() as u64;
+        progress.bytes = self.waiting.iter().map(|waiting| waiting.bytes).sum();
+        progress.samples = self.waiting.iter().map(|waiting| waiting.samples).sum();
+        Ok(write)
+    }
+
+    fn drop_sent(&mut self, progress: &mut OutboxProgress) {
+        let sent = self.sent.load(Ordering::SeqCst);
+        while self.waiting.front().is_some_and(|first| first.number < sent) {
+            self.waiting.pop_front();
+        }
+        if progress.sent < sent {
+            progress.sent = sent;
+            progress.arrived = Some(now());
+        }
+    }
+
+    /// What may leave of a commit.
+    fn change(&mut self, epochs: &mut [EpochEffects]) -> Change {
+        let mut change = Change::default();
+        for effects in epochs {
+            change.epoch = effects.epoch;
+            change.samples.append(&mut effects.shared);
+            self.learn_names(&effects.changes);
+            let names = |task: TaskId| self.names.get(&task).cloned();
+            let statistics = self.policy.statistics(&effects.changes, &names);
+            change.statistics.extend(statistics);
+        }
+        change
+    }
+
+    fn learn_names(&mut self, changes: &[KnowledgeChange]) {
+        for change in changes {
+            match change {
+                KnowledgeChange::Renamed(renamed) => {
+                    let elsewhere = renamed.elsewhere.clone();
+                    self.names.insert(renamed.here.task, elsewhere);
+                }
+                KnowledgeChange::TaskDefined(task) if !self.policy.renames() => {
+                    self.names.insert(task.task, task.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Sheds what there is no room for; gives the change back unless it is what is shed.
+    fn make_room(
+        &mut self,
+        number: u64,
+        departure: &Departure,
+        encoded: Vec<u8>,
+        progress: &mut OutboxProgress,
+    ) -> Option<Vec<u8>> {
+        let new = Waiting {
+            number,
+            bytes: departure.bytes,
+            samples: departure.samples,
+        };
+        let mut bytes: u64 = self.waiting.iter().map(|waiting| waiting.bytes).sum();
+        if self.config.shed == Shed::Newest && bytes + new.bytes > self.config.bytes {
+            shed(progress, &new);
+            return None;
+        }
+        bytes += new.bytes;
+        self.waiting.push_back(new);
+        while bytes > self.config.bytes
+            && let Some(first) = self.waiting.pop_front()
+        {
+            bytes -= first.bytes;
+            shed(progress, &first);
+        }
+        self.waiting.back().map(|_| encoded)
+    }
+}
+
+/// Counts what is shed.
+fn shed(progress: &mut OutboxProgress, waiting: &Waiting) {
+    progress.shed_samples += waiting.samples;
+    let after = waiting.number + 1;
+    match progress.shed.last_mut() {
+        Some((_, end)) if *end == waiting.number => *end = after,
+        _ => progress.shed.push((waiting.number, after)),
+    }
+}
+
+/// Under which terms the policy lets things leave.
+fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> Terms {
+    let mut terms = Terms {
+        to: format!("{} at {}", link.changes, link.kafka.brokers),
+        fields: Vec::new(),
+        pseudonyms: Vec::new(),
+        statistics: policy.statistics && policy.samples.is_none(),
+    };
+    let Some(rules) = &policy.samples else {
+        return terms;
+    };
+    for (name, treatment) in std::iter::once(&rules.id).chain(&rules.attributes) {
+        match treatment {
+            Treatment::Shared => terms.fields.push(name.clone()),
+            Treatment::Pseudonym => terms.pseudonyms.push(name.clone()),
+            Treatment::Withheld => {}
+        }
+    }
+    for (name, _) in rules.features.iter().filter(|(_, shared)| *shared) {
+        if !terms.fields.contains(name) {
+            terms.fields.push(name.clone());
+        }
+    }
+    terms
+}

@@ -1,0 +1,98 @@
+//! An edge sends what waits in its outbox, in order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use perennial_connectors::kafka::Health;
+use perennial_connectors::knowledge_base::KnowledgeBase;
+use perennial_connectors::link::{Change, Changes, Sender, now, signing_key};
+
+use super::{GLANCE, Outgoing, PAUSE, key_file, schema};
+use crate::config::{LinkConfig, Settings};
+use crate::error::Error;
+
+/// A message has changes of at most so many bytes, or one change.
+const BYTES: usize = 1 << 20;
+/// How long changes are waited for that go with the same message.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Sends what waits, from what has not arrived on, on a thread of its own. `sent` is told what has arrived.
+pub fn send(
+    settings: &Settings,
+    link: &LinkConfig,
+    knowledge: Arc<KnowledgeBase>,
+    sent: Arc<AtomicU64>,
+) -> Result<Outgoing, Error> {
+    let key = signing_key(key_file(&link.sign))?;
+    let link = link.clone();
+    let edge = settings.config().name.clone();
+    let schema = schema(settings);
+    let (mut sender, mut sent_at) = (None, None::<Instant>);
+    Ok(Outgoing::start(move |is_last| {
+        let Some(open) = &sender else {
+            match Sender::open(&link.kafka, &link.changes, key.clone(), &Health::default()) {
+                Ok(opened) => sender = Some(opened),
+                Err(error) => {
+                    tracing::warn!("the cloud is not reached, and is tried again: {error}");
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            return;
+        };
+        let lingers = sent_at.is_some_and(|at| at.elapsed() < LINGER);
+        if lingers && !is_last {
+            return std::thread::sleep(GLANCE);
+        }
+        let message = Changes {
+            edge: edge.clone(),
+            since: knowledge.since(),
+            schema: schema.clone(),
+            sent: now(),
+            shed: 0,
+            changes: Vec::new(),
+        };
+        match send_all(open, &knowledge, message, &sent) {
+            Ok(true) => sent_at = Some(Instant::now()),
+            // It is tried again.
+            Ok(false) => std::thread::sleep(PAUSE),
+            Err(error) => {
+                tracing::error!("what is shared cannot be sent: {error}");
+                std::thread::sleep(PAUSE);
+            }
+        }
+        if !is_last {
+            std::thread::sleep(GLANCE);
+        }
+    }))
+}
+
+/// Sends all that waits; whether it has arrived.
+fn send_all(
+    sender: &Sender,
+    knowledge: &KnowledgeBase,
+    mut message: Changes,
+    sent: &AtomicU64,
+) -> Result<bool, Error> {
+    loop {
+        let view = knowledge.view();
+        let waiting = view.outbox(sent.load(Ordering::SeqCst), BYTES)?;
+        let Some((last, _)) = waiting.last() else {
+            return Ok(true);
+        };
+        let next = last + 1;
+        message.shed = view.progress()?.outbox.shed_samples;
+        message.changes = waiting
+            .into_iter()
+            .map(|(number, bytes)| {
+                let change = postcard::from_bytes::<Change>(&bytes);
+                change.map(|change| (number, change))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::Failed(error.into()))?;
+        if sender.send(&message)?.is_none() {
+            return Ok(false);
+        }
+        sent.store(next, Ordering::SeqCst);
+    }
+}

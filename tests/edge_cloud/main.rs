@@ -1,0 +1,140 @@
+//! A cloud that learns from its edges, and edges that answer by what it publishes, on two brokers.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod fleet;
+
+use common::Bench;
+use common::stream::{self, Sample};
+use common::topics::START;
+use fleet::{Fleet, common_config, wait_until};
+
+/// Samples of both edges from which the cloud trains its first models.
+const BOOTSTRAP: usize = 800;
+
+/// Of a stream, what the edges of two seasons see.
+fn split(samples: &[Sample]) -> (Vec<Sample>, Vec<Sample>) {
+    let samples = samples.iter().cloned();
+    samples.partition(|sample| sample.season == "dry")
+}
+
+#[test]
+fn edges_share_and_answer_by_what_the_cloud_learns_of_all() {
+    let fleet = Fleet::new("share", &["dry", "wet"]);
+    let samples = stream::samples(51, 3600, 0.0);
+    let (first, rest) = samples.split_at(BOOTSTRAP);
+    let (dry, wet) = split(first);
+    let common = common_config();
+    let cloud = format!("{common}triggers: {{when: ['new_samples >= 600']}}\n");
+    fleet.cloud_config("live", BOOTSTRAP, &cloud);
+    let share = "samples: raw";
+    fleet.edge_config("dry", dry.len(), share, &common);
+    fleet.edge_config("wet", wet.len(), share, &common);
+    for edge in ["dry", "wet"] {
+        fleet.make_edge_topics(edge);
+    }
+    // Edges that know nothing collect, and wait.
+    let running = [fleet.start("dry"), fleet.start("wet")];
+    fleet.produce("dry", &dry);
+    fleet.produce("wet", &wet);
+    let cloud = fleet.start("cloud");
+    fleet.wait_for_knowledge("dry");
+    fleet.wait_for_knowledge("wet");
+    // What they see is learned from in the cloud, and comes back as models.
+    let (mut seen_dry, mut seen_wet) = (0, 0);
+    for part in rest.chunks(700) {
+        let (dry, wet) = split(part);
+        fleet.produce("dry", &dry);
+        fleet.produce("wet", &wet);
+        seen_dry += dry.len();
+        seen_wet += wet.len();
+        fleet.wait_for_predictions("dry", seen_dry);
+        fleet.wait_for_predictions("wet", seen_wet);
+        fleet.wait_for_samples("dry", first_of(first, "dry") + seen_dry);
+        fleet.wait_for_samples("wet", first_of(first, "wet") + seen_wet);
+        fleet.wait_for_knowledge("dry");
+        fleet.wait_for_knowledge("wet");
+    }
+    for running in running {
+        running.stop();
+    }
+    cloud.stop();
+    for state in ["cloud", "dry", "wet"] {
+        fleet.assert_sound(state);
+    }
+    let models = fleet.models("cloud");
+    assert!(models.len() > 2, "{models:?}");
+    assert_eq!(fleet.models("dry"), models);
+    assert_eq!(fleet.models("wet"), models);
+    for edge in ["dry", "wet"] {
+        let outbox = &fleet.status(edge)["outbox"];
+        assert_eq!(outbox["waiting"], 0, "{outbox}");
+        assert_eq!(outbox["shed_samples"], 0, "{outbox}");
+        let report = fleet.bench.report(edge);
+        assert!(report["accuracy"].as_f64() > Some(0.5), "{report}");
+    }
+    let all = fleet.status("cloud")["commit"]["samples"].clone();
+    assert_eq!(all, samples.len());
+}
+
+fn first_of(samples: &[Sample], season: &str) -> usize {
+    let of = samples.iter().filter(|sample| sample.season == season);
+    of.count()
+}
+
+#[test]
+fn settings_of_the_link_must_make_sense() {
+    let bench = Bench::new();
+    let samples = stream::samples(53, 100, 0.0);
+    bench.write("stream.csv", stream::csv(&samples));
+    let config = stream::config("stream.csv", "records: 100");
+    let refused = |more: &str, words: &[&str]| {
+        bench.write("config.yaml", format!("{config}{more}"));
+        bench.run(&["validate", "config.yaml"]).failure(2, words);
+    };
+    let kafka = "kafka: {brokers: 'localhost:1'}";
+    let edge = |share: &str| {
+        format!("mode: live\nrole: edge\nlink: {{{kafka}, verify: a.pem, sign: b.pem}}\nshare: {{{share}}}\n")
+    };
+    refused("role: cloud\n", &["link", "missing"]);
+    refused(&format!("link: {{{kafka}}}\n"), &["link", "set role"]);
+    refused(
+        &format!("role: cloud\nlink: {{{kafka}}}\n"),
+        &["link.sign", "openssl genpkey"],
+    );
+    refused(
+        &format!("role: edge\nlink: {{{kafka}, verify: a.pem}}\n"),
+        &["mode", "set live"],
+    );
+    refused(
+        &format!("mode: live\nrole: edge\nlink: {{{kafka}, verify: a.pem}}\n"),
+        &["bootstrap", "share.samples"],
+    );
+    refused(&edge(""), &["link.sign", "nothing is shared"]);
+    refused(&edge("samples: redacted"), &["share.samples", "share.redact"]);
+    refused(&edge("samples: raw, redact: [a]"), &["share.samples", "redacted"]);
+    refused(
+        &edge("samples: redacted, redact: [sight]"),
+        &["share.redact[0]", "did you mean \"site\"?"],
+    );
+    refused(
+        &edge("samples: redacted, redact: [label]"),
+        &["share.redact[0]", "of no use"],
+    );
+    refused(
+        &edge("samples: redacted, pseudonyms: [a]"),
+        &["share.pseudonyms[0]", "redact it"],
+    );
+    refused(
+        &edge("samples: redacted, pseudonyms: [site]"),
+        &["share.secret", "openssl rand"],
+    );
+    refused("share: {samples: raw}\n", &["share", "only an edge"]);
+    bench.write(
+        "config.yaml",
+        format!("{config}role: cloud\nlink: {{{kafka}, sign: none.pem}}\n"),
+    );
+    bench
+        .run(&["run", "config.yaml", "--set", "link.kafka.options={socket.timeout.ms: 1000}"])
+        .failure(1, &["none.pem", "cannot be used"]);
+}
