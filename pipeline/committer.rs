@@ -16,7 +16,7 @@ use perennial_operators::commit::Commit;
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::{Epoch, KnowledgeChange, Phase, Score, StageKind, StageState, TaskId};
 
-use crate::config::{CommitConfig, Mode};
+use crate::config::{Config, Mode};
 use crate::error::Error;
 use crate::fault;
 use crate::link::outbox::Outbox;
@@ -158,8 +158,10 @@ pub struct Committer {
     /// What is shared, if anything is.
     outbox: Option<Outbox>,
     committed: Arc<Committed>,
-    config: CommitConfig,
-    mode: Mode,
+    /// At most so many epochs are committed together.
+    epochs: usize,
+    /// How long an epoch waits for its commit at most.
+    interval: Duration,
     progress: Progress,
     /// How all predictions did.
     score: Score,
@@ -178,8 +180,7 @@ impl Committer {
         outputs: Outputs,
         outbox: Option<Outbox>,
         committed: Arc<Committed>,
-        config: CommitConfig,
-        mode: Mode,
+        config: &Config,
         on_failure: impl FnOnce(Error) + Send + 'static,
     ) -> Result<(Offer, JoinHandle<()>), Error> {
         let view = knowledge.view();
@@ -193,8 +194,8 @@ impl Committer {
             outputs,
             outbox,
             committed,
-            config,
-            mode,
+            epochs: config.commit.epochs,
+            interval: interval(config),
             began: (Instant::now(), progress.seconds),
             progress,
             score,
@@ -212,10 +213,7 @@ impl Committer {
 
     fn run(&mut self, receiver: &Receiver<EpochEffects>) -> Result<(), Error> {
         loop {
-            let limit = match self.mode {
-                Mode::Live => Duration::from_millis(self.config.interval_ms),
-                Mode::Replay => Duration::MAX,
-            };
+            let limit = self.interval;
             let wait = if self.waiting.is_empty() {
                 Duration::MAX
             } else {
@@ -230,7 +228,7 @@ impl Committer {
                     // What a run restores is no epoch of the stream: it must not shift which epochs are
                     // committed together, and so what the files of a folder hold.
                     let read = self.waiting.iter().filter(|epoch| epoch.intake.is_some());
-                    let full = read.count() >= self.config.epochs || self.changes() >= CHANGES;
+                    let full = read.count() >= self.epochs || self.changes() >= CHANGES;
                     if urgent || full || self.since.elapsed() >= limit {
                         self.commit()?;
                     }
@@ -345,6 +343,14 @@ impl Committer {
             .commit_topics(epochs, &progress.offsets, progress.commits)?;
         fault::point("commit: decided");
         Ok(self.knowledge.apply_prepared()?)
+    }
+}
+
+/// How long an epoch waits for its commit at most: in a replay of what has an end, until enough others have come.
+fn interval(config: &Config) -> Duration {
+    match config.mode {
+        Mode::Replay if config.source.edges.is_none() => Duration::MAX,
+        _ => Duration::from_millis(config.commit.interval_ms),
     }
 }
 

@@ -125,8 +125,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         outputs,
         ends.outbox(&knowledge)?,
         committed.clone(),
-        config.commit.clone(),
-        config.mode,
+        config,
         move |error| failed.fail(error, true),
     )?;
     threads.push(committing);

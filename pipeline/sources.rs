@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use perennial_connectors::kafka::{Health, KafkaError};
-use perennial_connectors::source::edges::{EdgeSource, EdgesConfig, EdgesOptions};
+use perennial_connectors::source::edges::{EdgeSource, EdgesConfig, EdgesOptions, Listening};
 use perennial_connectors::source::file::{FileConfig, LabelColumns};
 use perennial_connectors::source::kafka::{
     KafkaOptions, KafkaSource, KafkaTopics, LabelTopic, Resume, open, partitions,
@@ -175,11 +175,13 @@ fn open_edges(
         kafka: &link.kafka,
         group: config.group(),
         topic: &link.changes,
-        edges: link::edge_keys(link)?,
-        schema_hash: link::schema(settings),
+        listening: Listening {
+            edges: link::edge_keys(link)?,
+            schema: link::schema(settings),
+            in_order: config.mode == Mode::Replay,
+        },
         duplicates_within: file_defaults(settings).duplicates_within,
         stop_at_end: edges.stop_at_end,
-        in_order: config.mode == Mode::Replay,
         health: health.clone(),
         stop: stop.clone(),
     };

@@ -15,7 +15,7 @@ use crate::common::topics::START;
 use crate::common::{self, Bench, ended};
 
 /// How long something may take to happen.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cloud and its edges in one folder.
 pub struct Fleet {
@@ -265,23 +265,25 @@ commit: {{interval_ms: 20}}
 
     /// Waits until the cloud has taken in so many samples of an edge.
     pub fn wait_for_samples(&self, edge: &str, samples: usize) {
-        wait_until(&format!("the cloud has {samples} samples of {edge}"), || {
+        self.wait_until(&format!("the cloud has {samples} samples of {edge}"), || {
             self.status("cloud")["edges"][edge]["samples"] == samples
         });
     }
 
     /// Waits until an edge has all that the cloud knows, which trains nothing.
     pub fn wait_for_knowledge(&self, edge: &str) {
-        wait_until(&format!("{edge} follows"), || {
+        self.wait_until(&format!("{edge} follows"), || {
             let (cloud, edge) = (self.status("cloud"), self.status(edge));
-            cloud["trainings"] == 0 && !cloud["revisions"].is_null()
+            let known = cloud["revisions"].as_object();
+            cloud["trainings"] == 0
+                && known.is_some_and(|known| !known.is_empty())
                 && cloud["revisions"] == edge["revisions"]
         });
     }
 
     /// Waits until an edge has predicted so many samples.
     pub fn wait_for_predictions(&self, edge: &str, count: usize) {
-        wait_until(&format!("{edge} answers {count} times"), || {
+        self.wait_until(&format!("{edge} answers {count} times"), || {
             self.predictions(edge).len() >= count
         });
         assert_eq!(self.predictions(edge).len(), count);
@@ -307,13 +309,20 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something holds.
-#[track_caller]
-pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(100));
+impl Fleet {
+    /// Waits until something holds; if it never does, all say how they are.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            if began.elapsed() > PATIENCE {
+                for name in self.edges.iter().map(String::as_str).chain(["cloud"]) {
+                    eprintln!("{name}: {:#}\n{}", self.status(name), self.log(name));
+                }
+                panic!("waited in vain: {what}");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 

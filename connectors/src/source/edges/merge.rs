@@ -1,0 +1,263 @@
+//! What edges have sent as one stream of samples: who is believed, and who goes first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ed25519_dalek::VerifyingKey;
+use perennial_operators::flow::EdgeProgress;
+use perennial_operators::share::SharedSamples;
+use perennial_operators::{Batch, KnowledgeChange, Reported};
+
+use super::queue::Queue;
+use crate::link::{Changes, LinkError, open};
+use crate::source::decode::Decoder;
+use crate::source::row::Row;
+use crate::source::{Feature, Schema};
+
+/// The edges that are listened to.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The edges, and the keys by which they are known.
+    pub edges: BTreeMap<String, VerifyingKey>,
+    /// See [`schema_hash`](crate::link::schema_hash).
+    pub schema: String,
+    /// Whether every edge is waited for, so that the same changes give the same stream however they came.
+    pub in_order: bool,
+}
+
+/// What edges have sent and was not taken in yet.
+pub struct EdgeMerge {
+    listening: Listening,
+    queues: BTreeMap<Arc<str>, Queue>,
+    schema: Schema,
+    decoder: Decoder,
+    row: Row,
+    /// What each cell of a row is filled from.
+    cells: Vec<Cell>,
+    changes: Vec<KnowledgeChange>,
+    moved: BTreeMap<Arc<str>, EdgeProgress>,
+}
+
+/// What a column of the schema is filled from.
+#[derive(Clone, Copy)]
+enum Cell {
+    Id,
+    Time,
+    Attribute(usize),
+    Feature(usize),
+    Label,
+}
+
+/// A sample that makes no row.
+pub(super) struct BadSample {
+    pub(super) edge: Arc<str>,
+    pub(super) sequence: u64,
+    pub(super) reason: String,
+}
+
+impl EdgeMerge {
+    /// What goes on where `progress` says, after so many samples.
+    pub fn new(
+        listening: Listening,
+        schema: &Schema,
+        duplicates_within: usize,
+        samples: u64,
+        progress: &BTreeMap<String, EdgeProgress>,
+    ) -> EdgeMerge {
+        let mut decoder = Decoder::new(schema, true, duplicates_within);
+        decoder.continue_from(samples);
+        let cells = decoder.columns().iter().map(|name| cell(schema, name));
+        let cells: Vec<Cell> = cells.collect();
+        let queue = |edge: &String| {
+            let progress = progress.get(edge).copied();
+            (edge.as_str().into(), Queue::new(progress.unwrap_or_default()))
+        };
+        EdgeMerge {
+            queues: listening.edges.keys().map(queue).collect(),
+            listening,
+            schema: schema.clone(),
+            row: Row::new(cells.len()),
+            decoder,
+            cells,
+            changes: Vec::new(),
+            moved: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a message under its key, which stands at this place.
+    ///
+    /// # Errors
+    /// It cannot be trusted or understood, or is older than what was taken in.
+    pub fn push(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), LinkError> {
+        let edge = String::from_utf8_lossy(key);
+        let Some(signer) = self.listening.edges.get(&*edge) else {
+            return Err(LinkError::UnknownEdge(edge.into_owned()));
+        };
+        let value = value.ok_or(LinkError::Torn)?;
+        let changes: Changes = open(value, signer, &format!("edge \"{edge}\""))?;
+        if changes.edge != edge {
+            return Err(LinkError::Edge {
+                key: edge.into_owned(),
+                said: changes.edge,
+            });
+        }
+        if changes.schema != self.listening.schema {
+            return Err(LinkError::Schema);
+        }
+        match self.queues.get_mut(&*edge) {
+            Some(queue) => queue.push(changes, partition, offset, value.len()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the next sample in, if it can be told which that is.
+    pub(super) fn take_sample(&mut self) -> Option<Result<(), BadSample>> {
+        let edge = self.earliest()?;
+        let queue = self.queues.get_mut(&edge)?;
+        let (samples, row, offset) = queue.next()?;
+        let (cells, schema) = (&self.cells, &self.schema);
+        fill(&mut self.row, cells, schema, &edge, samples, row);
+        let pushed = self.decoder.push(&self.row, offset.max(0) as u64);
+        let pushed = pushed.map_err(|reason| BadSample {
+            edge: edge.clone(),
+            sequence: samples.sequences.get(row).copied().unwrap_or(0),
+            reason,
+        });
+        self.moved.insert(edge, queue.progress());
+        Some(pushed)
+    }
+
+    /// The edge whose sample goes first, if that can be told.
+    fn earliest(&mut self) -> Option<Arc<str>> {
+        let mut first: Option<(i64, &Arc<str>)> = None;
+        for (edge, queue) in &mut self.queues {
+            let reported = queue.settle().into_iter().map(|statistics| {
+                KnowledgeChange::Reported(Reported {
+                    edge: edge.clone(),
+                    statistics,
+                })
+            });
+            self.changes.extend(reported);
+            if let Some(progress) = queue.moved() {
+                self.moved.insert(edge.clone(), progress);
+            }
+            match queue.time() {
+                Some(time) if first.is_none_or(|(earliest, _)| time < earliest) => {
+                    first = Some((time, edge));
+                }
+                None if self.listening.in_order => return None,
+                _ => {}
+            }
+        }
+        first.map(|(_, edge)| edge.clone())
+    }
+
+    /// The samples that were taken in since the last call.
+    pub fn take(&mut self) -> Batch {
+        self.decoder.take()
+    }
+
+    /// What else was taken in since the last call: how edges did, and how far each was taken in of which something was.
+    pub fn close(&mut self) -> (Vec<KnowledgeChange>, BTreeMap<Arc<str>, EdgeProgress>) {
+        (
+            std::mem::take(&mut self.changes),
+            std::mem::take(&mut self.moved),
+        )
+    }
+
+    /// Whether anything was taken in since then.
+    pub(super) fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
+    /// The offset of the first message of a partition that waits.
+    pub(super) fn first_offset(&self, partition: i32) -> Option<i64> {
+        let queues = self.queues.values();
+        let waits = queues.filter_map(|queue| queue.first_offset(partition));
+        waits.min()
+    }
+
+    /// The bytes of what waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.queues.values().map(Queue::bytes).sum()
+    }
+
+    /// The first edge of which nothing waits.
+    pub(super) fn silent(&self) -> Option<&str> {
+        let mut queues = self.queues.iter();
+        let silent = queues.find(|(_, queue)| queue.time().is_none());
+        silent.map(|(edge, _)| &**edge)
+    }
+
+    /// How many features a sample has.
+    pub(super) fn features(&self) -> usize {
+        self.schema.features.len()
+    }
+}
+
+/// What a column is filled from. One that has several parts is an attribute first: its text says all the others need.
+fn cell(schema: &Schema, name: &str) -> Cell {
+    let attribute = schema.attribute_names().position(|known| known == name);
+    let mut features = schema.features.iter();
+    match attribute.map(Cell::Attribute) {
+        Some(cell) => cell,
+        None if name == schema.id => Cell::Id,
+        None if name == schema.time => Cell::Time,
+        None => features
+            .position(|feature| feature.column() == name)
+            .map_or(Cell::Label, Cell::Feature),
+    }
+}
+
+/// Fills a row from a sample that was shared.
+fn fill(
+    row: &mut Row,
+    cells: &[Cell],
+    schema: &Schema,
+    edge: &str,
+    samples: &SharedSamples,
+    at: usize,
+) {
+    row.clear();
+    for (number, cell) in cells.iter().enumerate() {
+        match cell {
+            // Ids need only be unique at their edge.
+            Cell::Id => match &samples.ids {
+                Some(ids) => row.set_text(number, &format!("{edge}/{}", ids.get(at))),
+                None => row.set_text(number, &format!("{edge}/{}", samples.sequences[at])),
+            },
+            Cell::Time => row.set_time(number, samples.times[at]),
+            Cell::Attribute(column) => {
+                if let Some(Some(texts)) = samples.attributes.get(*column) {
+                    row.set_text(number, texts.get(at));
+                }
+            }
+            Cell::Feature(column) => {
+                let value = samples.features.get(*column).and_then(Option::as_ref);
+                let value = value.map_or(f32::NAN, |values| values[at]);
+                match &schema.features[*column] {
+                    _ if value.is_nan() => {}
+                    Feature::Numeric(_) => row.set_number(number, f64::from(value)),
+                    Feature::Categorical(categorical) => {
+                        let text = categorical.values.get(value as usize);
+                        row.set_text(number, text.map_or("", String::as_str));
+                    }
+                }
+            }
+            Cell::Label => {
+                let label = samples.labels[at];
+                let classes = schema.label.as_ref().map(|label| label.classes.as_slice());
+                match classes.and_then(|classes| classes.get(label as usize)) {
+                    Some(class) => row.set_text(number, class),
+                    None => row.set_number(number, f64::from(label)),
+                }
+            }
+        }
+    }
+}
