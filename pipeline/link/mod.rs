@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, SCHEMA};
-use perennial_connectors::link::{VerifyingKey, schema_hash, verifying_key};
+use perennial_connectors::link::{VerifyingKey, schema_hash, signing_key, verifying_key};
 use perennial_operators::share::{Pseudonyms, SharePolicy};
 
 use self::follow::LinkInbox;
@@ -76,11 +76,16 @@ impl<'a> Ends<'a> {
         }
     }
 
-    /// Makes the topic of what edges share, which the cloud reads from the beginning.
+    /// Reads the keys, so that one that cannot be used is told at once, and makes the topic of what edges share, which the
+    /// cloud reads from the beginning.
     pub fn prepare(&self) -> Result<(), Error> {
-        match (self.role, self.link) {
-            (Role::Cloud, Some(link)) => publish::prepare(link),
-            _ => Ok(()),
+        let Some(link) = self.link else { return Ok(()) };
+        edge_keys(link)?;
+        link.sign.as_deref().map(signing_key).transpose()?;
+        link.verify.as_deref().map(verifying_key).transpose()?;
+        match self.role {
+            Role::Cloud => publish::prepare(link),
+            Role::Local | Role::Edge => Ok(()),
         }
     }
 

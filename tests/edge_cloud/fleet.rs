@@ -1,6 +1,6 @@
 //! A cloud and its edges, each with a broker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -145,6 +145,15 @@ commit: {{interval_ms: 20}}
         self.bench.write(&format!("{edge}.yaml"), config);
     }
 
+    /// Lets an edge take nothing but a task, and what is above and below it.
+    pub fn subscribe(&self, edge: &str, task: &str) {
+        let file = format!("{edge}.yaml");
+        let config = String::from_utf8(self.bench.read(&file)).expect("text");
+        let key = "verify: cloud-public.pem";
+        let config = config.replace(key, &format!("{key}, subscribe: ['{task}']"));
+        self.bench.write(&file, config);
+    }
+
     /// The command that runs the cloud or an edge.
     pub fn command(&self, name: &str, more: &[&str]) -> Command {
         let (config, report) = (format!("{name}.yaml"), format!("{name}.json"));
@@ -225,14 +234,6 @@ commit: {{interval_ms: 20}}
         self.edge_broker.produce(&topic("labels"), &labels);
     }
 
-    /// Makes the topics of an edge.
-    pub fn make_edge_topics(&self, edge: &str) {
-        for what in ["samples", "labels", "predictions"] {
-            let topic = format!("{}-{edge}-{what}", self.name);
-            self.edge_broker.create_topic(&topic, PARTITIONS, &[]);
-        }
-    }
-
     /// What an edge has predicted.
     pub fn predictions(&self, edge: &str) -> Vec<Value> {
         let topic = format!("{}-{edge}-predictions", self.name);
@@ -281,12 +282,20 @@ commit: {{interval_ms: 20}}
         });
     }
 
-    /// Waits until an edge has predicted so many samples.
-    pub fn wait_for_predictions(&self, edge: &str, count: usize) {
-        self.wait_until(&format!("{edge} answers {count} times"), || {
-            self.predictions(edge).len() >= count
+    /// Waits until an edge has answered, or bootstrapped from, so many samples.
+    pub fn wait_for_answers(&self, edge: &str, samples: usize) {
+        self.wait_until(&format!("{edge} is through {samples} samples"), || {
+            self.status(edge)["commit"]["samples"] == samples
         });
-        assert_eq!(self.predictions(edge).len(), count);
+    }
+
+    /// Fails unless an edge has answered so many samples, each once.
+    pub fn assert_answered(&self, edge: &str, count: usize) {
+        let predictions = self.predictions(edge);
+        assert_eq!(predictions.len(), count, "{edge}");
+        let ids = predictions.iter().map(|prediction| &prediction["id"]);
+        let ids: BTreeSet<String> = ids.map(ToString::to_string).collect();
+        assert_eq!(ids.len(), count, "{edge}");
     }
 }
 
