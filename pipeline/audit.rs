@@ -110,6 +110,9 @@ fn line(number: u64, state: Fate, departure: &Departure) -> String {
     if departure.statistics > 0 {
         line.push_str(&format!("  {:>5} statistics", departure.statistics));
     }
+    if departure.models > 0 {
+        line.push_str(&format!("  {:>5} models", departure.models));
+    }
     line.push_str(&format!("  {:>8} bytes", departure.bytes));
     line
 }
@@ -130,6 +133,9 @@ fn describe(terms: &Terms) -> String {
     }
     if terms.statistics {
         parts.push("statistics of tasks".to_string());
+    }
+    if terms.models {
+        parts.push("models".to_string());
     }
     text.push(' ');
     text.push_str(&parts.join("; "));

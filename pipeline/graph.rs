@@ -46,6 +46,7 @@ use crate::committer::Offer;
 use crate::config::{IntegrationConfig, Mode, Role, Settings};
 use crate::fault;
 use crate::learning::Learner;
+use crate::link::OTHERS;
 use crate::link::follow::LinkInbox;
 use crate::models::Sessions;
 use crate::reader::Channel;
@@ -127,7 +128,11 @@ pub fn build(
             .progress
             .header
             .map_or(i64::MIN, |header| header.clock),
-    );
+    )
+    .numbering_after(match config.role {
+        Role::Edge => OTHERS,
+        Role::Local | Role::Cloud => 0,
+    });
     let mode = match config.mode {
         Mode::Replay => TrainingMode::Replay,
         Mode::Live => TrainingMode::Live,
@@ -266,18 +271,25 @@ pub fn build(
             memory_rules(settings),
             restored.memory(index, peers),
         );
-        let (orders, trained) = match config.role {
-            // What answers at an edge is for the cloud to say.
-            Role::Edge => (
-                empty(scope),
-                follow(scored.clone(), parts.inbox, parts.gate, fail(report)),
-            ),
-            Role::Local | Role::Cloud => {
+        let trains = config.link.as_ref().is_none_or(|link| link.train);
+        let (orders, trained) = match config.role == Role::Edge && !trains {
+            // What answers at such an edge is for the cloud to say.
+            true => (empty(scope), empty(scope)),
+            false => {
                 let orders = trigger(views, drifted, ended, scored.clone(), watch);
                 let learner = parts.learner;
                 let trained = train(scope, orders.clone(), learner, mode, resumed, fail(report));
                 (orders, trained)
             }
+        };
+        let trained = match config.role {
+            Role::Local | Role::Cloud => trained,
+            Role::Edge => trained.concat(follow(
+                scored.clone(),
+                parts.inbox,
+                parts.gate,
+                fail(report),
+            )),
         };
         let ordered = orders.map(waiting);
         let deployed = trained.clone().flat_map(deployed);
@@ -387,7 +399,9 @@ fn told(outcome: TrainOutcome) -> Vec<Learned> {
             KnowledgeChange::FeaturesScaled { deviations } => Some(Learned::Scales(deviations)),
             KnowledgeChange::ReferenceDrawn(reference) => Some(Learned::Reference(reference)),
             // Elsewhere there were labels enough for it.
-            KnowledgeChange::Followed { task, .. } => Some(Learned::Known(task)),
+            KnowledgeChange::Followed {
+                task, donor: None, ..
+            } => Some(Learned::Known(task)),
             _ => None,
         });
     deployment.into_iter().chain(scales).collect()
@@ -429,5 +443,7 @@ fn deployed(outcome: TrainOutcome) -> Vec<Effect> {
     if let Some(Deployment::Deploy(model)) = outcome.deployment {
         effects.push(Effect::Model(model.hash, model.onnx));
     }
+    let models = outcome.models.into_iter();
+    effects.extend(models.map(|(hash, onnx)| Effect::Model(hash, onnx)));
     effects
 }

@@ -18,7 +18,7 @@ mod graph;
 mod kb;
 mod label;
 mod learning;
-mod link;
+pub mod link;
 mod models;
 mod outputs;
 pub mod produce;

@@ -11,7 +11,7 @@ use perennial_connectors::source::edges::EdgeSource;
 use perennial_connectors::source::kafka::{Closed, KafkaSource, Limit};
 use perennial_connectors::source::{Read, Simulator, Source, SourceError};
 use perennial_operators::cluster::{ClusterPlan, Clusters};
-use perennial_operators::flow::Intake;
+use perennial_operators::flow::{Effect, Intake};
 use perennial_operators::source::{Reader, Reading, SourceEpoch};
 use perennial_operators::{
     Batch, Epoch, EpochHeader, Failure, KnowledgeChange, Phase, Slice,
@@ -231,7 +231,8 @@ impl Driver {
         let mut epoch = self.bind(share, phase);
         // All readers find the same, and one says so.
         let found = found.filter(|_| self.cut.worker == 0);
-        epoch.changes.extend(found.map(KnowledgeChange::ClustersFound));
+        let found = found.map(KnowledgeChange::ClustersFound);
+        epoch.effects.extend(found.map(Effect::Change));
         Ok(Some(epoch))
     }
 
@@ -284,12 +285,12 @@ impl Driver {
             phase,
         };
         self.epoch = self.epoch.next();
-        let (mut edges, mut changes) = Default::default();
+        let (mut edges, mut effects) = Default::default();
         let closed = match &mut self.origin {
             Origin::Topics(source) => source.close_epoch(&header),
             Origin::Edges(source) => {
                 let closed = source.close_epoch();
-                (edges, changes) = (closed.edges, closed.changes);
+                (edges, effects) = (closed.edges, closed.effects);
                 Closed {
                     offsets: closed.offsets,
                     ..Closed::default()
@@ -330,7 +331,7 @@ impl Driver {
                     clusters: self.clusters.clone(),
                 })
                 .collect(),
-            changes,
+            effects,
         }
     }
 

@@ -47,7 +47,7 @@ pub struct Restored {
     /// Samples that wait whose labels are asked for.
     pub requested: Vec<u64>,
     /// The revisions of tasks that were taken in from the cloud.
-    followed: BTreeMap<TaskId, Revision>,
+    followed: BTreeMap<(TaskId, u64), Revision>,
     /// Tasks that have another name where samples are shared.
     pub renamed: Vec<TaskId>,
     /// How far what edges share was taken in.
@@ -249,7 +249,9 @@ impl Restored {
     pub fn known(&self, labels: i64) -> impl Iterator<Item = TaskId> {
         let stand = self.statistics.iter();
         let known = stand.filter(move |restored| restored.total.labelled >= labels);
-        let followed = self.followed.keys().copied();
+        // What donors know of their tasks says nothing of those here.
+        let followed = self.followed.keys().filter(|(_, donor)| *donor == 0);
+        let followed = followed.map(|(task, _)| *task);
         known.map(|restored| restored.task).chain(followed)
     }
 

@@ -94,9 +94,10 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     ends.prepare()?;
     let share = link::policy(settings)?;
     let runtime = Runtime::load()?;
-    let trainer = match config.role {
-        Role::Edge => None,
-        Role::Local | Role::Cloud => Some(open_trainer(settings, state, &runtime)?),
+    let trains = ends.trains();
+    let trainer = match trains {
+        false => None,
+        true => Some(open_trainer(settings, state, &runtime)?),
     };
     let keep_frozen = config
         .report
@@ -106,8 +107,10 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let stop = ending.stop.clone();
     let outputs = open_outputs(settings, state, &restored, sink)?;
     let schema_id = schema_id(settings)?;
-    // Only an edge has to wait for what answers.
-    let is_held = config.role == Role::Edge && !restored.answers();
+    // An edge that trains nothing has to wait for what answers.
+    let has_bootstrap = config.bootstrap.records.is_some() || config.bootstrap.share.is_some();
+    let waits = config.role == Role::Edge && !(trains && has_bootstrap);
+    let is_held = waits && !restored.answers();
     let gate = Gate {
         opens: Arc::new(AtomicU64::new(if is_held { u64::MAX } else { 0 })),
         after: config.epoch.in_flight + LEAD,
@@ -142,7 +145,8 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         let (end, training) = Learner::start(workshop);
         learner = Some(end);
         threads.push(training);
-    } else if let Some((end, following)) = ends.follow(&knowledge, &committed, &ending.stop)? {
+    }
+    if let Some((end, following)) = ends.follow(&knowledge, &committed, &ending.stop)? {
         inbox = Some(end);
         threads.push(following);
         if is_held {

@@ -110,8 +110,8 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<Status, Error> {
             .collect(),
         Role::Edge => {
             let followed = view.followed()?.into_iter();
-            followed
-                .map(|(task, revision)| (name(task), revision.number))
+            let own = followed.filter(|((_, donor), _)| *donor == 0);
+            own.map(|((task, _), revision)| (name(task), revision.number))
                 .collect()
         }
     };

@@ -3,9 +3,10 @@
 mod common;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::kafka::Broker;
+use common::thermal::stream;
 use common::{Bench, ended, text};
 use serde_json::Value;
 
@@ -13,27 +14,6 @@ use serde_json::Value;
 const BOOTSTRAPPED: u64 = 11_051;
 /// Votes after it.
 const PREDICTED: u64 = 44_208;
-
-/// The stream's file; none where it is not at hand, which CI does not let pass.
-fn stream() -> Option<PathBuf> {
-    let given = std::env::var_os("PERENNIAL_THERMAL").map(PathBuf::from);
-    let beside = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../shared/data/thermal/stream.csv.gz"
-    );
-    let path = given.unwrap_or_else(|| beside.into());
-    if path.exists() {
-        return Some(path);
-    }
-    let missing = format!(
-        "the thermal comfort stream is not at {}: set PERENNIAL_THERMAL to its path",
-        path.display()
-    );
-    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    assert!(!ci, "{missing}");
-    eprintln!("skipped: {missing}");
-    None
-}
 
 /// A base model that is trained less often than the configs say: there it takes minutes.
 const SELDOM: [&str; 2] = ["--set", "triggers.when=[new_samples >= 1000]"];

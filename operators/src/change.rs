@@ -90,6 +90,8 @@ pub enum KnowledgeChange {
     Followed {
         /// Which task.
         task: TaskId,
+        /// The edge that has donated it, if it is a model of one.
+        donor: Option<Arc<str>>,
         /// Which revision of it.
         revision: Revision,
     },
@@ -99,6 +101,8 @@ pub enum KnowledgeChange {
     Renamed(Renamed),
     /// How an edge did was taken in.
     Reported(Reported),
+    /// A model that was trained elsewhere was taken in, for trainings here to start from.
+    ModelDonated(ModelDonated),
 }
 
 impl KnowledgeChange {
@@ -145,6 +149,7 @@ impl KnowledgeChange {
             KnowledgeChange::ModelRolledBack { model, .. } => (4, model.task, 0, 1),
             KnowledgeChange::TaskPinned { task, .. } => (4, *task, 0, 2),
             KnowledgeChange::Followed { task, .. } => (4, *task, 0, 4),
+            KnowledgeChange::ModelDonated(donated) => (4, donated.task(), 0, 5),
             KnowledgeChange::ModelDeployed { model } => learning(model, StageKind::Deploy, 35),
             KnowledgeChange::ModelRetired { model } => learning(model, StageKind::Deploy, 60),
         }
@@ -161,6 +166,26 @@ pub struct Revision {
     pub since: i64,
     /// Grows with each.
     pub number: u64,
+}
+
+/// See [`KnowledgeChange::ModelDonated`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelDonated {
+    /// Who has trained it: an edge by its name, or the cloud.
+    pub donor: Arc<str>,
+    /// The tasks above the model's, the base task first, and that one last.
+    pub path: Vec<TaskDefinition>,
+    /// How it was made.
+    pub trained: ModelTrained,
+    /// How it was judged there.
+    pub evaluated: Option<ModelEvaluated>,
+}
+
+impl ModelDonated {
+    /// The task whose samples it was trained on.
+    pub fn task(&self) -> TaskId {
+        self.path.last().map_or(TaskId::BASE, |task| task.task)
+    }
 }
 
 /// See [`KnowledgeChange::Reported`].
@@ -445,6 +470,11 @@ pub enum Remodeling {
     Recalled {
         /// Which.
         version: u32,
+    },
+    /// It is a model that was trained elsewhere, as it is.
+    Adopted {
+        /// Which, by the numbers there.
+        model: ModelId,
     },
 }
 

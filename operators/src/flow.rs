@@ -262,6 +262,8 @@ pub struct TrainOutcome {
     pub changes: Vec<KnowledgeChange>,
     /// What becomes of the task's model, if anything does.
     pub deployment: Option<Deployment>,
+    /// The bytes of models that answer nothing here, under their hashes.
+    pub models: Vec<(String, Arc<Vec<u8>>)>,
 }
 
 /// What a source read for an epoch, good or bad.

@@ -75,6 +75,8 @@ pub struct SharePolicy {
     pub attributes: Vec<(String, Treatment)>,
     /// Whether statistics of tasks are.
     pub statistics: bool,
+    /// Whether models that were trained here are.
+    pub models: bool,
     /// The levels of the task tree.
     pub levels: TaskLevels,
     /// What makes pseudonyms, where there are any.

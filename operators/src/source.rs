@@ -12,7 +12,7 @@ use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Map;
 
 use crate::flow::{Effect, Flow, Intake};
-use crate::{Epoch, Failure, KnowledgeChange, Slice};
+use crate::{Epoch, Failure, Slice};
 
 /// What a reader has for one epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ pub struct SourceEpoch {
     pub slices: Vec<Slice>,
     /// What was read.
     pub intake: Intake,
-    /// What reading it taught: clusters of features that were found, how edges did.
-    pub changes: Vec<KnowledgeChange>,
+    /// What reading it taught: clusters of features that were found, how edges did, models of theirs.
+    pub effects: Vec<Effect>,
 }
 
 /// What a reader says next.
@@ -124,8 +124,8 @@ pub fn source<'scope, R: Reader + 'static>(
         .flat_map(|epoch: SourceEpoch| epoch.slices)
         .exchange(|slice: &Slice| slice.worker as u64);
     let read = epochs.flat_map(|epoch| {
-        let changes = epoch.changes.into_iter().map(Effect::Change);
-        [Effect::Intake(epoch.intake)].into_iter().chain(changes)
+        let effects = epoch.effects.into_iter();
+        [Effect::Intake(epoch.intake)].into_iter().chain(effects)
     });
     (slices, read)
 }

@@ -202,8 +202,15 @@ impl TaskTraining {
         })
     }
 
-    fn order(&mut self, task: TaskId, clock: i64, reason: &str, initial: bool) -> TrainOrder {
-        self.version += 1;
+    fn order(
+        &mut self,
+        task: TaskId,
+        after: u32,
+        clock: i64,
+        reason: &str,
+        initial: bool,
+    ) -> TrainOrder {
+        self.version = self.version.max(after) + 1;
         self.labelled = self.standing.total.labelled;
         self.clock = clock;
         self.running = true;
@@ -227,6 +234,8 @@ pub struct Watch {
     tasks: FxHashMap<TaskId, TaskTraining>,
     moved: FxHashSet<TaskId>,
     clock: i64,
+    /// Versions of models that are ordered here are greater.
+    after: u32,
 }
 
 impl Watch {
@@ -241,7 +250,14 @@ impl Watch {
             tasks: tasks.into_iter().collect(),
             moved: FxHashSet::default(),
             clock,
+            after: 0,
         }
+    }
+
+    /// Gives models that are ordered here versions after this one, where lower ones come from elsewhere.
+    #[must_use]
+    pub fn numbering_after(self, after: u32) -> Self {
+        Watch { after, ..self }
     }
 
     /// Takes in one notice.
@@ -283,18 +299,18 @@ impl Watch {
     /// The initial training: every task that has the samples for it, and the base task in any case.
     fn initial(&mut self, clock: i64) -> Vec<TrainOrder> {
         self.moved.clear();
-        let least = self.rules.min_samples;
+        let (least, after) = (self.rules.min_samples, self.after);
         self.tasks
             .iter_mut()
             .filter(|(task, state)| {
                 **task == TaskId::BASE || state.standing.total.labelled >= least
             })
-            .map(|(task, state)| state.order(*task, clock, "bootstrap", true))
+            .map(|(task, state)| state.order(*task, after, clock, "bootstrap", true))
             .collect()
     }
 
     fn due(&mut self, clock: i64) -> Vec<TrainOrder> {
-        let rules = &self.rules;
+        let (rules, after) = (&self.rules, self.after);
         // Only time itself moves a model's age; all else moves with the task's statistics.
         let by_age = rules
             .triggers
@@ -318,7 +334,7 @@ impl Watch {
                     Metric::Drift => state.drifted(rules).map(i64::unsigned_abs),
                     _ => None,
                 };
-                let order = state.order(*task, clock, &trigger.text, false);
+                let order = state.order(*task, after, clock, &trigger.text, false);
                 orders.push(TrainOrder { recent, ..order });
             }
             false

@@ -53,7 +53,7 @@ impl Reader for Script {
                     epoch: Epoch(epoch),
                     slices: slices.collect(),
                     intake: intake(epoch, 1),
-                    changes: Vec::new(),
+                    effects: Vec::new(),
                 })))
             }
             Some(Step::Wait) | None => Ok(Reading::NotYet),

@@ -45,6 +45,7 @@ impl Training for Fake {
             model: model(task),
             changes: Vec::new(),
             deployment: None,
+            models: Vec::new(),
         });
         Ok(ended.collect())
     }

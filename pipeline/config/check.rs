@@ -334,10 +334,11 @@ fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {
     let bootstrap = &loaded.config.bootstrap;
     let says_nothing = bootstrap.share.is_none() && bootstrap.records.is_none();
     if loaded.config.role == Role::Edge {
-        let message = "no samples leave to train first models on: remove this, or set share.samples";
+        let message = "nobody trains first models on it: remove this, or set share.samples or link.train";
+        let trains = loaded.config.link.as_ref().is_some_and(|link| link.train);
         match says_nothing {
             true => return Ok(()),
-            false if loaded.config.share.samples == SamplesShare::None => {
+            false if loaded.config.share.samples == SamplesShare::None && !trains => {
                 return Err(loaded.error("bootstrap", message));
             }
             false => {}
@@ -418,7 +419,7 @@ fn check_training(loaded: &Loaded) -> Result<(), ConfigError> {
         (
             !training.candidates.is_empty(),
             "training.candidates",
-            "expected at least one of scratch, warm_start, relative, pooled, recent, recall",
+            "expected at least one of scratch, warm_start, relative, pooled, recent, recall, donor",
         ),
         (
             training.threads != Some(0),

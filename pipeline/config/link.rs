@@ -58,6 +58,9 @@ pub struct LinkConfig {
     /// At an edge: names of the tasks that it serves; those above and below them come too. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscribe: Vec<String>,
+    /// At an edge: whether it trains models of its own too, on its own triggers, beside taking those of the cloud.
+    #[serde(default)]
+    pub train: bool,
     /// At an edge: what waits to be sent.
     #[serde(default)]
     pub outbox: OutboxConfig,
@@ -133,6 +136,9 @@ fn check_cloud(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
     if !link.subscribe.is_empty() {
         return only("link.subscribe");
     }
+    if link.train {
+        return only("link.train");
+    }
     if link.sign.is_none() {
         let message =
             "missing: the file of the cloud's private key (openssl genpkey -algorithm ed25519)";
@@ -170,6 +176,14 @@ fn check_edge(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
     if config.mode == Mode::Replay {
         let message = "an edge takes models when they come: set live";
         return Err(loaded.error("mode", message));
+    }
+    if config.share.models && !link.train {
+        let message = "no models are trained here that could be shared: set link.train";
+        return Err(loaded.error("share.models", message));
+    }
+    if !config.report.baselines.is_empty() {
+        let message = "an edge compares with none: remove this";
+        return Err(loaded.error("report.baselines", message));
     }
     let clusters = |level: &LevelConfig| matches!(level, LevelConfig::Cluster(_));
     if let Some(number) = config.tasks.path.iter().position(clusters) {

@@ -30,6 +30,8 @@ pub struct ShareConfig {
     /// Whether it leaves how many labels there were of each task, and how well they were predicted. Where samples leave, the
     /// cloud makes statistics of its own.
     pub statistics: bool,
+    /// Whether models leave that are trained here (`link.train`), for others to start from.
+    pub models: bool,
 }
 
 /// See [`ShareConfig::samples`].
@@ -48,7 +50,7 @@ pub enum SamplesShare {
 impl ShareConfig {
     /// Whether anything leaves.
     pub fn anything(&self) -> bool {
-        self.samples != SamplesShare::None || self.statistics
+        self.samples != SamplesShare::None || self.statistics || self.models
     }
 }
 
@@ -102,6 +104,7 @@ pub(super) fn policy(
         samples: (share.samples != SamplesShare::None).then_some(rules),
         attributes,
         statistics: share.statistics,
+        models: share.models,
         levels: levels.clone(),
         pseudonyms: None,
     }))

@@ -45,6 +45,7 @@ impl Default for TrainingConfig {
                 CandidateConfig::Pooled,
                 CandidateConfig::Recent,
                 CandidateConfig::Recall,
+                CandidateConfig::Donor,
             ],
             threads: None,
             trainer: None,
@@ -69,4 +70,6 @@ pub enum CandidateConfig {
     Recent,
     /// After drift, an earlier model of the task, if it fits what came since: nothing is trained then.
     Recall,
+    /// From models that were trained elsewhere and taken in: the best of them as it is, and as a start.
+    Donor,
 }

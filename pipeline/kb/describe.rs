@@ -114,9 +114,18 @@ pub fn describe(
             let ids = requested.requests.iter().map(|request| request.id.as_str());
             format!("labels requested: {}", ids.collect::<Vec<_>>().join(", "))
         }
-        KnowledgeChange::Followed { task, revision } => {
-            let number = revision.number;
-            format!("taken in from the cloud: {}, revision {number}", of(task))
+        KnowledgeChange::Followed {
+            task,
+            donor,
+            revision,
+        } => {
+            let whose = donor.as_ref().map_or(String::new(), |donor| format!(" of {donor}"));
+            let (task, number) = (of(task), revision.number);
+            format!("taken in from the cloud: {task}{whose}, revision {number}")
+        }
+        KnowledgeChange::ModelDonated(donated) => {
+            let name = donated.path.last().map_or("", |task| &task.name);
+            format!("model donated: {name}, by {}", donated.donor)
         }
         KnowledgeChange::Renamed(renamed) => format!(
             "known elsewhere as: {} is {}",

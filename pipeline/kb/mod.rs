@@ -255,6 +255,9 @@ fn built(tasks: &BTreeMap<TaskId, TaskRecord>, remodeling: Remodeling) -> String
         }
         Remodeling::Recent => "since drift".to_string(),
         Remodeling::Recalled { version } => format!("v{version} recalled"),
+        Remodeling::Adopted { model } => {
+            format!("adopted from another site, its v{}", model.version)
+        }
         Remodeling::Pooled { with } => format!("pooled with {}", of(&with).unwrap_or_default()),
     }
 }

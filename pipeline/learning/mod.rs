@@ -1,5 +1,6 @@
 //! Learning: from an order to train to a model that answers, or to none.
 
+mod donors;
 mod gate;
 mod judge;
 mod learner;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_connectors::trainer::Trained;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
-use perennial_operators::{ModelId, RetainedSample};
+use perennial_operators::RetainedSample;
 
 use super::judge::{LEAST_SAMPLES, Losses, effective, losses, paired};
 use super::remodel::{Candidate, Way};
@@ -79,14 +79,11 @@ impl Round<'_> {
         let mut met: BTreeSet<String> = rivals.iter().map(|rival| rival.hash.clone()).collect();
         let mut former = Vec::new();
         let task = order.model.task;
-        for version in (1..order.model.version).rev() {
+        for record in self.view.models_of(task)?.into_iter().rev() {
+            let model = record.trained.model;
             if former.len() == MOST_MODELS {
                 break;
             }
-            let model = ModelId { task, version };
-            let Some(record) = self.view.model(model)? else {
-                continue;
-            };
             if let (Some(_), Some(evaluated)) = (record.deployed, record.evaluated)
                 && evaluated.samples >= LEAST_SAMPLES as u64
                 && met.insert(record.trained.hash)

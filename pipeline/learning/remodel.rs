@@ -17,9 +17,9 @@ use super::stage_log::StageLog;
 use crate::config::CandidateConfig;
 
 /// Relatives whose models are tried on a task's samples, the nearest first.
-const MOST_RELATIVES: usize = 30;
+pub(super) const MOST_RELATIVES: usize = 30;
 /// Samples of the task that they are tried on, the latest.
-const MOST_SAMPLES: usize = 200;
+pub(super) const MOST_SAMPLES: usize = 200;
 
 /// A warm start takes one of so many boosting rounds: a correction of what is known already has less to learn.
 const WARM_START: u32 = 6;
@@ -36,6 +36,8 @@ pub enum Way {
     Recent(u64),
     /// It is an earlier model of the task.
     Recalled(ModelId),
+    /// It is a model that was trained elsewhere.
+    Adopted(DeployedModel),
 }
 
 /// A model that was built.
@@ -57,6 +59,7 @@ impl Candidate {
             Way::Recalled(model) => Remodeling::Recalled {
                 version: model.version,
             },
+            Way::Adopted(from) => Remodeling::Adopted { model: from.model },
         }
     }
 
@@ -68,6 +71,7 @@ impl Candidate {
             Way::Pooled(..) => "pooled",
             Way::Recent(_) => "from samples since the drift",
             Way::Recalled(_) => "an earlier model",
+            Way::Adopted(_) => "a model of another site",
         }
     }
 }
@@ -92,6 +96,7 @@ impl Round<'_> {
             allowed.contains(&candidate) && (warm_starts || !is_warm)
         };
         let mut ways = Vec::new();
+        let answers = rival;
         let rival = rival.filter(|_| task != TaskId::BASE);
         if may(CandidateConfig::Scratch) || rival.is_none() {
             ways.push(Way::Scratch);
@@ -116,6 +121,14 @@ impl Round<'_> {
                     ways.push(Way::WarmStart(best));
                 }
             }
+        }
+        if let (Some(answers), true) = (answers, may(CandidateConfig::Donor))
+            && let Some(best) = self.best_donor(task, answers, split)?
+        {
+            if warm_starts {
+                ways.push(Way::WarmStart(best.clone()));
+            }
+            ways.push(Way::Adopted(best));
         }
         Ok(ways
             .into_iter()
@@ -215,6 +228,12 @@ impl Round<'_> {
                 }
             }
             Way::Recalled(_) => return Err("an earlier model is not trained again".to_string()),
+            Way::Adopted(from) => Ok(Trained {
+                onnx: from.onnx.to_vec(),
+                hash: from.hash.clone(),
+                deviation: 0.0,
+                metrics: BTreeMap::new(),
+            }),
         };
         Ok(Candidate {
             trained: trained?,

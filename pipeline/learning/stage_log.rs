@@ -56,6 +56,7 @@ impl<'a> StageLog<'a> {
             model: self.order.model,
             changes: self.changes,
             deployment,
+            models: Vec::new(),
         }
     }
 }

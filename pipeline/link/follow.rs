@@ -12,9 +12,11 @@ use perennial_connectors::link::{Followed, Follower, Following, Published, verif
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOutcome};
 use perennial_operators::follow::Inbox;
 use perennial_operators::share::{Renamed, SharePolicy};
-use perennial_operators::{Failure, KnowledgeChange, ModelEvaluated, ModelId, TaskId};
+use perennial_operators::{
+    Failure, KnowledgeChange, ModelDonated, ModelEvaluated, ModelId, TaskId,
+};
 
-use super::{GLANCE, PAUSE, key_file, schema};
+use super::{CLOUD, GLANCE, OTHERS, PAUSE, key_file, schema};
 use crate::committer::Committed;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
@@ -46,10 +48,11 @@ pub fn follow(
         key: verifying_key(key_file(&link.verify))?,
         schema: schema(settings),
         subscribed: link.subscribe.clone(),
+        takes_donations: link.train.then(|| settings.config().name.clone()),
         known: knowledge.view().followed()?,
     };
     let (sender, coming) = bounded(QUEUE);
-    let (kafka, policy) = (link.kafka.clone(), settings.share.clone());
+    let (kafka, policy, trains) = (link.kafka.clone(), settings.share.clone(), link.train);
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
         let mut follower = None;
@@ -69,7 +72,8 @@ pub fn follow(
                     match at_home(*published, policy.as_ref(), &knowledge) {
                         Ok(Some(published)) => {
                             let is_base = published.path.len() == 1;
-                            hand_over(&sender, outcome(published), &is_stopped);
+                            let use_as = usage(&published, trains, &knowledge);
+                            hand_over(&sender, outcome(published, use_as), &is_stopped);
                             if is_base {
                                 // It is not waited for any more.
                                 committed.set_stage(None);
@@ -91,7 +95,9 @@ fn at_home(
     policy: Option<&SharePolicy>,
     knowledge: &KnowledgeBase,
 ) -> Result<Option<Published>, Error> {
-    let Some(policy) = policy.filter(|policy| policy.renames()) else {
+    // A donor's model is of no task here.
+    let renames = |policy: &&SharePolicy| policy.renames() && published.donor.is_none();
+    let Some(policy) = policy.filter(renames) else {
         return Ok(Some(published));
     };
     let renamed = knowledge.view().renamed()?;
@@ -132,18 +138,69 @@ fn hand_over(sender: &Sender<TrainOutcome>, outcome: TrainOutcome, is_stopped: &
     }
 }
 
+/// What becomes of a model that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// It answers.
+    Answers,
+    /// It answers, and trainings may start from it.
+    Both,
+    /// Trainings may start from it.
+    Donation,
+}
+
+/// What becomes of it: where a model of the edge's own answers, that is for the next training to beat.
+fn usage(published: &Published, trains: bool, knowledge: &KnowledgeBase) -> Usage {
+    if published.donor.is_some() {
+        return Usage::Donation;
+    }
+    if !trains {
+        return Usage::Answers;
+    }
+    let task = published.path.last().map_or(TaskId::BASE, |task| task.task);
+    let record = knowledge.view().task(task).ok().flatten();
+    let version = record.and_then(|record| record.deployed);
+    match version.is_some_and(|version| version > OTHERS) {
+        true => Usage::Donation,
+        false => Usage::Both,
+    }
+}
+
 /// What was published, as the dataflow takes it in.
-fn outcome(published: Published) -> TrainOutcome {
+pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
     let Published {
         revision,
         path,
+        donor,
         model,
         ..
     } = published;
     let task = path.last().map_or(TaskId::BASE, |task| task.task);
-    let mut changes: Vec<KnowledgeChange> =
-        path.into_iter().map(KnowledgeChange::TaskDefined).collect();
-    changes.push(KnowledgeChange::Followed { task, revision });
+    let donor: Option<Arc<str>> = donor.map(Into::into);
+    let mut changes = vec![KnowledgeChange::Followed {
+        task,
+        donor: donor.clone(),
+        revision,
+    }];
+    let mut models = Vec::new();
+    if let (Some(model), true) = (&model, usage != Usage::Answers) {
+        changes.push(KnowledgeChange::ModelDonated(ModelDonated {
+            donor: donor.unwrap_or_else(|| CLOUD.into()),
+            path: path.clone(),
+            trained: model.trained.clone(),
+            evaluated: model.evaluated.clone(),
+        }));
+        models.push((model.trained.hash.clone(), Arc::new(model.onnx.clone())));
+    }
+    if usage == Usage::Donation {
+        return TrainOutcome {
+            model: ModelId { task, version: 0 },
+            changes,
+            deployment: None,
+            models,
+        };
+    }
+    changes.extend(path.into_iter().map(KnowledgeChange::TaskDefined));
     let Some(published) = model else {
         let model = ModelId { task, version: 0 };
         changes.push(KnowledgeChange::ModelRetired { model });
@@ -151,6 +208,7 @@ fn outcome(published: Published) -> TrainOutcome {
             model,
             changes,
             deployment: Some(Deployment::Retire(task)),
+            models,
         };
     };
     let model = published.model;
@@ -174,5 +232,6 @@ fn outcome(published: Published) -> TrainOutcome {
         model,
         changes,
         deployment: Some(Deployment::Deploy(deployed)),
+        models,
     }
 }

@@ -23,6 +23,12 @@ use crate::committer::Committed;
 use crate::config::{LinkConfig, Role, Settings};
 use crate::error::Error;
 
+/// At an edge that trains models of its own, theirs are the versions after this one, and those before the cloud's.
+pub const OTHERS: u32 = 1 << 20;
+
+/// By what name a donation of the cloud's goes, at an edge that has a model of its own.
+pub const CLOUD: &str = "the cloud";
+
 /// How long to wait before what failed is tried again, and for what may come.
 const PAUSE: Duration = Duration::from_millis(500);
 const GLANCE: Duration = Duration::from_millis(100);
@@ -74,6 +80,12 @@ impl<'a> Ends<'a> {
             role: config.role,
             sent: Arc::default(),
         }
+    }
+
+    /// Whether models are trained here.
+    pub fn trains(&self) -> bool {
+        let trains = self.link.is_some_and(|link| link.train);
+        self.role != Role::Edge || trains
     }
 
     /// Reads the keys, so that one that cannot be used is told at once, and makes the topic of what edges share, which the

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use perennial_connectors::knowledge_base::{
     Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Terms,
 };
-use perennial_connectors::link::{Change, now};
+use perennial_connectors::link::{Change, Donation, PublishedModel, now};
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::share::{SharePolicy, Treatment};
-use perennial_operators::{KnowledgeChange, TaskDefinition, TaskId};
+use perennial_operators::{
+    KnowledgeChange, ModelEvaluated, ModelId, ModelTrained, TaskDefinition, TaskId,
+};
 
+use super::OTHERS;
 use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};
 use crate::error::Error;
 
@@ -115,6 +118,7 @@ impl Outbox {
                 time: now(),
                 samples: change.rows(),
                 statistics: change.statistics.len() as u64,
+                models: change.models.len() as u64,
                 bytes: encoded.len() as u64,
                 terms: self.terms.len() as u32 - 1,
             };
@@ -155,8 +159,50 @@ impl Outbox {
             let names = |task: TaskId| self.names.get(&task).cloned();
             let statistics = self.policy.statistics(&effects.changes, &names);
             change.statistics.extend(statistics);
+            if self.policy.models {
+                change.models.extend(self.models(effects));
+            }
         }
         change
+    }
+
+    /// The models that were trained here and deployed.
+    fn models(&self, effects: &EpochEffects) -> Vec<Donation> {
+        let mut trained = BTreeMap::new();
+        let mut evaluated = BTreeMap::new();
+        let mut models = Vec::new();
+        for change in &effects.changes {
+            match change {
+                KnowledgeChange::ModelTrained(it) => {
+                    trained.insert(it.model, it);
+                }
+                KnowledgeChange::ModelEvaluated(it) => {
+                    evaluated.insert(it.model, it);
+                }
+                KnowledgeChange::ModelDeployed { model } if model.version > OTHERS => {
+                    let (Some(trained), Some(path)) = (trained.get(model), self.path(model.task))
+                    else {
+                        continue;
+                    };
+                    let bytes = effects.models.iter();
+                    let mut bytes = bytes.filter(|(hash, _)| *hash == trained.hash);
+                    let evaluated = evaluated.get(model).copied().cloned();
+                    models.extend(bytes.next().map(|(_, onnx)| donation(path, trained, evaluated, onnx)));
+                }
+                _ => {}
+            }
+        }
+        models
+    }
+
+    /// The path of a task as it is known elsewhere.
+    fn path(&self, task: TaskId) -> Option<Vec<TaskDefinition>> {
+        let mut path = vec![self.names.get(&task)?.clone()];
+        while let Some(parent) = path[0].parent {
+            let above = self.names.values().find(|above| above.task == parent);
+            path.insert(0, above?.clone());
+        }
+        Some(path)
     }
 
     fn learn_names(&mut self, changes: &[KnowledgeChange]) {
@@ -204,6 +250,32 @@ impl Outbox {
     }
 }
 
+/// A model under the name that its task has elsewhere.
+fn donation(
+    path: Vec<TaskDefinition>,
+    trained: &ModelTrained,
+    evaluated: Option<ModelEvaluated>,
+    onnx: &[u8],
+) -> Donation {
+    let task = path.last().map_or(TaskId::BASE, |task| task.task);
+    let model = ModelId {
+        task,
+        version: trained.model.version,
+    };
+    Donation {
+        path,
+        model: PublishedModel {
+            model,
+            trained: ModelTrained {
+                model,
+                ..trained.clone()
+            },
+            evaluated: evaluated.map(|evaluated| ModelEvaluated { model, ..evaluated }),
+            onnx: onnx.to_vec(),
+        },
+    }
+}
+
 /// Counts what is shed.
 fn shed(progress: &mut OutboxProgress, waiting: &Waiting) {
     progress.shed_samples += waiting.samples;
@@ -221,6 +293,7 @@ fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> Terms {
         fields: Vec::new(),
         pseudonyms: Vec::new(),
         statistics: policy.statistics && policy.samples.is_none(),
+        models: policy.models,
     };
     let Some(rules) = &policy.samples else {
         return terms;

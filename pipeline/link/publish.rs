@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use perennial_connectors::kafka::Health;
-use perennial_connectors::knowledge_base::{KnowledgeBase, TaskRecord, View};
+use perennial_connectors::knowledge_base::{DonatedRecord, KnowledgeBase, TaskRecord, View};
 use perennial_connectors::link::{
-    Published, PublishedModel, Publisher, make_topic, now, signing_key,
+    LinkError, Published, PublishedModel, Publisher, make_topic, now, signing_key,
 };
-use perennial_operators::{ModelId, Revision, TaskDefinition, TaskId};
+use perennial_operators::{ModelDonated, ModelId, Revision, TaskDefinition, TaskId};
 
 use super::{GLANCE, Outgoing, PAUSE, key_file, schema};
 use crate::committer::Committed;
@@ -36,7 +36,8 @@ pub fn publish(
     let (mut sent, mut seen) = (BTreeMap::new(), None);
     Ok(Outgoing::start(move |is_last| {
         let deployments = committed.status().deployments;
-        match publish_new(&publisher, &knowledge, &schema, &mut sent) {
+        let publish = |published: &Published| publisher.publish(published);
+        match publish_new(publish, &knowledge, &schema, &mut sent) {
             Ok(true) => seen = Some(deployments),
             // It is tried again.
             Ok(false) => std::thread::sleep(PAUSE),
@@ -51,12 +52,13 @@ pub fn publish(
     }))
 }
 
-/// Publishes the tasks of which something else answers than was published; whether all has arrived.
-fn publish_new(
-    publisher: &Publisher,
+/// Publishes the tasks of which something else answers than was published, and what edges have donated since; whether all has
+/// arrived. `publish` says so of each.
+pub fn publish_new(
+    mut publish: impl FnMut(&Published) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     schema: &str,
-    sent: &mut BTreeMap<TaskId, Revision>,
+    sent: &mut BTreeMap<(TaskId, u64), Revision>,
 ) -> Result<bool, Error> {
     let view = knowledge.view();
     let tasks = view.tasks()?;
@@ -66,7 +68,7 @@ fn publish_new(
             since: knowledge.since(),
             number: moved.0 + 1,
         };
-        if sent.get(task) == Some(&revision) {
+        if sent.get(&(*task, 0)) == Some(&revision) {
             continue;
         }
         let published = Published {
@@ -74,15 +76,58 @@ fn publish_new(
             revision,
             sent: now(),
             path: path(&tasks, *task),
+            donor: None,
             model: model(&view, *task, record)?,
         };
-        if !publisher.publish(*task, &published)? {
+        if !publish(&published)? {
             return Ok(false);
         }
         tracing::info!(%task, number = revision.number, "published");
-        sent.insert(*task, revision);
+        sent.insert((*task, 0), revision);
+    }
+    for (subject, record) in view.donated()? {
+        let revision = Revision {
+            since: knowledge.since(),
+            number: record.epoch.0 + 1,
+        };
+        if sent.get(&subject) == Some(&revision) {
+            continue;
+        }
+        if !publish(&donated(&view, schema, revision, record)?)? {
+            return Ok(false);
+        }
+        sent.insert(subject, revision);
     }
     Ok(true)
+}
+
+/// What an edge has donated, for the others.
+fn donated(
+    view: &View<'_>,
+    schema: &str,
+    revision: Revision,
+    record: DonatedRecord,
+) -> Result<Published, Error> {
+    let ModelDonated {
+        donor,
+        path,
+        trained,
+        evaluated,
+    } = record.donated;
+    let onnx = view.onnx_under(&trained.hash, &format!("a model of edge {donor}"))?;
+    Ok(Published {
+        schema: schema.to_string(),
+        revision,
+        sent: now(),
+        path,
+        donor: Some(donor.to_string()),
+        model: Some(PublishedModel {
+            model: trained.model,
+            trained,
+            evaluated,
+            onnx,
+        }),
+    })
 }
 
 /// The tasks from the base task down to this one.

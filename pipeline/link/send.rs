@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::link::{Change, Changes, Sender, now, signing_key};
+use perennial_connectors::link::{Change, Changes, LinkError, Sender, now, signing_key};
 
 use super::{GLANCE, Outgoing, PAUSE, key_file, schema};
 use crate::config::{LinkConfig, Settings};
@@ -52,7 +52,7 @@ pub fn send(
             shed: 0,
             changes: Vec::new(),
         };
-        match send_all(open, &knowledge, message, &sent) {
+        match send_all(|message| open.send(message), &knowledge, message, &sent) {
             Ok(true) => sent_at = Some(Instant::now()),
             // It is tried again.
             Ok(false) => std::thread::sleep(PAUSE),
@@ -67,9 +67,9 @@ pub fn send(
     }))
 }
 
-/// Sends all that waits; whether it has arrived.
-fn send_all(
-    sender: &Sender,
+/// Sends all that waits, in messages like this one; whether it has arrived. `send` says so of each.
+pub fn send_all(
+    mut send: impl FnMut(&Changes) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     mut message: Changes,
     sent: &AtomicU64,
@@ -90,7 +90,7 @@ fn send_all(
             })
             .collect::<Result<_, _>>()
             .map_err(|error| Error::Failed(error.into()))?;
-        if sender.send(&message)?.is_none() {
+        if !send(&message)? {
             return Ok(false);
         }
         sent.store(next, Ordering::SeqCst);

@@ -11,7 +11,9 @@ pub mod process;
 pub mod proxy;
 #[path = "../../connectors/src/source/registry/server.rs"]
 pub mod registry;
+pub mod store;
 pub mod stream;
+pub mod thermal;
 pub mod topics;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! A cloud and its edges, each with a broker.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Fleet {
     edge_broker: Arc<Broker>,
     name: String,
     edges: Vec<String>,
+    /// Messages that each edge was sent.
+    sent: RefCell<BTreeMap<String, i64>>,
 }
 
 impl Fleet {
@@ -39,6 +42,7 @@ impl Fleet {
             edge_broker: Broker::shared(),
             name: name.to_string(),
             edges: edges.iter().map(ToString::to_string).collect(),
+            sent: RefCell::default(),
         };
         fleet.keys("cloud");
         edges.iter().for_each(|edge| fleet.keys(edge));
@@ -219,19 +223,21 @@ commit: {{interval_ms: 20}}
     /// Sends samples to an edge, and their labels: for each its site, itself, and its label.
     pub fn produce_json(&self, edge: &str, messages: &[(String, String, String)]) {
         let topic = |what: &str| format!("{}-{edge}-{what}", self.name);
-        // One partition, so that what an edge reads is in one order.
-        let message =
-            |key: &String, value: &String| (0, START, key.clone(), Some(value.clone().into_bytes()));
-        let samples: Vec<_> = messages
-            .iter()
-            .map(|(site, sample, _)| message(site, sample))
-            .collect();
-        self.edge_broker.produce(&topic("samples"), &samples);
-        let labels: Vec<_> = messages
-            .iter()
-            .map(|(site, _, label)| message(site, label))
-            .collect();
+        let mut sent = self.sent.borrow_mut();
+        let sent = sent.entry(edge.to_string()).or_default();
+        let (mut samples, mut labels) = (Vec::new(), Vec::new());
+        for (site, sample, label) in messages {
+            // One partition, so that what an edge reads is in one order; each label comes before the next sample.
+            let message = |time: i64, value: &String| {
+                let value = value.clone().into_bytes();
+                (0, START + time, site.clone(), Some(value))
+            };
+            samples.push(message(2 * *sent, sample));
+            labels.push(message(2 * *sent + 1, label));
+            *sent += 1;
+        }
         self.edge_broker.produce(&topic("labels"), &labels);
+        self.edge_broker.produce(&topic("samples"), &samples);
     }
 
     /// What an edge has predicted.

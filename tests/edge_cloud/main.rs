@@ -5,6 +5,7 @@ mod common;
 mod fleet;
 mod offline;
 mod policy;
+mod thermal;
 mod trust;
 
 use common::Bench;

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use perennial_connectors::knowledge_base::set_sums;
-use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options};
-
+use crate::common::store::{assert_same, content};
 use crate::common::stream::{self, Sample};
 use crate::fleet::{Fleet, Running, common_config};
 
@@ -18,32 +16,6 @@ const BOOTSTRAP: usize = 800;
 const EPOCH: usize = 50;
 /// Samples of each third of what follows.
 const THIRD: usize = 600;
-
-/// Everything in a knowledge base, by column family, but for what is of the run and of the wire alone: when it was made, how
-/// far it has read, and how many messages it took.
-fn content(fleet: &Fleet, state: &str) -> BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>> {
-    let path = fleet.bench.path(&format!("{state}/knowledge"));
-    let names = DB::list_cf(&Options::default(), &path).expect("families");
-    let families = names.iter().map(|name| {
-        let mut options = Options::default();
-        if name == "statistics" {
-            set_sums(&mut options);
-        }
-        ColumnFamilyDescriptor::new(name, options)
-    });
-    let db = DB::open_cf_descriptors_read_only(&Options::default(), &path, families, false);
-    let db = db.expect("a store");
-    let of_the_run: [&[u8]; 3] = [b"run", b"since", b"progress"];
-    let content = names.iter().filter(|name| *name != "edges").map(|name| {
-        let family = db.cf_handle(name).expect("a family");
-        let entries = db.iterator_cf(family, IteratorMode::Start);
-        let entries = entries.map(|entry| entry.expect("an entry"));
-        let entries = entries.map(|(key, value)| (key.into_vec(), value.into_vec()));
-        let entries = entries.filter(|(key, _)| name != "meta" || !of_the_run.contains(&&key[..]));
-        (name.clone(), entries.collect())
-    });
-    content.collect()
-}
 
 /// Of a stream, what each edge sees.
 fn split(samples: &[Sample]) -> BTreeMap<&'static str, Vec<Sample>> {
@@ -221,10 +193,8 @@ fn a_cut_link_changes_nothing_in_the_end() {
     story.digest(samples);
     let cut = story.end();
 
-    let (calm, cut) = (content(&calm, "cloud"), content(&cut, "cloud"));
-    for (family, entries) in &calm {
-        let same = *entries == cut[family];
-        assert!(same, "{family} differs: {} entries", entries.len());
-    }
+    let of = |fleet: &Fleet| content(&fleet.bench.path("cloud"));
+    let (calm, cut) = (of(&calm), of(&cut));
+    assert_same(&calm, &cut);
     assert!(calm["models"].len() > 5 && calm["samples"].len() > 500);
 }

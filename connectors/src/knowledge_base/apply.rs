@@ -19,7 +19,7 @@ use rocksdb::WriteBatch;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, change_key, model_key, number_key, relation_key, released_key, reported_key,
+    META_REFERENCE, META_REGIONS, change_key, donor_key, model_key, number_key, relation_key, released_key, reported_key,
     sample_key, stage_key, task_epoch_key, task_key,
 };
 use super::records::{ModelRecord, OutboxWrite, Progress, StageRecord, TaskRecord};
@@ -293,12 +293,16 @@ impl Touched<'_> {
                 self.task(*task)?.pinned = *pinned;
                 Ok(())
             }
-            KnowledgeChange::Followed { task, revision } => self.kb.put(
-                &mut self.batch,
-                Family::Followed,
-                &task_key(*task),
+            KnowledgeChange::Followed {
+                task,
+                donor,
                 revision,
-            ),
+            } => {
+                let key = donor_key(*task, donor.as_deref());
+                self.kb
+                    .put(&mut self.batch, Family::Followed, &key, revision)
+            }
+            KnowledgeChange::ModelDonated(donated) => self.donate(epoch, donated),
             KnowledgeChange::Renamed(renamed) => {
                 let key = task_key(renamed.elsewhere.task);
                 self.kb

@@ -16,7 +16,7 @@ pub(super) enum Family {
     Unseen,
     /// Task that an unseen one would be, sequence number → labelled sample that waits with it.
     Held,
-    /// Task → the revision of it that was taken in from elsewhere.
+    /// Task, number of a donor's name or 0 → the revision of it that was taken in from the cloud.
     Followed,
     /// Task → the task that it is under another name.
     Aliases,
@@ -62,10 +62,12 @@ pub(super) enum Family {
     Edges,
     /// Number of an edge's name, task → how the edge did at it.
     Reported,
+    /// Task, number of a donor's name → the latest model of the task that the donor has trained.
+    Donated,
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 28] = [
+    pub(super) const ALL: [Family; 29] = [
         Family::Meta,
         Family::Changes,
         Family::Tasks,
@@ -94,6 +96,7 @@ impl Family {
         Family::Renamed,
         Family::Edges,
         Family::Reported,
+        Family::Donated,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -126,6 +129,7 @@ impl Family {
             Family::Renamed => "renamed",
             Family::Edges => "edges",
             Family::Reported => "reported",
+            Family::Donated => "donated",
         }
     }
 }
@@ -178,6 +182,12 @@ pub(super) fn sample_key(task: TaskId, sequence: u64) -> [u8; 16] {
 
 pub(super) fn model_key(model: ModelId) -> [u8; 12] {
     join(model.task.0.to_be_bytes(), &model.version.to_be_bytes())
+}
+
+/// The key of what is known of a task from elsewhere: from a donor, or of the task itself.
+pub(super) fn donor_key(task: TaskId, donor: Option<&str>) -> [u8; 16] {
+    let number = donor.map_or(0, id_number);
+    join(task.0.to_be_bytes(), &number.to_be_bytes())
 }
 
 pub(super) fn reported_key(edge: &str, task: TaskId) -> [u8; 16] {
@@ -237,6 +247,10 @@ pub(super) fn read_model(key: &[u8]) -> Option<ModelId> {
 
 pub(super) fn read_relation(key: &[u8]) -> Option<(TaskId, TaskId)> {
     Some((read_task(key)?, read_task(key.get(8..)?)?))
+}
+
+pub(super) fn read_donor(key: &[u8]) -> Option<(TaskId, u64)> {
+    Some((read_task(key)?, number(key.get(8..16)?)?))
 }
 
 pub(super) fn read_stage(key: &[u8]) -> Option<(ModelId, StageKind)> {

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 pub use merge::set_sums;
 pub use read::View;
 pub use records::{
-    Departure, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, StageRecord, TaskRecord,
+    Departure, DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, StageRecord, TaskRecord,
     Terms,
 };
 pub use verify::Finding;

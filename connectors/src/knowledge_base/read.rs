@@ -24,10 +24,10 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, META_TERMS, change_key, model_key, number_key, read_epoch, read_model, read_number, read_relation,
+    META_REGIONS, META_TERMS, change_key, model_key, number_key, read_donor, read_epoch, read_model, read_number, read_relation,
     read_stage, read_task, read_task_epoch, task_key,
 };
-use super::records::{Departure, ModelRecord, Progress, Retained, StageRecord, TaskRecord, Terms};
+use super::records::{Departure, DonatedRecord, ModelRecord, Progress, Retained, StageRecord, TaskRecord, Terms};
 use super::{KnowledgeBase, KnowledgeError};
 
 /// The knowledge base as it was at one commit, whatever is committed meanwhile.
@@ -89,9 +89,15 @@ impl<'a> View<'a> {
         Ok(self.get(Family::Meta, META_REGIONS)?.unwrap_or_default())
     }
 
-    /// The revisions of tasks that were taken in from the cloud.
-    pub fn followed(&self) -> Result<BTreeMap<TaskId, Revision>, KnowledgeError> {
-        self.scan(Family::Followed, &[], read_task)
+    /// The revisions of tasks that were taken in from the cloud, and of models of them that edges have donated: by the
+    /// number of the donor's name, 0 for what is the cloud's own.
+    pub fn followed(&self) -> Result<BTreeMap<(TaskId, u64), Revision>, KnowledgeError> {
+        self.scan(Family::Followed, &[], read_donor)
+    }
+
+    /// Models that were trained elsewhere, by their task and the number of the donor's name.
+    pub fn donated(&self) -> Result<BTreeMap<(TaskId, u64), DonatedRecord>, KnowledgeError> {
+        self.scan(Family::Donated, &[], read_donor)
     }
 
     /// What waits to be sent, from a number on, until it is so many bytes.
@@ -229,6 +235,16 @@ impl<'a> View<'a> {
         self.scan(Family::Models, &[], read_model)
     }
 
+    /// The models of a task, the oldest first.
+    pub fn models_of(&self, task: TaskId) -> Result<Vec<ModelRecord>, KnowledgeError> {
+        let mut models = Vec::new();
+        self.each_of(Family::Models, task, |value| {
+            models.push(self.kb.decode(value)?);
+            Ok(())
+        })?;
+        Ok(models)
+    }
+
     /// One model.
     pub fn model(&self, model: ModelId) -> Result<Option<ModelRecord>, KnowledgeError> {
         self.get(Family::Models, &model_key(model))
@@ -240,7 +256,11 @@ impl<'a> View<'a> {
         let record = self
             .model(model)?
             .ok_or_else(|| self.kb.damaged(&format!("{named} is unknown")))?;
-        let hash = &record.trained.hash;
+        self.onnx_under(&record.trained.hash, &named)
+    }
+
+    /// The ONNX bytes under a hash, checked against it; `named` is the model for people.
+    pub fn onnx_under(&self, hash: &str, named: &str) -> Result<Vec<u8>, KnowledgeError> {
         let bytes = self
             .snapshot
             .get_cf(self.kb.family(Family::Onnx)?, hash.as_bytes())

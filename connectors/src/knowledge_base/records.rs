@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use perennial_operators::{
-    ClassRetained, Epoch, EpochHeader, ModelEvaluated, ModelTrained, Offsets, StageState,
+    ClassRetained, Epoch, EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, Offsets, StageState,
     TaskDefinition,
 };
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,8 @@ pub struct Terms {
     pub pseudonyms: Vec<String>,
     /// Whether statistics of tasks left.
     pub statistics: bool,
+    /// Whether models left.
+    pub models: bool,
 }
 
 /// What is remembered of a change that was to leave.
@@ -100,6 +102,8 @@ pub struct Departure {
     pub samples: u64,
     /// Tasks whose statistics are in it.
     pub statistics: u64,
+    /// Models in it.
+    pub models: u64,
     /// Its bytes.
     pub bytes: u64,
     /// The number of its terms.
@@ -115,6 +119,15 @@ pub struct OutboxWrite {
     pub floor: Option<u64>,
     /// The terms of all that was ever shared, if there are new ones.
     pub terms: Option<Vec<Terms>>,
+}
+
+/// A model that was trained elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DonatedRecord {
+    /// The epoch in which it was taken in.
+    pub epoch: Epoch,
+    /// The model; its ONNX bytes are stored under the hash.
+    pub donated: ModelDonated,
 }
 
 /// A task.

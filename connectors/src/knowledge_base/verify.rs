@@ -127,6 +127,7 @@ impl Recount {
             | KnowledgeChange::Followed { .. }
             | KnowledgeChange::Renamed(_)
             | KnowledgeChange::Reported(_)
+            | KnowledgeChange::ModelDonated(_)
             | KnowledgeChange::ModelEvaluated(_)
             | KnowledgeChange::RelationScored(_)
             | KnowledgeChange::TaskPinned { .. } => {}

@@ -1,8 +1,10 @@
 //! What goes up: changes that edges share, in the order of their commits.
 
-use perennial_operators::Epoch;
+use perennial_operators::{Epoch, TaskDefinition};
 use perennial_operators::share::{SharedSamples, SharedStatistics};
 use serde::{Deserialize, Serialize};
+
+use super::PublishedModel;
 
 /// A message of an edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,25 @@ pub struct Change {
     pub samples: Vec<SharedSamples>,
     /// How it did.
     pub statistics: Vec<SharedStatistics>,
+    /// Models that it has trained.
+    pub models: Vec<Donation>,
+}
+
+/// A model that an edge has trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Donation {
+    /// The tasks above it, the base task first, and the model's last.
+    pub path: Vec<TaskDefinition>,
+    /// The model.
+    pub model: PublishedModel,
+}
+
+impl Donation {
+    /// Whether it is what it says.
+    pub(crate) fn is_sound(&self) -> bool {
+        let task = self.path.last().map(|task| task.task);
+        task.is_some_and(|task| self.model.is_of(task))
+    }
 }
 
 impl Change {
@@ -40,6 +61,6 @@ impl Change {
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.rows() == 0 && self.statistics.is_empty()
+        self.rows() == 0 && self.statistics.is_empty() && self.models.is_empty()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
-use perennial_operators::{Revision, TaskId};
+use perennial_operators::{Revision, TaskId, id_number};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -28,8 +28,10 @@ pub struct Following {
     pub schema: String,
     /// Names of tasks that are wanted, with all above and below them; all are if there are none.
     pub subscribed: Vec<String>,
-    /// The revision of each task that is known.
-    pub known: BTreeMap<TaskId, Revision>,
+    /// The edge itself, which does not take its own models for those of others; none if it takes none.
+    pub takes_donations: Option<String>,
+    /// The revisions that are known; see [`View::followed`](crate::knowledge_base::View::followed).
+    pub known: BTreeMap<(TaskId, u64), Revision>,
 }
 
 /// Reads what the cloud publishes, from the beginning: the topic keeps the latest of each task.
@@ -139,7 +141,10 @@ impl Follower {
 impl Following {
     /// What a message says, if it is new and wanted; `latest` is when the latest of those before was sent, by the cloud's
     /// clock, and `now` the time here.
-    fn check(
+    ///
+    /// # Errors
+    /// It cannot be trusted or understood, or is older than what is known.
+    pub fn check(
         &mut self,
         key: &[u8],
         value: &[u8],
@@ -148,20 +153,19 @@ impl Following {
     ) -> Result<Option<Published>, LinkError> {
         let published: Published = open(value, &self.key, "the cloud")?;
         let task = published.path.last().ok_or(LinkError::Torn)?.task;
-        if key != task.to_string().as_bytes() {
+        if key != published.key().as_bytes() {
             return Err(LinkError::Key);
         }
         if published.schema != self.schema {
             return Err(LinkError::Schema);
         }
-        if let Some(model) = &published.model
-            && (model.model.task != task
-                || blake3::hash(&model.onnx).to_hex().as_str() != model.trained.hash)
-        {
+        let model = published.model.as_ref();
+        if model.is_some_and(|model| !model.is_of(task)) {
             return Err(LinkError::Hash);
         }
         let found = published.revision;
-        match self.known.get(&task) {
+        let subject = (task, published.donor.as_deref().map_or(0, id_number));
+        match self.known.get(&subject) {
             Some(known) if *known == found => return Ok(None),
             Some(known) if *known > found => return Err(LinkError::Old),
             _ => {}
@@ -170,7 +174,7 @@ impl Following {
         if !self.is_wanted(&published) {
             return Ok(None);
         }
-        self.known.insert(task, found);
+        self.known.insert(subject, found);
         Ok(Some(published))
     }
 
@@ -178,6 +182,11 @@ impl Following {
         let Some(task) = published.path.last() else {
             return false;
         };
+        if let Some(donor) = &published.donor {
+            // Whose task it is does not matter: it is tried on the edge's own.
+            let own = self.takes_donations.as_ref();
+            return own.is_some_and(|own| own != donor);
+        }
         let above = |wanted: &str| {
             let begins = wanted.strip_prefix(&*task.name);
             begins.is_some_and(|rest| rest.is_empty() || rest.starts_with(" > "))

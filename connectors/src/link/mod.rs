@@ -9,10 +9,12 @@ mod publish;
 mod send;
 mod topic;
 
-use perennial_operators::{ModelEvaluated, ModelId, ModelTrained, Revision, TaskDefinition};
+use perennial_operators::{
+    ModelEvaluated, ModelId, ModelTrained, Revision, TaskDefinition, TaskId,
+};
 use serde::{Deserialize, Serialize};
 
-pub use changes::{Change, Changes};
+pub use changes::{Change, Changes, Donation};
 pub use envelope::{LinkError, open, seal};
 pub use ed25519_dalek::VerifyingKey;
 pub use follow::{Followed, Follower, Following};
@@ -34,11 +36,24 @@ pub struct Published {
     pub sent: i64,
     /// The tasks above it, the base task first, and itself last.
     pub path: Vec<TaskDefinition>,
+    /// The edge that has trained the model, which others may start from, but which answers for nothing by itself.
+    pub donor: Option<String>,
     /// The model that answers for it; none if it inherits.
     pub model: Option<PublishedModel>,
 }
 
-/// A model that is published, by value.
+impl Published {
+    /// The key of the message: the task, and the donor if it is a donor's model.
+    pub fn key(&self) -> String {
+        let task = self.path.last().map_or(TaskId::BASE, |task| task.task);
+        match &self.donor {
+            None => task.to_string(),
+            Some(donor) => format!("{task}/{donor}"),
+        }
+    }
+}
+
+/// A model that goes over the link, by value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PublishedModel {
     /// Which.
@@ -49,6 +64,16 @@ pub struct PublishedModel {
     pub evaluated: Option<ModelEvaluated>,
     /// Its ONNX bytes.
     pub onnx: Vec<u8>,
+}
+
+impl PublishedModel {
+    /// Whether it is what it says, of this task.
+    pub(crate) fn is_of(&self, task: TaskId) -> bool {
+        let hash = blake3::hash(&self.onnx);
+        self.model.task == task
+            && self.trained.model == self.model
+            && hash.to_hex().as_str() == self.trained.hash
+    }
 }
 
 /// By what both ends tell that they have the same schema, which is given as JSON.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use perennial_operators::TaskId;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::{LinkError, Published, make_topic, seal};
@@ -42,9 +41,9 @@ impl Publisher {
     }
 
     /// Publishes what is known of a task. True once it has arrived; false if it is to be tried again.
-    pub fn publish(&self, task: TaskId, published: &Published) -> Result<bool, LinkError> {
+    pub fn publish(&self, published: &Published) -> Result<bool, LinkError> {
         let value = seal(published, &self.key)?;
-        let key = task.to_string();
+        let key = published.key();
         let record = BaseRecord::to(&self.topic).key(&key).payload(&value);
         let sent = self.producer.send(record).is_ok();
         let arrived = self.producer.flush(ARRIVAL).is_ok();

@@ -42,8 +42,8 @@ impl Sender {
         })
     }
 
-    /// Sends changes. Its bytes once they have arrived; none if they are to be sent again.
-    pub fn send(&self, changes: &Changes) -> Result<Option<usize>, LinkError> {
+    /// Sends changes. True once they have arrived; false if they are to be sent again.
+    pub fn send(&self, changes: &Changes) -> Result<bool, LinkError> {
         let value = seal(changes, &self.key)?;
         let record = BaseRecord::to(&self.topic)
             .key(&changes.edge)
@@ -54,6 +54,6 @@ impl Sender {
         if let Some(lost) = &lost {
             tracing::warn!(topic = self.topic, error = %lost.error, "not sent yet");
         }
-        Ok((sent && arrived && lost.is_none()).then_some(value.len()))
+        Ok(sent && arrived && lost.is_none())
     }
 }

@@ -1,12 +1,12 @@
 //! What goes to the cloud, and what comes from edges.
 
-use perennial_operators::Reported;
+use perennial_operators::{Epoch, ModelDonated, Reported};
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::share::SharedStatistics;
 
 use super::Touched;
-use crate::knowledge_base::layout::{Family, META_TERMS, number_key, reported_key};
-use crate::knowledge_base::{KnowledgeError, OutboxWrite};
+use crate::knowledge_base::layout::{Family, META_TERMS, donor_key, number_key, reported_key};
+use crate::knowledge_base::{DonatedRecord, KnowledgeError, OutboxWrite};
 
 impl Touched<'_> {
     /// What is to leave, and what waits no more.
@@ -41,6 +41,21 @@ impl Touched<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A donor's model takes the place of the one before.
+    pub(super) fn donate(
+        &mut self,
+        epoch: Epoch,
+        donated: &ModelDonated,
+    ) -> Result<(), KnowledgeError> {
+        let key = donor_key(donated.task(), Some(&donated.donor));
+        let record = DonatedRecord {
+            epoch,
+            donated: donated.clone(),
+        };
+        self.kb
+            .put(&mut self.batch, Family::Donated, &key, &record)
     }
 
     /// Adds up how edges did.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
-use perennial_operators::flow::EdgeProgress;
+use perennial_operators::flow::{EdgeProgress, Effect};
 use perennial_operators::share::SharedSamples;
-use perennial_operators::{Batch, KnowledgeChange, Reported};
+use perennial_operators::{Batch, KnowledgeChange, ModelDonated, Reported};
 
 use super::queue::Queue;
-use crate::link::{Changes, LinkError, open};
+use crate::link::{Changes, Donation, LinkError, open};
 use crate::source::decode::Decoder;
 use crate::source::row::Row;
 use crate::source::{Feature, Schema};
@@ -34,7 +34,7 @@ pub struct EdgeMerge {
     row: Row,
     /// What each cell of a row is filled from.
     cells: Vec<Cell>,
-    changes: Vec<KnowledgeChange>,
+    effects: Vec<Effect>,
     moved: BTreeMap<Arc<str>, EdgeProgress>,
 }
 
@@ -49,10 +49,14 @@ enum Cell {
 }
 
 /// A sample that makes no row.
-pub(super) struct BadSample {
-    pub(super) edge: Arc<str>,
-    pub(super) sequence: u64,
-    pub(super) reason: String,
+#[derive(Debug)]
+pub struct BadSample {
+    /// Of which edge.
+    pub edge: Arc<str>,
+    /// Its sequence number there.
+    pub sequence: u64,
+    /// Why.
+    pub reason: String,
 }
 
 impl EdgeMerge {
@@ -79,7 +83,7 @@ impl EdgeMerge {
             row: Row::new(cells.len()),
             decoder,
             cells,
-            changes: Vec::new(),
+            effects: Vec::new(),
             moved: BTreeMap::new(),
         }
     }
@@ -117,7 +121,7 @@ impl EdgeMerge {
     }
 
     /// Takes the next sample in, if it can be told which that is.
-    pub(super) fn take_sample(&mut self) -> Option<Result<(), BadSample>> {
+    pub fn take_sample(&mut self) -> Option<Result<(), BadSample>> {
         let edge = self.earliest()?;
         let queue = self.queues.get_mut(&edge)?;
         let (samples, row, offset) = queue.next()?;
@@ -137,13 +141,16 @@ impl EdgeMerge {
     fn earliest(&mut self) -> Option<Arc<str>> {
         let mut first: Option<(i64, &Arc<str>)> = None;
         for (edge, queue) in &mut self.queues {
-            let reported = queue.settle().into_iter().map(|statistics| {
-                KnowledgeChange::Reported(Reported {
+            let (reported, donated) = queue.settle();
+            let reported = reported.into_iter().map(|statistics| {
+                Effect::Change(KnowledgeChange::Reported(Reported {
                     edge: edge.clone(),
                     statistics,
-                })
+                }))
             });
-            self.changes.extend(reported);
+            self.effects.extend(reported);
+            let donated = donated.into_iter().flat_map(|donation| taken(edge, donation));
+            self.effects.extend(donated);
             if let Some(progress) = queue.moved() {
                 self.moved.insert(edge.clone(), progress);
             }
@@ -163,10 +170,11 @@ impl EdgeMerge {
         self.decoder.take()
     }
 
-    /// What else was taken in since the last call: how edges did, and how far each was taken in of which something was.
-    pub fn close(&mut self) -> (Vec<KnowledgeChange>, BTreeMap<Arc<str>, EdgeProgress>) {
+    /// What else was taken in since the last call: how edges did, their models, and how far each was taken in of which
+    /// something was.
+    pub fn close(&mut self) -> (Vec<Effect>, BTreeMap<Arc<str>, EdgeProgress>) {
         (
-            std::mem::take(&mut self.changes),
+            std::mem::take(&mut self.effects),
             std::mem::take(&mut self.moved),
         )
     }
@@ -176,8 +184,8 @@ impl EdgeMerge {
         !self.moved.is_empty()
     }
 
-    /// The offset of the first message of a partition that waits.
-    pub(super) fn first_offset(&self, partition: i32) -> Option<i64> {
+    /// The offset of the first message of a partition that waits: a restart has to read from there on.
+    pub fn first_offset(&self, partition: i32) -> Option<i64> {
         let queues = self.queues.values();
         let waits = queues.filter_map(|queue| queue.first_offset(partition));
         waits.min()
@@ -199,6 +207,22 @@ impl EdgeMerge {
     pub(super) fn features(&self) -> usize {
         self.schema.features.len()
     }
+}
+
+/// What becomes of an edge's model.
+fn taken(edge: &Arc<str>, donation: Donation) -> [Effect; 2] {
+    let Donation { path, model } = donation;
+    let hash = model.trained.hash.clone();
+    let donated = ModelDonated {
+        donor: edge.clone(),
+        path,
+        trained: model.trained,
+        evaluated: model.evaluated,
+    };
+    [
+        Effect::Change(KnowledgeChange::ModelDonated(donated)),
+        Effect::Model(hash, Arc::new(model.onnx)),
+    ]
 }
 
 /// What a column is filled from. One that has several parts is an attribute first: its text says all the others need.

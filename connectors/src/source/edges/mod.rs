@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use perennial_operators::flow::EdgeProgress;
-use perennial_operators::{DeadLetter, KnowledgeChange, Offsets, TopicPartition};
+use perennial_operators::flow::{EdgeProgress, Effect};
+use perennial_operators::{DeadLetter, Offsets, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
@@ -26,7 +26,7 @@ use super::{Read, Schema};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, consumer};
 use crate::link::partitions_of;
 
-pub use merge::{EdgeMerge, Listening};
+pub use merge::{BadSample, EdgeMerge, Listening};
 
 /// How long to wait for messages at a time.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -113,8 +113,8 @@ pub struct EdgesClosed {
     pub offsets: Offsets,
     /// How far what edges share was taken in, for those of which something was.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
-    /// How they did.
-    pub changes: Vec<KnowledgeChange>,
+    /// How they did, and models of theirs.
+    pub effects: Vec<Effect>,
 }
 
 impl EdgeSource {
@@ -192,11 +192,11 @@ impl EdgeSource {
                 offsets.insert(place, next);
             }
         }
-        let (changes, edges) = self.merge.close();
+        let (effects, edges) = self.merge.close();
         EdgesClosed {
             offsets,
             edges,
-            changes,
+            effects,
         }
     }
 

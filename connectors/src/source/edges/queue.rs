@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use perennial_operators::flow::EdgeProgress;
 use perennial_operators::share::{SharedSamples, SharedStatistics};
 
-use crate::link::{Change, Changes, LinkError, check_clock, now};
+use crate::link::{Change, Changes, Donation, LinkError, check_clock, now};
 
 /// A message that waits.
 struct Waiting {
@@ -82,9 +82,9 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes in what comes before the next sample, and returns how the edge did.
-    pub(super) fn settle(&mut self) -> Vec<SharedStatistics> {
-        let mut reported = Vec::new();
+    /// Takes in what comes before the next sample, and returns how the edge did, and its models.
+    pub(super) fn settle(&mut self) -> (Vec<SharedStatistics>, Vec<Donation>) {
+        let (mut reported, mut donated) = (Vec::new(), Vec::new());
         while let Some(first) = self.waiting.front_mut() {
             if first.since != self.progress.since {
                 // The edge has a new knowledge base, which counts anew.
@@ -114,12 +114,13 @@ impl Queue {
                 break;
             }
             reported.append(&mut change.statistics);
+            donated.append(&mut change.models);
             (self.progress.next, self.progress.rows) = (*number + 1, 0);
             self.place = (0, 0);
             first.changes.pop_front();
             self.has_moved = true;
         }
-        reported
+        (reported, donated)
     }
 
     /// The event time of the next sample; none before there is one. It never goes back, so that an edge whose clock does holds
@@ -180,9 +181,10 @@ fn place(change: &Change, rows: u64) -> (usize, usize) {
     (change.samples.len(), 0)
 }
 
-/// Whether the columns of all samples have the same length, and every part has samples.
+/// Whether the columns of all samples have the same length, every part has samples, and models are what they say.
 fn is_sound(change: &Change) -> bool {
-    change.samples.iter().all(|part| {
+    let models = change.models.iter().all(Donation::is_sound);
+    models && change.samples.iter().all(|part| {
         let rows = part.len();
         let attributes = part.attributes.iter().flatten();
         let features = part.features.iter().flatten();
