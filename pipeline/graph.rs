@@ -61,7 +61,7 @@ pub struct Parts {
     pub reader: Option<Channel>,
     /// The learner, on worker 0.
     pub learner: Option<Learner>,
-    /// What comes from the cloud, on worker 0 of an edge.
+    /// What comes over the link, on worker 0.
     pub inbox: Option<LinkInbox>,
     /// What holds samples back until something answers.
     pub gate: Gate,
@@ -282,14 +282,17 @@ pub fn build(
                 (orders, trained)
             }
         };
-        let trained = match config.role {
-            Role::Local | Role::Cloud => trained,
-            Role::Edge => trained.concat(follow(
+        // What the cloud publishes; in the cloud, what was found of models that some edges had first.
+        let follows = config.role == Role::Edge
+            || config.link.as_ref().is_some_and(|link| link.canary.is_some());
+        let trained = match follows {
+            true => trained.concat(follow(
                 scored.clone(),
                 parts.inbox,
                 parts.gate,
                 fail(report),
             )),
+            false => trained,
         };
         let ordered = orders.map(waiting);
         let deployed = trained.clone().flat_map(deployed);

@@ -135,16 +135,20 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let (mut learner, mut inbox, mut cancel) = (None, None, None);
     if let Some(trainer) = trainer {
         cancel = Some(trainer.cancel());
-        let workshop = workshop(
+        let workshop = Arc::new(workshop(
             settings,
             knowledge.clone(),
             committed.clone(),
             trainer,
             &runtime,
-        );
-        let (end, training) = Learner::start(workshop);
+        ));
+        let (end, training) = Learner::start(workshop.clone());
         learner = Some(end);
         threads.push(training);
+        if let Some((end, judging)) = ends.canary(&workshop, &ending.stop) {
+            inbox = Some(end);
+            threads.push(judging);
+        }
     }
     if let Some((end, following)) = ends.follow(&knowledge, &committed, &ending.stop)? {
         inbox = Some(end);

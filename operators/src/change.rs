@@ -79,6 +79,11 @@ pub enum KnowledgeChange {
         /// The version that answers again; none if its task inherits again.
         to: Option<u32>,
     },
+    /// A model that answered for some edges first has done well, and answers for all.
+    ModelPromoted {
+        /// Which model.
+        model: ModelId,
+    },
     /// Whether the model of a task is to stay, whatever is learned.
     TaskPinned {
         /// Which task.
@@ -151,6 +156,7 @@ impl KnowledgeChange {
             KnowledgeChange::Followed { task, .. } => (4, *task, 0, 4),
             KnowledgeChange::ModelDonated(donated) => (4, donated.task(), 0, 5),
             KnowledgeChange::ModelDeployed { model } => learning(model, StageKind::Deploy, 35),
+            KnowledgeChange::ModelPromoted { model } => learning(model, StageKind::Deploy, 50),
             KnowledgeChange::ModelRetired { model } => learning(model, StageKind::Deploy, 60),
         }
     }

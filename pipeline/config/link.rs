@@ -55,6 +55,9 @@ pub struct LinkConfig {
     /// In the cloud: the edges by the names of their pipelines, each with the file of its public key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub edges: BTreeMap<String, PathBuf>,
+    /// In the cloud: which edges get a model that replaces another first, and how long they try it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryConfig>,
     /// At an edge: names of the tasks that it serves; those above and below them come too. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscribe: Vec<String>,
@@ -64,6 +67,22 @@ pub struct LinkConfig {
     /// At an edge: what waits to be sent.
     #[serde(default)]
     pub outbox: OutboxConfig,
+}
+
+/// Which edges get a model that replaces another first.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryConfig {
+    /// Their names.
+    pub edges: Vec<String>,
+    /// So many labelled samples they have to share before the model is compared with the one before: if it does not do worse,
+    /// all get it; if it does, it is rolled back.
+    #[serde(default = "trial")]
+    pub samples: u64,
+}
+
+fn trial() -> u64 {
+    500
 }
 
 /// What waits at an edge while the cloud is not reached.
@@ -144,11 +163,38 @@ fn check_cloud(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
             "missing: the file of the cloud's private key (openssl genpkey -algorithm ed25519)";
         return Err(loaded.error("link.sign", message));
     }
+    if let Some(canary) = &link.canary {
+        check_canary(loaded, link, canary)?;
+    }
     if loaded.config.source.edges.is_some() && link.edges.is_empty() {
         let message = "missing: the edges by name, each with the file of its public key";
         return Err(loaded.error("link.edges", message));
     }
     Ok(())
+}
+
+fn check_canary(
+    loaded: &Loaded,
+    link: &LinkConfig,
+    canary: &CanaryConfig,
+) -> Result<(), ConfigError> {
+    if loaded.config.source.edges.is_none() || loaded.config.mode == Mode::Replay {
+        let message = "canaries are judged by what they share while it comes: set source.edges, and mode: live";
+        return Err(loaded.error("link.canary", message));
+    }
+    if canary.edges.is_empty() || canary.samples == 0 {
+        let message = "expected at least one edge, and one sample";
+        return Err(loaded.error("link.canary", message));
+    }
+    let unknown = |edge: &&String| !link.edges.contains_key(*edge);
+    match canary.edges.iter().find(unknown) {
+        Some(edge) => {
+            let names: Vec<&str> = link.edges.keys().map(String::as_str).collect();
+            let message = format!("\"{edge}\" is not in link.edges (expected: {})", names.join(", "));
+            Err(loaded.error("link.canary.edges", &message))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_edge(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
@@ -158,8 +204,13 @@ fn check_edge(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
             "missing: the file of the cloud's public key (openssl pkey -in private.pem -pubout)";
         return Err(loaded.error("link.verify", message));
     }
-    if !link.edges.is_empty() {
-        return Err(loaded.error("link.edges", "only the cloud has it: remove this"));
+    for (key, is_there) in [
+        ("link.edges", !link.edges.is_empty()),
+        ("link.canary", link.canary.is_some()),
+    ] {
+        if is_there {
+            return Err(loaded.error(key, "only the cloud has it: remove this"));
+        }
     }
     match (config.share.anything(), &link.sign) {
         (true, None) => {

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Settings, find_attribute};
 pub use drift::{DetectorConfig, DriftConfig};
-pub use link::{LinkConfig, OutboxConfig, Role, Shed};
+pub use link::{CanaryConfig, LinkConfig, OutboxConfig, Role, Shed};
 pub use load::{ConfigError, Loaded, load};
 pub use produce::{ProduceConfig, Production};
 pub use requests::LabelRequestsConfig;

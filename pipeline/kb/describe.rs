@@ -123,6 +123,9 @@ pub fn describe(
             let (task, number) = (of(task), revision.number);
             format!("taken in from the cloud: {task}{whose}, revision {number}")
         }
+        KnowledgeChange::ModelPromoted { model } => {
+            format!("model promoted: {} v{}, for all edges", of(&model.task), model.version)
+        }
         KnowledgeChange::ModelDonated(donated) => {
             let name = donated.path.last().map_or("", |task| &task.name);
             format!("model donated: {name}, by {}", donated.donor)

@@ -250,7 +250,7 @@ fn built(tasks: &BTreeMap<TaskId, TaskRecord>, remodeling: Remodeling) -> String
     match remodeling {
         Remodeling::Scratch => "from scratch".to_string(),
         Remodeling::WarmStart { from } => {
-            let name = of(&from.task).unwrap_or_default();
+            let name = of(&from.task).unwrap_or_else(|| "another site's".into());
             format!("warm start from {name} v{}", from.version)
         }
         Remodeling::Recent => "since drift".to_string(),

@@ -64,7 +64,7 @@ pub struct Learner {
 
 impl Learner {
     /// Starts the learner's thread, which ends when the learner is dropped.
-    pub fn start(workshop: Workshop) -> (Self, JoinHandle<()>) {
+    pub fn start(workshop: Arc<Workshop>) -> (Self, JoinHandle<()>) {
         let desk = Arc::new((Mutex::new(Desk::default()), Condvar::new()));
         let thread_desk = desk.clone();
         let thread = std::thread::spawn(move || work(&workshop, &thread_desk));

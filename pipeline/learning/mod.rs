@@ -14,4 +14,5 @@ mod split;
 mod stage_log;
 
 pub use learner::{Learner, Workshop};
+pub use review::review;
 pub use round::load;

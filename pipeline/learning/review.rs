@@ -6,6 +6,7 @@ use perennial_operators::flow::{DeployedModel, Deployment};
 use perennial_operators::{KnowledgeChange, ModelId, RetainedSample, TaskId};
 
 use super::judge::{LEAST_SAMPLES, effective, losses, paired};
+use super::learner::Workshop;
 use super::round::{Round, load};
 
 /// What a review found of a task's model.
@@ -16,9 +17,21 @@ pub struct Reviewed {
     pub restored: Option<DeployedModel>,
     /// The model that did worse.
     dropped: Option<ModelId>,
+    /// Whether there was enough to compare on.
+    pub is_judged: bool,
 }
 
 impl Reviewed {
+    /// Nothing is found against what answers.
+    fn unchanged(answers: Option<ModelId>) -> Reviewed {
+        Reviewed {
+            answers,
+            restored: None,
+            dropped: None,
+            is_judged: false,
+        }
+    }
+
     /// What is to be known of it.
     pub fn change(&self) -> Option<KnowledgeChange> {
         let to = self.answers.map(|model| model.version);
@@ -32,9 +45,15 @@ impl Reviewed {
     }
 }
 
+/// Compares the model of a task with an earlier version on what came after its training.
+pub fn review(workshop: &Workshop, model: ModelId, before: u32) -> Result<Reviewed, KnowledgeError> {
+    let round = Round::new(workshop)?;
+    let material = round.material(model.task)?;
+    round.compare(model, before, &material.samples)
+}
+
 impl Round<'_> {
-    /// Compares the model of a task with the version before on what came after its training. It is rolled back if its
-    /// mean loss is higher by more than three standard errors of the paired differences.
+    /// Compares the model of a task with the version before on what came after its training.
     pub(super) fn review(
         &self,
         task: TaskId,
@@ -42,18 +61,25 @@ impl Round<'_> {
     ) -> Result<Reviewed, KnowledgeError> {
         let version = self.tasks.get(&task).and_then(|record| record.deployed);
         let answers = version.map(|version| ModelId { task, version });
-        let mut reviewed = Reviewed {
-            answers,
-            restored: None,
-            dropped: None,
-        };
         let Some(model) = answers else {
-            return Ok(reviewed);
+            return Ok(Reviewed::unchanged(answers));
         };
+        match self.view.model(model)?.and_then(|record| record.replaced) {
+            Some(before) => self.compare(model, before, samples),
+            None => Ok(Reviewed::unchanged(answers)),
+        }
+    }
+
+    /// Compares the model of a task with an earlier version. It is rolled back if its mean loss is higher by more than three
+    /// standard errors of the paired differences.
+    fn compare(
+        &self,
+        model: ModelId,
+        before: u32,
+        samples: &[RetainedSample],
+    ) -> Result<Reviewed, KnowledgeError> {
+        let mut reviewed = Reviewed::unchanged(Some(model));
         let Some(record) = self.view.model(model)? else {
-            return Ok(reviewed);
-        };
-        let Some(version) = record.replaced else {
             return Ok(reviewed);
         };
         let known = samples.partition_point(|sample| sample.sequence <= record.trained.latest);
@@ -61,7 +87,12 @@ impl Round<'_> {
         if fresh.len() < LEAST_SAMPLES {
             return Ok(reviewed);
         }
-        let before = load(&self.view, ModelId { task, version })?;
+        reviewed.is_judged = true;
+        let before = ModelId {
+            task: model.task,
+            version: before,
+        };
+        let before = load(&self.view, before)?;
         if self.does_worse(&load(&self.view, model)?, &before, fresh) {
             reviewed.answers = Some(before.model);
             reviewed.restored = Some(before);

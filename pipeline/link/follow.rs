@@ -24,9 +24,17 @@ use crate::error::Error;
 /// What may wait for the dataflow.
 const QUEUE: usize = 16;
 
-/// What an edge's dataflow takes in.
+/// What the dataflow takes in over the link, or of it.
 pub struct LinkInbox {
     coming: Receiver<TrainOutcome>,
+}
+
+impl LinkInbox {
+    /// An inbox, and where to put what it is to have.
+    pub(super) fn new() -> (Sender<TrainOutcome>, LinkInbox) {
+        let (sender, coming) = bounded(QUEUE);
+        (sender, LinkInbox { coming })
+    }
 }
 
 impl Inbox for LinkInbox {
@@ -48,10 +56,11 @@ pub fn follow(
         key: verifying_key(key_file(&link.verify))?,
         schema: schema(settings),
         subscribed: link.subscribe.clone(),
-        takes_donations: link.train.then(|| settings.config().name.clone()),
+        edge: settings.config().name.clone(),
+        takes_donations: link.train,
         known: knowledge.view().followed()?,
     };
-    let (sender, coming) = bounded(QUEUE);
+    let (sender, inbox) = LinkInbox::new();
     let (kafka, policy, trains) = (link.kafka.clone(), settings.share.clone(), link.train);
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
@@ -86,7 +95,7 @@ pub fn follow(
             }
         }
     });
-    Ok((LinkInbox { coming }, thread))
+    Ok((inbox, thread))
 }
 
 /// What was published under the names that tasks have here; none if it is of tasks of others, under pseudonyms.
@@ -128,7 +137,12 @@ fn rename(
     Some(published)
 }
 
-fn hand_over(sender: &Sender<TrainOutcome>, outcome: TrainOutcome, is_stopped: &dyn Fn() -> bool) {
+/// Waits until there is room for it.
+pub(super) fn hand_over(
+    sender: &Sender<TrainOutcome>,
+    outcome: TrainOutcome,
+    is_stopped: &dyn Fn() -> bool,
+) {
     let mut outcome = outcome;
     while !is_stopped() {
         match sender.send_timeout(outcome, GLANCE) {

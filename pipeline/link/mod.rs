@@ -1,6 +1,7 @@
 //! The link between cloud and edges: the cloud publishes what answers, an edge takes it in and shares what its policy says.
 //! Neither waits for it: what cannot be sent yet is tried again, and an edge goes on with what it has.
 
+mod canary;
 pub mod follow;
 pub mod outbox;
 pub mod publish;
@@ -22,6 +23,7 @@ use self::outbox::Outbox;
 use crate::committer::Committed;
 use crate::config::{LinkConfig, Role, Settings};
 use crate::error::Error;
+use crate::learning::Workshop;
 
 /// At an edge that trains models of its own, theirs are the versions after this one, and those before the cloud's.
 pub const OTHERS: u32 = 1 << 20;
@@ -123,6 +125,16 @@ impl<'a> Ends<'a> {
         };
         let (knowledge, committed) = (knowledge.clone(), committed.clone());
         follow::follow(self.settings, link, knowledge, committed, stop.clone()).map(Some)
+    }
+
+    /// In the cloud, what judges models that some edges have first.
+    pub fn canary(
+        &self,
+        workshop: &Arc<Workshop>,
+        stop: &Arc<AtomicBool>,
+    ) -> Option<(LinkInbox, JoinHandle<()>)> {
+        let canary = self.link?.canary.clone()?;
+        Some(canary::judge(workshop.clone(), canary, stop.clone()))
     }
 
     /// What sends: what the cloud knows goes down, what an edge shares up.

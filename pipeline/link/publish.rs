@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use perennial_connectors::kafka::Health;
-use perennial_connectors::knowledge_base::{DonatedRecord, KnowledgeBase, TaskRecord, View};
+use perennial_connectors::knowledge_base::{
+    DonatedRecord, KnowledgeBase, ModelRecord, TaskRecord, View,
+};
 use perennial_connectors::link::{
     LinkError, Published, PublishedModel, Publisher, make_topic, now, signing_key,
 };
@@ -33,11 +35,13 @@ pub fn publish(
     let key = signing_key(key_file(&link.sign))?;
     let publisher = Publisher::open(&link.kafka, &link.knowledge, key, &Health::default())?;
     let schema = schema(settings);
+    let canary = link.canary.clone();
     let (mut sent, mut seen) = (BTreeMap::new(), None);
     Ok(Outgoing::start(move |is_last| {
         let deployments = committed.status().deployments;
         let publish = |published: &Published| publisher.publish(published);
-        match publish_new(publish, &knowledge, &schema, &mut sent) {
+        let first = canary.as_ref().map_or(&[][..], |canary| &canary.edges);
+        match publish_new(publish, &knowledge, &schema, first, &mut sent) {
             Ok(true) => seen = Some(deployments),
             // It is tried again.
             Ok(false) => std::thread::sleep(PAUSE),
@@ -53,11 +57,12 @@ pub fn publish(
 }
 
 /// Publishes the tasks of which something else answers than was published, and what edges have donated since; whether all has
-/// arrived. `publish` says so of each.
+/// arrived. `publish` says so of each. The edges in `first`, if there are any, get models first that replace others.
 pub fn publish_new(
     mut publish: impl FnMut(&Published) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     schema: &str,
+    first: &[String],
     sent: &mut BTreeMap<(TaskId, u64), Revision>,
 ) -> Result<bool, Error> {
     let view = knowledge.view();
@@ -77,6 +82,10 @@ pub fn publish_new(
             sent: now(),
             path: path(&tasks, *task),
             donor: None,
+            audience: match on_trial(&view, *task, record)? {
+                Some(_) => first.to_vec(),
+                None => Vec::new(),
+            },
             model: model(&view, *task, record)?,
         };
         if !publish(&published)? {
@@ -121,6 +130,7 @@ fn donated(
         sent: now(),
         path,
         donor: Some(donor.to_string()),
+        audience: Vec::new(),
         model: Some(PublishedModel {
             model: trained.model,
             trained,
@@ -128,6 +138,19 @@ fn donated(
             onnx,
         }),
     })
+}
+
+/// The model of a task if it has replaced another, and it was not found yet that it may answer for all.
+pub fn on_trial(
+    view: &View<'_>,
+    task: TaskId,
+    record: &TaskRecord,
+) -> Result<Option<ModelRecord>, Error> {
+    let Some(version) = record.deployed else {
+        return Ok(None);
+    };
+    let model = view.model(ModelId { task, version })?;
+    Ok(model.filter(|model| model.replaced.is_some() && model.promoted.is_none()))
 }
 
 /// The tasks from the base task down to this one.

@@ -149,12 +149,11 @@ commit: {{interval_ms: 20}}
         self.bench.write(&format!("{edge}.yaml"), config);
     }
 
-    /// Lets an edge take nothing but a task, and what is above and below it.
-    pub fn subscribe(&self, edge: &str, task: &str) {
-        let file = format!("{edge}.yaml");
+    /// Sets something more of a link.
+    pub fn set(&self, name: &str, setting: &str) {
+        let file = format!("{name}.yaml");
         let config = String::from_utf8(self.bench.read(&file)).expect("text");
-        let key = "verify: cloud-public.pem";
-        let config = config.replace(key, &format!("{key}, subscribe: ['{task}']"));
+        let config = config.replace("link: {", &format!("link: {{{setting}, "));
         self.bench.write(&file, config);
     }
 
@@ -333,6 +332,11 @@ impl Fleet {
             if began.elapsed() > PATIENCE {
                 for name in self.edges.iter().map(String::as_str).chain(["cloud"]) {
                     eprintln!("{name}: {:#}\n{}", self.status(name), self.log(name));
+                    let tables = ["stages", "models"].map(|table| {
+                        let shown = self.bench.run(&["kb", "--state", name, table]);
+                        shown.stdout
+                    });
+                    eprintln!("{}", tables.concat());
                 }
                 panic!("waited in vain: {what}");
             }

@@ -1,7 +1,9 @@
 //! A cloud that learns from its edges, and edges that answer by what it publishes, on two brokers.
 
+mod canary;
 #[path = "../common/mod.rs"]
 mod common;
+mod donors;
 mod fleet;
 mod offline;
 mod policy;

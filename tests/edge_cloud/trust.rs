@@ -31,7 +31,7 @@ fn nobody_is_believed_who_cannot_be() {
     let (dry, wet) = split(&samples[..BOOTSTRAP]);
     fleet.edge_config("dry", dry.len(), "samples: raw", &common);
     fleet.edge_config("wet", wet.len(), "samples: raw", &common);
-    fleet.subscribe("dry", "season=dry");
+    fleet.set("dry", "subscribe: [season=dry]");
     fleet.produce("dry", &dry);
     fleet.produce("wet", &wet);
     let cloud = fleet.start("cloud");

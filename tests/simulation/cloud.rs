@@ -133,7 +133,7 @@ impl Cloud {
                 let sealed = seal(published, &key())?;
                 Ok(net.send(false, (published.key(), sealed), chance, rough))
             };
-            let all = publish_new(publish, &knowledge, &schema, &mut process.published);
+            let all = publish_new(publish, &knowledge, &schema, &[], &mut process.published);
             // What has not arrived is published another time.
             if all.expect("it can be published") || rough {
                 return;

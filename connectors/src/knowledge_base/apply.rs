@@ -263,6 +263,7 @@ impl Touched<'_> {
                     evaluated: None,
                     deployed: None,
                     replaced: None,
+                    promoted: None,
                 };
                 self.models.insert(trained.model, record);
                 Ok(())
@@ -287,6 +288,12 @@ impl Touched<'_> {
             KnowledgeChange::ModelRolledBack { model, to } => {
                 let task = self.task(model.task)?;
                 (task.deployed, task.moved) = (*to, Some(epoch));
+                Ok(())
+            }
+            KnowledgeChange::ModelPromoted { model } => {
+                self.model(*model)?.promoted = Some(epoch);
+                // It is published again.
+                self.task(model.task)?.moved = Some(epoch);
                 Ok(())
             }
             KnowledgeChange::TaskPinned { task, pinned } => {

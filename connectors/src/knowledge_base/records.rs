@@ -164,6 +164,8 @@ pub struct ModelRecord {
     pub deployed: Option<Epoch>,
     /// The version that it replaced then; none if its task inherited.
     pub replaced: Option<u32>,
+    /// The epoch in which it was found that it may answer for all edges, where some had it first.
+    pub promoted: Option<Epoch>,
 }
 
 /// A stage of learning.

@@ -128,6 +128,7 @@ impl Recount {
             | KnowledgeChange::Renamed(_)
             | KnowledgeChange::Reported(_)
             | KnowledgeChange::ModelDonated(_)
+            | KnowledgeChange::ModelPromoted { .. }
             | KnowledgeChange::ModelEvaluated(_)
             | KnowledgeChange::RelationScored(_)
             | KnowledgeChange::TaskPinned { .. } => {}

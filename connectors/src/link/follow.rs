@@ -28,8 +28,10 @@ pub struct Following {
     pub schema: String,
     /// Names of tasks that are wanted, with all above and below them; all are if there are none.
     pub subscribed: Vec<String>,
-    /// The edge itself, which does not take its own models for those of others; none if it takes none.
-    pub takes_donations: Option<String>,
+    /// The edge's own name.
+    pub edge: String,
+    /// Whether it takes models that others have trained.
+    pub takes_donations: bool,
     /// The revisions that are known; see [`View::followed`](crate::knowledge_base::View::followed).
     pub known: BTreeMap<(TaskId, u64), Revision>,
 }
@@ -125,6 +127,8 @@ impl Follower {
                     Followed::Task(Box::new(published))
                 })
             }
+            // What the topic had before, and has not been compacted away yet.
+            Err(LinkError::Old) if self.ended < self.partitions => Followed::Nothing,
             Err(refused) => {
                 let topic = &self.following.topic;
                 tracing::warn!(
@@ -184,8 +188,10 @@ impl Following {
         };
         if let Some(donor) = &published.donor {
             // Whose task it is does not matter: it is tried on the edge's own.
-            let own = self.takes_donations.as_ref();
-            return own.is_some_and(|own| own != donor);
+            return self.takes_donations && *donor != self.edge;
+        }
+        if !published.audience.is_empty() && !published.audience.contains(&self.edge) {
+            return false;
         }
         let above = |wanted: &str| {
             let begins = wanted.strip_prefix(&*task.name);

@@ -38,15 +38,19 @@ pub struct Published {
     pub path: Vec<TaskDefinition>,
     /// The edge that has trained the model, which others may start from, but which answers for nothing by itself.
     pub donor: Option<String>,
+    /// The edges that it is for; all if there are none.
+    pub audience: Vec<String>,
     /// The model that answers for it; none if it inherits.
     pub model: Option<PublishedModel>,
 }
 
 impl Published {
-    /// The key of the message: the task, and the donor if it is a donor's model.
+    /// The key of the message: the task, and the donor if it is a donor's model; apart if it is for some edges.
     pub fn key(&self) -> String {
         let task = self.path.last().map_or(TaskId::BASE, |task| task.task);
         match &self.donor {
+            // Those that others are to have stay beside it.
+            None if !self.audience.is_empty() => format!("{task}/"),
             None => task.to_string(),
             Some(donor) => format!("{task}/{donor}"),
         }

@@ -1,0 +1,105 @@
+//! A site that shares no samples lets its models be used: others profit from what it has seen, and nobody sees it.
+
+use serde_json::Value;
+
+use crate::common::stream::{self, Sample};
+use crate::fleet::{Fleet, common_config};
+
+const BOOTSTRAP: usize = 300;
+/// What the rich site has of each season.
+const MANY: usize = 1500;
+/// What those without have.
+const FEW: usize = 120;
+
+/// Samples of one site, `wet` ones of it in the second half: what labels mean is the other way round there.
+fn site(seed: u64, site: &str, dry: usize, wet: usize) -> Vec<Sample> {
+    // All before what labels mean turns round.
+    let samples = &stream::samples(seed, 12_000, 0.0)[..6000];
+    let of = |season: &str, count: usize| -> Vec<Sample> {
+        let of = samples.iter().filter(|sample| sample.season == season);
+        of.take(count).cloned().collect()
+    };
+    let mut all = [of("dry", dry), of("wet", wet)].concat();
+    for (number, sample) in all.iter_mut().enumerate() {
+        sample.id = format!("{site}-{}", sample.id);
+        sample.site = site.to_string();
+        sample.time = 1_700_000_000 + number as i64 * 60;
+    }
+    all
+}
+
+/// Versions of models that edges train are greater, those of the cloud are not.
+const OF_EDGES: u64 = 1 << 20;
+
+/// Whether a model that answers for what is wet was made elsewhere: taken as it is, or made of one of the other side of the link.
+fn has_profited(fleet: &Fleet, state: &str) -> bool {
+    let models = fleet.bench.kb_json(state, &["models"]);
+    let models = models.as_array().expect("models");
+    let is_of_an_edge = |version: &Value| version.as_u64().map(|version| version > OF_EDGES);
+    models.iter().any(|model| {
+        let task = model["task"].as_str().expect("a task");
+        let remodeling = &model["trained"]["remodeling"];
+        let from = is_of_an_edge(&remodeling["warm_start"]["from"]["version"]);
+        let is_others = from.is_some() && from != is_of_an_edge(&model["version"]);
+        model["answers"] == true
+            && task.starts_with("season=wet")
+            && (is_others || !remodeling["adopted"].is_null())
+    })
+}
+
+#[test]
+fn a_site_profits_from_what_another_has_seen() {
+    let fleet = Fleet::new("donors", &["rich", "poor", "alone"]);
+    let common = common_config();
+    let triggers = |samples: usize| format!("{common}triggers: {{when: ['new_samples >= {samples}']}}\n");
+    fleet.cloud_config("live", BOOTSTRAP, &triggers(100));
+    // It has seen much, and shares no sample of it.
+    fleet.edge_config("rich", MANY, "models: true", &triggers(400));
+    fleet.set("rich", "train: true");
+    // One shares what little it has; another trains on it at home.
+    fleet.edge_config("poor", BOOTSTRAP, "samples: raw", &common);
+    fleet.edge_config("alone", BOOTSTRAP, "models: true", &triggers(100));
+    fleet.set("alone", "train: true");
+    fleet.make_topics();
+    let cloud = fleet.start("cloud");
+
+    fleet.produce("rich", &site(81, "rich", MANY, MANY));
+    let rich = fleet.start("rich");
+    fleet.wait_for_answers("rich", 2 * MANY);
+    fleet.wait_until("rich has donated", || {
+        let status = fleet.status("rich");
+        status["outbox"]["sent"].as_u64() > Some(1) && status["outbox"]["waiting"] == 0
+    });
+
+    // Of what is wet, those without know next to nothing.
+    let poor = site(82, "poor", BOOTSTRAP, FEW);
+    let alone = site(83, "alone", BOOTSTRAP, FEW);
+    fleet.produce("poor", &poor[..BOOTSTRAP]);
+    fleet.produce("alone", &alone[..BOOTSTRAP]);
+    let edges = [fleet.start("poor"), fleet.start("alone")];
+    fleet.wait_for_knowledge("poor");
+    fleet.wait_until("alone knows what rich has donated", || {
+        let changes = fleet.bench.run(&["kb", "--state", "alone", "changes"]);
+        changes.stdout.contains("model donated: season=wet, by rich")
+    });
+    fleet.produce("poor", &poor[BOOTSTRAP..]);
+    fleet.produce("alone", &alone[BOOTSTRAP..]);
+    fleet.wait_for_samples("poor", poor.len());
+    fleet.wait_until("the cloud answers for poor by what rich has seen", || {
+        has_profited(&fleet, "cloud")
+    });
+    fleet.wait_until("so does alone", || has_profited(&fleet, "alone"));
+    fleet.wait_for_knowledge("poor");
+    for edge in edges {
+        edge.stop();
+    }
+    rich.stop();
+    cloud.stop();
+    for state in ["cloud", "rich", "poor", "alone"] {
+        fleet.assert_sound(state);
+    }
+    // No sample of those that share none came to the cloud.
+    let edges = fleet.status("cloud")["edges"].clone();
+    assert_eq!(edges["rich"]["samples"], 0, "{edges}");
+    assert_eq!(edges["alone"]["samples"], 0, "{edges}");
+}
