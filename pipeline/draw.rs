@@ -155,7 +155,10 @@ fn training(settings: &Settings) -> String {
     };
     let published = match (&config.link, config.role) {
         (Some(link), Role::Cloud) => {
-            format!(", and on topic {} at {}", link.knowledge, link.kafka.brokers)
+            format!(
+                ", and on topic {} at {}",
+                link.knowledge, link.kafka.brokers
+            )
         }
         _ => String::new(),
     };

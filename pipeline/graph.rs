@@ -284,7 +284,10 @@ pub fn build(
         };
         // What the cloud publishes; in the cloud, what was found of models that some edges had first.
         let follows = config.role == Role::Edge
-            || config.link.as_ref().is_some_and(|link| link.canary.is_some());
+            || config
+                .link
+                .as_ref()
+                .is_some_and(|link| link.canary.is_some());
         let trained = match follows {
             true => trained.concat(follow(
                 scored.clone(),

@@ -13,9 +13,7 @@ use perennial_connectors::source::{Read, Simulator, Source, SourceError};
 use perennial_operators::cluster::{ClusterPlan, Clusters};
 use perennial_operators::flow::{Effect, Intake};
 use perennial_operators::source::{Reader, Reading, SourceEpoch};
-use perennial_operators::{
-    Batch, Epoch, EpochHeader, Failure, KnowledgeChange, Phase, Slice,
-};
+use perennial_operators::{Batch, Epoch, EpochHeader, Failure, KnowledgeChange, Phase, Slice};
 
 use crate::config::Mode;
 use crate::fault;
@@ -443,7 +441,11 @@ impl Limits {
                 Mode::Live if !finding => cut.tick,
                 _ => LONG,
             },
-            bytes: if finding { FOUND_AMONG_BYTES } else { cut.bytes },
+            bytes: if finding {
+                FOUND_AMONG_BYTES
+            } else {
+                cut.bytes
+            },
             workers: cut.workers,
         }
     }

@@ -99,10 +99,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         false => None,
         true => Some(open_trainer(settings, state, &runtime)?),
     };
-    let keep_frozen = config
-        .report
-        .baselines
-        .contains(&BaselineConfig::Frozen);
+    let keep_frozen = config.report.baselines.contains(&BaselineConfig::Frozen);
     let restored = Restored::read(&knowledge.view(), keep_frozen, graph::recents(settings) > 0)?;
     let stop = ending.stop.clone();
     let outputs = open_outputs(settings, state, &restored, sink)?;

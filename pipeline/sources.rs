@@ -180,6 +180,7 @@ fn open_edges(
             schema: link::schema(settings),
             in_order: config.mode == Mode::Replay,
         },
+        store: link::open_store(link)?,
         duplicates_within: file_defaults(settings).duplicates_within,
         stop_at_end: edges.stop_at_end,
         health: health.clone(),

@@ -205,7 +205,14 @@ fn tables(status: &Status) -> String {
     }
     let mut text = format!("{facts}\n");
     if !status.edges.is_empty() {
-        let names = ["edge", "samples", "bytes", "shed", "latest sample", "lag, s"];
+        let names = [
+            "edge",
+            "samples",
+            "bytes",
+            "shed",
+            "latest sample",
+            "lag, s",
+        ];
         let mut edges = table(&names);
         for (name, edge) in &status.edges {
             edges.add_row(vec![

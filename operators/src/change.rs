@@ -163,9 +163,7 @@ impl KnowledgeChange {
 }
 
 /// Which of the things that were published of a task is meant: later ones are greater.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Revision {
     /// When the knowledge base of who published it was made, microseconds since 1970 by its clock: one that is made anew counts
     /// anew.

@@ -95,10 +95,9 @@ pub struct SharedTexts {
 impl SharedTexts {
     /// A column of a batch, of these rows.
     pub(crate) fn of(batch: &Batch, column: usize, rows: &[u32]) -> SharedTexts {
-        let (Some(codes), Some(values)) = (
-            batch.attributes.get(column),
-            batch.dictionaries.get(column),
-        ) else {
+        let (Some(codes), Some(values)) =
+            (batch.attributes.get(column), batch.dictionaries.get(column))
+        else {
             return SharedTexts::default();
         };
         let mut texts = SharedTexts::default();

@@ -20,8 +20,8 @@ use super::share::SamplesShare;
 use super::tasks::levels;
 use super::trainer::command_line;
 use super::{
-    Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, Role, drift, link, requests, share,
-    unseen,
+    Config, ConfigError, DelayConfig, LevelConfig, Loaded, Mode, Role, drift, link, requests,
+    share, unseen,
 };
 
 /// Records that a sample on a topic waits for its label, where nothing is said.
@@ -73,7 +73,9 @@ impl Settings {
         if self.config().role == Role::Local {
             return Ok(());
         }
-        let message = format!("perennial {command} is of a local pipeline: --set role=local, without link and share");
+        let message = format!(
+            "perennial {command} is of a local pipeline: --set role=local, without link and share"
+        );
         Err(self.loaded.error("role", message))
     }
 
@@ -334,7 +336,8 @@ fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {
     let bootstrap = &loaded.config.bootstrap;
     let says_nothing = bootstrap.share.is_none() && bootstrap.records.is_none();
     if loaded.config.role == Role::Edge {
-        let message = "nobody trains first models on it: remove this, or set share.samples or link.train";
+        let message =
+            "nobody trains first models on it: remove this, or set share.samples or link.train";
         let trains = loaded.config.link.as_ref().is_some_and(|link| link.train);
         match says_nothing {
             true => return Ok(()),

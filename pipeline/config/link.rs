@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use perennial_connectors::kafka::KafkaConfig;
+use perennial_connectors::link::StoreConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct LinkConfig {
     /// The topic of what the cloud knows. The cloud makes it.
     #[serde(default = "knowledge")]
     pub knowledge: String,
+    /// Where models are that are too large for messages; the same for cloud and edges. Default: all are in messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreConfig>,
     /// The file of the private key by which the others know this one (Ed25519, PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign: Option<PathBuf>,
@@ -190,7 +194,10 @@ fn check_canary(
     match canary.edges.iter().find(unknown) {
         Some(edge) => {
             let names: Vec<&str> = link.edges.keys().map(String::as_str).collect();
-            let message = format!("\"{edge}\" is not in link.edges (expected: {})", names.join(", "));
+            let message = format!(
+                "\"{edge}\" is not in link.edges (expected: {})",
+                names.join(", ")
+            );
             Err(loaded.error("link.canary.edges", &message))
         }
         None => Ok(()),
@@ -238,7 +245,8 @@ fn check_edge(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
     }
     let clusters = |level: &LevelConfig| matches!(level, LevelConfig::Cluster(_));
     if let Some(number) = config.tasks.path.iter().position(clusters) {
-        let message = "clusters are of the process that found them: an edge's tasks are told by attributes";
+        let message =
+            "clusters are of the process that found them: an edge's tasks are told by attributes";
         return Err(loaded.error(&format!("tasks.path[{number}]"), message));
     }
     Ok(())

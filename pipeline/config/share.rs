@@ -122,7 +122,8 @@ fn check(loaded: &Loaded) -> Result<(), ConfigError> {
             return Err(loaded.error("share.samples", message));
         }
         SamplesShare::Redacted if !says_fields => {
-            let message = "name what does not leave in share.redact or share.pseudonyms, or set raw";
+            let message =
+                "name what does not leave in share.redact or share.pseudonyms, or set raw";
             return Err(loaded.error("share.samples", message));
         }
         _ => {}

@@ -119,12 +119,18 @@ pub fn describe(
             donor,
             revision,
         } => {
-            let whose = donor.as_ref().map_or(String::new(), |donor| format!(" of {donor}"));
+            let whose = donor
+                .as_ref()
+                .map_or(String::new(), |donor| format!(" of {donor}"));
             let (task, number) = (of(task), revision.number);
             format!("taken in from the cloud: {task}{whose}, revision {number}")
         }
         KnowledgeChange::ModelPromoted { model } => {
-            format!("model promoted: {} v{}, for all edges", of(&model.task), model.version)
+            format!(
+                "model promoted: {} v{}, for all edges",
+                of(&model.task),
+                model.version
+            )
         }
         KnowledgeChange::ModelDonated(donated) => {
             let name = donated.path.last().map_or("", |task| &task.name);

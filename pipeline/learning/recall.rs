@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_connectors::trainer::Trained;
-use perennial_operators::flow::{DeployedModel, TrainOrder};
 use perennial_operators::RetainedSample;
+use perennial_operators::flow::{DeployedModel, TrainOrder};
 
 use super::judge::{LEAST_SAMPLES, Losses, effective, losses, paired};
 use super::remodel::{Candidate, Way};

@@ -46,7 +46,11 @@ impl Reviewed {
 }
 
 /// Compares the model of a task with an earlier version on what came after its training.
-pub fn review(workshop: &Workshop, model: ModelId, before: u32) -> Result<Reviewed, KnowledgeError> {
+pub fn review(
+    workshop: &Workshop,
+    model: ModelId,
+    before: u32,
+) -> Result<Reviewed, KnowledgeError> {
     let round = Round::new(workshop)?;
     let material = round.material(model.task)?;
     round.compare(model, before, &material.samples)

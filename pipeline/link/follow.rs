@@ -16,7 +16,7 @@ use perennial_operators::{
     Failure, KnowledgeChange, ModelDonated, ModelEvaluated, ModelId, TaskId,
 };
 
-use super::{CLOUD, GLANCE, OTHERS, PAUSE, key_file, schema};
+use super::{CLOUD, GLANCE, OTHERS, PAUSE, key_file, open_store, schema};
 use crate::committer::Committed;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
@@ -61,13 +61,16 @@ pub fn follow(
         known: knowledge.view().followed()?,
     };
     let (sender, inbox) = LinkInbox::new();
-    let (kafka, policy, trains) = (link.kafka.clone(), settings.share.clone(), link.train);
+    // What cannot be a store is told at once.
+    open_store(link)?;
+    let (link, policy) = (link.clone(), settings.share.clone());
+    let trains = link.train;
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
         let mut follower = None;
         while !is_stopped() {
             match &mut follower {
-                None => match Follower::open(&kafka, following.clone(), &Health::default()) {
+                None => match open(&link, &following) {
                     Ok(opened) => follower = Some(opened),
                     Err(error) => {
                         tracing::warn!("the cloud is not reached, and is tried again: {error}");
@@ -89,13 +92,26 @@ pub fn follow(
                             }
                         }
                         Ok(None) => {}
-                        Err(error) => tracing::error!("what the cloud knows is lost on it: {error}"),
+                        Err(error) => {
+                            tracing::error!("what the cloud knows is lost on it: {error}")
+                        }
                     }
                 }
             }
         }
     });
     Ok((inbox, thread))
+}
+
+fn open(link: &LinkConfig, following: &Following) -> Result<Follower, Error> {
+    let store = open_store(link)?;
+    let following = following.clone();
+    Ok(Follower::open(
+        &link.kafka,
+        following,
+        store,
+        &Health::default(),
+    )?)
 }
 
 /// What was published under the names that tasks have here; none if it is of tasks of others, under pseudonyms.

@@ -15,7 +15,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, SCHEMA};
-use perennial_connectors::link::{VerifyingKey, schema_hash, signing_key, verifying_key};
+use perennial_connectors::link::{
+    ModelStore, VerifyingKey, schema_hash, signing_key, verifying_key,
+};
 use perennial_operators::share::{Pseudonyms, SharePolicy};
 
 use self::follow::LinkInbox;
@@ -168,6 +170,11 @@ impl<'a> Ends<'a> {
         let write = outbox.take(&mut [], &mut progress.outbox)?;
         Ok(knowledge.commit(&[], &progress, &write)?)
     }
+}
+
+/// Where large models are, if anywhere.
+pub fn open_store(link: &LinkConfig) -> Result<Option<ModelStore>, Error> {
+    Ok(link.store.as_ref().map(ModelStore::open).transpose()?)
 }
 
 /// The file of a key that the config's check has found there.

@@ -54,7 +54,9 @@ impl Outbox {
         let progress = view.progress()?.outbox;
         sent.fetch_max(progress.sent, Ordering::SeqCst);
         let sizes = view.outbox_sizes()?;
-        let first = sizes.first_key_value().map_or(progress.next, |(number, _)| *number);
+        let first = sizes
+            .first_key_value()
+            .map_or(progress.next, |(number, _)| *number);
         let mut departures = BTreeMap::new();
         view.departures(first, |number, departure| {
             departures.insert(number, departure.samples);
@@ -98,7 +100,9 @@ impl Outbox {
     /// Whether something has arrived that is still taken to wait.
     pub fn has_news(&self) -> bool {
         let sent = self.sent.load(Ordering::SeqCst);
-        self.waiting.front().is_some_and(|first| first.number < sent)
+        self.waiting
+            .front()
+            .is_some_and(|first| first.number < sent)
     }
 
     /// Puts what may leave of a commit into the outbox, and drops what has arrived or has no room.
@@ -140,7 +144,11 @@ impl Outbox {
 
     fn drop_sent(&mut self, progress: &mut OutboxProgress) {
         let sent = self.sent.load(Ordering::SeqCst);
-        while self.waiting.front().is_some_and(|first| first.number < sent) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|first| first.number < sent)
+        {
             self.waiting.pop_front();
         }
         if progress.sent < sent {
@@ -187,7 +195,11 @@ impl Outbox {
                     let bytes = effects.models.iter();
                     let mut bytes = bytes.filter(|(hash, _)| *hash == trained.hash);
                     let evaluated = evaluated.get(model).copied().cloned();
-                    models.extend(bytes.next().map(|(_, onnx)| donation(path, trained, evaluated, onnx)));
+                    models.extend(
+                        bytes
+                            .next()
+                            .map(|(_, onnx)| donation(path, trained, evaluated, onnx)),
+                    );
                 }
                 _ => {}
             }
@@ -272,6 +284,7 @@ fn donation(
             },
             evaluated: evaluated.map(|evaluated| ModelEvaluated { model, ..evaluated }),
             onnx: onnx.to_vec(),
+            is_stored: false,
         },
     }
 }

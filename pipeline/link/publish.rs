@@ -12,7 +12,7 @@ use perennial_connectors::link::{
 };
 use perennial_operators::{ModelDonated, ModelId, Revision, TaskDefinition, TaskId};
 
-use super::{GLANCE, Outgoing, PAUSE, key_file, schema};
+use super::{GLANCE, Outgoing, PAUSE, key_file, open_store, schema};
 use crate::committer::Committed;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
@@ -33,13 +33,15 @@ pub fn publish(
     committed: Arc<Committed>,
 ) -> Result<Outgoing, Error> {
     let key = signing_key(key_file(&link.sign))?;
-    let publisher = Publisher::open(&link.kafka, &link.knowledge, key, &Health::default())?;
+    let store = open_store(link)?;
+    let (kafka, topic) = (&link.kafka, &link.knowledge);
+    let publisher = Publisher::open(kafka, topic, key, store, &Health::default())?;
     let schema = schema(settings);
     let canary = link.canary.clone();
     let (mut sent, mut seen) = (BTreeMap::new(), None);
     Ok(Outgoing::start(move |is_last| {
         let deployments = committed.status().deployments;
-        let publish = |published: &Published| publisher.publish(published);
+        let publish = |mut published: Published| publisher.publish(&mut published);
         let first = canary.as_ref().map_or(&[][..], |canary| &canary.edges);
         match publish_new(publish, &knowledge, &schema, first, &mut sent) {
             Ok(true) => seen = Some(deployments),
@@ -59,7 +61,7 @@ pub fn publish(
 /// Publishes the tasks of which something else answers than was published, and what edges have donated since; whether all has
 /// arrived. `publish` says so of each. The edges in `first`, if there are any, get models first that replace others.
 pub fn publish_new(
-    mut publish: impl FnMut(&Published) -> Result<bool, LinkError>,
+    mut publish: impl FnMut(Published) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     schema: &str,
     first: &[String],
@@ -88,7 +90,7 @@ pub fn publish_new(
             },
             model: model(&view, *task, record)?,
         };
-        if !publish(&published)? {
+        if !publish(published)? {
             return Ok(false);
         }
         tracing::info!(%task, number = revision.number, "published");
@@ -102,7 +104,7 @@ pub fn publish_new(
         if sent.get(&subject) == Some(&revision) {
             continue;
         }
-        if !publish(&donated(&view, schema, revision, record)?)? {
+        if !publish(donated(&view, schema, revision, record)?)? {
             return Ok(false);
         }
         sent.insert(subject, revision);
@@ -136,6 +138,7 @@ fn donated(
             trained,
             evaluated,
             onnx,
+            is_stored: false,
         }),
     })
 }
@@ -181,5 +184,6 @@ fn model(
         trained: known.trained,
         evaluated: known.evaluated,
         onnx: view.onnx(model)?,
+        is_stored: false,
     }))
 }

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::link::{Change, Changes, LinkError, Sender, now, signing_key};
+use perennial_connectors::link::{
+    Change, Changes, LinkError, Sender, SigningKey, now, signing_key,
+};
 
-use super::{GLANCE, Outgoing, PAUSE, key_file, schema};
+use super::{GLANCE, Outgoing, PAUSE, key_file, open_store, schema};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 
@@ -28,10 +30,12 @@ pub fn send(
     let link = link.clone();
     let edge = settings.config().name.clone();
     let schema = schema(settings);
+    // What cannot be a store is told at once.
+    open_store(&link)?;
     let (mut sender, mut sent_at) = (None, None::<Instant>);
     Ok(Outgoing::start(move |is_last| {
-        let Some(open) = &sender else {
-            match Sender::open(&link.kafka, &link.changes, key.clone(), &Health::default()) {
+        let Some(end) = &sender else {
+            match open(&link, &key) {
                 Ok(opened) => sender = Some(opened),
                 Err(error) => {
                     tracing::warn!("the cloud is not reached, and is tried again: {error}");
@@ -52,7 +56,7 @@ pub fn send(
             shed: 0,
             changes: Vec::new(),
         };
-        match send_all(|message| open.send(message), &knowledge, message, &sent) {
+        match send_all(|message| end.send(message), &knowledge, message, &sent) {
             Ok(true) => sent_at = Some(Instant::now()),
             // It is tried again.
             Ok(false) => std::thread::sleep(PAUSE),
@@ -67,9 +71,21 @@ pub fn send(
     }))
 }
 
+fn open(link: &LinkConfig, key: &SigningKey) -> Result<Sender, Error> {
+    let store = open_store(link)?;
+    let (kafka, topic) = (&link.kafka, &link.changes);
+    Ok(Sender::open(
+        kafka,
+        topic,
+        key.clone(),
+        store,
+        &Health::default(),
+    )?)
+}
+
 /// Sends all that waits, in messages like this one; whether it has arrived. `send` says so of each.
 pub fn send_all(
-    mut send: impl FnMut(&Changes) -> Result<bool, LinkError>,
+    mut send: impl FnMut(&mut Changes) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     mut message: Changes,
     sent: &AtomicU64,
@@ -90,7 +106,7 @@ pub fn send_all(
             })
             .collect::<Result<_, _>>()
             .map_err(|error| Error::Failed(error.into()))?;
-        if !send(&message)? {
+        if !send(&mut message)? {
             return Ok(false);
         }
         sent.store(next, Ordering::SeqCst);

@@ -41,6 +41,9 @@ pub fn assert_same(ours: &Content, theirs: &Content) {
     for (family, entries) in ours {
         let others = &theirs[family];
         let (here, there) = (entries.len(), others.len());
-        assert!(entries == others, "{family} differs: {here} and {there} entries");
+        assert!(
+            entries == others,
+            "{family} differs: {here} and {there} entries"
+        );
     }
 }

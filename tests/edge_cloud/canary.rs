@@ -10,7 +10,9 @@ fn versions(fleet: &Fleet, state: &str, task: &str) -> Vec<u64> {
     let models = fleet.bench.kb_json(state, &["models"]);
     let models = models.as_array().expect("models").iter();
     let of_task = models.filter(|model| model["task"] == task);
-    of_task.map(|model| model["version"].as_u64().expect("a number")).collect()
+    of_task
+        .map(|model| model["version"].as_u64().expect("a number"))
+        .collect()
 }
 
 #[test]
@@ -69,7 +71,10 @@ fn a_bad_model_stays_with_the_canaries() {
     let mut next = BOOTSTRAP + 450;
     let mut promoted = None;
     fleet.wait_until("a good model is promoted", || {
-        let changes = fleet.bench.run(&["kb", "--state", "cloud", "changes"]).stdout;
+        let changes = fleet
+            .bench
+            .run(&["kb", "--state", "cloud", "changes"])
+            .stdout;
         promoted = changes.lines().find_map(|line| {
             let (_, rest) = line.split_once("model promoted: ")?;
             let (task, version) = rest.strip_suffix(", for all edges")?.rsplit_once(" v")?;

@@ -51,7 +51,8 @@ fn has_profited(fleet: &Fleet, state: &str) -> bool {
 fn a_site_profits_from_what_another_has_seen() {
     let fleet = Fleet::new("donors", &["rich", "poor", "alone"]);
     let common = common_config();
-    let triggers = |samples: usize| format!("{common}triggers: {{when: ['new_samples >= {samples}']}}\n");
+    let triggers =
+        |samples: usize| format!("{common}triggers: {{when: ['new_samples >= {samples}']}}\n");
     fleet.cloud_config("live", BOOTSTRAP, &triggers(100));
     // It has seen much, and shares no sample of it.
     fleet.edge_config("rich", MANY, "models: true", &triggers(400));
@@ -61,6 +62,13 @@ fn a_site_profits_from_what_another_has_seen() {
     fleet.edge_config("alone", BOOTSTRAP, "models: true", &triggers(100));
     fleet.set("alone", "train: true");
     fleet.make_topics();
+    // Models are in a store; messages have their hashes.
+    let store = fleet.bench.path("models");
+    std::fs::create_dir(&store).expect("a folder");
+    let store = format!("store: {{url: 'file://{}', above: 1000}}", store.display());
+    for name in ["cloud", "rich", "poor", "alone"] {
+        fleet.set(name, &store);
+    }
     let cloud = fleet.start("cloud");
 
     fleet.produce("rich", &site(81, "rich", MANY, MANY));
@@ -80,7 +88,9 @@ fn a_site_profits_from_what_another_has_seen() {
     fleet.wait_for_knowledge("poor");
     fleet.wait_until("alone knows what rich has donated", || {
         let changes = fleet.bench.run(&["kb", "--state", "alone", "changes"]);
-        changes.stdout.contains("model donated: season=wet, by rich")
+        changes
+            .stdout
+            .contains("model donated: season=wet, by rich")
     });
     fleet.produce("poor", &poor[BOOTSTRAP..]);
     fleet.produce("alone", &alone[BOOTSTRAP..]);
@@ -98,6 +108,18 @@ fn a_site_profits_from_what_another_has_seen() {
     for state in ["cloud", "rich", "poor", "alone"] {
         fleet.assert_sound(state);
     }
+    // What crossed the link is small: models are elsewhere.
+    for topic in [fleet.changes(), fleet.knowledge()] {
+        let longest = fleet
+            .cloud
+            .read(&topic)
+            .iter()
+            .map(|read| read.value.len())
+            .max();
+        assert!(longest < Some(8000), "{topic}: {longest:?}");
+    }
+    let stored = std::fs::read_dir(fleet.bench.path("models")).expect("a folder");
+    assert!(stored.count() > 5);
     // No sample of those that share none came to the cloud.
     let edges = fleet.status("cloud")["edges"].clone();
     assert_eq!(edges["rich"]["samples"], 0, "{edges}");

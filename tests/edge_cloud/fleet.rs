@@ -271,9 +271,10 @@ commit: {{interval_ms: 20}}
 
     /// Waits until the cloud has taken in so many samples of an edge.
     pub fn wait_for_samples(&self, edge: &str, samples: usize) {
-        self.wait_until(&format!("the cloud has {samples} samples of {edge}"), || {
-            self.status("cloud")["edges"][edge]["samples"] == samples
-        });
+        self.wait_until(
+            &format!("the cloud has {samples} samples of {edge}"),
+            || self.status("cloud")["edges"][edge]["samples"] == samples,
+        );
     }
 
     /// Waits until an edge has all that the cloud knows, which trains nothing.

@@ -88,13 +88,16 @@ fn settings_of_the_link_must_make_sense() {
     let samples = stream::samples(53, 100, 0.0);
     bench.write("stream.csv", stream::csv(&samples));
     let config = stream::config("stream.csv", "records: 100");
+    let config = config.replace("report:\n  baselines: [frozen]\n", "");
     let refused = |more: &str, words: &[&str]| {
         bench.write("config.yaml", format!("{config}{more}"));
         bench.run(&["validate", "config.yaml"]).failure(2, words);
     };
     let kafka = "kafka: {brokers: 'localhost:1'}";
     let edge = |share: &str| {
-        format!("mode: live\nrole: edge\nlink: {{{kafka}, verify: a.pem, sign: b.pem}}\nshare: {{{share}}}\n")
+        format!(
+            "mode: live\nrole: edge\nlink: {{{kafka}, verify: a.pem, sign: b.pem}}\nshare: {{{share}}}\n"
+        )
     };
     refused("role: cloud\n", &["link", "missing"]);
     refused(&format!("link: {{{kafka}}}\n"), &["link", "set role"]);
@@ -111,8 +114,14 @@ fn settings_of_the_link_must_make_sense() {
         &["bootstrap", "share.samples"],
     );
     refused(&edge(""), &["link.sign", "nothing is shared"]);
-    refused(&edge("samples: redacted"), &["share.samples", "share.redact"]);
-    refused(&edge("samples: raw, redact: [a]"), &["share.samples", "redacted"]);
+    refused(
+        &edge("samples: redacted"),
+        &["share.samples", "share.redact"],
+    );
+    refused(
+        &edge("samples: raw, redact: [a]"),
+        &["share.samples", "redacted"],
+    );
     refused(
         &edge("samples: redacted, redact: [sites]"),
         &["share.redact[0]", "did you mean \"site\"?"],
@@ -130,6 +139,16 @@ fn settings_of_the_link_must_make_sense() {
         &["share.secret", "openssl rand"],
     );
     refused("share: {samples: raw}\n", &["share", "only an edge"]);
+    refused(
+        &edge("samples: raw, models: true"),
+        &["share.models", "link.train"],
+    );
+    let cloud = |more: &str| format!("role: cloud\nlink: {{{kafka}, sign: a.pem, {more}}}\n");
+    refused(&cloud("train: true"), &["link.train", "only an edge"]);
+    refused(
+        &cloud("canary: {edges: [a]}"),
+        &["link.canary", "source.edges"],
+    );
     bench.write(
         "config.yaml",
         format!("{config}role: cloud\nlink: {{{kafka}, sign: none.pem}}\n"),

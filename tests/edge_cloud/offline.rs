@@ -96,9 +96,10 @@ impl Story {
         });
         let known = last.min().expect("edges") + 1;
         let whole = BOOTSTRAP + (known - BOOTSTRAP) / EPOCH * EPOCH;
-        self.fleet.wait_until(&format!("the cloud has {whole} samples"), || {
-            self.fleet.status("cloud")["commit"]["samples"] == whole
-        });
+        self.fleet
+            .wait_until(&format!("the cloud has {whole} samples"), || {
+                self.fleet.status("cloud")["commit"]["samples"] == whole
+            });
     }
 
     fn stop(&mut self, name: &'static str) {
@@ -173,7 +174,11 @@ fn a_cut_link_changes_nothing_in_the_end() {
         assert_eq!(status["link"]["reached"], false, "{status}");
         assert_eq!(status["revisions"], revisions, "{status}");
         let waiting = status["outbox"]["samples"].as_u64();
-        assert_eq!(waiting, Some(split(third(1))[edge].len() as u64), "{status}");
+        assert_eq!(
+            waiting,
+            Some(split(third(1))[edge].len() as u64),
+            "{status}"
+        );
     }
     story.fleet.proxy.heal();
     story.deliver();

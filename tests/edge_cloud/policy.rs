@@ -24,9 +24,13 @@ impl Traces {
     fn of(samples: &[Sample]) -> Traces {
         let numbers = samples.iter().filter_map(|sample| sample.numbers[2]);
         Traces {
-            numbers: numbers.map(|number| (number as f32).to_le_bytes()).collect(),
+            numbers: numbers
+                .map(|number| (number as f32).to_le_bytes())
+                .collect(),
             ids: samples.iter().map(|sample| sample.id.clone()).collect(),
-            sites: SITES.map(|site| format!("building-{}", &site[1..])).to_vec(),
+            sites: SITES
+                .map(|site| format!("building-{}", &site[1..]))
+                .to_vec(),
         }
     }
 
@@ -111,7 +115,10 @@ fn only_what_policy_allows_leaves_a_site() {
         let opened = postcard::to_stdvec(&changes).expect("bytes");
         crossed.entry(edge).or_default().extend(opened);
     }
-    assert_eq!(crossed.keys().collect::<Vec<_>>(), ["all", "counts", "part"]);
+    assert_eq!(
+        crossed.keys().collect::<Vec<_>>(),
+        ["all", "counts", "part"]
+    );
     let found = |edge: &str| Traces::of(&given[edge]).count(&crossed[edge]);
     let of_all = Traces::of(&given["all"]);
     // The search finds what is there.
@@ -130,10 +137,16 @@ fn only_what_policy_allows_leaves_a_site() {
     // Whose tasks have other names in the cloud gets what is known of them under its own.
     let tasks = |state: &str| -> Vec<String> { fleet.models(state).into_keys().collect() };
     let pseudonyms = |task: &String| task.contains("site=") && !task.contains("site=building-");
-    assert!(tasks("cloud").iter().any(pseudonyms), "{:?}", tasks("cloud"));
+    assert!(
+        tasks("cloud").iter().any(pseudonyms),
+        "{:?}",
+        tasks("cloud")
+    );
     assert!(!tasks("part").iter().any(pseudonyms), "{:?}", tasks("part"));
     assert!(
-        tasks("part").iter().any(|task| task.contains("site=building-")),
+        tasks("part")
+            .iter()
+            .any(|task| task.contains("site=building-")),
         "{:?}",
         tasks("part")
     );
@@ -146,15 +159,29 @@ fn only_what_policy_allows_leaves_a_site() {
     assert!(audit("nothing").is_empty());
     for (edge, fields, pseudonyms) in [
         ("part", vec!["season", "a", "b", "mode"], vec!["id", "site"]),
-        ("all", vec!["id", "site", "season", "a", "b", "c", "mode"], vec![]),
+        (
+            "all",
+            vec!["id", "site", "season", "a", "b", "c", "mode"],
+            vec![],
+        ),
         ("counts", vec![], vec![]),
     ] {
         let lines = audit(edge);
         let left = lines.iter().filter(|line| line["state"] == "left");
-        let samples: u64 = left.map(|line| line["samples"].as_u64().expect("a number")).sum();
+        let samples: u64 = left
+            .map(|line| line["samples"].as_u64().expect("a number"))
+            .sum();
         assert_eq!(samples, if edge == "counts" { 0 } else { 600 }, "{edge}");
-        assert_eq!(lines[0]["to"]["fields"], serde_json::json!(fields), "{edge}");
-        assert_eq!(lines[0]["to"]["pseudonyms"], serde_json::json!(pseudonyms), "{edge}");
+        assert_eq!(
+            lines[0]["to"]["fields"],
+            serde_json::json!(fields),
+            "{edge}"
+        );
+        assert_eq!(
+            lines[0]["to"]["pseudonyms"],
+            serde_json::json!(pseudonyms),
+            "{edge}"
+        );
         assert_eq!(lines[0]["to"]["statistics"], edge == "counts", "{edge}");
     }
     for state in EDGES.iter().chain(&["cloud"]) {

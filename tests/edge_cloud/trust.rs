@@ -14,7 +14,9 @@ const BASE: &str = "0000000000000000";
 
 /// The message under a key.
 fn message(read: &[Read], key: &str) -> Vec<u8> {
-    let found = read.iter().rfind(|read| read.key.as_deref() == Some(key.as_bytes()));
+    let found = read
+        .iter()
+        .rfind(|read| read.key.as_deref() == Some(key.as_bytes()));
     found.expect("a message").value.clone()
 }
 
@@ -65,15 +67,43 @@ fn nobody_is_believed_who_cannot_be() {
     };
     let down = [
         (BASE, tampered, "its signature is not that of the cloud"),
-        (BASE, sealed(&|_| (), "stranger.pem"), "its signature is not that of the cloud"),
+        (
+            BASE,
+            sealed(&|_| (), "stranger.pem"),
+            "its signature is not that of the cloud",
+        ),
         (BASE, newer, "version 9 of the protocol"),
         (BASE, genuine[..50].to_vec(), "a torn one"),
-        ("0000000000000001", genuine.clone(), "its key is not that of the task"),
-        (BASE, sealed(&model_of, "cloud.pem"), "does not match its hash"),
-        (BASE, sealed(&|it| it.schema.clear(), "cloud.pem"), "another schema"),
-        (BASE, sealed(&|it| it.revision.number = 0, "cloud.pem"), "it is older than what is known"),
-        (BASE, sealed(&|it| it.sent += DAY, "cloud.pem"), "24.0 hours from now"),
-        (BASE, sealed(&|it| it.sent -= DAY, "cloud.pem"), "24.0 hours before what came before it"),
+        (
+            "0000000000000001",
+            genuine.clone(),
+            "its key is not that of the task",
+        ),
+        (
+            BASE,
+            sealed(&model_of, "cloud.pem"),
+            "does not match its hash",
+        ),
+        (
+            BASE,
+            sealed(&|it| it.schema.clear(), "cloud.pem"),
+            "another schema",
+        ),
+        (
+            BASE,
+            sealed(&|it| it.revision.number = 0, "cloud.pem"),
+            "it is older than what is known",
+        ),
+        (
+            BASE,
+            sealed(&|it| it.sent += DAY, "cloud.pem"),
+            "24.0 hours from now",
+        ),
+        (
+            BASE,
+            sealed(&|it| it.sent -= DAY, "cloud.pem"),
+            "24.0 hours before what came before it",
+        ),
     ];
     let models = fleet.models("wet");
     let send = |topic: &str, key: &str, value: &[u8]| {
@@ -93,7 +123,10 @@ fn nobody_is_believed_who_cannot_be() {
     let changes: Changes = open(&genuine, &key, "dry").expect("a message");
     let sealed = |change: &dyn Fn(&mut Changes), key: &str| {
         let mut changed = changes.clone();
-        changed.changes.iter_mut().for_each(|(number, _)| *number += 1000);
+        changed
+            .changes
+            .iter_mut()
+            .for_each(|(number, _)| *number += 1000);
         change(&mut changed);
         seal(&changed, &sign(key)).expect("a message")
     };
@@ -101,14 +134,38 @@ fn nobody_is_believed_who_cannot_be() {
         it.changes[0].1.samples[0].labels.pop();
     };
     let up = [
-        ("wet", sealed(&|_| (), "dry.pem"), "its signature is not that of edge \"wet\""),
-        ("dry", sealed(&|it| it.edge = "wet".into(), "dry.pem"), "\"wet\" is in it"),
+        (
+            "wet",
+            sealed(&|_| (), "dry.pem"),
+            "its signature is not that of edge \"wet\"",
+        ),
+        (
+            "dry",
+            sealed(&|it| it.edge = "wet".into(), "dry.pem"),
+            "\"wet\" is in it",
+        ),
         ("east", genuine.clone(), "edge \"east\" is not known"),
-        ("dry", genuine[..90].to_vec(), "its signature is not that of edge \"dry\""),
+        (
+            "dry",
+            genuine[..90].to_vec(),
+            "its signature is not that of edge \"dry\"",
+        ),
         ("dry", sealed(&uneven, "dry.pem"), "a torn one"),
-        ("dry", sealed(&|it| it.schema.clear(), "dry.pem"), "another schema"),
-        ("dry", sealed(&|it| it.since -= 1, "dry.pem"), "it is older than what is known"),
-        ("dry", sealed(&|it| it.sent += DAY, "dry.pem"), "24.0 hours from now"),
+        (
+            "dry",
+            sealed(&|it| it.schema.clear(), "dry.pem"),
+            "another schema",
+        ),
+        (
+            "dry",
+            sealed(&|it| it.since -= 1, "dry.pem"),
+            "it is older than what is known",
+        ),
+        (
+            "dry",
+            sealed(&|it| it.sent += DAY, "dry.pem"),
+            "24.0 hours from now",
+        ),
     ];
     let samples_before = fleet.status("cloud")["commit"]["samples"].clone();
     for (key, value, _) in &up {

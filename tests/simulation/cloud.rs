@@ -8,8 +8,8 @@ use ed25519_dalek::SigningKey;
 use perennial::link::publish::publish_new;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite};
 use perennial_connectors::link::{Published, VerifyingKey, seal};
-use perennial_connectors::source::edges::{EdgeMerge, Listening};
 use perennial_connectors::source::Schema;
+use perennial_connectors::source::edges::{EdgeMerge, Listening};
 use perennial_operators::flow::{EdgeProgress, Effect, EpochEffects, Intake};
 use perennial_operators::{
     Batch, Epoch, EpochHeader, KnowledgeChange, ModelId, ModelTrained, Phase, Remodeling,
@@ -36,7 +36,9 @@ pub fn key() -> SigningKey {
 pub fn deployed(knowledge: &KnowledgeBase) -> BTreeMap<TaskId, Option<u32>> {
     let tasks = knowledge.view().tasks().expect("tasks").into_iter();
     let tasks = tasks.filter(|(_, record)| record.moved.is_some());
-    tasks.map(|(task, record)| (task, record.deployed)).collect()
+    tasks
+        .map(|(task, record)| (task, record.deployed))
+        .collect()
 }
 
 pub struct Cloud {
@@ -105,8 +107,12 @@ impl Cloud {
             let Some((key, value)) = net.up.get(process.read) else {
                 break;
             };
-            let pushed = process.merge.push(key.as_bytes(), Some(value), 0, process.read as i64);
-            pushed.expect("nobody sends what is to be refused");
+            let changes = process.merge.open(key.as_bytes(), Some(value));
+            let changes = changes.expect("nobody sends what is to be refused");
+            let pushed = process
+                .merge
+                .push(changes, value.len(), 0, process.read as i64);
+            pushed.expect("nor that");
             process.read += 1;
         }
         loop {
@@ -129,8 +135,8 @@ impl Cloud {
         let process = self.process();
         let knowledge = process.knowledge.clone();
         loop {
-            let publish = |published: &Published| {
-                let sealed = seal(published, &key())?;
+            let publish = |published: Published| {
+                let sealed = seal(&published, &key())?;
                 Ok(net.send(false, (published.key(), sealed), chance, rough))
             };
             let all = publish_new(publish, &knowledge, &schema, &[], &mut process.published);

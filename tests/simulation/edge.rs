@@ -9,8 +9,8 @@ use ed25519_dalek::SigningKey;
 use perennial::config::Settings;
 use perennial::link::follow::{Usage, outcome};
 use perennial::link::outbox::Outbox;
-use perennial::link::send::send_all;
 use perennial::link::schema;
+use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
 use perennial_connectors::link::{Changes, Following, LinkError, VerifyingKey, now, seal};
 use perennial_operators::flow::{Deployment, Effect, EpochEffects, Intake};
@@ -142,7 +142,8 @@ impl Edge {
         // The edges' samples take turns.
         let order = |row: usize| row * self.edges + self.number;
         let mut ids = Texts::default();
-        rows.clone().for_each(|row| ids.push(&format!("sample {}", order(row))));
+        rows.clone()
+            .for_each(|row| ids.push(&format!("sample {}", order(row))));
         let text = |text: &str| {
             Some(SharedTexts {
                 values: vec![text.into()],
@@ -155,7 +156,10 @@ impl Edge {
         };
         let shared = SharedSamples {
             sequences: rows.clone().map(|row| row as u64).collect(),
-            times: rows.clone().map(|row| order(row) as i64 * 1_000_000).collect(),
+            times: rows
+                .clone()
+                .map(|row| order(row) as i64 * 1_000_000)
+                .collect(),
             ids: Some(ids),
             attributes: vec![text(&format!("site {}", self.number % 7)), text("dry")],
             features: vec![column(1.0), column(0.5), None, None],
@@ -178,7 +182,7 @@ impl Edge {
             shed: 0,
             changes: Vec::new(),
         };
-        let send = |message: &Changes| {
+        let send = |message: &mut Changes| {
             let sealed = seal(message, &key)?;
             Ok(!is_cut && net.send(true, (name.clone(), sealed), chance, rough))
         };
@@ -231,7 +235,10 @@ impl Edge {
             // After an outbox was written to, and before its commit.
             let process = self.process();
             let mut progress = process.knowledge.view().progress().expect("progress");
-            process.outbox.take(&mut [], &mut progress.outbox).expect("a write");
+            process
+                .outbox
+                .take(&mut [], &mut progress.outbox)
+                .expect("a write");
             self.process = None;
         }
     }

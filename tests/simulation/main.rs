@@ -4,9 +4,9 @@
 //!
 //! A seed that fails fails again: `PERENNIAL_SEED=7 cargo test --release --test simulation`.
 
+mod cloud;
 #[path = "../common/mod.rs"]
 mod common;
-mod cloud;
 mod edge;
 mod net;
 
@@ -23,7 +23,7 @@ use net::Net;
 
 const EDGES: usize = 100;
 /// Samples of each edge.
-const SAMPLES: usize = 40;
+const SAMPLES: usize = 25;
 
 /// What befalls a fleet.
 #[derive(Clone, Copy, PartialEq)]
@@ -64,7 +64,9 @@ impl World {
             let settings = settings(folder.path(), &name, outbox);
             all.push(Edge::new(number, edges, settings, folder.path()));
         }
-        let keys = all.iter().map(|edge: &Edge| (edge.name.clone(), edge.public()));
+        let keys = all
+            .iter()
+            .map(|edge: &Edge| (edge.name.clone(), edge.public()));
         let keys: Vec<(String, VerifyingKey)> = keys.collect();
         World {
             cloud: Cloud::new(folder.path(), keys.into_iter().collect()),
@@ -128,7 +130,12 @@ impl World {
         let samples = self.cloud.samples();
         for edge in &self.edges {
             let outbox = edge.outbox();
-            assert_eq!((outbox.waiting, outbox.shed_samples), (0, 0), "{}", edge.name);
+            assert_eq!(
+                (outbox.waiting, outbox.shed_samples),
+                (0, 0),
+                "{}",
+                edge.name
+            );
             assert_eq!(edge.revisions(), self.cloud.revisions(), "{}", edge.name);
             assert_eq!(edge.deployed(), self.cloud.deployed(), "{}", edge.name);
             edge.assert_sound();
@@ -136,7 +143,10 @@ impl World {
         self.cloud.assert_sound();
         // All but what less than an epoch is left of, and what has to wait for later samples of other edges.
         let all = (self.edges.len() * SAMPLES) as u64;
-        assert!(samples > all - cloud::EPOCH as u64 - self.edges.len() as u64, "{samples}");
+        assert!(
+            samples > all - cloud::EPOCH as u64 - self.edges.len() as u64,
+            "{samples}"
+        );
         let path = self.cloud.close();
         content(&path)
     }

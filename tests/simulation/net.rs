@@ -16,7 +16,13 @@ pub struct Net {
 
 impl Net {
     /// Sends a message; whether its sender hears that it has arrived.
-    pub fn send(&mut self, is_up: bool, message: Message, chance: &mut Chance, rough: bool) -> bool {
+    pub fn send(
+        &mut self,
+        is_up: bool,
+        message: Message,
+        chance: &mut Chance,
+        rough: bool,
+    ) -> bool {
         let draw = if rough { chance.below(20) } else { 0 };
         let log = if is_up { &mut self.up } else { &mut self.down };
         match draw {

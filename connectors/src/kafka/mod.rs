@@ -15,7 +15,7 @@ use thiserror::Error;
 pub use arrivals::Arrivals;
 pub(crate) use ask::{ask_by_consumer, ask_by_producer};
 pub(crate) use client::{
-    Client, PATIENCE, Undelivered, admin, consumer, is_too_large, known_end, producer,
+    Client, PATIENCE, Undelivered, admin, consumer, is_too_large, known_end, option, producer,
 };
 pub use config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,

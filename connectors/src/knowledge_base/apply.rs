@@ -19,8 +19,8 @@ use rocksdb::WriteBatch;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, change_key, donor_key, model_key, number_key, relation_key, released_key, reported_key,
-    sample_key, stage_key, task_epoch_key, task_key,
+    META_REFERENCE, META_REGIONS, change_key, donor_key, model_key, number_key, relation_key,
+    released_key, reported_key, sample_key, stage_key, task_epoch_key, task_key,
 };
 use super::records::{ModelRecord, OutboxWrite, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -312,8 +312,7 @@ impl Touched<'_> {
             KnowledgeChange::ModelDonated(donated) => self.donate(epoch, donated),
             KnowledgeChange::Renamed(renamed) => {
                 let key = task_key(renamed.elsewhere.task);
-                self.kb
-                    .put(&mut self.batch, Family::Renamed, &key, renamed)
+                self.kb.put(&mut self.batch, Family::Renamed, &key, renamed)
             }
             KnowledgeChange::Reported(reported) => self.report(reported),
             KnowledgeChange::ClustersFound(clusters) => {

@@ -24,8 +24,8 @@ use serde::de::DeserializeOwned;
 pub use merge::set_sums;
 pub use read::View;
 pub use records::{
-    Departure, DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, StageRecord, TaskRecord,
-    Terms,
+    Departure, DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained,
+    StageRecord, TaskRecord, Terms,
 };
 pub use verify::Finding;
 

@@ -16,18 +16,20 @@ use perennial_operators::unseen::request::{Asked, LabelRequest};
 use perennial_operators::unseen::table::Entry;
 use perennial_operators::{
     Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
-    RecentSamples, RelationScored, RetainedSample, Revision, StageKind, TaskDefinition, TaskDifference,
-    TaskId, TaskScores,
+    RecentSamples, RelationScored, RetainedSample, Revision, StageKind, TaskDefinition,
+    TaskDifference, TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, META_TERMS, change_key, model_key, number_key, read_donor, read_epoch, read_model, read_number, read_relation,
-    read_stage, read_task, read_task_epoch, task_key,
+    META_REGIONS, META_TERMS, change_key, model_key, number_key, read_donor, read_epoch,
+    read_model, read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
-use super::records::{Departure, DonatedRecord, ModelRecord, Progress, Retained, StageRecord, TaskRecord, Terms};
+use super::records::{
+    Departure, DonatedRecord, ModelRecord, Progress, Retained, StageRecord, TaskRecord, Terms,
+};
 use super::{KnowledgeBase, KnowledgeError};
 
 /// The knowledge base as it was at one commit, whatever is committed meanwhile.

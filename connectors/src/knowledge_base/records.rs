@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use perennial_operators::{
-    ClassRetained, Epoch, EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, Offsets, StageState,
-    TaskDefinition,
+    ClassRetained, Epoch, EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, Offsets,
+    StageState, TaskDefinition,
 };
 use serde::{Deserialize, Serialize};
 

@@ -64,6 +64,17 @@ pub enum LinkError {
     /// Its model is not what it says.
     #[error("its model does not match its hash")]
     Hash,
+    /// Its model is in an object store, and none is known here.
+    #[error("its model is in an object store: set link.store")]
+    NoStore,
+    /// The object store cannot be used.
+    #[error("the object store {url}: {reason}")]
+    Store {
+        /// Where it is.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// A key cannot be used.
     #[error("the key {path} cannot be used: {reason}")]
     KeyFile {

@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
-use super::{LinkError, Published, now, open};
+use super::{LinkError, ModelStore, Published, bring, now, open};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
 
 /// Clocks may be so far apart, microseconds.
@@ -40,6 +40,9 @@ pub struct Following {
 pub struct Follower {
     consumer: BaseConsumer<Client>,
     following: Following,
+    store: Option<ModelStore>,
+    /// What is wanted, while its model is still to be had from the store.
+    waiting: Option<Box<Published>>,
     /// When the latest of what was taken in was sent, by the cloud's clock.
     latest: i64,
     /// Partitions that have been read to their ends.
@@ -66,6 +69,7 @@ impl Follower {
     pub fn open(
         kafka: &KafkaConfig,
         following: Following,
+        store: Option<ModelStore>,
         health: &Health,
     ) -> Result<Follower, KafkaError> {
         let client = Client::new(health);
@@ -86,6 +90,8 @@ impl Follower {
         Ok(Follower {
             consumer,
             following,
+            store,
+            waiting: None,
             latest: i64::MIN,
             ended: 0,
             partitions,
@@ -95,6 +101,10 @@ impl Follower {
     /// The next thing that is new. What cannot be trusted or understood is told and left out: the edge goes on with what it
     /// has.
     pub fn next(&mut self, patience: Duration) -> Followed {
+        if let Some(waiting) = self.waiting.take() {
+            std::thread::sleep(patience);
+            return self.bring(waiting);
+        }
         let topic = &self.following.topic;
         let message = match self.consumer.poll(patience) {
             None => return Followed::Nothing,
@@ -123,9 +133,10 @@ impl Follower {
                 if let Some(published) = &published {
                     self.latest = self.latest.max(published.sent);
                 }
-                published.map_or(Followed::Nothing, |published| {
-                    Followed::Task(Box::new(published))
-                })
+                match published {
+                    Some(published) => self.bring(Box::new(published)),
+                    None => Followed::Nothing,
+                }
             }
             // What the topic had before, and has not been compacted away yet.
             Err(LinkError::Old) if self.ended < self.partitions => Followed::Nothing,
@@ -136,6 +147,25 @@ impl Follower {
                     offset,
                     "a message of the cloud is refused: {refused}"
                 );
+                Followed::Nothing
+            }
+        }
+    }
+}
+
+impl Follower {
+    /// Brings the model, or waits until it can be had.
+    fn bring(&mut self, mut published: Box<Published>) -> Followed {
+        let model = published.model.as_mut();
+        match model.map_or(Ok(()), |model| bring(self.store.as_ref(), model)) {
+            Ok(()) => Followed::Task(published),
+            Err(error @ LinkError::Store { .. }) => {
+                tracing::warn!("a model cannot be had yet: {error}");
+                self.waiting = Some(published);
+                Followed::Nothing
+            }
+            Err(refused) => {
+                tracing::warn!("a model of the cloud is refused: {refused}");
                 Followed::Nothing
             }
         }

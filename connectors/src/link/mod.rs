@@ -7,6 +7,7 @@ mod follow;
 mod keys;
 mod publish;
 mod send;
+mod store;
 mod topic;
 
 use perennial_operators::{
@@ -15,15 +16,17 @@ use perennial_operators::{
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, Changes, Donation};
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use envelope::{LinkError, open, seal};
-pub use ed25519_dalek::VerifyingKey;
+pub(crate) use follow::check_clock;
 pub use follow::{Followed, Follower, Following};
 pub use keys::{signing_key, verifying_key};
 pub use publish::Publisher;
 pub use send::Sender;
-pub use topic::{make_topic, reach};
-pub(crate) use follow::check_clock;
+pub(crate) use store::bring;
+pub use store::{ModelStore, StoreConfig};
 pub(crate) use topic::partitions_of;
+pub use topic::{make_topic, reach};
 
 /// What is published of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,7 +60,7 @@ impl Published {
     }
 }
 
-/// A model that goes over the link, by value.
+/// A model that goes over the link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PublishedModel {
     /// Which.
@@ -66,17 +69,22 @@ pub struct PublishedModel {
     pub trained: ModelTrained,
     /// How it was judged.
     pub evaluated: Option<ModelEvaluated>,
-    /// Its ONNX bytes.
+    /// Its ONNX bytes; none while they are in an object store.
     pub onnx: Vec<u8>,
+    /// Whether they are.
+    pub is_stored: bool,
 }
 
 impl PublishedModel {
     /// Whether it is what it says, of this task.
     pub(crate) fn is_of(&self, task: TaskId) -> bool {
-        let hash = blake3::hash(&self.onnx);
-        self.model.task == task
-            && self.trained.model == self.model
-            && hash.to_hex().as_str() == self.trained.hash
+        let is_whole = self.is_stored || self.is_whole();
+        self.model.task == task && self.trained.model == self.model && is_whole
+    }
+
+    /// Whether its bytes match its hash.
+    fn is_whole(&self) -> bool {
+        blake3::hash(&self.onnx).to_hex().as_str() == self.trained.hash
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::{LinkError, Published, make_topic, seal};
+use super::{LinkError, ModelStore, Published, make_topic, seal};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, producer};
 
 /// How long what was sent may take to arrive before it is sent again.
@@ -17,6 +17,7 @@ pub struct Publisher {
     client: Client,
     topic: String,
     key: SigningKey,
+    store: Option<ModelStore>,
 }
 
 impl Publisher {
@@ -28,6 +29,7 @@ impl Publisher {
         kafka: &KafkaConfig,
         topic: &str,
         key: SigningKey,
+        store: Option<ModelStore>,
         health: &Health,
     ) -> Result<Publisher, KafkaError> {
         make_topic(kafka, topic, 1, true)?;
@@ -37,11 +39,15 @@ impl Publisher {
             client,
             topic: topic.to_string(),
             key,
+            store,
         })
     }
 
     /// Publishes what is known of a task. True once it has arrived; false if it is to be tried again.
-    pub fn publish(&self, published: &Published) -> Result<bool, LinkError> {
+    pub fn publish(&self, published: &mut Published) -> Result<bool, LinkError> {
+        if let (Some(store), Some(model)) = (&self.store, &mut published.model) {
+            store.put_aside(model)?;
+        }
         let value = seal(published, &self.key)?;
         let key = published.key();
         let record = BaseRecord::to(&self.topic).key(&key).payload(&value);

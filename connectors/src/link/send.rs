@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::topic::partitions_of;
-use super::{Changes, LinkError, seal};
+use super::{Changes, LinkError, ModelStore, seal};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, producer};
 
 /// How long what was sent may take to arrive before it is sent again.
@@ -18,6 +18,7 @@ pub struct Sender {
     client: Client,
     topic: String,
     key: SigningKey,
+    store: Option<ModelStore>,
 }
 
 impl Sender {
@@ -29,6 +30,7 @@ impl Sender {
         kafka: &KafkaConfig,
         topic: &str,
         key: SigningKey,
+        store: Option<ModelStore>,
         health: &Health,
     ) -> Result<Sender, KafkaError> {
         let client = Client::new(health);
@@ -39,11 +41,18 @@ impl Sender {
             client,
             topic: topic.to_string(),
             key,
+            store,
         })
     }
 
     /// Sends changes. True once they have arrived; false if they are to be sent again.
-    pub fn send(&self, changes: &Changes) -> Result<bool, LinkError> {
+    pub fn send(&self, changes: &mut Changes) -> Result<bool, LinkError> {
+        if let Some(store) = &self.store {
+            let models = changes.changes.iter_mut();
+            for donation in models.flat_map(|(_, change)| &mut change.models) {
+                store.put_aside(&mut donation.model)?;
+            }
+        }
         let value = seal(changes, &self.key)?;
         let record = BaseRecord::to(&self.topic)
             .key(&changes.edge)

@@ -1,8 +1,8 @@
 //! What goes to the cloud, and what comes from edges.
 
-use perennial_operators::{Epoch, ModelDonated, Reported};
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::share::SharedStatistics;
+use perennial_operators::{Epoch, ModelDonated, Reported};
 
 use super::Touched;
 use crate::knowledge_base::layout::{Family, META_TERMS, donor_key, number_key, reported_key};
@@ -54,8 +54,7 @@ impl Touched<'_> {
             epoch,
             donated: donated.clone(),
         };
-        self.kb
-            .put(&mut self.batch, Family::Donated, &key, &record)
+        self.kb.put(&mut self.batch, Family::Donated, &key, &record)
     }
 
     /// Adds up how edges did.
@@ -65,9 +64,8 @@ impl Touched<'_> {
         let mut sum = match self.reported.remove(&key) {
             Some(known) => known,
             None => {
-                let stored: Option<(String, SharedStatistics)> = self
-                    .kb
-                    .get(Family::Reported, &reported_key(edge, key.1))?;
+                let stored: Option<(String, SharedStatistics)> =
+                    self.kb.get(Family::Reported, &reported_key(edge, key.1))?;
                 stored.map_or_else(
                     || SharedStatistics {
                         labelled: 0,

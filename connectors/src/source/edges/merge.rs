@@ -74,7 +74,10 @@ impl EdgeMerge {
         let cells: Vec<Cell> = cells.collect();
         let queue = |edge: &String| {
             let progress = progress.get(edge).copied();
-            (edge.as_str().into(), Queue::new(progress.unwrap_or_default()))
+            (
+                edge.as_str().into(),
+                Queue::new(progress.unwrap_or_default()),
+            )
         };
         EdgeMerge {
             queues: listening.edges.keys().map(queue).collect(),
@@ -88,17 +91,11 @@ impl EdgeMerge {
         }
     }
 
-    /// Adds a message under its key, which stands at this place.
+    /// What a message under a key says.
     ///
     /// # Errors
-    /// It cannot be trusted or understood, or is older than what was taken in.
-    pub fn push(
-        &mut self,
-        key: &[u8],
-        value: Option<&[u8]>,
-        partition: i32,
-        offset: i64,
-    ) -> Result<(), LinkError> {
+    /// It cannot be trusted or understood.
+    pub fn open(&self, key: &[u8], value: Option<&[u8]>) -> Result<Changes, LinkError> {
         let edge = String::from_utf8_lossy(key);
         let Some(signer) = self.listening.edges.get(&*edge) else {
             return Err(LinkError::UnknownEdge(edge.into_owned()));
@@ -114,8 +111,22 @@ impl EdgeMerge {
         if changes.schema != self.listening.schema {
             return Err(LinkError::Schema);
         }
-        match self.queues.get_mut(&*edge) {
-            Some(queue) => queue.push(changes, partition, offset, value.len()),
+        Ok(changes)
+    }
+
+    /// Adds a message of so many bytes, which stands at this place.
+    ///
+    /// # Errors
+    /// It is older than what was taken in, was sent at a time that cannot be, or its parts do not fit together.
+    pub fn push(
+        &mut self,
+        changes: Changes,
+        size: usize,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), LinkError> {
+        match self.queues.get_mut(&*changes.edge) {
+            Some(queue) => queue.push(changes, partition, offset, size),
             None => Ok(()),
         }
     }
@@ -149,7 +160,9 @@ impl EdgeMerge {
                 }))
             });
             self.effects.extend(reported);
-            let donated = donated.into_iter().flat_map(|donation| taken(edge, donation));
+            let donated = donated
+                .into_iter()
+                .flat_map(|donation| taken(edge, donation));
             self.effects.extend(donated);
             if let Some(progress) = queue.moved() {
                 self.moved.insert(edge.clone(), progress);

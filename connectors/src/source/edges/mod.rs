@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::kafka::Limit;
 use super::{Read, Schema};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, consumer};
-use crate::link::partitions_of;
+use crate::link::{ModelStore, bring, partitions_of};
 
 pub use merge::{BadSample, EdgeMerge, Listening};
 
@@ -53,6 +53,8 @@ pub struct EdgesOptions<'a> {
     pub topic: &'a str,
     /// Whose changes are taken in.
     pub listening: Listening,
+    /// Where large models are, if anywhere.
+    pub store: Option<ModelStore>,
     /// An id is a duplicate if one of so many before was the same.
     pub duplicates_within: usize,
     /// Whether to end at what is the end when it is opened.
@@ -101,6 +103,7 @@ pub struct EdgeSource {
     topic: Arc<str>,
     lanes: Vec<Lane>,
     merge: EdgeMerge,
+    store: Option<ModelStore>,
     health: Health,
     stop: Arc<AtomicBool>,
     position: u64,
@@ -138,6 +141,7 @@ impl EdgeSource {
             topic,
             lanes,
             merge: EdgeMerge::new(options.listening, schema, within, samples, &resume.edges),
+            store: options.store,
             health: options.health,
             stop: options.stop,
             position: resume.records,
@@ -245,7 +249,16 @@ impl EdgeSource {
             }
         }
         let (key, value) = (message.key().unwrap_or_default(), message.payload());
-        if let Err(refused) = self.merge.push(key, value, partition, offset) {
+        let opened = self.merge.open(key, value);
+        let size = value.map_or(0, <[u8]>::len);
+        let taken = opened.and_then(|mut changes| {
+            let changed = changes.changes.iter_mut();
+            for donation in changed.flat_map(|(_, change)| &mut change.models) {
+                bring(self.store.as_ref(), &mut donation.model)?;
+            }
+            self.merge.push(changes, size, partition, offset)
+        });
+        if let Err(refused) = taken {
             let topic = &self.topic;
             tracing::warn!(
                 %topic,

@@ -184,15 +184,16 @@ fn place(change: &Change, rows: u64) -> (usize, usize) {
 /// Whether the columns of all samples have the same length, every part has samples, and models are what they say.
 fn is_sound(change: &Change) -> bool {
     let models = change.models.iter().all(Donation::is_sound);
-    models && change.samples.iter().all(|part| {
-        let rows = part.len();
-        let attributes = part.attributes.iter().flatten();
-        let features = part.features.iter().flatten();
-        rows > 0
-            && part.sequences.len() == rows
-            && part.labels.len() == rows
-            && part.ids.as_ref().is_none_or(|ids| ids.is_sound(rows))
-            && attributes.clone().all(|texts| texts.codes.len() == rows)
-            && features.clone().all(|values| values.len() == rows)
-    })
+    models
+        && change.samples.iter().all(|part| {
+            let rows = part.len();
+            let attributes = part.attributes.iter().flatten();
+            let features = part.features.iter().flatten();
+            rows > 0
+                && part.sequences.len() == rows
+                && part.labels.len() == rows
+                && part.ids.as_ref().is_none_or(|ids| ids.is_sound(rows))
+                && attributes.clone().all(|texts| texts.codes.len() == rows)
+                && features.clone().all(|values| values.len() == rows)
+        })
 }
