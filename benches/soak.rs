@@ -9,6 +9,9 @@ mod common;
 mod kafka;
 #[path = "../tests/common/process.rs"]
 mod process;
+#[path = "../tests/common/proxy.rs"]
+#[allow(dead_code)]
+mod proxy;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

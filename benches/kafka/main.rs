@@ -12,6 +12,9 @@ mod kafka;
 mod plain;
 #[path = "../../tests/common/process.rs"]
 mod process;
+#[path = "../../tests/common/proxy.rs"]
+#[allow(dead_code)]
+mod proxy;
 
 use std::path::Path;
 use std::process::Command;

@@ -107,7 +107,7 @@ pub enum KnowledgeChange {
     /// How an edge did was taken in.
     Reported(Reported),
     /// A model that was trained elsewhere was taken in, for trainings here to start from.
-    ModelDonated(ModelDonated),
+    ModelDonated(Box<ModelDonated>),
 }
 
 impl KnowledgeChange {

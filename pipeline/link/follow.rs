@@ -214,12 +214,12 @@ pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
     }];
     let mut models = Vec::new();
     if let (Some(model), true) = (&model, usage != Usage::Answers) {
-        changes.push(KnowledgeChange::ModelDonated(ModelDonated {
+        changes.push(KnowledgeChange::ModelDonated(Box::new(ModelDonated {
             donor: donor.unwrap_or_else(|| CLOUD.into()),
             path: path.clone(),
             trained: model.trained.clone(),
             evaluated: model.evaluated.clone(),
-        }));
+        })));
         models.push((model.trained.hash.clone(), Arc::new(model.onnx.clone())));
     }
     if usage == Usage::Donation {

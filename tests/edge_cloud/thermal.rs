@@ -13,8 +13,6 @@ use crate::fleet::Fleet;
 const EDGES: [&str; 3] = ["first", "second", "third"];
 /// Votes that edges get at a time, before the cloud has learned from those before.
 const PART: usize = 1000;
-/// The first so many votes are what there is time for among other tests; `make edges` takes all.
-const FEW: usize = 11_000;
 /// How often models are trained, in votes of a task.
 const TRIGGERS: &str = "triggers: {when: ['new_samples >= 1000']}\n";
 
@@ -62,13 +60,10 @@ fn alone(fleet: &Fleet, name: &str, header: &str, votes: &[&Vote]) -> Vec<Value>
 }
 
 #[test]
+#[ignore = "it takes seven minutes: make edges"]
 fn edges_do_as_well_together_as_one_that_sees_all() {
     let Some(path) = stream() else { return };
-    let (header, mut votes) = votes(&path);
-    let all = votes.len();
-    let wanted = std::env::var("PERENNIAL_VOTES");
-    let wanted = wanted.map_or(Some(FEW), |votes| votes.parse().ok());
-    votes.truncate(wanted.expect("PERENNIAL_VOTES is a number"));
+    let (header, votes) = votes(&path);
     let fleet = Fleet::new("thermal", &EDGES);
     let bootstrap = votes.len() / 5;
     let common = common_config();
@@ -116,7 +111,6 @@ fn edges_do_as_well_together_as_one_that_sees_all() {
     let (three, one) = (accuracy(together.values()), accuracy(local.values()));
     eprintln!("accuracy: three edges {three:.4}, one pipeline {one:.4}");
     assert!(three >= one - 0.01, "{three} {one}");
-    let mut of_both = (Vec::new(), Vec::new());
     for edge in EDGES {
         let is_own = |vote: &&Vote| EDGES[vote.city % EDGES.len()] == edge;
         let own: Vec<&Vote> = votes.iter().filter(is_own).collect();
@@ -129,12 +123,6 @@ fn edges_do_as_well_together_as_one_that_sees_all() {
         let (share, share_alone) = (accuracy(linked.iter()), accuracy(alone.iter()));
         let count = linked.len();
         eprintln!("accuracy: {edge} {share:.4}, alone {share_alone:.4}, of {count}");
-        // Of few, one or the other is ahead by chance.
-        assert!(share >= share_alone || votes.len() < all, "{edge}");
-        of_both.0.extend(linked);
-        of_both.1.extend(alone);
+        assert!(share >= share_alone, "{edge}");
     }
-    let (linked, alone) = (accuracy(of_both.0.iter()), accuracy(of_both.1.iter()));
-    eprintln!("accuracy: linked {linked:.4}, alone {alone:.4}");
-    assert!(linked >= alone, "{linked} {alone}");
 }

@@ -233,7 +233,7 @@ fn taken(edge: &Arc<str>, donation: Donation) -> [Effect; 2] {
         evaluated: model.evaluated,
     };
     [
-        Effect::Change(KnowledgeChange::ModelDonated(donated)),
+        Effect::Change(KnowledgeChange::ModelDonated(Box::new(donated))),
         Effect::Model(hash, Arc::new(model.onnx)),
     ]
 }
