@@ -449,6 +449,23 @@ fn the_configs_that_come_along_are_drawn() {
     ] {
         assert!(drawn.contains(part), "{part:?} is not in {drawn}");
     }
+    let edge = bench.run(&["validate", &format!("{configs}/edge.yaml")]);
+    let edge = edge.success().stdout;
+    for part in [
+        "12000 records of bootstrap",
+        "share       samples, to topic fleet-changes",
+        "follow",
+    ] {
+        assert!(edge.contains(part), "{part:?} is not in {edge}");
+    }
+    let cloud = bench.run(&["validate", &format!("{configs}/cloud.yaml")]);
+    let cloud = cloud.success().stdout;
+    for part in [
+        "edges edge: no end, 17 features, 3 classes",
+        "on topic fleet-knowledge",
+    ] {
+        assert!(cloud.contains(part), "{part:?} is not in {cloud}");
+    }
     // Ten votes with the columns of the real stream, of which the first two are the bootstrap.
     let mut votes = "id,time,site,season,cooling,city,climate,building,gender,ta,tr,top,rh,vel,met,clo,age,ht,wt,t_out,rh_out,t_out_isd,rh_out_isd,t_mot_isd,t_out_monthly,preference\n".to_string();
     for vote in 0..10 {

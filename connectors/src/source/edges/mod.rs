@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kafka::Limit;
 use super::{Read, Schema};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, PATIENCE, consumer};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
 use crate::link::{ModelStore, bring, partitions_of};
 
 pub use merge::{BadSample, EdgeMerge, Listening};
@@ -306,8 +306,9 @@ fn lanes(
     let mut assignment = TopicPartitionList::new();
     let mut lanes = Vec::new();
     for partition in 0..partitions_of(consumer, options.kafka, topic)? {
-        let marks = consumer.fetch_watermarks(topic, partition, PATIENCE);
-        let (low, high) = marks.map_err(failed)?;
+        let (low, high) = ask_by_consumer(consumer, options.kafka, |patience| {
+            consumer.fetch_watermarks(topic, partition, patience)
+        })?;
         let place = TopicPartition {
             topic: topic.clone(),
             partition,
