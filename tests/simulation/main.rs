@@ -23,7 +23,7 @@ use net::Net;
 
 const EDGES: usize = 100;
 /// Samples of each edge.
-const SAMPLES: usize = 25;
+const SAMPLES: usize = 24;
 
 /// What befalls a fleet.
 #[derive(Clone, Copy, PartialEq)]
