@@ -365,21 +365,13 @@ impl Driver {
             Origin::Topics(source) => {
                 let mut share = Share::new(self.position);
                 let limits = Limits::new(&self.cut, finding);
-                let mut parts = 0;
-                share.fill(wanted, self.cut.workers as u64, |part| {
-                    parts += 1;
-                    source.read(limits.of(part, parts))
-                })?;
+                share.fill_within(wanted, &limits, |limit| source.read(limit))?;
                 Ok(self.count(share))
             }
             Origin::Edges(source) => {
                 let mut share = Share::new(self.position);
                 let limits = Limits::new(&self.cut, finding);
-                let mut parts = 0;
-                share.fill(wanted, self.cut.workers as u64, |part| {
-                    parts += 1;
-                    source.read(limits.of(part, parts))
-                })?;
+                share.fill_within(wanted, &limits, |limit| source.read(limit))?;
                 Ok(self.count(share))
             }
             Origin::Simulated(simulator, limit) => {
@@ -480,6 +472,20 @@ impl Share {
             position,
             nothing_left: false,
         }
+    }
+
+    /// The same from topics, where each worker gets what comes in its part of the tick.
+    fn fill_within<E>(
+        &mut self,
+        wanted: u64,
+        limits: &Limits,
+        mut read: impl FnMut(Limit) -> Result<Read, E>,
+    ) -> Result<(), E> {
+        let mut parts = 0;
+        self.fill(wanted, limits.workers as u64, |records| {
+            parts += 1;
+            read(limits.of(records, parts))
+        })
     }
 
     /// Reads an epoch's records in as many parts as there are workers; an empty part for each where

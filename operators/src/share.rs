@@ -181,9 +181,9 @@ impl SharePolicy {
             return None;
         }
         let rows = || part.rows.iter().map(|row| *row as usize);
-        let ids = |change: &dyn Fn(&str) -> String| {
+        let ids = |push: &dyn Fn(&mut Texts, &str)| {
             let mut ids = Texts::default();
-            rows().for_each(|row| ids.push(&change(batch.ids.get(row))));
+            rows().for_each(|row| push(&mut ids, batch.ids.get(row)));
             ids
         };
         let attributes = rules.attributes.iter().enumerate();
@@ -192,8 +192,10 @@ impl SharePolicy {
             times: rows().map(|row| batch.times[row]).collect(),
             ids: match rules.id.1 {
                 Treatment::Withheld => None,
-                Treatment::Shared => Some(ids(&str::to_string)),
-                Treatment::Pseudonym => Some(ids(&|id| self.pseudonym(&rules.id.0, id))),
+                Treatment::Shared => Some(ids(&Texts::push)),
+                Treatment::Pseudonym => Some(ids(&|ids, id| {
+                    ids.push(&self.pseudonym(&rules.id.0, id));
+                })),
             },
             attributes: attributes
                 .map(|(column, (name, treatment))| {
@@ -331,14 +333,15 @@ pub fn share<'scope>(
         move |input, output| {
             input.for_each(|capability, epochs| {
                 let mut session = output.session(&capability);
-                for part in epochs.drain(..).flat_map(|epoch| epoch.parts.clone()) {
+                for part in epochs.iter().flat_map(|epoch| &epoch.parts) {
                     if policy.renames() {
-                        let renamed = names(&policy, &part, &mut renamed);
+                        let renamed = names(&policy, part, &mut renamed);
                         let renamed = renamed.into_iter().map(KnowledgeChange::Renamed);
                         session.give_iterator(renamed.map(Effect::Change));
                     }
-                    session.give_iterator(policy.samples(&part).into_iter().map(Effect::Shared));
+                    session.give_iterator(policy.samples(part).into_iter().map(Effect::Shared));
                 }
+                epochs.clear();
             });
         }
     })

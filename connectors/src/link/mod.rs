@@ -5,6 +5,7 @@ mod changes;
 mod envelope;
 mod follow;
 mod keys;
+mod outlet;
 mod publish;
 mod send;
 mod store;

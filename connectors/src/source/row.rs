@@ -121,7 +121,8 @@ impl Row {
         );
     }
 
-    fn set_written(&mut self, cell: usize, text: fmt::Arguments) {
+    /// Sets a cell to a text that is written into it.
+    pub(super) fn set_written(&mut self, cell: usize, text: fmt::Arguments) {
         let start = self.text.len();
         // Writing to a String cannot fail.
         let _ = self.text.write_fmt(text);

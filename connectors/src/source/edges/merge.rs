@@ -266,8 +266,8 @@ fn fill(
         match cell {
             // Ids need only be unique at their edge.
             Cell::Id => match &samples.ids {
-                Some(ids) => row.set_text(number, &format!("{edge}/{}", ids.get(at))),
-                None => row.set_text(number, &format!("{edge}/{}", samples.sequences[at])),
+                Some(ids) => row.set_written(number, format_args!("{edge}/{}", ids.get(at))),
+                None => row.set_written(number, format_args!("{edge}/{}", samples.sequences[at])),
             },
             Cell::Time => row.set_time(number, samples.times[at]),
             Cell::Attribute(column) => {
