@@ -84,6 +84,11 @@ impl Texts {
         &self.bytes[start as usize..self.ends[row] as usize]
     }
 
+    /// How many bytes they take.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + 4 * self.ends.len()
+    }
+
     /// Whether these are so many texts, as nobody has to be believed who has sent them.
     pub fn is_sound(&self, texts: usize) -> bool {
         let mut before = 0;

@@ -159,6 +159,19 @@ impl SharedSamples {
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
     }
+
+    /// About how many bytes they take.
+    pub fn bytes(&self) -> usize {
+        let attributes = self.attributes.iter().flatten();
+        let texts = attributes.map(|texts| {
+            let values: usize = texts.values.iter().map(|value| value.len()).sum();
+            values + 4 * texts.codes.len()
+        });
+        let ids = self.ids.as_ref().map_or(0, Texts::size);
+        // Sequence number and time, features, and the label.
+        let columns = 16 + 4 * self.features.iter().flatten().count() + 4;
+        columns * self.len() + ids + texts.sum::<usize>()
+    }
 }
 
 /// How a task did at a site, in some epochs.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use perennial_connectors::kafka::KafkaConfig;
-use perennial_connectors::link::StoreConfig;
+use perennial_connectors::link::{LARGEST_CONTENT, StoreConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +144,12 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     match config.role {
         Role::Edge => check_edge(loaded, link)?,
         _ => check_cloud(loaded, link)?,
+    }
+    let above = link.store.as_ref().map_or(0, |store| store.above);
+    if above > LARGEST_CONTENT {
+        let message =
+            format!("expected at most {LARGEST_CONTENT}: no message holds a larger model");
+        return Err(loaded.error("link.store.above", &message));
     }
     match link.kafka.problems().into_iter().next() {
         Some((path, message)) => Err(loaded.error(&format!("link.{path}"), message)),

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::link::{Followed, Follower, Following, Published, verifying_key};
+use perennial_connectors::link::{Follower, Following, Published, verifying_key};
 use perennial_operators::flow::{DeployedModel, Deployment, TrainOutcome};
 use perennial_operators::follow::Inbox;
 use perennial_operators::share::{Renamed, SharePolicy};
@@ -78,7 +78,7 @@ pub fn follow(
                     }
                 },
                 Some(follower) => {
-                    let Followed::Task(published) = follower.next(GLANCE) else {
+                    let Some(published) = follower.next(GLANCE) else {
                         continue;
                     };
                     match at_home(*published, policy.as_ref(), &knowledge) {

@@ -33,6 +33,9 @@ pub const OTHERS: u32 = 1 << 20;
 /// By what name a donation of the cloud's goes, at an edge that has a model of its own.
 pub const CLOUD: &str = "the cloud";
 
+/// A change has so many bytes at most, but for one of a model, and a message as many of changes.
+const CHANGE: usize = 1 << 20;
+
 /// How long to wait before what failed is tried again, and for what may come.
 const PAUSE: Duration = Duration::from_millis(500);
 const GLANCE: Duration = Duration::from_millis(100);

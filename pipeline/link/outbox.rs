@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use perennial_connectors::knowledge_base::{
     Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Terms,
 };
-use perennial_connectors::link::{Change, Donation, PublishedModel, now};
+use perennial_connectors::link::{Change, Donation, LARGEST_CONTENT, PublishedModel, now};
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::share::{SharePolicy, Treatment};
 use perennial_operators::{
     KnowledgeChange, ModelEvaluated, ModelId, ModelTrained, TaskDefinition, TaskId,
 };
 
-use super::OTHERS;
+use super::{CHANGE, OTHERS};
 use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};
 use crate::error::Error;
 
@@ -112,27 +112,13 @@ impl Outbox {
         progress: &mut OutboxProgress,
     ) -> Result<OutboxWrite, Error> {
         self.drop_sent(progress);
-        let change = self.change(epochs);
         let mut write = OutboxWrite::default();
-        if !change.is_empty() {
-            let encoded =
-                postcard::to_stdvec(&change).map_err(|error| Error::Failed(error.into()))?;
-            let departure = Departure {
-                epoch: change.epoch,
-                time: now(),
-                samples: change.rows(),
-                statistics: change.statistics.len() as u64,
-                models: change.models.len() as u64,
-                bytes: encoded.len() as u64,
-                terms: self.terms.len() as u32 - 1,
-            };
-            let number = progress.next;
-            progress.next += 1;
-            let encoded = self.make_room(number, &departure, encoded, progress);
-            write.added = Some((number, departure, encoded));
-            if !std::mem::replace(&mut self.is_agreed, true) {
-                write.terms = Some(self.terms.clone());
-            }
+        for change in self.changes(epochs) {
+            let added = self.add(&change, progress)?;
+            write.added.push(added);
+        }
+        if !write.added.is_empty() && !std::mem::replace(&mut self.is_agreed, true) {
+            write.terms = Some(self.terms.clone());
         }
         let first = self.waiting.front().map(|first| first.number);
         write.floor = Some(first.unwrap_or(progress.next));
@@ -157,21 +143,70 @@ impl Outbox {
         }
     }
 
-    /// What may leave of a commit.
-    fn change(&mut self, epochs: &mut [EpochEffects]) -> Change {
-        let mut change = Change::default();
+    /// Numbers a change, and puts it where it waits, if there is room for it.
+    fn add(
+        &mut self,
+        change: &Change,
+        progress: &mut OutboxProgress,
+    ) -> Result<(u64, Departure, Option<Vec<u8>>), Error> {
+        let encoded = postcard::to_stdvec(change).map_err(|error| Error::Failed(error.into()))?;
+        let departure = Departure {
+            epoch: change.epoch,
+            time: now(),
+            samples: change.rows(),
+            statistics: change.statistics.len() as u64,
+            models: change.models.len() as u64,
+            bytes: encoded.len() as u64,
+            terms: self.terms.len() as u32 - 1,
+        };
+        let number = progress.next;
+        progress.next += 1;
+        // A model may be put aside; samples that have no room in a message never get any.
+        let is_too_large = change.models.is_empty() && encoded.len() > LARGEST_CONTENT;
+        if is_too_large {
+            tracing::error!(
+                bytes = encoded.len(),
+                samples = departure.samples,
+                "what an epoch shares is larger than a message of the link may be, and is shed: lower epoch.records"
+            );
+        }
+        let encoded = self.make_room(number, &departure, encoded, is_too_large, progress);
+        Ok((number, departure, encoded))
+    }
+
+    /// What may leave of a commit: changes of so many bytes that several have room in the outbox, unless one part has more;
+    /// each model by itself.
+    fn changes(&mut self, epochs: &mut [EpochEffects]) -> Vec<Change> {
+        let most = CHANGE.min(self.config.bytes as usize / 8);
+        let (mut changes, mut models) = (Vec::new(), Vec::new());
+        let (mut change, mut bytes) = (Change::default(), 0);
         for effects in epochs {
-            change.epoch = effects.epoch;
-            change.samples.append(&mut effects.shared);
+            for part in effects.shared.drain(..) {
+                bytes += part.bytes();
+                if bytes > most && !change.is_empty() {
+                    bytes = part.bytes();
+                    changes.push(std::mem::take(&mut change));
+                }
+                change.samples.push(part);
+                change.epoch = effects.epoch;
+            }
             self.learn_names(&effects.changes);
             let names = |task: TaskId| self.names.get(&task).cloned();
             let statistics = self.policy.statistics(&effects.changes, &names);
             change.statistics.extend(statistics);
+            change.epoch = effects.epoch;
             if self.policy.models {
-                change.models.extend(self.models(effects));
+                models.extend(self.models(effects).into_iter().map(|donation| Change {
+                    epoch: effects.epoch,
+                    models: vec![donation],
+                    ..Change::default()
+                }));
             }
         }
-        change
+        changes.push(change);
+        changes.append(&mut models);
+        changes.retain(|change| !change.is_empty());
+        changes
     }
 
     /// The models that were trained here and deployed.
@@ -238,6 +273,7 @@ impl Outbox {
         number: u64,
         departure: &Departure,
         encoded: Vec<u8>,
+        is_too_large: bool,
         progress: &mut OutboxProgress,
     ) -> Option<Vec<u8>> {
         let new = Waiting {
@@ -246,7 +282,8 @@ impl Outbox {
             samples: departure.samples,
         };
         let mut bytes: u64 = self.waiting.iter().map(|waiting| waiting.bytes).sum();
-        if self.config.shed == Shed::Newest && bytes + new.bytes > self.config.bytes {
+        let is_full = bytes + new.bytes > self.config.bytes;
+        if is_too_large || (self.config.shed == Shed::Newest && is_full) {
             shed(progress, &new);
             return None;
         }

@@ -90,7 +90,7 @@ pub fn publish_new(
             },
             model: model(&view, *task, record)?,
         };
-        if !publish(published)? {
+        if !arrives(publish(published), *task)? {
             return Ok(false);
         }
         tracing::info!(%task, number = revision.number, "published");
@@ -104,12 +104,24 @@ pub fn publish_new(
         if sent.get(&subject) == Some(&revision) {
             continue;
         }
-        if !publish(donated(&view, schema, revision, record)?)? {
+        let published = publish(donated(&view, schema, revision, record)?);
+        if !arrives(published, subject.0)? {
             return Ok(false);
         }
         sent.insert(subject, revision);
     }
     Ok(true)
+}
+
+/// Whether what was published has arrived, or never will: then it is told, and edges go on with what they have.
+fn arrives(published: Result<bool, LinkError>, task: TaskId) -> Result<bool, Error> {
+    match published {
+        Err(error @ LinkError::TooLarge { .. }) => {
+            tracing::error!(%task, "what was learned is not published: {error}");
+            Ok(true)
+        }
+        published => Ok(published?),
+    }
 }
 
 /// What an edge has donated, for the others.

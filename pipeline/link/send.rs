@@ -10,12 +10,10 @@ use perennial_connectors::link::{
     Change, Changes, LinkError, Sender, SigningKey, now, signing_key,
 };
 
-use super::{GLANCE, Outgoing, PAUSE, key_file, open_store, schema};
+use super::{CHANGE, GLANCE, Outgoing, PAUSE, key_file, open_store, schema};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 
-/// A message has changes of at most so many bytes, or one change.
-const BYTES: usize = 1 << 20;
 /// How long changes are waited for that go with the same message.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -92,7 +90,7 @@ pub fn send_all(
 ) -> Result<bool, Error> {
     loop {
         let view = knowledge.view();
-        let waiting = view.outbox(sent.load(Ordering::SeqCst), BYTES)?;
+        let waiting = view.outbox(sent.load(Ordering::SeqCst), CHANGE)?;
         let Some((last, _)) = waiting.last() else {
             return Ok(true);
         };

@@ -1,5 +1,7 @@
 //! A site that shares no samples lets its models be used: others profit from what it has seen, and nobody sees it.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::common::stream::{self, Sample};
@@ -65,10 +67,17 @@ fn a_site_profits_from_what_another_has_seen() {
     // Models are in a store; messages have their hashes.
     let store = fleet.bench.path("models");
     std::fs::create_dir(&store).expect("a folder");
-    let store = format!("store: {{url: 'file://{}', above: 1000}}", store.display());
-    for name in ["cloud", "rich", "poor", "alone"] {
+    let set_store = |name: &str, store: &Path| {
+        let store = format!("store: {{url: 'file://{}', above: 1000}}", store.display());
         fleet.set(name, &store);
+    };
+    for name in ["rich", "poor", "alone"] {
+        set_store(name, &store);
     }
+    // It cannot be read in the cloud at first: no folder is there.
+    let unreadable = fleet.bench.path("cloud-models");
+    std::fs::write(&unreadable, "").expect("a file");
+    set_store("cloud", &unreadable);
     let cloud = fleet.start("cloud");
 
     fleet.produce("rich", &site(81, "rich", MANY, MANY));
@@ -78,6 +87,13 @@ fn a_site_profits_from_what_another_has_seen() {
         let status = fleet.status("rich");
         status["outbox"]["sent"].as_u64() > Some(1) && status["outbox"]["waiting"] == 0
     });
+    fleet.wait_until("the cloud waits for the model", || {
+        fleet
+            .log("cloud")
+            .contains("a model of an edge is waited for")
+    });
+    std::fs::remove_file(&unreadable).expect("it goes");
+    std::os::unix::fs::symlink(&store, &unreadable).expect("a link");
 
     // Of what is wet, those without know next to nothing.
     let poor = site(82, "poor", BOOTSTRAP, FEW);

@@ -5,6 +5,7 @@ mod canary;
 mod common;
 mod donors;
 mod fleet;
+mod large;
 mod offline;
 mod policy;
 mod thermal;
@@ -148,6 +149,10 @@ fn settings_of_the_link_must_make_sense() {
     refused(
         &cloud("canary: {edges: [a]}"),
         &["link.canary", "source.edges"],
+    );
+    refused(
+        &cloud("store: {url: 'file:///models', above: 100000000}"),
+        &["link.store.above", "at most"],
     );
     bench.write(
         "config.yaml",

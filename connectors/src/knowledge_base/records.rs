@@ -113,8 +113,8 @@ pub struct Departure {
 /// What a commit does to the outbox.
 #[derive(Clone, Debug, Default)]
 pub struct OutboxWrite {
-    /// A change that is to leave: its number, what is remembered of it, and itself, unless there is no room for it.
-    pub added: Option<(u64, Departure, Option<Vec<u8>>)>,
+    /// Changes that are to leave: the number of each, what is remembered of it, and itself, unless it is shed.
+    pub added: Vec<(u64, Departure, Option<Vec<u8>>)>,
     /// Changes before this number wait no more.
     pub floor: Option<u64>,
     /// The terms of all that was ever shared, if there are new ones.

@@ -23,7 +23,15 @@ pub struct Changes {
     pub changes: Vec<(u64, Change)>,
 }
 
-/// What one commit of an edge shares.
+impl Changes {
+    /// Whether there are models in them.
+    pub fn has_models(&self) -> bool {
+        let mut changes = self.changes.iter();
+        changes.any(|(_, change)| !change.models.is_empty())
+    }
+}
+
+/// What one commit of an edge shares, or a part of that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// The last epoch of the commit.

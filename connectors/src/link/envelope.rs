@@ -10,6 +10,8 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::topic::LARGEST_CONTENT;
+
 /// What each envelope begins with.
 const LETTERS: [u8; 4] = *b"PRNL";
 /// The version of what is in them.
@@ -67,6 +69,18 @@ pub enum LinkError {
     /// Its model is in an object store, and none is known here.
     #[error("its model is in an object store: set link.store")]
     NoStore,
+    /// No message can be so large.
+    #[error(
+        "it has {bytes} bytes, and the topic takes no message of that size: set link.store, where large models go, or raise \
+         the topic's max.message.bytes (no message has more than {LARGEST_CONTENT})"
+    )]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// Its model was in the object store, and is not any more.
+    #[error("its model is not in the object store {0} any more")]
+    Gone(String),
     /// The object store cannot be used.
     #[error("the object store {url}: {reason}")]
     Store {
@@ -85,8 +99,9 @@ pub enum LinkError {
     },
 }
 
-fn signed(body: &[u8]) -> Vec<u8> {
-    [&LETTERS, PROTOCOL.to_le_bytes().as_slice(), body].concat()
+/// What the signature of an envelope is of: the version is part of it, so that nobody passes one for another.
+fn signed(version: u16, body: &[u8]) -> Vec<u8> {
+    [&LETTERS, version.to_le_bytes().as_slice(), body].concat()
 }
 
 /// Puts a message into an envelope.
@@ -94,7 +109,7 @@ pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, Link
     let message = postcard::to_stdvec(message).map_err(|_| LinkError::Torn)?;
     let body = zstd::bulk::compress(&message, zstd::DEFAULT_COMPRESSION_LEVEL);
     let body = body.map_err(|_| LinkError::Torn)?;
-    let signature = key.sign(&signed(&body)).to_bytes();
+    let signature = key.sign(&signed(PROTOCOL, &body)).to_bytes();
     Ok([
         &LETTERS,
         PROTOCOL.to_le_bytes().as_slice(),
@@ -125,7 +140,7 @@ pub fn open<T: DeserializeOwned>(
     }
     let signature: [u8; SIGNATURE] = signature.try_into().map_err(|_| LinkError::Torn)?;
     let signature = Signature::from_bytes(&signature);
-    key.verify_strict(&signed(body), &signature)
+    key.verify_strict(&signed(found, body), &signature)
         .map_err(|_| LinkError::Signature(who.to_string()))?;
     let mut message = Vec::new();
     let decoder = zstd::Decoder::new(body).map_err(|_| LinkError::Torn)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ed25519_dalek::VerifyingKey;
 use perennial_operators::{Revision, TaskId, id_number};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -50,17 +50,6 @@ pub struct Follower {
     partitions: i32,
 }
 
-/// What was read.
-#[derive(Debug)]
-pub enum Followed {
-    /// Something about a task.
-    Task(Box<Published>),
-    /// All that there is by now.
-    UpToDate,
-    /// Nothing in that time.
-    Nothing,
-}
-
 impl Follower {
     /// Connects.
     ///
@@ -100,46 +89,35 @@ impl Follower {
 
     /// The next thing that is new. What cannot be trusted or understood is told and left out: the edge goes on with what it
     /// has.
-    pub fn next(&mut self, patience: Duration) -> Followed {
+    pub fn next(&mut self, patience: Duration) -> Option<Box<Published>> {
         if let Some(waiting) = self.waiting.take() {
             std::thread::sleep(patience);
             return self.bring(waiting);
         }
         let topic = &self.following.topic;
         let message = match self.consumer.poll(patience) {
-            None => return Followed::Nothing,
+            None => return None,
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(_))) => {
                 self.ended += 1;
-                return match self.ended >= self.partitions {
-                    true => Followed::UpToDate,
-                    false => Followed::Nothing,
-                };
+                return None;
             }
             Some(Err(error)) => {
-                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-                    tracing::warn!(topic, %error, "the cloud is not heard");
-                }
-                return Followed::Nothing;
+                tracing::warn!(topic, %error, "the cloud is not heard");
+                return None;
             }
         };
         let (offset, key) = (message.offset(), message.key().unwrap_or_default().to_vec());
-        let Some(value) = message.payload().map(<[u8]>::to_vec) else {
-            return Followed::Nothing;
-        };
+        let value = message.payload()?.to_vec();
         drop(message);
         match self.following.check(&key, &value, self.latest, now()) {
             Ok(published) => {
-                if let Some(published) = &published {
-                    self.latest = self.latest.max(published.sent);
-                }
-                match published {
-                    Some(published) => self.bring(Box::new(published)),
-                    None => Followed::Nothing,
-                }
+                let published = published?;
+                self.latest = self.latest.max(published.sent);
+                self.bring(Box::new(published))
             }
             // What the topic had before, and has not been compacted away yet.
-            Err(LinkError::Old) if self.ended < self.partitions => Followed::Nothing,
+            Err(LinkError::Old) if self.ended < self.partitions => None,
             Err(refused) => {
                 let topic = &self.following.topic;
                 tracing::warn!(
@@ -147,7 +125,7 @@ impl Follower {
                     offset,
                     "a message of the cloud is refused: {refused}"
                 );
-                Followed::Nothing
+                None
             }
         }
     }
@@ -155,18 +133,18 @@ impl Follower {
 
 impl Follower {
     /// Brings the model, or waits until it can be had.
-    fn bring(&mut self, mut published: Box<Published>) -> Followed {
+    fn bring(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
         let model = published.model.as_mut();
         match model.map_or(Ok(()), |model| bring(self.store.as_ref(), model)) {
-            Ok(()) => Followed::Task(published),
+            Ok(()) => Some(published),
             Err(error @ LinkError::Store { .. }) => {
                 tracing::warn!("a model cannot be had yet: {error}");
                 self.waiting = Some(published);
-                Followed::Nothing
+                None
             }
             Err(refused) => {
                 tracing::warn!("a model of the cloud is refused: {refused}");
-                Followed::Nothing
+                None
             }
         }
     }

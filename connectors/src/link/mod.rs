@@ -20,14 +20,14 @@ pub use changes::{Change, Changes, Donation};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use envelope::{LinkError, open, seal};
 pub(crate) use follow::check_clock;
-pub use follow::{Followed, Follower, Following};
+pub use follow::{Follower, Following};
 pub use keys::{signing_key, verifying_key};
 pub use publish::Publisher;
 pub use send::Sender;
 pub(crate) use store::bring;
 pub use store::{ModelStore, StoreConfig};
 pub(crate) use topic::partitions_of;
-pub use topic::{make_topic, reach};
+pub use topic::{LARGEST_CONTENT, make_topic, reach};
 
 /// What is published of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Serialize;
 
+use super::topic::LARGEST_CONTENT;
 use super::{LinkError, ModelStore, PublishedModel, seal};
 use crate::kafka::{Client, KafkaConfig, KafkaError, producer};
 
@@ -39,21 +41,37 @@ impl Outlet {
     }
 
     /// Takes the bytes of a model out of its message, if it is large and there is a store for it.
+    ///
+    /// # Errors
+    /// The store does not take it now, or the model is in no store and too large for a message.
     pub(super) fn put_aside(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
-        let store = self.store.as_ref();
-        store.map_or(Ok(()), |store| store.put_aside(model))
+        if let Some(store) = &self.store {
+            store.put_aside(model)?;
+        }
+        match model.onnx.len() {
+            bytes if bytes > LARGEST_CONTENT => Err(LinkError::TooLarge { bytes }),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a message. True once it has arrived; false if it is to be sent again.
+    ///
+    /// # Errors
+    /// It is larger than the topic takes.
     pub(super) fn send(&self, key: &str, message: &impl Serialize) -> Result<bool, LinkError> {
         let value = seal(message, &self.key)?;
         let record = BaseRecord::to(&self.topic).key(key).payload(&value);
-        let sent = self.producer.send(record).is_ok();
+        let refused = self.producer.send(record).err().map(|(error, _)| error);
         let arrived = self.producer.flush(ARRIVAL).is_ok();
         let lost = self.client.take_undelivered();
-        if let Some(lost) = &lost {
-            tracing::warn!(topic = self.topic, error = %lost.error, "not sent yet");
+        let Some(error) = refused.or(lost.map(|lost| lost.error)) else {
+            return Ok(arrived);
+        };
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+            let bytes = value.len();
+            return Err(LinkError::TooLarge { bytes });
         }
-        Ok(sent && arrived && lost.is_none())
+        tracing::warn!(topic = self.topic, %error, "not sent yet");
+        Ok(false)
     }
 }

@@ -28,8 +28,24 @@ impl Sender {
         Outlet::open(kafka, topic, key, store, client).map(Sender)
     }
 
-    /// Sends changes. True once they have arrived; false if they are to be sent again.
+    /// Sends changes. True once they have arrived; false if they are to be sent again. Models that are too large are told, and left
+    /// out.
+    ///
+    /// # Errors
+    /// The store does not take a model now, or the topic no message of that size.
     pub fn send(&self, changes: &mut Changes) -> Result<bool, LinkError> {
+        match self.send_whole(changes) {
+            Err(error @ LinkError::TooLarge { .. }) if changes.has_models() => {
+                tracing::error!("a model is not shared: {error}");
+                let changed = changes.changes.iter_mut();
+                changed.for_each(|(_, change)| change.models.clear());
+                self.send_whole(changes)
+            }
+            sent => sent,
+        }
+    }
+
+    fn send_whole(&self, changes: &mut Changes) -> Result<bool, LinkError> {
         let models = changes.changes.iter_mut();
         for donation in models.flat_map(|(_, change)| &mut change.models) {
             self.0.put_aside(&mut donation.model)?;

@@ -97,7 +97,7 @@ impl ModelStore {
     /// Brings the bytes of a model back, if they were put aside.
     ///
     /// # Errors
-    /// The store does not give them now, or gives others.
+    /// The store does not give them now, or has none or others.
     pub fn bring(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if !model.is_stored {
             return Ok(());
@@ -107,7 +107,13 @@ impl ModelStore {
             let found = self.store.get(&place).await?;
             found.bytes().await
         });
-        model.onnx = bytes.map_err(|error| self.failed(&error))?.to_vec();
+        model.onnx = match bytes {
+            Ok(bytes) => bytes.to_vec(),
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(LinkError::Gone(self.url.clone()));
+            }
+            Err(error) => return Err(self.failed(&error)),
+        };
         model.is_stored = false;
         match model.is_whole() {
             true => Ok(()),
@@ -189,10 +195,7 @@ mod tests {
             Err(LinkError::Hash)
         ));
         std::fs::remove_file(&file).unwrap();
-        assert!(matches!(
-            store.bring(&mut sent),
-            Err(LinkError::Store { .. })
-        ));
+        assert!(matches!(store.bring(&mut sent), Err(LinkError::Gone(_))));
     }
 
     #[test]

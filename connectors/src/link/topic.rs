@@ -10,7 +10,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, admin, ask_by_consumer, consumer};
 
 /// The largest message that the topics are made for: models go by value.
-const LARGEST: &str = "33554432";
+const LARGEST: usize = 32 << 20;
+/// A message has so many bytes at most before it is compressed: what cannot be would have a few more afterwards.
+pub const LARGEST_CONTENT: usize = 24 << 20;
 /// How long somebody who wants to know waits for an answer.
 const GLANCE: Duration = Duration::from_secs(3);
 
@@ -28,8 +30,9 @@ pub fn make_topic(
         brokers: kafka.brokers.clone(),
         reason,
     };
+    let largest = LARGEST.to_string();
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
-        .set("max.message.bytes", LARGEST);
+        .set("max.message.bytes", &largest);
     if compacted {
         new = new.set("cleanup.policy", "compact");
     }

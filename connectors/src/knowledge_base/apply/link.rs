@@ -12,7 +12,7 @@ impl Touched<'_> {
     /// What is to leave, and what waits no more.
     pub(super) fn outbox(&mut self, write: &OutboxWrite) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Outbox)?;
-        if let Some((number, departure, change)) = &write.added {
+        for (number, departure, change) in &write.added {
             let key = number_key(*number);
             self.kb
                 .put(&mut self.batch, Family::Departures, &key, departure)?;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::kafka::Limit;
 use super::{Read, Schema};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
-use crate::link::{ModelStore, bring, partitions_of};
+use crate::link::{Changes, LinkError, ModelStore, bring, partitions_of};
 
 pub use merge::{BadSample, EdgeMerge, Listening};
 
@@ -96,6 +96,16 @@ impl Lane {
     }
 }
 
+/// A message that is believed.
+struct Held {
+    changes: Changes,
+    size: usize,
+    partition: i32,
+    offset: i64,
+    /// Whether it was told that it is held.
+    is_told: bool,
+}
+
 /// The source.
 pub struct EdgeSource {
     consumer: BaseConsumer<Client>,
@@ -104,6 +114,8 @@ pub struct EdgeSource {
     lanes: Vec<Lane>,
     merge: EdgeMerge,
     store: Option<ModelStore>,
+    /// A message whose models are still to be had from the store.
+    held: Option<Held>,
     health: Health,
     stop: Arc<AtomicBool>,
     position: u64,
@@ -142,6 +154,7 @@ impl EdgeSource {
             lanes,
             merge: EdgeMerge::new(options.listening, schema, within, samples, &resume.edges),
             store: options.store,
+            held: None,
             health: options.health,
             stop: options.stop,
             position: resume.records,
@@ -221,6 +234,11 @@ impl EdgeSource {
             )));
         }
         let left = until.saturating_duration_since(Instant::now());
+        if let Some(held) = self.held.take() {
+            std::thread::sleep(left.min(GLANCE));
+            self.take_in(held);
+            return Ok(());
+        }
         let message = match self.consumer.poll(left.min(GLANCE)) {
             None => return Ok(()),
             Some(Ok(message)) => message,
@@ -243,40 +261,73 @@ impl EdgeSource {
         };
         self.health.is_well();
         let (partition, offset) = (message.partition(), message.offset());
+        let (key, value) = (message.key().unwrap_or_default(), message.payload());
+        let opened = self.merge.open(key, value);
+        let value = value.unwrap_or_default();
+        let (size, excerpt) = (value.len(), value[..value.len().min(CONTENT)].to_vec());
+        drop(message);
+        match opened {
+            Ok(changes) => self.take_in(Held {
+                changes,
+                size,
+                partition,
+                offset,
+                is_told: false,
+            }),
+            Err(refused) => {
+                self.pass(partition, offset);
+                self.refuse(&refused, partition, offset, &excerpt);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a message in, or holds it until its models can be had.
+    fn take_in(&mut self, mut held: Held) {
+        let (partition, offset) = (held.partition, held.offset);
+        let (refused, missing) = bring_models(self.store.as_ref(), &mut held.changes);
+        for refused in refused {
+            self.refuse(&refused, partition, offset, &[]);
+        }
+        if let Some(missing) = missing {
+            if !std::mem::replace(&mut held.is_told, true) {
+                tracing::warn!("a model of an edge is waited for: {missing}");
+            }
+            self.held = Some(held);
+            return;
+        }
+        self.pass(partition, offset);
+        let taken = (self.merge).push(held.changes, held.size, partition, offset);
+        if let Err(refused) = taken {
+            self.refuse(&refused, partition, offset, &[]);
+        }
+    }
+
+    /// Goes on after a message.
+    fn pass(&mut self, partition: i32, offset: i64) {
         for lane in &mut self.lanes {
             if lane.partition == partition {
                 lane.next = lane.next.max(offset + 1);
             }
         }
-        let (key, value) = (message.key().unwrap_or_default(), message.payload());
-        let opened = self.merge.open(key, value);
-        let size = value.map_or(0, <[u8]>::len);
-        let taken = opened.and_then(|mut changes| {
-            let changed = changes.changes.iter_mut();
-            for donation in changed.flat_map(|(_, change)| &mut change.models) {
-                bring(self.store.as_ref(), &mut donation.model)?;
-            }
-            self.merge.push(changes, size, partition, offset)
+    }
+
+    /// Leaves a message, or a model in it, out.
+    fn refuse(&mut self, refused: &LinkError, partition: i32, offset: i64, excerpt: &[u8]) {
+        let topic = &self.topic;
+        tracing::warn!(
+            %topic,
+            partition,
+            offset,
+            "a message of an edge is refused: {refused}"
+        );
+        self.dead_letters.push(DeadLetter {
+            source: format!("{topic}[{partition}]"),
+            record: offset.max(0) as u64,
+            reason: refused.to_string(),
+            content: String::from_utf8_lossy(excerpt).into_owned(),
+            message: None,
         });
-        if let Err(refused) = taken {
-            let topic = &self.topic;
-            tracing::warn!(
-                %topic,
-                partition,
-                offset,
-                "a message of an edge is refused: {refused}"
-            );
-            let value = value.unwrap_or_default();
-            let excerpt = String::from_utf8_lossy(&value[..value.len().min(CONTENT)]);
-            self.dead_letters.push(DeadLetter {
-                source: format!("{topic}[{partition}]"),
-                record: offset.max(0) as u64,
-                reason: refused.to_string(),
-                content: excerpt.into_owned(),
-                message: None,
-            });
-        }
-        Ok(())
     }
 
     fn failed(&self, reason: &dyn std::fmt::Display) -> KafkaError {
@@ -285,6 +336,30 @@ impl EdgeSource {
             reason: reason.to_string(),
         }
     }
+}
+
+/// Brings the models of a message: why some are left out, and why some cannot be had now.
+fn bring_models(
+    store: Option<&ModelStore>,
+    changes: &mut Changes,
+) -> (Vec<LinkError>, Option<LinkError>) {
+    let (mut refused, mut missing) = (Vec::new(), None);
+    for (_, change) in &mut changes.changes {
+        change
+            .models
+            .retain_mut(|donation| match bring(store, &mut donation.model) {
+                Ok(()) => true,
+                Err(error @ LinkError::Store { .. }) => {
+                    missing = Some(error);
+                    true
+                }
+                Err(error) => {
+                    refused.push(error);
+                    false
+                }
+            });
+    }
+    (refused, missing)
 }
 
 /// Where a restart goes on in a partition: what waits here is read again.
