@@ -83,7 +83,7 @@ pub struct Report {
     pub tasks: Vec<TaskReport>,
     /// The stages, by task and version.
     pub stages: Vec<StageReport>,
-    /// Models trained.
+    /// Models trained, here or for an edge elsewhere, refused ones included.
     pub models: u64,
     /// Models that answer now.
     pub models_deployed: u64,
@@ -198,7 +198,7 @@ impl Report {
             None => String::new(),
         };
         format!(
-            "{name}: {records} records in {:.1} s ({:.0}/s): {bootstrapped} bootstrapped, {predicted} predicted{unseen}, {labelled} labelled, {dead_letters} dead letters\n{} tasks, {} models trained, {} deployed; {} epochs, {} knowledge changes",
+            "{name}: {records} records in {:.1} s ({:.0}/s): {bootstrapped} bootstrapped, {predicted} predicted{unseen}, {labelled} labelled, {dead_letters} dead letters\n{} tasks, {} models, {} deployed; {} epochs, {} knowledge changes",
             self.seconds,
             self.records_per_second,
             self.tasks.len(),
