@@ -50,8 +50,8 @@ pub struct Status {
     pub score: Score,
     /// What the learner is doing, if it is doing anything.
     pub stage: Option<String>,
-    /// How often it changed in this run what answers for a task.
-    pub deployments: u64,
+    /// How often something was committed in this run that the cloud publishes.
+    pub publications: u64,
 }
 
 impl Committed {
@@ -101,11 +101,11 @@ impl Committed {
         }
     }
 
-    /// Waits until something else answers than when there were so many deployments, but no longer than for a while.
-    pub fn wait_for_deployment(&self, seen: Option<u64>, patience: Duration) {
+    /// Waits until there is more to publish than so much, but no longer than for a while.
+    pub fn wait_for_publication(&self, seen: Option<u64>, patience: Duration) {
         let until = Instant::now() + patience;
         let mut state = self.lock();
-        while seen == Some(state.status.deployments) {
+        while seen == Some(state.status.publications) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -121,9 +121,9 @@ impl Committed {
         self.moved.notify_all();
     }
 
-    fn set(&self, progress: Progress, score: Score, deployments: u64) {
+    fn set(&self, progress: Progress, score: Score, publications: u64) {
         let mut state = self.lock();
-        state.status.deployments = deployments;
+        state.status.publications = publications;
         state.status.progress = progress;
         state.status.score = score;
         drop(state);
@@ -165,8 +165,8 @@ pub struct Committer {
     progress: Progress,
     /// How all predictions did.
     score: Score,
-    /// See [`Status::deployments`].
-    deployments: u64,
+    /// See [`Status::publications`].
+    publications: u64,
     waiting: Vec<EpochEffects>,
     since: Instant,
     /// When the run began and what the runs before it took.
@@ -199,7 +199,7 @@ impl Committer {
             began: (Instant::now(), progress.seconds),
             progress,
             score,
-            deployments: 0,
+            publications: 0,
             waiting: Vec::new(),
             since: Instant::now(),
         };
@@ -284,7 +284,9 @@ impl Committer {
                 }
                 KnowledgeChange::ModelDeployed { .. }
                 | KnowledgeChange::ModelRetired { .. }
-                | KnowledgeChange::ModelRolledBack { .. } => self.deployments += 1,
+                | KnowledgeChange::ModelRolledBack { .. }
+                | KnowledgeChange::ModelPromoted { .. }
+                | KnowledgeChange::ModelDonated(_) => self.publications += 1,
                 _ => {}
             }
         }
@@ -321,7 +323,7 @@ impl Committer {
         fault::point("commit: after knowledge");
         self.waiting.clear();
         let progress = self.progress.clone();
-        self.committed.set(progress, self.score, self.deployments);
+        self.committed.set(progress, self.score, self.publications);
         Ok(())
     }
 

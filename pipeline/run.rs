@@ -105,7 +105,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let outputs = open_outputs(settings, state, &restored, sink)?;
     let schema_id = schema_id(settings)?;
     // An edge that trains nothing has to wait for what answers.
-    let has_bootstrap = config.bootstrap.records.is_some() || config.bootstrap.share.is_some();
+    let has_bootstrap = !config.bootstrap.is_none();
     let waits = config.role == Role::Edge && !(trains && has_bootstrap);
     let is_held = waits && !restored.answers();
     let gate = Gate {

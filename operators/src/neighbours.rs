@@ -164,6 +164,9 @@ impl Neighbours {
 
     /// Takes in, once, how much each feature varies, as standard deviations. Before, nobody has neighbours.
     pub fn scale(&mut self, deviations: &[f32]) {
+        if !self.scales.is_empty() {
+            return;
+        }
         self.scales = scales(deviations);
         for ring in self.rings.values_mut() {
             ring.scale(&self.scales);

@@ -334,12 +334,11 @@ pub fn find_attribute(schema: &Schema, name: &str) -> Result<usize, String> {
 
 fn check_bootstrap(loaded: &Loaded) -> Result<(), ConfigError> {
     let bootstrap = &loaded.config.bootstrap;
-    let says_nothing = bootstrap.share.is_none() && bootstrap.records.is_none();
     if loaded.config.role == Role::Edge {
         let message =
             "nobody trains first models on it: remove this, or set share.samples or link.train";
         let trains = loaded.config.link.as_ref().is_some_and(|link| link.train);
-        match says_nothing {
+        match bootstrap.is_none() {
             true => return Ok(()),
             false if loaded.config.share.samples == SamplesShare::None && !trains => {
                 return Err(loaded.error("bootstrap", message));

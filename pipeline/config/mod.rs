@@ -208,6 +208,13 @@ pub struct BootstrapConfig {
     pub records: Option<u64>,
 }
 
+impl BootstrapConfig {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        self.share.is_none() && self.records.is_none()
+    }
+}
+
 /// When labels become known.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -65,6 +65,8 @@ pub fn follow(
     open_store(link)?;
     let (link, policy) = (link.clone(), settings.share.clone());
     let trains = link.train;
+    // Trainings of its own find out how much features vary.
+    let is_told = !trains || settings.config().bootstrap.is_none();
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
         let mut follower = None;
@@ -82,7 +84,10 @@ pub fn follow(
                         continue;
                     };
                     match at_home(*published, policy.as_ref(), &knowledge) {
-                        Ok(Some(published)) => {
+                        Ok(Some(mut published)) => {
+                            if !is_told || is_scaled(&knowledge) {
+                                published.deviations = None;
+                            }
                             let is_base = published.path.len() == 1;
                             let use_as = usage(&published, trains, &knowledge);
                             hand_over(&sender, outcome(published, use_as), &is_stopped);
@@ -196,12 +201,18 @@ fn usage(published: &Published, trains: bool, knowledge: &KnowledgeBase) -> Usag
     }
 }
 
+/// Whether it is known how much features vary: that stays as it is.
+fn is_scaled(knowledge: &KnowledgeBase) -> bool {
+    matches!(knowledge.view().deviations(), Ok(Some(_)))
+}
+
 /// What was published, as the dataflow takes it in.
 pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
     let Published {
         revision,
         path,
         donor,
+        deviations,
         model,
         ..
     } = published;
@@ -212,6 +223,7 @@ pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
         donor: donor.clone(),
         revision,
     }];
+    changes.extend(deviations.map(|deviations| KnowledgeChange::FeaturesScaled { deviations }));
     let mut models = Vec::new();
     if let (Some(model), true) = (&model, usage != Usage::Answers) {
         changes.push(KnowledgeChange::ModelDonated(Box::new(ModelDonated {

@@ -40,20 +40,24 @@ pub fn publish(
     let canary = link.canary.clone();
     let (mut sent, mut seen) = (BTreeMap::new(), None);
     Ok(Outgoing::start(move |is_last| {
-        let deployments = committed.status().deployments;
+        // What there is to publish is read after how much it is, so that nothing is missed.
+        let publications = committed.status().publications;
+        if seen == Some(publications) {
+            if !is_last {
+                committed.wait_for_publication(seen, GLANCE);
+            }
+            return;
+        }
         let publish = |mut published: Published| publisher.publish(&mut published);
         let first = canary.as_ref().map_or(&[][..], |canary| &canary.edges);
         match publish_new(publish, &knowledge, &schema, first, &mut sent) {
-            Ok(true) => seen = Some(deployments),
+            Ok(true) => seen = Some(publications),
             // It is tried again.
             Ok(false) => std::thread::sleep(PAUSE),
             Err(error) => {
                 tracing::error!("what was learned cannot be published: {error}");
                 std::thread::sleep(PAUSE);
             }
-        }
-        if !is_last {
-            committed.wait_for_deployment(seen, GLANCE);
         }
     }))
 }
@@ -87,6 +91,10 @@ pub fn publish_new(
             audience: match on_trial(&view, *task, record)? {
                 Some(_) => first.to_vec(),
                 None => Vec::new(),
+            },
+            deviations: match *task {
+                TaskId::BASE => view.deviations()?,
+                _ => None,
             },
             model: model(&view, *task, record)?,
         };
@@ -145,6 +153,7 @@ fn donated(
         path,
         donor: Some(donor.to_string()),
         audience: Vec::new(),
+        deviations: None,
         model: Some(PublishedModel {
             model: trained.model,
             trained,

@@ -52,6 +52,7 @@ fn published(bytes: usize) -> Published {
         path: vec![TaskDefinition::base()],
         donor: None,
         audience: Vec::new(),
+        deviations: None,
         model: Some(model(bytes)),
     }
 }

@@ -78,6 +78,10 @@ fn edges_share_and_answer_by_what_the_cloud_learns_of_all() {
         assert_eq!(outbox["shed_samples"], 0, "{outbox}");
         let report = fleet.bench.report(edge);
         assert!(report["accuracy"].as_f64() > Some(0.5), "{report}");
+        // It compares samples with those before in the cloud's units.
+        let changes = fleet.bench.run(&["kb", "--state", edge, "changes"]);
+        let scaled = changes.stdout.matches("features scaled").count();
+        assert_eq!(scaled, 1, "{edge}");
     }
     let all = fleet.status("cloud")["commit"]["samples"].clone();
     assert_eq!(all, samples.len());

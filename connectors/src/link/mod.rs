@@ -44,6 +44,8 @@ pub struct Published {
     pub donor: Option<String>,
     /// The edges that it is for; all if there are none.
     pub audience: Vec<String>,
+    /// With the base task: how much each feature varies, as standard deviations, in which edges compare samples.
+    pub deviations: Option<Vec<f32>>,
     /// The model that answers for it; none if it inherits.
     pub model: Option<PublishedModel>,
 }
