@@ -8,6 +8,7 @@ use perennial_connectors::link::{LARGEST_CONTENT, StoreConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::unseen::MethodConfig;
 use super::{ConfigError, LevelConfig, Loaded, Mode};
 
 /// The part that a pipeline plays.
@@ -244,6 +245,14 @@ fn check_edge(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
     if config.share.models && !link.train {
         let message = "no models are trained here that could be shared: set link.train";
         return Err(loaded.error("share.models", message));
+    }
+    let compares =
+        |method: &MethodConfig| matches!(method, MethodConfig::Density | MethodConfig::Nearest);
+    let unseen = config.unseen.as_ref().filter(|_| !link.train);
+    if unseen.is_some_and(|unseen| unseen.methods.iter().any(compares)) {
+        let message = "density and nearest compare with what trainings draw from samples, and nothing is trained here: set others, \
+                       such as [attributes, probability], or link.train";
+        return Err(loaded.error("unseen.methods", message));
     }
     if !config.report.baselines.is_empty() {
         let message = "an edge compares with none: remove this";

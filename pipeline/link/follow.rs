@@ -66,7 +66,7 @@ pub fn follow(
     let (link, policy) = (link.clone(), settings.share.clone());
     let trains = link.train;
     // Trainings of its own find out how much features vary.
-    let is_told = !trains || settings.config().bootstrap.is_none();
+    let mut is_told = !trains || settings.config().bootstrap.is_none();
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
         let mut follower = None;
@@ -85,9 +85,11 @@ pub fn follow(
                     };
                     match at_home(*published, policy.as_ref(), &knowledge) {
                         Ok(Some(mut published)) => {
+                            // Once, also where the commit with it is still to come.
                             if !is_told || is_scaled(&knowledge) {
                                 published.deviations = None;
                             }
+                            is_told &= published.deviations.is_none();
                             let is_base = published.path.len() == 1;
                             let use_as = usage(&published, trains, &knowledge);
                             hand_over(&sender, outcome(published, use_as), &is_stopped);
@@ -192,7 +194,7 @@ fn usage(published: &Published, trains: bool, knowledge: &KnowledgeBase) -> Usag
     if !trains {
         return Usage::Answers;
     }
-    let task = published.path.last().map_or(TaskId::BASE, |task| task.task);
+    let task = published.task();
     let record = knowledge.view().task(task).ok().flatten();
     let version = record.and_then(|record| record.deployed);
     match version.is_some_and(|version| version > OTHERS) {

@@ -33,7 +33,7 @@ pub const OTHERS: u32 = 1 << 20;
 /// By what name a donation of the cloud's goes, at an edge that has a model of its own.
 pub const CLOUD: &str = "the cloud";
 
-/// A change has so many bytes at most, but for one of a model, and a message as many of changes.
+/// Samples are shared in changes of about so many bytes, and a message has as many bytes of changes, or one change.
 const CHANGE: usize = 1 << 20;
 
 /// How long to wait before what failed is tried again, and for what may come.

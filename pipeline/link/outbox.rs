@@ -29,6 +29,8 @@ struct Waiting {
 pub struct Outbox {
     policy: SharePolicy,
     config: OutboxConfig,
+    /// Whether large models go to a store.
+    has_store: bool,
     /// Terms, the last of which count, and whether they have been committed.
     terms: Vec<Terms>,
     is_agreed: bool,
@@ -89,6 +91,7 @@ impl Outbox {
         Ok(Some(Outbox {
             policy,
             config: link.outbox.clone(),
+            has_store: link.store.is_some(),
             terms,
             is_agreed,
             waiting,
@@ -161,21 +164,24 @@ impl Outbox {
         };
         let number = progress.next;
         progress.next += 1;
-        // A model may be put aside; samples that have no room in a message never get any.
-        let is_too_large = change.models.is_empty() && encoded.len() > LARGEST_CONTENT;
+        // A model may be put aside; what has no room in a message otherwise never gets any.
+        let is_put_aside = self.has_store && !change.models.is_empty();
+        let is_too_large = !is_put_aside && encoded.len() > LARGEST_CONTENT;
         if is_too_large {
             tracing::error!(
                 bytes = encoded.len(),
                 samples = departure.samples,
-                "what an epoch shares is larger than a message of the link may be, and is shed: lower epoch.records"
+                models = departure.models,
+                "a change is larger than a message of the link may be, and is shed: set link.store for large models, lower \
+                 epoch.records for samples"
             );
         }
         let encoded = self.make_room(number, &departure, encoded, is_too_large, progress);
         Ok((number, departure, encoded))
     }
 
-    /// What may leave of a commit: changes of so many bytes that several have room in the outbox, unless one part has more;
-    /// each model by itself.
+    /// What may leave of a commit: changes of so many bytes that several have room in the outbox, unless a part of an epoch, or
+    /// statistics, have more; each model by itself.
     fn changes(&mut self, epochs: &mut [EpochEffects]) -> Vec<Change> {
         let most = CHANGE.min(self.config.bytes as usize / 8);
         let (mut changes, mut models) = (Vec::new(), Vec::new());

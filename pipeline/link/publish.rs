@@ -98,10 +98,11 @@ pub fn publish_new(
             },
             model: model(&view, *task, record)?,
         };
-        if !arrives(publish(published), *task)? {
-            return Ok(false);
+        match arrives(publish(published), *task)? {
+            Arrival::NotYet => return Ok(false),
+            Arrival::Done => tracing::info!(%task, number = revision.number, "published"),
+            Arrival::Never => {}
         }
-        tracing::info!(%task, number = revision.number, "published");
         sent.insert((*task, 0), revision);
     }
     for (subject, record) in view.donated()? {
@@ -113,7 +114,7 @@ pub fn publish_new(
             continue;
         }
         let published = publish(donated(&view, schema, revision, record)?);
-        if !arrives(published, subject.0)? {
+        if arrives(published, subject.0)? == Arrival::NotYet {
             return Ok(false);
         }
         sent.insert(subject, revision);
@@ -121,14 +122,25 @@ pub fn publish_new(
     Ok(true)
 }
 
-/// Whether what was published has arrived, or never will: then it is told, and edges go on with what they have.
-fn arrives(published: Result<bool, LinkError>, task: TaskId) -> Result<bool, Error> {
+/// What becomes of what is published.
+#[derive(Clone, Copy, PartialEq)]
+enum Arrival {
+    Done,
+    /// It is to be tried again.
+    NotYet,
+    /// Edges go on with what they have.
+    Never,
+}
+
+fn arrives(published: Result<bool, LinkError>, task: TaskId) -> Result<Arrival, Error> {
     match published {
+        Ok(true) => Ok(Arrival::Done),
+        Ok(false) => Ok(Arrival::NotYet),
         Err(error @ LinkError::TooLarge { .. }) => {
             tracing::error!(%task, "what was learned is not published: {error}");
-            Ok(true)
+            Ok(Arrival::Never)
         }
-        published => Ok(published?),
+        Err(error) => Err(error.into()),
     }
 }
 

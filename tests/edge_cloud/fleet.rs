@@ -16,7 +16,7 @@ use crate::common::topics::START;
 use crate::common::{self, Bench, ended};
 
 /// How long something may take to happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A cloud and its edges in one folder.
 pub struct Fleet {

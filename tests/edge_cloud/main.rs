@@ -148,6 +148,10 @@ fn settings_of_the_link_must_make_sense() {
         &edge("samples: raw, models: true"),
         &["share.models", "link.train"],
     );
+    refused(
+        &format!("{}unseen: {{}}\n", edge("samples: raw")),
+        &["unseen", "nothing is trained here"],
+    );
     let cloud = |more: &str| format!("role: cloud\nlink: {{{kafka}, sign: a.pem, {more}}}\n");
     refused(&cloud("train: true"), &["link.train", "only an edge"]);
     refused(

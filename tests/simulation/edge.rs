@@ -139,6 +139,15 @@ impl Edge {
             return;
         }
         self.given = rows.end;
+        let samples = rows.len() as u64;
+        // In parts, as a batch or a worker has each.
+        let parts = rows.map(|row| Effect::Shared(self.part(row..row + 1)));
+        let parts = parts.collect();
+        self.process().commit(parts, samples);
+    }
+
+    /// Some samples.
+    fn part(&self, rows: std::ops::Range<usize>) -> SharedSamples {
         // The edges' samples take turns.
         let order = |row: usize| row * self.edges + self.number;
         let mut ids = Texts::default();
@@ -154,7 +163,7 @@ impl Edge {
             let values = rows.clone().map(|row| order(row) as f32 * scale);
             Some(values.collect())
         };
-        let shared = SharedSamples {
+        SharedSamples {
             sequences: rows.clone().map(|row| row as u64).collect(),
             times: rows
                 .clone()
@@ -164,9 +173,7 @@ impl Edge {
             attributes: vec![text(&format!("site {}", self.number % 7)), text("dry")],
             features: vec![column(1.0), column(0.5), None, None],
             labels: rows.clone().map(|row| (order(row) % 3) as f32).collect(),
-        };
-        let samples = rows.len() as u64;
-        self.process().commit(vec![Effect::Shared(shared)], samples);
+        }
     }
 
     /// Sends what waits.

@@ -34,7 +34,7 @@ impl Changes {
 /// What one commit of an edge shares, or a part of that.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// The last epoch of the commit.
+    /// The last epoch that it is of.
     pub epoch: Epoch,
     /// Labelled samples, by sequence number.
     pub samples: Vec<SharedSamples>,

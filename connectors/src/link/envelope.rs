@@ -10,8 +10,6 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::topic::LARGEST_CONTENT;
-
 /// What each envelope begins with.
 const LETTERS: [u8; 4] = *b"PRNL";
 /// The version of what is in them.
@@ -71,16 +69,13 @@ pub enum LinkError {
     NoStore,
     /// No message can be so large.
     #[error(
-        "it has {bytes} bytes, and the topic takes no message of that size: set link.store, where large models go, or raise \
-         the topic's max.message.bytes (no message has more than {LARGEST_CONTENT})"
+        "it has {bytes} bytes, more than the topic takes: raise the topic's max.message.bytes, up to 32 MiB, or set link.store, \
+         where large models go"
     )]
     TooLarge {
         /// Its bytes.
         bytes: usize,
     },
-    /// Its model was in the object store, and is not any more.
-    #[error("its model is not in the object store {0} any more")]
-    Gone(String),
     /// The object store cannot be used.
     #[error("the object store {url}: {reason}")]
     Store {
@@ -146,7 +141,10 @@ pub fn open<T: DeserializeOwned>(
     let decoder = zstd::Decoder::new(body).map_err(|_| LinkError::Torn)?;
     let read = decoder.take(LARGEST).read_to_end(&mut message);
     read.map_err(|_| LinkError::Torn)?;
-    postcard::from_bytes(&message).map_err(|_| LinkError::Torn)
+    match postcard::take_from_bytes(&message) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(LinkError::Torn),
+    }
 }
 
 #[cfg(test)]

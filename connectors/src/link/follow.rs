@@ -1,10 +1,10 @@
 //! Following: an edge's end of what goes down.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::VerifyingKey;
-use perennial_operators::{Revision, TaskId, id_number};
+use perennial_operators::{Revision, TaskId};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
@@ -16,6 +16,9 @@ use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
 
 /// Clocks may be so far apart, microseconds.
 const APART: i64 = 3_600_000_000;
+
+/// How long to wait before a store is asked again.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What an edge follows.
 #[derive(Clone, Debug)]
@@ -41,8 +44,9 @@ pub struct Follower {
     consumer: BaseConsumer<Client>,
     following: Following,
     store: Option<ModelStore>,
-    /// What is wanted, while its model is still to be had from the store.
-    waiting: Option<Box<Published>>,
+    /// What is wanted, while models are still to be had from the store; when one was asked for last.
+    waiting: VecDeque<Box<Published>>,
+    asked: Instant,
     /// When the latest of what was taken in was sent, by the cloud's clock.
     latest: i64,
     /// Partitions that have been read to their ends.
@@ -80,7 +84,8 @@ impl Follower {
             consumer,
             following,
             store,
-            waiting: None,
+            waiting: VecDeque::new(),
+            asked: Instant::now(),
             latest: i64::MIN,
             ended: 0,
             partitions,
@@ -90,9 +95,13 @@ impl Follower {
     /// The next thing that is new. What cannot be trusted or understood is told and left out: the edge goes on with what it
     /// has.
     pub fn next(&mut self, patience: Duration) -> Option<Box<Published>> {
-        if let Some(waiting) = self.waiting.take() {
-            std::thread::sleep(patience);
-            return self.bring(waiting);
+        if self.asked.elapsed() > PAUSE
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            let brought = self.bring(waiting);
+            if brought.is_some() {
+                return brought;
+            }
         }
         let topic = &self.following.topic;
         let message = match self.consumer.poll(patience) {
@@ -114,6 +123,9 @@ impl Follower {
             Ok(published) => {
                 let published = published?;
                 self.latest = self.latest.max(published.sent);
+                // It takes the place of what was to be had before.
+                let subject = published.subject();
+                self.waiting.retain(|waiting| waiting.subject() != subject);
                 self.bring(Box::new(published))
             }
             // What the topic had before, and has not been compacted away yet.
@@ -138,8 +150,9 @@ impl Follower {
         match model.map_or(Ok(()), |model| bring(self.store.as_ref(), model)) {
             Ok(()) => Some(published),
             Err(error @ LinkError::Store { .. }) => {
-                tracing::warn!("a model cannot be had yet: {error}");
-                self.waiting = Some(published);
+                tracing::warn!("a model cannot be had yet, and is asked for again: {error}");
+                self.asked = Instant::now();
+                self.waiting.push_back(published);
                 None
             }
             Err(refused) => {
@@ -176,7 +189,7 @@ impl Following {
             return Err(LinkError::Hash);
         }
         let found = published.revision;
-        let subject = (task, published.donor.as_deref().map_or(0, id_number));
+        let subject = published.subject();
         match self.known.get(&subject) {
             Some(known) if *known == found => return Ok(None),
             Some(known) if *known > found => return Err(LinkError::Old),

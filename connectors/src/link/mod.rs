@@ -12,7 +12,7 @@ mod store;
 mod topic;
 
 use perennial_operators::{
-    ModelEvaluated, ModelId, ModelTrained, Revision, TaskDefinition, TaskId,
+    ModelEvaluated, ModelId, ModelTrained, Revision, TaskDefinition, TaskId, id_number,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,9 +51,20 @@ pub struct Published {
 }
 
 impl Published {
+    /// The task that it is about.
+    pub fn task(&self) -> TaskId {
+        self.path.last().map_or(TaskId::BASE, |task| task.task)
+    }
+
+    /// What it is about, of which a later revision takes its place: the task, and the donor by number.
+    pub fn subject(&self) -> (TaskId, u64) {
+        let donor = self.donor.as_deref();
+        (self.task(), donor.map_or(0, id_number))
+    }
+
     /// The key of the message: the task, and the donor if it is a donor's model; apart if it is for some edges.
     pub fn key(&self) -> String {
-        let task = self.path.last().map_or(TaskId::BASE, |task| task.task);
+        let task = self.task();
         match &self.donor {
             // Those that others are to have stay beside it.
             None if !self.audience.is_empty() => format!("{task}/"),

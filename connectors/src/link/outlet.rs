@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use serde::Serialize;
 
 use super::topic::LARGEST_CONTENT;
 use super::{LinkError, ModelStore, PublishedModel, seal};
-use crate::kafka::{Client, KafkaConfig, KafkaError, producer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, is_too_large, producer};
 
 /// How long what was sent may take to arrive before it is sent again.
 const ARRIVAL: Duration = Duration::from_secs(5);
@@ -63,11 +62,17 @@ impl Outlet {
         let record = BaseRecord::to(&self.topic).key(key).payload(&value);
         let refused = self.producer.send(record).err().map(|(error, _)| error);
         let arrived = self.producer.flush(ARRIVAL).is_ok();
+        if !arrived {
+            // It is sent again: what becomes of this copy says nothing of the next message.
+            self.producer
+                .purge(PurgeConfig::default().queue().inflight());
+            self.producer.poll(Duration::ZERO);
+        }
         let lost = self.client.take_undelivered();
         let Some(error) = refused.or(lost.map(|lost| lost.error)) else {
             return Ok(arrived);
         };
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+        if is_too_large(&error) {
             let bytes = value.len();
             return Err(LinkError::TooLarge { bytes });
         }

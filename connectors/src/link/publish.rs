@@ -29,7 +29,7 @@ impl Publisher {
     /// Publishes what is known of a task. True once it has arrived; false if it is to be tried again.
     ///
     /// # Errors
-    /// The store does not take its model now, or there is none and the model is too large for a message.
+    /// The store does not take its model now, or it is too large for a message.
     pub fn publish(&self, published: &mut Published) -> Result<bool, LinkError> {
         if let Some(model) = &mut published.model {
             self.0.put_aside(model)?;

@@ -28,13 +28,26 @@ impl Sender {
         Outlet::open(kafka, topic, key, store, client).map(Sender)
     }
 
-    /// Sends changes. True once they have arrived; false if they are to be sent again. Models that are too large are told, and left
+    /// Sends changes. True once they have arrived; false if they are to be sent again. A model that is too large is told, and left
     /// out.
     ///
     /// # Errors
     /// The store does not take a model now, or the topic no message of that size.
     pub fn send(&self, changes: &mut Changes) -> Result<bool, LinkError> {
         match self.send_whole(changes) {
+            // By itself, none but what is at fault is.
+            Err(LinkError::TooLarge { .. }) if changes.changes.len() > 1 => {
+                for change in std::mem::take(&mut changes.changes) {
+                    let mut one = Changes {
+                        changes: vec![change],
+                        ..changes.clone()
+                    };
+                    if !self.send(&mut one)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
             Err(error @ LinkError::TooLarge { .. }) if changes.has_models() => {
                 tracing::error!("a model is not shared: {error}");
                 let changed = changes.changes.iter_mut();

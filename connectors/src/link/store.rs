@@ -1,6 +1,8 @@
 //! An object store for models that are too large for messages: the message then has the hash alone, under which the model is stored.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, parse_url_opts};
@@ -24,6 +26,9 @@ pub struct StoreConfig {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, OptionValue>,
 }
+
+/// How long the store may take for a model.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn above() -> usize {
     1 << 20
@@ -66,15 +71,27 @@ impl ModelStore {
         })
     }
 
-    fn place(&self, hash: &str) -> Path {
-        self.folder.clone().join(format!("{hash}.onnx"))
+    /// Where a model is. Its hash may be anything that somebody has sent.
+    fn place(&self, hash: &str) -> Result<Path, LinkError> {
+        let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hash
+            .then(|| self.folder.clone().join(format!("{hash}.onnx")))
+            .ok_or(LinkError::Hash)
     }
 
-    fn failed(&self, error: &object_store::Error) -> LinkError {
-        LinkError::Store {
+    /// Waits for the store's answer, but not for ever: there is other work.
+    fn ask<T>(
+        &self,
+        question: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, LinkError> {
+        let failed = |reason: String| LinkError::Store {
             url: self.url.clone(),
-            reason: error.to_string(),
-        }
+            reason,
+        };
+        let answer = async { tokio::time::timeout(PATIENCE, question).await };
+        let answer = self.runtime.block_on(answer);
+        let answer = answer.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?;
+        answer.map_err(|error| failed(error.to_string()))
     }
 
     /// Takes the bytes of a model that is too large for a message, and stores them.
@@ -85,10 +102,8 @@ impl ModelStore {
         if model.onnx.len() <= self.above {
             return Ok(());
         }
-        let place = self.place(&model.trained.hash);
-        let put = self.store.put(&place, model.onnx.clone().into());
-        let put = self.runtime.block_on(put);
-        put.map_err(|error| self.failed(&error))?;
+        let place = self.place(&model.trained.hash)?;
+        self.ask(self.store.put(&place, model.onnx.clone().into()))?;
         model.onnx.clear();
         model.is_stored = true;
         Ok(())
@@ -97,23 +112,17 @@ impl ModelStore {
     /// Brings the bytes of a model back, if they were put aside.
     ///
     /// # Errors
-    /// The store does not give them now, or has none or others.
+    /// The store does not give them now, or gives others.
     pub fn bring(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if !model.is_stored {
             return Ok(());
         }
-        let place = self.place(&model.trained.hash);
-        let bytes = self.runtime.block_on(async {
+        let place = self.place(&model.trained.hash)?;
+        let bytes = self.ask(async {
             let found = self.store.get(&place).await?;
             found.bytes().await
-        });
-        model.onnx = match bytes {
-            Ok(bytes) => bytes.to_vec(),
-            Err(object_store::Error::NotFound { .. }) => {
-                return Err(LinkError::Gone(self.url.clone()));
-            }
-            Err(error) => return Err(self.failed(&error)),
-        };
+        })?;
+        model.onnx = bytes.to_vec();
         model.is_stored = false;
         match model.is_whole() {
             true => Ok(()),
@@ -195,7 +204,13 @@ mod tests {
             Err(LinkError::Hash)
         ));
         std::fs::remove_file(&file).unwrap();
-        assert!(matches!(store.bring(&mut sent), Err(LinkError::Gone(_))));
+        assert!(matches!(
+            store.bring(&mut sent.clone()),
+            Err(LinkError::Store { .. })
+        ));
+        // Nor does anybody look for what is no hash.
+        sent.trained.hash = "../secret".to_string();
+        assert!(matches!(store.bring(&mut sent), Err(LinkError::Hash)));
     }
 
     #[test]

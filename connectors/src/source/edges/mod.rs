@@ -32,6 +32,10 @@ pub use merge::{BadSample, EdgeMerge, Listening};
 const GLANCE: Duration = Duration::from_millis(20);
 /// What messages may take that wait for those of other edges.
 const AHEAD: usize = 256 << 20;
+/// How long a store may take to have a model, and how long to wait before it is asked again. All edges wait meanwhile: the order
+/// in which what they share is taken in is that of the topic.
+const PATIENCE: Duration = Duration::from_secs(600);
+const PAUSE: Duration = Duration::from_secs(2);
 /// How much of a refused message its dead letter keeps, in bytes: it may hold what is nobody's business.
 const CONTENT: usize = 64;
 
@@ -102,8 +106,12 @@ struct Held {
     size: usize,
     partition: i32,
     offset: i64,
-    /// Whether it was told that it is held.
-    is_told: bool,
+    excerpt: Vec<u8>,
+    /// Why models in it were left out.
+    refused: Vec<LinkError>,
+    /// Until when a store may have its models, and when it is asked again.
+    until: Instant,
+    again: Instant,
 }
 
 /// The source.
@@ -235,8 +243,12 @@ impl EdgeSource {
         }
         let left = until.saturating_duration_since(Instant::now());
         if let Some(held) = self.held.take() {
-            std::thread::sleep(left.min(GLANCE));
-            self.take_in(held);
+            if Instant::now() < held.again {
+                std::thread::sleep(left.min(GLANCE));
+                self.held = Some(held);
+            } else {
+                self.take_in(held);
+            }
             return Ok(());
         }
         let message = match self.consumer.poll(left.min(GLANCE)) {
@@ -272,7 +284,10 @@ impl EdgeSource {
                 size,
                 partition,
                 offset,
-                is_told: false,
+                excerpt,
+                refused: Vec::new(),
+                until: Instant::now() + PATIENCE,
+                again: Instant::now(),
             }),
             Err(refused) => {
                 self.pass(partition, offset);
@@ -284,22 +299,21 @@ impl EdgeSource {
 
     /// Takes a message in, or holds it until its models can be had.
     fn take_in(&mut self, mut held: Held) {
-        let (partition, offset) = (held.partition, held.offset);
-        let (refused, missing) = bring_models(self.store.as_ref(), &mut held.changes);
-        for refused in refused {
-            self.refuse(&refused, partition, offset, &[]);
-        }
-        if let Some(missing) = missing {
-            if !std::mem::replace(&mut held.is_told, true) {
-                tracing::warn!("a model of an edge is waited for: {missing}");
-            }
+        let is_late = Instant::now() >= held.until;
+        if let Some(missing) = bring_models(self.store.as_ref(), &mut held, is_late) {
+            tracing::warn!("a model of an edge is waited for: {missing}");
+            held.again = Instant::now() + PAUSE;
             self.held = Some(held);
             return;
         }
+        let (partition, offset) = (held.partition, held.offset);
         self.pass(partition, offset);
+        for refused in &held.refused {
+            self.refuse(refused, partition, offset, &held.excerpt);
+        }
         let taken = (self.merge).push(held.changes, held.size, partition, offset);
         if let Err(refused) = taken {
-            self.refuse(&refused, partition, offset, &[]);
+            self.refuse(&refused, partition, offset, &held.excerpt);
         }
     }
 
@@ -319,7 +333,7 @@ impl EdgeSource {
             %topic,
             partition,
             offset,
-            "a message of an edge is refused: {refused}"
+            "a message of an edge, or a model in it, is refused: {refused}"
         );
         self.dead_letters.push(DeadLetter {
             source: format!("{topic}[{partition}]"),
@@ -338,28 +352,25 @@ impl EdgeSource {
     }
 }
 
-/// Brings the models of a message: why some are left out, and why some cannot be had now.
-fn bring_models(
-    store: Option<&ModelStore>,
-    changes: &mut Changes,
-) -> (Vec<LinkError>, Option<LinkError>) {
-    let (mut refused, mut missing) = (Vec::new(), None);
-    for (_, change) in &mut changes.changes {
+/// Brings the models of a message, but for those that are refused; why some cannot be had now, unless it is too late for them.
+fn bring_models(store: Option<&ModelStore>, held: &mut Held, is_late: bool) -> Option<LinkError> {
+    let mut missing = None;
+    for (_, change) in &mut held.changes.changes {
         change
             .models
             .retain_mut(|donation| match bring(store, &mut donation.model) {
                 Ok(()) => true,
-                Err(error @ LinkError::Store { .. }) => {
+                Err(error @ LinkError::Store { .. }) if !is_late => {
                     missing = Some(error);
                     true
                 }
                 Err(error) => {
-                    refused.push(error);
+                    held.refused.push(error);
                     false
                 }
             });
     }
-    (refused, missing)
+    missing
 }
 
 /// Where a restart goes on in a partition: what waits here is read again.
