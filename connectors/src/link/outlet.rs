@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Serialize;
 
 use super::topic::LARGEST_CONTENT;
@@ -62,12 +62,6 @@ impl Outlet {
         let record = BaseRecord::to(&self.topic).key(key).payload(&value);
         let refused = self.producer.send(record).err().map(|(error, _)| error);
         let arrived = self.producer.flush(ARRIVAL).is_ok();
-        if !arrived {
-            // It is sent again: what becomes of this copy says nothing of the next message.
-            self.producer
-                .purge(PurgeConfig::default().queue().inflight());
-            self.producer.poll(Duration::ZERO);
-        }
         let lost = self.client.take_undelivered();
         let Some(error) = refused.or(lost.map(|lost| lost.error)) else {
             return Ok(arrived);
