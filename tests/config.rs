@@ -438,49 +438,58 @@ fn missing_configs_and_bad_arguments_are_refused() {
 fn the_configs_that_come_along_are_drawn() {
     let bench = Bench::new();
     let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/configs");
-    let simulator = format!("{configs}/simulator.yaml");
-    let drawn = bench.run(&["validate", &simulator]).success().stdout;
-    for part in [
-        "the config is valid",
-        "120000 records, 17 features, 3 classes",
-        "10000 records of bootstrap",
-        "season × zone → site",
-        "deploy",
-    ] {
-        assert!(drawn.contains(part), "{part:?} is not in {drawn}");
-    }
-    let edge = bench.run(&["validate", &format!("{configs}/edge.yaml")]);
-    let edge = edge.success().stdout;
-    for part in [
-        "12000 records of bootstrap",
-        "share       samples, to topic fleet-changes",
-        "follow",
-    ] {
-        assert!(edge.contains(part), "{part:?} is not in {edge}");
-    }
-    let cloud = bench.run(&["validate", &format!("{configs}/cloud.yaml")]);
-    let cloud = cloud.success().stdout;
-    for part in [
-        "edges edge: no end, 17 features, 3 classes",
-        "on topic fleet-knowledge",
-    ] {
-        assert!(cloud.contains(part), "{part:?} is not in {cloud}");
-    }
     // Ten votes with the columns of the real stream, of which the first two are the bootstrap.
     let mut votes = "id,time,site,season,cooling,city,climate,building,gender,ta,tr,top,rh,vel,met,clo,age,ht,wt,t_out,rh_out,t_out_isd,rh_out_isd,t_mot_isd,t_out_monthly,preference\n".to_string();
     for vote in 0..10 {
         votes.push_str(&format!("{vote},1982-07-01T00:00:00Z,b,hot,ac,darwin,dry,office,female,24.2,25,24,44,0.1,1,0.5,52,,,,,,,,,warmer\n"));
     }
     bench.write("votes.csv", votes);
-    let thermal = format!("{configs}/thermal.yaml");
-    let drawn = bench.run(&["validate", &thermal, "--set", "source.path=votes.csv"]);
-    let drawn = drawn.success().stdout;
-    for part in [
-        "votes.csv: 10 records, 20 features, 3 classes",
-        "2 records of bootstrap",
-        "base → season × cooling → city → site",
-    ] {
-        assert!(drawn.contains(part), "{part:?} is not in {drawn}");
+    let drawn: [(&str, &[&str], &[&str]); 4] = [
+        (
+            "simulator",
+            &[],
+            &[
+                "the config is valid",
+                "120000 records, 17 features, 3 classes",
+                "10000 records of bootstrap",
+                "season × zone → site",
+                "deploy",
+            ],
+        ),
+        (
+            "edge",
+            &[],
+            &[
+                "12000 records of bootstrap",
+                "share       samples, to topic fleet-changes",
+                "follow",
+            ],
+        ),
+        (
+            "cloud",
+            &[],
+            &[
+                "edges edge: no end, 17 features, 3 classes",
+                "on topic fleet-knowledge",
+            ],
+        ),
+        (
+            "thermal",
+            &["--set", "source.path=votes.csv"],
+            &[
+                "votes.csv: 10 records, 20 features, 3 classes",
+                "2 records of bootstrap",
+                "base → season × cooling → city → site",
+            ],
+        ),
+    ];
+    for (name, settings, parts) in drawn {
+        let config = format!("{configs}/{name}.yaml");
+        let arguments = [&["validate", &config], settings].concat();
+        let drawn = bench.run(&arguments).success().stdout;
+        for part in parts {
+            assert!(drawn.contains(part), "{part:?} is not in {drawn}");
+        }
     }
 }
 

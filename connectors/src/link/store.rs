@@ -1,7 +1,6 @@
 //! An object store for models that are too large for messages: the message then has the hash alone, under which the model is stored.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use object_store::path::Path;
