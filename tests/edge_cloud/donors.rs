@@ -33,19 +33,28 @@ fn site(seed: u64, site: &str, dry: usize, wet: usize) -> Vec<Sample> {
 /// Versions of models that edges train are greater, those of the cloud are not.
 const OF_EDGES: u64 = 1 << 20;
 
-/// Whether a model that answers for what is wet was made elsewhere: taken as it is, or made of one of the other side of the link.
+/// Whether a model that answers for what is wet was made of another's: of a donated one, or of one of the other side of
+/// the link.
 fn has_profited(fleet: &Fleet, state: &str) -> bool {
     let models = fleet.bench.kb_json(state, &["models"]);
     let models = models.as_array().expect("models");
     let is_of_an_edge = |version: &Value| version.as_u64().map(|version| version > OF_EDGES);
+    // A donated model has a number of its own for its task.
+    let is_donated = |from: &Value| {
+        let of_tasks = models
+            .iter()
+            .map(|model| &model["trained"]["model"]["task"]);
+        !from.is_null() && !of_tasks.into_iter().any(|task| *task == from["task"])
+    };
     models.iter().any(|model| {
         let task = model["task"].as_str().expect("a task");
         let remodeling = &model["trained"]["remodeling"];
-        let from = is_of_an_edge(&remodeling["warm_start"]["from"]["version"]);
-        let is_others = from.is_some() && from != is_of_an_edge(&model["version"]);
+        let from = &remodeling["warm_start"]["from"];
+        let side = is_of_an_edge(&from["version"]);
+        let is_other_sides = side.is_some() && side != is_of_an_edge(&model["version"]);
         model["answers"] == true
             && task.starts_with("season=wet")
-            && (is_others || !remodeling["adopted"].is_null())
+            && (is_donated(from) || is_other_sides || !remodeling["adopted"].is_null())
     })
 }
 
