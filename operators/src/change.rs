@@ -72,7 +72,7 @@ pub enum KnowledgeChange {
         model: ModelId,
     },
     /// A model did worse than the one that it had replaced, which answers again from the next epoch on; or somebody
-    /// has said so.
+    /// has said so. It changes nothing if another has replaced it meanwhile.
     ModelRolledBack {
         /// The model that answers no longer.
         model: ModelId,

@@ -182,8 +182,15 @@ pub struct DeployedModel {
 pub enum Deployment {
     /// A model takes over for its task.
     Deploy(DeployedModel),
+    /// An earlier model answers again, if the one that did worse still does.
+    Restore {
+        /// The one that did worse.
+        from: ModelId,
+        /// The earlier one.
+        to: DeployedModel,
+    },
     /// A task no longer has a model of its own.
-    Retire(TaskId),
+    Retire(ModelId),
 }
 
 impl Deployment {
@@ -191,7 +198,17 @@ impl Deployment {
     pub fn task(&self) -> TaskId {
         match self {
             Deployment::Deploy(deployed) => deployed.model.task,
-            Deployment::Retire(task) => *task,
+            Deployment::Restore { from, .. } => from.task,
+            Deployment::Retire(model) => model.task,
+        }
+    }
+
+    /// Its place among those of an epoch, which is that of its change; see [`KnowledgeChange::place`].
+    fn place(&self) -> (u32, bool) {
+        match self {
+            Deployment::Restore { .. } => (0, false),
+            Deployment::Deploy(deployed) => (deployed.model.version, false),
+            Deployment::Retire(model) => (model.version, true),
         }
     }
 }
@@ -220,6 +237,15 @@ pub enum Learned {
 }
 
 impl Learned {
+    /// Its place among what arrives for an epoch: the same deployments come last there as in the knowledge base.
+    pub(crate) fn place(&self) -> impl Ord + use<> {
+        let deployment = match self {
+            Learned::Deployment(deployment) => Some(deployment.place()),
+            _ => None,
+        };
+        (self.task(), deployment)
+    }
+
     /// The task that it is about.
     pub fn task(&self) -> TaskId {
         match self {

@@ -118,6 +118,12 @@ impl<M: Models> Predictor<M> {
         Ok(())
     }
 
+    /// Whether a model answers for its task.
+    fn answers(&self, model: ModelId) -> bool {
+        let answering = self.deployed.get(&model.task);
+        answering.is_some_and(|answering| answering.model == model)
+    }
+
     /// Lets a task's model answer no more.
     pub fn retire(&mut self, task: TaskId) {
         if let Some(answering) = self.deployed.remove(&task) {
@@ -453,11 +459,16 @@ fn learn_until<M: Models>(
     predictor: &mut Predictor<M>,
 ) -> Result<(), Failure> {
     for mut learned in told.take_until(epoch) {
-        learned.sort_by_key(Learned::task);
+        learned.sort_by_key(Learned::place);
         for learned in &learned {
             match learned {
                 Learned::Deployment(Deployment::Deploy(model)) => predictor.deploy(model)?,
-                Learned::Deployment(Deployment::Retire(task)) => predictor.retire(*task),
+                Learned::Deployment(Deployment::Restore { from, to }) => {
+                    if predictor.answers(*from) {
+                        predictor.deploy(to)?;
+                    }
+                }
+                Learned::Deployment(Deployment::Retire(model)) => predictor.retire(model.task),
                 Learned::Adapter(moved) => predictor.adapt(moved),
                 Learned::Recent(moved) => predictor.neighbours.learn(moved),
                 Learned::Scales(deviations) => predictor.neighbours.scale(deviations),

@@ -41,7 +41,8 @@ impl Reviewed {
 
     /// What it changes, if no other model takes over.
     pub fn deployment(&self) -> Option<Deployment> {
-        self.restored.clone().map(Deployment::Deploy)
+        let (from, to) = (self.dropped?, self.restored.clone()?);
+        Some(Deployment::Restore { from, to })
     }
 }
 

@@ -80,7 +80,7 @@ impl<'a> Round<'a> {
     pub(super) fn scale(&self) -> Option<f32> {
         let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = match deployed.get(&TaskId::BASE) {
-            Some(Deployment::Deploy(model)) => model.scale,
+            Some(Deployment::Deploy(model) | Deployment::Restore { to: model, .. }) => model.scale,
             _ => None,
         };
         self.scale.or(fresh)
@@ -110,7 +110,13 @@ impl<'a> Round<'a> {
                     Deployment::Deploy(DeployedModel { model, .. }) => {
                         tracing::info!(task = %model.task, version = model.version, "model deployed");
                     }
-                    Deployment::Retire(task) => tracing::info!(%task, "model retired"),
+                    Deployment::Restore { to, .. } => {
+                        let ModelId { task, version } = to.model;
+                        tracing::info!(%task, version, "model answers again");
+                    }
+                    Deployment::Retire(model) => {
+                        tracing::info!(task = %model.task, version = model.version, "model retired");
+                    }
                 }
                 deployed.insert(outcome.model.task, deployment.clone());
             }
@@ -364,7 +370,7 @@ impl<'a> Round<'a> {
             None => log.outcome(reviewed.deployment()),
             Some(model) => {
                 log.changes.push(KnowledgeChange::ModelRetired { model });
-                log.outcome(Some(Deployment::Retire(task)))
+                log.outcome(Some(Deployment::Retire(model)))
             }
         }
     }
@@ -380,7 +386,9 @@ impl<'a> Round<'a> {
                 deployed.get(task).cloned()
             };
             match fresh {
-                Some(Deployment::Deploy(model)) => return Ok(Some(model)),
+                Some(Deployment::Deploy(model) | Deployment::Restore { to: model, .. }) => {
+                    return Ok(Some(model));
+                }
                 Some(Deployment::Retire(_)) => continue,
                 None => {}
             }

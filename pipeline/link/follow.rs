@@ -1,6 +1,6 @@
 //! An edge takes in what the cloud publishes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -27,19 +27,31 @@ const QUEUE: usize = 16;
 /// What the dataflow takes in over the link, or of it.
 pub struct LinkInbox {
     coming: Receiver<TrainOutcome>,
+    /// What has come and waits for a later epoch.
+    held: VecDeque<TrainOutcome>,
 }
 
 impl LinkInbox {
     /// An inbox, and where to put what it is to have.
-    pub(super) fn new() -> (Sender<TrainOutcome>, LinkInbox) {
+    pub fn new() -> (Sender<TrainOutcome>, LinkInbox) {
         let (sender, coming) = bounded(QUEUE);
-        (sender, LinkInbox { coming })
+        let held = VecDeque::new();
+        (sender, LinkInbox { coming, held })
     }
 }
 
 impl Inbox for LinkInbox {
     fn take(&mut self) -> Result<Vec<TrainOutcome>, Failure> {
-        Ok(self.coming.try_iter().collect())
+        let room = QUEUE.saturating_sub(self.held.len());
+        self.held.extend(self.coming.try_iter().take(room));
+        // Changes of an epoch are put into an order of their own, in which an older model could come last: each task has one
+        // outcome an epoch.
+        let mut met = BTreeSet::new();
+        let held = std::mem::take(&mut self.held).into_iter();
+        let (taken, held): (VecDeque<_>, _) =
+            held.partition(|outcome| met.insert(outcome.model.task));
+        self.held = held;
+        Ok(taken.into())
     }
 }
 
@@ -251,7 +263,7 @@ pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
         return TrainOutcome {
             model,
             changes,
-            deployment: Some(Deployment::Retire(task)),
+            deployment: Some(Deployment::Retire(model)),
             models,
         };
     };

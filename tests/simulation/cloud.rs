@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use perennial::link::publish::publish_new;
-use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite};
+use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, TaskRecord};
 use perennial_connectors::link::{Published, VerifyingKey, seal};
 use perennial_connectors::source::Schema;
 use perennial_connectors::source::edges::{EdgeMerge, Listening};
@@ -196,7 +196,6 @@ impl Process {
     fn commit(&mut self) {
         let mut progress = self.knowledge.view().progress().expect("progress");
         let known = self.knowledge.view().tasks().expect("tasks");
-        let mut known: BTreeSet<TaskId> = known.into_keys().collect();
         let epoch = progress.next_epoch();
         let batch = self.merge.take();
         let (_, edges) = self.merge.close();
@@ -213,7 +212,10 @@ impl Process {
         let waits = self.merge.first_offset(0);
         let resume = waits.unwrap_or(self.read as i64);
         progress.offsets.insert(place(), resume);
+        let retired = retired(epoch, &known);
+        let mut known: BTreeSet<TaskId> = known.into_keys().collect();
         let mut effects = learn(epoch, &batch, &mut known);
+        effects.extend(retired.map(Effect::Change));
         effects.push(Effect::Intake(Intake {
             header,
             records: batch.len() as u64,
@@ -232,6 +234,19 @@ impl Process {
             .commit(&epochs, &progress, &OutboxWrite::default())
             .expect("a commit");
     }
+}
+
+/// Every other model is taken back with the next epoch.
+fn retired(epoch: Epoch, known: &BTreeMap<TaskId, TaskRecord>) -> Option<KnowledgeChange> {
+    if epoch.0 % (2 * MODELS) != 0 {
+        return None;
+    }
+    let mut models = known.iter().filter_map(|(task, record)| {
+        let (task, version) = (*task, record.deployed?);
+        Some(ModelId { task, version })
+    });
+    let model = models.find(|model| u64::from(model.version) + 1 == epoch.0)?;
+    Some(KnowledgeChange::ModelRetired { model })
 }
 
 /// What is learned from an epoch's samples.

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crossbeam_channel::Sender;
 use ed25519_dalek::SigningKey;
 use perennial::config::Settings;
-use perennial::link::follow::{Usage, outcome};
+use perennial::link::follow::{LinkInbox, Usage, outcome};
 use perennial::link::outbox::Outbox;
 use perennial::link::schema;
 use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
 use perennial_connectors::link::{Changes, Following, LinkError, VerifyingKey, now, seal};
-use perennial_operators::flow::{Deployment, Effect, EpochEffects, Intake};
+use perennial_operators::flow::{Deployment, Effect, EpochEffects, Intake, TrainOutcome};
+use perennial_operators::follow::Inbox;
 use perennial_operators::share::{SharedSamples, SharedTexts};
 use perennial_operators::{EpochHeader, Phase, TaskId, Texts};
 
@@ -39,6 +41,8 @@ struct Process {
     outbox: Outbox,
     sent: Arc<AtomicU64>,
     following: Following,
+    coming: Sender<TrainOutcome>,
+    inbox: LinkInbox,
     /// Where it reads on in what comes down.
     read: usize,
 }
@@ -50,6 +54,7 @@ impl Process {
         let link = settings.config().link.as_ref().expect("a link");
         let outbox = Outbox::open(settings, link, &knowledge, sent.clone()).expect("an outbox");
         let known = knowledge.view().followed().expect("revisions");
+        let (coming, inbox) = LinkInbox::new();
         Process {
             following: Following {
                 topic: String::new(),
@@ -60,10 +65,30 @@ impl Process {
                 takes_donations: false,
                 known,
             },
+            coming,
+            inbox,
             outbox: outbox.expect("it shares"),
             sent,
             knowledge: Arc::new(knowledge),
             read: 0,
+        }
+    }
+
+    /// Commits what has come down, in as many epochs as that takes.
+    fn take_in(&mut self) {
+        loop {
+            let outcomes = self.inbox.take().expect("outcomes");
+            if outcomes.is_empty() {
+                return;
+            }
+            let mut effects = Vec::new();
+            for outcome in outcomes {
+                if let Some(Deployment::Deploy(model)) = outcome.deployment {
+                    effects.push(Effect::Model(model.hash, model.onnx));
+                }
+                effects.extend(outcome.changes.into_iter().map(Effect::Change));
+            }
+            self.commit(effects, 0);
         }
     }
 
@@ -225,13 +250,12 @@ impl Edge {
                 Err(error) => panic!("{error}"),
             };
             let outcome = outcome(published, Usage::Answers);
-            let model = outcome.deployment.and_then(|deployment| match deployment {
-                Deployment::Deploy(model) => Some(Effect::Model(model.hash, model.onnx)),
-                Deployment::Retire(_) => None,
-            });
-            let changes = outcome.changes.into_iter().map(Effect::Change);
-            process.commit(changes.chain(model).collect(), 0);
+            process.coming.send(outcome).expect("an inbox");
+            if process.coming.is_full() {
+                process.take_in();
+            }
         }
+        process.take_in();
     }
 
     /// The process is killed, and started again when it is next needed.

@@ -287,7 +287,9 @@ impl Touched<'_> {
             }
             KnowledgeChange::ModelRolledBack { model, to } => {
                 let task = self.task(model.task)?;
-                (task.deployed, task.moved) = (*to, Some(epoch));
+                if task.deployed == Some(model.version) {
+                    (task.deployed, task.moved) = (*to, Some(epoch));
+                }
                 Ok(())
             }
             KnowledgeChange::ModelPromoted { model } => {

@@ -133,6 +133,9 @@ impl Recount {
             | KnowledgeChange::RelationScored(_)
             | KnowledgeChange::TaskPinned { .. } => {}
             KnowledgeChange::ModelRolledBack { model, to } => {
+                if self.deployed.get(&model.task) != Some(&model.version) {
+                    return;
+                }
                 match to {
                     Some(version) => self.deployed.insert(model.task, version),
                     None => self.deployed.remove(&model.task),
