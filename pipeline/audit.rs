@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use perennial_connectors::knowledge_base::{Departure, KnowledgeBase, OutboxProgress, Terms};
+use perennial_connectors::knowledge_base::{
+    Departure, KnowledgeBase, OutboxProgress, Shedding, Terms,
+};
 use serde::Serialize;
 
 use crate::cli::print;
@@ -17,8 +19,10 @@ enum Fate {
     Left,
     /// It is in the outbox; it may be on its way.
     Waiting,
-    /// There was no room for it.
+    /// It was shed.
     Shed,
+    /// It was shed while it was on its way, and may have arrived.
+    ShedOnItsWay,
 }
 
 impl Fate {
@@ -27,6 +31,7 @@ impl Fate {
             Fate::Left => "left",
             Fate::Waiting => "waiting",
             Fate::Shed => "shed",
+            Fate::ShedOnItsWay => "shed on its way",
         }
     }
 }
@@ -50,7 +55,7 @@ pub fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
     let mut before = None;
     let mut failed = None;
     view.departures(from, |number, departure| {
-        let state = fate(number, &outbox);
+        let state = fate(number, &departure, &outbox);
         let known = terms.get(departure.terms as usize);
         if as_json {
             let line = Line {
@@ -80,14 +85,12 @@ pub fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn fate(number: u64, outbox: &OutboxProgress) -> Fate {
-    let is_shed = |(first, end): &(u64, u64)| (*first..*end).contains(&number);
-    if outbox.shed.iter().any(is_shed) {
-        Fate::Shed
-    } else if number < outbox.sent {
-        Fate::Left
-    } else {
-        Fate::Waiting
+fn fate(number: u64, departure: &Departure, outbox: &OutboxProgress) -> Fate {
+    match departure.shed {
+        Some(Shedding::RoomOnItsWay) => Fate::ShedOnItsWay,
+        Some(Shedding::Room | Shedding::Size | Shedding::Policy) => Fate::Shed,
+        None if number < outbox.sent => Fate::Left,
+        None => Fate::Waiting,
     }
 }
 
@@ -126,11 +129,10 @@ fn describe(terms: &Terms) -> String {
     if !terms.pseudonyms.is_empty() {
         parts.push(format!("pseudonyms of {}", terms.pseudonyms.join(", ")));
     }
-    if terms.fields.is_empty() && terms.pseudonyms.is_empty() {
-        parts.push("no samples".to_string());
-    } else {
-        parts.push("time and label".to_string());
-    }
+    parts.push(match terms.samples {
+        true => "time and label".to_string(),
+        false => "no samples".to_string(),
+    });
     if terms.statistics {
         parts.push("statistics of tasks".to_string());
     }

@@ -190,7 +190,7 @@ pub fn build(
         let scored = infer(allocated, told, predictor, fail(report));
         let (labelled, pending) = join(scored.clone(), settled.clone(), joiner, fail(report));
         let shared = match parts.share {
-            Some(policy) => share(labelled.clone(), policy, restored.renamed.iter().copied()),
+            Some(policy) => share(labelled.clone(), policy, &restored.renamed),
             None => empty(scope),
         };
         let taken_in = outcomes.clone().flat_map(tasks_of);

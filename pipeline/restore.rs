@@ -18,6 +18,7 @@ use perennial_operators::recognize::calibration::{Calibrator, EpochScores};
 use perennial_operators::recognize::reference::Reference;
 use perennial_operators::recognize::{RecognitionRules, Recognizer};
 use perennial_operators::retain::{Reservoir, RestoredMemory};
+use perennial_operators::share::Renamed;
 use perennial_operators::statistics::RestoredStatistics;
 use perennial_operators::trigger::TaskTraining;
 use perennial_operators::unseen::Settled;
@@ -49,7 +50,7 @@ pub struct Restored {
     /// The revisions of tasks that were taken in from the cloud.
     followed: BTreeMap<(TaskId, u64), Revision>,
     /// Tasks that have another name where samples are shared.
-    pub renamed: Vec<TaskId>,
+    pub renamed: Vec<Renamed>,
     /// How far what edges share was taken in.
     edges: BTreeMap<String, EdgeProgress>,
     /// Where samples are that look like none of known tasks.
@@ -124,11 +125,7 @@ impl Restored {
             asked: view.asked()?,
             regions: view.regions()?,
             followed: view.followed()?,
-            renamed: view
-                .renamed()?
-                .into_values()
-                .map(|renamed| renamed.here.task)
-                .collect(),
+            renamed: view.renamed()?.into_values().collect(),
             edges: view.edges()?,
             tasks: tasks
                 .into_values()

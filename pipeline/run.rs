@@ -83,6 +83,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let progress = knowledge.view().progress()?;
     if is_finished(&progress) {
         tracing::info!("the stream has been worked through before");
+        Ends::new(settings).send_rest(&knowledge, &ending.stop)?;
         return Report::read(settings, &knowledge);
     }
     if let Some(header) = progress.header {
@@ -92,6 +93,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let config = settings.config();
     let ends = Ends::new(settings);
     ends.prepare()?;
+    ends.settle(&knowledge)?;
     let share = link::policy(settings)?;
     let runtime = Runtime::load()?;
     let trains = ends.trains();
@@ -182,6 +184,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     // Of what is committed by now.
     outgoing.into_iter().for_each(Outgoing::finish);
     ends.settle(&knowledge)?;
+    ends.tell_waiting(&knowledge)?;
     worked?;
     match ending.take() {
         Some(error) => Err(error),

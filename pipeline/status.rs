@@ -198,10 +198,7 @@ fn tables(status: &Status) -> String {
             .arrived
             .map_or(String::new(), |at| format!(", the last at {}", time(at)));
         fact("arrived", format!("{} changes{last}", progress.sent));
-        fact(
-            "shed",
-            format!("{} samples for want of room", progress.shed_samples),
-        );
+        fact("shed", format!("{} samples", progress.shed_samples));
     }
     let mut text = format!("{facts}\n");
     if !status.edges.is_empty() {

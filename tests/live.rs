@@ -37,7 +37,9 @@ fn assert_whole(bench: &Bench, name: &str) {
 #[test]
 fn models_are_swapped_while_the_stream_goes_on() {
     let bench = bench();
-    let workers = [LIVE.as_slice(), &["--workers", "2"]].concat();
+    // Slow enough that trainings end before it, on a machine that has other things to do.
+    let slow = ["--workers", "2", "--set", "source.rate=1000"];
+    let workers = [LIVE.as_slice(), &slow].concat();
     bench.run_as("live", &workers).success();
     assert_whole(&bench, "live");
     let swapped = bench

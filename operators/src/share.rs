@@ -186,11 +186,12 @@ pub struct SharedStatistics {
 }
 
 impl SharePolicy {
-    /// Of these labelled samples, what leaves.
+    /// Of these labelled samples, what leaves: nothing of those that were read when nothing was shared, and have waited for their
+    /// labels since.
     pub fn samples(&self, part: &Labelled) -> Option<SharedSamples> {
         let rules = self.samples.as_ref()?;
         let batch = &part.scored.allocated.batch;
-        if part.rows.is_empty() {
+        if part.rows.is_empty() || !is_named(batch) {
             return None;
         }
         let rows = || part.rows.iter().map(|row| *row as usize);
@@ -273,6 +274,21 @@ impl SharePolicy {
             .any(|(_, _, treatment)| treatment != Treatment::Shared)
     }
 
+    /// By what is told whether names of tasks were made as they are made now: the levels, how much of each attribute is shared,
+    /// and what pseudonyms are made with.
+    pub fn naming(&self) -> u64 {
+        let mut hasher = match &self.pseudonyms {
+            Some(Pseudonyms(key)) => blake3::Hasher::new_keyed(key),
+            None => blake3::Hasher::new(),
+        };
+        for (_, name, treatment) in self.path_attributes() {
+            hasher.update(format!("{name:?} {treatment:?} ").as_bytes());
+        }
+        let mut number = [0; 8];
+        hasher.finalize_xof().fill(&mut number);
+        u64::from_le_bytes(number)
+    }
+
     /// How many levels of the task tree are told by attributes that are shared as they are: their tasks have the same names for
     /// all.
     pub fn common_levels(&self) -> usize {
@@ -288,7 +304,8 @@ impl SharePolicy {
         common.count()
     }
 
-    fn path_attributes(&self) -> impl Iterator<Item = (usize, &str, Treatment)> {
+    /// The attributes that tasks are named by, and how much of them is shared.
+    pub fn path_attributes(&self) -> impl Iterator<Item = (usize, &str, Treatment)> {
         let levels = self.levels.levels.iter();
         let attributes = levels.flat_map(|level| match level {
             Level::Attributes(attributes) => attributes.as_slice(),
@@ -309,6 +326,10 @@ impl SharePolicy {
             let Level::Attributes(attributes) = level else {
                 break;
             };
+            // What is missing sets no task apart.
+            let known = attributes
+                .iter()
+                .filter(|(column, _)| batch.attributes[*column][row] != MISSING);
             let value = |(column, name): &(usize, String)| {
                 let value = batch.attribute(*column, row);
                 match self.attributes.get(*column)?.1 {
@@ -317,10 +338,12 @@ impl SharePolicy {
                     Treatment::Withheld => None,
                 }
             };
-            let values: Option<Vec<_>> = attributes.iter().map(value).collect();
+            let values: Option<Vec<_>> = known.map(value).collect();
             let Some(values) = values else { break };
-            let above = path.last().map(|above| above.child(&values));
-            path.extend(above);
+            if !values.is_empty() {
+                let above = path.last().map(|above| above.child(&values));
+                path.extend(above);
+            }
         }
         path
     }
@@ -333,15 +356,25 @@ pub struct Renamed {
     pub here: TaskDefinition,
     /// As it is known elsewhere.
     pub elsewhere: TaskDefinition,
+    /// How the name was made; see [`SharePolicy::naming`].
+    pub naming: u64,
 }
 
-/// Gives out what leaves of labelled samples, and the names that tasks have where it goes, each once.
+/// Whether a batch has ids and attributes.
+fn is_named(batch: &Batch) -> bool {
+    batch.ids.len() == batch.len()
+}
+
+/// Gives out what leaves of labelled samples, and the names that tasks have where it goes, each once. `renamed` are those that were
+/// given out before.
 pub fn share<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     policy: SharePolicy,
-    renamed: impl IntoIterator<Item = TaskId>,
+    renamed: &[Renamed],
 ) -> Flow<'scope, Effect> {
-    let mut renamed: FxHashSet<TaskId> = renamed.into_iter().collect();
+    let naming = policy.naming();
+    let renamed = renamed.iter().filter(|it| it.naming == naming);
+    let mut renamed: FxHashSet<TaskId> = renamed.map(|it| it.here.task).collect();
     labelled.unary(Pipeline, "Share", move |_capability, _info| {
         move |input, output| {
             input.for_each(|capability, epochs| {
@@ -363,6 +396,10 @@ pub fn share<'scope>(
 /// The names that are not in `known` yet of the tasks of labelled samples.
 fn names(policy: &SharePolicy, part: &Labelled, known: &mut FxHashSet<TaskId>) -> Vec<Renamed> {
     let allocated = &part.scored.allocated;
+    if !is_named(&allocated.batch) {
+        return Vec::new();
+    }
+    let naming = policy.naming();
     let mut met: BTreeMap<u32, u32> = BTreeMap::new();
     for row in &part.rows {
         met.entry(allocated.group_of[*row as usize]).or_insert(*row);
@@ -377,7 +414,11 @@ fn names(policy: &SharePolicy, part: &Labelled, known: &mut FxHashSet<TaskId>) -
         for (here, elsewhere) in path.nodes.iter().zip(elsewhere) {
             if known.insert(here.task) {
                 let here = here.clone();
-                renamed.push(Renamed { here, elsewhere });
+                renamed.push(Renamed {
+                    here,
+                    elsewhere,
+                    naming,
+                });
             }
         }
         // Those below have no name elsewhere, which need not be found out again.

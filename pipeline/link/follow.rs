@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use perennial_connectors::kafka::Health;
@@ -16,13 +17,17 @@ use perennial_operators::{
     Failure, KnowledgeChange, ModelDonated, ModelEvaluated, ModelId, TaskId,
 };
 
-use super::{CLOUD, GLANCE, OTHERS, PAUSE, key_file, open_store, schema};
+use super::{CLOUD, GLANCE, OTHERS, PAUSE, Trouble, key_file, open_store, schema};
 use crate::committer::Committed;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 
 /// What may wait for the dataflow.
 const QUEUE: usize = 16;
+
+/// How long what could not be taken is left alone before all is read again: where a task had no name yet, and where a clock was wrong.
+const UNNAMED: Duration = Duration::from_secs(2);
+const EARLY: Duration = Duration::from_secs(60);
 
 /// What the dataflow takes in over the link, or of it.
 pub struct LinkInbox {
@@ -70,7 +75,7 @@ pub fn follow(
         subscribed: link.subscribe.clone(),
         edge: settings.config().name.clone(),
         takes_donations: link.train,
-        known: knowledge.view().followed()?,
+        known: BTreeMap::new(),
     };
     let (sender, inbox) = LinkInbox::new();
     // What cannot be a store is told at once.
@@ -81,18 +86,25 @@ pub fn follow(
     let mut is_told = !trains || settings.config().bootstrap.is_none();
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
-        let mut follower = None;
+        let (mut follower, mut trouble) = (None, Trouble::default());
+        let mut missed = Missed::default();
         while !is_stopped() {
             match &mut follower {
-                None => match open(&link, &following) {
-                    Ok(opened) => follower = Some(opened),
+                None => match open(&link, &following, &knowledge) {
+                    Ok((opened, names)) => {
+                        follower = Some(opened);
+                        missed = Missed::after(names);
+                    }
                     Err(error) => {
-                        tracing::warn!("the cloud is not reached, and is tried again: {error}");
+                        trouble.tell(&error);
                         std::thread::sleep(PAUSE);
                     }
                 },
-                Some(follower) => {
-                    let Some(published) = follower.next(GLANCE) else {
+                Some(end) => {
+                    let Some(published) = end.next(GLANCE) else {
+                        if missed.can_be_had(end, &knowledge) {
+                            follower = None;
+                        }
                         continue;
                     };
                     match at_home(*published, policy.as_ref(), &knowledge) {
@@ -110,7 +122,7 @@ pub fn follow(
                                 committed.set_stage(None);
                             }
                         }
-                        Ok(None) => {}
+                        Ok(None) => missed.is_unnamed = true,
                         Err(error) => {
                             tracing::error!("what the cloud knows is lost on it: {error}")
                         }
@@ -122,15 +134,66 @@ pub fn follow(
     Ok((inbox, thread))
 }
 
-fn open(link: &LinkConfig, following: &Following) -> Result<Follower, Error> {
+/// What a follower could not take when it read it.
+struct Missed {
+    since: Instant,
+    /// How many tasks had names elsewhere.
+    names: usize,
+    /// Whether something is of a task that has no name elsewhere: it may be one of others, or one here that is to be named.
+    is_unnamed: bool,
+}
+
+impl Default for Missed {
+    fn default() -> Missed {
+        Missed::after(0)
+    }
+}
+
+impl Missed {
+    fn after(names: usize) -> Missed {
+        Missed {
+            since: Instant::now(),
+            names,
+            is_unnamed: false,
+        }
+    }
+
+    /// Whether it could be taken by now, so that all is worth reading again.
+    fn can_be_had(&mut self, follower: &Follower, knowledge: &KnowledgeBase) -> bool {
+        let elapsed = self.since.elapsed();
+        if follower.is_early() && elapsed > EARLY {
+            return true;
+        }
+        if !self.is_unnamed || elapsed < UNNAMED {
+            return false;
+        }
+        self.since = Instant::now();
+        let renamed = knowledge.view().renamed();
+        renamed.is_ok_and(|renamed| renamed.len() > self.names)
+    }
+}
+
+/// Begins to follow from the beginning, but for what is known; also gives how many tasks have names elsewhere.
+fn open(
+    link: &LinkConfig,
+    following: &Following,
+    knowledge: &KnowledgeBase,
+) -> Result<(Follower, usize), Error> {
     let store = open_store(link)?;
-    let following = following.clone();
-    Ok(Follower::open(
-        &link.kafka,
-        following,
-        store,
-        &Health::default(),
-    )?)
+    let view = knowledge.view();
+    let (mut known, renamed) = (view.followed()?, view.renamed()?);
+    // What is published of a task is known by its number there.
+    for (elsewhere, renamed) in &renamed {
+        if let Some(revision) = known.get(&(renamed.here.task, 0)).copied() {
+            known.insert((*elsewhere, 0), revision);
+        }
+    }
+    let following = Following {
+        known,
+        ..following.clone()
+    };
+    let follower = Follower::open(&link.kafka, following, store, &Health::default())?;
+    Ok((follower, renamed.len()))
 }
 
 /// What was published under the names that tasks have here; none if it is of tasks of others, under pseudonyms.

@@ -10,18 +10,18 @@ pub mod send;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, SCHEMA};
 use perennial_connectors::link::{
-    ModelStore, VerifyingKey, schema_hash, signing_key, verifying_key,
+    LinkError, ModelStore, VerifyingKey, schema_hash, signing_key, verifying_key,
 };
 use perennial_operators::share::{Pseudonyms, SharePolicy};
 
 use self::follow::LinkInbox;
-use self::outbox::Outbox;
+use self::outbox::{Outbox, Underway};
 use crate::committer::Committed;
 use crate::config::{LinkConfig, Role, Settings};
 use crate::error::Error;
@@ -35,6 +35,9 @@ pub const CLOUD: &str = "the cloud";
 
 /// Samples are shared in changes of about so many bytes, and a message has as many bytes of changes, or one change.
 const CHANGE: usize = 1 << 20;
+
+/// The fewest bytes of a secret: others could be tried out.
+const LEAST_SECRET: usize = 16;
 
 /// How long to wait before what failed is tried again, and for what may come.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -63,6 +66,12 @@ pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
     };
     if let Some(path) = &settings.config().share.secret {
         let secret = std::fs::read(path).map_err(|error| Error::File(path.clone(), error))?;
+        if secret.len() < LEAST_SECRET {
+            let reason =
+                format!("expected {LEAST_SECRET} bytes or more (openssl rand -out FILE 32)");
+            let path = path.display().to_string();
+            return Err(LinkError::KeyFile { path, reason }.into());
+        }
         policy.pseudonyms = Some(Pseudonyms::new(&secret));
     }
     Ok(Some(policy))
@@ -73,8 +82,7 @@ pub struct Ends<'a> {
     settings: &'a Settings,
     link: Option<&'a LinkConfig>,
     role: Role,
-    /// Changes before this one have arrived in the cloud.
-    sent: Arc<AtomicU64>,
+    underway: Arc<Underway>,
 }
 
 impl<'a> Ends<'a> {
@@ -85,7 +93,7 @@ impl<'a> Ends<'a> {
             settings,
             link: config.link.as_ref(),
             role: config.role,
-            sent: Arc::default(),
+            underway: Arc::default(),
         }
     }
 
@@ -112,7 +120,7 @@ impl<'a> Ends<'a> {
     pub fn outbox(&self, knowledge: &KnowledgeBase) -> Result<Option<Outbox>, Error> {
         match (self.role, self.link) {
             (Role::Edge, Some(link)) => {
-                Outbox::open(self.settings, link, knowledge, self.sent.clone())
+                Outbox::open(self.settings, link, knowledge, self.underway.clone())
             }
             _ => Ok(None),
         }
@@ -154,24 +162,67 @@ impl<'a> Ends<'a> {
                 publish::publish(settings, link, knowledge, committed.clone()).map(Some)
             }
             (Role::Edge, Some(link)) if settings.share.is_some() => {
-                send::send(settings, link, knowledge, self.sent.clone()).map(Some)
+                send::send(settings, link, knowledge, self.underway.clone()).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    /// Remembers what has arrived since the last commit of a run that is over.
+    /// Sends what a run that is over has left in the outbox, until all has arrived or `stop` is set.
+    pub fn send_rest(
+        &self,
+        knowledge: &Arc<KnowledgeBase>,
+        stop: &AtomicBool,
+    ) -> Result<(), Error> {
+        let (Role::Edge, Some(link), Some(_)) = (self.role, self.link, &self.settings.share) else {
+            return Ok(());
+        };
+        self.prepare()?;
+        self.settle(knowledge)?;
+        let outbox = knowledge.view().progress()?.outbox;
+        if outbox.waiting == 0 {
+            return Ok(());
+        }
+        tracing::info!(changes = outbox.waiting, "sending what waits in the outbox");
+        let outgoing = send::send(
+            self.settings,
+            link,
+            knowledge.clone(),
+            self.underway.clone(),
+        )?;
+        while self.underway.sent() < outbox.next && !stop.load(Ordering::SeqCst) {
+            std::thread::sleep(GLANCE);
+        }
+        outgoing.finish();
+        self.settle(knowledge)
+    }
+
+    /// Remembers what has arrived since the last commit of a run that is over, and sheds what may leave no longer, before anything is
+    /// sent.
     pub fn settle(&self, knowledge: &KnowledgeBase) -> Result<(), Error> {
         // A crash has left it open what the last commit is.
         if knowledge.prepared()?.is_some() {
             return Ok(());
         }
-        let Some(mut outbox) = self.outbox(knowledge)?.filter(Outbox::has_news) else {
+        let is_stale = |outbox: &Outbox| outbox.has_news() || outbox.has_forbidden();
+        let Some(mut outbox) = self.outbox(knowledge)?.filter(is_stale) else {
             return Ok(());
         };
         let mut progress = knowledge.view().progress()?;
         let write = outbox.take(&mut [], &mut progress.outbox)?;
         Ok(knowledge.commit(&[], &progress, &write)?)
+    }
+
+    /// Says so if a run that is over leaves something in the outbox.
+    pub fn tell_waiting(&self, knowledge: &KnowledgeBase) -> Result<(), Error> {
+        let waiting = knowledge.view().progress()?.outbox.waiting;
+        if waiting > 0 {
+            tracing::warn!(
+                changes = waiting,
+                "not all that is shared has arrived: the next run sends what waits in the outbox"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -185,6 +236,20 @@ fn key_file(path: &Option<std::path::PathBuf>) -> &Path {
     path.as_deref().unwrap_or(Path::new(""))
 }
 
+/// Tells why something is tried again, once for each reason.
+#[derive(Default)]
+struct Trouble(String);
+
+impl Trouble {
+    fn tell(&mut self, error: &Error) {
+        let reason = error.to_string();
+        if self.0 != reason {
+            tracing::warn!("the cloud is not reached, and is tried again: {reason}");
+            self.0 = reason;
+        }
+    }
+}
+
 /// A thread that sends what is committed, and ends when all of it is sent or cannot be.
 pub struct Outgoing {
     thread: JoinHandle<()>,
@@ -192,14 +257,15 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Starts it. `work` is called again and again, at last with true.
-    fn start(mut work: impl FnMut(bool) + Send + 'static) -> Outgoing {
+    /// Starts it. `work` is called again and again, at last with true; it is also told how to find out meanwhile that the run is over.
+    fn start(mut work: impl FnMut(bool, &dyn Fn() -> bool) + Send + 'static) -> Outgoing {
         let finishing = Arc::new(AtomicBool::new(false));
         let is_finishing = finishing.clone();
         let thread = std::thread::spawn(move || {
+            let is_over = || is_finishing.load(Ordering::SeqCst);
             loop {
-                let is_last = is_finishing.load(Ordering::SeqCst);
-                work(is_last);
+                let is_last = is_over();
+                work(is_last, &is_over);
                 if is_last {
                     return;
                 }

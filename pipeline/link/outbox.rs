@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use perennial_connectors::knowledge_base::{
-    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Terms,
+    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Shedding, Terms,
 };
 use perennial_connectors::link::{Change, Donation, LARGEST_CONTENT, PublishedModel, now};
 use perennial_operators::flow::EpochEffects;
 use perennial_operators::share::{SharePolicy, Treatment};
 use perennial_operators::{
-    KnowledgeChange, ModelEvaluated, ModelId, ModelTrained, TaskDefinition, TaskId,
+    KnowledgeChange, ModelEvaluated, ModelId, ModelTrained, Remodeling, TaskDefinition, TaskId,
 };
 
-use super::{CHANGE, OTHERS};
+use super::{CHANGE, OTHERS, policy};
 use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};
 use crate::error::Error;
 
@@ -23,6 +23,22 @@ struct Waiting {
     number: u64,
     bytes: u64,
     samples: u64,
+}
+
+/// How far sending is.
+#[derive(Debug, Default)]
+pub struct Underway {
+    /// Changes before this one have arrived.
+    pub sent: AtomicU64,
+    /// Changes before this one were sent, and may have arrived.
+    pub tried: AtomicU64,
+}
+
+impl Underway {
+    /// Changes before this one have arrived.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
 }
 
 /// What waits to be sent, as the committer keeps it.
@@ -35,45 +51,58 @@ pub struct Outbox {
     terms: Vec<Terms>,
     is_agreed: bool,
     waiting: VecDeque<Waiting>,
-    /// Changes before this one have arrived.
-    sent: Arc<AtomicU64>,
+    /// What waits under terms that hold no longer.
+    forbidden: Vec<Waiting>,
+    underway: Arc<Underway>,
     /// Tasks as they are known elsewhere, by their numbers here.
     names: BTreeMap<TaskId, TaskDefinition>,
 }
 
 impl Outbox {
-    /// The outbox of an edge that shares anything. `sent` is where it is told what has arrived.
+    /// The outbox of an edge that shares anything. `underway` is where it is told what has arrived.
     pub fn open(
         settings: &Settings,
         link: &LinkConfig,
         knowledge: &KnowledgeBase,
-        sent: Arc<AtomicU64>,
+        underway: Arc<Underway>,
     ) -> Result<Option<Outbox>, Error> {
-        let Some(policy) = settings.share.clone() else {
+        let Some(policy) = policy(settings)? else {
             return Ok(None);
         };
         let view = knowledge.view();
         let progress = view.progress()?.outbox;
-        sent.fetch_max(progress.sent, Ordering::SeqCst);
+        underway.sent.fetch_max(progress.sent, Ordering::SeqCst);
+        // By the process before this one.
+        underway.tried.fetch_max(progress.next, Ordering::SeqCst);
         let sizes = view.outbox_sizes()?;
         let first = sizes
             .first_key_value()
             .map_or(progress.next, |(number, _)| *number);
-        let mut departures = BTreeMap::new();
+        let mut terms = view.terms()?;
+        let mine = terms_of(&policy, link);
+        let (mut waiting, mut forbidden) = (VecDeque::new(), Vec::new());
         view.departures(first, |number, departure| {
-            departures.insert(number, departure.samples);
+            if let Some(bytes) = sizes.get(&number).copied() {
+                let of = terms.get(departure.terms as usize);
+                let is_allowed = of.is_some_and(|of| mine.allow(of, &departure));
+                let samples = departure.samples;
+                let found = Waiting {
+                    number,
+                    bytes,
+                    samples,
+                };
+                match is_allowed {
+                    true => waiting.push_back(found),
+                    false => forbidden.push(found),
+                }
+            }
             Ok(())
         })?;
-        let waiting = sizes.into_iter().map(|(number, bytes)| Waiting {
-            number,
-            bytes,
-            samples: departures.get(&number).copied().unwrap_or(0),
-        });
-        let waiting = waiting.collect();
         let names = match policy.renames() {
             true => view
                 .renamed()?
                 .into_values()
+                .filter(|renamed| renamed.naming == policy.naming())
                 .map(|renamed| (renamed.here.task, renamed.elsewhere))
                 .collect(),
             false => view
@@ -82,8 +111,6 @@ impl Outbox {
                 .map(|(task, record)| (task, record.definition))
                 .collect(),
         };
-        let mut terms = view.terms()?;
-        let mine = terms_of(&policy, link);
         let is_agreed = terms.last() == Some(&mine);
         if !is_agreed {
             terms.push(mine);
@@ -95,17 +122,23 @@ impl Outbox {
             terms,
             is_agreed,
             waiting,
-            sent,
+            forbidden,
+            underway,
             names,
         }))
     }
 
     /// Whether something has arrived that is still taken to wait.
     pub fn has_news(&self) -> bool {
-        let sent = self.sent.load(Ordering::SeqCst);
+        let sent = self.underway.sent();
         self.waiting
             .front()
             .is_some_and(|first| first.number < sent)
+    }
+
+    /// Whether something waits under terms that hold no longer: it is shed with the next commit, and must not leave before.
+    pub fn has_forbidden(&self) -> bool {
+        !self.forbidden.is_empty()
     }
 
     /// Puts what may leave of a commit into the outbox, and drops what has arrived or has no room.
@@ -116,9 +149,11 @@ impl Outbox {
     ) -> Result<OutboxWrite, Error> {
         self.drop_sent(progress);
         let mut write = OutboxWrite::default();
+        for forbidden in std::mem::take(&mut self.forbidden) {
+            shed(&forbidden, Shedding::Policy, progress, &mut write);
+        }
         for change in self.changes(epochs) {
-            let added = self.add(&change, progress)?;
-            write.added.push(added);
+            self.add(&change, progress, &mut write)?;
         }
         if !write.added.is_empty() && !std::mem::replace(&mut self.is_agreed, true) {
             write.terms = Some(self.terms.clone());
@@ -132,7 +167,7 @@ impl Outbox {
     }
 
     fn drop_sent(&mut self, progress: &mut OutboxProgress) {
-        let sent = self.sent.load(Ordering::SeqCst);
+        let sent = self.underway.sent();
         while self
             .waiting
             .front()
@@ -151,7 +186,8 @@ impl Outbox {
         &mut self,
         change: &Change,
         progress: &mut OutboxProgress,
-    ) -> Result<(u64, Departure, Option<Vec<u8>>), Error> {
+        write: &mut OutboxWrite,
+    ) -> Result<(), Error> {
         let encoded = postcard::to_stdvec(change).map_err(|error| Error::Failed(error.into()))?;
         let departure = Departure {
             epoch: change.epoch,
@@ -161,6 +197,7 @@ impl Outbox {
             models: change.models.len() as u64,
             bytes: encoded.len() as u64,
             terms: self.terms.len() as u32 - 1,
+            shed: None,
         };
         let number = progress.next;
         progress.next += 1;
@@ -176,8 +213,17 @@ impl Outbox {
                  epoch.records for samples"
             );
         }
-        let encoded = self.make_room(number, &departure, encoded, is_too_large, progress);
-        Ok((number, departure, encoded))
+        let new = Waiting {
+            number,
+            bytes: departure.bytes,
+            samples: departure.samples,
+        };
+        write.added.push((number, departure, Some(encoded)));
+        match is_too_large {
+            true => shed(&new, Shedding::Size, progress, write),
+            false => self.make_room(new, progress, write),
+        }
+        Ok(())
     }
 
     /// What may leave of a commit: changes of so many bytes that several have room in the outbox, unless a part of an epoch, or
@@ -239,7 +285,7 @@ impl Outbox {
                     models.extend(
                         bytes
                             .next()
-                            .map(|(_, onnx)| donation(path, trained, evaluated, onnx)),
+                            .map(|(_, onnx)| self.donation(path, trained, evaluated, onnx)),
                     );
                 }
                 _ => {}
@@ -273,72 +319,88 @@ impl Outbox {
         }
     }
 
-    /// Sheds what there is no room for; gives the change back unless it is what is shed.
-    fn make_room(
-        &mut self,
-        number: u64,
-        departure: &Departure,
-        encoded: Vec<u8>,
-        is_too_large: bool,
-        progress: &mut OutboxProgress,
-    ) -> Option<Vec<u8>> {
-        let new = Waiting {
-            number,
-            bytes: departure.bytes,
-            samples: departure.samples,
-        };
+    /// Puts a change where it waits, and sheds what there is no room for.
+    fn make_room(&mut self, new: Waiting, progress: &mut OutboxProgress, write: &mut OutboxWrite) {
         let mut bytes: u64 = self.waiting.iter().map(|waiting| waiting.bytes).sum();
-        let is_full = bytes + new.bytes > self.config.bytes;
-        if is_too_large || (self.config.shed == Shed::Newest && is_full) {
-            shed(progress, &new);
-            return None;
-        }
         bytes += new.bytes;
+        let never_fits = new.bytes > self.config.bytes;
+        if never_fits || (self.config.shed == Shed::Newest && bytes > self.config.bytes) {
+            shed(&new, Shedding::Room, progress, write);
+            return;
+        }
         self.waiting.push_back(new);
+        let tried = self.underway.tried.load(Ordering::SeqCst);
         while bytes > self.config.bytes
             && let Some(first) = self.waiting.pop_front()
         {
             bytes -= first.bytes;
-            shed(progress, &first);
+            let why = match first.number < tried {
+                true => Shedding::RoomOnItsWay,
+                false => Shedding::Room,
+            };
+            shed(&first, why, progress, write);
         }
-        self.waiting.back().map(|_| encoded)
     }
-}
 
-/// A model under the name that its task has elsewhere.
-fn donation(
-    path: Vec<TaskDefinition>,
-    trained: &ModelTrained,
-    evaluated: Option<ModelEvaluated>,
-    onnx: &[u8],
-) -> Donation {
-    let task = path.last().map_or(TaskId::BASE, |task| task.task);
-    let model = ModelId {
-        task,
-        version: trained.model.version,
-    };
-    Donation {
-        path,
-        model: PublishedModel {
-            model,
-            trained: ModelTrained {
+    /// A model under the name that its task has elsewhere. Numbers of tasks here are made of what nobody is to read.
+    fn donation(
+        &self,
+        path: Vec<TaskDefinition>,
+        trained: &ModelTrained,
+        evaluated: Option<ModelEvaluated>,
+        onnx: &[u8],
+    ) -> Donation {
+        let task = path.last().map_or(TaskId::BASE, |task| task.task);
+        let model = ModelId {
+            task,
+            version: trained.model.version,
+        };
+        let elsewhere = |model: ModelId| {
+            let task = self.names.get(&model.task)?.task;
+            Some(ModelId { task, ..model })
+        };
+        let remodeling = match trained.remodeling {
+            Remodeling::WarmStart { from } => {
+                elsewhere(from).map_or(Remodeling::Scratch, |from| Remodeling::WarmStart { from })
+            }
+            Remodeling::Pooled { with } => {
+                let with = self.names.get(&with).map(|task| task.task);
+                with.map_or(Remodeling::Scratch, |with| Remodeling::Pooled { with })
+            }
+            other => other,
+        };
+        Donation {
+            path,
+            model: PublishedModel {
                 model,
-                ..trained.clone()
+                trained: ModelTrained {
+                    model,
+                    remodeling,
+                    ..trained.clone()
+                },
+                evaluated: evaluated.map(|evaluated| ModelEvaluated {
+                    model,
+                    incumbent: evaluated.incumbent.and_then(elsewhere),
+                    ..evaluated
+                }),
+                onnx: onnx.to_vec(),
+                is_stored: false,
             },
-            evaluated: evaluated.map(|evaluated| ModelEvaluated { model, ..evaluated }),
-            onnx: onnx.to_vec(),
-            is_stored: false,
-        },
+        }
     }
 }
 
-/// Counts what is shed.
-fn shed(progress: &mut OutboxProgress, waiting: &Waiting) {
+/// Sheds a change, and counts it.
+fn shed(waiting: &Waiting, why: Shedding, progress: &mut OutboxProgress, write: &mut OutboxWrite) {
+    progress.shed += 1;
     progress.shed_samples += waiting.samples;
-    let after = waiting.number + 1;
-    match progress.shed.last_mut() {
-        Some((_, end)) if *end == waiting.number => *end = after,
-        _ => progress.shed.push((waiting.number, after)),
+    let mut added = write.added.iter_mut();
+    match added.find(|(number, ..)| *number == waiting.number) {
+        Some((_, departure, change)) => {
+            departure.shed = Some(why);
+            *change = None;
+        }
+        None => write.shed.push((waiting.number, why)),
     }
 }
 
@@ -348,23 +410,31 @@ fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> Terms {
         to: format!("{} at {}", link.changes, link.kafka.brokers),
         fields: Vec::new(),
         pseudonyms: Vec::new(),
+        samples: policy.samples.is_some(),
         statistics: policy.statistics && policy.samples.is_none(),
         models: policy.models,
     };
-    let Some(rules) = &policy.samples else {
-        return terms;
+    let mut add = |name: &str, treatment: Treatment| {
+        let names = match treatment {
+            Treatment::Shared => &mut terms.fields,
+            Treatment::Pseudonym => &mut terms.pseudonyms,
+            Treatment::Withheld => return,
+        };
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_string());
+        }
     };
-    for (name, treatment) in std::iter::once(&rules.id).chain(&rules.attributes) {
-        match treatment {
-            Treatment::Shared => terms.fields.push(name.clone()),
-            Treatment::Pseudonym => terms.pseudonyms.push(name.clone()),
-            Treatment::Withheld => {}
+    if let Some(rules) = &policy.samples {
+        for (name, treatment) in std::iter::once(&rules.id).chain(&rules.attributes) {
+            add(name, *treatment);
+        }
+        for (name, _) in rules.features.iter().filter(|(_, shared)| *shared) {
+            add(name, Treatment::Shared);
         }
     }
-    for (name, _) in rules.features.iter().filter(|(_, shared)| *shared) {
-        if !terms.fields.contains(name) {
-            terms.fields.push(name.clone());
-        }
+    // Tasks are named by these.
+    for (_, name, treatment) in policy.path_attributes() {
+        add(name, treatment);
     }
     terms
 }

@@ -39,7 +39,7 @@ pub fn publish(
     let schema = schema(settings);
     let canary = link.canary.clone();
     let (mut sent, mut seen) = (BTreeMap::new(), None);
-    Ok(Outgoing::start(move |is_last| {
+    Ok(Outgoing::start(move |is_last, is_over| {
         // What there is to publish is read after how much it is, so that nothing is missed.
         let publications = committed.status().publications;
         if seen == Some(publications) {
@@ -48,7 +48,7 @@ pub fn publish(
             }
             return;
         }
-        let publish = |mut published: Published| publisher.publish(&mut published);
+        let publish = |mut published: Published| publisher.publish(&mut published, is_over);
         let first = canary.as_ref().map_or(&[][..], |canary| &canary.edges);
         match publish_new(publish, &knowledge, &schema, first, &mut sent) {
             Ok(true) => seen = Some(publications),

@@ -1,7 +1,7 @@
 //! An edge sends what waits in its outbox, in order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use perennial_connectors::kafka::Health;
@@ -10,19 +10,20 @@ use perennial_connectors::link::{
     Change, Changes, LinkError, Sender, SigningKey, now, signing_key,
 };
 
-use super::{CHANGE, GLANCE, Outgoing, PAUSE, key_file, open_store, schema};
+use super::outbox::Underway;
+use super::{CHANGE, GLANCE, Outgoing, PAUSE, Trouble, key_file, open_store, schema};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 
 /// How long changes are waited for that go with the same message.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Sends what waits, from what has not arrived on, on a thread of its own. `sent` is told what has arrived.
+/// Sends what waits, from what has not arrived on, on a thread of its own. `underway` is told how far that is.
 pub fn send(
     settings: &Settings,
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
-    sent: Arc<AtomicU64>,
+    underway: Arc<Underway>,
 ) -> Result<Outgoing, Error> {
     let key = signing_key(key_file(&link.sign))?;
     let link = link.clone();
@@ -31,16 +32,17 @@ pub fn send(
     // What cannot be a store is told at once.
     open_store(&link)?;
     let (mut sender, mut sent_at) = (None, None::<Instant>);
-    Ok(Outgoing::start(move |is_last| {
-        let Some(end) = &sender else {
-            match open(&link, &key) {
-                Ok(opened) => sender = Some(opened),
+    let mut trouble = Trouble::default();
+    Ok(Outgoing::start(move |is_last, is_over| {
+        let end = match &mut sender {
+            Some(end) => end,
+            None => match open(&link, &key) {
+                Ok(opened) => sender.insert(opened),
                 Err(error) => {
-                    tracing::warn!("the cloud is not reached, and is tried again: {error}");
-                    std::thread::sleep(PAUSE);
+                    trouble.tell(&error);
+                    return std::thread::sleep(PAUSE);
                 }
-            }
-            return;
+            },
         };
         let lingers = sent_at.is_some_and(|at| at.elapsed() < LINGER);
         if lingers && !is_last {
@@ -54,7 +56,8 @@ pub fn send(
             shed: 0,
             changes: Vec::new(),
         };
-        match send_all(|message| end.send(message), &knowledge, message, &sent) {
+        let send = |message: &mut Changes| end.send(message, is_over);
+        match send_all(send, &knowledge, message, &underway) {
             Ok(true) => sent_at = Some(Instant::now()),
             // It is tried again.
             Ok(false) => std::thread::sleep(PAUSE),
@@ -86,11 +89,11 @@ pub fn send_all(
     mut send: impl FnMut(&mut Changes) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     mut message: Changes,
-    sent: &AtomicU64,
+    underway: &Underway,
 ) -> Result<bool, Error> {
     loop {
         let view = knowledge.view();
-        let waiting = view.outbox(sent.load(Ordering::SeqCst), CHANGE)?;
+        let waiting = view.outbox(underway.sent(), CHANGE)?;
         let Some((last, _)) = waiting.last() else {
             return Ok(true);
         };
@@ -104,9 +107,10 @@ pub fn send_all(
             })
             .collect::<Result<_, _>>()
             .map_err(|error| Error::Failed(error.into()))?;
+        underway.tried.fetch_max(next, Ordering::SeqCst);
         if !send(&mut message)? {
             return Ok(false);
         }
-        sent.store(next, Ordering::SeqCst);
+        underway.sent.store(next, Ordering::SeqCst);
     }
 }

@@ -2,8 +2,22 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+
+/// Where to look for a free port next, from a port that follows from the process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A port that is free, and not one of those that connections are given: one could have it before a broker does.
+fn free_port() -> u16 {
+    loop {
+        let number = std::process::id().wrapping_mul(7) + NEXT.fetch_add(1, Ordering::SeqCst);
+        let port = 5000 + (number % 4000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// Passes connections on while it is not cut.
 pub struct Proxy {
@@ -18,9 +32,7 @@ pub struct Proxy {
 impl Proxy {
     /// Listens at a port of its own, for a port that is free now.
     pub fn start() -> Proxy {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let to = free.local_addr().expect("an address").port();
-        drop(free);
+        let to = free_port();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (is_cut, open) = (Arc::new(AtomicBool::new(false)), Arc::default());

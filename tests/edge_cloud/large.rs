@@ -73,11 +73,15 @@ fn what_no_message_holds_is_told_and_the_rest_goes_on() {
     let publisher = Publisher::open(&kafka, "large-down", key(), None, &health);
     let publisher = publisher.expect("a publisher");
     for bytes in [2 * LARGEST, LARGEST_CONTENT + 1] {
-        let refused = publisher.publish(&mut published(bytes));
+        let refused = publisher.publish(&mut published(bytes), &|| false);
         let is_told = matches!(refused, Err(LinkError::TooLarge { bytes: told }) if told >= bytes);
         assert!(is_told, "{refused:?}");
     }
-    assert!(publisher.publish(&mut published(1000)).expect("no error"));
+    assert!(
+        publisher
+            .publish(&mut published(1000), &|| false)
+            .expect("no error")
+    );
     assert_eq!(broker.read("large-down").len(), 1);
 
     // An edge leaves the one model out, and shares the rest.
@@ -105,7 +109,7 @@ fn what_no_message_holds_is_told_and_the_rest_goes_on() {
         changes: vec![(4, change(model(2 * LARGEST))), (5, change(model(1000)))],
     };
     let sender = Sender::open(&kafka, "large-up", key(), None, &health).expect("a sender");
-    assert!(sender.send(&mut changes).expect("no error"));
+    assert!(sender.send(&mut changes, &|| false).expect("no error"));
     let arrived = broker.read("large-up").into_iter().flat_map(|message| {
         let opened = open::<Changes>(&message.value, &key().verifying_key(), "north");
         opened.expect("a message").changes

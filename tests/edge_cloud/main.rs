@@ -4,6 +4,7 @@ mod canary;
 #[path = "../common/mod.rs"]
 mod common;
 mod donors;
+mod file;
 mod fleet;
 mod large;
 mod offline;

@@ -68,7 +68,7 @@ fn place() -> TopicPartition {
 
 impl Cloud {
     pub fn new(folder: &Path, edges: BTreeMap<String, VerifyingKey>) -> Cloud {
-        let settings = crate::settings(folder, "any", "");
+        let settings = crate::settings(folder, "any", "samples: raw", "");
         Cloud {
             state: folder.join("cloud"),
             listening: Listening {

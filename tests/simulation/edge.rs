@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::Sender;
 use ed25519_dalek::SigningKey;
 use perennial::config::Settings;
 use perennial::link::follow::{LinkInbox, Usage, outcome};
-use perennial::link::outbox::Outbox;
+use perennial::link::outbox::{Outbox, Underway};
 use perennial::link::schema;
 use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
@@ -39,7 +38,7 @@ pub struct Edge {
 struct Process {
     knowledge: Arc<KnowledgeBase>,
     outbox: Outbox,
-    sent: Arc<AtomicU64>,
+    underway: Arc<Underway>,
     following: Following,
     coming: Sender<TrainOutcome>,
     inbox: LinkInbox,
@@ -50,9 +49,9 @@ struct Process {
 impl Process {
     fn start(settings: &Settings, state: &Path) -> Process {
         let knowledge = KnowledgeBase::open(state, &settings.fingerprint()).expect("a store");
-        let sent = Arc::new(AtomicU64::new(0));
+        let underway = Arc::new(Underway::default());
         let link = settings.config().link.as_ref().expect("a link");
-        let outbox = Outbox::open(settings, link, &knowledge, sent.clone()).expect("an outbox");
+        let outbox = Outbox::open(settings, link, &knowledge, underway.clone()).expect("an outbox");
         let known = knowledge.view().followed().expect("revisions");
         let (coming, inbox) = LinkInbox::new();
         Process {
@@ -68,7 +67,7 @@ impl Process {
             coming,
             inbox,
             outbox: outbox.expect("it shares"),
-            sent,
+            underway,
             knowledge: Arc::new(knowledge),
             read: 0,
         }
@@ -218,7 +217,7 @@ impl Edge {
             let sealed = seal(message, &key)?;
             Ok(!is_cut && net.send(true, (name.clone(), sealed), chance, rough))
         };
-        send_all(send, &process.knowledge, message, &process.sent).expect("it can be sent");
+        send_all(send, &process.knowledge, message, &process.underway).expect("it can be sent");
     }
 
     /// Reads on in what comes down, or some of it again.
@@ -274,9 +273,28 @@ impl Edge {
         }
     }
 
+    /// It is started again, with other settings.
+    pub fn start_with(&mut self, settings: Settings) {
+        self.process = None;
+        self.settings = settings;
+    }
+
     /// Commits once more.
     pub fn settle(&mut self) {
         self.process().commit(Vec::new(), 0);
+    }
+
+    /// The numbers of changes that were shed.
+    pub fn shed(&self) -> Vec<usize> {
+        self.view(|knowledge| {
+            let mut shed = Vec::new();
+            let all = knowledge.view().departures(0, |number, departure| {
+                shed.extend(departure.shed.map(|_| number as usize));
+                Ok(())
+            });
+            all.expect("departures");
+            shed
+        })
     }
 
     pub fn outbox(&self) -> OutboxProgress {

@@ -34,11 +34,11 @@ enum Weather {
     Rough,
 }
 
-/// The settings of an edge with this outbox.
-fn settings(folder: &Path, name: &str, outbox: &str) -> Settings {
+/// The settings of an edge with this policy and outbox.
+fn settings(folder: &Path, name: &str, share: &str, outbox: &str) -> Settings {
     let file = folder.join(format!("{name}.yaml"));
     let config = format!(
-        "name: {name}\nmode: live\nrole: edge\nshare: {{samples: raw}}\nlink: {{kafka: {{brokers: 'x:1'}}, verify: a, sign: b, \
+        "name: {name}\nmode: live\nrole: edge\nshare: {{{share}}}\nlink: {{kafka: {{brokers: 'x:1'}}, verify: a, sign: b, \
          outbox: {{{outbox}}}}}\nsource: {{path: none.csv}}\n{SCHEMA}"
     );
     std::fs::write(&file, config).expect("a config");
@@ -52,7 +52,7 @@ struct World {
     net: Net,
     edges: Vec<Edge>,
     cloud: Cloud,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -61,7 +61,7 @@ impl World {
         let mut all = Vec::new();
         for number in 0..edges {
             let name = format!("edge-{number}");
-            let settings = settings(folder.path(), &name, outbox);
+            let settings = settings(folder.path(), &name, "samples: raw", outbox);
             all.push(Edge::new(number, edges, settings, folder.path()));
         }
         let keys = all
@@ -74,7 +74,7 @@ impl World {
             weather,
             net: Net::default(),
             edges: all,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -179,15 +179,14 @@ fn what_has_no_room_is_shed_and_counted() {
         let outbox = edge.outbox();
         assert!(outbox.bytes <= 400 && outbox.samples > 0, "{outbox:?}");
         assert_eq!(outbox.samples + outbox.shed_samples, SAMPLES as u64);
-        let [(first, end)] = outbox.shed[..] else {
-            panic!("{outbox:?}");
-        };
         // An outbox that is so small has a change for each sample, of which the first or the last are kept.
         assert_eq!(outbox.waiting, outbox.samples);
-        let changes = SAMPLES as u64;
+        assert_eq!(outbox.shed, outbox.shed_samples);
+        let shed = edge.shed();
+        let kept = outbox.waiting as usize;
         match is_kept {
-            true => assert_eq!((first, end), (outbox.waiting, changes)),
-            false => assert_eq!((first, end), (0, changes - outbox.waiting)),
+            true => assert_eq!(shed, (kept..SAMPLES).collect::<Vec<_>>()),
+            false => assert_eq!(shed, (0..SAMPLES - kept).collect::<Vec<_>>()),
         }
         edge.crash(&mut world.chance);
         assert_eq!(edge.outbox(), outbox);
@@ -195,5 +194,29 @@ fn what_has_no_room_is_shed_and_counted() {
         let progress = world.cloud.progress("edge-0");
         assert_eq!(progress.samples, outbox.samples);
         assert_eq!(progress.shed, outbox.shed_samples);
+    }
+}
+
+#[test]
+fn what_may_leave_no_longer_is_shed() {
+    for (share, may_leave) in [
+        ("samples: raw, statistics: true", true),
+        ("samples: redacted, redact: [c]", false),
+        ("statistics: true", false),
+    ] {
+        let mut world = World::new(4, 1, Weather::Calm, "");
+        let settings = settings(world.folder.path(), "edge-0", share, "");
+        let edge = &mut world.edges[0];
+        edge.work(6, SAMPLES);
+        assert_eq!(edge.outbox().samples, 6);
+        edge.start_with(settings);
+        edge.settle();
+        let (outbox, shed) = (edge.outbox(), edge.shed().len() as u64);
+        let left = if may_leave { 6 } else { 0 };
+        assert_eq!((outbox.samples, outbox.shed_samples), (left, 6 - left));
+        assert_eq!((outbox.waiting == 0, shed), (!may_leave, outbox.shed));
+        world.settle();
+        // What came later has all that is allowed.
+        assert_eq!(world.cloud.progress("edge-0").shed, 6 - left);
     }
 }

@@ -25,7 +25,7 @@ pub use merge::set_sums;
 pub use read::View;
 pub use records::{
     Departure, DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained,
-    StageRecord, TaskRecord, Terms,
+    Shedding, StageRecord, TaskRecord, Terms,
 };
 pub use verify::Finding;
 
@@ -33,7 +33,7 @@ use crate::source::{Label, Schema};
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN, META_SINCE};
 
 /// The version of the layout on disk. A store of another version is refused.
-const FORMAT: u32 = 9;
+const FORMAT: u32 = 10;
 
 /// The part of a fingerprint that is the schema of the samples, as JSON.
 pub const SCHEMA: &str = "schema";

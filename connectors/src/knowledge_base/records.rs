@@ -68,8 +68,8 @@ pub struct OutboxProgress {
     pub samples: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Changes that were shed for want of room: the first of each row of them, and the one after its last.
-    pub shed: Vec<(u64, u64)>,
+    /// Changes that were shed.
+    pub shed: u64,
     /// Samples in these.
     pub shed_samples: u64,
     /// When something last arrived, microseconds since 1970.
@@ -81,14 +81,30 @@ pub struct OutboxProgress {
 pub struct Terms {
     /// To whom: the topic, and the brokers that have it.
     pub to: String,
-    /// The fields of samples that left as they are.
+    /// The fields that left as they are, be it in the names of tasks.
     pub fields: Vec<String>,
     /// Those of which a pseudonym left.
     pub pseudonyms: Vec<String>,
+    /// Whether samples left.
+    pub samples: bool,
     /// Whether statistics of tasks left.
     pub statistics: bool,
     /// Whether models left.
     pub models: bool,
+}
+
+impl Terms {
+    /// Whether what left under other terms may leave under these.
+    pub fn allow(&self, other: &Terms, departure: &Departure) -> bool {
+        let mut fields = other.fields.iter();
+        let mut pseudonyms = other.pseudonyms.iter();
+        let is_shared = |name: &String| self.fields.contains(name);
+        fields.all(is_shared)
+            && pseudonyms.all(|name| self.pseudonyms.contains(name) || is_shared(name))
+            && (departure.samples == 0 || self.samples)
+            && (departure.statistics == 0 || self.statistics || self.samples)
+            && (departure.models == 0 || self.models)
+    }
 }
 
 /// What is remembered of a change that was to leave.
@@ -108,6 +124,22 @@ pub struct Departure {
     pub bytes: u64,
     /// The number of its terms.
     pub terms: u32,
+    /// Why it was shed, if it was.
+    pub shed: Option<Shedding>,
+}
+
+/// Why a change was shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shedding {
+    /// There was no room for it.
+    Room,
+    /// There was no room for it, after it had been sent in vain, as far as is known: it may have arrived.
+    RoomOnItsWay,
+    /// No message of the link may be as large.
+    Size,
+    /// The policy lets it leave no longer.
+    Policy,
 }
 
 /// What a commit does to the outbox.
@@ -115,6 +147,8 @@ pub struct Departure {
 pub struct OutboxWrite {
     /// Changes that are to leave: the number of each, what is remembered of it, and itself, unless it is shed.
     pub added: Vec<(u64, Departure, Option<Vec<u8>>)>,
+    /// Changes that were added before, and are shed.
+    pub shed: Vec<(u64, Shedding)>,
     /// Changes before this number wait no more.
     pub floor: Option<u64>,
     /// The terms of all that was ever shared, if there are new ones.

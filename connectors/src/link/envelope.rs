@@ -17,7 +17,7 @@ const PROTOCOL: u16 = 1;
 const SIGNATURE: usize = 64;
 const HEAD: usize = LETTERS.len() + 2 + SIGNATURE;
 /// The most bytes that a message may have once it is decompressed.
-const LARGEST: u64 = 256 << 20;
+const LARGEST: u64 = 32 << 20;
 
 /// What can be wrong with a message of the link, or with what it needs.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +139,7 @@ pub fn open<T: DeserializeOwned>(
         .map_err(|_| LinkError::Signature(who.to_string()))?;
     let mut message = Vec::new();
     let decoder = zstd::Decoder::new(body).map_err(|_| LinkError::Torn)?;
+    // What is cut off there does not end where a message does.
     let read = decoder.take(LARGEST).read_to_end(&mut message);
     read.map_err(|_| LinkError::Torn)?;
     match postcard::take_from_bytes(&message) {

@@ -49,6 +49,8 @@ pub struct Follower {
     asked: Instant,
     /// When the latest of what was taken in was sent, by the cloud's clock.
     latest: i64,
+    /// Whether something was refused that may be taken once a clock is right.
+    is_early: bool,
     /// Partitions that have been read to their ends.
     ended: i32,
     partitions: i32,
@@ -87,6 +89,7 @@ impl Follower {
             waiting: VecDeque::new(),
             asked: Instant::now(),
             latest: i64::MIN,
+            is_early: false,
             ended: 0,
             partitions,
         })
@@ -131,6 +134,7 @@ impl Follower {
             // What the topic had before, and has not been compacted away yet.
             Err(LinkError::Old) if self.ended < self.partitions => None,
             Err(refused) => {
+                self.is_early |= matches!(refused, LinkError::Clock(_));
                 let topic = &self.following.topic;
                 tracing::warn!(
                     topic,
@@ -144,6 +148,12 @@ impl Follower {
 }
 
 impl Follower {
+    /// Whether something was refused for its time alone: a device's clock may be set long after it has begun. A follower that is
+    /// opened later reads it again.
+    pub fn is_early(&self) -> bool {
+        self.is_early
+    }
+
     /// Brings the model, or waits until it can be had.
     fn bring(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
         let model = published.model.as_mut();
@@ -226,7 +236,7 @@ impl Following {
 }
 
 /// Whether something can have been sent when it says: not later than now, and not long before what came before it.
-pub(crate) fn check_clock(sent: i64, latest: i64, now: i64) -> Result<(), LinkError> {
+fn check_clock(sent: i64, latest: i64, now: i64) -> Result<(), LinkError> {
     let hours = |micros: i64| micros as f64 / APART as f64;
     if sent > now.saturating_add(APART) {
         let ahead = hours(sent - now);

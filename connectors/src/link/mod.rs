@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 pub use changes::{Change, Changes, Donation};
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use envelope::{LinkError, open, seal};
-pub(crate) use follow::check_clock;
 pub use follow::{Follower, Following};
 pub use keys::{signing_key, verifying_key};
 pub use publish::Publisher;

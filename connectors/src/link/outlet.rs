@@ -1,6 +1,6 @@
 //! Where messages of the link go out: sealed, under a key, and waited for until they have arrived.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -10,8 +10,10 @@ use super::topic::LARGEST_CONTENT;
 use super::{LinkError, ModelStore, PublishedModel, seal};
 use crate::kafka::{Client, KafkaConfig, KafkaError, is_too_large, producer};
 
-/// How long what was sent may take to arrive before it is sent again.
-const ARRIVAL: Duration = Duration::from_secs(5);
+/// How long is waited at a time for what was sent, and how long in all once a run is over. Otherwise the client says when it has
+/// waited in vain: a second copy would only be in the way of the first.
+const GLANCE: Duration = Duration::from_millis(100);
+const LAST: Duration = Duration::from_secs(5);
 
 /// The way to a topic.
 pub(super) struct Outlet {
@@ -53,15 +55,24 @@ impl Outlet {
         }
     }
 
-    /// Sends a message. True once it has arrived; false if it is to be sent again.
+    /// Sends a message. True once it has arrived; false if it is to be sent again, which it may be at once if the run `is_over`.
     ///
     /// # Errors
     /// It is larger than the topic takes.
-    pub(super) fn send(&self, key: &str, message: &impl Serialize) -> Result<bool, LinkError> {
+    pub(super) fn send(
+        &self,
+        key: &str,
+        message: &impl Serialize,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<bool, LinkError> {
         let value = seal(message, &self.key)?;
         let record = BaseRecord::to(&self.topic).key(key).payload(&value);
         let refused = self.producer.send(record).err().map(|(error, _)| error);
-        let arrived = self.producer.flush(ARRIVAL).is_ok();
+        let began = Instant::now();
+        let mut arrived = false;
+        while !arrived && !(is_over() && began.elapsed() > LAST) {
+            arrived = self.producer.flush(GLANCE).is_ok();
+        }
         let lost = self.client.take_undelivered();
         let Some(error) = refused.or(lost.map(|lost| lost.error)) else {
             return Ok(arrived);

@@ -26,14 +26,19 @@ impl Publisher {
         Outlet::open(kafka, topic, key, store, client).map(Publisher)
     }
 
-    /// Publishes what is known of a task. True once it has arrived; false if it is to be tried again.
+    /// Publishes what is known of a task. True once it has arrived; false if it is to be tried again, which may be at once if the
+    /// run `is_over`.
     ///
     /// # Errors
     /// The store does not take its model now, or it is too large for a message.
-    pub fn publish(&self, published: &mut Published) -> Result<bool, LinkError> {
+    pub fn publish(
+        &self,
+        published: &mut Published,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<bool, LinkError> {
         if let Some(model) = &mut published.model {
             self.0.put_aside(model)?;
         }
-        self.0.send(&published.key(), published)
+        self.0.send(&published.key(), published, is_over)
     }
 }

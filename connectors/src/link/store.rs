@@ -119,9 +119,13 @@ impl ModelStore {
         let place = self.place(&model.trained.hash)?;
         let bytes = self.ask(async {
             let found = self.store.get(&place).await?;
-            found.bytes().await
+            match found.meta.size == model.trained.bytes {
+                true => found.bytes().await.map(Some),
+                // Nobody has to hold what somebody else has put there.
+                false => Ok(None),
+            }
         })?;
-        model.onnx = bytes.to_vec();
+        model.onnx = bytes.ok_or(LinkError::Hash)?.to_vec();
         model.is_stored = false;
         match model.is_whole() {
             true => Ok(()),

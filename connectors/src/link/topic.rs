@@ -1,6 +1,6 @@
 //! The topics of the link, which the cloud makes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
@@ -15,6 +15,8 @@ const LARGEST: usize = 32 << 20;
 pub const LARGEST_CONTENT: usize = 24 << 20;
 /// How long somebody who wants to know waits for an answer.
 const GLANCE: Duration = Duration::from_secs(3);
+/// How long to wait before it is looked again whether a topic is there.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes a topic that is not there; one that keeps the latest message of each key if it is `compacted`.
 ///
@@ -46,8 +48,20 @@ pub fn make_topic(
         reason: error.to_string(),
     })?;
     match made.into_iter().next() {
-        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
-        Some(Err((name, code))) => Err(failed(format!("the topic \"{name}\" is not made: {code}"))),
+        None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
+        Some(Err((name, code))) => {
+            return Err(failed(format!("the topic \"{name}\" is not made: {code}")));
+        }
+    }
+    // Brokers hear of it one after another.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match reach(kafka, topic) {
+            Err(KafkaError::NoTopic { .. }) if Instant::now() < until => {
+                std::thread::sleep(PAUSE);
+            }
+            reached => return reached,
+        }
     }
 }
 
@@ -62,7 +76,8 @@ pub fn reach(kafka: &KafkaConfig, topic: &str) -> Result<(), KafkaError> {
         brokers: kafka.brokers.clone(),
         reason: error.to_string(),
     })?;
-    let is_there = metadata.topics().iter().any(|found| found.name() == topic);
+    let mut topics = metadata.topics().iter();
+    let is_there = topics.any(|found| found.name() == topic && !found.partitions().is_empty());
     is_there.then_some(()).ok_or_else(|| KafkaError::NoTopic {
         topic: topic.to_string(),
         brokers: kafka.brokers.clone(),

@@ -87,7 +87,10 @@ impl Clock {
     pub(crate) fn read(&mut self, column: &str, value: Value) -> Result<i64, String> {
         match value {
             Value::Missing => Err(format!("time {column:?} is missing")),
-            Value::Time(micros) => Ok(micros),
+            Value::Time(micros) => match micros as f64 / 1e6 {
+                FIRST_SECOND..=LAST_SECOND => Ok(micros),
+                _ => Err(format!("time {column:?} is beyond the year 9999")),
+            },
             Value::Number(seconds) => from_seconds(column, seconds),
             Value::Text(text) if text == self.text => Ok(self.micros),
             Value::Text(text) => {

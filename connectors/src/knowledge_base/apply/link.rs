@@ -6,7 +6,7 @@ use perennial_operators::{Epoch, ModelDonated, Reported};
 
 use super::Touched;
 use crate::knowledge_base::layout::{Family, META_TERMS, donor_key, number_key, reported_key};
-use crate::knowledge_base::{DonatedRecord, KnowledgeError, OutboxWrite};
+use crate::knowledge_base::{Departure, DonatedRecord, KnowledgeError, OutboxWrite};
 
 impl Touched<'_> {
     /// What is to leave, and what waits no more.
@@ -19,6 +19,16 @@ impl Touched<'_> {
             if let Some(change) = change {
                 self.batch.put_cf(family, key, change);
             }
+        }
+        for (number, shed) in &write.shed {
+            let key = number_key(*number);
+            let departure: Option<Departure> = self.kb.get(Family::Departures, &key)?;
+            if let Some(mut departure) = departure {
+                departure.shed = Some(*shed);
+                self.kb
+                    .put(&mut self.batch, Family::Departures, &key, &departure)?;
+            }
+            self.batch.delete_cf(family, key);
         }
         // Also of what was just added, if it makes room for nothing but itself.
         if let Some(floor) = write.floor {

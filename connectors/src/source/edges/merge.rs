@@ -117,7 +117,7 @@ impl EdgeMerge {
     /// Adds a message of so many bytes, which stands at this place.
     ///
     /// # Errors
-    /// It is older than what was taken in, was sent at a time that cannot be, or its parts do not fit together.
+    /// It is older than what was taken in, or its parts do not fit together.
     pub fn push(
         &mut self,
         changes: Changes,
@@ -252,6 +252,11 @@ fn cell(schema: &Schema, name: &str) -> Cell {
     }
 }
 
+/// The number of a class, or of a value of a categorical feature, if it is one.
+fn place(value: f32) -> Option<usize> {
+    (value >= 0.0 && value.fract() == 0.0).then_some(value as usize)
+}
+
 /// Fills a row from a sample that was shared.
 fn fill(
     row: &mut Row,
@@ -282,7 +287,7 @@ fn fill(
                     _ if value.is_nan() => {}
                     Feature::Numeric(_) => row.set_number(number, f64::from(value)),
                     Feature::Categorical(categorical) => {
-                        let text = categorical.values.get(value as usize);
+                        let text = place(value).and_then(|value| categorical.values.get(value));
                         row.set_text(number, text.map_or("", String::as_str));
                     }
                 }
@@ -290,7 +295,10 @@ fn fill(
             Cell::Label => {
                 let label = samples.labels[at];
                 let classes = schema.label.as_ref().map(|label| label.classes.as_slice());
-                match classes.and_then(|classes| classes.get(label as usize)) {
+                match classes
+                    .zip(place(label))
+                    .and_then(|(all, label)| all.get(label))
+                {
                     Some(class) => row.set_text(number, class),
                     None => row.set_number(number, f64::from(label)),
                 }

@@ -1,0 +1,92 @@
+//! An edge whose stream is a file: what it shares arrives, though the link was cut until after its end.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use perennial_connectors::link::{Change, Changes, open, verifying_key};
+use perennial_operators::Remodeling;
+
+use crate::common::stream;
+use crate::fleet::Fleet;
+
+const SAMPLES: usize = 2400;
+
+/// What has arrived.
+fn arrived(fleet: &Fleet) -> Vec<Change> {
+    let key = verifying_key(&fleet.bench.path("alone-public.pem")).expect("a key");
+    let read = fleet.cloud.read(&fleet.changes()).into_iter();
+    let opened = read.map(|read| open(&read.value, &key, "alone").expect("a message"));
+    opened
+        .flat_map(|changes: Changes| changes.changes)
+        .map(|(_, change)| change)
+        .collect()
+}
+
+#[test]
+fn an_edge_that_has_ended_sends_what_waits() {
+    let fleet = Fleet::new("file", &["alone"]);
+    fleet.make_topics();
+    // All before what labels mean turns round.
+    let samples = &stream::samples(61, 2 * SAMPLES, 0.0)[..SAMPLES];
+    fleet.bench.write("stream.csv", stream::csv(samples));
+    let mut config = stream::config("stream.csv", "records: 10");
+    config = config.replace("report:\n  baselines: [frozen]\n", "");
+    let (port, changes, knowledge) = (fleet.proxy.port, fleet.changes(), fleet.knowledge());
+    let _ = write!(
+        config,
+        "mode: live
+role: edge
+link: {{kafka: {{brokers: '127.0.0.1:{port}'}}, changes: {changes}, knowledge: {knowledge}, train: true,
+  verify: cloud-public.pem, sign: alone.pem}}
+share: {{samples: redacted, pseudonyms: [id, site], secret: secret, models: true}}
+"
+    );
+    let config = config.replace("name: stream", "name: alone");
+    fleet.bench.write("alone.yaml", config);
+
+    fleet.proxy.cut();
+    let run = || {
+        let ended = fleet.command("alone", &[]).output();
+        crate::common::ended(ended).success()
+    };
+    run();
+    let outbox = fleet.status("alone")["outbox"].clone();
+    assert_eq!(outbox["samples"], SAMPLES, "{outbox}");
+    assert_eq!(outbox["sent"], 0, "{outbox}");
+    assert_eq!(arrived(&fleet), []);
+
+    fleet.proxy.heal();
+    run();
+    let outbox = fleet.status("alone")["outbox"].clone();
+    assert_eq!(
+        (&outbox["waiting"], &outbox["shed"]),
+        (&0.into(), &0.into())
+    );
+    let changes = arrived(&fleet);
+    let rows: u64 = changes.iter().map(Change::rows).sum();
+    assert_eq!(rows, SAMPLES as u64);
+
+    // Models are told of by the names that tasks have elsewhere alone.
+    let models = fleet.bench.kb_json("alone", &["models"]);
+    let models = models.as_array().expect("models").iter();
+    let of_sites = models.filter(|it| it["task"].as_str().is_some_and(|it| it.contains("site=")));
+    let numbers = of_sites.map(|it| it["trained"]["model"]["task"].as_u64().expect("a number"));
+    let numbers: BTreeSet<u64> = numbers.collect();
+    let donated = changes.iter().flat_map(|change| &change.models);
+    let mut told = BTreeSet::new();
+    for donation in donated {
+        told.extend(donation.path.iter().map(|task| task.task.0));
+        let model = &donation.model;
+        told.insert(model.trained.model.task.0);
+        match model.trained.remodeling {
+            Remodeling::WarmStart { from } => told.insert(from.task.0),
+            Remodeling::Pooled { with } => told.insert(with.0),
+            _ => false,
+        };
+        let evaluated = model.evaluated.as_ref();
+        told.extend(evaluated.and_then(|it| Some(it.incumbent?.task.0)));
+    }
+    assert!(told.len() > 3 && numbers.len() > 3, "{told:?} {numbers:?}");
+    assert!(told.is_disjoint(&numbers), "{told:?} {numbers:?}");
+    fleet.assert_sound("alone");
+}
