@@ -301,3 +301,23 @@ fn a_failure_is_reported_once_and_keeps_the_epoch_open() {
         );
     });
 }
+
+#[test]
+fn an_earlier_model_answers_again_only_for_the_one_that_did_worse() {
+    stream(|stream, enter, feed| {
+        (0..4).for_each(&mut *enter);
+        let restore = |from: u32| {
+            let (task, version) = (TaskId::BASE, from);
+            let from = ModelId { task, version };
+            let to = deployed(TaskId::BASE, 1);
+            Some(Deployment::Restore { from, to })
+        };
+        feed(None, 1);
+        feed(Some(Deployment::Deploy(deployed(TaskId::BASE, 3))), 2);
+        feed(restore(2), 3);
+        feed(restore(3), 4);
+        let answers = stream.answers.borrow();
+        let versions: Vec<(u64, u32)> = answers.iter().copied().step_by(2).collect();
+        assert_eq!(versions, [(0, 1), (1, 3), (2, 3), (3, 1)]);
+    });
+}

@@ -354,3 +354,34 @@ pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
         models,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_has_one_outcome_an_epoch() {
+        let (sender, mut inbox) = LinkInbox::new();
+        // The earlier model answers again after the later one; another task's is in between.
+        let models = [(1, 3), (2, 1), (1, 2), (1, 4), (2, 2)];
+        for (task, version) in models {
+            let task = TaskId(task);
+            let outcome = TrainOutcome {
+                model: ModelId { task, version },
+                changes: Vec::new(),
+                deployment: None,
+                models: Vec::new(),
+            };
+            sender.send(outcome).unwrap();
+        }
+        let mut take = || {
+            let taken = inbox.take().unwrap().into_iter();
+            let taken = taken.map(|outcome| (outcome.model.task.0, outcome.model.version));
+            taken.collect::<Vec<_>>()
+        };
+        assert_eq!(take(), [(1, 3), (2, 1)]);
+        assert_eq!(take(), [(1, 2), (2, 2)]);
+        assert_eq!(take(), [(1, 4)]);
+        assert_eq!(take(), []);
+    }
+}

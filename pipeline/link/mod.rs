@@ -248,6 +248,10 @@ impl Trouble {
             self.0 = reason;
         }
     }
+
+    fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
 }
 
 /// A thread that sends what is committed, and ends when all of it is sent or cannot be.

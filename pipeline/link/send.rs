@@ -36,6 +36,8 @@ pub fn send(
     Ok(Outgoing::start(move |is_last, is_over| {
         let end = match &mut sender {
             Some(end) => end,
+            // It was tried a moment ago.
+            None if is_last && trouble.is_known() => return,
             None => match open(&link, &key) {
                 Ok(opened) => sender.insert(opened),
                 Err(error) => {

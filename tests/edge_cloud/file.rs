@@ -6,7 +6,7 @@ use std::fmt::Write;
 use perennial_connectors::link::{Change, Changes, open, verifying_key};
 use perennial_operators::Remodeling;
 
-use crate::common::stream;
+use crate::common::{ended, stream};
 use crate::fleet::Fleet;
 
 const SAMPLES: usize = 2400;
@@ -22,9 +22,9 @@ fn arrived(fleet: &Fleet) -> Vec<Change> {
         .collect()
 }
 
-#[test]
-fn an_edge_that_has_ended_sends_what_waits() {
-    let fleet = Fleet::new("file", &["alone"]);
+/// An edge that reads a file and trains, in a fleet of this name; its config but for what it shares.
+fn alone(name: &str) -> (Fleet, String) {
+    let fleet = Fleet::new(name, &["alone"]);
     fleet.make_topics();
     // All before what labels mean turns round.
     let samples = &stream::samples(61, 2 * SAMPLES, 0.0)[..SAMPLES];
@@ -38,25 +38,31 @@ fn an_edge_that_has_ended_sends_what_waits() {
 role: edge
 link: {{kafka: {{brokers: '127.0.0.1:{port}'}}, changes: {changes}, knowledge: {knowledge}, train: true,
   verify: cloud-public.pem, sign: alone.pem}}
-share: {{samples: redacted, pseudonyms: [id, site], secret: secret, models: true}}
 "
     );
-    let config = config.replace("name: stream", "name: alone");
-    fleet.bench.write("alone.yaml", config);
+    (fleet, config.replace("name: stream", "name: alone"))
+}
 
+fn run(fleet: &Fleet) {
+    ended(fleet.command("alone", &[]).output()).success();
+}
+
+#[test]
+fn an_edge_that_has_ended_sends_what_waits() {
+    let (fleet, mut config) = alone("file");
+    config.push_str(
+        "share: {samples: redacted, pseudonyms: [id, site], secret: secret, models: true}\n",
+    );
+    fleet.bench.write("alone.yaml", config);
     fleet.proxy.cut();
-    let run = || {
-        let ended = fleet.command("alone", &[]).output();
-        crate::common::ended(ended).success()
-    };
-    run();
+    run(&fleet);
     let outbox = fleet.status("alone")["outbox"].clone();
     assert_eq!(outbox["samples"], SAMPLES, "{outbox}");
     assert_eq!(outbox["sent"], 0, "{outbox}");
     assert_eq!(arrived(&fleet), []);
 
     fleet.proxy.heal();
-    run();
+    run(&fleet);
     let outbox = fleet.status("alone")["outbox"].clone();
     assert_eq!(
         (&outbox["waiting"], &outbox["shed"]),
@@ -88,5 +94,27 @@ share: {{samples: redacted, pseudonyms: [id, site], secret: secret, models: true
     }
     assert!(told.len() > 3 && numbers.len() > 3, "{told:?} {numbers:?}");
     assert!(told.is_disjoint(&numbers), "{told:?} {numbers:?}");
+    fleet.assert_sound("alone");
+}
+
+#[test]
+fn what_was_read_before_anything_was_shared_stays() {
+    let (fleet, config) = alone("before");
+    let silent = config.replace(", sign: alone.pem", "");
+    fleet.bench.write("alone.yaml", silent);
+    let mut killed = fleet.command("alone", &[]);
+    killed.env("PERENNIAL_KILL_AT", "commit: after knowledge#4");
+    assert!(!killed.output().expect("it starts").status.success());
+    let before = fleet.status("alone")["commit"]["samples"].as_u64();
+    let before = before.expect("samples");
+    // Labels of samples that wait for them come when what is labelled is shared.
+    let share = format!("{config}share: {{samples: raw}}\n");
+    fleet.bench.write("alone.yaml", share);
+    run(&fleet);
+    let changes = arrived(&fleet);
+    let parts = changes.iter().flat_map(|change| &change.samples);
+    let shared: BTreeSet<u64> = parts.flat_map(|part| part.sequences.clone()).collect();
+    let all: BTreeSet<u64> = (before..SAMPLES as u64).collect();
+    assert_eq!(shared, all);
     fleet.assert_sound("alone");
 }
