@@ -93,7 +93,7 @@ pub fn follow(
                 None => match open(&link, &following, &knowledge) {
                     Ok((opened, names)) => {
                         follower = Some(opened);
-                        missed = Missed::after(names);
+                        (missed, trouble) = (Missed::after(names), Trouble::default());
                     }
                     Err(error) => {
                         trouble.tell(&error);

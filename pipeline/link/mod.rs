@@ -179,22 +179,24 @@ impl<'a> Ends<'a> {
         };
         self.prepare()?;
         self.settle(knowledge)?;
-        let outbox = knowledge.view().progress()?.outbox;
-        if outbox.waiting == 0 {
+        let waiting = knowledge.view().outbox_sizes()?;
+        let Some((last, _)) = waiting.last_key_value() else {
             return Ok(());
-        }
-        tracing::info!(changes = outbox.waiting, "sending what waits in the outbox");
+        };
+        let changes = waiting.len();
+        tracing::info!(changes, "sending what waits in the outbox");
         let outgoing = send::send(
             self.settings,
             link,
             knowledge.clone(),
             self.underway.clone(),
         )?;
-        while self.underway.sent() < outbox.next && !stop.load(Ordering::SeqCst) {
+        while self.underway.sent() <= *last && !stop.load(Ordering::SeqCst) {
             std::thread::sleep(GLANCE);
         }
         outgoing.finish();
-        self.settle(knowledge)
+        self.settle(knowledge)?;
+        self.tell_waiting(knowledge)
     }
 
     /// Remembers what has arrived since the last commit of a run that is over, and sheds what may leave no longer, before anything is
