@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use perennial_connectors::knowledge_base::{
-    Departure, KnowledgeBase, OutboxProgress, Shedding, Terms,
-};
+use perennial_connectors::knowledge_base::{Departure, KnowledgeBase, OutboxProgress, Terms};
 use serde::Serialize;
 
 use crate::cli::print;
@@ -87,8 +85,8 @@ pub fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
 
 fn fate(number: u64, departure: &Departure, outbox: &OutboxProgress) -> Fate {
     match departure.shed {
-        Some(Shedding::RoomOnItsWay) => Fate::ShedOnItsWay,
-        Some(Shedding::Room | Shedding::Size | Shedding::Policy) => Fate::Shed,
+        Some(_) if departure.tried => Fate::ShedOnItsWay,
+        Some(_) => Fate::Shed,
         None if number < outbox.sent => Fate::Left,
         None => Fate::Waiting,
     }
@@ -133,6 +131,13 @@ fn describe(terms: &Terms) -> String {
         true => "time and label".to_string(),
         false => "no samples".to_string(),
     });
+    if !terms.task_fields.is_empty() {
+        parts.push(format!("tasks by {}", terms.task_fields.join(", ")));
+    }
+    if !terms.task_pseudonyms.is_empty() {
+        let names = terms.task_pseudonyms.join(", ");
+        parts.push(format!("tasks by pseudonyms of {names}"));
+    }
     if terms.statistics {
         parts.push("statistics of tasks".to_string());
     }

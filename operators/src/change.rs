@@ -66,9 +66,10 @@ pub enum KnowledgeChange {
         /// Which model.
         model: ModelId,
     },
-    /// A model no longer answers from the next epoch on: its task inherits again.
+    /// A model no longer answers from the next epoch on: its task inherits again. It changes nothing if another has replaced it
+    /// meanwhile.
     ModelRetired {
-        /// Which model.
+        /// Which model; with version 0, whichever answers.
         model: ModelId,
     },
     /// A model did worse than the one that it had replaced, which answers again from the next epoch on; or somebody

@@ -189,7 +189,7 @@ pub enum Deployment {
         /// The earlier one.
         to: DeployedModel,
     },
-    /// A task no longer has a model of its own.
+    /// A task no longer has a model of its own, if this one answers; with version 0, whichever does.
     Retire(ModelId),
 }
 
@@ -328,7 +328,7 @@ pub struct EdgeProgress {
     pub rows: u64,
     /// Samples taken in so far.
     pub samples: u64,
-    /// Samples that the edge has shed for want of room, as it last said.
+    /// Samples that the edge has shed, as it last said.
     pub shed: u64,
     /// The latest event time of its samples, microseconds since 1970.
     pub time: i64,

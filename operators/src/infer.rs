@@ -468,7 +468,11 @@ fn learn_until<M: Models>(
                         predictor.deploy(to)?;
                     }
                 }
-                Learned::Deployment(Deployment::Retire(model)) => predictor.retire(model.task),
+                Learned::Deployment(Deployment::Retire(model)) => {
+                    if model.version == 0 || predictor.answers(*model) {
+                        predictor.retire(model.task);
+                    }
+                }
                 Learned::Adapter(moved) => predictor.adapt(moved),
                 Learned::Recent(moved) => predictor.neighbours.learn(moved),
                 Learned::Scales(deviations) => predictor.neighbours.scale(deviations),

@@ -274,8 +274,7 @@ impl SharePolicy {
             .any(|(_, _, treatment)| treatment != Treatment::Shared)
     }
 
-    /// By what is told whether names of tasks were made as they are made now: the levels, how much of each attribute is shared,
-    /// and what pseudonyms are made with.
+    /// By what is told whether names of tasks were made as they are made now: how much of each attribute is shared, and what pseudonyms are made with.
     pub fn naming(&self) -> u64 {
         let mut hasher = match &self.pseudonyms {
             Some(Pseudonyms(key)) => blake3::Hasher::new_keyed(key),

@@ -16,7 +16,7 @@ pub struct Reviewed {
     /// The earlier model, if that answers again.
     pub restored: Option<DeployedModel>,
     /// The model that did worse.
-    dropped: Option<ModelId>,
+    pub dropped: Option<ModelId>,
     /// Whether there was enough to compare on.
     pub is_judged: bool,
 }

@@ -370,7 +370,8 @@ impl<'a> Round<'a> {
             None => log.outcome(reviewed.deployment()),
             Some(model) => {
                 log.changes.push(KnowledgeChange::ModelRetired { model });
-                log.outcome(Some(Deployment::Retire(model)))
+                // One that was rolled back just now has not been told yet.
+                log.outcome(Some(Deployment::Retire(reviewed.dropped.unwrap_or(model))))
             }
         }
     }

@@ -14,7 +14,7 @@ use perennial_operators::flow::{DeployedModel, Deployment, TrainOutcome};
 use perennial_operators::follow::Inbox;
 use perennial_operators::share::{Renamed, SharePolicy};
 use perennial_operators::{
-    Failure, KnowledgeChange, ModelDonated, ModelEvaluated, ModelId, TaskId,
+    Failure, KnowledgeChange, ModelDonated, ModelEvaluated, ModelId, Revision, TaskId,
 };
 
 use super::{CLOUD, GLANCE, OTHERS, PAUSE, Trouble, key_file, open_store, schema};
@@ -87,10 +87,10 @@ pub fn follow(
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
         let (mut follower, mut trouble) = (None, Trouble::default());
-        let mut missed = Missed::default();
+        let (mut missed, mut handed) = (Missed::default(), BTreeMap::new());
         while !is_stopped() {
             match &mut follower {
-                None => match open(&link, &following, &knowledge) {
+                None => match open(&link, &following, &handed, &knowledge) {
                     Ok((opened, names)) => {
                         follower = Some(opened);
                         (missed, trouble) = (Missed::after(names), Trouble::default());
@@ -107,6 +107,7 @@ pub fn follow(
                         }
                         continue;
                     };
+                    let (subject, revision) = (published.subject(), published.revision);
                     match at_home(*published, policy.as_ref(), &knowledge) {
                         Ok(Some(mut published)) => {
                             // Once, also where the commit with it is still to come.
@@ -117,6 +118,7 @@ pub fn follow(
                             let is_base = published.path.len() == 1;
                             let use_as = usage(&published, trains, &knowledge);
                             hand_over(&sender, outcome(published, use_as), &is_stopped);
+                            handed.insert(subject, revision);
                             if is_base {
                                 // It is not waited for any more.
                                 committed.set_stage(None);
@@ -136,7 +138,9 @@ pub fn follow(
 
 /// What a follower could not take when it read it.
 struct Missed {
-    since: Instant,
+    /// When it was opened, and when it was last looked for names.
+    opened: Instant,
+    looked: Instant,
     /// How many tasks had names elsewhere.
     names: usize,
     /// Whether something is of a task that has no name elsewhere: it may be one of others, or one here that is to be named.
@@ -152,7 +156,8 @@ impl Default for Missed {
 impl Missed {
     fn after(names: usize) -> Missed {
         Missed {
-            since: Instant::now(),
+            opened: Instant::now(),
+            looked: Instant::now(),
             names,
             is_unnamed: false,
         }
@@ -160,23 +165,24 @@ impl Missed {
 
     /// Whether it could be taken by now, so that all is worth reading again.
     fn can_be_had(&mut self, follower: &Follower, knowledge: &KnowledgeBase) -> bool {
-        let elapsed = self.since.elapsed();
-        if follower.is_early() && elapsed > EARLY {
+        if follower.is_early() && self.opened.elapsed() > EARLY {
             return true;
         }
-        if !self.is_unnamed || elapsed < UNNAMED {
+        if !self.is_unnamed || self.looked.elapsed() < UNNAMED {
             return false;
         }
-        self.since = Instant::now();
+        self.looked = Instant::now();
         let renamed = knowledge.view().renamed();
         renamed.is_ok_and(|renamed| renamed.len() > self.names)
     }
 }
 
-/// Begins to follow from the beginning, but for what is known; also gives how many tasks have names elsewhere.
+/// Begins to follow from the beginning, but for what is known, or was handed over and will be; also gives how many tasks have names
+/// elsewhere.
 fn open(
     link: &LinkConfig,
     following: &Following,
+    handed: &BTreeMap<(TaskId, u64), Revision>,
     knowledge: &KnowledgeBase,
 ) -> Result<(Follower, usize), Error> {
     let store = open_store(link)?;
@@ -187,6 +193,10 @@ fn open(
         if let Some(revision) = known.get(&(renamed.here.task, 0)).copied() {
             known.insert((*elsewhere, 0), revision);
         }
+    }
+    for (subject, revision) in handed {
+        let known = known.entry(*subject).or_default();
+        *known = (*known).max(*revision);
     }
     let following = Following {
         known,

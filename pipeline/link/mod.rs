@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, SCHEMA};
 use perennial_connectors::link::{
@@ -42,6 +42,9 @@ const LEAST_SECRET: usize = 16;
 /// How long to wait before what failed is tried again, and for what may come.
 const PAUSE: Duration = Duration::from_millis(500);
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// How long a run with nothing else to do waits for something to arrive.
+const LAST: Duration = Duration::from_secs(60);
 
 /// By what cloud and edges tell that they have the same schema.
 pub fn schema(settings: &Settings) -> String {
@@ -168,7 +171,7 @@ impl<'a> Ends<'a> {
         }
     }
 
-    /// Sends what a run that is over has left in the outbox, until all has arrived or `stop` is set.
+    /// Sends what a run that is over has left in the outbox, until all has arrived, nothing does any more, or `stop` is set.
     pub fn send_rest(
         &self,
         knowledge: &Arc<KnowledgeBase>,
@@ -191,8 +194,12 @@ impl<'a> Ends<'a> {
             knowledge.clone(),
             self.underway.clone(),
         )?;
-        while self.underway.sent() <= *last && !stop.load(Ordering::SeqCst) {
+        let (mut sent, mut moved) = (0, Instant::now());
+        while sent <= *last && moved.elapsed() < LAST && !stop.load(Ordering::SeqCst) {
             std::thread::sleep(GLANCE);
+            if sent != self.underway.sent() {
+                (sent, moved) = (self.underway.sent(), Instant::now());
+            }
         }
         outgoing.finish();
         self.settle(knowledge)?;
@@ -206,12 +213,16 @@ impl<'a> Ends<'a> {
         if knowledge.prepared()?.is_some() {
             return Ok(());
         }
-        let is_stale = |outbox: &Outbox| outbox.has_news() || outbox.has_forbidden();
-        let Some(mut outbox) = self.outbox(knowledge)?.filter(is_stale) else {
-            return Ok(());
-        };
         let mut progress = knowledge.view().progress()?;
-        let write = outbox.take(&mut [], &mut progress.outbox)?;
+        let write = match self.outbox(knowledge)? {
+            Some(mut outbox) if outbox.has_news() || outbox.has_forbidden() => {
+                outbox.take(&mut [], &mut progress.outbox)?
+            }
+            None if progress.outbox.waiting > 0 => {
+                outbox::shed_all(&knowledge.view(), &mut progress.outbox)?
+            }
+            _ => return Ok(()),
+        };
         Ok(knowledge.commit(&[], &progress, &write)?)
     }
 

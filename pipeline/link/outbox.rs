@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use perennial_connectors::knowledge_base::{
-    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Shedding, Terms,
+    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Shedding, Terms, View,
 };
 use perennial_connectors::link::{Change, Donation, LARGEST_CONTENT, PublishedModel, now};
 use perennial_operators::flow::EpochEffects;
@@ -150,7 +150,7 @@ impl Outbox {
         self.drop_sent(progress);
         let mut write = OutboxWrite::default();
         for forbidden in std::mem::take(&mut self.forbidden) {
-            shed(&forbidden, Shedding::Policy, progress, &mut write);
+            self.shed(&forbidden, Shedding::Policy, progress, &mut write);
         }
         for change in self.changes(epochs) {
             self.add(&change, progress, &mut write)?;
@@ -198,6 +198,7 @@ impl Outbox {
             bytes: encoded.len() as u64,
             terms: self.terms.len() as u32 - 1,
             shed: None,
+            tried: false,
         };
         let number = progress.next;
         progress.next += 1;
@@ -220,7 +221,7 @@ impl Outbox {
         };
         write.added.push((number, departure, Some(encoded)));
         match is_too_large {
-            true => shed(&new, Shedding::Size, progress, write),
+            true => self.shed(&new, Shedding::Size, progress, write),
             false => self.make_room(new, progress, write),
         }
         Ok(())
@@ -325,20 +326,38 @@ impl Outbox {
         bytes += new.bytes;
         let never_fits = new.bytes > self.config.bytes;
         if never_fits || (self.config.shed == Shed::Newest && bytes > self.config.bytes) {
-            shed(&new, Shedding::Room, progress, write);
+            self.shed(&new, Shedding::Room, progress, write);
             return;
         }
         self.waiting.push_back(new);
-        let tried = self.underway.tried.load(Ordering::SeqCst);
         while bytes > self.config.bytes
             && let Some(first) = self.waiting.pop_front()
         {
             bytes -= first.bytes;
-            let why = match first.number < tried {
-                true => Shedding::RoomOnItsWay,
-                false => Shedding::Room,
-            };
-            shed(&first, why, progress, write);
+            self.shed(&first, Shedding::Room, progress, write);
+        }
+    }
+
+    /// Sheds a change, and counts it.
+    fn shed(
+        &self,
+        waiting: &Waiting,
+        why: Shedding,
+        progress: &mut OutboxProgress,
+        write: &mut OutboxWrite,
+    ) {
+        progress.shed += 1;
+        progress.shed_samples += waiting.samples;
+        let mut added = write.added.iter_mut();
+        match added.find(|(number, ..)| *number == waiting.number) {
+            Some((_, departure, change)) => {
+                departure.shed = Some(why);
+                *change = None;
+            }
+            None => {
+                let tried = waiting.number < self.underway.tried.load(Ordering::SeqCst);
+                write.shed.push((waiting.number, why, tried));
+            }
         }
     }
 
@@ -360,14 +379,18 @@ impl Outbox {
             Some(ModelId { task, ..model })
         };
         let remodeling = match trained.remodeling {
+            known if !self.policy.renames() => Some(known),
             Remodeling::WarmStart { from } => {
-                elsewhere(from).map_or(Remodeling::Scratch, |from| Remodeling::WarmStart { from })
+                elsewhere(from).map(|from| Remodeling::WarmStart { from })
+            }
+            Remodeling::Adopted { model } => {
+                elsewhere(model).map(|model| Remodeling::Adopted { model })
             }
             Remodeling::Pooled { with } => {
                 let with = self.names.get(&with).map(|task| task.task);
-                with.map_or(Remodeling::Scratch, |with| Remodeling::Pooled { with })
+                with.map(|with| Remodeling::Pooled { with })
             }
-            other => other,
+            other => Some(other),
         };
         Donation {
             path,
@@ -375,7 +398,7 @@ impl Outbox {
                 model,
                 trained: ModelTrained {
                     model,
-                    remodeling,
+                    remodeling: remodeling.unwrap_or(Remodeling::Scratch),
                     ..trained.clone()
                 },
                 evaluated: evaluated.map(|evaluated| ModelEvaluated {
@@ -390,18 +413,21 @@ impl Outbox {
     }
 }
 
-/// Sheds a change, and counts it.
-fn shed(waiting: &Waiting, why: Shedding, progress: &mut OutboxProgress, write: &mut OutboxWrite) {
-    progress.shed += 1;
-    progress.shed_samples += waiting.samples;
-    let mut added = write.added.iter_mut();
-    match added.find(|(number, ..)| *number == waiting.number) {
-        Some((_, departure, change)) => {
-            departure.shed = Some(why);
-            *change = None;
-        }
-        None => write.shed.push((waiting.number, why)),
-    }
+/// Sheds all that waits, where nothing may leave any more.
+pub fn shed_all(view: &View<'_>, progress: &mut OutboxProgress) -> Result<OutboxWrite, Error> {
+    let waiting = view.outbox_sizes()?;
+    let shed = waiting.keys();
+    progress.shed += progress.waiting;
+    progress.shed_samples += progress.samples;
+    (progress.waiting, progress.samples, progress.bytes) = (0, 0, 0);
+    Ok(OutboxWrite {
+        // By a process before this one, it may have been sent.
+        shed: shed
+            .map(|number| (*number, Shedding::Policy, true))
+            .collect(),
+        floor: Some(progress.next),
+        ..OutboxWrite::default()
+    })
 }
 
 /// Under which terms the policy lets things leave.
@@ -410,14 +436,16 @@ fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> Terms {
         to: format!("{} at {}", link.changes, link.kafka.brokers),
         fields: Vec::new(),
         pseudonyms: Vec::new(),
+        task_fields: Vec::new(),
+        task_pseudonyms: Vec::new(),
         samples: policy.samples.is_some(),
         statistics: policy.statistics && policy.samples.is_none(),
         models: policy.models,
     };
-    let mut add = |name: &str, treatment: Treatment| {
+    let add = |name: &str, treatment, fields: &mut Vec<String>, pseudonyms: &mut Vec<String>| {
         let names = match treatment {
-            Treatment::Shared => &mut terms.fields,
-            Treatment::Pseudonym => &mut terms.pseudonyms,
+            Treatment::Shared => fields,
+            Treatment::Pseudonym => pseudonyms,
             Treatment::Withheld => return,
         };
         if !names.iter().any(|known| known == name) {
@@ -426,15 +454,19 @@ fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> Terms {
     };
     if let Some(rules) = &policy.samples {
         for (name, treatment) in std::iter::once(&rules.id).chain(&rules.attributes) {
-            add(name, *treatment);
+            add(name, *treatment, &mut terms.fields, &mut terms.pseudonyms);
         }
-        for (name, _) in rules.features.iter().filter(|(_, shared)| *shared) {
-            add(name, Treatment::Shared);
+        let shared = rules.features.iter().filter(|(_, shared)| *shared);
+        for (name, _) in shared {
+            let shared = Treatment::Shared;
+            add(name, shared, &mut terms.fields, &mut terms.pseudonyms);
         }
     }
-    // Tasks are named by these.
-    for (_, name, treatment) in policy.path_attributes() {
-        add(name, treatment);
+    if terms.statistics || terms.models {
+        let (fields, pseudonyms) = (&mut terms.task_fields, &mut terms.task_pseudonyms);
+        for (_, name, treatment) in policy.path_attributes() {
+            add(name, treatment, fields, pseudonyms);
+        }
     }
     terms
 }

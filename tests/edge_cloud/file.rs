@@ -6,7 +6,7 @@ use std::fmt::Write;
 use perennial_connectors::link::{Change, Changes, open, verifying_key};
 use perennial_operators::Remodeling;
 
-use crate::common::{ended, stream};
+use crate::common::{ended, lines, stream};
 use crate::fleet::Fleet;
 
 const SAMPLES: usize = 2400;
@@ -45,6 +45,20 @@ link: {{kafka: {{brokers: '127.0.0.1:{port}'}}, changes: {changes}, knowledge: {
 
 fn run(fleet: &Fleet) {
     ended(fleet.command("alone", &[]).output()).success();
+}
+
+/// The same, killed after some commits; how many samples had been read by then.
+fn run_and_kill(fleet: &Fleet) -> u64 {
+    let mut killed = fleet.command("alone", &[]);
+    killed.env("PERENNIAL_KILL_AT", "commit: after knowledge#4");
+    assert!(!killed.output().expect("it starts").status.success());
+    let samples = fleet.status("alone")["commit"]["samples"].as_u64();
+    samples.expect("a number")
+}
+
+/// A config without what is shared.
+fn silent(config: &str) -> String {
+    config.replace(", sign: alone.pem", "")
 }
 
 #[test]
@@ -87,6 +101,7 @@ fn an_edge_that_has_ended_sends_what_waits() {
         match model.trained.remodeling {
             Remodeling::WarmStart { from } => told.insert(from.task.0),
             Remodeling::Pooled { with } => told.insert(with.0),
+            Remodeling::Adopted { model } => told.insert(model.task.0),
             _ => false,
         };
         let evaluated = model.evaluated.as_ref();
@@ -100,13 +115,8 @@ fn an_edge_that_has_ended_sends_what_waits() {
 #[test]
 fn what_was_read_before_anything_was_shared_stays() {
     let (fleet, config) = alone("before");
-    let silent = config.replace(", sign: alone.pem", "");
-    fleet.bench.write("alone.yaml", silent);
-    let mut killed = fleet.command("alone", &[]);
-    killed.env("PERENNIAL_KILL_AT", "commit: after knowledge#4");
-    assert!(!killed.output().expect("it starts").status.success());
-    let before = fleet.status("alone")["commit"]["samples"].as_u64();
-    let before = before.expect("samples");
+    fleet.bench.write("alone.yaml", silent(&config));
+    let before = run_and_kill(&fleet);
     // Labels of samples that wait for them come when what is labelled is shared.
     let share = format!("{config}share: {{samples: raw}}\n");
     fleet.bench.write("alone.yaml", share);
@@ -116,5 +126,26 @@ fn what_was_read_before_anything_was_shared_stays() {
     let shared: BTreeSet<u64> = parts.flat_map(|part| part.sequences.clone()).collect();
     let all: BTreeSet<u64> = (before..SAMPLES as u64).collect();
     assert_eq!(shared, all);
+    fleet.assert_sound("alone");
+}
+
+#[test]
+fn what_waits_does_not_leave_once_nothing_is_shared() {
+    let (fleet, config) = alone("after");
+    let share = format!("{config}share: {{samples: raw}}\n");
+    fleet.bench.write("alone.yaml", share);
+    fleet.proxy.cut();
+    run_and_kill(&fleet);
+    let waiting = fleet.status("alone")["outbox"]["samples"].clone();
+    assert!(waiting.as_u64() > Some(0), "{waiting}");
+    fleet.proxy.heal();
+    fleet.bench.write("alone.yaml", silent(&config));
+    run(&fleet);
+    let audit = fleet.bench.run(&["audit", "--state", "alone", "--json"]);
+    let lines = lines(audit.success().stdout.as_bytes());
+    let shed = lines.iter().filter(|line| line["shed"] == "policy");
+    let shed: u64 = shed.filter_map(|line| line["samples"].as_u64()).sum();
+    assert_eq!(shed, waiting);
+    assert_eq!(arrived(&fleet), []);
     fleet.assert_sound("alone");
 }

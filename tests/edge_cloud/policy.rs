@@ -161,8 +161,7 @@ fn only_what_policy_allows_leaves_a_site() {
             vec!["id", "site", "season", "a", "b", "c", "mode"],
             vec![],
         ),
-        // In the names of tasks.
-        ("counts", vec!["season", "site"], vec![]),
+        ("counts", vec![], vec![]),
     ] {
         let lines = audit(edge);
         let left = lines.iter().filter(|line| line["state"] == "left");
@@ -180,7 +179,15 @@ fn only_what_policy_allows_leaves_a_site() {
             serde_json::json!(pseudonyms),
             "{edge}"
         );
-        assert_eq!(lines[0]["to"]["statistics"], edge == "counts", "{edge}");
+        let is_counted = edge == "counts";
+        assert_eq!(lines[0]["to"]["statistics"], is_counted, "{edge}");
+        let named = if is_counted {
+            vec!["season", "site"]
+        } else {
+            vec![]
+        };
+        let names = lines[0]["to"]["task_fields"].clone();
+        assert_eq!(names, serde_json::json!(named), "{edge}");
     }
     for state in EDGES.iter().chain(&["cloud"]) {
         fleet.assert_sound(state);

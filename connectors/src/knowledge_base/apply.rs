@@ -282,7 +282,9 @@ impl Touched<'_> {
             }
             KnowledgeChange::ModelRetired { model } => {
                 let task = self.task(model.task)?;
-                (task.deployed, task.moved) = (None, Some(epoch));
+                if model.version == 0 || task.deployed == Some(model.version) {
+                    (task.deployed, task.moved) = (None, Some(epoch));
+                }
                 Ok(())
             }
             KnowledgeChange::ModelRolledBack { model, to } => {

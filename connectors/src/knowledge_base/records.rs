@@ -81,10 +81,14 @@ pub struct OutboxProgress {
 pub struct Terms {
     /// To whom: the topic, and the brokers that have it.
     pub to: String,
-    /// The fields that left as they are, be it in the names of tasks.
+    /// The fields of samples that left as they are.
     pub fields: Vec<String>,
     /// Those of which a pseudonym left.
     pub pseudonyms: Vec<String>,
+    /// The fields that tasks are named by as they are.
+    pub task_fields: Vec<String>,
+    /// Those of which pseudonyms name them.
+    pub task_pseudonyms: Vec<String>,
     /// Whether samples left.
     pub samples: bool,
     /// Whether statistics of tasks left.
@@ -99,9 +103,16 @@ impl Terms {
         let mut fields = other.fields.iter();
         let mut pseudonyms = other.pseudonyms.iter();
         let is_shared = |name: &String| self.fields.contains(name);
-        fields.all(is_shared)
-            && pseudonyms.all(|name| self.pseudonyms.contains(name) || is_shared(name))
-            && (departure.samples == 0 || self.samples)
+        let samples = self.samples
+            && fields.all(is_shared)
+            && pseudonyms.all(|name| self.pseudonyms.contains(name) || is_shared(name));
+        let mut fields = other.task_fields.iter();
+        let mut pseudonyms = other.task_pseudonyms.iter();
+        let is_shared = |name: &String| self.task_fields.contains(name);
+        let names = fields.all(is_shared)
+            && pseudonyms.all(|name| self.task_pseudonyms.contains(name) || is_shared(name));
+        (departure.samples == 0 || samples)
+            && (departure.samples > 0 || names)
             && (departure.statistics == 0 || self.statistics || self.samples)
             && (departure.models == 0 || self.models)
     }
@@ -126,6 +137,8 @@ pub struct Departure {
     pub terms: u32,
     /// Why it was shed, if it was.
     pub shed: Option<Shedding>,
+    /// Whether it had been sent by then, in vain as far as is known: it may have arrived.
+    pub tried: bool,
 }
 
 /// Why a change was shed.
@@ -134,8 +147,6 @@ pub struct Departure {
 pub enum Shedding {
     /// There was no room for it.
     Room,
-    /// There was no room for it, after it had been sent in vain, as far as is known: it may have arrived.
-    RoomOnItsWay,
     /// No message of the link may be as large.
     Size,
     /// The policy lets it leave no longer.
@@ -147,8 +158,8 @@ pub enum Shedding {
 pub struct OutboxWrite {
     /// Changes that are to leave: the number of each, what is remembered of it, and itself, unless it is shed.
     pub added: Vec<(u64, Departure, Option<Vec<u8>>)>,
-    /// Changes that were added before, and are shed.
-    pub shed: Vec<(u64, Shedding)>,
+    /// Changes that were added before, and are shed: why, and whether they had been sent.
+    pub shed: Vec<(u64, Shedding, bool)>,
     /// Changes before this number wait no more.
     pub floor: Option<u64>,
     /// The terms of all that was ever shared, if there are new ones.

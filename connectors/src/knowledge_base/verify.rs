@@ -145,7 +145,10 @@ impl Recount {
                 self.deployed.insert(model.task, model.version);
             }
             KnowledgeChange::ModelRetired { model } => {
-                self.deployed.remove(&model.task);
+                let answers = self.deployed.get(&model.task) == Some(&model.version);
+                if model.version == 0 || answers {
+                    self.deployed.remove(&model.task);
+                }
             }
         }
     }

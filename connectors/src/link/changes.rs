@@ -17,7 +17,7 @@ pub struct Changes {
     pub schema: String,
     /// When it was sent, microseconds since 1970 by the edge's clock.
     pub sent: i64,
-    /// Samples that the edge has shed so far for want of room.
+    /// Samples that the edge has shed so far.
     pub shed: u64,
     /// Changes, each with its number: each is the next but for what was shed.
     pub changes: Vec<(u64, Change)>,

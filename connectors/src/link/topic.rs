@@ -57,7 +57,9 @@ pub fn make_topic(
     let until = Instant::now() + PATIENCE;
     loop {
         match reach(kafka, topic) {
-            Err(KafkaError::NoTopic { .. }) if Instant::now() < until => {
+            Err(KafkaError::NoTopic { .. } | KafkaError::Unreachable { .. })
+                if Instant::now() < until =>
+            {
                 std::thread::sleep(PAUSE);
             }
             reached => return reached,

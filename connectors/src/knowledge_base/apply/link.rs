@@ -20,17 +20,16 @@ impl Touched<'_> {
                 self.batch.put_cf(family, key, change);
             }
         }
-        for (number, shed) in &write.shed {
+        for (number, shed, tried) in &write.shed {
             let key = number_key(*number);
             let departure: Option<Departure> = self.kb.get(Family::Departures, &key)?;
             if let Some(mut departure) = departure {
-                departure.shed = Some(*shed);
+                (departure.shed, departure.tried) = (Some(*shed), *tried);
                 self.kb
                     .put(&mut self.batch, Family::Departures, &key, &departure)?;
             }
             self.batch.delete_cf(family, key);
         }
-        // Also of what was just added, if it makes room for nothing but itself.
         if let Some(floor) = write.floor {
             self.batch
                 .delete_range_cf(family, number_key(0), number_key(floor));
