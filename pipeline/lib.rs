@@ -4,6 +4,7 @@
 //! stages, the commit, the report and the command line.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod audit;
 pub mod bench;

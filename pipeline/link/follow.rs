@@ -382,10 +382,10 @@ mod tests {
                 deployment: None,
                 models: Vec::new(),
             };
-            sender.send(outcome).unwrap();
+            sender.send(outcome).expect("room");
         }
         let mut take = || {
-            let taken = inbox.take().unwrap().into_iter();
+            let taken = inbox.take().expect("outcomes").into_iter();
             let taken = taken.map(|outcome| (outcome.model.task.0, outcome.model.version));
             taken.collect::<Vec<_>>()
         };

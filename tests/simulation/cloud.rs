@@ -238,7 +238,7 @@ impl Process {
 
 /// Every other model is taken back with the next epoch.
 fn retired(epoch: Epoch, known: &BTreeMap<TaskId, TaskRecord>) -> Option<KnowledgeChange> {
-    if epoch.0 % (2 * MODELS) != 0 {
+    if !epoch.0.is_multiple_of(2 * MODELS) {
         return None;
     }
     let mut models = known.iter().filter_map(|(task, record)| {

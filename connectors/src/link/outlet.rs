@@ -69,10 +69,14 @@ impl Outlet {
         let record = BaseRecord::to(&self.topic).key(key).payload(&value);
         let refused = self.producer.send(record).err().map(|(error, _)| error);
         let began = Instant::now();
-        let mut arrived = false;
-        while !arrived && !(is_over() && began.elapsed() > LAST) {
-            arrived = self.producer.flush(GLANCE).is_ok();
-        }
+        let arrived = loop {
+            if self.producer.flush(GLANCE).is_ok() {
+                break true;
+            }
+            if is_over() && began.elapsed() > LAST {
+                break false;
+            }
+        };
         let lost = self.client.take_undelivered();
         let Some(error) = refused.or(lost.map(|lost| lost.error)) else {
             return Ok(arrived);
