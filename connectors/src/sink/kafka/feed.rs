@@ -73,6 +73,9 @@ struct Outlet {
     sent: u64,
 }
 
+/// A key and a value.
+type Message = (Vec<u8>, Vec<u8>);
+
 struct Labels {
     outlet: Outlet,
     /// The cells of id and label: without both there is nothing to send.
@@ -80,7 +83,7 @@ struct Labels {
     delay: Delay,
     waiting: VecDeque<Waiting>,
     /// Keys and values of labels that are gone, whose memory is used again.
-    spare: Vec<(Vec<u8>, Vec<u8>)>,
+    spare: Vec<Message>,
 }
 
 /// A label that waits for its time.
@@ -107,8 +110,19 @@ impl Labels {
         is_due.then(|| self.waiting.pop_front())?
     }
 
-    /// The label of a row, which is to wait, if it has one; or why the topic's schema cannot hold it.
-    fn label(&mut self, row: &Row, key: &[u8], samples: u64) -> Result<Option<Waiting>, String> {
+    /// When the label of a sample goes that has just gone, after so many.
+    fn due(&self, samples: u64) -> Due {
+        match self.delay {
+            Delay::Records(records) => Due::Samples(samples.saturating_add(records)),
+            Delay::Time(micros) => {
+                let micros = Duration::from_micros(micros.unsigned_abs());
+                Due::Time(Instant::now() + micros)
+            }
+        }
+    }
+
+    /// Key and value of the label of a row, if it has one; or why the topic's schema cannot hold it.
+    fn label(&mut self, row: &Row, key: &[u8]) -> Result<Option<Message>, String> {
         if self
             .cells
             .iter()
@@ -116,23 +130,12 @@ impl Labels {
         {
             return Ok(None);
         }
-        let due = match self.delay {
-            Delay::Records(records) => Due::Samples(samples.saturating_add(records)),
-            Delay::Time(micros) => {
-                let micros = Duration::from_micros(micros.unsigned_abs());
-                Due::Time(Instant::now() + micros)
-            }
-        };
         let (mut key_buffer, mut value) = self.spare.pop().unwrap_or_default();
         key_buffer.clear();
         key_buffer.extend_from_slice(key);
         value.clear();
         self.outlet.encoder.encode(row, &mut value)?;
-        Ok(Some(Waiting {
-            due,
-            key: key_buffer,
-            value,
-        }))
+        Ok(Some((key_buffer, value)))
     }
 }
 
@@ -236,7 +239,7 @@ impl Feed {
             return Ok(Err(reason));
         }
         let label = match &mut self.labels {
-            Some(labels) => labels.label(row, key, self.samples.sent + 1),
+            Some(labels) => labels.label(row, key),
             None => Ok(None),
         };
         let label = match label {
@@ -247,6 +250,8 @@ impl Feed {
             self.sent += 1;
             self.samples.sent += 1;
             if let Some(labels) = &mut self.labels {
+                let due = labels.due(self.samples.sent);
+                let label = label.map(|(key, value)| Waiting { due, key, value });
                 labels.waiting.extend(label);
             }
         }
