@@ -380,7 +380,7 @@ pub fn share<'scope>(
                 let mut session = output.session(&capability);
                 for part in epochs.iter().flat_map(|epoch| &epoch.parts) {
                     if policy.renames() {
-                        let renamed = names(&policy, part, &mut renamed);
+                        let renamed = names(&policy, naming, part, &mut renamed);
                         let renamed = renamed.into_iter().map(KnowledgeChange::Renamed);
                         session.give_iterator(renamed.map(Effect::Change));
                     }
@@ -393,12 +393,16 @@ pub fn share<'scope>(
 }
 
 /// The names that are not in `known` yet of the tasks of labelled samples.
-fn names(policy: &SharePolicy, part: &Labelled, known: &mut FxHashSet<TaskId>) -> Vec<Renamed> {
+fn names(
+    policy: &SharePolicy,
+    naming: u64,
+    part: &Labelled,
+    known: &mut FxHashSet<TaskId>,
+) -> Vec<Renamed> {
     let allocated = &part.scored.allocated;
     if !is_named(&allocated.batch) {
         return Vec::new();
     }
-    let naming = policy.naming();
     let mut met: BTreeMap<u32, u32> = BTreeMap::new();
     for row in &part.rows {
         met.entry(allocated.group_of[*row as usize]).or_insert(*row);

@@ -87,7 +87,7 @@ pub fn follow(
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
         let (mut follower, mut trouble) = (None, Trouble::default());
-        let (mut missed, mut handed) = (Missed::default(), BTreeMap::new());
+        let (mut missed, mut handed) = (Missed::after(0), BTreeMap::new());
         while !is_stopped() {
             match &mut follower {
                 None => match open(&link, &following, &handed, &knowledge) {
@@ -145,12 +145,6 @@ struct Missed {
     names: usize,
     /// Whether something is of a task that has no name elsewhere: it may be one of others, or one here that is to be named.
     is_unnamed: bool,
-}
-
-impl Default for Missed {
-    fn default() -> Missed {
-        Missed::after(0)
-    }
 }
 
 impl Missed {

@@ -163,9 +163,6 @@ fn nobody_is_believed_who_cannot_be() {
         ),
     ];
     let samples_before = fleet.status("cloud")["commit"]["samples"].clone();
-    for (key, value, _) in &up {
-        send(&fleet.changes(), key, value);
-    }
     // What came before is no news, and no reason to refuse anything; nor is an edge's clock.
     let ahead = Changes {
         sent: changes.sent + DAY,
@@ -174,6 +171,9 @@ fn nobody_is_believed_who_cannot_be() {
     let ahead = seal(&ahead, &sign("dry.pem")).expect("a message");
     for known in [&genuine, &ahead] {
         send(&fleet.changes(), "dry", known);
+    }
+    for (key, value, _) in &up {
+        send(&fleet.changes(), key, value);
     }
     fleet.wait_until("the cloud has looked at all", || {
         fleet.bench.dead_letters("cloud").len() >= up.len()

@@ -216,7 +216,7 @@ fn what_may_leave_no_longer_is_shed() {
         assert_eq!((outbox.samples, outbox.shed_samples), (left, 6 - left));
         assert_eq!((outbox.waiting == 0, shed), (!may_leave, outbox.shed));
         world.settle();
-        // What came later has all that is allowed.
+        // The cloud has heard of it.
         assert_eq!(world.cloud.progress("edge-0").shed, 6 - left);
     }
 }

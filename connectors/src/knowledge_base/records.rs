@@ -100,22 +100,26 @@ pub struct Terms {
 impl Terms {
     /// Whether what left under other terms may leave under these.
     pub fn allow(&self, other: &Terms, departure: &Departure) -> bool {
-        let mut fields = other.fields.iter();
-        let mut pseudonyms = other.pseudonyms.iter();
-        let is_shared = |name: &String| self.fields.contains(name);
-        let samples = self.samples
-            && fields.all(is_shared)
-            && pseudonyms.all(|name| self.pseudonyms.contains(name) || is_shared(name));
-        let mut fields = other.task_fields.iter();
-        let mut pseudonyms = other.task_pseudonyms.iter();
-        let is_shared = |name: &String| self.task_fields.contains(name);
-        let names = fields.all(is_shared)
-            && pseudonyms.all(|name| self.task_pseudonyms.contains(name) || is_shared(name));
-        (departure.samples == 0 || samples)
-            && (departure.samples > 0 || names)
-            && (departure.statistics == 0 || self.statistics || self.samples)
+        if departure.samples > 0 {
+            let mine = (&*self.fields, &*self.pseudonyms);
+            return self.samples && covers(mine, (&other.fields, &other.pseudonyms));
+        }
+        let mine = (&*self.task_fields, &*self.task_pseudonyms);
+        covers(mine, (&other.task_fields, &other.task_pseudonyms))
+            && (departure.statistics == 0 || self.statistics)
             && (departure.models == 0 || self.models)
     }
+}
+
+/// Whether fields that are shared, and those of which pseudonyms are, tell no less than others.
+fn covers(
+    (fields, pseudonyms): (&[String], &[String]),
+    (other_fields, other_pseudonyms): (&[String], &[String]),
+) -> bool {
+    let is_shared = |name: &String| fields.contains(name);
+    let mut other_pseudonyms = other_pseudonyms.iter();
+    other_fields.iter().all(is_shared)
+        && other_pseudonyms.all(|name| pseudonyms.contains(name) || is_shared(name))
 }
 
 /// What is remembered of a change that was to leave.
