@@ -13,11 +13,11 @@ use std::process::Command;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use common::{Result, run};
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::source::{Drift, DriftKind, Simulator, SimulatorConfig};
-use perennial_operators::{Epoch, KnowledgeChange, TaskId};
-
-use common::{Result, run};
+use perennial_operators::flow::KnowledgeChange;
+use perennial_operators::{Epoch, TaskId};
 
 /// Samples of the bootstrap, and from one change to the next.
 const EVERY: u64 = 20_000;

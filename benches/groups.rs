@@ -13,12 +13,11 @@ use std::path::Path;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use common::{Result, Spread, mib, per_second, run};
 use perennial_connectors::source::simulator::open_rows;
 use perennial_connectors::source::{Drift, DriftKind, Next, Row, SimulatorConfig};
-use perennial_operators::retain::priority;
+use perennial_operators::priority;
 use serde_json::Value;
-
-use common::{Result, Spread, mib, per_second, run};
 
 /// Samples, and those of the bootstrap.
 const RECORDS: u64 = 60_000;

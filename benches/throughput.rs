@@ -12,13 +12,13 @@ use std::time::Instant;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use common::{BOOTSTRAP, Result, Spread, TRAINING, mib, per_second, run, sessions};
 use ndarray::{Array2, Axis, s};
 use perennial_connectors::onnx::{Runtime, Session};
 use perennial_connectors::source::{Simulator, SimulatorConfig};
-use perennial_operators::allocate::{Allocator, Level, TaskLevels};
-use perennial_operators::{Epoch, EpochHeader, Phase, TaskId};
-
-use common::{BOOTSTRAP, Result, Spread, TRAINING, mib, per_second, run, sessions};
+use perennial_operators::flow::{EpochHeader, Phase};
+use perennial_operators::ingest::Allocator;
+use perennial_operators::{Epoch, Level, TaskId, TaskLevels};
 
 const EPOCH: u64 = 16_384;
 /// Rows that the ceiling is measured on: enough that the processor cannot learn their branches.

@@ -15,10 +15,8 @@ use std::process::Command;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use perennial_operators::TaskId;
-use perennial_operators::retain::priority;
-
 use common::{Result, Spread, TRAINING, per_second, run};
+use perennial_operators::{TaskId, priority};
 
 /// What is left out: values of these columns, every so many-th of them.
 const LEVELS: [&[&str]; 3] = [&["city"], &["climate"], &["season", "cooling"]];

@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, Progress};
 use perennial_operators::commit::Commit;
-use perennial_operators::flow::EpochEffects;
-use perennial_operators::{Epoch, KnowledgeChange, Phase, Score, StageKind, StageState, TaskId};
+use perennial_operators::flow::{EpochEffects, KnowledgeChange, Phase, StageKind, StageState};
+use perennial_operators::{Epoch, Score, TaskId};
 
 use crate::config::{Config, Mode};
 use crate::error::Error;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::source::kafka::Resume;
-use perennial_operators::LabelKind;
-use perennial_operators::allocate::Level;
-use perennial_operators::join::{Arrival, Delay};
+use perennial_operators::label::{Arrival, Delay};
+use perennial_operators::{LabelKind, Level};
 
 use crate::config::{IntegrationConfig, PredictionsConfig, Role, Settings};
 use crate::error::Error;

@@ -7,38 +7,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use perennial_connectors::onnx::Runtime;
-use perennial_operators::adapt::adapt;
-use perennial_operators::allocate::allocate;
 use perennial_operators::commit::commit;
-use perennial_operators::define::define;
-use perennial_operators::drift::drift;
-use perennial_operators::drift::features::strangeness;
 use perennial_operators::flow::{
-    Allocated, Deployment, Effect, Flow, Learned, Scored, TrainOrder, TrainOutcome,
+    AdapterMoved, Allocated, Deployment, Effect, Flow, KnowledgeChange, Learned, Phase, Scored,
+    Settled, StageKind, StageMoved, StageState, TrainOrder, TrainOutcome,
 };
-use perennial_operators::follow::{Gate, follow};
-use perennial_operators::infer::{InferenceRules, Predictor, infer};
-use perennial_operators::join::{Joiner, Waited, join};
-use perennial_operators::recent::recent;
-use perennial_operators::recognize::calibrate::calibrate;
-use perennial_operators::recognize::known::known;
-use perennial_operators::render::render;
-use perennial_operators::retain::{MemoryRules, retain};
+use perennial_operators::ingest::{Pace, allocate, define, source};
+use perennial_operators::label::{Joiner, Waited, join};
+use perennial_operators::learn::{
+    Gate, MemoryRules, TrainingMode, Watch, adapt, drift, follow, recent, retain, statistics,
+    strangeness, summarize, train, trigger,
+};
+use perennial_operators::predict::{InferenceRules, Predictor, calibrate, infer, render};
 use perennial_operators::share::{SharePolicy, share};
-use perennial_operators::source::{Pace, source};
-use perennial_operators::statistics::statistics;
-use perennial_operators::summarize::summarize;
-use perennial_operators::train::{TrainingMode, train};
-use perennial_operators::trigger::{Watch, trigger};
-use perennial_operators::unseen::Settled;
-use perennial_operators::{
-    AdapterMoved, Epoch, EpochsLater, Failure, KnowledgeChange, Phase, RecentMoved, StageKind,
-    StageMoved, StageState, TaskDefinition,
-};
+use perennial_operators::unseen::known;
+use perennial_operators::{Epoch, EpochsLater, Failure, RecentMoved, TaskDefinition};
+use timely::dataflow::operators::core::Filter;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::{Broadcast, Map};
-use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe, core::Filter};
+use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Probe};
 use timely::worker::Worker;
 
 use self::unseen::Streams;

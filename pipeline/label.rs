@@ -9,8 +9,8 @@ use perennial_connectors::sink::RequestRenderer;
 use perennial_connectors::sink::kafka::LabelSender;
 use perennial_connectors::source::Label;
 use perennial_connectors::source::file::{FileConfig, LabelColumns, LabelSource};
-use perennial_operators::pending::waiting_samples;
-use perennial_operators::unseen::request::LabelRequest;
+use perennial_operators::algorithms::unseen::LabelRequest;
+use perennial_operators::flow::waiting_samples;
 use serde_json::Value;
 
 use crate::cli::print;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_connectors::onnx::{Runtime, Session, session_bytes};
-use perennial_operators::infer::Models;
+use perennial_operators::predict::Models;
 use perennial_operators::{Failure, ModelId};
 use rustc_hash::FxHashMap;
 

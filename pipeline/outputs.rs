@@ -2,9 +2,9 @@
 
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
 use perennial_connectors::sink::{AppendFile, Output, RequestRenderer};
-use perennial_operators::flow::EpochEffects;
-use perennial_operators::unseen::request::LabelRequest;
-use perennial_operators::{DeadLetter, KnowledgeChange, Offsets};
+use perennial_operators::Offsets;
+use perennial_operators::algorithms::unseen::LabelRequest;
+use perennial_operators::flow::{DeadLetter, EpochEffects, KnowledgeChange};
 
 use crate::error::Error;
 

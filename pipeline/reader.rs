@@ -10,10 +10,10 @@ use perennial_connectors::knowledge_base::Progress;
 use perennial_connectors::source::edges::EdgeSource;
 use perennial_connectors::source::kafka::{Closed, KafkaSource, Limit};
 use perennial_connectors::source::{Read, Simulator, Source, SourceError};
-use perennial_operators::cluster::{ClusterPlan, Clusters};
-use perennial_operators::flow::{Effect, Intake};
-use perennial_operators::source::{Reader, Reading, SourceEpoch};
-use perennial_operators::{Batch, Epoch, EpochHeader, Failure, KnowledgeChange, Phase, Slice};
+use perennial_operators::algorithms::cluster::Clusters;
+use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Phase, Slice};
+use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
+use perennial_operators::{Batch, ClusterPlan, Epoch, Failure};
 
 use crate::config::Mode;
 use crate::fault;
@@ -455,7 +455,7 @@ impl Limits {
 /// What one reader has of an epoch.
 struct Share {
     batches: Vec<(usize, Batch)>,
-    dead_letters: Vec<perennial_operators::DeadLetter>,
+    dead_letters: Vec<perennial_operators::flow::DeadLetter>,
     records: u64,
     /// Records of the stream up to its end.
     position: u64,

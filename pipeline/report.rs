@@ -6,9 +6,8 @@ use std::path::Path;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use perennial_connectors::knowledge_base::{KnowledgeBase, Progress, TaskRecord};
-use perennial_operators::{
-    LabelKind, ModelId, Score, StageKind, StageState, TaskDifference, TaskId,
-};
+use perennial_operators::flow::{StageKind, StageState};
+use perennial_operators::{LabelKind, ModelId, Score, TaskDifference, TaskId};
 use serde::Serialize;
 
 use crate::config::Settings;

@@ -6,29 +6,26 @@ use std::sync::Arc;
 use perennial_connectors::knowledge_base::{Progress, Retained, StageRecord, TaskRecord, View};
 use perennial_connectors::source::edges::EdgesResume;
 use perennial_connectors::source::kafka::Resume;
-use perennial_operators::allocate::{Allocator, TaskLevels};
-use perennial_operators::cluster::Clusters;
-use perennial_operators::drift::Detectors;
-use perennial_operators::flow::{DeployedModel, EdgeProgress, TrainOrder};
-use perennial_operators::integrate::Adapters;
-use perennial_operators::neighbours::Neighbours;
-use perennial_operators::pending::waiting_samples;
-use perennial_operators::recent::Held;
-use perennial_operators::recognize::calibration::{Calibrator, EpochScores};
-use perennial_operators::recognize::reference::Reference;
-use perennial_operators::recognize::{RecognitionRules, Recognizer};
-use perennial_operators::retain::{Reservoir, RestoredMemory};
-use perennial_operators::share::Renamed;
-use perennial_operators::statistics::RestoredStatistics;
-use perennial_operators::trigger::TaskTraining;
-use perennial_operators::unseen::Settled;
-use perennial_operators::unseen::groups::{GroupRules, Groups};
-use perennial_operators::unseen::region::Regions;
-use perennial_operators::unseen::request::{Asked, Requests};
-use perennial_operators::unseen::table::Entry;
+use perennial_operators::algorithms::cluster::Clusters;
+use perennial_operators::algorithms::drift::Detectors;
+use perennial_operators::algorithms::neighbours::Neighbours;
+use perennial_operators::algorithms::pool::Adapters;
+use perennial_operators::algorithms::recognize::{
+    Calibrator, EpochScores, RecognitionRules, Reference,
+};
+use perennial_operators::algorithms::retain::Reservoir;
+use perennial_operators::algorithms::unseen::{Asked, Entry, Regions, Requests};
+use perennial_operators::flow::{
+    DeployedModel, EarlyLabel, EdgeProgress, Phase, Revision, Settled, StageKind, TrainOrder,
+    waiting_samples,
+};
+use perennial_operators::ingest::Allocator;
+use perennial_operators::learn::{Held, RestoredMemory, RestoredStatistics, TaskTraining};
+use perennial_operators::predict::Recognizer;
+use perennial_operators::unseen::{GroupRules, Groups};
 use perennial_operators::{
-    EarlyLabel, Epoch, Failure, MemoryBounded, ModelId, Phase, RecentMoved, Revision, StageKind,
-    TaskDefinition, TaskId, TaskScores,
+    Epoch, Failure, MemoryBounded, ModelId, RecentMoved, Renamed, TaskDefinition, TaskId,
+    TaskLevels, TaskScores,
 };
 
 use crate::error::Error;

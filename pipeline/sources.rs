@@ -13,13 +13,13 @@ use perennial_connectors::source::kafka::{
 };
 use perennial_connectors::source::{Simulator, Source, file};
 use perennial_operators::TopicPartition;
-use perennial_operators::join::Arrival;
+use perennial_operators::label::Arrival;
 
 use crate::config::{ConfigError, Mode, Settings};
 use crate::error::Error;
-use crate::link;
-use crate::reader::{self, Cut, Origin, Running};
+use crate::reader::{Cut, Origin, Running};
 use crate::restore::Restored;
+use crate::{link, reader};
 
 /// Opens the source and starts its readers, one a worker at most: one alone shares out what it reads.
 pub fn start_readers(

@@ -13,17 +13,16 @@ use std::time::{Duration, Instant};
 use common::{FINEST, Row, batch, difference, header, levels, scored};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use perennial_operators::allocate::Allocator;
+use perennial_operators::algorithms::neighbours::Neighbours;
+use perennial_operators::algorithms::pool::Adapters;
+use perennial_operators::algorithms::retain::Reservoir;
 use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
-use perennial_operators::infer::{Models, Predictor};
-use perennial_operators::integrate::Adapters;
-use perennial_operators::join::{Arrival, Delay, Joiner, Waited};
-use perennial_operators::neighbours::Neighbours;
-use perennial_operators::retain::{Reservoir, priority};
-use perennial_operators::statistics::statistics;
-use perennial_operators::summarize::summary;
+use perennial_operators::ingest::Allocator;
+use perennial_operators::label::{Arrival, Delay, Joiner, Waited};
+use perennial_operators::learn::{statistics, summary};
+use perennial_operators::predict::{Models, Predictor};
 use perennial_operators::{
-    Epoch, Failure, LabelKind, ModelId, RetainedSample, TaskDifference, TaskId,
+    Epoch, Failure, LabelKind, ModelId, RetainedSample, TaskDifference, TaskId, priority,
 };
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle;

@@ -3,9 +3,9 @@
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::flow::{Effect, EpochEffects, Flow};
-use crate::stash::Stash;
-use crate::{Epoch, KnowledgeChange};
+use crate::data::Epoch;
+use crate::epochs::Stash;
+use crate::flow::{Effect, EpochEffects, Flow, KnowledgeChange};
 
 /// Takes effects to where they are made durable. Epochs come in order.
 pub trait Commit {

@@ -7,50 +7,27 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub mod adapt;
-mod adapter;
-pub mod allocate;
-mod change;
-pub mod cluster;
+pub mod algorithms;
 pub mod commit;
-pub mod define;
-mod difference;
-pub mod drift;
-mod epoch;
+pub mod data;
+pub mod epochs;
 pub mod flow;
-pub mod follow;
-pub mod infer;
-pub mod integrate;
-pub mod join;
-mod label;
-pub mod neighbours;
-pub mod pending;
-pub mod recent;
-pub mod recognize;
-mod record;
-pub mod render;
-pub mod retain;
-mod sample;
+pub mod ingest;
+pub mod label;
+pub mod learn;
+pub mod predict;
 pub mod share;
-pub mod source;
-mod stash;
-pub mod statistics;
-pub mod summarize;
-mod task;
-pub mod train;
-mod training;
-pub mod trigger;
 pub mod unseen;
 
-pub use adapter::*;
-pub use change::*;
-pub use difference::*;
-pub use epoch::*;
-pub use label::*;
-pub use record::*;
-pub use sample::*;
-pub use task::*;
-pub use training::*;
+pub use self::data::{
+    Batch, Blobs, ClassRetained, ClusterPlan, Dictionary, Epoch, EpochsLater, LARGEST_NUMBER,
+    LabelKind, Level, Losses, MISSING, MemoryBounded, ModelId, Moments, Offsets, OwnedRecord,
+    RawRecord, RecentMoved, RecentSamples, RecordMetadata, Renamed, RetainedSample, Rise, SITE,
+    SamplesRetained, Score, SharedSamples, SharedStatistics, SharedTexts, Standing, TaskDefinition,
+    TaskDifference, TaskId, TaskLevels, TaskPath, TaskScores, Texts, TopicPartition, TrainRequest,
+    TrainResponse, TreeParameters, View, id_number, in_scales, is_held_back, number_loss, priority,
+    scale, sequence_of,
+};
 
 /// What went wrong, as the operators pass it on: they neither cause nor handle it.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -10,16 +10,17 @@ use std::sync::Arc;
 
 use common::{Row, Script, allocated, header, run, say};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use perennial_operators::adapt::adapt;
-use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
-use perennial_operators::infer::{InferenceRules, Models, Predictor};
-use perennial_operators::integrate::{
+use perennial_operators::algorithms::adapter::{Adapter, AdapterSum};
+use perennial_operators::algorithms::neighbours::Neighbours;
+use perennial_operators::algorithms::pool::{
     Adapters, Answering, Deployed, Integration, KINDS, Lessons, Pool,
 };
-use perennial_operators::neighbours::Neighbours;
+use perennial_operators::flow::{AdapterMoved, DeployedModel, Labelled, LabelledEpoch, Scored};
+use perennial_operators::learn::adapt;
+use perennial_operators::predict::{InferenceRules, Models, Predictor};
 use perennial_operators::{
-    Adapter, AdapterMoved, AdapterSum, Epoch, Failure, LabelKind, ModelId, RecentMoved,
-    RecentSamples, TaskDefinition, TaskId, TaskPath,
+    Epoch, Failure, LabelKind, ModelId, RecentMoved, RecentSamples, TaskDefinition, TaskId,
+    TaskPath,
 };
 use proptest::prelude::*;
 use timely::dataflow::operators::vec::Map;

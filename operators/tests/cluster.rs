@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 
 use common::{Row, batch, header};
 use ndarray::{Array2, s};
-use perennial_operators::allocate::{Allocator, Level, TaskLevels};
-use perennial_operators::cluster::{ClusterError, ClusterPlan, Clusters, Nearest};
-use perennial_operators::{MISSING, TaskDefinition};
+use perennial_operators::algorithms::cluster::{ClusterError, Clusters, Nearest};
+use perennial_operators::ingest::Allocator;
+use perennial_operators::{ClusterPlan, Level, MISSING, TaskDefinition, TaskLevels};
 use proptest::prelude::*;
 
 /// Numbers that look random (SplitMix64), from 0 to 1.

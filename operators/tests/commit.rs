@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use common::{difference, intake, task};
 use perennial_operators::commit::{Commit, commit};
-use perennial_operators::flow::{Effect, EpochEffects};
-use perennial_operators::{
-    DeadLetter, Epoch, KnowledgeChange, ModelId, SamplesRetained, StageKind, StageMoved,
-    StageState, StatisticsMoved, TaskDefinition, TaskId,
+use perennial_operators::flow::{
+    DeadLetter, Effect, EpochEffects, KnowledgeChange, StageKind, StageMoved, StageState,
+    StatisticsMoved,
 };
+use perennial_operators::{Epoch, ModelId, SamplesRetained, TaskDefinition, TaskId};
 use proptest::prelude::*;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle;

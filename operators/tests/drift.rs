@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use common::{Script, difference, on_any_number_of_workers, run, task};
 use differential_dataflow::difference::Semigroup;
-use perennial_operators::drift::{Detectors, DriftRules, PageHinkleyRules, drift};
-use perennial_operators::flow::Effect;
-use perennial_operators::statistics::{Standing, View};
-use perennial_operators::{
-    DriftDetected, Epoch, KnowledgeChange, LabelKind, Score, TaskId, TaskScores,
+use perennial_operators::algorithms::drift::{
+    Detectors, DriftDetected, DriftRules, PageHinkleyRules,
 };
+use perennial_operators::flow::{Effect, KnowledgeChange};
+use perennial_operators::learn::drift;
+use perennial_operators::{Epoch, LabelKind, Score, Standing, TaskId, TaskScores, View};
 use proptest::prelude::*;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;

@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use common::{FINEST, Row, allocated, header, say};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use perennial_operators::flow::{Allocated, DeployedModel, Deployment, Learned, Scored};
-use perennial_operators::infer::{Baseline, Models, Predictor, infer};
-use perennial_operators::integrate::Adapters;
-use perennial_operators::neighbours::Neighbours;
-use perennial_operators::{Epoch, EpochHeader, Failure, ModelId, Phase, TaskId};
+use perennial_operators::algorithms::neighbours::Neighbours;
+use perennial_operators::algorithms::pool::Adapters;
+use perennial_operators::flow::{
+    Allocated, DeployedModel, Deployment, EpochHeader, Learned, Phase, Scored,
+};
+use perennial_operators::predict::{Baseline, Models, Predictor, infer};
+use perennial_operators::{Epoch, Failure, ModelId, TaskId};
 use proptest::prelude::*;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;

@@ -7,8 +7,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Row, header, scored};
-use perennial_operators::join::{Arrival, Delay, Joined, Joiner, Waited};
-use perennial_operators::{EpochHeader, Phase, TaskId};
+use perennial_operators::TaskId;
+use perennial_operators::flow::{EpochHeader, Phase};
+use perennial_operators::label::{Arrival, Delay, Joined, Joiner, Waited};
 use proptest::prelude::*;
 
 /// An epoch of the whole stream: the rows of this worker, those of others before and after, and the

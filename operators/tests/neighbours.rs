@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use common::{Row, Script, header, run, scored};
+use perennial_operators::algorithms::neighbours::Neighbours;
 use perennial_operators::flow::{Labelled, LabelledEpoch};
-use perennial_operators::neighbours::Neighbours;
-use perennial_operators::recent::{Held, recent};
+use perennial_operators::learn::{Held, recent};
 use perennial_operators::{Epoch, LabelKind, RecentMoved, RecentSamples, TaskId};
 use proptest::prelude::*;
 use timely::dataflow::operators::vec::Map;

@@ -10,15 +10,14 @@ use std::sync::Arc;
 
 use common::{Row, Script, allocated, header, run, say};
 use ndarray::{ArrayView2, ArrayViewMut2};
-use perennial_operators::adapt::adapt;
-use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
-use perennial_operators::infer::{InferenceRules, Models, Predictor};
-use perennial_operators::integrate::{Adapters, Integration};
-use perennial_operators::neighbours::Neighbours;
-use perennial_operators::summarize::summary;
+use perennial_operators::algorithms::adapter::Adapter;
+use perennial_operators::algorithms::neighbours::Neighbours;
+use perennial_operators::algorithms::pool::{Adapters, Integration};
+use perennial_operators::flow::{AdapterMoved, DeployedModel, Labelled, LabelledEpoch, Scored};
+use perennial_operators::learn::{adapt, summary};
+use perennial_operators::predict::{InferenceRules, Models, Predictor};
 use perennial_operators::{
-    Adapter, AdapterMoved, Epoch, Failure, LabelKind, ModelId, Score, TaskDefinition,
-    TaskDifference, TaskId,
+    Epoch, Failure, LabelKind, ModelId, Score, TaskDefinition, TaskDifference, TaskId,
 };
 use proptest::prelude::*;
 

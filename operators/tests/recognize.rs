@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use perennial_operators::recognize::METHODS;
-use perennial_operators::recognize::calibration::{Calibrator, EpochScores, Scores};
-use perennial_operators::recognize::reference::{Reference, ReferenceSample, Scratch};
-use perennial_operators::retain::priority;
-use perennial_operators::{Epoch, TaskId};
+use perennial_operators::algorithms::recognize::{
+    Calibrator, EpochScores, Reference, ReferenceSample, Scores, Scratch,
+};
+use perennial_operators::predict::METHODS;
+use perennial_operators::{Epoch, TaskId, priority};
 use proptest::prelude::*;
 
 /// A number between 0 and 1 that looks like chance.

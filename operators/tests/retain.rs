@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use common::{Row, Script, header, run, scored};
-use perennial_operators::flow::{Effect, Labelled, LabelledEpoch};
-use perennial_operators::retain::{
-    Level, MemoryRules, Reservoir, RestoredMemory, is_held_back, priority, retain, sequence_of,
-};
+use perennial_operators::algorithms::retain::{Level, Reservoir};
+use perennial_operators::flow::{Effect, KnowledgeChange, Labelled, LabelledEpoch};
+use perennial_operators::learn::{MemoryRules, RestoredMemory, retain};
 use perennial_operators::{
-    ClassRetained, Epoch, KnowledgeChange, MemoryBounded, RetainedSample, SamplesRetained, TaskId,
+    ClassRetained, Epoch, MemoryBounded, RetainedSample, SamplesRetained, TaskId, is_held_back,
+    priority, sequence_of,
 };
 use proptest::prelude::*;
 use timely::dataflow::operators::vec::Map;

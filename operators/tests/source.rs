@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{header, intake, run};
-use perennial_operators::flow::Effect;
-use perennial_operators::source::{Pace, Reader, Reading, SourceEpoch, source};
-use perennial_operators::{Batch, Epoch, Failure, Slice};
+use perennial_operators::flow::{Effect, Slice};
+use perennial_operators::ingest::{Pace, Reader, Reading, SourceEpoch, source};
+use perennial_operators::{Batch, Epoch, Failure};
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::{Filter, Input};
 use timely::dataflow::operators::{Inspect, Probe};

@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 
 use common::{Script, difference, run, task};
 use differential_dataflow::difference::Semigroup;
-use perennial_operators::flow::Effect;
-use perennial_operators::statistics::{RestoredStatistics, Standing, View, statistics};
-use perennial_operators::{
-    Epoch, KnowledgeChange, StatisticsMoved, TaskDifference, TaskId, TaskScores,
-};
+use perennial_operators::flow::{Effect, KnowledgeChange, StatisticsMoved};
+use perennial_operators::learn::{RestoredStatistics, statistics};
+use perennial_operators::{Epoch, Standing, TaskDifference, TaskId, TaskScores, View};
 use proptest::prelude::*;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::vec::Map;

@@ -7,8 +7,8 @@ mod common;
 use std::collections::{HashMap, HashSet};
 
 use common::{Row, batch, header, levels, value};
-use perennial_operators::allocate::{Allocator, Level, TaskLevels};
-use perennial_operators::{MISSING, TaskDefinition, TaskId};
+use perennial_operators::ingest::Allocator;
+use perennial_operators::{Level, MISSING, TaskDefinition, TaskId, TaskLevels};
 use proptest::prelude::*;
 
 const COLUMNS: usize = 3;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use perennial_operators::flow::{TrainOrder, TrainOutcome};
-use perennial_operators::train::{Training, TrainingMode, train};
+use perennial_operators::learn::{Training, TrainingMode, train};
 use perennial_operators::{Epoch, Failure, ModelId, TaskId};
 use timely::dataflow::InputHandle;
 use timely::dataflow::operators::probe::Handle;

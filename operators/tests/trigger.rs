@@ -5,12 +5,12 @@
 mod common;
 
 use common::{difference, header, task};
-use perennial_operators::drift::{Detector, Rise};
-use perennial_operators::statistics::Standing;
-use perennial_operators::trigger::{
+use perennial_operators::algorithms::drift::{Detector, DriftDetected};
+use perennial_operators::flow::{EpochHeader, Phase};
+use perennial_operators::learn::{
     Comparison, Metric, Notice, Schedule, TaskTraining, Trigger, TriggerRules, Watch,
 };
-use perennial_operators::{DriftDetected, EpochHeader, ModelId, Phase, TaskId, TaskScores};
+use perennial_operators::{ModelId, Rise, Standing, TaskId, TaskScores};
 use proptest::prelude::*;
 
 const SECOND: i64 = 1_000_000;

@@ -4,14 +4,14 @@
 
 mod common;
 
-use common::{Row, difference, header, scored, task};
-use perennial_operators::statistics::{Standing, View};
-use perennial_operators::trigger::{
-    Comparison, Metric, Schedule, Trigger, TriggerRules, Watch, trigger,
-};
-use perennial_operators::{Epoch, ModelId};
 use std::cell::RefCell;
 use std::rc::Rc;
+
+use common::{Row, difference, header, scored, task};
+use perennial_operators::learn::{
+    Comparison, Metric, Schedule, Trigger, TriggerRules, Watch, trigger,
+};
+use perennial_operators::{Epoch, ModelId, Standing, View};
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;

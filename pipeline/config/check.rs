@@ -5,13 +5,12 @@ use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::sink::Layout;
 use perennial_connectors::source::Schema;
 use perennial_connectors::trainer::CommandLine;
-use perennial_operators::allocate::TaskLevels;
-use perennial_operators::drift::DriftRules;
-use perennial_operators::join::{Arrival, Delay};
-use perennial_operators::recognize::RecognitionRules;
+use perennial_operators::algorithms::drift::DriftRules;
+use perennial_operators::algorithms::recognize::RecognitionRules;
+use perennial_operators::label::{Arrival, Delay};
+use perennial_operators::learn::{Schedule, TriggerRules};
 use perennial_operators::share::SharePolicy;
-use perennial_operators::trigger::{Schedule, TriggerRules};
-use perennial_operators::{LabelKind, RetainedSample};
+use perennial_operators::{LabelKind, RetainedSample, TaskLevels};
 
 use super::condition::{daily_window, duration, trigger};
 use super::load::nearest;

@@ -1,7 +1,7 @@
 //! Conditions, durations and sizes as people write them: `accuracy < 0.6`, `12h`, `02:00-20:00`, `2 GiB`.
 
 use perennial_operators::LabelKind;
-use perennial_operators::trigger::{Comparison, Metric, Trigger};
+use perennial_operators::learn::{Comparison, Metric, Trigger};
 
 use super::load::nearest;
 

@@ -1,7 +1,7 @@
 //! How drift is looked for.
 
 use perennial_operators::LabelKind;
-use perennial_operators::drift::{DriftRules, PageHinkleyRules};
+use perennial_operators::algorithms::drift::{DriftRules, PageHinkleyRules};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -22,22 +22,22 @@ use perennial_connectors::source::edges::EdgesConfig;
 use perennial_connectors::source::file::Format as FileFormat;
 use perennial_connectors::source::kafka::SamplesConfig;
 use perennial_connectors::source::{Schema, SimulatorConfig};
-use perennial_operators::infer::Baseline;
-use perennial_operators::integrate::Integration;
+use perennial_operators::algorithms::pool::Integration;
+use perennial_operators::predict::Baseline;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use check::{Settings, find_attribute};
-pub use drift::{DetectorConfig, DriftConfig};
-pub use link::{CanaryConfig, LinkConfig, OutboxConfig, Role, Shed};
-pub use load::{ConfigError, Loaded, load};
-pub use produce::{ProduceConfig, Production};
-pub use requests::LabelRequestsConfig;
-pub use share::ShareConfig;
-pub use tasks::{ClusterConfig, ClusterLevel, LevelConfig};
-pub use trainer::TrainerConfig;
-pub use training::{CandidateConfig, TrainingConfig};
-pub use unseen::UnseenConfig;
+pub use self::check::{Settings, find_attribute};
+pub use self::drift::{DetectorConfig, DriftConfig};
+pub use self::link::{CanaryConfig, LinkConfig, OutboxConfig, Role, Shed};
+pub use self::load::{ConfigError, Loaded, load};
+pub use self::produce::{ProduceConfig, Production};
+pub use self::requests::LabelRequestsConfig;
+pub use self::share::ShareConfig;
+pub use self::tasks::{ClusterConfig, ClusterLevel, LevelConfig};
+pub use self::trainer::TrainerConfig;
+pub use self::training::{CandidateConfig, TrainingConfig};
+pub use self::unseen::UnseenConfig;
 
 /// A pipeline: where samples come from, how tasks are made of them, how models are trained and when,
 /// and where predictions go.

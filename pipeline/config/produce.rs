@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use perennial_connectors::source::file::{FileConfig, Format as FileFormat};
 use perennial_connectors::source::{Schema, SimulatorConfig};
-use perennial_operators::join::Delay;
+use perennial_operators::label::Delay;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

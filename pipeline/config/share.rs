@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use perennial_connectors::source::Schema;
-use perennial_operators::allocate::TaskLevels;
+use perennial_operators::TaskLevels;
 use perennial_operators::share::{SampleRules, SharePolicy, Treatment};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

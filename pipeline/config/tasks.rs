@@ -3,8 +3,8 @@
 use std::fmt;
 
 use perennial_connectors::source::{Feature, Schema};
-use perennial_operators::allocate::{Level, TaskLevels};
-use perennial_operators::cluster::{CLUSTER, ClusterPlan};
+use perennial_operators::algorithms::cluster::CLUSTER;
+use perennial_operators::{ClusterPlan, Level, TaskLevels};
 use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};

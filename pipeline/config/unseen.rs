@@ -1,7 +1,7 @@
 //! How samples of unseen tasks are recognized.
 
 use perennial_operators::LabelKind;
-use perennial_operators::recognize::{Method, RecognitionRules, UnseenAnswer};
+use perennial_operators::algorithms::recognize::{Method, RecognitionRules, UnseenAnswer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,6 @@
 //! The sequence of tasks, and which samples of each serve for learning and which for testing.
 
-use perennial_operators::allocate::Level;
-use perennial_operators::retain::priority;
+use perennial_operators::{Level, priority};
 use serde::Serialize;
 
 use super::samples::Samples;

@@ -12,7 +12,8 @@ use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::sink::Format;
 use perennial_connectors::source::file::Format as FileFormat;
 use perennial_connectors::source::{Feature, Label, Schema};
-use perennial_operators::{Epoch, KnowledgeChange, LabelKind};
+use perennial_operators::flow::KnowledgeChange;
+use perennial_operators::{Epoch, LabelKind};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use perennial_operators::flow::{Flow, LabelledEpoch, Learned, Scored, TrainOutcome};
-use perennial_operators::unseen::Settled;
-use perennial_operators::unseen::group::{Told, group};
-use perennial_operators::unseen::groups::{GroupRules, Groups};
-use perennial_operators::unseen::hold::{HoldRules, Sighting, hold};
-use perennial_operators::{Failure, KnowledgeChange, TaskDefinition};
+use perennial_operators::flow::{
+    Flow, KnowledgeChange, LabelledEpoch, Learned, Scored, Settled, TrainOutcome,
+};
+use perennial_operators::unseen::{GroupRules, Groups, HoldRules, Sighting, Told, group, hold};
+use perennial_operators::{Failure, TaskDefinition};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;

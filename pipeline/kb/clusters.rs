@@ -2,7 +2,7 @@
 
 use comfy_table::Cell;
 use perennial_connectors::knowledge_base::{TaskRecord, View};
-use perennial_operators::cluster::Clusters;
+use perennial_operators::algorithms::cluster::Clusters;
 use serde_json::{Map, Value, json};
 
 use super::print_json;

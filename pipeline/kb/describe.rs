@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::TaskRecord;
-use perennial_operators::drift::{Detector, Rise};
-use perennial_operators::unseen::{Became, UnseenGrown, UnseenSettled};
-use perennial_operators::{DriftDetected, KnowledgeChange, LabelKind, TaskId};
+use perennial_operators::algorithms::drift::{Detector, DriftDetected};
+use perennial_operators::algorithms::unseen::{Became, UnseenGrown, UnseenSettled};
+use perennial_operators::flow::KnowledgeChange;
+use perennial_operators::{LabelKind, Rise, TaskId};
 
 use super::{model_figures, version};
 use crate::report::number;

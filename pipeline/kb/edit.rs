@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_operators::{KnowledgeChange, ModelId};
+use perennial_operators::ModelId;
+use perennial_operators::flow::KnowledgeChange;
 
 use super::{find, version};
 use crate::cli::print;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_connectors::knowledge_base::{TaskRecord, View};
-use perennial_operators::unseen::Became;
-use perennial_operators::{Epoch, KnowledgeChange, LabelKind, StageState, TaskId};
+use perennial_operators::algorithms::unseen::Became;
+use perennial_operators::flow::{KnowledgeChange, StageState};
+use perennial_operators::{Epoch, LabelKind, TaskId};
 use serde_json::json;
 
 use super::describe::describe;

@@ -15,9 +15,8 @@ use comfy_table::Cell;
 use perennial_connectors::knowledge_base::{
     KnowledgeBase, KnowledgeError, StageRecord, TaskRecord, View,
 };
-use perennial_operators::{
-    Epoch, KnowledgeChange, LabelKind, ModelId, Remodeling, StageKind, TaskDifference, TaskId,
-};
+use perennial_operators::flow::{KnowledgeChange, Remodeling, StageKind};
+use perennial_operators::{Epoch, LabelKind, ModelId, TaskDifference, TaskId};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -2,8 +2,9 @@
 
 use comfy_table::Cell;
 use perennial_connectors::knowledge_base::View;
-use perennial_operators::unseen::{Became, UnseenGroup, UnseenSettled};
-use perennial_operators::{Epoch, KnowledgeChange};
+use perennial_operators::Epoch;
+use perennial_operators::algorithms::unseen::{Became, UnseenGroup, UnseenSettled};
+use perennial_operators::flow::KnowledgeChange;
 use serde_json::json;
 
 use super::describe::became;

@@ -2,10 +2,8 @@
 
 use ndarray::Array2;
 use perennial_connectors::onnx::OnnxError;
-use perennial_operators::flow::predicted_class;
-use perennial_operators::{
-    LabelKind, ModelEvaluated, ModelId, RetainedSample, Score, TaskId, number_loss, scale,
-};
+use perennial_operators::flow::{ModelEvaluated, predicted_class};
+use perennial_operators::{LabelKind, ModelId, RetainedSample, Score, TaskId, number_loss, scale};
 
 use super::learner::Workshop;
 use super::split::Split;

@@ -8,7 +8,7 @@ use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::Trainer;
 use perennial_operators::flow::{TrainOrder, TrainOutcome};
-use perennial_operators::train::Training;
+use perennial_operators::learn::Training;
 use perennial_operators::{Epoch, Failure, LabelKind, TreeParameters};
 use timely::scheduling::SyncActivator;
 

@@ -4,8 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_connectors::knowledge_base::KnowledgeError;
-use perennial_operators::retain::priority;
-use perennial_operators::{RetainedSample, TaskId};
+use perennial_operators::{RetainedSample, TaskId, priority};
 
 use super::round::Round;
 

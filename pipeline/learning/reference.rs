@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use perennial_operators::recognize::reference::{Reference, ReferenceSample};
-use perennial_operators::{KnowledgeChange, RetainedSample};
+use perennial_operators::RetainedSample;
+use perennial_operators::algorithms::recognize::{Reference, ReferenceSample};
+use perennial_operators::flow::KnowledgeChange;
 
 use super::material::{Material, draw_order};
 use super::round::Round;

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_connectors::trainer::{Job, Trained, TrainerError};
-use perennial_operators::flow::{DeployedModel, TrainOrder};
-use perennial_operators::{
-    KnowledgeChange, ModelId, RelationScored, Remodeling, RetainedSample, TaskId, TrainRequest,
-    TreeParameters,
+use perennial_operators::flow::{
+    DeployedModel, KnowledgeChange, RelationScored, Remodeling, TrainOrder,
 };
+use perennial_operators::{ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters};
 
 use super::judge::{losses, samples_matrix};
 use super::round::Round;

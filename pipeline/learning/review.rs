@@ -2,8 +2,8 @@
 //! neither of them knew.
 
 use perennial_connectors::knowledge_base::KnowledgeError;
-use perennial_operators::flow::{DeployedModel, Deployment};
-use perennial_operators::{KnowledgeChange, ModelId, RetainedSample, TaskId};
+use perennial_operators::flow::{DeployedModel, Deployment, KnowledgeChange};
+use perennial_operators::{ModelId, RetainedSample, TaskId};
 
 use super::judge::{LEAST_SAMPLES, effective, losses, paired};
 use super::learner::Workshop;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
-use perennial_operators::flow::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
-use perennial_operators::{
-    Failure, KnowledgeChange, ModelEvaluated, ModelId, Moments, StageKind, StageState, TaskId,
+use perennial_operators::flow::{
+    DeployedModel, Deployment, KnowledgeChange, ModelEvaluated, StageKind, StageState, TrainOrder,
+    TrainOutcome,
 };
+use perennial_operators::{Failure, ModelId, Moments, TaskId};
 
 use super::gate::worsened;
 use super::judge::{Gain, Judgement, Rival, judge};

@@ -1,7 +1,6 @@
 //! Fitting and judging: which of a task's samples serve for what.
 
-use perennial_operators::retain::is_held_back;
-use perennial_operators::{RetainedSample, TaskId};
+use perennial_operators::{RetainedSample, TaskId, is_held_back};
 
 use super::judge::LEAST_SAMPLES;
 

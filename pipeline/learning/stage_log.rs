@@ -1,7 +1,9 @@
 //! What a training order goes through, as knowledge changes.
 
-use perennial_operators::flow::{Deployment, TrainOrder, TrainOutcome};
-use perennial_operators::{KnowledgeChange, ModelTrained, StageKind, StageMoved, StageState};
+use perennial_operators::flow::{
+    Deployment, KnowledgeChange, ModelTrained, StageKind, StageMoved, StageState, TrainOrder,
+    TrainOutcome,
+};
 
 use super::remodel::Candidate;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use perennial_connectors::knowledge_base::{ModelRecord, View};
-use perennial_operators::flow::TrainOutcome;
-use perennial_operators::{KnowledgeChange, ModelId};
+use perennial_operators::ModelId;
+use perennial_operators::flow::{KnowledgeChange, TrainOutcome};
 
 use super::PAUSE;
 use super::follow::{LinkInbox, hand_over};

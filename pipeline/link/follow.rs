@@ -10,12 +10,13 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{Follower, Following, Published, verifying_key};
-use perennial_operators::flow::{DeployedModel, Deployment, TrainOutcome};
-use perennial_operators::follow::Inbox;
-use perennial_operators::share::{Renamed, SharePolicy};
-use perennial_operators::{
-    Failure, KnowledgeChange, ModelDonated, ModelEvaluated, ModelId, Revision, TaskId,
+use perennial_operators::flow::{
+    DeployedModel, Deployment, KnowledgeChange, ModelDonated, ModelEvaluated, Revision,
+    TrainOutcome,
 };
+use perennial_operators::learn::Inbox;
+use perennial_operators::share::SharePolicy;
+use perennial_operators::{Failure, ModelId, Renamed, TaskId};
 
 use super::{CLOUD, GLANCE, OTHERS, PAUSE, Trouble, key_file, open_store, schema};
 use crate::committer::Committed;

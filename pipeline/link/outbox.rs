@@ -8,11 +8,11 @@ use perennial_connectors::knowledge_base::{
     Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Shedding, Terms, View,
 };
 use perennial_connectors::link::{Change, Donation, LARGEST_CONTENT, PublishedModel, now};
-use perennial_operators::flow::EpochEffects;
-use perennial_operators::share::{SharePolicy, Treatment};
-use perennial_operators::{
-    KnowledgeChange, ModelEvaluated, ModelId, ModelTrained, Remodeling, TaskDefinition, TaskId,
+use perennial_operators::flow::{
+    EpochEffects, KnowledgeChange, ModelEvaluated, ModelTrained, Remodeling,
 };
+use perennial_operators::share::{SharePolicy, Treatment};
+use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
 use super::{CHANGE, OTHERS, policy};
 use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};

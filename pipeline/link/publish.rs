@@ -10,7 +10,8 @@ use perennial_connectors::knowledge_base::{
 use perennial_connectors::link::{
     LinkError, Published, PublishedModel, Publisher, make_topic, now, signing_key,
 };
-use perennial_operators::{ModelDonated, ModelId, Revision, TaskDefinition, TaskId};
+use perennial_operators::flow::{ModelDonated, Revision};
+use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
 use super::{GLANCE, Outgoing, PAUSE, key_file, open_store, schema};
 use crate::committer::Committed;

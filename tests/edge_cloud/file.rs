@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use perennial_connectors::link::{Change, Changes, open, verifying_key};
-use perennial_operators::Remodeling;
+use perennial_operators::flow::Remodeling;
 
 use crate::common::{ended, lines, stream};
 use crate::fleet::Fleet;

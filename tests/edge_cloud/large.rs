@@ -6,10 +6,8 @@ use perennial_connectors::link::{
     Change, Changes, Donation, LARGEST_CONTENT, LinkError, Published, PublishedModel, Publisher,
     Sender, open,
 };
-use perennial_operators::share::SharedSamples;
-use perennial_operators::{
-    Epoch, ModelId, ModelTrained, Remodeling, Revision, TaskDefinition, TaskId,
-};
+use perennial_operators::flow::{ModelTrained, Remodeling, Revision};
+use perennial_operators::{Epoch, ModelId, SharedSamples, TaskDefinition, TaskId};
 
 use crate::common::kafka::{Broker, PARTITIONS};
 use crate::common::stream::Chance;

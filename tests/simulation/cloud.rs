@@ -10,10 +10,13 @@ use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, TaskRecor
 use perennial_connectors::link::{Published, VerifyingKey, seal};
 use perennial_connectors::source::Schema;
 use perennial_connectors::source::edges::{EdgeMerge, Listening};
-use perennial_operators::flow::{EdgeProgress, Effect, EpochEffects, Intake};
+use perennial_operators::flow::{
+    EdgeProgress, Effect, EpochEffects, EpochHeader, Intake, KnowledgeChange, ModelTrained, Phase,
+    Remodeling, Revision,
+};
 use perennial_operators::{
-    Batch, Epoch, EpochHeader, KnowledgeChange, ModelId, ModelTrained, Phase, Remodeling,
-    RetainedSample, Revision, SITE, SamplesRetained, TaskDefinition, TaskId, TopicPartition,
+    Batch, Epoch, ModelId, RetainedSample, SITE, SamplesRetained, TaskDefinition, TaskId,
+    TopicPartition,
 };
 
 use crate::common::stream::Chance;

@@ -13,12 +13,14 @@ use perennial::link::schema;
 use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
 use perennial_connectors::link::{Changes, Following, LinkError, VerifyingKey, now, seal};
-use perennial_operators::flow::{Deployment, Effect, EpochEffects, Intake, TrainOutcome};
-use perennial_operators::follow::Inbox;
-use perennial_operators::share::{SharedSamples, SharedTexts};
-use perennial_operators::{EpochHeader, Phase, TaskId, Texts};
+use perennial_operators::flow::{
+    Deployment, Effect, EpochEffects, EpochHeader, Intake, Phase, TrainOutcome,
+};
+use perennial_operators::learn::Inbox;
+use perennial_operators::{SharedSamples, SharedTexts, TaskId, Texts};
 
-use crate::cloud::{self, Revisions};
+use crate::cloud;
+use crate::cloud::Revisions;
 use crate::common::stream::Chance;
 use crate::net::Net;
 

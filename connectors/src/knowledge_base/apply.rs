@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
-use perennial_operators::drift::Detectors;
-use perennial_operators::flow::{Effect, EpochEffects};
-use perennial_operators::share::SharedStatistics;
+use perennial_operators::algorithms::adapter::Adapter;
+use perennial_operators::algorithms::drift::Detectors;
+use perennial_operators::flow::{
+    CalibrationMoved, Effect, EpochEffects, KnowledgeChange, StageKind, StageMoved, StageState,
+    StatisticsMoved,
+};
 use perennial_operators::{
-    Adapter, CalibrationMoved, ClassRetained, Epoch, KnowledgeChange, ModelId, RecentMoved,
-    SamplesRetained, StageKind, StageMoved, StageState, StatisticsMoved, TaskDefinition,
+    ClassRetained, Epoch, ModelId, RecentMoved, SamplesRetained, SharedStatistics, TaskDefinition,
     TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;

@@ -1,7 +1,8 @@
 //! Where what is stored: column families and keys. Numbers in keys are big-endian, so that the
 //! order of keys is the order of numbers.
 
-use perennial_operators::{Epoch, ModelId, StageKind, TaskId, id_number};
+use perennial_operators::flow::StageKind;
+use perennial_operators::{Epoch, ModelId, TaskId, id_number};
 
 /// The column families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The knowledge base: everything the pipeline knows, on RocksDB.
 //!
-//! It is the materialized view of [`KnowledgeChange`](perennial_operators::KnowledgeChange)s: one
+//! It is the materialized view of [`KnowledgeChange`](perennial_operators::flow::KnowledgeChange)s: one
 //! column family a kind of fact, and the changes themselves. [`KnowledgeBase::commit`] is the only
 //! way to write, and writes the effects of one or more epochs atomically with the input position.
 

@@ -3,21 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use perennial_operators::cluster::Clusters;
-use perennial_operators::drift::Detectors;
-use perennial_operators::flow::EdgeProgress;
-use perennial_operators::recognize::calibration::EpochScores;
-use perennial_operators::recognize::reference::Reference;
-use perennial_operators::retain::class_of;
-use perennial_operators::share::{Renamed, SharedStatistics};
-use perennial_operators::unseen::UnseenGroup;
-use perennial_operators::unseen::region::Regions;
-use perennial_operators::unseen::request::{Asked, LabelRequest};
-use perennial_operators::unseen::table::Entry;
+use perennial_operators::algorithms::adapter::Adapter;
+use perennial_operators::algorithms::cluster::Clusters;
+use perennial_operators::algorithms::drift::Detectors;
+use perennial_operators::algorithms::recognize::{EpochScores, Reference};
+use perennial_operators::algorithms::retain::class_of;
+use perennial_operators::algorithms::unseen::{Asked, Entry, LabelRequest, Regions, UnseenGroup};
+use perennial_operators::flow::{
+    EarlyLabel, EdgeProgress, KnowledgeChange, RelationScored, Revision, StageKind,
+};
 use perennial_operators::{
-    Adapter, ClassRetained, EarlyLabel, Epoch, KnowledgeChange, MemoryBounded, ModelId,
-    RecentSamples, RelationScored, RetainedSample, Revision, StageKind, TaskDefinition,
-    TaskDifference, TaskId, TaskScores,
+    ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, Renamed, RetainedSample,
+    SharedStatistics, TaskDefinition, TaskDifference, TaskId, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;

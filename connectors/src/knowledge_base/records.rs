@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use perennial_operators::{
-    ClassRetained, Epoch, EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, Offsets,
-    StageState, TaskDefinition,
+use perennial_operators::flow::{
+    EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, StageState,
 };
+use perennial_operators::{ClassRetained, Epoch, Offsets, TaskDefinition};
 use serde::{Deserialize, Serialize};
 
 /// Where a stream stands, committed with everything that it did up to there.

@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use differential_dataflow::difference::Semigroup;
-use perennial_operators::cluster::Clusters;
-use perennial_operators::drift::Detectors;
-use perennial_operators::recognize::calibration::EpochScores;
-use perennial_operators::recognize::reference::Reference;
-use perennial_operators::retain::class_of;
-use perennial_operators::unseen::Became;
-use perennial_operators::unseen::region::Regions;
-use perennial_operators::unseen::table::Entry;
+use perennial_operators::algorithms::adapter::Adapter;
+use perennial_operators::algorithms::cluster::Clusters;
+use perennial_operators::algorithms::drift::Detectors;
+use perennial_operators::algorithms::recognize::{EpochScores, Reference};
+use perennial_operators::algorithms::retain::class_of;
+use perennial_operators::algorithms::unseen::{Became, Entry, Regions};
+use perennial_operators::flow::{KnowledgeChange, StageKind, StageState};
 use perennial_operators::{
-    Adapter, ClassRetained, Epoch, KnowledgeChange, MemoryBounded, ModelId, RecentSamples,
-    SamplesRetained, StageKind, StageState, TaskDefinition, TaskDifference, TaskId, TaskScores,
+    ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, SamplesRetained, TaskDefinition,
+    TaskDifference, TaskId, TaskScores,
 };
 use serde::Serialize;
 

@@ -1,7 +1,6 @@
 //! What goes up: changes that edges share, in the order of their commits.
 
-use perennial_operators::share::{SharedSamples, SharedStatistics};
-use perennial_operators::{Epoch, TaskDefinition};
+use perennial_operators::{Epoch, SharedSamples, SharedStatistics, TaskDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::PublishedModel;

@@ -11,22 +11,21 @@ mod send;
 mod store;
 mod topic;
 
-use perennial_operators::{
-    ModelEvaluated, ModelId, ModelTrained, Revision, TaskDefinition, TaskId, id_number,
-};
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
+use perennial_operators::flow::{ModelEvaluated, ModelTrained, Revision};
+use perennial_operators::{ModelId, TaskDefinition, TaskId, id_number};
 use serde::{Deserialize, Serialize};
 
-pub use changes::{Change, Changes, Donation};
-pub use ed25519_dalek::{SigningKey, VerifyingKey};
-pub use envelope::{LinkError, open, seal};
-pub use follow::{Follower, Following};
-pub use keys::{signing_key, verifying_key};
-pub use publish::Publisher;
-pub use send::Sender;
-pub(crate) use store::bring;
-pub use store::{ModelStore, StoreConfig};
-pub(crate) use topic::partitions_of;
-pub use topic::{LARGEST_CONTENT, make_topic, reach};
+pub use self::changes::{Change, Changes, Donation};
+pub use self::envelope::{LinkError, open, seal};
+pub use self::follow::{Follower, Following};
+pub use self::keys::{signing_key, verifying_key};
+pub use self::publish::Publisher;
+pub use self::send::Sender;
+pub(crate) use self::store::bring;
+pub use self::store::{ModelStore, StoreConfig};
+pub(crate) use self::topic::partitions_of;
+pub use self::topic::{LARGEST_CONTENT, make_topic, reach};
 
 /// What is published of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! What there is to a prediction, whatever it is written as.
 
+use perennial_operators::algorithms::recognize::Recognized;
 use perennial_operators::flow::Scored;
-use perennial_operators::recognize::Recognized;
 
 /// Which parts a prediction has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl<'a> Verdict<'a> {
             let group = scored.allocated.group_of[row] as usize;
             verdict.why = recognized.why(row, group).collect();
             verdict.nearest = recognized
-                .nearest_to(row, group, &scored.allocated.groups[group])
+                .nearest_to(row, group, &scored.allocated.groups[group].path)
                 .collect();
         }
         verdict

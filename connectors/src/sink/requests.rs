@@ -1,7 +1,7 @@
 //! Label requests as JSON: what an annotation tool needs to know of a sample.
 
+use perennial_operators::algorithms::unseen::LabelRequest;
 use perennial_operators::flow::predicted_class;
-use perennial_operators::unseen::request::LabelRequest;
 use serde_json::{Map, Value, json};
 
 use crate::source::{Feature, Schema};

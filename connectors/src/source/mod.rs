@@ -18,18 +18,19 @@ mod rows;
 pub mod schema;
 pub mod simulator;
 
-pub use avro::{AvroError, AvroParser};
-pub use decode::Decoder;
-pub use error::SourceError;
-pub(crate) use fields::{Clock, quote};
-pub use json::JsonParser;
-pub use registry::{RegisteredSchema, Registry};
-pub use row::{Row, Value};
-pub use rows::{Next, Rows};
-pub use schema::{Categorical, Feature, Label, NumberKind, Schema};
-pub use simulator::{Drift, DriftKind, SimulatedLabel, Simulator, SimulatorConfig};
+use perennial_operators::Batch;
+use perennial_operators::flow::DeadLetter;
 
-use perennial_operators::{Batch, DeadLetter};
+pub use self::avro::{AvroError, AvroParser};
+pub use self::decode::Decoder;
+pub use self::error::SourceError;
+pub(crate) use self::fields::{Clock, quote};
+pub use self::json::JsonParser;
+pub use self::registry::{RegisteredSchema, Registry};
+pub use self::row::{Row, Value};
+pub use self::rows::{Next, Rows};
+pub use self::schema::{Categorical, Feature, Label, NumberKind, Schema};
+pub use self::simulator::{Drift, DriftKind, SimulatedLabel, Simulator, SimulatorConfig};
 
 /// A stream of samples that can be replayed from any position.
 pub trait Source: Send {

@@ -5,12 +5,11 @@ use std::rc::Rc;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
-use super::Settled;
 use super::groups::{Grouped, Groups};
 use super::hold::Sighting;
 use crate::Failure;
-use crate::flow::{Effect, Flow, LabelledEpoch, Learned};
-use crate::stash::Stash;
+use crate::epochs::Stash;
+use crate::flow::{Effect, Flow, LabelledEpoch, Learned, Settled};
 
 /// What comes of grouping.
 pub struct Told<'scope> {

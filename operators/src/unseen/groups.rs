@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::hold::Sighting;
-use super::region::{Region, Regions, Strange};
-use super::request::{Candidate, LEAST_SAMPLES, Requests};
-use super::table::{Entry, Table};
-use super::{Became, HeldSample, LabelsRequested, Settled, UnseenGrown, UnseenSettled};
-use crate::flow::{Labelled, LabelledEpoch};
-use crate::infer::{Trial, TrialSample, Tried, Verdict};
-use crate::recognize::Method;
-use crate::recognize::calibration::Calibration;
-use crate::recognize::reference::Reference;
-use crate::{Failure, KnowledgeChange, TaskDefinition, TaskId, TaskPath};
 use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::hold::Sighting;
+use crate::Failure;
+use crate::algorithms::recognize::{Calibration, Method, Reference};
+use crate::algorithms::unseen::{
+    Became, Candidate, Entry, HeldSample, LEAST_GROUP_SAMPLES, LabelsRequested, Region, Regions,
+    Requests, Strange, Table, Trial, TrialSample, Tried, UnseenGrown, UnseenSettled, Verdict,
+};
+use crate::data::{TaskDefinition, TaskId, TaskPath};
+use crate::flow::{KnowledgeChange, Labelled, LabelledEpoch, Settled};
 
 /// Tasks that an unseen one is tried on, at most.
 const MOST_BESIDE: usize = 1000;
@@ -232,7 +231,7 @@ impl Groups {
             let entry = table.get(candidate.task);
             let group = entry.map(|entry| &entry.group);
             let certain = group.map_or(0, |group| group.samples - group.error);
-            !candidate.is_new || certain >= LEAST_SAMPLES
+            !candidate.is_new || certain >= LEAST_GROUP_SAMPLES
         });
         if chosen.is_empty() {
             return;

@@ -6,20 +6,18 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::core::OkErr;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
-use timely::dataflow::operators::{Concat, core::OkErr};
 
-use super::region::{MOST_OF_EPOCH, Strange};
-use super::request::{Candidate, LeastSure, uncertainty};
-use super::{HeldSample, Settled};
-use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Scored};
-use crate::infer::Tried;
-use crate::recognize::calibration::Calibration;
-use crate::recognize::reference::Reference;
-use crate::retain::priority;
-use crate::stash::{Stash, Told};
-use crate::{Failure, LabelKind, Phase, TaskDefinition, TaskId, TaskPath};
+use super::candidates::{LeastSure, uncertainty};
+use crate::Failure;
+use crate::algorithms::recognize::{Calibration, Reference};
+use crate::algorithms::unseen::{Candidate, HeldSample, MAX_OUTLIERS_PER_EPOCH, Strange, Tried};
+use crate::data::{LabelKind, TaskDefinition, TaskId, TaskPath, priority};
+use crate::epochs::{Stash, Told};
+use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Phase, Scored, Settled};
 
 /// What groups are told, all on one worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -151,7 +149,7 @@ impl Holder {
         };
         let mut rows: Vec<usize> = (0..batch.len()).filter(is_strange).collect();
         rows.sort_unstable_by_key(|row| priority(batch.sequence(*row)));
-        rows.truncate(MOST_OF_EPOCH);
+        rows.truncate(MAX_OUTLIERS_PER_EPOCH);
         let strange = rows.into_iter().map(|row| Strange {
             sequence: batch.sequence(row),
             features: batch.features.row(row).to_vec(),

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
-use perennial_operators::allocate::{Allocator, Level, TaskLevels};
-use perennial_operators::flow::{Allocated, Flow, Intake, Scored};
-use perennial_operators::infer::InferenceRules;
-use perennial_operators::integrate::{Integration, Pool};
+use perennial_operators::algorithms::pool::{Integration, Pool};
+use perennial_operators::flow::{Allocated, EpochHeader, Flow, Intake, Phase, Scored};
+use perennial_operators::ingest::Allocator;
+use perennial_operators::predict::InferenceRules;
 use perennial_operators::{
-    Batch, Dictionary, Epoch, EpochHeader, LabelKind, MISSING, ModelId, Phase, Score,
-    TaskDifference, TaskId, Texts,
+    Batch, Dictionary, Epoch, LabelKind, Level, MISSING, ModelId, Score, TaskDifference, TaskId,
+    TaskLevels, Texts,
 };
 use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::Handle;

@@ -1,8 +1,7 @@
 //! What goes to the cloud, and what comes from edges.
 
-use perennial_operators::flow::EpochEffects;
-use perennial_operators::share::SharedStatistics;
-use perennial_operators::{Epoch, ModelDonated, Reported};
+use perennial_operators::flow::{EpochEffects, ModelDonated, Reported};
+use perennial_operators::{Epoch, SharedStatistics};
 
 use super::Touched;
 use crate::knowledge_base::layout::{Family, META_TERMS, donor_key, number_key, reported_key};

@@ -1,7 +1,9 @@
 //! Unseen tasks, and the labels that are asked for.
 
 use perennial_operators::TaskId;
-use perennial_operators::unseen::{Became, LabelsRequested, UnseenGrown, UnseenSettled};
+use perennial_operators::algorithms::unseen::{
+    Became, LabelsRequested, UnseenGrown, UnseenSettled,
+};
 
 use super::Touched;
 use crate::knowledge_base::KnowledgeError;

@@ -3,10 +3,10 @@
 use ndarray::{Array2, array};
 use prost::Message;
 
-use super::super::protobuf::{
+use super::{OnnxError, Runtime, Session};
+use crate::onnx::protobuf::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
-use super::{OnnxError, Runtime, Session};
 
 /// A model of nodes given as operator, input and outputs, from `features` `[N, 2]`.
 fn model(nodes: Vec<NodeProto>, output: Vec<ValueInfoProto>) -> Vec<u8> {

@@ -1,14 +1,17 @@
+//! connectors/src/sink/avro/tests.rs
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::Array;
 use ndarray::{Array2, array};
-use perennial_operators::flow::{Allocated, Group};
-use perennial_operators::integrate::Pool;
-use perennial_operators::recognize::{METHODS, Method, Recognized, UnseenAnswer};
+use perennial_operators::algorithms::pool::Pool;
+use perennial_operators::algorithms::recognize::{Method, Recognized, UnseenAnswer};
+use perennial_operators::flow::{Allocated, EpochHeader, Group, Phase};
+use perennial_operators::predict::METHODS;
 use perennial_operators::{
-    Batch, Dictionary, Epoch, EpochHeader, MISSING, ModelId, Phase, TaskDefinition, TaskPath, Texts,
+    Batch, Dictionary, Epoch, MISSING, ModelId, TaskDefinition, TaskPath, Texts,
 };
 use serde::Deserialize;
 

@@ -4,7 +4,7 @@
 //! not take goes without its value, and says so. Which one it was that was too large cannot be told of a
 //! batch, for which the broker answers as a whole: so when one is refused, all are sent again, each alone.
 
-use perennial_operators::DeadLetter;
+use perennial_operators::flow::DeadLetter;
 
 use super::KafkaSink;
 use super::message::Message;

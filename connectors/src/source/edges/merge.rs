@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
-use perennial_operators::flow::{EdgeProgress, Effect};
-use perennial_operators::share::SharedSamples;
-use perennial_operators::{Batch, KnowledgeChange, ModelDonated, Reported};
+use perennial_operators::flow::{EdgeProgress, Effect, KnowledgeChange, ModelDonated, Reported};
+use perennial_operators::{Batch, SharedSamples};
 
 use super::queue::Queue;
 use crate::link::{Changes, Donation, LinkError, open};

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use perennial_operators::flow::{EdgeProgress, Effect};
-use perennial_operators::{DeadLetter, Offsets, TopicPartition};
+use perennial_operators::flow::{DeadLetter, EdgeProgress, Effect};
+use perennial_operators::{Offsets, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
@@ -21,12 +21,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::merge::{BadSample, EdgeMerge, Listening};
 use super::kafka::Limit;
 use super::{Read, Schema};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
 use crate::link::{Changes, LinkError, ModelStore, bring, partitions_of};
-
-pub use merge::{BadSample, EdgeMerge, Listening};
 
 /// How long to wait for messages at a time.
 const GLANCE: Duration = Duration::from_millis(20);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use perennial_operators::flow::EdgeProgress;
-use perennial_operators::share::{SharedSamples, SharedStatistics};
+use perennial_operators::{SharedSamples, SharedStatistics};
 
 use crate::link::{Change, Changes, Donation, LinkError, now};
 

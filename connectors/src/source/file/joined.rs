@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use perennial_operators::{Batch, DeadLetter};
+use perennial_operators::Batch;
+use perennial_operators::flow::DeadLetter;
 
 use super::labels::{LabelColumns, LabelSource};
 use super::{FileConfig, open};

@@ -1,7 +1,8 @@
 //! From the records of a file to batches, with positions, dead letters and resuming. Samples and labels
 //! share it.
 
-use perennial_operators::{Batch, DeadLetter};
+use perennial_operators::Batch;
+use perennial_operators::flow::DeadLetter;
 
 use super::{FileConfig, Next, Records, records};
 use crate::source::decode::Decoder;

@@ -49,7 +49,7 @@ fn error(config: &FileConfig) -> String {
 }
 
 /// Dead letters as "record: reason".
-fn reasons(read: &super::super::Read) -> Vec<String> {
+fn reasons(read: &crate::source::Read) -> Vec<String> {
     read.dead_letters
         .iter()
         .map(|d| format!("{}: {}", d.record, d.reason))

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-use perennial_operators::join::Delay;
-use perennial_operators::pending::WaitingSample;
-use perennial_operators::{DeadLetter, EarlyLabel, EpochHeader, OwnedRecord, id_number};
+use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, WaitingSample};
+use perennial_operators::label::Delay;
+use perennial_operators::{OwnedRecord, id_number};
 use rustc_hash::FxHashMap;
 
 use super::dead_letter;

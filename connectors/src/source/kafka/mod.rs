@@ -9,25 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use perennial_operators::join::Delay;
-use perennial_operators::pending::WaitingSample;
-use perennial_operators::{
-    Batch, DeadLetter, EarlyLabel, EpochHeader, Offsets, OwnedRecord, RawRecord, RecordMetadata,
-};
+use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, WaitingSample};
+use perennial_operators::label::Delay;
+use perennial_operators::{Batch, Offsets, OwnedRecord, RawRecord, RecordMetadata};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::labels::LabelDesk;
+pub use self::labels::Settled;
+use self::merge::{Lane, Merge, Role};
+pub use self::open::{KafkaTopics, open, partitions};
 use super::decode::Decoder;
-use super::fields::{self, known_id};
+use super::fields::known_id;
 use super::file::LabelColumns;
 use super::row::Row;
-use super::{AvroError, AvroParser, JsonParser, Read};
+use super::{AvroError, AvroParser, JsonParser, Read, fields};
 use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat, parser};
-use labels::LabelDesk;
-use merge::{Lane, Merge, Role};
-
-pub use labels::Settled;
-pub use open::{KafkaTopics, open, partitions};
 
 /// How much of a bad record the excerpt in its dead letter keeps, in bytes.
 const CONTENT: usize = 4096;

@@ -1,0 +1,13 @@
+//! Algorithms without streams: each is a plain type or function with its source, testable alone.
+//!
+//! Floor 2 of the crate: they know the data types and each other, no stream and no operator.
+
+pub mod adapter;
+pub mod cluster;
+pub mod distance;
+pub mod drift;
+pub mod neighbours;
+pub mod pool;
+pub mod recognize;
+pub mod retain;
+pub mod unseen;

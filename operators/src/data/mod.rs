@@ -1,0 +1,27 @@
+//! Data types: the words that every other module uses.
+//!
+//! Floor 1 of the crate: nothing here knows an algorithm, a stream or an operator.
+
+mod epoch;
+mod hash;
+mod label;
+mod memory;
+mod record;
+mod sample;
+mod score;
+mod shared;
+mod task;
+mod trainer;
+
+pub use self::epoch::{Epoch, EpochsLater};
+pub use self::hash::{id_number, is_held_back, priority, sequence_of};
+pub use self::label::{LARGEST_NUMBER, LabelKind, in_scales, number_loss, scale};
+pub use self::memory::{
+    ClassRetained, MemoryBounded, RecentMoved, RecentSamples, RetainedSample, SamplesRetained,
+};
+pub use self::record::{Blobs, Offsets, OwnedRecord, RawRecord, RecordMetadata, TopicPartition};
+pub use self::sample::{Batch, Dictionary, MISSING, SITE, Texts};
+pub use self::score::{Losses, Moments, Rise, Score, Standing, TaskDifference, TaskScores, View};
+pub use self::shared::{Renamed, SharedSamples, SharedStatistics, SharedTexts};
+pub use self::task::{ClusterPlan, Level, ModelId, TaskDefinition, TaskId, TaskLevels, TaskPath};
+pub use self::trainer::{TrainRequest, TrainResponse, TreeParameters};

@@ -1,0 +1,34 @@
+//! Records that flow between operators.
+//!
+//! Floor 3 of the crate: it knows the data and the algorithms whose results it carries, no operator.
+
+mod batch;
+mod change;
+mod effect;
+mod feedback;
+mod intake;
+mod model;
+mod stage;
+mod stored;
+mod training;
+
+use crate::data::Epoch;
+
+/// A stream of one kind of record between operators.
+pub type Flow<'scope, D> = timely::dataflow::StreamVec<'scope, Epoch, D>;
+
+pub(crate) use self::batch::order_by_group;
+pub use self::batch::{Allocated, Group, Labelled, LabelledEpoch, Scored, predicted_class};
+pub use self::change::{
+    AdapterMoved, CalibrationMoved, KnowledgeChange, Reported, StatisticsMoved,
+};
+pub use self::effect::{Effect, EpochEffects};
+pub use self::feedback::{Learned, Settled};
+pub use self::intake::{DeadLetter, EarlyLabel, EdgeProgress, EpochHeader, Intake, Phase, Slice};
+pub use self::model::{
+    ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,
+};
+pub use self::stage::{StageKind, StageMoved, StageState};
+pub(crate) use self::stored::{Stored, released_sequences};
+pub use self::stored::{WaitingSample, waiting_samples};
+pub use self::training::{DeployedModel, Deployment, TrainOrder, TrainOutcome};

@@ -1,0 +1,227 @@
+//! Task allocation: each sample to the path of tasks that it belongs to.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator;
+
+use crate::algorithms::cluster::{Clusters, Nearest};
+use crate::data::{Batch, Level, MISSING, TaskDefinition, TaskId, TaskLevels, TaskPath};
+use crate::epochs::{Stash, Told};
+use crate::flow::{Allocated, EpochHeader, Flow, Group, Settled, Slice, order_by_group};
+
+/// Paths that are remembered at most: values that nobody has seen before can come without end.
+const MOST_PATHS: usize = 1 << 17;
+
+/// Allocates the rows of batches, remembering the paths that it has met.
+pub struct Allocator {
+    levels: TaskLevels,
+    /// The columns of all path attributes.
+    columns: Vec<usize>,
+    /// Finds the clusters of samples, once these are known.
+    nearest: Option<Nearest>,
+    /// Tasks that are others under another name.
+    aliases: FxHashMap<TaskId, TaskDefinition>,
+    /// Which dictionaries the codes are of.
+    generation: u64,
+    /// The codes of all path attributes of a row, and its cluster if there are any → index into `paths`. A
+    /// source changes the meaning of a code only with a new generation, so the codes can stand for the values.
+    known: FxHashMap<Box<[u32]>, u32>,
+    paths: Vec<Rc<TaskPath>>,
+    /// Finest task → index into `paths`: with aliases, several keys lead to one.
+    path_to: FxHashMap<TaskId, u32>,
+    /// Scratch: the codes of the current row.
+    key: Vec<u32>,
+    /// Scratch: the clusters of the current batch's rows.
+    clusters: Vec<u32>,
+    /// Scratch: for each path the number of its group in the current batch, plus one.
+    group_of_path: Vec<u32>,
+}
+
+impl Allocator {
+    /// An allocator that has met no sample yet.
+    pub fn new(levels: TaskLevels) -> Self {
+        let columns = levels.levels.iter().flat_map(|level| match level {
+            Level::Attributes(attributes) => attributes.as_slice(),
+            Level::Cluster(_) => &[],
+        });
+        Allocator {
+            columns: columns.map(|(column, _)| *column).collect(),
+            levels,
+            nearest: None,
+            aliases: FxHashMap::default(),
+            generation: 0,
+            known: FxHashMap::default(),
+            paths: Vec::new(),
+            path_to: FxHashMap::default(),
+            key: Vec::new(),
+            clusters: Vec::new(),
+            group_of_path: Vec::new(),
+        }
+    }
+
+    /// Allocates to these clusters from now on. They never change, so that only the first ones that it is told count.
+    pub fn know(&mut self, clusters: &Clusters) {
+        if self.nearest.is_none() {
+            let plan = self.levels.cluster();
+            let features = plan.iter().flat_map(|plan| &plan.features);
+            let columns = features.map(|(column, _)| *column).collect();
+            self.nearest = Some(Nearest::new(columns, clusters));
+        }
+    }
+
+    /// Takes one task for another from now on.
+    pub fn alias(&mut self, task: TaskId, old: TaskDefinition) {
+        self.aliases.insert(task, old);
+        self.forget_paths();
+    }
+
+    fn forget_paths(&mut self) {
+        self.known.clear();
+        self.paths.clear();
+        self.path_to.clear();
+        self.group_of_path.clear();
+    }
+
+    /// Groups the rows of a batch by their finest task.
+    pub fn allocate(&mut self, header: EpochHeader, batch: Batch) -> Allocated {
+        let rows = batch.len();
+        if batch.generation != self.generation || self.paths.len() > MOST_PATHS {
+            self.generation = batch.generation;
+            self.forget_paths();
+        }
+        self.clusters.clear();
+        if let Some(nearest) = &mut self.nearest {
+            nearest.extend(batch.features.view(), &mut self.clusters);
+        }
+        let mut group_of = Vec::with_capacity(rows);
+        let mut sizes: Vec<usize> = Vec::new();
+        let mut paths: Vec<u32> = Vec::new();
+        for row in 0..rows {
+            let path = self.path_of(&batch, row);
+            let group = &mut self.group_of_path[path as usize];
+            if *group == 0 {
+                paths.push(path);
+                sizes.push(0);
+                *group = paths.len() as u32;
+            }
+            sizes[*group as usize - 1] += 1;
+            group_of.push(*group - 1);
+        }
+        let mut groups = Vec::with_capacity(paths.len());
+        let mut start = 0;
+        for (path, size) in paths.iter().zip(&sizes) {
+            self.group_of_path[*path as usize] = 0;
+            groups.push(Group {
+                path: self.paths[*path as usize].clone(),
+                start,
+                end: start + size,
+            });
+            start += size;
+        }
+        let order = order_by_group(&group_of, &groups);
+        Allocated {
+            header,
+            batch,
+            groups,
+            order,
+            group_of,
+            labels: Arc::default(),
+        }
+    }
+
+    /// Allocates what one worker has of an epoch.
+    fn slice(&mut self, slice: Slice) -> Allocated {
+        if let Some(clusters) = &slice.clusters {
+            self.know(clusters);
+        }
+        let allocated = self.allocate(slice.header, slice.batch);
+        Allocated {
+            labels: slice.labels,
+            ..allocated
+        }
+    }
+
+    fn path_of(&mut self, batch: &Batch, row: usize) -> u32 {
+        self.key.clear();
+        for column in &self.columns {
+            self.key.push(batch.attributes[*column][row]);
+        }
+        self.key.extend(self.clusters.get(row));
+        if let Some(path) = self.known.get(self.key.as_slice()) {
+            return *path;
+        }
+        let new = self.new_path(batch, row);
+        let path = *self.path_to.entry(new.leaf().task).or_insert_with(|| {
+            self.paths.push(Rc::new(new));
+            self.group_of_path.push(0);
+            self.paths.len() as u32 - 1
+        });
+        self.known.insert(self.key.clone().into(), path);
+        path
+    }
+
+    /// Missing values do not set a task apart: a level without any known value is left out, so that
+    /// a site of unknown city still is a task below what is known.
+    fn new_path(&self, batch: &Batch, row: usize) -> TaskPath {
+        let mut nodes = vec![TaskDefinition::base()];
+        for level in &self.levels.levels {
+            let values: Vec<(String, String)> = match level {
+                Level::Attributes(attributes) => attributes
+                    .iter()
+                    .filter(|(column, _)| batch.attributes[*column][row] != MISSING)
+                    .map(|(column, name)| (name.clone(), batch.attribute(*column, row).to_string()))
+                    .collect(),
+                Level::Cluster(_) => {
+                    let number = self.clusters.get(row).filter(|number| **number != MISSING);
+                    number
+                        .map(|number| Clusters::value(*number))
+                        .into_iter()
+                        .collect()
+                }
+            };
+            if !values.is_empty() {
+                let node = nodes[nodes.len() - 1].child(&values);
+                let old = self.aliases.get(&node.task).cloned();
+                nodes.push(old.unwrap_or(node));
+            }
+        }
+        TaskPath { nodes }
+    }
+}
+
+/// Allocates every slice that arrives on this worker. `settled` comes over the feedback edge: what it says of aliases holds
+/// from its epoch on.
+pub fn allocate<'scope>(
+    slices: Flow<'scope, Slice>,
+    settled: Flow<'scope, Settled>,
+    mut allocator: Allocator,
+) -> Flow<'scope, Rc<Allocated>> {
+    slices.binary_frontier(
+        settled,
+        Pipeline,
+        Pipeline,
+        "Allocate",
+        move |_capability, _info| {
+            let mut stash = Stash::new();
+            let mut told = Told::new();
+            move |(input, _), (settled, settled_frontier), output| {
+                input.for_each(|capability, slices| stash.hold(&capability, 0, slices.drain(..)));
+                settled.for_each(|capability, arrived| told.hear(&capability, arrived));
+                while let Some((epoch, capability, slices)) = stash.next(settled_frontier) {
+                    for settled in told.take_until(epoch).flatten() {
+                        if let Settled::Alias(task, old) = settled {
+                            allocator.alias(task, old);
+                        }
+                    }
+                    let mut session = output.session(&capability);
+                    for slice in slices {
+                        session.give(Rc::new(allocator.slice(slice)));
+                    }
+                }
+            }
+        },
+    )
+}

@@ -1,0 +1,7 @@
+//! Stage 3, label: joins predictions with the labels that become known for them.
+
+mod join;
+mod joiner;
+
+pub use self::join::join;
+pub use self::joiner::{Arrival, Delay, Joined, Joiner, Waited};

@@ -1,0 +1,25 @@
+//! Stage 5, learn: statistics, drift, adapters and memory from labels; triggers and training from those.
+
+mod adapt;
+mod drift;
+mod follow;
+mod recent;
+mod retain;
+mod statistics;
+mod strangeness;
+mod summarize;
+mod train;
+mod trigger;
+
+pub use self::adapt::adapt;
+pub use self::drift::drift;
+pub use self::follow::{Gate, Inbox, follow};
+pub use self::recent::{Held, recent};
+pub use self::retain::{MemoryRules, RestoredMemory, retain};
+pub use self::statistics::{RestoredStatistics, Summary, Window, statistics};
+pub use self::strangeness::strangeness;
+pub use self::summarize::{summarize, summary};
+pub use self::train::{Training, TrainingMode, train};
+pub use self::trigger::{
+    Comparison, Metric, Notice, Schedule, TaskTraining, Trigger, TriggerRules, Watch, trigger,
+};

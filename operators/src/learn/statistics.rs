@@ -1,0 +1,210 @@
+//! Statistics per task, differentially: totals, and windows that slide by retraction.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use differential_dataflow::difference::{Abelian, Semigroup};
+use differential_dataflow::operators::CountTotal;
+use differential_dataflow::{AsCollection, VecCollection};
+use rustc_hash::FxHashMap;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::core::{Filter, OkErr};
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::ToStream;
+
+use crate::data::{Epoch, Standing, TaskDifference, TaskId, TaskScores, View};
+use crate::epochs::Stash;
+use crate::flow::{Effect, Flow, KnowledgeChange, StatisticsMoved};
+
+/// The latest epochs of a task's labels: the fewest that hold the window's number of scored labels.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    epochs: VecDeque<(Epoch, TaskScores)>,
+    count: i64,
+}
+
+impl Window {
+    /// Adds an epoch's labels and takes out the epochs that are no longer needed for `size` labels.
+    pub fn slide(
+        &mut self,
+        epoch: Epoch,
+        scores: TaskScores,
+        size: i64,
+    ) -> Vec<(Epoch, TaskScores)> {
+        self.count += scores.score.count;
+        self.epochs.push_back((epoch, scores));
+        let mut left = Vec::new();
+        while let Some((_, oldest)) = self.epochs.front() {
+            if self.count - oldest.score.count < size {
+                break;
+            }
+            self.count -= oldest.score.count;
+            left.extend(self.epochs.pop_front());
+        }
+        left
+    }
+}
+
+/// What the knowledge base has of a task's statistics when the dataflow starts.
+#[derive(Clone, Debug)]
+pub struct RestoredStatistics {
+    /// The task.
+    pub task: TaskId,
+    /// Its total.
+    pub total: TaskScores,
+    /// The epochs in its window, oldest first.
+    pub window: Vec<(Epoch, TaskScores)>,
+}
+
+/// The windows of a worker's tasks.
+struct Windows {
+    size: i64,
+    tasks: FxHashMap<TaskId, Window>,
+}
+
+impl Windows {
+    fn restore(size: i64, restored: &[RestoredStatistics]) -> Self {
+        let mut tasks: FxHashMap<TaskId, Window> = FxHashMap::default();
+        for task in restored {
+            let window = tasks.entry(task.task).or_default();
+            for (epoch, scores) in &task.window {
+                window.slide(*epoch, *scores, i64::MAX);
+            }
+        }
+        Windows { size, tasks }
+    }
+
+    /// Takes in what a task's labels of an epoch move: the change, and what it adds to the standing.
+    fn slide(
+        &mut self,
+        epoch: Epoch,
+        task: TaskId,
+        difference: Box<TaskDifference>,
+    ) -> (StatisticsMoved, Standing) {
+        let mut standing = Standing {
+            total: difference.scores(),
+            window: TaskScores::default(),
+        };
+        let mut left = Vec::new();
+        // Labels without a score, those of the bootstrap, are in no window.
+        if difference.score.count > 0 {
+            standing.window = standing.total;
+            let window = self.tasks.entry(task).or_default();
+            for (epoch, mut scores) in window.slide(epoch, standing.total, self.size) {
+                scores.negate();
+                standing.window.plus_equals(&scores);
+                left.push(epoch);
+            }
+        }
+        let moved = StatisticsMoved {
+            task,
+            difference,
+            left,
+        };
+        (moved, standing)
+    }
+}
+
+/// A task and what an epoch's labels move in its statistics.
+pub type Summary = (TaskId, Box<TaskDifference>);
+
+/// What sliding gives: what is committed, or what is added to a standing.
+enum Slid {
+    Change(StatisticsMoved),
+    Standing(Epoch, TaskId, Standing),
+}
+
+/// Sums the workers' summaries and slides the windows, once an epoch is complete.
+// What is called an error here is the second of two streams.
+#[allow(clippy::result_large_err)]
+fn slide<'scope>(
+    summaries: Flow<'scope, Summary>,
+    mut windows: Windows,
+) -> (Flow<'scope, Effect>, Flow<'scope, Update>) {
+    let slid: Flow<'scope, Slid> = summaries.unary_frontier(
+        Exchange::new(|(task, _): &Summary| task.0),
+        "Slide",
+        move |_capability, _info| {
+            let mut stash = Stash::new();
+            move |(input, frontier), output| {
+                input.for_each(|capability, summaries| {
+                    stash.hold(&capability, 0, summaries.drain(..));
+                });
+                while let Some((epoch, capability, mut summaries)) = stash.next(frontier) {
+                    // In the order in which changes are committed, and each worker's of a task together.
+                    summaries.sort_unstable_by_key(|(task, _)| *task);
+                    let mut session = output.session(&capability);
+                    let mut summaries = summaries.into_iter().peekable();
+                    while let Some((task, mut difference)) = summaries.next() {
+                        while let Some((_, other)) = summaries.next_if(|(next, _)| *next == task) {
+                            TaskDifference::plus_equals(&mut difference, &*other);
+                        }
+                        let (moved, standing) = windows.slide(epoch, task, difference);
+                        session.give(Slid::Change(moved));
+                        session.give(Slid::Standing(epoch, task, standing));
+                    }
+                }
+            }
+        },
+    );
+    slid.ok_err(|slid| match slid {
+        Slid::Change(moved) => Ok(Effect::Change(KnowledgeChange::StatisticsMoved(moved))),
+        Slid::Standing(epoch, task, standing) => Err((task, epoch, standing)),
+    })
+}
+
+/// A difference of a collection.
+type Update = (TaskId, Epoch, Standing);
+
+/// Keeps how all tasks stand; `restored` are this worker's tasks. The first stream carries the new
+/// standing of each task that moved; the second the changes that are committed.
+pub fn statistics<'scope>(
+    summaries: Flow<'scope, Summary>,
+    window: i64,
+    restored: Vec<RestoredStatistics>,
+) -> (Flow<'scope, View>, Flow<'scope, Effect>) {
+    let scope = summaries.scope();
+    let (changes, moved) = slide(summaries, Windows::restore(window, &restored));
+    // What is known at the start enters at the first epoch of all, before anything moves.
+    let known = restored
+        .iter()
+        .map(initial)
+        .collect::<Vec<_>>()
+        .to_stream(scope);
+    let collection: VecCollection<'scope, Epoch, TaskId, Standing> =
+        moved.concat(known).as_collection();
+    let counted = collection.count_total().inner;
+    let views = at_their_epochs(counted.filter(|(_, _, difference)| *difference > 0));
+    (views, changes)
+}
+
+/// Gives each view the timestamp of its epoch: what differential dataflow counts when several epochs
+/// are complete at once, it sends with that of the earliest.
+fn at_their_epochs<'scope>(counted: Flow<'scope, (View, Epoch, isize)>) -> Flow<'scope, View> {
+    counted.unary(Pipeline, "AtTheirEpochs", |_capability, _info| {
+        |input, output| {
+            input.for_each(|capability, counted| {
+                let mut epochs: BTreeMap<Epoch, Vec<View>> = BTreeMap::new();
+                for (view, epoch, _) in counted.drain(..) {
+                    epochs.entry(epoch).or_default().push(view);
+                }
+                for (epoch, views) in epochs {
+                    let capability = capability.delayed(&epoch, 0);
+                    output.session(&capability).give_iterator(views.into_iter());
+                }
+            });
+        }
+    })
+}
+
+fn initial(restored: &RestoredStatistics) -> Update {
+    let mut window = TaskScores::default();
+    for (_, scores) in &restored.window {
+        window.plus_equals(scores);
+    }
+    let standing = Standing {
+        total: restored.total,
+        window,
+    };
+    (restored.task, Epoch(0), standing)
+}

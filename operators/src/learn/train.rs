@@ -1,0 +1,194 @@
+//! Training stages in the order of epochs: orders go in, outcomes come back over the feedback edge.
+
+use std::collections::BTreeMap;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::Antichain;
+use timely::progress::frontier::MutableAntichain;
+use timely::scheduling::SyncActivator;
+
+use crate::Failure;
+use crate::data::{Epoch, EpochsLater, ModelId};
+use crate::epochs::Stash;
+use crate::flow::{Flow, TrainOrder, TrainOutcome};
+
+/// Who carries training stages out, on threads of its own.
+pub trait Training {
+    /// Starts the stages of orders that were given together, once everything up to the epoch `after`
+    /// is committed. `activator` is activated when an outcome is there.
+    fn start(&mut self, orders: Vec<TrainOrder>, after: Epoch, activator: &SyncActivator);
+
+    /// Takes the outcomes that are there.
+    fn ended(&mut self) -> Result<Vec<TrainOutcome>, Failure>;
+}
+
+/// Whether inference waits for training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrainingMode {
+    /// An order of epoch `e` is carried out in epoch `e + 1`, which is not over before: the same
+    /// input gives the same models.
+    Replay,
+    /// The stream goes on; an outcome enters at whatever epoch it is ready in.
+    Live,
+}
+
+/// Orders that are being carried out in one epoch, with the capability that holds it open.
+struct Round {
+    capability: Capability<Epoch>,
+    running: usize,
+    outcomes: Vec<TrainOutcome>,
+}
+
+/// The orders under way.
+#[derive(Default)]
+struct Rounds {
+    /// Orders that the stream waits for, by the epoch that they hold open.
+    held: BTreeMap<Epoch, Round>,
+    /// Which round an order belongs to; those of no round enter when they are ready.
+    round_of: BTreeMap<ModelId, Epoch>,
+    /// Live orders under way, and the capability to answer them, which follows the frontier.
+    free: Option<(Capability<Epoch>, usize)>,
+}
+
+impl Rounds {
+    fn hold(&mut self, capability: Capability<Epoch>, model: ModelId) {
+        let epoch = *capability.time();
+        self.round_of.insert(model, epoch);
+        let round = self.held.entry(epoch).or_insert_with(|| Round {
+            capability,
+            running: 0,
+            outcomes: Vec::new(),
+        });
+        round.running += 1;
+    }
+
+    fn run_free(&mut self, capability: Capability<Epoch>) {
+        let running = self.free.as_ref().map_or(0, |(_, running)| *running);
+        self.free = Some((capability, running + 1));
+    }
+
+    /// Lets the free orders' capability follow the frontier, so that it holds nothing up.
+    fn follow(&mut self, frontier: &MutableAntichain<Epoch>) {
+        if let Some((capability, _)) = &mut self.free
+            && let Some(epoch) = frontier.frontier().first()
+            // At the start the frontier is behind what resumed orders hold.
+            && epoch.next() > *capability.time()
+        {
+            capability.downgrade(&epoch.next());
+        }
+    }
+
+    /// Files an outcome; gives it back with its capability if it is of no round.
+    fn file(&mut self, outcome: TrainOutcome) -> Option<(Capability<Epoch>, TrainOutcome)> {
+        if let Some(epoch) = self.round_of.remove(&outcome.model) {
+            if let Some(round) = self.held.get_mut(&epoch) {
+                round.running -= 1;
+                round.outcomes.push(outcome);
+            }
+            return None;
+        }
+        let (capability, running) = self.free.take()?;
+        let answer = capability.clone();
+        if running > 1 {
+            self.free = Some((capability, running - 1));
+        }
+        Some((answer, outcome))
+    }
+
+    /// Takes the rounds whose orders have all ended.
+    fn over(&mut self) -> Vec<Round> {
+        let over: Vec<Epoch> = self
+            .held
+            .iter()
+            .filter(|(_, round)| round.running == 0)
+            .map(|(epoch, _)| *epoch)
+            .collect();
+        over.iter()
+            .filter_map(|epoch| self.held.remove(epoch))
+            .collect()
+    }
+}
+
+/// What an order of epoch `e` can move, it moves in `e + 1` or later. Said to the dataflow as the
+/// operator's own summary, so that inference of an epoch need not wait for the statistics of the one
+/// just before it.
+const LATER: EpochsLater = EpochsLater(1);
+
+/// Carries out training orders, all on worker 0, the one that has a `training`. `resumed` are the orders that a run before this one
+/// had not finished, given in the last committed epoch `committed` or before.
+pub fn train<'scope, T: Training + 'static>(
+    scope: Scope<'scope, Epoch>,
+    orders: Flow<'scope, TrainOrder>,
+    mut training: Option<T>,
+    mode: TrainingMode,
+    resumed: (Epoch, Vec<TrainOrder>),
+    fail: impl Fn(Failure) + 'static,
+) -> Flow<'scope, TrainOutcome> {
+    let worker = scope.worker().clone();
+    let mut builder = OperatorBuilder::new("Train".to_owned(), scope);
+    let mut input = builder.new_input_connection(orders, Exchange::new(|_: &TrainOrder| 0), []);
+    let (output, outcomes) = builder.new_output_connection([(0, Antichain::from_elem(LATER))]);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<TrainOutcome>>>::from(output);
+    let activator = worker.sync_activator_for(builder.operator_info().address.to_vec());
+    builder.build(move |capabilities| {
+        let mut stash = Stash::new();
+        let mut rounds = Rounds::default();
+        // `capability` is of the epoch after the one that gave the orders.
+        let begin = move |rounds: &mut Rounds,
+                          training: &mut Option<T>,
+                          after: Epoch,
+                          capability: &Capability<Epoch>,
+                          mut orders: Vec<TrainOrder>| {
+            orders.sort_by_key(|order| order.model);
+            for order in &orders {
+                if order.initial || mode == TrainingMode::Replay {
+                    rounds.hold(capability.clone(), order.model);
+                } else {
+                    rounds.run_free(capability.clone());
+                }
+            }
+            if let Some(training) = training {
+                training.start(orders, after, &activator);
+            }
+        };
+        let (after, resumed) = resumed;
+        if let Some(capability) = capabilities.first().filter(|_| !resumed.is_empty()) {
+            let capability = capability.delayed(&after.next());
+            begin(&mut rounds, &mut training, after, &capability, resumed);
+        }
+        drop(capabilities);
+        move |frontiers| {
+            let frontier = &frontiers[0];
+            let mut output = output.activate();
+            input.for_each(|capability, orders| {
+                stash.hold_next(&capability, 0, orders.drain(..));
+            });
+            while let Some((epoch, capability, orders)) = stash.next(frontier) {
+                begin(&mut rounds, &mut training, epoch, &capability, orders);
+            }
+            rounds.follow(frontier);
+            match training.as_mut().map_or(Ok(Vec::new()), T::ended) {
+                Ok(ended) => {
+                    for outcome in ended {
+                        if let Some((capability, outcome)) = rounds.file(outcome) {
+                            output.session(&capability).give(outcome);
+                        }
+                    }
+                }
+                Err(failure) => fail(failure),
+            }
+            for mut round in rounds.over() {
+                round.outcomes.sort_by_key(|outcome| outcome.model);
+                output
+                    .session(&round.capability)
+                    .give_iterator(round.outcomes.into_iter());
+            }
+        }
+    });
+    outcomes
+}

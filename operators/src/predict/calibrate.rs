@@ -1,0 +1,98 @@
+//! Calibrating: the scores of samples of known tasks, with which those that come are compared.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::Map;
+
+use crate::algorithms::recognize::{Calibration, Calibrator, MOST_OF_EPOCH, Scores};
+use crate::data::{Epoch, priority};
+use crate::epochs::Stash;
+use crate::flow::{CalibrationMoved, Effect, Flow, KnowledgeChange, Learned, Scored};
+
+/// A sample's priority, and its scores.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Candidate(u64, Scores);
+
+/// The samples of known tasks of a batch with the lowest priorities: a draw that does not depend on how samples are spread
+/// over batches.
+fn candidates(scored: &Scored) -> Vec<Candidate> {
+    let Some(recognized) = &scored.recognized else {
+        return Vec::new();
+    };
+    let allocated = &scored.allocated;
+    let rows = recognized
+        .scores
+        .iter()
+        .zip(&allocated.group_of)
+        .enumerate();
+    let known = rows.filter(|(_, (_, group))| recognized.new_from[**group as usize].is_none());
+    let candidates =
+        known.map(|(row, (scores, _))| Candidate(priority(allocated.batch.sequence(row)), *scores));
+    lowest(candidates.collect())
+}
+
+fn lowest(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_unstable_by_key(|candidate| candidate.0);
+    candidates.truncate(MOST_OF_EPOCH);
+    candidates
+}
+
+/// What became of the calibration in an epoch: what is committed, and what samples are compared with from the next epoch
+/// on, if that is something else than before.
+type Calibrated = (CalibrationMoved, Option<Arc<Calibration>>);
+
+/// Collects the scores of samples of known tasks, all on worker 0. The first stream is what samples are to be compared
+/// with from the next epoch on, the second what is committed.
+pub fn calibrate<'scope>(
+    scored: Flow<'scope, Rc<Scored>>,
+    restored: Calibrator,
+) -> (Flow<'scope, Learned>, Flow<'scope, Effect>) {
+    let mut calibrator = restored;
+    let calibrated = scored
+        .unary(Pipeline, "Candidates", move |_capability, _info| {
+            move |input, output| {
+                input.for_each(|capability, batches| {
+                    let mut session = output.session(&capability);
+                    for scored in batches.drain(..) {
+                        session.give_iterator(candidates(&scored).into_iter());
+                    }
+                });
+            }
+        })
+        .unary_frontier(
+            Exchange::new(|_: &Candidate| 0),
+            "Calibrate",
+            move |_capability, _info| {
+                let mut stash = Stash::new();
+                move |(input, frontier), output| {
+                    input.for_each(|capability, candidates| {
+                        stash.hold(&capability, 0, candidates.drain(..));
+                    });
+                    while let Some((epoch, capability, candidates)) = stash.next(frontier) {
+                        let calibrated = moved(&mut calibrator, epoch, candidates);
+                        output.session(&capability).give(calibrated);
+                    }
+                }
+            },
+        );
+    let told = calibrated.clone().flat_map(|(_, calibration)| calibration);
+    let effects =
+        calibrated.map(|(moved, _)| Effect::Change(KnowledgeChange::CalibrationMoved(moved)));
+    (told.map(Learned::Calibration), effects)
+}
+
+fn moved(calibrator: &mut Calibrator, epoch: Epoch, candidates: Vec<Candidate>) -> Calibrated {
+    let lowest = lowest(candidates).into_iter();
+    let (scores, left) = calibrator.add(epoch, lowest.map(|candidate| candidate.1).collect());
+    let counts = scores.counts;
+    let moved = CalibrationMoved { scores, left };
+    let calibration = match counts {
+        true => calibrator.calibration().map(Arc::new),
+        false => None,
+    };
+    (moved, calibration)
+}

@@ -1,0 +1,14 @@
+//! Stage 2, predict: runs the deployed models, pools what they return, and recognizes unseen samples.
+
+mod calibrate;
+mod infer;
+mod predictor;
+mod recognizer;
+mod render;
+mod trial;
+
+pub use self::calibrate::calibrate;
+pub use self::infer::infer;
+pub use self::predictor::{Baseline, InferenceRules, Models, Predictor};
+pub use self::recognizer::Recognizer;
+pub use self::render::render;
