@@ -4,7 +4,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
 
 use crate::data::Epoch;
-use crate::epochs::Stash;
+use crate::epochs::EpochBuffer;
 use crate::flow::{Effect, EpochEffects, Flow, KnowledgeChange};
 
 /// Takes effects to where they are made durable. Epochs come in order.
@@ -77,16 +77,16 @@ pub fn commit<'scope>(
         "Commit",
         move |_capability, info| {
             let activator = scope.activator_for(info.address);
-            let mut stash = Stash::new();
+            let mut buffer = EpochBuffer::new();
             let mut refused = None;
             move |(input, frontier), output| {
                 input.for_each(|capability, effects| {
-                    stash.hold(&capability, 0, effects.drain(..));
+                    buffer.hold(&capability, 0, effects.drain(..));
                 });
                 loop {
                     let (capability, effects) = match refused.take() {
                         Some(again) => again,
-                        None => match stash.next(frontier) {
+                        None => match buffer.next(frontier) {
                             Some((epoch, capability, effects)) => {
                                 (capability, EpochEffects::gather(epoch, effects))
                             }

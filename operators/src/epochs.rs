@@ -1,33 +1,275 @@
-//! Records held back until their epoch is complete.
+//! Three verbs on streams, with which nearly all operators are written.
+//!
+//! | verb | calls its logic |
+//! | --- | --- |
+//! | [`each`](Epochs::each) | with each record, as it arrives |
+//! | [`per_epoch`](Epochs::per_epoch) | with all records of an epoch, once it is complete |
+//! | [`each_after`](Epochs::each_after) | with each record, once the feedback for its epoch is complete |
+//!
+//! Capabilities, frontiers and failures are handled here and nowhere else. An operator is written by
+//! hand only where it owns a capability for a reason of its own: the source, training, the link's
+//! inbox, and the commit.
+//!
+//! A failure is reported once. The operator then does nothing more and keeps the capability of the
+//! epoch that failed, so that the frontier stays there: an epoch that failed must not look complete.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pact::{ParallelizationContract, Pipeline};
+use timely::dataflow::operators::generic::{Operator, Session, source};
 use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
+use crate::Failure;
 use crate::data::Epoch;
+use crate::flow::Flow;
+
+/// Reports the failure that stops an operator.
+pub type OnFailure = Rc<dyn Fn(Failure)>;
+
+/// Output of an operator in one epoch: `give` adds a record, `give_iterator` several.
+pub type Out<'a, 'b, O> =
+    Session<'a, 'b, Epoch, CapacityContainerBuilder<Vec<O>>, Capability<Epoch>>;
+
+/// Verbs on a stream whose timestamps are epochs.
+pub trait Epochs<'scope, D: 'static>: Sized {
+    /// Maps each record to any number of others as it arrives. Like `flat_map`, but named in the graph.
+    ///
+    /// ```
+    /// use perennial_operators::Epoch;
+    /// use perennial_operators::epochs::{Epochs, once};
+    /// use timely::dataflow::operators::{Capture, capture::Extract};
+    ///
+    /// let captured = timely::execute_directly(|worker| {
+    ///     worker.dataflow::<Epoch, _, _>(|scope| {
+    ///         let numbers = once(scope, Epoch(3), 20);
+    ///         numbers.each("Halve", |number| [number / 2, number / 2]).capture()
+    ///     })
+    /// });
+    /// assert_eq!(captured.extract(), [(Epoch(3), vec![10, 10])]);
+    /// ```
+    fn each<I>(self, name: &str, logic: impl FnMut(D) -> I + 'static) -> Flow<'scope, I::Item>
+    where
+        I: IntoIterator + 'static,
+        I::Item: 'static;
+
+    /// Calls `logic` with all records of an epoch once it is complete. Epochs come in order; one
+    /// without records does not come.
+    ///
+    /// ```
+    /// use perennial_operators::Epoch;
+    /// use perennial_operators::epochs::{Epochs, once};
+    /// use timely::dataflow::channels::pact::Pipeline;
+    /// use timely::dataflow::operators::{Capture, Concat, capture::Extract};
+    ///
+    /// let captured = timely::execute_directly(|worker| {
+    ///     worker.dataflow::<Epoch, _, _>(|scope| {
+    ///         let one = once(scope, Epoch(1), 1);
+    ///         let numbers = one.concat(once(scope, Epoch(1), 2)).concat(once(scope, Epoch(2), 4));
+    ///         numbers
+    ///             .per_epoch(Pipeline, "Sum", |_epoch, numbers: Vec<u64>, out| {
+    ///                 out.give(numbers.iter().sum::<u64>());
+    ///             })
+    ///             .capture()
+    ///     })
+    /// });
+    /// assert_eq!(captured.extract(), [(Epoch(1), vec![3]), (Epoch(2), vec![4])]);
+    /// ```
+    fn per_epoch<O: 'static>(
+        self,
+        pact: impl ParallelizationContract<Epoch, Vec<D>>,
+        name: &str,
+        logic: impl FnMut(Epoch, Vec<D>, &mut Out<'_, '_, O>) + 'static,
+    ) -> Flow<'scope, O>;
+
+    /// Like [`per_epoch`](Epochs::per_epoch), for logic that can fail.
+    fn try_per_epoch<O: 'static>(
+        self,
+        pact: impl ParallelizationContract<Epoch, Vec<D>>,
+        name: &str,
+        on_failure: OnFailure,
+        logic: impl FnMut(Epoch, Vec<D>, &mut Out<'_, '_, O>) -> Result<(), Failure> + 'static,
+    ) -> Flow<'scope, O>;
+
+    /// Calls `logic` with each record once nothing more can arrive over `feedback` for its epoch.
+    /// Before that, `hear` takes in what arrived, an epoch's at a time and in the order of epochs.
+    /// Both work on `state`.
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    ///
+    /// use perennial_operators::Epoch;
+    /// use perennial_operators::epochs::{Epochs, once};
+    /// use timely::dataflow::operators::{Capture, Concat, capture::Extract};
+    ///
+    /// let captured = timely::execute_directly(|worker| {
+    ///     worker.dataflow::<Epoch, _, _>(|scope| {
+    ///         let numbers = once(scope, Epoch(1), 10).concat(once(scope, Epoch(2), 20));
+    ///         let factors = once(scope, Epoch(2), 3);
+    ///         let on_failure = Rc::new(|failure| panic!("{failure}"));
+    ///         let multiplied = numbers.each_after(
+    ///             factors,
+    ///             "Multiply",
+    ///             on_failure,
+    ///             1,
+    ///             |factor, heard| Ok(heard.into_iter().for_each(|new| *factor = new)),
+    ///             |factor, number, out| Ok(out.give(*factor * number)),
+    ///         );
+    ///         multiplied.capture()
+    ///     })
+    /// });
+    /// // A factor holds from its epoch on.
+    /// assert_eq!(captured.extract(), [(Epoch(1), vec![10]), (Epoch(2), vec![60])]);
+    /// ```
+    fn each_after<S: 'static, F: 'static, O: 'static>(
+        self,
+        feedback: Flow<'scope, F>,
+        name: &str,
+        on_failure: OnFailure,
+        state: S,
+        hear: impl FnMut(&mut S, Vec<F>) -> Result<(), Failure> + 'static,
+        logic: impl FnMut(&mut S, D, &mut Out<'_, '_, O>) -> Result<(), Failure> + 'static,
+    ) -> Flow<'scope, O>;
+}
+
+impl<'scope, D: 'static> Epochs<'scope, D> for Flow<'scope, D> {
+    fn each<I>(self, name: &str, mut logic: impl FnMut(D) -> I + 'static) -> Flow<'scope, I::Item>
+    where
+        I: IntoIterator + 'static,
+        I::Item: 'static,
+    {
+        self.unary(Pipeline, name, move |_capability, _info| {
+            move |input, output| {
+                input.for_each(|capability, records| {
+                    let mut session = output.session(&capability);
+                    for record in records.drain(..) {
+                        session.give_iterator(logic(record).into_iter());
+                    }
+                });
+            }
+        })
+    }
+
+    fn per_epoch<O: 'static>(
+        self,
+        pact: impl ParallelizationContract<Epoch, Vec<D>>,
+        name: &str,
+        mut logic: impl FnMut(Epoch, Vec<D>, &mut Out<'_, '_, O>) + 'static,
+    ) -> Flow<'scope, O> {
+        self.try_per_epoch(pact, name, Rc::new(drop), move |epoch, records, out| {
+            logic(epoch, records, out);
+            Ok(())
+        })
+    }
+
+    fn try_per_epoch<O: 'static>(
+        self,
+        pact: impl ParallelizationContract<Epoch, Vec<D>>,
+        name: &str,
+        on_failure: OnFailure,
+        mut logic: impl FnMut(Epoch, Vec<D>, &mut Out<'_, '_, O>) -> Result<(), Failure> + 'static,
+    ) -> Flow<'scope, O> {
+        self.unary_frontier(pact, name, move |_capability, _info| {
+            let mut buffer = EpochBuffer::new();
+            let mut failed = None;
+            move |(input, frontier), output| {
+                input.for_each(|capability, records| {
+                    buffer.hold(&capability, 0, records.drain(..));
+                });
+                while failed.is_none()
+                    && let Some((epoch, capability, records)) = buffer.next(frontier)
+                {
+                    let result = logic(epoch, records, &mut output.session(&capability));
+                    if let Err(failure) = result {
+                        failed = Some(capability);
+                        on_failure(failure);
+                    }
+                }
+            }
+        })
+    }
+
+    fn each_after<S: 'static, F: 'static, O: 'static>(
+        self,
+        feedback: Flow<'scope, F>,
+        name: &str,
+        on_failure: OnFailure,
+        mut state: S,
+        mut hear: impl FnMut(&mut S, Vec<F>) -> Result<(), Failure> + 'static,
+        mut logic: impl FnMut(&mut S, D, &mut Out<'_, '_, O>) -> Result<(), Failure> + 'static,
+    ) -> Flow<'scope, O> {
+        self.binary_frontier(
+            feedback,
+            Pipeline,
+            Pipeline,
+            name,
+            move |_capability, _info| {
+                let mut buffer = EpochBuffer::new();
+                let mut heard = FeedbackBuffer::new();
+                let mut failed = None;
+                move |(input, _), (feedback, feedback_frontier), output| {
+                    input.for_each(|capability, records| {
+                        buffer.hold(&capability, 0, records.drain(..));
+                    });
+                    feedback.for_each(|capability, records| heard.push(&capability, records));
+                    while failed.is_none()
+                        && let Some((epoch, capability, records)) = buffer.next(feedback_frontier)
+                    {
+                        let mut session = output.session(&capability);
+                        let mut before = heard.take_until(epoch);
+                        let result = before
+                            .try_for_each(|feedback| hear(&mut state, feedback))
+                            .and_then(|()| {
+                                let mut records = records.into_iter();
+                                records
+                                    .try_for_each(|record| logic(&mut state, record, &mut session))
+                            });
+                        if let Err(failure) = result {
+                            drop(session);
+                            failed = Some(capability);
+                            on_failure(failure);
+                        }
+                    }
+                }
+            },
+        )
+    }
+}
+
+/// Stream of one record in `epoch`, on this worker.
+pub fn once<D: 'static>(scope: Scope<'_, Epoch>, epoch: Epoch, record: D) -> Flow<'_, D> {
+    source(scope, "Once", move |capability, _info| {
+        let mut pending = Some((capability.delayed(&epoch), record));
+        move |output| {
+            if let Some((capability, record)) = pending.take() {
+                output.session(&capability).give(record);
+            }
+        }
+    })
+}
 
 /// Whether no record of `epoch` can arrive any more.
-pub(crate) fn passed(frontier: &MutableAntichain<Epoch>, epoch: Epoch) -> bool {
+fn is_complete(frontier: &MutableAntichain<Epoch>, epoch: Epoch) -> bool {
     !frontier.less_equal(&epoch)
 }
 
-/// Records by epoch, each epoch with the capability to answer in it.
-///
-/// An operator that must see an epoch whole, or epochs in order, stashes what arrives and works on
-/// what [`Stash::next`] gives back.
-pub(crate) struct Stash<D> {
+/// Records by epoch, each epoch with the capability to send in it.
+pub(crate) struct EpochBuffer<D> {
     epochs: BTreeMap<Epoch, (Capability<Epoch>, Vec<D>)>,
 }
 
-impl<D> Stash<D> {
+impl<D> EpochBuffer<D> {
     pub(crate) fn new() -> Self {
-        Stash {
+        EpochBuffer {
             epochs: BTreeMap::new(),
         }
     }
 
-    /// Holds records that arrived with `capability`, to be answered on output `port`.
+    /// Holds records that arrived with `capability`, with the capability to send on output `port` in
+    /// their epoch.
     pub(crate) fn hold(
         &mut self,
         capability: &InputCapability<Epoch>,
@@ -40,7 +282,7 @@ impl<D> Stash<D> {
         }
     }
 
-    /// Holds records that arrived with `capability`, to be answered one epoch later.
+    /// Like [`hold`](EpochBuffer::hold), with the capability to send one epoch later.
     pub(crate) fn hold_next(
         &mut self,
         capability: &InputCapability<Epoch>,
@@ -51,11 +293,6 @@ impl<D> Stash<D> {
             let later = || capability.delayed(&epoch.next(), port);
             self.hold_at(*epoch, later, records);
         }
-    }
-
-    /// Sees to it that an epoch comes even if nothing arrives in it.
-    pub(crate) fn open(&mut self, capability: Capability<Epoch>) {
-        self.hold_at(*capability.time(), || capability, []);
     }
 
     fn hold_at(
@@ -78,44 +315,34 @@ impl<D> Stash<D> {
         frontier: &MutableAntichain<Epoch>,
     ) -> Option<(Epoch, Capability<Epoch>, Vec<D>)> {
         let entry = self.epochs.first_entry()?;
-        passed(frontier, *entry.key()).then(|| {
+        is_complete(frontier, *entry.key()).then(|| {
             let (epoch, (capability, records)) = entry.remove_entry();
             (epoch, capability, records)
         })
     }
-
-    /// Gives an epoch back that could not be worked on.
-    pub(crate) fn put_back(
-        &mut self,
-        epoch: Epoch,
-        capability: Capability<Epoch>,
-        records: Vec<D>,
-    ) {
-        self.epochs.insert(epoch, (capability, records));
-    }
 }
 
-/// What is told over a feedback edge, by the epoch from which on it holds. Without capabilities: nothing is answered to it.
-pub(crate) struct Told<D> {
+/// Feedback by the epoch from which on it holds. It has no capabilities: nothing is sent in reply.
+struct FeedbackBuffer<D> {
     epochs: BTreeMap<Epoch, Vec<D>>,
 }
 
-impl<D> Told<D> {
-    pub(crate) fn new() -> Self {
-        Told {
+impl<D> FeedbackBuffer<D> {
+    fn new() -> Self {
+        FeedbackBuffer {
             epochs: BTreeMap::new(),
         }
     }
 
-    /// Keeps what arrived until its epoch.
-    pub(crate) fn hear(&mut self, capability: &InputCapability<Epoch>, arrived: &mut Vec<D>) {
+    /// Keeps records that arrived with `capability` until their epoch.
+    fn push(&mut self, capability: &InputCapability<Epoch>, records: &mut Vec<D>) {
         if let Some(epoch) = capability.least() {
-            self.epochs.entry(*epoch).or_default().append(arrived);
+            self.epochs.entry(*epoch).or_default().append(records);
         }
     }
 
-    /// Takes what holds up to `epoch`, epoch by epoch.
-    pub(crate) fn take_until(&mut self, epoch: Epoch) -> impl Iterator<Item = Vec<D>> + use<D> {
+    /// Takes the feedback for epochs up to `epoch`, epoch by epoch.
+    fn take_until(&mut self, epoch: Epoch) -> impl Iterator<Item = Vec<D>> + use<D> {
         let later = self.epochs.split_off(&epoch.next());
         std::mem::replace(&mut self.epochs, later).into_values()
     }

@@ -220,7 +220,9 @@ fn stream(
         let (mut batches, mut deployments) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (batches, allocated) = scope.new_input::<Rc<Allocated>>();
             let (deployments, feedback) = scope.new_input::<Learned>();
-            let fail = move |failure: Failure| failures.borrow_mut().push(failure.to_string());
+            let fail = Rc::new(move |failure: Failure| {
+                failures.borrow_mut().push(failure.to_string());
+            });
             infer(allocated, feedback, predictor, fail)
                 .inspect(move |scored| {
                     let versions: BTreeSet<u32> = scored

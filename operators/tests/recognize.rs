@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use perennial_operators::algorithms::recognize::METHODS;
 use perennial_operators::algorithms::recognize::{
     Calibrator, EpochScores, Reference, ReferenceSample, Scores, Scratch,
 };
-use perennial_operators::predict::METHODS;
 use perennial_operators::{Epoch, TaskId, priority};
 use proptest::prelude::*;
 

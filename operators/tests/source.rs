@@ -106,7 +106,7 @@ fn read(
     let mut input = worker.dataflow::<Epoch, _, _>(|scope| {
         let (input, rest) = scope.new_input::<u8>();
         rest.probe_with(&pace.probe);
-        let fail = move |_| *failures.borrow_mut() += 1;
+        let fail = Rc::new(move |_| *failures.borrow_mut() += 1);
         let (slices, effects) = source(scope, Some(reader), Epoch(7), pace, fail);
         slices
             .filter(|slice| slice.worker > 1)
@@ -201,7 +201,7 @@ fn slices_go_to_their_workers() {
             next: Arc::new((0..2).map(AtomicU64::new).collect()),
         };
         let index = scope.index();
-        let (slices, _) = source(scope, reader, Epoch(0), pace, |_| {});
+        let (slices, _) = source(scope, reader, Epoch(0), pace, Rc::new(drop));
         timely::dataflow::operators::vec::Map::map(slices, move |slice: Slice| {
             (slice.header.epoch.0, slice.worker == index)
         })

@@ -87,7 +87,7 @@ impl<'w> Stream<'w> {
         let (fake, collected, failed) = (Fake(state.clone()), out.clone(), failures.clone());
         let input = worker.dataflow::<Epoch, _, _>(|scope| {
             let (input, orders) = scope.new_input();
-            let fail = move |_| *failed.borrow_mut() += 1;
+            let fail = Rc::new(move |_| *failed.borrow_mut() += 1);
             train(scope, orders, Some(fake), mode, resumed, fail)
                 .inspect_core(move |event| {
                     if let Ok((stamp, outcomes)) = event {

@@ -4,12 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 
 use crate::algorithms::cluster::{Clusters, Nearest};
 use crate::data::{Batch, Level, MISSING, TaskDefinition, TaskId, TaskLevels, TaskPath};
-use crate::epochs::{Stash, Told};
+use crate::epochs::Epochs;
 use crate::flow::{Allocated, EpochHeader, Flow, Group, Settled, Slice, order_by_group};
 
 /// Paths that are remembered at most: values that nobody has seen before can come without end.
@@ -197,31 +195,24 @@ impl Allocator {
 pub fn allocate<'scope>(
     slices: Flow<'scope, Slice>,
     settled: Flow<'scope, Settled>,
-    mut allocator: Allocator,
+    allocator: Allocator,
 ) -> Flow<'scope, Rc<Allocated>> {
-    slices.binary_frontier(
+    slices.each_after(
         settled,
-        Pipeline,
-        Pipeline,
         "Allocate",
-        move |_capability, _info| {
-            let mut stash = Stash::new();
-            let mut told = Told::new();
-            move |(input, _), (settled, settled_frontier), output| {
-                input.for_each(|capability, slices| stash.hold(&capability, 0, slices.drain(..)));
-                settled.for_each(|capability, arrived| told.hear(&capability, arrived));
-                while let Some((epoch, capability, slices)) = stash.next(settled_frontier) {
-                    for settled in told.take_until(epoch).flatten() {
-                        if let Settled::Alias(task, old) = settled {
-                            allocator.alias(task, old);
-                        }
-                    }
-                    let mut session = output.session(&capability);
-                    for slice in slices {
-                        session.give(Rc::new(allocator.slice(slice)));
-                    }
+        Rc::new(drop),
+        allocator,
+        |allocator, settled| {
+            for settled in settled {
+                if let Settled::Alias(task, old) = settled {
+                    allocator.alias(task, old);
                 }
             }
+            Ok(())
+        },
+        |allocator, slice, out| {
+            out.give(Rc::new(allocator.slice(slice)));
+            Ok(())
         },
     )
 }

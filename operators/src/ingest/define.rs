@@ -3,11 +3,10 @@
 use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
 
 use crate::data::{TaskDefinition, TaskId};
-use crate::epochs::Stash;
+use crate::epochs::Epochs;
 use crate::flow::{Allocated, Flow};
 
 /// Gives the definition of each task once, in the epoch of its first sample. `known` are the tasks
@@ -19,42 +18,24 @@ pub fn define<'scope>(
     let mut met: FxHashSet<TaskId> = known.into_iter().collect();
     let mut defined = met.clone();
     allocated
-        .unary(Pipeline, "Meet", move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, batches| {
-                    let mut session = output.session(&capability);
-                    for allocated in batches.drain(..) {
-                        for group in &allocated.groups {
-                            // The leaf tells: its ancestors were met with it.
-                            if !met.contains(&group.path.leaf().task) {
-                                for node in &group.path.nodes {
-                                    if met.insert(node.task) {
-                                        session.give(node.clone());
-                                    }
-                                }
-                            }
-                        }
-                    }
-                });
+        .each("Meet", move |allocated| {
+            let mut new = Vec::new();
+            for group in &allocated.groups {
+                // A leaf that was met needs no look at its ancestors: they were met with it.
+                if !met.contains(&group.path.leaf().task) {
+                    let nodes = group.path.nodes.iter();
+                    new.extend(nodes.filter(|node| met.insert(node.task)).cloned());
+                }
             }
+            new
         })
         // Two workers can meet a task in one epoch; or in two, the later epoch on the faster worker.
-        // Each epoch is therefore looked at once it is complete.
-        .unary_frontier(
+        // So each epoch is looked at once it is complete.
+        .per_epoch(
             Exchange::new(|task: &TaskDefinition| task.task.0),
             "Define",
-            move |_capability, _info| {
-                let mut stash = Stash::new();
-                move |(input, frontier), output| {
-                    input.for_each(|capability, tasks| {
-                        stash.hold(&capability, 0, tasks.drain(..));
-                    });
-                    while let Some((_, capability, tasks)) = stash.next(frontier) {
-                        let mut session = output.session(&capability);
-                        let new = |task: &TaskDefinition| defined.insert(task.task);
-                        session.give_iterator(tasks.into_iter().filter(new));
-                    }
-                }
+            move |_epoch, tasks, out| {
+                out.give_iterator(tasks.into_iter().filter(|task| defined.insert(task.task)));
             },
         )
 }

@@ -13,6 +13,7 @@ use timely::dataflow::operators::vec::Map;
 
 use crate::Failure;
 use crate::data::Epoch;
+use crate::epochs::OnFailure;
 use crate::flow::{Effect, Flow, Intake, Slice};
 
 /// What a reader has for one epoch.
@@ -80,7 +81,7 @@ pub fn source<'scope, R: Reader + 'static>(
     reader: Option<R>,
     start: Epoch,
     pace: Pace,
-    fail: impl Fn(Failure) + 'static,
+    on_failure: OnFailure,
 ) -> (Flow<'scope, Slice>, Flow<'scope, Effect>) {
     let (pace_next, index) = (pace.next.clone(), scope.index());
     let epochs = timely_source(scope, "Source", move |capability, info| {
@@ -115,7 +116,7 @@ pub fn source<'scope, R: Reader + 'static>(
                 }
                 Err(failure) => {
                     failed = true;
-                    fail(failure);
+                    on_failure(failure);
                 }
             }
         }

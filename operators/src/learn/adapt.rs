@@ -4,13 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
 
 use crate::algorithms::adapter::{AdapterSum, steps};
 use crate::algorithms::pool::{Adapters, KINDS};
 use crate::data::{LabelKind, TaskId, in_scales};
-use crate::epochs::Stash;
+use crate::epochs::Epochs;
 use crate::flow::{AdapterMoved, Flow, Labelled, LabelledEpoch};
 
 /// Sums by task, and by the task whose model answered: within an epoch labels come in for predictions of several.
@@ -198,33 +197,13 @@ pub fn adapt<'scope>(
 ) -> Flow<'scope, AdapterMoved> {
     let mut adapters = restored;
     labelled
-        .unary(Pipeline, "SumUp", move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, epochs| {
-                    let mut session = output.session(&capability);
-                    for labelled in epochs.drain(..) {
-                        let sums = sums(&labelled, kind).into_iter();
-                        session.give_iterator(
-                            sums.map(|((task, source), sum)| (task, AdapterSum { source, ..sum })),
-                        );
-                    }
-                });
-            }
+        .each("SumUp", move |labelled| {
+            let sums = sums(&labelled, kind).into_iter();
+            sums.map(|((task, source), sum)| (task, AdapterSum { source, ..sum }))
         })
-        .unary_frontier(
+        .per_epoch(
             Exchange::new(|(task, _): &(TaskId, AdapterSum)| task.0),
             "Adapt",
-            move |_capability, _info| {
-                let mut stash = Stash::new();
-                move |(input, frontier), output| {
-                    input.for_each(|capability, sums| {
-                        stash.hold(&capability, 0, sums.drain(..));
-                    });
-                    while let Some((_, capability, sums)) = stash.next(frontier) {
-                        let moved = learn(&mut adapters, sums);
-                        output.session(&capability).give_iterator(moved.into_iter());
-                    }
-                }
-            },
+            move |_epoch, sums, out| out.give_iterator(learn(&mut adapters, sums).into_iter()),
         )
 }

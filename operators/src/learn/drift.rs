@@ -11,13 +11,12 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Concat;
-use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 
 pub use crate::algorithms::drift::Strangeness;
 use crate::algorithms::drift::{Detectors, DriftDetected, DriftMoved, DriftRules};
 use crate::data::{TaskId, View};
-use crate::epochs::Stash;
+use crate::epochs::Epochs;
 use crate::flow::{Effect, Flow, KnowledgeChange};
 
 /// The detectors of a worker's tasks.
@@ -108,21 +107,12 @@ pub fn drift<'scope>(
     };
     let features = strangeness.map(|(task, strangeness)| Look::Features(task, strangeness));
     let looks = views.map(Look::Standing).concat(features);
-    let found: Flow<'scope, Found> = looks.unary_frontier(
-        // Differential dataflow has workers of its own for tasks.
-        Exchange::new(|look: &Look| look.task().0),
-        "Drift",
-        move |_capability, _info| {
-            let mut stash = Stash::new();
-            move |(input, frontier), output| {
-                input.for_each(|capability, looks| stash.hold(&capability, 0, looks.drain(..)));
-                while let Some((_, capability, looks)) = stash.next(frontier) {
-                    let found = watchers.look_at(looks);
-                    output.session(&capability).give_iterator(found.into_iter());
-                }
-            }
-        },
-    );
+    // Differential dataflow assigns tasks to workers by a hash of its own.
+    let by_task = Exchange::new(|look: &Look| look.task().0);
+    let found: Flow<'scope, Found> =
+        looks.per_epoch(by_task, "Drift", move |_epoch, looks, out| {
+            out.give_iterator(watchers.look_at(looks).into_iter());
+        });
     let detected = found.clone().flat_map(|(_, detected)| detected);
     let effects = found.flat_map(|(moved, detected)| {
         let detected = detected.map(KnowledgeChange::DriftDetected);

@@ -9,6 +9,7 @@ use timely::dataflow::operators::generic::Operator;
 
 use crate::Failure;
 use crate::data::{Epoch, TaskId};
+use crate::epochs::OnFailure;
 use crate::flow::{Deployment, Flow, Scored, TrainOutcome};
 
 /// Where they come in, on a thread of its own.
@@ -47,7 +48,7 @@ pub fn follow<'scope>(
     clock: Flow<'scope, Rc<Scored>>,
     mut inbox: Option<impl Inbox + 'static>,
     gate: Gate,
-    fail: impl Fn(Failure) + 'static,
+    on_failure: OnFailure,
 ) -> Flow<'scope, TrainOutcome> {
     clock.unary(Pipeline, "Follow", move |_capability, _info| {
         // Capabilities of what failed: the frontier stays where it is.
@@ -70,7 +71,7 @@ pub fn follow<'scope>(
                     }
                     Err(failure) => {
                         failed.extend(capability.retain_least(0));
-                        fail(failure);
+                        on_failure(failure);
                     }
                 }
             });

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
 
 use crate::data::{Epoch, RecentMoved, RecentSamples, TaskId};
-use crate::epochs::Stash;
+use crate::epochs::Epochs;
 use crate::flow::{Flow, Labelled, LabelledEpoch};
 
 /// Labelled samples of one task in one batch.
@@ -89,37 +88,22 @@ pub fn recent<'scope>(
 ) -> Flow<'scope, RecentMoved> {
     let mut held: FxHashMap<TaskId, Held> = restored.into_iter().collect();
     labelled
-        .unary(Pipeline, "SortOut", move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, epochs| {
-                    let mut session = output.session(&capability);
-                    for labelled in epochs.iter().flat_map(|epoch| &epoch.parts) {
-                        session.give_iterator(parts(labelled).into_iter());
-                    }
-                });
-            }
+        .each("SortOut", |epoch| {
+            let parts = epoch.parts.iter().flat_map(parts);
+            parts.collect::<Vec<_>>()
         })
-        .unary_frontier(
+        .per_epoch(
             Exchange::new(|part: &Part| part.task.0),
             "Recent",
-            move |_capability, _info| {
-                let mut stash = Stash::new();
-                move |(input, frontier), output| {
-                    input.for_each(|capability, parts| {
-                        stash.hold(&capability, 0, parts.drain(..));
-                    });
-                    while let Some((epoch, capability, mut parts)) = stash.next(frontier) {
-                        parts.sort_unstable_by_key(|part| (part.task, part.first));
-                        let mut session = output.session(&capability);
-                        let mut parts = parts.into_iter().peekable();
-                        while let Some(mut part) = parts.next() {
-                            while let Some(next) = parts.next_if(|next| next.task == part.task) {
-                                part.samples.append(next.samples);
-                            }
-                            let held = held.entry(part.task).or_default();
-                            session.give(moved(epoch, part, most, held));
-                        }
+            move |epoch, mut parts, out| {
+                parts.sort_unstable_by_key(|part| (part.task, part.first));
+                let mut parts = parts.into_iter().peekable();
+                while let Some(mut part) = parts.next() {
+                    while let Some(next) = parts.next_if(|next| next.task == part.task) {
+                        part.samples.append(next.samples);
                     }
+                    let held = held.entry(part.task).or_default();
+                    out.give(moved(epoch, part, most, held));
                 }
             },
         )

@@ -16,14 +16,14 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::core::{Filter, OkErr};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, Exchange as _};
 
 pub use crate::algorithms::retain::{Level, Reservoir, Turnover, class_of};
 pub use crate::data::priority;
 use crate::data::{Epoch, MemoryBounded, RetainedSample, SamplesRetained, TaskId};
-use crate::epochs::Stash;
+use crate::epochs::{Epochs, once};
 use crate::flow::{Effect, Flow, KnowledgeChange, Labelled, LabelledEpoch};
 
 /// How much may be retained.
@@ -123,38 +123,33 @@ fn bound<'scope>(
     start: Epoch,
     (mut known, seen): (Option<MemoryBounded>, Vec<(TaskId, u64)>),
 ) -> Flow<'scope, (MemoryBounded, bool)> {
-    let is_first = met.scope().index() == 0;
-    met.unary_frontier(
-        Exchange::new(|_: &(TaskId, Vec<u64>)| 0),
-        "Bound",
-        move |capability, _info| {
-            let most = rules.bytes / RetainedSample::bytes(rules.features);
-            let mut level = Level::new(rules.samples_per_task as u64, most);
-            for (task, seen) in seen {
-                level.grow(task, seen);
+    let scope = met.scope();
+    let mut quota = Level::new(
+        rules.samples_per_task as u64,
+        rules.bytes / RetainedSample::bytes(rules.features),
+    );
+    for (task, seen) in seen {
+        quota.grow(task, seen);
+    }
+    // The first epoch comes even if nothing is met in it.
+    let first = match scope.index() {
+        0 => once(scope, start, (TaskId::BASE, Vec::new())),
+        _ => empty(scope),
+    };
+    let to_one = Exchange::new(|_: &(TaskId, Vec<u64>)| 0);
+    first
+        .concat(met)
+        .per_epoch(to_one, "Bound", move |epoch, met, out| {
+            for (task, met) in met.into_iter().filter(|(_, met)| !met.is_empty()) {
+                quota.grow(task, met.iter().sum());
             }
-            let mut stash = Stash::new();
-            if is_first {
-                stash.open(capability.delayed(&start));
+            if quota.fall() || epoch == start {
+                let bounded = rules.bounded(&quota);
+                let is_new = known != Some(bounded);
+                known = Some(bounded);
+                out.give((bounded, is_new));
             }
-            move |(input, frontier), output| {
-                input.for_each(|capability, met| {
-                    stash.hold(&capability, 0, met.drain(..));
-                });
-                while let Some((epoch, capability, met)) = stash.next(frontier) {
-                    for (task, met) in met {
-                        level.grow(task, met.iter().sum());
-                    }
-                    if level.fall() || epoch == start {
-                        let bounded = rules.bounded(&level);
-                        let is_new = known != Some(bounded);
-                        known = Some(bounded);
-                        output.session(&capability).give((bounded, is_new));
-                    }
-                }
-            }
-        },
-    )
+        })
 }
 
 /// The reservoirs of a worker's tasks.
@@ -207,19 +202,11 @@ fn turn_over<'scope>(
     notices: Flow<'scope, Notice>,
     mut reservoirs: Reservoirs,
 ) -> Flow<'scope, Effect> {
-    notices.unary_frontier(Pipeline, "Retain", move |_capability, _info| {
-        let mut stash = Stash::new();
-        move |(input, frontier), output| {
-            input.for_each(|capability, notices| {
-                stash.hold(&capability, 0, notices.drain(..));
-            });
-            while let Some((_, capability, notices)) = stash.next(frontier) {
-                let changes = reservoirs.turn_over(notices).into_iter();
-                let effects =
-                    changes.map(|change| Effect::Change(KnowledgeChange::SamplesRetained(change)));
-                output.session(&capability).give_iterator(effects);
-            }
-        }
+    notices.per_epoch(Pipeline, "Retain", move |_epoch, notices, out| {
+        let changes = reservoirs.turn_over(notices).into_iter();
+        out.give_iterator(
+            changes.map(|change| Effect::Change(KnowledgeChange::SamplesRetained(change))),
+        );
     })
 }
 
@@ -236,31 +223,25 @@ fn sift<'scope>(
     rules: MemoryRules,
     limits: Vec<(TaskId, Vec<Option<u64>>)>,
 ) -> Flow<'scope, Notice> {
-    labelled.unary(Pipeline, "Sift", move |_capability, _info| {
-        let limited = limits.into_iter().map(|(task, limits)| {
-            let possible = Reservoir::limited(limits);
-            let met = Vec::new();
-            (task, Sieve { possible, met })
-        });
-        let mut sieves: FxHashMap<TaskId, Sieve> = limited.collect();
-        move |input, output| {
-            input.for_each(|capability, epochs| {
-                let mut session = output.session(&capability);
-                for epoch in epochs.iter() {
-                    let mut met = Vec::new();
-                    for part in &epoch.parts {
-                        sift_part(part, &rules, &mut sieves, &mut met, |notice| {
-                            session.give(notice);
-                        });
-                    }
-                    for task in met {
-                        let counts = sieves.get_mut(&task).map(|sieve| &mut sieve.met);
-                        let counts = counts.map(std::mem::take).unwrap_or_default();
-                        session.give(Notice::Met(task, counts));
-                    }
-                }
+    let limited = limits.into_iter().map(|(task, limits)| {
+        let possible = Reservoir::limited(limits);
+        let met = Vec::new();
+        (task, Sieve { possible, met })
+    });
+    let mut sieves: FxHashMap<TaskId, Sieve> = limited.collect();
+    labelled.each("Sift", move |epoch| {
+        let (mut notices, mut met) = (Vec::new(), Vec::new());
+        for part in &epoch.parts {
+            sift_part(part, &rules, &mut sieves, &mut met, |notice| {
+                notices.push(notice);
             });
         }
+        for task in met {
+            let counts = sieves.get_mut(&task).map(|sieve| &mut sieve.met);
+            let counts = counts.map(std::mem::take).unwrap_or_default();
+            notices.push(Notice::Met(task, counts));
+        }
+        notices
     })
 }
 

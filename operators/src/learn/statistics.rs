@@ -13,7 +13,7 @@ use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::ToStream;
 
 use crate::data::{Epoch, Standing, TaskDifference, TaskId, TaskScores, View};
-use crate::epochs::Stash;
+use crate::epochs::Epochs;
 use crate::flow::{Effect, Flow, KnowledgeChange, StatisticsMoved};
 
 /// The latest epochs of a task's labels: the fewest that hold the window's number of scored labels.
@@ -121,32 +121,21 @@ fn slide<'scope>(
     summaries: Flow<'scope, Summary>,
     mut windows: Windows,
 ) -> (Flow<'scope, Effect>, Flow<'scope, Update>) {
-    let slid: Flow<'scope, Slid> = summaries.unary_frontier(
-        Exchange::new(|(task, _): &Summary| task.0),
-        "Slide",
-        move |_capability, _info| {
-            let mut stash = Stash::new();
-            move |(input, frontier), output| {
-                input.for_each(|capability, summaries| {
-                    stash.hold(&capability, 0, summaries.drain(..));
-                });
-                while let Some((epoch, capability, mut summaries)) = stash.next(frontier) {
-                    // In the order in which changes are committed, and each worker's of a task together.
-                    summaries.sort_unstable_by_key(|(task, _)| *task);
-                    let mut session = output.session(&capability);
-                    let mut summaries = summaries.into_iter().peekable();
-                    while let Some((task, mut difference)) = summaries.next() {
-                        while let Some((_, other)) = summaries.next_if(|(next, _)| *next == task) {
-                            TaskDifference::plus_equals(&mut difference, &*other);
-                        }
-                        let (moved, standing) = windows.slide(epoch, task, difference);
-                        session.give(Slid::Change(moved));
-                        session.give(Slid::Standing(epoch, task, standing));
-                    }
+    let by_task = Exchange::new(|(task, _): &Summary| task.0);
+    let slid: Flow<'scope, Slid> =
+        summaries.per_epoch(by_task, "Slide", move |epoch, mut summaries, out| {
+            // In the order in which changes are committed, and each worker's of a task together.
+            summaries.sort_unstable_by_key(|(task, _)| *task);
+            let mut summaries = summaries.into_iter().peekable();
+            while let Some((task, mut difference)) = summaries.next() {
+                while let Some((_, other)) = summaries.next_if(|(next, _)| *next == task) {
+                    TaskDifference::plus_equals(&mut difference, &*other);
                 }
+                let (moved, standing) = windows.slide(epoch, task, difference);
+                out.give(Slid::Change(moved));
+                out.give(Slid::Standing(epoch, task, standing));
             }
-        },
-    );
+        });
     slid.ok_err(|slid| match slid {
         Slid::Change(moved) => Ok(Effect::Change(KnowledgeChange::StatisticsMoved(moved))),
         Slid::Standing(epoch, task, standing) => Err((task, epoch, standing)),

@@ -6,12 +6,11 @@
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 
 use crate::algorithms::drift::Strangeness;
 use crate::algorithms::recognize::Method;
 use crate::data::TaskId;
+use crate::epochs::Epochs;
 use crate::flow::{Flow, Scored};
 
 /// How strange the samples of a batch look, by task; each task's sum is in those of its ancestors too.
@@ -42,14 +41,5 @@ fn by_task(scored: &Scored) -> FxHashMap<TaskId, Strangeness> {
 pub fn strangeness<'scope>(
     scored: Flow<'scope, Rc<Scored>>,
 ) -> Flow<'scope, (TaskId, Strangeness)> {
-    scored.unary(Pipeline, "Strangeness", move |_capability, _info| {
-        move |input, output| {
-            input.for_each(|capability, batches| {
-                let mut session = output.session(&capability);
-                for scored in batches.drain(..) {
-                    session.give_iterator(by_task(&scored).into_iter());
-                }
-            });
-        }
-    })
+    scored.each("Strangeness", |scored| by_task(&scored))
 }

@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use differential_dataflow::difference::Semigroup;
 use rustc_hash::FxHashMap;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 
 use super::statistics::Summary;
 use crate::data::{LabelKind, Score, TaskDifference, TaskId};
+use crate::epochs::Epochs;
 use crate::flow::{Flow, Labelled, LabelledEpoch, predicted_class};
 
 /// Sums the labels of an epoch by task; each task's sum is in those of its ancestors too.
@@ -110,14 +109,5 @@ pub fn summarize<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     kind: LabelKind,
 ) -> Flow<'scope, Summary> {
-    labelled.unary(Pipeline, "Summarize", move |_capability, _info| {
-        move |input, output| {
-            input.for_each(|capability, epochs| {
-                let mut session = output.session(&capability);
-                for labelled in epochs.drain(..) {
-                    session.give_iterator(summary(&labelled, kind).into_iter());
-                }
-            });
-        }
-    })
+    labelled.each("Summarize", move |labelled| summary(&labelled, kind))
 }

@@ -14,7 +14,7 @@ use timely::scheduling::SyncActivator;
 
 use crate::Failure;
 use crate::data::{Epoch, EpochsLater, ModelId};
-use crate::epochs::Stash;
+use crate::epochs::{EpochBuffer, OnFailure};
 use crate::flow::{Flow, TrainOrder, TrainOutcome};
 
 /// Who carries training stages out, on threads of its own.
@@ -127,7 +127,7 @@ pub fn train<'scope, T: Training + 'static>(
     mut training: Option<T>,
     mode: TrainingMode,
     resumed: (Epoch, Vec<TrainOrder>),
-    fail: impl Fn(Failure) + 'static,
+    on_failure: OnFailure,
 ) -> Flow<'scope, TrainOutcome> {
     let worker = scope.worker().clone();
     let mut builder = OperatorBuilder::new("Train".to_owned(), scope);
@@ -136,7 +136,7 @@ pub fn train<'scope, T: Training + 'static>(
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<TrainOutcome>>>::from(output);
     let activator = worker.sync_activator_for(builder.operator_info().address.to_vec());
     builder.build(move |capabilities| {
-        let mut stash = Stash::new();
+        let mut buffer = EpochBuffer::new();
         let mut rounds = Rounds::default();
         // `capability` is of the epoch after the one that gave the orders.
         let begin = move |rounds: &mut Rounds,
@@ -166,9 +166,9 @@ pub fn train<'scope, T: Training + 'static>(
             let frontier = &frontiers[0];
             let mut output = output.activate();
             input.for_each(|capability, orders| {
-                stash.hold_next(&capability, 0, orders.drain(..));
+                buffer.hold_next(&capability, 0, orders.drain(..));
             });
-            while let Some((epoch, capability, orders)) = stash.next(frontier) {
+            while let Some((epoch, capability, orders)) = buffer.next(frontier) {
                 begin(&mut rounds, &mut training, epoch, &capability, orders);
             }
             rounds.follow(frontier);
@@ -180,7 +180,7 @@ pub fn train<'scope, T: Training + 'static>(
                         }
                     }
                 }
-                Err(failure) => fail(failure),
+                Err(failure) => on_failure(failure),
             }
             for mut round in rounds.over() {
                 round.outcomes.sort_by_key(|outcome| outcome.model);

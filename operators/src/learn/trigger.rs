@@ -4,14 +4,12 @@ use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Concat, Exchange};
 
 use crate::algorithms::drift::DriftDetected;
 use crate::data::{ModelId, Standing, TaskId, View};
-use crate::epochs::{Stash, Told};
+use crate::epochs::Epochs;
 use crate::flow::{EpochHeader, Flow, Phase, Scored, TrainOrder};
 
 /// After more labels than that, drift is no longer news.
@@ -370,41 +368,29 @@ pub fn trigger<'scope>(
     drifted: Flow<'scope, DriftDetected>,
     ended: Flow<'scope, ModelId>,
     clock: Flow<'scope, Rc<Scored>>,
-    mut watch: Watch,
+    watch: Watch,
 ) -> Flow<'scope, TrainOrder> {
     let notices = views
         .map(Notice::Moved)
         .concat(drifted.map(Notice::Drifted))
         .concat(ended.map(Notice::Ended))
         .exchange(|notice| notice.task().0);
-    notices.binary_frontier(
-        clock,
-        Pipeline,
-        Pipeline,
+    // Every worker gets the header of every epoch, so the headers pace the look. Notices of an epoch
+    // without a header, as those known at the start, are taken in with the next one; and a notice
+    // after the last header keeps nothing open.
+    let headers = clock.map(|scored| scored.allocated.header);
+    headers.each_after(
+        notices,
         "Trigger",
-        move |_capability, _info| {
-            // Without capabilities: nothing is answered in the epoch of a notice, and one that comes
-            // after the last header must not keep the dataflow open.
-            let mut notices = Told::new();
-            let mut headers = Stash::new();
-            move |(input, input_frontier), (clock, _), output| {
-                input.for_each(|capability, arrived| notices.hear(&capability, arrived));
-                clock.for_each(|capability, arrived| {
-                    let headers_of = arrived.drain(..).map(|scored| scored.allocated.header);
-                    headers.hold(&capability, 0, headers_of);
-                });
-                // Every worker gets the header of every epoch, so the headers pace the look; what is
-                // known at the start has no header and is taken in with the first.
-                while let Some((epoch, capability, arrived)) = headers.next(input_frontier) {
-                    for notice in notices.take_until(epoch).flatten() {
-                        watch.notice(notice);
-                    }
-                    let mut session = output.session(&capability);
-                    for header in arrived {
-                        session.give_iterator(watch.look(&header).into_iter());
-                    }
-                }
-            }
+        Rc::new(drop),
+        watch,
+        |watch, notices| {
+            notices.into_iter().for_each(|notice| watch.notice(notice));
+            Ok(())
+        },
+        |watch, header, out| {
+            out.give_iterator(watch.look(&header).into_iter());
+            Ok(())
         },
     )
 }

@@ -4,13 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::vec::Map;
 
 use crate::algorithms::recognize::{Calibration, Calibrator, MOST_OF_EPOCH, Scores};
 use crate::data::{Epoch, priority};
-use crate::epochs::Stash;
+use crate::epochs::Epochs;
 use crate::flow::{CalibrationMoved, Effect, Flow, KnowledgeChange, Learned, Scored};
 
 /// A sample's priority, and its scores.
@@ -53,31 +52,11 @@ pub fn calibrate<'scope>(
 ) -> (Flow<'scope, Learned>, Flow<'scope, Effect>) {
     let mut calibrator = restored;
     let calibrated = scored
-        .unary(Pipeline, "Candidates", move |_capability, _info| {
-            move |input, output| {
-                input.for_each(|capability, batches| {
-                    let mut session = output.session(&capability);
-                    for scored in batches.drain(..) {
-                        session.give_iterator(candidates(&scored).into_iter());
-                    }
-                });
-            }
-        })
-        .unary_frontier(
+        .each("Candidates", |scored| candidates(&scored))
+        .per_epoch(
             Exchange::new(|_: &Candidate| 0),
             "Calibrate",
-            move |_capability, _info| {
-                let mut stash = Stash::new();
-                move |(input, frontier), output| {
-                    input.for_each(|capability, candidates| {
-                        stash.hold(&capability, 0, candidates.drain(..));
-                    });
-                    while let Some((epoch, capability, candidates)) = stash.next(frontier) {
-                        let calibrated = moved(&mut calibrator, epoch, candidates);
-                        output.session(&capability).give(calibrated);
-                    }
-                }
-            },
+            move |epoch, candidates, out| out.give(moved(&mut calibrator, epoch, candidates)),
         );
     let told = calibrated.clone().flat_map(|(_, calibration)| calibration);
     let effects =

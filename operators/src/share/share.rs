@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::Operator;
 
 use super::policy::{SharePolicy, is_named};
 use crate::data::{Renamed, TaskId, TaskPath};
+use crate::epochs::Epochs;
 use crate::flow::{Effect, Flow, KnowledgeChange, Labelled, LabelledEpoch};
 
 /// Gives out what leaves of labelled samples, and the names that tasks have where it goes, each once. `renamed` are those that were
@@ -21,21 +20,17 @@ pub fn share<'scope>(
     let naming = policy.naming();
     let renamed = renamed.iter().filter(|it| it.naming == naming);
     let mut renamed: FxHashSet<TaskId> = renamed.map(|it| it.here.task).collect();
-    labelled.unary(Pipeline, "Share", move |_capability, _info| {
-        move |input, output| {
-            input.for_each(|capability, epochs| {
-                let mut session = output.session(&capability);
-                for part in epochs.iter().flat_map(|epoch| &epoch.parts) {
-                    if policy.renames() {
-                        let renamed = names(&policy, naming, part, &mut renamed);
-                        let renamed = renamed.into_iter().map(KnowledgeChange::Renamed);
-                        session.give_iterator(renamed.map(Effect::Change));
-                    }
-                    session.give_iterator(policy.samples(part).into_iter().map(Effect::Shared));
-                }
-                epochs.clear();
-            });
+    labelled.each("Share", move |epoch| {
+        let mut effects = Vec::new();
+        for part in &epoch.parts {
+            if policy.renames() {
+                let renamed = names(&policy, naming, part, &mut renamed);
+                let renamed = renamed.into_iter().map(KnowledgeChange::Renamed);
+                effects.extend(renamed.map(Effect::Change));
+            }
+            effects.extend(policy.samples(part).into_iter().map(Effect::Shared));
         }
+        effects
     })
 }
 

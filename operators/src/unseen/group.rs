@@ -3,12 +3,11 @@
 use std::rc::Rc;
 
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::Operator;
+use timely::dataflow::operators::vec::Map;
 
 use super::groups::{Grouped, Groups};
 use super::hold::Sighting;
-use crate::Failure;
-use crate::epochs::Stash;
+use crate::epochs::{Epochs, OnFailure};
 use crate::flow::{Effect, Flow, LabelledEpoch, Learned, Settled};
 
 /// What comes of grouping.
@@ -29,36 +28,16 @@ pub struct Told<'scope> {
 pub fn group<'scope>(
     sightings: Flow<'scope, Sighting>,
     mut groups: Groups,
-    fail: impl Fn(Failure) + 'static,
+    on_failure: OnFailure,
 ) -> Told<'scope> {
-    use timely::dataflow::operators::vec::Map;
-    let grouped: Flow<'scope, Grouped> = sightings.unary_frontier(
+    let grouped: Flow<'scope, Grouped> = sightings.try_per_epoch(
         Exchange::new(|_: &Sighting| 0),
         "Group",
-        move |_capability, _info| {
-            let mut stash = Stash::new();
-            // Capabilities of what failed: the frontier stays where it is.
-            let mut failed = Vec::new();
-            move |(input, frontier), output| {
-                input.for_each(|capability, sightings| {
-                    stash.hold(&capability, 0, sightings.drain(..));
-                });
-                if !failed.is_empty() {
-                    return;
-                }
-                while let Some((_, capability, sightings)) = stash.next(frontier) {
-                    match groups.take_in(sightings) {
-                        Ok(()) => output
-                            .session(&capability)
-                            .give_iterator(groups.give_out().into_iter()),
-                        Err(failure) => {
-                            failed.push(capability);
-                            fail(failure);
-                            return;
-                        }
-                    }
-                }
-            }
+        on_failure,
+        move |_epoch, sightings, out| {
+            groups.take_in(sightings)?;
+            out.give_iterator(groups.give_out().into_iter());
+            Ok(())
         },
     );
     Told {

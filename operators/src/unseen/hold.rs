@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
-use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::core::OkErr;
-use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::Map;
 
 use super::candidates::{LeastSure, uncertainty};
@@ -16,7 +14,7 @@ use crate::Failure;
 use crate::algorithms::recognize::{Calibration, Reference};
 use crate::algorithms::unseen::{Candidate, HeldSample, MAX_OUTLIERS_PER_EPOCH, Strange, Tried};
 use crate::data::{LabelKind, TaskDefinition, TaskId, TaskPath, priority};
-use crate::epochs::{Stash, Told};
+use crate::epochs::{Epochs, OnFailure};
 use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Phase, Scored, Settled};
 
 /// What groups are told, all on one worker.
@@ -267,7 +265,7 @@ pub fn hold<'scope>(
     settled: Flow<'scope, Settled>,
     settled_before: impl IntoIterator<Item = Settled>,
     rules: HoldRules,
-    fail: impl Fn(Failure) + 'static,
+    on_failure: OnFailure,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Sighting>) {
     let mut holder = Holder {
         rules,
@@ -281,45 +279,25 @@ pub fn hold<'scope>(
     let seen = scored
         .map(Seen::Scored)
         .concat(labelled.map(Seen::Labelled));
-    let sorted: Flow<'scope, Sorted> = seen.binary_frontier(
+    let sorted: Flow<'scope, Sorted> = seen.each_after(
         settled,
-        Pipeline,
-        Pipeline,
         "Hold",
-        move |_capability, _info| {
-            let mut stash: Stash<Seen> = Stash::new();
-            let mut told = Told::new();
-            // Capabilities of what failed: the frontier stays where it is.
-            let mut failed = Vec::new();
-            move |(input, _), (settled, settled_frontier), output| {
-                input.for_each(|capability, seen| stash.hold(&capability, 0, seen.drain(..)));
-                settled.for_each(|capability, arrived| told.hear(&capability, arrived));
-                if !failed.is_empty() {
-                    return;
-                }
-                while let Some((epoch, capability, seen)) = stash.next(settled_frontier) {
-                    for settled in told.take_until(epoch).flatten() {
-                        holder.settle(&settled);
-                    }
-                    let mut session = output.session(&capability);
-                    for seen in seen {
-                        let mut tell = |sighting| session.give(Sorted::Sighting(sighting));
-                        match seen {
-                            Seen::Scored(scored) => holder.sight(&scored, tell),
-                            Seen::Labelled(labelled) => {
-                                match holder.sort_out(labelled, &mut tell) {
-                                    Ok(labelled) => session.give(Sorted::Labelled(labelled)),
-                                    Err(failure) => {
-                                        failed.push(capability.clone());
-                                        fail(failure);
-                                        return;
-                                    }
-                                }
-                            }
-                        }
-                    }
+        on_failure,
+        holder,
+        |holder, settled| {
+            settled.iter().for_each(|settled| holder.settle(settled));
+            Ok(())
+        },
+        |holder, seen, out| {
+            let mut tell = |sighting| out.give(Sorted::Sighting(sighting));
+            match seen {
+                Seen::Scored(scored) => holder.sight(&scored, tell),
+                Seen::Labelled(labelled) => {
+                    let labelled = holder.sort_out(labelled, &mut tell)?;
+                    out.give(Sorted::Labelled(labelled));
                 }
             }
+            Ok(())
         },
     );
     sorted.ok_err(|sorted| match sorted {

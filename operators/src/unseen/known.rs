@@ -2,9 +2,9 @@
 
 use rustc_hash::FxHashSet;
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::Operator;
 
 use crate::data::{TaskId, View};
+use crate::epochs::Epochs;
 use crate::flow::Flow;
 
 /// Tells of each task once that has so many labels. `restored` are those of this worker's tasks that are known already.
@@ -16,19 +16,11 @@ pub fn known<'scope>(
     let mut known: FxHashSet<TaskId> = restored.into_iter().collect();
     // Differential dataflow has workers of its own for tasks.
     let by_task = Exchange::new(|(task, _): &View| task.0);
-    views.unary(by_task, "Known", move |_capability, _info| {
-        move |input, output| {
-            input.for_each(|capability, views| {
-                let mut session = output.session(&capability);
-                let labelled = views
-                    .drain(..)
-                    .filter(|(_, standing)| standing.total.labelled >= labels);
-                session.give_iterator(
-                    labelled
-                        .map(|(task, _)| task)
-                        .filter(|task| known.insert(*task)),
-                );
-            });
-        }
+    views.per_epoch(by_task, "Known", move |_epoch, views, out| {
+        let labelled = views
+            .into_iter()
+            .filter(|(_, standing)| standing.total.labelled >= labels);
+        let tasks = labelled.map(|(task, _)| task);
+        out.give_iterator(tasks.filter(|task| known.insert(*task)));
     })
 }
