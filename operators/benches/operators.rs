@@ -16,9 +16,9 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::algorithms::neighbours::Neighbours;
 use perennial_operators::algorithms::pool::Adapters;
 use perennial_operators::algorithms::retain::Reservoir;
-use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Scored};
+use perennial_operators::flow::{DeployedModel, Labelled, LabelledEpoch, Predicted};
 use perennial_operators::ingest::Allocator;
-use perennial_operators::label::{Arrival, Delay, Joiner, Waited};
+use perennial_operators::label::{Delay, Joiner, LabelTiming, RestoredRows};
 use perennial_operators::learn::{statistics, summary};
 use perennial_operators::predict::{Models, Predictor};
 use perennial_operators::{
@@ -67,14 +67,16 @@ impl Models for Idle {
     }
 }
 
-fn labelled(scored: Rc<Scored>) -> LabelledEpoch {
+fn labelled(scored: Rc<Predicted>) -> LabelledEpoch {
     let labels = scored.allocated.batch.labels.clone();
     let part = Labelled {
         rows: (0..labels.len() as u32).collect(),
         labels,
-        scored,
+        predicted: scored,
     };
-    LabelledEpoch { parts: vec![part] }
+    LabelledEpoch {
+        batches: vec![part],
+    }
 }
 
 fn stateless(criterion: &mut Criterion) {
@@ -113,7 +115,7 @@ fn stateless(criterion: &mut Criterion) {
             predictor.deploy(&deploy(group.path.leaf().task)).unwrap();
         }
         group.bench_function(id("gather and scatter"), |bencher| {
-            bencher.iter(|| predictor.score(allocated.clone()).unwrap());
+            bencher.iter(|| predictor.predict(allocated.clone()).unwrap());
         });
         let epoch = labelled(scored(header(1, 0, 0), 0, &rows));
         group.bench_function(id("summarize"), |bencher| {
@@ -152,9 +154,11 @@ fn join(criterion: &mut Criterion) {
         let template = scored(header(1, 0, 0), 0, &rows(tasks, 1));
         group.bench_function(BenchmarkId::new("join", tasks), |bencher| {
             bencher.iter_custom(|epochs| {
-                let mut joiner =
-                    Joiner::restore(Arrival::Carried(Delay::Records(20_000)), Waited::default())
-                        .unwrap();
+                let mut joiner = Joiner::restore(
+                    LabelTiming::InSample(Delay::Records(20_000)),
+                    RestoredRows::default(),
+                )
+                .unwrap();
                 let mut spent = Duration::ZERO;
                 for epoch in 0..epochs {
                     let mut next = (*template).clone();

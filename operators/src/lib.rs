@@ -22,11 +22,11 @@ pub mod unseen;
 pub use self::data::{
     Batch, Blobs, ClassRetained, ClusterPlan, Dictionary, Epoch, EpochsLater, LARGEST_NUMBER,
     LabelKind, Level, Losses, MISSING, MemoryBounded, ModelId, Moments, Offsets, OwnedRecord,
-    RawRecord, RecentMoved, RecentSamples, RecordMetadata, Renamed, RetainedSample, Rise, SITE,
+    RawRecord, RecentMoved, RecentSamples, RecordMetadata, RetainedSample, Rise, SITE,
     SamplesRetained, Score, SharedSamples, SharedStatistics, SharedTexts, Standing, TaskDefinition,
-    TaskDifference, TaskId, TaskLevels, TaskPath, TaskScores, Texts, TopicPartition, TrainRequest,
-    TrainResponse, TreeParameters, View, id_number, in_scales, is_held_back, number_loss, priority,
-    scale, sequence_of,
+    TaskDifference, TaskId, TaskLevels, TaskPath, TaskPseudonym, TaskScores, Texts, TopicPartition,
+    TrainRequest, TrainResponse, TreeParameters, View, id_number, in_scales, is_held_back,
+    number_loss, priority, scale, sequence_of,
 };
 
 /// What went wrong, as the operators pass it on: they neither cause nor handle it.

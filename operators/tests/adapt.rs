@@ -13,9 +13,9 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::algorithms::adapter::{Adapter, AdapterSum};
 use perennial_operators::algorithms::neighbours::Neighbours;
 use perennial_operators::algorithms::pool::{
-    Adapters, Answering, Deployed, Integration, KINDS, Lessons, Pool,
+    Adapters, Corrections, Deployed, DeployedModelRef, Integration, KINDS, Pool,
 };
-use perennial_operators::flow::{AdapterMoved, DeployedModel, Labelled, LabelledEpoch, Scored};
+use perennial_operators::flow::{AdapterMoved, DeployedModel, Labelled, LabelledEpoch, Predicted};
 use perennial_operators::learn::adapt;
 use perennial_operators::predict::{InferenceRules, Models, Predictor};
 use perennial_operators::{
@@ -104,7 +104,7 @@ fn owned(owners: &[u32]) -> Vec<TaskId> {
     owners.iter().map(child).collect()
 }
 
-fn scored(made: &Entry) -> Scored {
+fn scored(made: &Entry) -> Predicted {
     let allocated = allocated(header(made.epoch, 0, 0), made.first, &rows(&made.samples));
     let mut predictor = Predictor::new(
         Made,
@@ -117,7 +117,7 @@ fn scored(made: &Entry) -> Scored {
     for task in [TaskId::BASE].into_iter().chain(owned(&made.owners)) {
         predictor.deploy(&model(task)).unwrap();
     }
-    predictor.score(Rc::new(allocated)).unwrap()
+    predictor.predict(Rc::new(allocated)).unwrap()
 }
 
 fn labelled(made: &Entry) -> LabelledEpoch {
@@ -128,9 +128,11 @@ fn labelled(made: &Entry) -> LabelledEpoch {
             .iter()
             .map(|(_, _, label)| *label as f32)
             .collect(),
-        scored: Rc::new(scored(made)),
+        predicted: Rc::new(scored(made)),
     };
-    LabelledEpoch { parts: vec![part] }
+    LabelledEpoch {
+        batches: vec![part],
+    }
 }
 
 fn scripts() -> impl Strategy<Value = Script<Entry>> {
@@ -260,7 +262,7 @@ fn deployed(path: &TaskPath, depths: &[usize]) -> Deployed {
         let model = ModelId { task, version: 1 };
         (
             task,
-            Answering {
+            DeployedModelRef {
                 model,
                 evidence: 0.0,
                 scale: None,
@@ -331,7 +333,7 @@ fn who_lost_more_has_less_say_and_in_the_end_none() {
         Pool::new(
             &path,
             &deployed,
-            Some(Lessons {
+            Some(Corrections {
                 adapters: &adapters,
                 neighbours: &Neighbours::default(),
             }),
@@ -368,7 +370,7 @@ fn an_adapter_of_another_model_is_not_used() {
     let adapters = Adapters::from_iter([(finest, Arc::new(adapter))]);
     let answer = |depths: &[usize]| {
         let deployed = deployed(&path, depths);
-        let lessons = Lessons {
+        let lessons = Corrections {
             adapters: &adapters,
             neighbours: &Neighbours::default(),
         };
@@ -407,7 +409,7 @@ fn neighbours_of_the_two_finest_tasks_have_a_say_until_they_lost_too_much() {
         let mut slots = [0.0; 3 * KINDS];
         (slots[KINDS + 2], slots[2 * KINDS + 2]) = (lost, lost);
         let adapters = Adapters::from_iter([(finest, excess(TaskId::BASE, &slots))]);
-        let lessons = Lessons {
+        let lessons = Corrections {
             adapters: &adapters,
             neighbours: &neighbours,
         };

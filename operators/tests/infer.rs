@@ -14,7 +14,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::algorithms::neighbours::Neighbours;
 use perennial_operators::algorithms::pool::Adapters;
 use perennial_operators::flow::{
-    Allocated, DeployedModel, Deployment, EpochHeader, Learned, Phase, Scored,
+    Allocated, DeployedModel, Deployment, EpochHeader, Feedback, Phase, Predicted,
 };
 use perennial_operators::predict::{Baseline, Models, Predictor, infer};
 use perennial_operators::{Epoch, Failure, ModelId, TaskId};
@@ -96,7 +96,7 @@ fn of(tasks: &[u32]) -> Allocated {
 }
 
 /// Checks every row's answer against the finest model of its path.
-fn check(scored: &Scored, models: &BTreeMap<TaskId, u32>) {
+fn check(scored: &Predicted, models: &BTreeMap<TaskId, u32>) {
     let allocated = &scored.allocated;
     for row in 0..allocated.batch.len() {
         let group = allocated.group_of[row] as usize;
@@ -146,7 +146,7 @@ proptest! {
                 predictor.retire(task);
                 models.remove(&task);
             }
-            let scored = predictor.score(allocated.clone()).unwrap();
+            let scored = predictor.predict(allocated.clone()).unwrap();
             check(&scored, &models);
             for (baseline, version) in scored.baselines.iter().zip([1, models[&TaskId::BASE]]) {
                 let model = ModelId { task: TaskId::BASE, version };
@@ -166,10 +166,13 @@ fn the_bootstrap_is_not_predicted() {
     let mut predictor = predictor(Fake::default(), vec![Baseline::Frozen]);
     let mut batch = of(&[1, 2]);
     batch.header.phase = Phase::Bootstrap;
-    let scored = predictor.score(Rc::new(batch)).unwrap();
+    let scored = predictor.predict(Rc::new(batch)).unwrap();
     assert!(!scored.is_predicted() && scored.baselines.is_empty());
     // Afterwards somebody must answer.
-    let failure = predictor.score(Rc::new(of(&[1]))).unwrap_err().to_string();
+    let failure = predictor
+        .predict(Rc::new(of(&[1])))
+        .unwrap_err()
+        .to_string();
     assert!(
         failure.contains("no model answers for task \"a0=v0 > a1=v1\""),
         "{failure}"
@@ -184,7 +187,7 @@ fn a_model_that_cannot_be_loaded_leaves_the_old_one() {
     broken.onnx = Arc::new(b"broken".to_vec());
     assert!(predictor.deploy(&broken).is_err());
     check(
-        &predictor.score(Rc::new(of(&[1]))).unwrap(),
+        &predictor.predict(Rc::new(of(&[1]))).unwrap(),
         &BTreeMap::from([(TaskId::BASE, 1)]),
     );
 }
@@ -219,7 +222,7 @@ fn stream(
         let (answers, failures) = (stream.answers.clone(), stream.failures.clone());
         let (mut batches, mut deployments) = worker.dataflow::<Epoch, _, _>(|scope| {
             let (batches, allocated) = scope.new_input::<Rc<Allocated>>();
-            let (deployments, feedback) = scope.new_input::<Learned>();
+            let (deployments, feedback) = scope.new_input::<Feedback>();
             let fail = Rc::new(move |failure: Failure| {
                 failures.borrow_mut().push(failure.to_string());
             });
@@ -254,7 +257,7 @@ fn stream(
         };
         let mut feed = |deployment: Option<Deployment>, until: u64| {
             if let Some(deployment) = deployment {
-                deployments.send(Learned::Deployment(deployment));
+                deployments.send(Feedback::Deployment(deployment));
             }
             deployments.advance_to(Epoch(until));
             (0..10).for_each(|_| _ = worker.borrow_mut().step());

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use common::{Row, header, scored};
 use perennial_operators::TaskId;
 use perennial_operators::flow::{EpochHeader, Phase};
-use perennial_operators::label::{Arrival, Delay, Joined, Joiner, Waited};
+use perennial_operators::label::{Delay, JoinOutput, Joiner, LabelTiming, RestoredRows};
 use proptest::prelude::*;
 
 /// An epoch of the whole stream: the rows of this worker, those of others before and after, and the
@@ -65,7 +65,7 @@ fn epochs(parts: &[Part], bootstrap: usize, ends: bool) -> Epochs {
         let phase = match (epoch + 1).cmp(&bootstrap) {
             std::cmp::Ordering::Less => Phase::Bootstrap,
             std::cmp::Ordering::Equal => Phase::BootstrapEnds,
-            std::cmp::Ordering::Greater => Phase::Scored,
+            std::cmp::Ordering::Greater => Phase::Live,
         };
         epochs.push((
             EpochHeader {
@@ -93,23 +93,23 @@ fn epochs(parts: &[Part], bootstrap: usize, ends: bool) -> Epochs {
 /// A released row: sequence number, time, label, features, finest task, probability of class 1.
 type Released = (u64, i64, f32, Vec<f32>, TaskId, Option<f32>);
 
-fn released(joined: &Joined) -> Vec<Released> {
+fn released(joined: &JoinOutput) -> Vec<Released> {
     let mut all = Vec::new();
-    for part in &joined.labelled.parts {
-        let allocated = &part.scored.allocated;
+    for part in &joined.labelled.batches {
+        let allocated = &part.predicted.allocated;
         for (row, label) in part.rows.iter().zip(&part.labels) {
             let row = *row as usize;
             let group = &allocated.groups[allocated.group_of[row] as usize];
             let order = &allocated.order[group.start..group.end];
             assert!(order.contains(&(row as u32)));
-            let predicted = part.scored.is_predicted();
+            let predicted = part.predicted.is_predicted();
             all.push((
                 allocated.batch.sequence(row),
                 allocated.batch.times[row],
                 *label,
                 allocated.batch.features.row(row).to_vec(),
                 group.path.leaf().task,
-                predicted.then(|| part.scored.probabilities[[row, 1]]),
+                predicted.then(|| part.predicted.probabilities[[row, 1]]),
             ));
         }
     }
@@ -118,8 +118,8 @@ fn released(joined: &Joined) -> Vec<Released> {
 
 fn is_due(delay: Delay, header: &EpochHeader, sequence: u64, time: i64) -> bool {
     match (header.phase, delay) {
-        (Phase::Scored, Delay::Records(records)) => header.end > sequence + records,
-        (Phase::Scored, Delay::Time(delay)) => header.clock >= time + delay,
+        (Phase::Live, Delay::Records(records)) => header.end > sequence + records,
+        (Phase::Live, Delay::Time(delay)) => header.clock >= time + delay,
         _ => true,
     }
 }
@@ -132,19 +132,19 @@ fn delays() -> impl Strategy<Value = Delay> {
 }
 
 /// Runs a joiner, restoring it before epoch `restart` from what it gave out.
-fn joins(delay: Delay, epochs: &Epochs, restart: Option<usize>) -> Vec<Joined> {
-    let arrival = Arrival::Carried(delay);
-    let mut joiner = Joiner::restore(arrival, Waited::default()).unwrap();
+fn joins(delay: Delay, epochs: &Epochs, restart: Option<usize>) -> Vec<JoinOutput> {
+    let arrival = LabelTiming::InSample(delay);
+    let mut joiner = Joiner::restore(arrival, RestoredRows::default()).unwrap();
     let mut pending: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    let mut all: Vec<Joined> = Vec::new();
+    let mut all: Vec<JoinOutput> = Vec::new();
     for (at, (header, first, rows)) in epochs.iter().enumerate() {
         if restart == Some(at) {
             let waiting: Vec<Vec<u8>> = pending.values().cloned().collect();
             let committed = at.checked_sub(1).map(|before| epochs[before].0);
-            let waited = Waited {
+            let waited = RestoredRows {
                 pending: &waiting,
                 committed: committed.as_ref(),
-                ..Waited::default()
+                ..RestoredRows::default()
             };
             joiner = Joiner::restore(arrival, waited).unwrap();
         }
@@ -169,7 +169,7 @@ proptest! {
         let joins = joins(delay, &epochs, None);
         let mut waiting: BTreeMap<u64, (Row, bool)> = BTreeMap::new();
         for ((header, first, rows), joined) in epochs.iter().zip(&joins) {
-            let predicted = header.phase == Phase::Scored;
+            let predicted = header.phase == Phase::Live;
             for (row, sample) in rows.iter().enumerate() {
                 waiting.insert(first + row as u64, (sample.clone(), predicted));
             }
@@ -225,10 +225,10 @@ proptest! {
 
 #[test]
 fn what_is_no_pending_sample_is_refused() {
-    let arrival = Arrival::Carried(Delay::Records(1));
-    let waited = Waited {
+    let arrival = LabelTiming::InSample(Delay::Records(1));
+    let waited = RestoredRows {
         pending: &[vec![255; 7]],
-        ..Waited::default()
+        ..RestoredRows::default()
     };
     assert!(Joiner::restore(arrival, waited).is_err());
 }
@@ -239,18 +239,18 @@ fn joins_apart(
     epochs: &Epochs,
     coming: &[Vec<(u64, f32)>],
     restart: Option<usize>,
-) -> Vec<Joined> {
-    let arrival = Arrival::Apart(wait);
-    let mut joiner = Joiner::restore(arrival, Waited::default()).unwrap();
+) -> Vec<JoinOutput> {
+    let arrival = LabelTiming::SeparateStream(wait);
+    let mut joiner = Joiner::restore(arrival, RestoredRows::default()).unwrap();
     let (mut pending, mut released) = (BTreeMap::new(), BTreeMap::new());
-    let mut all: Vec<Joined> = Vec::new();
+    let mut all: Vec<JoinOutput> = Vec::new();
     for (at, (header, first, rows)) in epochs.iter().enumerate() {
         if restart == Some(at) {
-            let waited = Waited {
+            let waited = RestoredRows {
                 pending: &pending.values().cloned().collect::<Vec<_>>(),
                 released: &released.values().cloned().collect::<Vec<_>>(),
                 committed: at.checked_sub(1).map(|before| &epochs[before].0),
-                ..Waited::default()
+                ..RestoredRows::default()
             };
             joiner = Joiner::restore(arrival, waited).unwrap();
         }
@@ -322,7 +322,7 @@ proptest! {
             let mut unlabelled = 0;
             for sequence in given_up {
                 let (read, _) = samples.remove(&sequence).unwrap();
-                unlabelled += u64::from(epochs[read].0.phase == Phase::Scored);
+                unlabelled += u64::from(epochs[read].0.phase == Phase::Live);
             }
             prop_assert_eq!(joined.unlabelled, unlabelled);
         }
@@ -336,7 +336,7 @@ proptest! {
 
 #[test]
 fn labels_on_request_are_those_that_are_asked_for() {
-    let arrival = Arrival::OnRequest(Delay::Records(2));
+    let arrival = LabelTiming::OnRequest(Delay::Records(2));
     let row = |label: f32| Row {
         time: 0,
         attributes: vec![0],
@@ -348,18 +348,18 @@ fn labels_on_request_are_those_that_are_asked_for() {
         .map(|epoch| (header(epoch, 3 * epoch + 3, 0), 3 * epoch))
         .collect();
     for restart in [None, Some(1), Some(2), Some(3)] {
-        let mut joiner = Joiner::restore(arrival, Waited::default()).unwrap();
+        let mut joiner = Joiner::restore(arrival, RestoredRows::default()).unwrap();
         let mut pending: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         let mut requested: Vec<u64> = Vec::new();
         let (mut known, mut unlabelled) = (Vec::new(), 0);
         for (at, (header, first)) in epochs.iter().enumerate() {
             if restart == Some(at) {
                 let waiting: Vec<Vec<u8>> = pending.values().cloned().collect();
-                let waited = Waited {
+                let waited = RestoredRows {
                     pending: &waiting,
                     committed: Some(&epochs[at - 1].0),
                     requested: &requested,
-                    ..Waited::default()
+                    ..RestoredRows::default()
                 };
                 joiner = Joiner::restore(arrival, waited).unwrap();
             } else if let Some(sequence) = requested.last() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::{Row, Script, header, run, scored};
 use perennial_operators::algorithms::neighbours::Neighbours;
 use perennial_operators::flow::{Labelled, LabelledEpoch};
-use perennial_operators::learn::{Held, recent};
+use perennial_operators::learn::{WindowEpochs, recent};
 use perennial_operators::{Epoch, LabelKind, RecentMoved, RecentSamples, TaskId};
 use proptest::prelude::*;
 use timely::dataflow::operators::vec::Map;
@@ -32,11 +32,13 @@ fn labelled((epoch, first, samples): Batch) -> LabelledEpoch {
     };
     let rows: Vec<Row> = samples.iter().map(row).collect();
     let part = Labelled {
-        scored: scored(header(epoch, 0, 0), first, &rows),
+        predicted: scored(header(epoch, 0, 0), first, &rows),
         rows: (0..rows.len() as u32).collect(),
         labels: samples.iter().map(|(task, _)| *task as f32).collect(),
     };
-    LabelledEpoch { parts: vec![part] }
+    LabelledEpoch {
+        batches: vec![part],
+    }
 }
 
 /// Runs a script on what is stored already.
@@ -44,7 +46,7 @@ fn moved(workers: usize, script: Script<Batch>, most: usize, stored: &Stored) ->
     let stored = stored.clone();
     let moved = run(workers, script, false, move |scope, flow| {
         let (index, peers) = (scope.index() as u64, scope.peers() as u64);
-        let mut held: BTreeMap<TaskId, Held> = BTreeMap::new();
+        let mut held: BTreeMap<TaskId, WindowEpochs> = BTreeMap::new();
         for ((task, epoch), samples) in stored.iter() {
             if task.0 % peers == index {
                 let held = held.entry(*task).or_default();

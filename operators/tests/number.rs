@@ -13,7 +13,7 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::algorithms::adapter::Adapter;
 use perennial_operators::algorithms::neighbours::Neighbours;
 use perennial_operators::algorithms::pool::{Adapters, Integration};
-use perennial_operators::flow::{AdapterMoved, DeployedModel, Labelled, LabelledEpoch, Scored};
+use perennial_operators::flow::{AdapterMoved, DeployedModel, Labelled, LabelledEpoch, Predicted};
 use perennial_operators::learn::{adapt, summary};
 use perennial_operators::predict::{InferenceRules, Models, Predictor};
 use perennial_operators::{
@@ -64,7 +64,7 @@ fn owner() -> TaskId {
     TaskDefinition::base().child(&values).task
 }
 
-fn scored(entry: &Entry, adapters: Adapters) -> Scored {
+fn scored(entry: &Entry, adapters: Adapters) -> Predicted {
     let row = |(task, feature, label): &Sample| Row {
         time: 0,
         attributes: vec![task / 3, task % 3],
@@ -96,16 +96,18 @@ fn scored(entry: &Entry, adapters: Adapters) -> Scored {
         predictor.deploy(&deployed).unwrap();
     }
     let allocated = allocated(header(entry.epoch, 0, 0), entry.first, &rows);
-    predictor.score(Rc::new(allocated)).unwrap()
+    predictor.predict(Rc::new(allocated)).unwrap()
 }
 
 fn labelled(entry: &Entry) -> LabelledEpoch {
     let part = Labelled {
         rows: (0..entry.samples.len() as u32).collect(),
         labels: entry.samples.iter().map(|(_, _, label)| *label).collect(),
-        scored: Rc::new(scored(entry, Adapters::default())),
+        predicted: Rc::new(scored(entry, Adapters::default())),
     };
-    LabelledEpoch { parts: vec![part] }
+    LabelledEpoch {
+        batches: vec![part],
+    }
 }
 
 fn scripts() -> impl Strategy<Value = Script<Entry>> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use perennial_operators::algorithms::recognize::METHODS;
 use perennial_operators::algorithms::recognize::{
-    Calibrator, EpochScores, Reference, ReferenceSample, Scores, Scratch,
+    Calibrator, EpochScores, NoveltyScores, Reference, ReferenceSample, Scratch,
 };
 use perennial_operators::{Epoch, TaskId, priority};
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn chance(number: u64) -> f32 {
     (priority(number) >> 40) as f32 / (1_u64 << 24) as f32
 }
 
-fn scores(number: u64) -> Scores {
+fn scores(number: u64) -> NoveltyScores {
     std::array::from_fn(|method| chance(number * 31 + method as u64).powi(method as i32 + 1))
 }
 
@@ -54,7 +54,7 @@ proptest! {
         let mut stored: BTreeMap<Epoch, EpochScores> = BTreeMap::new();
         for (epoch, size) in sizes.iter().enumerate() {
             let epoch = Epoch(epoch as u64);
-            let of_epoch: Vec<Scores> =
+            let of_epoch: Vec<NoveltyScores> =
                 (0..*size as u64).map(|row| scores(epoch.0 * 1000 + row)).collect();
             let mut resumed = Calibrator::restore(stored.clone());
             prop_assert_eq!(resumed.calibration(), whole.calibration());

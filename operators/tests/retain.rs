@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use common::{Row, Script, header, run, scored};
-use perennial_operators::algorithms::retain::{Level, Reservoir};
+use perennial_operators::algorithms::retain::{Quota, Reservoir};
 use perennial_operators::flow::{Effect, KnowledgeChange, Labelled, LabelledEpoch};
 use perennial_operators::learn::{MemoryRules, RestoredMemory, retain};
 use perennial_operators::{
@@ -145,7 +145,7 @@ proptest! {
         per_task in 1..60_u64,
         most in 0..150_u64,
     ) {
-        let mut level = Level::new(per_task, most);
+        let mut level = Quota::new(per_task, most);
         let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
         let mut before = per_task;
         for (task, more) in labels {
@@ -247,11 +247,13 @@ fn retained(
             let rows: Vec<Row> = tasks.iter().map(row).collect();
             let header = header(epoch, 0, 0);
             let part = Labelled {
-                scored: scored(header, first, &rows),
+                predicted: scored(header, first, &rows),
                 rows: (0..rows.len() as u32).collect(),
                 labels: rows.iter().map(|row| row.label).collect(),
             };
-            Rc::new(LabelledEpoch { parts: vec![part] })
+            Rc::new(LabelledEpoch {
+                batches: vec![part],
+            })
         });
         retain(labelled, rules, restored)
     });

@@ -8,7 +8,7 @@ use common::{difference, header, task};
 use perennial_operators::algorithms::drift::{Detector, DriftDetected};
 use perennial_operators::flow::{EpochHeader, Phase};
 use perennial_operators::learn::{
-    Comparison, Metric, Notice, Schedule, TaskTraining, Trigger, TriggerRules, Watch,
+    Comparison, Metric, Schedule, TaskTraining, Trigger, TriggerEvent, TriggerRules, Watch,
 };
 use perennial_operators::{ModelId, Rise, Standing, TaskId, TaskScores};
 use proptest::prelude::*;
@@ -34,12 +34,12 @@ fn watch(rules: TriggerRules) -> Watch {
     Watch::restore(rules, [], 0)
 }
 
-fn moved(number: u64, total: TaskScores, window: TaskScores) -> Notice {
-    Notice::Moved((task(number), Standing { total, window }))
+fn moved(number: u64, total: TaskScores, window: TaskScores) -> TriggerEvent {
+    TriggerEvent::Moved((task(number), Standing { total, window }))
 }
 
 /// A task of which nothing is known but its total.
-fn counted(number: u64, total: TaskScores) -> Notice {
+fn counted(number: u64, total: TaskScores) -> TriggerEvent {
     moved(number, total, TaskScores::default())
 }
 
@@ -158,12 +158,12 @@ fn drift_orders_trainings_with_what_came_since() {
         },
         labelled: 100,
     };
-    watch.notice(Notice::Drifted(drift));
+    watch.notice(TriggerEvent::Drifted(drift));
     watch.notice(counted(7, scores(110, 50, 0.5)));
     let orders = watch.look(&header(2, 110, 0));
     assert_eq!(orders.len(), 1);
     assert_eq!((orders[0].labelled, orders[0].recent), (110, Some(40)));
-    watch.notice(Notice::Ended(orders[0].model));
+    watch.notice(TriggerEvent::Ended(orders[0].model));
     // Another each time that there are twice as many.
     let mut at = Vec::new();
     for labelled in (120..6_000).step_by(10) {
@@ -171,7 +171,7 @@ fn drift_orders_trainings_with_what_came_since() {
         let orders = watch.look(&header(3, labelled as u64, 0));
         for order in orders {
             at.push((labelled, order.recent.unwrap()));
-            watch.notice(Notice::Ended(order.model));
+            watch.notice(TriggerEvent::Ended(order.model));
         }
     }
     let expected = [80, 160, 320, 640, 1280].map(|recent| (recent + 70, recent as u64));
@@ -192,17 +192,17 @@ fn a_task_in_training_is_looked_at_again_when_that_has_ended() {
     watch.notice(counted(7, scores(20, 0, 0.5)));
     assert!(watch.look(&header(2, 20, 0)).is_empty());
     // The end of another version's training is not the end of this one's.
-    watch.notice(Notice::Ended(ModelId {
+    watch.notice(TriggerEvent::Ended(ModelId {
         task: task(7),
         version: 9,
     }));
     assert!(watch.look(&header(3, 20, 0)).is_empty());
-    watch.notice(Notice::Ended(ModelId {
+    watch.notice(TriggerEvent::Ended(ModelId {
         task: task(7),
         version: 1,
     }));
     assert_eq!(version(watch.look(&header(4, 20, 0))), [(task(7), 2)]);
-    watch.notice(Notice::Ended(ModelId {
+    watch.notice(TriggerEvent::Ended(ModelId {
         task: task(7),
         version: 2,
     }));
@@ -268,7 +268,7 @@ fn looks(schedule: Schedule, from: i64, to: i64, step: i64) -> Vec<i64> {
         let orders = watch.look(&header(epoch as u64, 0, second * SECOND));
         for order in orders {
             looks.push(second);
-            watch.notice(Notice::Ended(order.model));
+            watch.notice(TriggerEvent::Ended(order.model));
         }
     }
     looks
@@ -345,7 +345,7 @@ fn orders(rules: &TriggerRules, epochs: &Epochs, restart: Option<usize>) -> Vec<
         }
         for end in ends {
             if *end < running.len() {
-                watch.notice(Notice::Ended(running.remove(*end)));
+                watch.notice(TriggerEvent::Ended(running.remove(*end)));
             }
         }
         clock += step * SECOND;

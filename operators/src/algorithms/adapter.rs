@@ -22,7 +22,7 @@ const EXCESS_HALF_LIFE: f64 = 700.0;
 /// Imagined samples.
 const IMAGINED: f32 = 10.0;
 /// Steps of a sum: integers do not depend on the order in which they are added.
-const STEPS: f32 = (1_u64 << 32) as f32;
+const FIXED_POINT_ONE: f32 = (1_u64 << 32) as f32;
 
 /// What a task has learned of the model that answers for it, and of the experts along its path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ fn add(to: &mut Vec<f32>, left: f32, new: &[i64]) {
         *value *= left;
     }
     for (to, new) in to.iter_mut().zip(new) {
-        *to += *new as f32 / STEPS;
+        *to += *new as f32 / FIXED_POINT_ONE;
     }
 }
 
@@ -109,11 +109,11 @@ pub struct AdapterSum {
     pub last: u64,
     /// How many samples there are.
     pub samples: i64,
-    /// Labels by class, or their count, in steps.
+    /// Labels by class, or their count, in to_fixed_point.
     pub labels: Vec<i64>,
-    /// What the model expected, or how far labels were above it, in steps.
+    /// What the model expected, or how far labels were above it, in to_fixed_point.
     pub expected: Vec<i64>,
-    /// By slot, what experts lost more than the answer that was given, in steps of a nat; empty where samples do not end.
+    /// By slot, what experts lost more than the answer that was given, in to_fixed_point of a nat; empty where samples do not end.
     pub excess: Vec<i64>,
 }
 
@@ -138,9 +138,9 @@ impl AdapterSum {
     }
 }
 
-/// A number as a whole number of steps.
-pub(crate) fn steps(value: f32) -> i64 {
-    (value * STEPS) as i64
+/// A number as a whole number of to_fixed_point.
+pub(crate) fn to_fixed_point(value: f32) -> i64 {
+    (value * FIXED_POINT_ONE) as i64
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn sum(source: u64, labels: &[f32], expected: &[f32]) -> AdapterSum {
-        let all = |values: &[f32]| values.iter().map(|value| steps(*value)).collect();
+        let all = |values: &[f32]| values.iter().map(|value| to_fixed_point(*value)).collect();
         AdapterSum {
             source: TaskId(source),
             samples: labels.iter().sum::<f32>() as i64,

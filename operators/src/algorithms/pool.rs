@@ -40,7 +40,7 @@ const MOST_EVIDENCE: f32 = 50.0;
 
 /// A model that answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answering {
+pub struct DeployedModelRef {
     /// Which model.
     pub model: ModelId,
     /// By how many nats it was better than what answers without it on the samples that it was judged on.
@@ -50,7 +50,7 @@ pub struct Answering {
 }
 
 /// The models that answer now, at most one a task.
-pub type Deployed = FxHashMap<TaskId, Answering>;
+pub type Deployed = FxHashMap<TaskId, DeployedModelRef>;
 /// What tasks have learned from their labels.
 pub type Adapters = FxHashMap<TaskId, Arc<Adapter>>;
 
@@ -92,7 +92,7 @@ pub struct Pool {
 
 /// What tasks have learned from their labels, as pools are made of it.
 #[derive(Clone, Copy)]
-pub struct Lessons<'a> {
+pub struct Corrections<'a> {
     /// Their adapters.
     pub adapters: &'a Adapters,
     /// Their latest samples.
@@ -104,7 +104,7 @@ impl Pool {
     pub fn new(
         path: &TaskPath,
         deployed: &Deployed,
-        lessons: Option<Lessons<'_>>,
+        lessons: Option<Corrections<'_>>,
         integration: Integration,
         kind: LabelKind,
     ) -> Option<Pool> {

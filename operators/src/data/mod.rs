@@ -22,6 +22,6 @@ pub use self::memory::{
 pub use self::record::{Blobs, Offsets, OwnedRecord, RawRecord, RecordMetadata, TopicPartition};
 pub use self::sample::{Batch, Dictionary, MISSING, SITE, Texts};
 pub use self::score::{Losses, Moments, Rise, Score, Standing, TaskDifference, TaskScores, View};
-pub use self::shared::{Renamed, SharedSamples, SharedStatistics, SharedTexts};
+pub use self::shared::{SharedSamples, SharedStatistics, SharedTexts, TaskPseudonym};
 pub use self::task::{ClusterPlan, Level, ModelId, TaskDefinition, TaskId, TaskLevels, TaskPath};
 pub use self::trainer::{TrainRequest, TrainResponse, TreeParameters};

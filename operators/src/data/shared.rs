@@ -111,7 +111,7 @@ pub struct SharedStatistics {
 
 /// A task that has another name elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Renamed {
+pub struct TaskPseudonym {
     /// As it is known here.
     pub here: TaskDefinition,
     /// As it is known elsewhere.

@@ -8,7 +8,7 @@ use ndarray::Array2;
 use super::intake::EpochHeader;
 use crate::algorithms::pool::Pool;
 use crate::algorithms::recognize::Recognized;
-use crate::algorithms::unseen::Tried;
+use crate::algorithms::unseen::TrialResult;
 use crate::data::{Batch, TaskPath};
 
 /// Counting sort of the row numbers by group.
@@ -98,28 +98,35 @@ impl Allocated {
 
 /// A batch with its predictions. In the bootstrap nothing is predicted and the arrays are empty.
 #[derive(Clone, Debug)]
-pub struct Scored {
+pub struct Predicted {
     /// The samples and their tasks.
     pub allocated: Rc<Allocated>,
     /// Class probabilities: one row a sample, one column a class. Where the label is a number, one column with it.
     pub probabilities: Array2<f32>,
-    /// For each group, how the answers of the models along its path became one.
+    /// For each group, how the outputs of the models along its path are pooled into one prediction.
     pub pools: Vec<Rc<Pool>>,
-    /// What these models and the neighbours said: one row a sample, one column a class (or one, for a number) of each of its
-    /// group's pool.
-    pub answers: Array2<f32>,
-    /// The baselines' answers to the same samples, in the order of the config.
+    /// Outputs of these models and of the neighbours: one row a sample; for each member of its
+    /// group's pool, one column a class, or a single one for a number.
+    pub outputs: Array2<f32>,
+    /// The baselines' predictions for the same samples, in the order of the config.
     pub baselines: Vec<Array2<f32>>,
-    /// Which samples are taken for those of unseen tasks, if that is looked at.
+    /// Verdicts on which samples are of unseen tasks, if they are recognized.
     pub recognized: Option<Recognized>,
-    /// Unseen tasks that were tried in this epoch.
-    pub tried: Vec<Tried>,
+    /// Results of the trials of unseen tasks in this epoch.
+    pub trials: Vec<TrialResult>,
 }
 
-impl Scored {
+impl Predicted {
     /// Whether the batch was predicted, not only read.
     pub fn is_predicted(&self) -> bool {
         self.probabilities.nrows() == self.allocated.batch.len() && !self.pools.is_empty()
+    }
+
+    /// Number of samples that are taken for those of unseen tasks; none if it is zero or not looked at.
+    pub fn count_unseen(&self) -> Option<u64> {
+        let unseen = self.recognized.as_ref()?.unseen.iter();
+        let count = unseen.filter(|unseen| **unseen).count() as u64;
+        (count > 0).then_some(count)
     }
 
     /// Leaves the samples to the first so many tasks of their paths.
@@ -147,8 +154,8 @@ pub fn predicted_class(probabilities: ndarray::ArrayView1<'_, f32>) -> usize {
 /// Rows of one batch whose labels became known.
 #[derive(Clone, Debug)]
 pub struct Labelled {
-    /// The samples and what was predicted of them.
-    pub scored: Rc<Scored>,
+    /// The batch and its predictions.
+    pub predicted: Rc<Predicted>,
     /// Which rows.
     pub rows: Vec<u32>,
     /// Their class numbers, or numbers, one a row of `rows`.
@@ -158,6 +165,6 @@ pub struct Labelled {
 /// All labels that became known to one worker in an epoch.
 #[derive(Clone, Debug)]
 pub struct LabelledEpoch {
-    /// Batch by batch, oldest first.
-    pub parts: Vec<Labelled>,
+    /// Their batches, oldest first.
+    pub batches: Vec<Labelled>,
 }

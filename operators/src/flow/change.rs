@@ -12,8 +12,8 @@ use crate::algorithms::drift::{DriftDetected, DriftMoved};
 use crate::algorithms::recognize::{EpochScores, Reference};
 use crate::algorithms::unseen::{LabelsRequested, Regions, UnseenGrown, UnseenSettled};
 use crate::data::{
-    Epoch, MemoryBounded, ModelId, RecentMoved, Renamed, SamplesRetained, SharedStatistics,
-    TaskDefinition, TaskDifference, TaskId,
+    Epoch, MemoryBounded, ModelId, RecentMoved, SamplesRetained, SharedStatistics, TaskDefinition,
+    TaskDifference, TaskId, TaskPseudonym,
 };
 
 /// One fact added to the knowledge base.
@@ -104,9 +104,9 @@ pub enum KnowledgeChange {
     /// Clusters of features were found in the bootstrap: tasks are made of them from then on.
     ClustersFound(Arc<Clusters>),
     /// A task has another name where its samples are shared.
-    Renamed(Renamed),
+    TaskPseudonym(TaskPseudonym),
     /// How an edge did was taken in.
-    Reported(Reported),
+    EdgeReport(EdgeReport),
     /// A model that was trained elsewhere was taken in, for trainings here to start from.
     ModelDonated(Box<ModelDonated>),
 }
@@ -122,8 +122,8 @@ impl KnowledgeChange {
         match self {
             KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
-            KnowledgeChange::Renamed(renamed) => (0, renamed.here.task, 1, 1),
-            KnowledgeChange::Reported(reported) => (1, reported.statistics.task.task, 2, 0),
+            KnowledgeChange::TaskPseudonym(renamed) => (0, renamed.here.task, 1, 1),
+            KnowledgeChange::EdgeReport(reported) => (1, reported.statistics.task.task, 2, 0),
             KnowledgeChange::UnseenSettled(settled) => (0, settled.task.task, 2, 0),
             // One that made room can come again in the same epoch.
             KnowledgeChange::UnseenGrown(grown) => (0, grown.group.task().task, 3, 0),
@@ -163,9 +163,9 @@ impl KnowledgeChange {
     }
 }
 
-/// See [`KnowledgeChange::Reported`].
+/// See [`KnowledgeChange::EdgeReport`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reported {
+pub struct EdgeReport {
     /// The edge.
     pub edge: Arc<str>,
     /// How it did at a task.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::change::KnowledgeChange;
 use super::intake::Intake;
+use super::stage::{StageKind, StageMoved, StageState};
+use super::training::{Deployment, TrainOrder, TrainOutcome};
 use crate::data::{Epoch, SharedSamples};
 
 /// Something that an epoch does and that is committed with it.
@@ -76,4 +78,39 @@ pub struct EpochEffects {
     pub unlabelled: u64,
     /// Predictions of samples that are taken for those of unseen tasks.
     pub unseen: u64,
+}
+
+impl From<KnowledgeChange> for Effect {
+    fn from(change: KnowledgeChange) -> Self {
+        Effect::Change(change)
+    }
+}
+
+impl TrainOrder {
+    /// The training stage, which waits from the epoch of its order on.
+    pub fn into_effect(self) -> Effect {
+        Effect::Change(KnowledgeChange::StageMoved(StageMoved {
+            model: self.model,
+            stage: StageKind::Train,
+            state: StageState::Waiting,
+            labelled: self.labelled,
+            clock: self.clock,
+            initial: self.initial,
+            recent: self.recent,
+            detail: self.reason,
+        }))
+    }
+}
+
+impl TrainOutcome {
+    /// What is committed of the outcome: its changes and the bytes of its models.
+    pub fn into_effects(self) -> Vec<Effect> {
+        let mut effects: Vec<Effect> = self.changes.into_iter().map(Effect::Change).collect();
+        if let Some(Deployment::Deploy(model)) = self.deployment {
+            effects.push(Effect::Model(model.hash, model.onnx));
+        }
+        let models = self.models.into_iter();
+        effects.extend(models.map(|(hash, onnx)| Effect::Model(hash, onnx)));
+        effects
+    }
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::AdapterMoved;
-use super::training::Deployment;
+use super::change::{AdapterMoved, KnowledgeChange};
+use super::training::{Deployment, TrainOutcome};
 use crate::algorithms::recognize::{Calibration, Reference};
 use crate::algorithms::unseen::{Region, Trial};
 use crate::data::{RecentMoved, TaskDefinition, TaskId};
 
-/// What inference is told over the feedback edge.
+/// What inference hears over the feedback edge, one epoch later.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Learned {
+pub enum Feedback {
     /// The models that answer change.
     Deployment(Deployment),
     /// A task's adapter has learned.
@@ -33,11 +33,11 @@ pub enum Learned {
     Trial(Arc<Trial>),
 }
 
-impl Learned {
+impl Feedback {
     /// Its place among what arrives for an epoch: the same deployments come last there as in the knowledge base.
     pub(crate) fn place(&self) -> impl Ord + use<> {
         let deployment = match self {
-            Learned::Deployment(deployment) => Some(deployment.place()),
+            Feedback::Deployment(deployment) => Some(deployment.place()),
             _ => None,
         };
         (self.task(), deployment)
@@ -46,30 +46,47 @@ impl Learned {
     /// The task that it is about.
     pub fn task(&self) -> TaskId {
         match self {
-            Learned::Deployment(deployment) => deployment.task(),
-            Learned::Adapter(moved) => moved.task,
-            Learned::Recent(moved) => moved.task,
-            Learned::Known(task) => *task,
-            Learned::Trial(trial) => trial.task,
-            Learned::Scales(_)
-            | Learned::Reference(_)
-            | Learned::Calibration(_)
-            | Learned::Regions(_) => TaskId::BASE,
+            Feedback::Deployment(deployment) => deployment.task(),
+            Feedback::Adapter(moved) => moved.task,
+            Feedback::Recent(moved) => moved.task,
+            Feedback::Known(task) => *task,
+            Feedback::Trial(trial) => trial.task,
+            Feedback::Scales(_)
+            | Feedback::Reference(_)
+            | Feedback::Calibration(_)
+            | Feedback::Regions(_) => TaskId::BASE,
         }
     }
 }
 
-/// What is known of unseen tasks from the next epoch on.
+/// Update about a task or a label, which every worker hears one epoch later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Settled {
+pub enum TaskUpdate {
     /// A task is defined.
     Defined(TaskId),
-    /// A task is that of a region, and not defined yet.
-    Region(TaskId),
-    /// The region of a task is no more.
-    Dissolved(TaskId),
-    /// A task is another.
-    Alias(TaskId, TaskDefinition),
-    /// The label of this sample is asked for.
-    Requested(u64),
+    /// A region of features was opened; its task is not defined yet.
+    RegionOpened(TaskId),
+    /// The region of a task was closed.
+    RegionClosed(TaskId),
+    /// The first task is the second under another name.
+    Aliased(TaskId, TaskDefinition),
+    /// The label of the sample with this sequence number was asked for.
+    LabelRequested(u64),
+}
+
+impl TrainOutcome {
+    /// What inference learns from the outcome.
+    pub fn feedback(self) -> Vec<Feedback> {
+        let deployment = self.deployment.map(Feedback::Deployment);
+        let learned = self.changes.into_iter().filter_map(|change| match change {
+            KnowledgeChange::FeaturesScaled { deviations } => Some(Feedback::Scales(deviations)),
+            KnowledgeChange::ReferenceDrawn(reference) => Some(Feedback::Reference(reference)),
+            // Elsewhere there were labels enough for the task to be known.
+            KnowledgeChange::Followed {
+                task, donor: None, ..
+            } => Some(Feedback::Known(task)),
+            _ => None,
+        });
+        deployment.into_iter().chain(learned).collect()
+    }
 }

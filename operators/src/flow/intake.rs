@@ -80,8 +80,8 @@ pub enum Phase {
     Bootstrap,
     /// The same, and it is the bootstrap's last epoch.
     BootstrapEnds,
-    /// Samples are predicted and scored.
-    Scored,
+    /// Samples are predicted first and learned from later.
+    Live,
     /// An epoch without samples that closes the stream: labels that were still to come are known now.
     Ended,
 }

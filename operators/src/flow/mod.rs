@@ -18,12 +18,12 @@ use crate::data::Epoch;
 pub type Flow<'scope, D> = timely::dataflow::StreamVec<'scope, Epoch, D>;
 
 pub(crate) use self::batch::order_by_group;
-pub use self::batch::{Allocated, Group, Labelled, LabelledEpoch, Scored, predicted_class};
+pub use self::batch::{Allocated, Group, Labelled, LabelledEpoch, Predicted, predicted_class};
 pub use self::change::{
-    AdapterMoved, CalibrationMoved, KnowledgeChange, Reported, StatisticsMoved,
+    AdapterMoved, CalibrationMoved, EdgeReport, KnowledgeChange, StatisticsMoved,
 };
 pub use self::effect::{Effect, EpochEffects};
-pub use self::feedback::{Learned, Settled};
+pub use self::feedback::{Feedback, TaskUpdate};
 pub use self::intake::{DeadLetter, EarlyLabel, EdgeProgress, EpochHeader, Intake, Phase, Slice};
 pub use self::model::{
     ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,

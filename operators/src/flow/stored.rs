@@ -8,7 +8,7 @@ use ndarray::{Array2, Axis, s};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Allocated, Group, Scored, order_by_group};
+use super::batch::{Allocated, Group, Predicted, order_by_group};
 use super::intake::EpochHeader;
 use crate::Failure;
 use crate::algorithms::pool::Pool;
@@ -61,7 +61,7 @@ impl Names {
 
 impl Stored {
     /// The rows of a batch that wait; `by_id` if labels come on their own, `named` if they are shared with their names.
-    pub(crate) fn new(scored: &Scored, rows: &[u32], by_id: bool, named: bool) -> Self {
+    pub(crate) fn new(scored: &Predicted, rows: &[u32], by_id: bool, named: bool) -> Self {
         let first = rows.first().map_or(0, |row| *row as usize);
         let of = first..scored.allocated.batch.len();
         let names = named.then(|| Names::of(&scored.allocated.batch, of.clone()));
@@ -72,13 +72,13 @@ impl Stored {
     }
 
     /// One row of a batch.
-    pub(crate) fn of_row(scored: &Scored, row: u32) -> Self {
+    pub(crate) fn of_row(scored: &Predicted, row: u32) -> Self {
         let at = row as usize;
         Stored::slice(scored, &[row], at..at + 1, false)
     }
 
     /// Some of these rows of a batch.
-    fn slice(scored: &Scored, rows: &[u32], of: Range<usize>, by_id: bool) -> Self {
+    fn slice(scored: &Predicted, rows: &[u32], of: Range<usize>, by_id: bool) -> Self {
         let allocated = &scored.allocated;
         let batch = &allocated.batch;
         let first = of.start;
@@ -102,7 +102,7 @@ impl Stored {
                 .collect(),
             group_of,
             probabilities: slice(&scored.probabilities, &of),
-            answers: slice(&scored.answers, &of),
+            answers: slice(&scored.outputs, &of),
             baselines: scored
                 .baselines
                 .iter()
@@ -112,7 +112,7 @@ impl Stored {
     }
 
     /// The samples, and which rows of them wait.
-    pub(crate) fn restore(self) -> (Scored, Vec<u32>) {
+    pub(crate) fn restore(self) -> (Predicted, Vec<u32>) {
         let mut sizes = vec![0; self.paths.len()];
         for group in &self.group_of {
             sizes[*group as usize] += 1;
@@ -149,14 +149,14 @@ impl Stored {
                 ..Batch::default()
             },
         };
-        let scored = Scored {
+        let scored = Predicted {
             allocated: Rc::new(allocated),
             probabilities: self.probabilities,
             pools: self.pools,
-            answers: self.answers,
+            outputs: self.answers,
             baselines: self.baselines,
             recognized: None,
-            tried: Vec::new(),
+            trials: Vec::new(),
         };
         (scored, self.waiting)
     }

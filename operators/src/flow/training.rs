@@ -16,7 +16,7 @@ pub struct DeployedModel {
     pub hash: String,
     /// Its ONNX bytes.
     pub onnx: Arc<Vec<u8>>,
-    /// See [`Answering::evidence`](crate::algorithms::pool::Answering::evidence).
+    /// See [`Answering::evidence`](crate::algorithms::pool::DeployedModelRef::evidence).
     pub evidence: f32,
     /// See [`ModelEvaluated::scale`](super::model::ModelEvaluated::scale).
     pub scale: Option<f32>,

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use crate::algorithms::cluster::{Clusters, Nearest};
 use crate::data::{Batch, Level, MISSING, TaskDefinition, TaskId, TaskLevels, TaskPath};
 use crate::epochs::Epochs;
-use crate::flow::{Allocated, EpochHeader, Flow, Group, Settled, Slice, order_by_group};
+use crate::flow::{Allocated, EpochHeader, Flow, Group, Slice, TaskUpdate, order_by_group};
 
 /// Paths that are remembered at most: values that nobody has seen before can come without end.
 const MOST_PATHS: usize = 1 << 17;
@@ -194,7 +194,7 @@ impl Allocator {
 /// from its epoch on.
 pub fn allocate<'scope>(
     slices: Flow<'scope, Slice>,
-    settled: Flow<'scope, Settled>,
+    settled: Flow<'scope, TaskUpdate>,
     allocator: Allocator,
 ) -> Flow<'scope, Rc<Allocated>> {
     slices.each_after(
@@ -204,7 +204,7 @@ pub fn allocate<'scope>(
         allocator,
         |allocator, settled| {
             for settled in settled {
-                if let Settled::Alias(task, old) = settled {
+                if let TaskUpdate::Aliased(task, old) = settled {
                     allocator.alias(task, old);
                 }
             }

@@ -2,28 +2,28 @@
 
 use std::rc::Rc;
 
-use super::joiner::{Joined, Joiner};
+use super::joiner::{JoinOutput, Joiner};
 use crate::epochs::{Epochs, OnFailure};
-use crate::flow::{Effect, Flow, LabelledEpoch, Scored, Settled};
+use crate::flow::{Effect, Flow, LabelledEpoch, Predicted, TaskUpdate};
 
 /// Joins predictions with their labels. `settled` comes over the feedback edge, broadcast to every worker: it says whose labels
 /// are asked for. The first stream is what became known, the second what must be committed so that a restart goes on with
 /// the same samples waiting.
 pub fn join<'scope>(
-    scored: Flow<'scope, Rc<Scored>>,
-    settled: Flow<'scope, Settled>,
+    scored: Flow<'scope, Rc<Predicted>>,
+    settled: Flow<'scope, TaskUpdate>,
     joiner: Joiner,
     on_failure: OnFailure,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Effect>) {
     use timely::dataflow::operators::vec::Map;
-    let joined: Flow<'scope, Rc<Joined>> = scored.each_after(
+    let joined: Flow<'scope, Rc<JoinOutput>> = scored.each_after(
         settled,
         "Join",
         on_failure,
         joiner,
         |joiner, settled| {
             for settled in settled {
-                if let Settled::Requested(sequence) = settled {
+                if let TaskUpdate::LabelRequested(sequence) = settled {
                     joiner.request(sequence);
                 }
             }

@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::flow::{
-    EpochHeader, Labelled, LabelledEpoch, Phase, Scored, Stored, released_sequences,
+    EpochHeader, Labelled, LabelledEpoch, Phase, Predicted, Stored, released_sequences,
 };
 
-/// How labels come to their samples.
+/// When and how the label of a sample becomes known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Arrival {
-    /// Samples carry their labels, which become known after a delay.
-    Carried(Delay),
-    /// The same, but only of samples whose labels are asked for.
+pub enum LabelTiming {
+    /// In the sample itself; it becomes known after the delay.
+    InSample(Delay),
+    /// Like `InSample`, but only the labels that were asked for become known.
     OnRequest(Delay),
-    /// Labels come on their own and are known when they come. A sample waits so long for its own.
-    Apart(Delay),
+    /// In a stream of its own; it is known when it arrives. A sample waits for the delay at most.
+    SeparateStream(Delay),
 }
 
 /// How long after its sample a label becomes known, or a sample gives up waiting for it.
@@ -44,19 +44,19 @@ impl Delay {
 }
 
 /// Samples of one batch that wait.
-struct Waiting {
-    scored: Rc<Scored>,
+struct WaitingRows {
+    scored: Rc<Predicted>,
     /// The rows that wait, ascending.
     rows: Vec<u32>,
     /// The earliest event time among them.
     earliest: i64,
 }
 
-impl Waiting {
-    fn new(scored: Rc<Scored>, rows: Vec<u32>) -> Self {
+impl WaitingRows {
+    fn new(scored: Rc<Predicted>, rows: Vec<u32>) -> Self {
         let times = &scored.allocated.batch.times;
         let earliest = rows.iter().map(|row| times[*row as usize]).min();
-        Waiting {
+        WaitingRows {
             earliest: earliest.unwrap_or(i64::MAX),
             scored,
             rows,
@@ -87,7 +87,7 @@ impl Waiting {
                 let (released, rest) = std::mem::take(&mut self.rows)
                     .into_iter()
                     .partition(|row| times[*row as usize] <= known);
-                *self = Waiting::new(self.scored.clone(), rest);
+                *self = WaitingRows::new(self.scored.clone(), rest);
                 released
             }
         }
@@ -137,16 +137,16 @@ impl Waiting {
 
 /// The samples of one worker that wait for their labels, oldest first.
 pub struct Joiner {
-    arrival: Arrival,
+    arrival: LabelTiming,
     /// Samples that wait whose labels are asked for.
     requested: FxHashSet<u64>,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingRows>,
     /// Whether samples keep their ids and attributes while they wait.
     named: bool,
 }
 
 /// What an epoch's end means for the joiner's samples.
-pub struct Joined {
+pub struct JoinOutput {
     /// Labels that became known.
     pub labelled: Rc<LabelledEpoch>,
     /// The epoch's own samples that wait on, if any: last sequence number and serialized form.
@@ -162,7 +162,7 @@ pub struct Joined {
 
 /// What a stream that goes on has of samples that wait.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Waited<'a> {
+pub struct RestoredRows<'a> {
     /// What was given out as pending, oldest first.
     pub pending: &'a [Vec<u8>],
     /// What was given out as released.
@@ -175,22 +175,22 @@ pub struct Waited<'a> {
 
 impl Joiner {
     /// A joiner with what waited when the stream was last committed.
-    pub fn restore(arrival: Arrival, waited: Waited<'_>) -> Result<Self, Failure> {
+    pub fn restore(arrival: LabelTiming, waited: RestoredRows<'_>) -> Result<Self, Failure> {
         let released = released_sequences(waited.released)?;
         let mut waiting = VecDeque::new();
         for bytes in waited.pending {
             let stored: Stored = postcard::from_bytes(bytes)?;
             let (scored, mut rows) = stored.restore();
             rows.retain(|row| !released.contains(&scored.allocated.batch.sequence(*row as usize)));
-            let mut batch = Waiting::new(Rc::new(scored), rows);
+            let mut batch = WaitingRows::new(Rc::new(scored), rows);
             if let Some(header) = waited.committed {
                 // What the clock released until then was counted then.
                 match arrival {
-                    Arrival::Carried(delay) => batch.release(delay, header),
+                    LabelTiming::InSample(delay) => batch.release(delay, header),
                     // What was read in the last epoch can still be asked for.
-                    Arrival::OnRequest(_) if batch.is_of(header) => Vec::new(),
-                    Arrival::OnRequest(delay) => batch.release(delay, header),
-                    Arrival::Apart(wait) => batch.give_up(wait, header),
+                    LabelTiming::OnRequest(_) if batch.is_of(header) => Vec::new(),
+                    LabelTiming::OnRequest(delay) => batch.release(delay, header),
+                    LabelTiming::SeparateStream(wait) => batch.give_up(wait, header),
                 };
             }
             if !batch.rows.is_empty() {
@@ -217,32 +217,34 @@ impl Joiner {
     }
 
     /// Takes in an epoch's predictions and gives out the labels known at its end.
-    pub fn join(&mut self, scored: Rc<Scored>) -> Result<Joined, Failure> {
+    pub fn join(&mut self, scored: Rc<Predicted>) -> Result<JoinOutput, Failure> {
         let header = scored.allocated.header;
         let rows = scored.allocated.batch.len() as u32;
         if rows > 0 {
             self.waiting
-                .push_back(Waiting::new(scored.clone(), (0..rows).collect()));
+                .push_back(WaitingRows::new(scored.clone(), (0..rows).collect()));
         }
-        let mut joined = Joined {
-            labelled: Rc::new(LabelledEpoch { parts: Vec::new() }),
+        let mut joined = JoinOutput {
+            labelled: Rc::new(LabelledEpoch {
+                batches: Vec::new(),
+            }),
             pending: None,
             released: None,
             floor: 0,
             unlabelled: 0,
         };
         let parts = match self.arrival {
-            Arrival::Carried(delay) | Arrival::OnRequest(delay) => {
+            LabelTiming::InSample(delay) | LabelTiming::OnRequest(delay) => {
                 self.carried(delay, &header, &mut joined.unlabelled)
             }
-            Arrival::Apart(wait) => {
+            LabelTiming::SeparateStream(wait) => {
                 let parts = self.apart(&scored.allocated.labels);
                 joined.released = released(&header, &parts)?;
                 joined.unlabelled = self.give_up(wait, &header);
                 parts
             }
         };
-        joined.labelled = Rc::new(LabelledEpoch { parts });
+        joined.labelled = Rc::new(LabelledEpoch { batches: parts });
         self.waiting.retain(|waiting| !waiting.rows.is_empty());
         joined.pending = self.pending(header)?;
         joined.floor = self.floor(&header);
@@ -257,16 +259,16 @@ impl Joiner {
         unlabelled: &mut u64,
     ) -> Vec<Labelled> {
         let delay = match header.phase {
-            Phase::Scored => delay,
+            Phase::Live => delay,
             // The labels of the bootstrap are known beforehand: that is what a bootstrap is. At the
             // end of the stream, no delay is left to wait for.
             Phase::Bootstrap | Phase::BootstrapEnds | Phase::Ended => Delay::Records(0),
         };
         let mut parts = Vec::new();
-        let on_request = matches!(self.arrival, Arrival::OnRequest(_));
+        let on_request = matches!(self.arrival, LabelTiming::OnRequest(_));
         for waiting in &mut self.waiting {
             // Whether a label is asked for is known when the epoch of its sample is over.
-            if on_request && waiting.is_of(header) && header.phase == Phase::Scored {
+            if on_request && waiting.is_of(header) && header.phase == Phase::Live {
                 continue;
             }
             let released = waiting.release(delay, header);
@@ -290,7 +292,7 @@ impl Joiner {
                 *unlabelled += (released.len() - rows.len()) as u64;
             }
             parts.push(Labelled {
-                scored: waiting.scored.clone(),
+                predicted: waiting.scored.clone(),
                 rows,
                 labels,
             });
@@ -309,7 +311,7 @@ impl Joiner {
             let (rows, labels) = waiting.label(&mut labels);
             if !rows.is_empty() {
                 parts.push(Labelled {
-                    scored: waiting.scored.clone(),
+                    predicted: waiting.scored.clone(),
                     rows,
                     labels,
                 });
@@ -340,7 +342,7 @@ impl Joiner {
         let Some(newest) = self.waiting.back().filter(|waiting| waiting.is_of(&header)) else {
             return Ok(None);
         };
-        let by_id = matches!(self.arrival, Arrival::Apart(_));
+        let by_id = matches!(self.arrival, LabelTiming::SeparateStream(_));
         let stored = Stored::new(&newest.scored, &newest.rows, by_id, self.named);
         let batch = &newest.scored.allocated.batch;
         let last = batch.sequence(batch.len() - 1);
@@ -367,7 +369,7 @@ pub(crate) fn released(
 ) -> Result<Option<(u64, Vec<u8>)>, Failure> {
     let batches = parts
         .iter()
-        .map(|part| (&part.scored.allocated, &part.rows))
+        .map(|part| (&part.predicted.allocated, &part.rows))
         .filter(|(allocated, _)| allocated.header.epoch != header.epoch);
     let mut sequences: Vec<u64> = Vec::new();
     // It must be kept for as long as the batch is, of which others may wait longer.

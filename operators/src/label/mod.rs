@@ -4,4 +4,4 @@ mod join;
 mod joiner;
 
 pub use self::join::join;
-pub use self::joiner::{Arrival, Delay, Joined, Joiner, Waited};
+pub use self::joiner::{Delay, JoinOutput, Joiner, LabelTiming, RestoredRows};

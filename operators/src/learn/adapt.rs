@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use timely::dataflow::channels::pact::Exchange;
 
-use crate::algorithms::adapter::{AdapterSum, steps};
+use crate::algorithms::adapter::{AdapterSum, to_fixed_point};
 use crate::algorithms::pool::{Adapters, KINDS};
 use crate::data::{LabelKind, TaskId, in_scales};
 use crate::epochs::Epochs;
@@ -38,8 +38,8 @@ struct GroupSums {
 /// Sums up the labels of an epoch.
 fn sums(labelled: &LabelledEpoch, kind: LabelKind) -> Sums {
     let mut sums = Sums::default();
-    for part in &labelled.parts {
-        if !part.scored.is_predicted() {
+    for part in &labelled.batches {
+        if !part.predicted.is_predicted() {
             continue;
         }
         let by_group = GroupSums::of(part, kind);
@@ -59,7 +59,7 @@ fn sums(labelled: &LabelledEpoch, kind: LabelKind) -> Sums {
 impl GroupSums {
     /// Sums up the labels of one batch by finest task.
     fn of(part: &Labelled, kind: LabelKind) -> Self {
-        let scored = &part.scored;
+        let scored = &part.predicted;
         let allocated = &scored.allocated;
         let mut by_group = GroupSums {
             groups: Vec::new(),
@@ -80,27 +80,27 @@ impl GroupSums {
             labels[match kind {
                 LabelKind::Classes(_) => label as usize,
                 LabelKind::Number => 0,
-            }] += steps(1.0);
-            let (answers, answer) = (scored.answers.row(row), scored.probabilities.row(row));
+            }] += to_fixed_point(1.0);
+            let (answers, answer) = (scored.outputs.row(row), scored.probabilities.row(row));
             let (Some(answers), Some(answer)) = (answers.as_slice(), answer.as_slice()) else {
                 continue;
             };
             match pool.scale {
                 None => {
                     for (sum, said) in expected.iter_mut().zip(answers) {
-                        *sum += steps(*said);
+                        *sum += to_fixed_point(*said);
                     }
                 }
                 Some(scale) => {
                     let known = expected.iter_mut().zip(answers);
                     for (sum, said) in known.filter(|(_, said)| !said.is_nan()) {
-                        *sum += steps(in_scales(label - said, scale));
+                        *sum += to_fixed_point(in_scales(label - said, scale));
                     }
                 }
             }
             let lost = pool.loss(answer, label);
             pool.losses(answers, label, &mut logits, |expert, loss| {
-                excess[expert.slot as usize] += steps(loss - lost);
+                excess[expert.slot as usize] += to_fixed_point(loss - lost);
             });
         }
         by_group
@@ -115,7 +115,7 @@ impl GroupSums {
     ) -> (&mut GroupSum, &mut [i64]) {
         if self.place_of[number] == 0 {
             let start = self.sums.len();
-            let models = part.scored.pools[number].models.len();
+            let models = part.predicted.pools[number].models.len();
             let slots = slots(part, number);
             self.sums.resize(start + (1 + models) * width + slots, 0);
             self.groups.push(GroupSum {
@@ -134,13 +134,13 @@ impl GroupSums {
 
 /// How many experts there can be along a group's path.
 fn slots(part: &Labelled, number: usize) -> usize {
-    KINDS * part.scored.allocated.groups[number].path.nodes.len()
+    KINDS * part.predicted.allocated.groups[number].path.nodes.len()
 }
 
 /// Adds what a group says to every task on its path whose adapter had a say.
 fn to_path(part: &Labelled, group: &GroupSum, said: &[i64], width: usize, sums: &mut Sums) {
-    let path = &part.scored.allocated.groups[group.number].path;
-    let pool = &part.scored.pools[group.number];
+    let path = &part.predicted.allocated.groups[group.number].path;
+    let pool = &part.predicted.pools[group.number];
     let (labels, said) = said.split_at(width);
     let (all_expected, said) = said.split_at(pool.models.len() * width);
     let all_excess = &said[..slots(part, group.number)];

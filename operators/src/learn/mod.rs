@@ -2,7 +2,7 @@
 
 mod adapt;
 mod drift;
-mod follow;
+mod receive;
 mod recent;
 mod retain;
 mod statistics;
@@ -13,13 +13,13 @@ mod trigger;
 
 pub use self::adapt::adapt;
 pub use self::drift::drift;
-pub use self::follow::{Gate, Inbox, follow};
-pub use self::recent::{Held, recent};
+pub use self::receive::{FirstModelGate, Inbox, receive};
+pub use self::recent::{WindowEpochs, recent};
 pub use self::retain::{MemoryRules, RestoredMemory, retain};
 pub use self::statistics::{RestoredStatistics, Summary, Window, statistics};
 pub use self::strangeness::strangeness;
 pub use self::summarize::{summarize, summary};
 pub use self::train::{Training, TrainingMode, train};
 pub use self::trigger::{
-    Comparison, Metric, Notice, Schedule, TaskTraining, Trigger, TriggerRules, Watch, trigger,
+    Comparison, Metric, Schedule, TaskTraining, Trigger, TriggerEvent, TriggerRules, Watch, trigger,
 };

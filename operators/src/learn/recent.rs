@@ -25,7 +25,7 @@ struct Part {
 
 /// The samples of one batch by finest task.
 fn parts(labelled: &Labelled) -> Vec<Part> {
-    let allocated = &labelled.scored.allocated;
+    let allocated = &labelled.predicted.allocated;
     let batch = &allocated.batch;
     let mut parts: Vec<Part> = Vec::new();
     let mut place_of = vec![0; allocated.groups.len()];
@@ -52,10 +52,10 @@ fn parts(labelled: &Labelled) -> Vec<Part> {
 }
 
 /// The epochs that a task's recent samples are of, oldest first, and how many are of each.
-pub type Held = VecDeque<(Epoch, usize)>;
+pub type WindowEpochs = VecDeque<(Epoch, usize)>;
 
 /// One task's samples of an epoch: the latest, and the epochs whose samples leave with them.
-fn moved(epoch: Epoch, part: Part, most: usize, held: &mut Held) -> RecentMoved {
+fn moved(epoch: Epoch, part: Part, most: usize, held: &mut WindowEpochs) -> RecentMoved {
     let Part {
         task,
         parent,
@@ -84,12 +84,12 @@ fn moved(epoch: Epoch, part: Part, most: usize, held: &mut Held) -> RecentMoved 
 pub fn recent<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     most: usize,
-    restored: Vec<(TaskId, Held)>,
+    restored: Vec<(TaskId, WindowEpochs)>,
 ) -> Flow<'scope, RecentMoved> {
-    let mut held: FxHashMap<TaskId, Held> = restored.into_iter().collect();
+    let mut held: FxHashMap<TaskId, WindowEpochs> = restored.into_iter().collect();
     labelled
         .each("SortOut", |epoch| {
-            let parts = epoch.parts.iter().flat_map(parts);
+            let parts = epoch.batches.iter().flat_map(parts);
             parts.collect::<Vec<_>>()
         })
         .per_epoch(

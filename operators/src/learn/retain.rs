@@ -5,7 +5,7 @@
 //! sketches"). Of one class each subset is as likely to be kept as any other of its size, and
 //! what is kept depends neither on the number of workers nor on who saw a sample first.
 //!
-//! Two bounds hold: one for each task, and one for all together, which becomes a [`Level`] that all tasks share. An epoch's
+//! Two bounds hold: one for each task, and one for all together, which becomes a [`Quota`] that all tasks share. An epoch's
 //! level follows from the number of labels that each task has had, so it is known before anything is kept, and
 //! no epoch ever leaves more than there is room for.
 
@@ -20,7 +20,7 @@ use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, Exchange as _};
 
-pub use crate::algorithms::retain::{Level, Reservoir, Turnover, class_of};
+pub use crate::algorithms::retain::{Quota, Reservoir, Turnover, class_of};
 pub use crate::data::priority;
 use crate::data::{Epoch, MemoryBounded, RetainedSample, SamplesRetained, TaskId};
 use crate::epochs::{Epochs, once};
@@ -41,7 +41,7 @@ pub struct MemoryRules {
 
 impl MemoryRules {
     /// The bound at a level.
-    fn bounded(&self, level: &Level) -> MemoryBounded {
+    fn bounded(&self, level: &Quota) -> MemoryBounded {
         MemoryBounded {
             samples_per_task: level.samples_per_task(),
             bytes: self.bytes,
@@ -67,13 +67,13 @@ pub struct RestoredMemory {
 
 /// What an epoch means for what is retained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Notice {
+enum RetentionEvent {
     /// A sample may be retained.
     Candidate(TaskId, RetainedSample),
     /// A task had so many labels of each class.
     Met(TaskId, Vec<u64>),
     /// From this epoch on a task may keep so many samples.
-    Level(usize),
+    Quota(usize),
 }
 
 /// Retains labelled samples for each finest task.
@@ -90,7 +90,7 @@ pub fn retain<'scope>(
         seen,
     } = restored;
     let (candidates, met) = sift(labelled, rules, limits).ok_err(|notice| match notice {
-        Notice::Met(task, met) => Err((task, met)),
+        RetentionEvent::Met(task, met) => Err((task, met)),
         other => Ok(other),
     });
     let bounds = bound(met.clone(), rules, start, (bounded, seen));
@@ -98,15 +98,15 @@ pub fn retain<'scope>(
         .clone()
         .map(|(bounded, _)| bounded.samples_per_task)
         .broadcast()
-        .map(|level| Notice::Level(level as usize));
+        .map(|level| RetentionEvent::Quota(level as usize));
     let bounded = bounds.filter(|(_, is_new)| *is_new);
     let bounded =
         bounded.map(|(bounded, _)| Effect::Change(KnowledgeChange::MemoryBounded(bounded)));
     let of_tasks = candidates
-        .concat(met.map(|(task, met)| Notice::Met(task, met)))
+        .concat(met.map(|(task, met)| RetentionEvent::Met(task, met)))
         .exchange(|notice| match notice {
-            Notice::Candidate(task, _) | Notice::Met(task, _) => task.0,
-            Notice::Level(_) => 0,
+            RetentionEvent::Candidate(task, _) | RetentionEvent::Met(task, _) => task.0,
+            RetentionEvent::Quota(_) => 0,
         });
     let reservoirs = Reservoirs {
         of: reservoirs.into_iter().collect(),
@@ -124,7 +124,7 @@ fn bound<'scope>(
     (mut known, seen): (Option<MemoryBounded>, Vec<(TaskId, u64)>),
 ) -> Flow<'scope, (MemoryBounded, bool)> {
     let scope = met.scope();
-    let mut quota = Level::new(
+    let mut quota = Quota::new(
         rules.samples_per_task as u64,
         rules.bytes / RetainedSample::bytes(rules.features),
     );
@@ -161,13 +161,15 @@ struct Reservoirs {
 
 impl Reservoirs {
     /// What an epoch changes.
-    fn turn_over(&mut self, notices: Vec<Notice>) -> Vec<SamplesRetained> {
+    fn turn_over(&mut self, notices: Vec<RetentionEvent>) -> Vec<SamplesRetained> {
         let mut tasks: BTreeMap<TaskId, (Vec<RetainedSample>, Vec<u64>)> = BTreeMap::new();
         for notice in notices {
             match notice {
-                Notice::Candidate(task, sample) => tasks.entry(task).or_default().0.push(sample),
-                Notice::Met(task, met) => add(&mut tasks.entry(task).or_default().1, &met),
-                Notice::Level(level) => {
+                RetentionEvent::Candidate(task, sample) => {
+                    tasks.entry(task).or_default().0.push(sample)
+                }
+                RetentionEvent::Met(task, met) => add(&mut tasks.entry(task).or_default().1, &met),
+                RetentionEvent::Quota(level) => {
                     let larger = self.of.iter().filter(|(_, of)| of.len() > level);
                     for (task, _) in larger {
                         tasks.entry(*task).or_default();
@@ -199,7 +201,7 @@ fn add(to: &mut Vec<u64>, more: &[u64]) {
 
 /// Lets each task's samples in and out, epoch by epoch.
 fn turn_over<'scope>(
-    notices: Flow<'scope, Notice>,
+    notices: Flow<'scope, RetentionEvent>,
     mut reservoirs: Reservoirs,
 ) -> Flow<'scope, Effect> {
     notices.per_epoch(Pipeline, "Retain", move |_epoch, notices, out| {
@@ -222,7 +224,7 @@ fn sift<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     rules: MemoryRules,
     limits: Vec<(TaskId, Vec<Option<u64>>)>,
-) -> Flow<'scope, Notice> {
+) -> Flow<'scope, RetentionEvent> {
     let limited = limits.into_iter().map(|(task, limits)| {
         let possible = Reservoir::limited(limits);
         let met = Vec::new();
@@ -231,7 +233,7 @@ fn sift<'scope>(
     let mut sieves: FxHashMap<TaskId, Sieve> = limited.collect();
     labelled.each("Sift", move |epoch| {
         let (mut notices, mut met) = (Vec::new(), Vec::new());
-        for part in &epoch.parts {
+        for part in &epoch.batches {
             sift_part(part, &rules, &mut sieves, &mut met, |notice| {
                 notices.push(notice);
             });
@@ -239,7 +241,7 @@ fn sift<'scope>(
         for task in met {
             let counts = sieves.get_mut(&task).map(|sieve| &mut sieve.met);
             let counts = counts.map(std::mem::take).unwrap_or_default();
-            notices.push(Notice::Met(task, counts));
+            notices.push(RetentionEvent::Met(task, counts));
         }
         notices
     })
@@ -251,9 +253,9 @@ fn sift_part(
     rules: &MemoryRules,
     sieves: &mut FxHashMap<TaskId, Sieve>,
     met: &mut Vec<TaskId>,
-    mut each: impl FnMut(Notice),
+    mut each: impl FnMut(RetentionEvent),
 ) {
-    let allocated = &part.scored.allocated;
+    let allocated = &part.predicted.allocated;
     let batch = &allocated.batch;
     let leaf = |group: usize| allocated.groups[group].path.leaf().task;
     for (row, label) in part.rows.iter().zip(&part.labels) {
@@ -269,7 +271,7 @@ fn sift_part(
         sieve.met[class] += 1;
         let possible = &mut sieve.possible;
         if possible.holds(class, priority(sequence), rules.samples_per_task) {
-            each(Notice::Candidate(
+            each(RetentionEvent::Candidate(
                 task,
                 RetainedSample {
                     sequence,

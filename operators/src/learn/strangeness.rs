@@ -11,10 +11,10 @@ use crate::algorithms::drift::Strangeness;
 use crate::algorithms::recognize::Method;
 use crate::data::TaskId;
 use crate::epochs::Epochs;
-use crate::flow::{Flow, Scored};
+use crate::flow::{Flow, Predicted};
 
 /// How strange the samples of a batch look, by task; each task's sum is in those of its ancestors too.
-fn by_task(scored: &Scored) -> FxHashMap<TaskId, Strangeness> {
+fn by_task(scored: &Predicted) -> FxHashMap<TaskId, Strangeness> {
     let mut tasks: FxHashMap<TaskId, Strangeness> = FxHashMap::default();
     let Some(recognized) = &scored.recognized else {
         return tasks;
@@ -39,7 +39,7 @@ fn by_task(scored: &Scored) -> FxHashMap<TaskId, Strangeness> {
 
 /// How strange samples look, batch by batch and task by task.
 pub fn strangeness<'scope>(
-    scored: Flow<'scope, Rc<Scored>>,
+    scored: Flow<'scope, Rc<Predicted>>,
 ) -> Flow<'scope, (TaskId, Strangeness)> {
     scored.each("Strangeness", |scored| by_task(&scored))
 }

@@ -15,9 +15,9 @@ use crate::flow::{Flow, Labelled, LabelledEpoch, predicted_class};
 /// Sums the labels of an epoch by task; each task's sum is in those of its ancestors too.
 pub fn summary(labelled: &LabelledEpoch, kind: LabelKind) -> Vec<Summary> {
     let mut tasks: FxHashMap<TaskId, Box<TaskDifference>> = FxHashMap::default();
-    for part in &labelled.parts {
+    for part in &labelled.batches {
         let groups = by_group(part, kind);
-        for (group, difference) in part.scored.allocated.groups.iter().zip(groups) {
+        for (group, difference) in part.predicted.allocated.groups.iter().zip(groups) {
             let Some(difference) = difference else {
                 continue;
             };
@@ -44,7 +44,7 @@ fn add(to: &mut TaskDifference, difference: &TaskDifference) {
 
 /// Sums the rows of one batch by finest task; of many groups, labels may have come for few.
 fn by_group(part: &Labelled, kind: LabelKind) -> Vec<Option<Box<TaskDifference>>> {
-    let scored = &part.scored;
+    let scored = &part.predicted;
     let batch = &scored.allocated.batch;
     let predicted = scored.is_predicted();
     let mut groups = vec![None; scored.allocated.groups.len()];
@@ -71,7 +71,7 @@ fn by_group(part: &Labelled, kind: LabelKind) -> Vec<Option<Box<TaskDifference>>
 fn score(to: &mut TaskDifference, part: &Labelled, row: usize, label: f32, kind: LabelKind) {
     if to.score.count == 0 {
         to.baselines
-            .resize(part.scored.baselines.len(), Score::default());
+            .resize(part.predicted.baselines.len(), Score::default());
     }
     match kind {
         LabelKind::Classes(classes) => score_class(to, part, row, label as usize, classes),
@@ -83,12 +83,12 @@ fn score_class(to: &mut TaskDifference, part: &Labelled, row: usize, label: usiz
     if to.confusion.is_empty() {
         to.confusion.resize(classes * classes, 0);
     }
-    let probabilities = part.scored.probabilities.row(row);
+    let probabilities = part.predicted.probabilities.row(row);
     let class = predicted_class(probabilities);
     to.confusion[label * classes + class] += 1;
     to.score
         .add(&Score::one(class == label, probabilities[label]));
-    for (to, answers) in to.baselines.iter_mut().zip(&part.scored.baselines) {
+    for (to, answers) in to.baselines.iter_mut().zip(&part.predicted.baselines) {
         let probabilities = answers.row(row);
         let right = predicted_class(probabilities) == label;
         to.add(&Score::one(right, probabilities[label]));
@@ -96,10 +96,10 @@ fn score_class(to: &mut TaskDifference, part: &Labelled, row: usize, label: usiz
 }
 
 fn score_number(to: &mut TaskDifference, part: &Labelled, row: usize, label: f32) {
-    let said = part.scored.probabilities[[row, 0]];
+    let said = part.predicted.probabilities[[row, 0]];
     to.labels.count_value(label);
     to.score.add(&Score::of_number(said, label));
-    for (to, answers) in to.baselines.iter_mut().zip(&part.scored.baselines) {
+    for (to, answers) in to.baselines.iter_mut().zip(&part.predicted.baselines) {
         to.add(&Score::of_number(answers[[row, 0]], label));
     }
 }

@@ -10,7 +10,7 @@ use timely::dataflow::operators::{Concat, Exchange};
 use crate::algorithms::drift::DriftDetected;
 use crate::data::{ModelId, Standing, TaskId, View};
 use crate::epochs::Epochs;
-use crate::flow::{EpochHeader, Flow, Phase, Scored, TrainOrder};
+use crate::flow::{EpochHeader, Flow, Phase, Predicted, TrainOrder};
 
 /// After more labels than that, drift is no longer news.
 const MOST_RECENT: i64 = 2_000;
@@ -259,18 +259,18 @@ impl Watch {
     }
 
     /// Takes in one notice.
-    pub fn notice(&mut self, notice: Notice) {
+    pub fn notice(&mut self, notice: TriggerEvent) {
         match notice {
-            Notice::Moved((task, standing)) => {
+            TriggerEvent::Moved((task, standing)) => {
                 self.tasks.entry(task).or_default().standing = standing;
                 self.moved.insert(task);
             }
-            Notice::Drifted(drift) => {
+            TriggerEvent::Drifted(drift) => {
                 let state = self.tasks.entry(drift.task).or_default();
                 state.drift = Some(drift);
                 self.moved.insert(drift.task);
             }
-            Notice::Ended(model) => {
+            TriggerEvent::Ended(model) => {
                 let state = self.tasks.entry(model.task).or_default();
                 if state.version == model.version {
                     state.running = false;
@@ -285,10 +285,10 @@ impl Watch {
         let mut orders = match header.phase {
             Phase::Bootstrap | Phase::Ended => Vec::new(),
             Phase::BootstrapEnds => self.initial(header.clock),
-            Phase::Scored if self.rules.schedule.is_due(before, header.clock) => {
+            Phase::Live if self.rules.schedule.is_due(before, header.clock) => {
                 self.due(header.clock)
             }
-            Phase::Scored => Vec::new(),
+            Phase::Live => Vec::new(),
         };
         orders.sort_by_key(|order| order.model);
         orders
@@ -343,7 +343,7 @@ impl Watch {
 
 /// What the watch is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Notice {
+pub enum TriggerEvent {
     /// A task stands differently.
     Moved(View),
     /// The predictions of a task lose more than they used to.
@@ -352,12 +352,12 @@ pub enum Notice {
     Ended(ModelId),
 }
 
-impl Notice {
+impl TriggerEvent {
     fn task(&self) -> TaskId {
         match self {
-            Notice::Moved((task, _)) => *task,
-            Notice::Drifted(drift) => drift.task,
-            Notice::Ended(model) => model.task,
+            TriggerEvent::Moved((task, _)) => *task,
+            TriggerEvent::Drifted(drift) => drift.task,
+            TriggerEvent::Ended(model) => model.task,
         }
     }
 }
@@ -367,13 +367,13 @@ pub fn trigger<'scope>(
     views: Flow<'scope, View>,
     drifted: Flow<'scope, DriftDetected>,
     ended: Flow<'scope, ModelId>,
-    clock: Flow<'scope, Rc<Scored>>,
+    clock: Flow<'scope, Rc<Predicted>>,
     watch: Watch,
 ) -> Flow<'scope, TrainOrder> {
     let notices = views
-        .map(Notice::Moved)
-        .concat(drifted.map(Notice::Drifted))
-        .concat(ended.map(Notice::Ended))
+        .map(TriggerEvent::Moved)
+        .concat(drifted.map(TriggerEvent::Drifted))
+        .concat(ended.map(TriggerEvent::Ended))
         .exchange(|notice| notice.task().0);
     // Every worker gets the header of every epoch, so the headers pace the look. Notices of an epoch
     // without a header, as those known at the start, are taken in with the next one; and a notice

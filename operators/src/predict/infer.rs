@@ -5,17 +5,17 @@ use std::rc::Rc;
 use super::predictor::{Models, Predictor};
 use crate::Failure;
 use crate::epochs::{Epochs, OnFailure};
-use crate::flow::{Allocated, Deployment, Flow, Learned, Scored};
+use crate::flow::{Allocated, Deployment, Feedback, Flow, Predicted};
 
 /// Predicts every batch with the models deployed before its epoch. `told` is the feedback edge,
 /// broadcast to every worker: what arrives at epoch `e` holds from `e` on, so an epoch waits until nothing can arrive for it
 /// any more and never sees two models of a task.
 pub fn infer<'scope, M: Models + 'static>(
     allocated: Flow<'scope, Rc<Allocated>>,
-    told: Flow<'scope, Learned>,
+    told: Flow<'scope, Feedback>,
     predictor: Predictor<M>,
     on_failure: OnFailure,
-) -> Flow<'scope, Rc<Scored>> {
+) -> Flow<'scope, Rc<Predicted>> {
     allocated.each_after(
         told,
         "Infer",
@@ -23,7 +23,7 @@ pub fn infer<'scope, M: Models + 'static>(
         predictor,
         learn,
         |predictor, allocated, out| {
-            out.give(Rc::new(predictor.score(allocated)?));
+            out.give(Rc::new(predictor.predict(allocated)?));
             Ok(())
         },
     )
@@ -32,36 +32,36 @@ pub fn infer<'scope, M: Models + 'static>(
 /// Takes in the feedback of one epoch.
 fn learn<M: Models>(
     predictor: &mut Predictor<M>,
-    mut feedback: Vec<Learned>,
+    mut feedback: Vec<Feedback>,
 ) -> Result<(), Failure> {
-    feedback.sort_by_key(Learned::place);
+    feedback.sort_by_key(Feedback::place);
     for learned in &feedback {
         match learned {
-            Learned::Deployment(Deployment::Deploy(model)) => predictor.deploy(model)?,
-            Learned::Deployment(Deployment::Restore { from, to }) => {
-                if predictor.answers(*from) {
+            Feedback::Deployment(Deployment::Deploy(model)) => predictor.deploy(model)?,
+            Feedback::Deployment(Deployment::Restore { from, to }) => {
+                if predictor.is_deployed(*from) {
                     predictor.deploy(to)?;
                 }
             }
-            Learned::Deployment(Deployment::Retire(model)) => {
-                if model.version == 0 || predictor.answers(*model) {
+            Feedback::Deployment(Deployment::Retire(model)) => {
+                if model.version == 0 || predictor.is_deployed(*model) {
                     predictor.retire(model.task);
                 }
             }
-            Learned::Adapter(moved) => predictor.adapt(moved),
-            Learned::Recent(moved) => predictor.neighbours.learn(moved),
-            Learned::Scales(deviations) => predictor.neighbours.scale(deviations),
-            Learned::Known(task) => predictor.recognize(|recognizer| recognizer.know(*task)),
-            Learned::Reference(reference) => {
+            Feedback::Adapter(moved) => predictor.adapt(moved),
+            Feedback::Recent(moved) => predictor.neighbours.learn(moved),
+            Feedback::Scales(deviations) => predictor.neighbours.scale(deviations),
+            Feedback::Known(task) => predictor.recognize(|recognizer| recognizer.know(*task)),
+            Feedback::Reference(reference) => {
                 predictor.recognize(|recognizer| recognizer.compare_with(reference.clone()));
             }
-            Learned::Calibration(calibration) => {
+            Feedback::Calibration(calibration) => {
                 predictor.recognize(|recognizer| recognizer.calibrate(calibration.clone()));
             }
-            Learned::Regions(regions) => {
+            Feedback::Regions(regions) => {
                 predictor.recognize(|recognizer| recognizer.divide(regions.clone()));
             }
-            Learned::Trial(trial) => predictor.attempt_next(trial.clone()),
+            Feedback::Trial(trial) => predictor.attempt_next(trial.clone()),
         }
     }
     Ok(())

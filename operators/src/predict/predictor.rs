@@ -9,11 +9,13 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use super::recognizer::Recognizer;
 use crate::Failure;
 use crate::algorithms::neighbours::Neighbours;
-use crate::algorithms::pool::{Adapters, Answering, Deployed, Integration, Lessons, Pool};
+use crate::algorithms::pool::{
+    Adapters, Corrections, Deployed, DeployedModelRef, Integration, Pool,
+};
 use crate::algorithms::recognize::{Recognized, UnseenAnswer};
 pub use crate::algorithms::unseen::Trial;
 use crate::data::{LabelKind, ModelId, TaskId, TaskPath};
-use crate::flow::{AdapterMoved, Allocated, DeployedModel, Group, Phase, Scored};
+use crate::flow::{AdapterMoved, Allocated, DeployedModel, Group, Phase, Predicted};
 
 /// Where models live: loads them and runs them. ONNX Runtime in the product.
 pub trait Models {
@@ -102,7 +104,7 @@ impl<M: Models> Predictor<M> {
     /// Lets a model answer for its task from now on.
     pub fn deploy(&mut self, deployed: &DeployedModel) -> Result<(), Failure> {
         self.models.load(deployed.model, &deployed.onnx)?;
-        let answering = Answering {
+        let answering = DeployedModelRef {
             model: deployed.model,
             evidence: deployed.evidence,
             scale: deployed.scale,
@@ -115,7 +117,7 @@ impl<M: Models> Predictor<M> {
     }
 
     /// Whether a model answers for its task.
-    pub(crate) fn answers(&self, model: ModelId) -> bool {
+    pub(crate) fn is_deployed(&self, model: ModelId) -> bool {
         let answering = self.deployed.get(&model.task);
         answering.is_some_and(|answering| answering.model == model)
     }
@@ -154,20 +156,20 @@ impl<M: Models> Predictor<M> {
     }
 
     /// Predicts a batch. Batches of the bootstrap pass without predictions.
-    pub fn score(&mut self, allocated: Rc<Allocated>) -> Result<Scored, Failure> {
+    pub fn predict(&mut self, allocated: Rc<Allocated>) -> Result<Predicted, Failure> {
         let rows = allocated.batch.len();
         let width = self.rules.kind.width();
         let tried = self.attempts()?;
         let allocated = self.move_to_regions(allocated);
-        if allocated.header.phase != Phase::Scored || rows == 0 {
-            return Ok(Scored {
+        if allocated.header.phase != Phase::Live || rows == 0 {
+            return Ok(Predicted {
                 allocated,
                 probabilities: Array2::zeros((0, width)),
                 pools: Vec::new(),
-                answers: Array2::zeros((0, width)),
+                outputs: Array2::zeros((0, width)),
                 baselines: Vec::new(),
                 recognized: None,
-                tried,
+                trials: tried,
             });
         }
         let pools = self.pools(&allocated)?;
@@ -197,21 +199,21 @@ impl<M: Models> Predictor<M> {
         if let Some(recognized) = &recognized {
             self.answer_unseen(&allocated, recognized, &mut probabilities)?;
         }
-        Ok(Scored {
+        Ok(Predicted {
             allocated,
             probabilities,
             pools,
-            answers,
+            outputs: answers,
             baselines,
             recognized,
-            tried,
+            trials: tried,
         })
     }
 
     /// Gives the samples that are in regions to the tasks of these, whatever their attributes say.
     fn move_to_regions(&mut self, allocated: Rc<Allocated>) -> Rc<Allocated> {
         let regions = match &mut self.recognizer {
-            Some(recognizer) if allocated.header.phase == Phase::Scored => {
+            Some(recognizer) if allocated.header.phase == Phase::Live => {
                 recognizer.regions_of(&allocated.batch)
             }
             _ => return allocated,
@@ -285,7 +287,7 @@ impl<M: Models> Predictor<M> {
             integration,
             adapters,
         } = self.rules;
-        let lessons = adapters.then_some(Lessons {
+        let lessons = adapters.then_some(Corrections {
             adapters: &self.adapters,
             neighbours: &self.neighbours,
         });

@@ -13,7 +13,7 @@ use rustc_hash::FxHashSet;
 
 use crate::algorithms::pool::Pool;
 use crate::algorithms::recognize::{
-    Calibration, METHODS, Method, RecognitionRules, Recognized, Reference, Scores, Scratch,
+    Calibration, METHODS, Method, NoveltyScores, RecognitionRules, Recognized, Reference, Scratch,
     UnseenAnswer, entropy, probability,
 };
 use crate::algorithms::unseen::Region;
@@ -166,7 +166,7 @@ impl Recognizer {
         pool: &Pool,
         said: &[f32],
         answer: &[f32],
-    ) -> (Scores, u32) {
+    ) -> (NoveltyScores, u32) {
         let mut scores = [f32::NAN; METHODS + 1];
         let mut nearest = 0;
         let methods = &self.rules.methods;
@@ -191,7 +191,7 @@ impl Recognizer {
     }
 
     /// Turns scores into p-values, and these into a verdict.
-    fn judge(&self, mut scores: Scores, nearest: u32, is_new: bool, to: &mut Recognized) {
+    fn judge(&self, mut scores: NoveltyScores, nearest: u32, is_new: bool, to: &mut Recognized) {
         let mut p = [f32::NAN; METHODS + 1];
         if let Some(calibration) = &self.calibration {
             let mut sum = 0.0;

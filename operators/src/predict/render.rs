@@ -4,12 +4,12 @@
 use std::rc::Rc;
 
 use crate::epochs::Epochs;
-use crate::flow::{Effect, Flow, Scored};
+use crate::flow::{Effect, Flow, Predicted};
 
 /// Renders each predicted batch with `render`, which appends to a buffer.
 pub fn render<'scope>(
-    scored: Flow<'scope, Rc<Scored>>,
-    mut render: impl FnMut(&Scored, &mut Vec<u8>) + 'static,
+    scored: Flow<'scope, Rc<Predicted>>,
+    mut render: impl FnMut(&Predicted, &mut Vec<u8>) + 'static,
 ) -> Flow<'scope, Effect> {
     // Batches are alike in size: the last one's is a good guess of the next one's.
     let mut size = 0;

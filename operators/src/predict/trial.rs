@@ -13,8 +13,8 @@ use ndarray::Array2;
 use super::predictor::{Models, Predictor};
 use crate::Failure;
 use crate::algorithms::neighbours::Neighbours;
-use crate::algorithms::pool::{Lessons, Pool, log};
-use crate::algorithms::unseen::{Trial, TrialSample, Tried, Verdict};
+use crate::algorithms::pool::{Corrections, Pool, log};
+use crate::algorithms::unseen::{Trial, TrialResult, TrialSample, Verdict};
 use crate::data::{LabelKind, TaskPath};
 
 /// The chance that a task which is no better is taken for the same.
@@ -49,7 +49,7 @@ impl Estimate {
 }
 
 /// What a task loses on the samples of another.
-struct Losses {
+struct TrialLosses {
     /// Each sample's, nats.
     each: Vec<f32>,
     /// Their sum beyond what it expects, in standard deviations.
@@ -58,12 +58,12 @@ struct Losses {
 
 impl<M: Models> Predictor<M> {
     /// Carries out the trials that are due.
-    pub(super) fn attempts(&mut self) -> Result<Vec<Tried>, Failure> {
+    pub(super) fn attempts(&mut self) -> Result<Vec<TrialResult>, Failure> {
         let trials = std::mem::take(&mut self.trials);
         trials.iter().map(|trial| self.attempt(trial)).collect()
     }
 
-    fn attempt(&mut self, trial: &Arc<Trial>) -> Result<Tried, Failure> {
+    fn attempt(&mut self, trial: &Arc<Trial>) -> Result<TrialResult, Failure> {
         let mut best: Option<(Estimate, f32, &TaskPath)> = None;
         for path in &trial.beside {
             let Some(losses) = self.losses(path, &trial.samples)? else {
@@ -91,7 +91,7 @@ impl<M: Models> Predictor<M> {
             }
             _ => Verdict::Apart,
         };
-        Ok(Tried {
+        Ok(TrialResult {
             task: trial.task,
             verdict,
         })
@@ -102,11 +102,11 @@ impl<M: Models> Predictor<M> {
         &mut self,
         path: &TaskPath,
         samples: &[TrialSample],
-    ) -> Result<Option<Losses>, Failure> {
+    ) -> Result<Option<TrialLosses>, Failure> {
         let kind = self.rules.kind;
         // It is known from its models and adapters: neighbours tell of few samples.
         let nobody = Neighbours::default();
-        let lessons = self.rules.adapters.then_some(Lessons {
+        let lessons = self.rules.adapters.then_some(Corrections {
             adapters: &self.adapters,
             neighbours: &nobody,
         });
@@ -144,7 +144,7 @@ impl<M: Models> Predictor<M> {
             each.push(loss);
         }
         let beyond = beyond / variance.max(1e-6_f32).sqrt();
-        Ok(Some(Losses { each, beyond }))
+        Ok(Some(TrialLosses { each, beyond }))
     }
 }
 

@@ -82,7 +82,7 @@ impl SharePolicy {
     /// labels since.
     pub fn samples(&self, part: &Labelled) -> Option<SharedSamples> {
         let rules = self.samples.as_ref()?;
-        let batch = &part.scored.allocated.batch;
+        let batch = &part.predicted.allocated.batch;
         if part.rows.is_empty() || !is_named(batch) {
             return None;
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashSet;
 
 use super::policy::{SharePolicy, is_named};
-use crate::data::{Renamed, TaskId, TaskPath};
+use crate::data::{TaskId, TaskPath, TaskPseudonym};
 use crate::epochs::Epochs;
 use crate::flow::{Effect, Flow, KnowledgeChange, Labelled, LabelledEpoch};
 
@@ -15,17 +15,17 @@ use crate::flow::{Effect, Flow, KnowledgeChange, Labelled, LabelledEpoch};
 pub fn share<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     policy: SharePolicy,
-    renamed: &[Renamed],
+    renamed: &[TaskPseudonym],
 ) -> Flow<'scope, Effect> {
     let naming = policy.naming();
     let renamed = renamed.iter().filter(|it| it.naming == naming);
     let mut renamed: FxHashSet<TaskId> = renamed.map(|it| it.here.task).collect();
     labelled.each("Share", move |epoch| {
         let mut effects = Vec::new();
-        for part in &epoch.parts {
+        for part in &epoch.batches {
             if policy.renames() {
                 let renamed = names(&policy, naming, part, &mut renamed);
-                let renamed = renamed.into_iter().map(KnowledgeChange::Renamed);
+                let renamed = renamed.into_iter().map(KnowledgeChange::TaskPseudonym);
                 effects.extend(renamed.map(Effect::Change));
             }
             effects.extend(policy.samples(part).into_iter().map(Effect::Shared));
@@ -40,8 +40,8 @@ fn names(
     naming: u64,
     part: &Labelled,
     known: &mut FxHashSet<TaskId>,
-) -> Vec<Renamed> {
-    let allocated = &part.scored.allocated;
+) -> Vec<TaskPseudonym> {
+    let allocated = &part.predicted.allocated;
     if !is_named(&allocated.batch) {
         return Vec::new();
     }
@@ -59,7 +59,7 @@ fn names(
         for (here, elsewhere) in path.nodes.iter().zip(elsewhere) {
             if known.insert(here.task) {
                 let here = here.clone();
-                renamed.push(Renamed {
+                renamed.push(TaskPseudonym {
                     here,
                     elsewhere,
                     naming,

@@ -3,12 +3,12 @@
 use crate::algorithms::recognize::entropy;
 use crate::algorithms::unseen::{Candidate, LabelRequest, MOST_CANDIDATES};
 use crate::data::{LabelKind, TaskId};
-use crate::flow::Scored;
+use crate::flow::Predicted;
 
 /// How unsure the answer to a row is, 0 to 1: its entropy by the most that there could be, or for a number how much those
 /// who were asked disagree.
-pub(super) fn uncertainty(scored: &Scored, row: usize, kind: LabelKind) -> f32 {
-    let (answer, answers) = (scored.probabilities.row(row), scored.answers.row(row));
+pub(super) fn uncertainty(scored: &Predicted, row: usize, kind: LabelKind) -> f32 {
+    let (answer, answers) = (scored.probabilities.row(row), scored.outputs.row(row));
     let (Some(answer), Some(answers)) = (answer.as_slice(), answers.as_slice()) else {
         return 0.0;
     };
@@ -24,7 +24,12 @@ pub(super) fn uncertainty(scored: &Scored, row: usize, kind: LabelKind) -> f32 {
 
 impl Candidate {
     /// The row of a batch, of which this task would learn.
-    pub(super) fn new(scored: &Scored, row: usize, task: (TaskId, bool), uncertainty: f32) -> Self {
+    pub(super) fn new(
+        scored: &Predicted,
+        row: usize,
+        task: (TaskId, bool),
+        uncertainty: f32,
+    ) -> Self {
         let allocated = &scored.allocated;
         let batch = &allocated.batch;
         let leaf = allocated.groups[allocated.group_of[row] as usize]
@@ -83,7 +88,7 @@ impl LeastSure {
     }
 
     /// The candidates of a batch.
-    pub(super) fn of(mut self, scored: &Scored) -> Vec<Candidate> {
+    pub(super) fn of(mut self, scored: &Predicted) -> Vec<Candidate> {
         self.keep();
         let rows = self.rows.into_iter();
         rows.map(|(uncertainty, _, row, task)| Candidate::new(scored, row, task, uncertainty))

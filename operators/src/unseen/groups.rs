@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::hold::Sighting;
+use super::hold::GroupEvent;
 use crate::Failure;
 use crate::algorithms::recognize::{Calibration, Method, Reference};
 use crate::algorithms::unseen::{
-    Became, Candidate, Entry, HeldSample, LEAST_GROUP_SAMPLES, LabelsRequested, Region, Regions,
-    Requests, Strange, Table, Trial, TrialSample, Tried, UnseenGrown, UnseenSettled, Verdict,
+    Candidate, Entry, GroupOutcome, HeldSample, LEAST_GROUP_SAMPLES, LabelBudget, LabelsRequested,
+    Outlier, Region, Regions, Table, Trial, TrialResult, TrialSample, UnseenGrown, UnseenSettled,
+    Verdict,
 };
 use crate::data::{TaskDefinition, TaskId, TaskPath};
-use crate::flow::{KnowledgeChange, Labelled, LabelledEpoch, Settled};
+use crate::flow::{KnowledgeChange, Labelled, LabelledEpoch, TaskUpdate};
 
 /// Tasks that an unseen one is tried on, at most.
 const MOST_BESIDE: usize = 1000;
@@ -36,7 +37,7 @@ pub struct GroupRules {
 #[derive(Clone)]
 pub(super) enum Grouped {
     Change(Box<KnowledgeChange>),
-    Settled(Settled),
+    TaskUpdate(TaskUpdate),
     Trial(Arc<Trial>),
     Regions(Arc<Vec<Region>>),
     Released(Rc<LabelledEpoch>),
@@ -52,7 +53,7 @@ pub struct Groups {
     stored: FxHashSet<TaskId>,
     /// Groups that changed in this epoch, with the labelled samples that came in.
     touched: BTreeMap<TaskId, Vec<HeldSample>>,
-    requests: Option<Requests>,
+    requests: Option<LabelBudget>,
     regions: Regions,
     /// What known samples look like, and how far they are from their centres at most, as a rule.
     reference: Option<Arc<Reference>>,
@@ -67,7 +68,7 @@ impl Groups {
         rules: GroupRules,
         entries: Vec<Entry>,
         tasks: impl IntoIterator<Item = TaskDefinition>,
-        requests: Option<Requests>,
+        requests: Option<LabelBudget>,
         regions: Regions,
     ) -> Groups {
         let stored = entries.iter().map(|entry| entry.group.task().task);
@@ -118,7 +119,7 @@ impl Groups {
     }
 
     /// Takes in what was seen in an epoch.
-    pub(super) fn take_in(&mut self, mut sightings: Vec<Sighting>) -> Result<(), Failure> {
+    pub(super) fn take_in(&mut self, mut sightings: Vec<GroupEvent>) -> Result<(), Failure> {
         let mut samples: FxHashMap<TaskId, (TaskPath, u64, u64)> = FxHashMap::default();
         let (mut labelled, mut tried, mut ended) = (Vec::new(), Vec::new(), false);
         let (mut candidates, mut clock) = (Vec::new(), None);
@@ -126,32 +127,32 @@ impl Groups {
         let mut defined = Vec::new();
         for sighting in sightings.drain(..) {
             match sighting {
-                Sighting::Samples(path, count, first) => {
+                GroupEvent::Samples(path, count, first) => {
                     let task = path.leaf().task;
                     let (_, sum, least) = samples.entry(task).or_insert((path, 0, first));
                     *sum += count;
                     *least = first.min(*least);
                 }
-                Sighting::Labelled(path, sample) => labelled.push((path, sample)),
-                Sighting::Defined(task) => {
+                GroupEvent::Labelled(path, sample) => labelled.push((path, sample)),
+                GroupEvent::Defined(task) => {
                     defined.push(task.task);
                     self.define(task);
                 }
-                Sighting::Tried(outcome) => tried.push(outcome),
-                Sighting::Candidate(candidate) => candidates.push(*candidate),
-                Sighting::Strange(sample) => strange.push(sample),
-                Sighting::Reference(reference) => {
+                GroupEvent::Trial(outcome) => tried.push(outcome),
+                GroupEvent::Candidate(candidate) => candidates.push(*candidate),
+                GroupEvent::Outlier(sample) => strange.push(sample),
+                GroupEvent::Reference(reference) => {
                     redrawn = true;
                     self.compare_with(reference);
                 }
-                Sighting::Calibration(calibration) => self.calibrate(&calibration),
-                Sighting::Clock(now) => clock = clock.max(Some(now)),
-                Sighting::Scales(deviations) => {
+                GroupEvent::Calibration(calibration) => self.calibrate(&calibration),
+                GroupEvent::Clock(now) => clock = clock.max(Some(now)),
+                GroupEvent::Scales(deviations) => {
                     if let Some(requests) = &mut self.requests {
                         requests.scale(&deviations);
                     }
                 }
-                Sighting::Ended => ended = true,
+                GroupEvent::Ended => ended = true,
             }
         }
         // In an order that does not depend on workers.
@@ -160,14 +161,14 @@ impl Groups {
         for (path, count, first) in samples {
             self.touched.entry(path.leaf().task).or_default();
             let gone = self.table.sight(path, count, first);
-            self.let_go(gone, Became::Forgotten)?;
+            self.let_go(gone, GroupOutcome::Forgotten)?;
         }
         labelled.sort_unstable_by_key(|(_, sample)| sample.sequence);
         for (path, sample) in labelled {
             let came = self.touched.entry(path.leaf().task).or_default();
             came.push(sample.clone());
             let gone = self.table.hold(path, sample);
-            self.let_go(gone, Became::Forgotten)?;
+            self.let_go(gone, GroupOutcome::Forgotten)?;
         }
         // What is defined elsewhere is no longer unseen.
         defined.sort_unstable();
@@ -175,7 +176,7 @@ impl Groups {
             self.promote(task)?;
         }
         self.divide(strange, redrawn)?;
-        tried.sort_unstable_by_key(|tried: &Tried| tried.task);
+        tried.sort_unstable_by_key(|tried: &TrialResult| tried.task);
         for tried in tried {
             self.conclude(tried)?;
         }
@@ -189,14 +190,14 @@ impl Groups {
     }
 
     /// Finds regions of strange samples, and those that look known since known samples were looked at again.
-    fn divide(&mut self, strange: Vec<Strange>, redrawn: bool) -> Result<(), Failure> {
+    fn divide(&mut self, strange: Vec<Outlier>, redrawn: bool) -> Result<(), Failure> {
         let (Some(reference), Some(radius)) = (self.reference.clone(), self.radius) else {
             return Ok(());
         };
         if redrawn {
             for task in self.regions.known(&reference, radius) {
                 let entry = self.table.remove(task.task);
-                self.let_go(entry, Became::Known)?;
+                self.let_go(entry, GroupOutcome::Known)?;
             }
         }
         if strange.is_empty() {
@@ -205,10 +206,11 @@ impl Groups {
         self.regions.meet(strange);
         if let Some((path, first, samples)) = self.regions.find(&reference, radius) {
             let task = path.leaf().task;
-            self.out.push(Grouped::Settled(Settled::Region(task)));
+            self.out
+                .push(Grouped::TaskUpdate(TaskUpdate::RegionOpened(task)));
             self.touched.entry(task).or_default();
             let gone = self.table.sight(path, samples, first);
-            self.let_go(gone, Became::Forgotten)?;
+            self.let_go(gone, GroupOutcome::Forgotten)?;
             self.tell_regions();
         }
         let moved = KnowledgeChange::RegionsMoved(self.regions.clone());
@@ -237,8 +239,8 @@ impl Groups {
             return;
         }
         for request in &chosen {
-            let requested = Settled::Requested(request.sequence);
-            self.out.push(Grouped::Settled(requested));
+            let requested = TaskUpdate::LabelRequested(request.sequence);
+            self.out.push(Grouped::TaskUpdate(requested));
         }
         let change = KnowledgeChange::LabelsRequested(LabelsRequested {
             requests: chosen,
@@ -248,7 +250,7 @@ impl Groups {
     }
 
     /// Lets a group go, if there is one: its labels are those of the tasks above it.
-    fn let_go(&mut self, gone: Option<Entry>, became: Became) -> Result<(), Failure> {
+    fn let_go(&mut self, gone: Option<Entry>, became: GroupOutcome) -> Result<(), Failure> {
         let Some(entry) = gone else { return Ok(()) };
         let above = entry.group.path.nodes.len() - 1;
         for sample in &entry.held {
@@ -259,25 +261,25 @@ impl Groups {
     }
 
     /// Writes down what became of a group; of one that was forgotten, only if the knowledge base has it.
-    fn settle(&mut self, entry: Entry, became: Became) {
+    fn settle(&mut self, entry: Entry, became: GroupOutcome) {
         let task = entry.group.task().clone();
         let its_task = match &became {
-            Became::Task => Some(&task),
-            Became::Alias(old) => Some(old),
-            Became::Known | Became::Forgotten => None,
+            GroupOutcome::Task => Some(&task),
+            GroupOutcome::Alias(old) => Some(old),
+            GroupOutcome::Known | GroupOutcome::Forgotten => None,
         };
         if self.regions.settle(&task, its_task) {
             let moved = KnowledgeChange::RegionsMoved(self.regions.clone());
             self.out.push(Grouped::Change(Box::new(moved)));
             self.tell_regions();
             if its_task.is_none() {
-                let dissolved = Settled::Dissolved(task.task);
-                self.out.push(Grouped::Settled(dissolved));
+                let dissolved = TaskUpdate::RegionClosed(task.task);
+                self.out.push(Grouped::TaskUpdate(dissolved));
             }
         }
         self.touched.remove(&task.task);
         let was_stored = self.stored.remove(&task.task);
-        if was_stored || became != Became::Forgotten {
+        if was_stored || became != GroupOutcome::Forgotten {
             let settled = KnowledgeChange::UnseenSettled(UnseenSettled {
                 task,
                 first: entry.group.first,
@@ -341,7 +343,7 @@ impl Groups {
         }))
     }
 
-    fn conclude(&mut self, tried: Tried) -> Result<(), Failure> {
+    fn conclude(&mut self, tried: TrialResult) -> Result<(), Failure> {
         match tried.verdict {
             Verdict::Apart => self.promote(tried.task),
             Verdict::Unsure => {
@@ -352,10 +354,10 @@ impl Groups {
             Verdict::Same(old) => {
                 let entry = self.table.remove(tried.task);
                 if entry.is_some() {
-                    let settled = Settled::Alias(tried.task, old.clone());
-                    self.out.push(Grouped::Settled(settled));
+                    let settled = TaskUpdate::Aliased(tried.task, old.clone());
+                    self.out.push(Grouped::TaskUpdate(settled));
                 }
-                self.let_go(entry, Became::Alias(old))
+                self.let_go(entry, GroupOutcome::Alias(old))
             }
         }
     }
@@ -369,18 +371,19 @@ impl Groups {
         let mut defined = FxHashSet::default();
         for sample in &entry.held {
             let labelled = sample.release(None)?;
-            let nodes = labelled.scored.allocated.groups.iter();
+            let nodes = labelled.predicted.allocated.groups.iter();
             for node in nodes.flat_map(|group| &group.path.nodes[above..]) {
                 if defined.insert(node.task) {
                     self.define(node.clone());
-                    self.out.push(Grouped::Settled(Settled::Defined(node.task)));
+                    self.out
+                        .push(Grouped::TaskUpdate(TaskUpdate::Defined(node.task)));
                     let change = KnowledgeChange::TaskDefined(node.clone());
                     self.out.push(Grouped::Change(Box::new(change)));
                 }
             }
             self.released.push(labelled);
         }
-        self.settle(entry, Became::Task);
+        self.settle(entry, GroupOutcome::Task);
         Ok(())
     }
 
@@ -409,7 +412,7 @@ impl Groups {
         if !self.released.is_empty() {
             let parts = std::mem::take(&mut self.released);
             self.out
-                .push(Grouped::Released(Rc::new(LabelledEpoch { parts })));
+                .push(Grouped::Released(Rc::new(LabelledEpoch { batches: parts })));
         }
         std::mem::take(&mut self.out)
     }
@@ -417,7 +420,11 @@ impl Groups {
 
 impl HeldSample {
     fn trial(&self) -> Result<TrialSample, Failure> {
-        let Labelled { scored, rows, .. } = self.release(None)?;
+        let Labelled {
+            predicted: scored,
+            rows,
+            ..
+        } = self.release(None)?;
         let row = rows.first().map_or(0, |row| *row as usize);
         let answer: Vec<f32> = scored.probabilities.row(row).to_vec();
         let pool = scored

@@ -2,11 +2,11 @@
 
 use crate::Failure;
 use crate::algorithms::unseen::HeldSample;
-use crate::flow::{Labelled, Scored, Stored};
+use crate::flow::{Labelled, Predicted, Stored};
 
 impl HeldSample {
     /// A row of a batch and its label.
-    pub(crate) fn new(scored: &Scored, row: u32, label: f32) -> Result<Self, Failure> {
+    pub(crate) fn new(scored: &Predicted, row: u32, label: f32) -> Result<Self, Failure> {
         Ok(HeldSample {
             sequence: scored.allocated.batch.sequence(row as usize),
             label,
@@ -22,7 +22,7 @@ impl HeldSample {
             scored.cut(nodes);
         }
         Ok(Labelled {
-            scored: scored.into(),
+            predicted: scored.into(),
             rows,
             labels: vec![self.label],
         })

@@ -12,29 +12,31 @@ use timely::dataflow::operators::vec::Map;
 use super::candidates::{LeastSure, uncertainty};
 use crate::Failure;
 use crate::algorithms::recognize::{Calibration, Reference};
-use crate::algorithms::unseen::{Candidate, HeldSample, MAX_OUTLIERS_PER_EPOCH, Strange, Tried};
+use crate::algorithms::unseen::{
+    Candidate, HeldSample, MAX_OUTLIERS_PER_EPOCH, Outlier, TrialResult,
+};
 use crate::data::{LabelKind, TaskDefinition, TaskId, TaskPath, priority};
 use crate::epochs::{Epochs, OnFailure};
-use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Phase, Scored, Settled};
+use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Phase, Predicted, TaskUpdate};
 
-/// What groups are told, all on one worker.
+/// What happened to unseen tasks in an epoch; groups hear all of it on one worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Sighting {
-    /// So many samples came, the first of them with this sequence number.
+pub enum GroupEvent {
+    /// Samples arrived: their path, their number, and the sequence number of the first.
     Samples(TaskPath, u64, u64),
-    /// A label came.
+    /// A label arrived.
     Labelled(TaskPath, HeldSample),
-    /// A task is defined from the bootstrap on.
+    /// A task was defined without having been unseen.
     Defined(TaskDefinition),
     /// A group was tried on the tasks beside it.
-    Tried(Tried),
+    Trial(TrialResult),
     /// The label of a sample could be asked for.
     Candidate(Box<Candidate>),
-    /// A sample looks like none of known tasks.
-    Strange(Strange),
+    /// A sample is far from all known tasks.
+    Outlier(Outlier),
     /// What samples of known tasks look like.
     Reference(Arc<Reference>),
-    /// How they are scored.
+    /// Usual scores of samples of known tasks.
     Calibration(Arc<Calibration>),
     /// The stream's clock.
     Clock(i64),
@@ -44,9 +46,9 @@ pub enum Sighting {
     Ended,
 }
 
-/// What is looked at.
+/// Input of the operator.
 enum Seen {
-    Scored(Rc<Scored>),
+    Predicted(Rc<Predicted>),
     Labelled(Rc<LabelledEpoch>),
 }
 
@@ -73,12 +75,14 @@ struct Holder {
 }
 
 impl Holder {
-    fn settle(&mut self, settled: &Settled) {
+    fn settle(&mut self, settled: &TaskUpdate) {
         match settled {
-            Settled::Defined(task) => self.defined.insert(*task),
-            Settled::Alias(task, _) | Settled::Dissolved(task) => self.gone.insert(*task),
-            Settled::Region(task) => self.regions.insert(*task),
-            Settled::Requested(_) => false,
+            TaskUpdate::Defined(task) => self.defined.insert(*task),
+            TaskUpdate::Aliased(task, _) | TaskUpdate::RegionClosed(task) => {
+                self.gone.insert(*task)
+            }
+            TaskUpdate::RegionOpened(task) => self.regions.insert(*task),
+            TaskUpdate::LabelRequested(_) => false,
         };
     }
 
@@ -101,41 +105,41 @@ impl Holder {
     }
 
     /// The samples of a batch whose tasks are not all defined.
-    fn sight(&self, scored: &Scored, mut tell: impl FnMut(Sighting)) {
+    fn sight(&self, scored: &Predicted, mut tell: impl FnMut(GroupEvent)) {
         let allocated = &scored.allocated;
         match allocated.header.phase {
-            Phase::Scored => {}
+            Phase::Live => {}
             Phase::Bootstrap | Phase::BootstrapEnds => return,
-            Phase::Ended => return tell(Sighting::Ended),
+            Phase::Ended => return tell(GroupEvent::Ended),
         }
         for group in &allocated.groups {
             if let Some(path) = self.undefined(group) {
                 let first = allocated
                     .batch
                     .sequence(allocated.order[group.start] as usize);
-                tell(Sighting::Samples(
+                tell(GroupEvent::Samples(
                     path,
                     (group.end - group.start) as u64,
                     first,
                 ));
             }
         }
-        for tried in &scored.tried {
-            tell(Sighting::Tried(tried.clone()));
+        for tried in &scored.trials {
+            tell(GroupEvent::Trial(tried.clone()));
         }
         for strange in self.strange(scored) {
-            tell(Sighting::Strange(strange));
+            tell(GroupEvent::Outlier(strange));
         }
         if self.rules.asks {
-            tell(Sighting::Clock(allocated.header.clock));
+            tell(GroupEvent::Clock(allocated.header.clock));
             for candidate in self.candidates(scored) {
-                tell(Sighting::Candidate(Box::new(candidate)));
+                tell(GroupEvent::Candidate(Box::new(candidate)));
             }
         }
     }
 
     /// Samples of a batch whose tasks are defined and that look like none of known tasks.
-    fn strange(&self, scored: &Scored) -> Vec<Strange> {
+    fn strange(&self, scored: &Predicted) -> Vec<Outlier> {
         let Some(recognized) = &scored.recognized else {
             return Vec::new();
         };
@@ -148,7 +152,7 @@ impl Holder {
         let mut rows: Vec<usize> = (0..batch.len()).filter(is_strange).collect();
         rows.sort_unstable_by_key(|row| priority(batch.sequence(*row)));
         rows.truncate(MAX_OUTLIERS_PER_EPOCH);
-        let strange = rows.into_iter().map(|row| Strange {
+        let strange = rows.into_iter().map(|row| Outlier {
             sequence: batch.sequence(row),
             features: batch.features.row(row).to_vec(),
         });
@@ -156,7 +160,7 @@ impl Holder {
     }
 
     /// The samples of a batch whose answers are least sure.
-    fn candidates(&self, scored: &Scored) -> Vec<Candidate> {
+    fn candidates(&self, scored: &Predicted) -> Vec<Candidate> {
         let allocated = &scored.allocated;
         let mut least_sure = LeastSure::default();
         if !scored.is_predicted() {
@@ -182,10 +186,10 @@ impl Holder {
     fn sort_out(
         &self,
         labelled: Rc<LabelledEpoch>,
-        mut tell: impl FnMut(Sighting),
+        mut tell: impl FnMut(GroupEvent),
     ) -> Result<Rc<LabelledEpoch>, Failure> {
         let new: Vec<NewGroups> = labelled
-            .parts
+            .batches
             .iter()
             .map(|part| self.new_in(part))
             .collect();
@@ -193,24 +197,24 @@ impl Holder {
             return Ok(labelled);
         }
         let mut parts = Vec::with_capacity(new.len());
-        for (part, new) in labelled.parts.iter().zip(new) {
+        for (part, new) in labelled.batches.iter().zip(new) {
             if new.is_empty() {
                 parts.push(part.clone());
                 continue;
             }
             let mut others = Labelled {
-                scored: part.scored.clone(),
+                predicted: part.predicted.clone(),
                 rows: Vec::new(),
                 labels: Vec::new(),
             };
-            let allocated = &part.scored.allocated;
+            let allocated = &part.predicted.allocated;
             for (row, label) in part.rows.iter().zip(&part.labels) {
                 match &new[allocated.group_of[*row as usize] as usize] {
                     Some(path) => {
-                        let sample = HeldSample::new(&part.scored, *row, *label)?;
+                        let sample = HeldSample::new(&part.predicted, *row, *label)?;
                         match self.gone.contains(&path.leaf().task) {
                             true => parts.push(sample.release(Some(path.nodes.len() - 1))?),
-                            false => tell(Sighting::Labelled(path.clone(), sample)),
+                            false => tell(GroupEvent::Labelled(path.clone(), sample)),
                         }
                     }
                     None => {
@@ -221,16 +225,16 @@ impl Holder {
             }
             parts.push(others);
         }
-        Ok(Rc::new(LabelledEpoch { parts }))
+        Ok(Rc::new(LabelledEpoch { batches: parts }))
     }
 
     /// For each group of a batch that has labels, the path down to its first task that is not defined; nothing if there is
     /// none.
     fn new_in(&self, part: &Labelled) -> NewGroups {
-        let allocated = &part.scored.allocated;
+        let allocated = &part.predicted.allocated;
         let mut new = Vec::new();
         // All that the bootstrap has is defined by it.
-        if allocated.header.phase != Phase::Scored {
+        if allocated.header.phase != Phase::Live {
             return new;
         }
         for row in &part.rows {
@@ -250,9 +254,9 @@ impl Holder {
 
 type NewGroups = Vec<Option<TaskPath>>;
 
-/// What comes of it.
+/// Output of the operator.
 enum Sorted {
-    Sighting(Sighting),
+    Event(GroupEvent),
     Labelled(Rc<LabelledEpoch>),
 }
 
@@ -260,13 +264,13 @@ enum Sorted {
 /// worker; `settled_before` is what the knowledge base has of it. The first stream is what others learn from, the second what
 /// groups are told.
 pub fn hold<'scope>(
-    scored: Flow<'scope, Rc<Scored>>,
+    scored: Flow<'scope, Rc<Predicted>>,
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    settled: Flow<'scope, Settled>,
-    settled_before: impl IntoIterator<Item = Settled>,
+    settled: Flow<'scope, TaskUpdate>,
+    settled_before: impl IntoIterator<Item = TaskUpdate>,
     rules: HoldRules,
     on_failure: OnFailure,
-) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Sighting>) {
+) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, GroupEvent>) {
     let mut holder = Holder {
         rules,
         regions: FxHashSet::default(),
@@ -277,7 +281,7 @@ pub fn hold<'scope>(
         holder.settle(&settled);
     }
     let seen = scored
-        .map(Seen::Scored)
+        .map(Seen::Predicted)
         .concat(labelled.map(Seen::Labelled));
     let sorted: Flow<'scope, Sorted> = seen.each_after(
         settled,
@@ -289,9 +293,9 @@ pub fn hold<'scope>(
             Ok(())
         },
         |holder, seen, out| {
-            let mut tell = |sighting| out.give(Sorted::Sighting(sighting));
+            let mut tell = |sighting| out.give(Sorted::Event(sighting));
             match seen {
-                Seen::Scored(scored) => holder.sight(&scored, tell),
+                Seen::Predicted(scored) => holder.sight(&scored, tell),
                 Seen::Labelled(labelled) => {
                     let labelled = holder.sort_out(labelled, &mut tell)?;
                     out.give(Sorted::Labelled(labelled));
@@ -302,6 +306,6 @@ pub fn hold<'scope>(
     );
     sorted.ok_err(|sorted| match sorted {
         Sorted::Labelled(labelled) => Ok(labelled),
-        Sorted::Sighting(sighting) => Err(sighting),
+        Sorted::Event(sighting) => Err(sighting),
     })
 }

@@ -7,7 +7,7 @@ mod held;
 mod hold;
 mod known;
 
-pub use self::group::{Told, group};
+pub use self::group::{GroupStreams, group};
 pub use self::groups::{GroupRules, Groups};
-pub use self::hold::{HoldRules, Sighting, hold};
+pub use self::hold::{GroupEvent, HoldRules, hold};
 pub use self::known::known;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use perennial_operators::algorithms::pool::{Integration, Pool};
-use perennial_operators::flow::{Allocated, EpochHeader, Flow, Intake, Phase, Scored};
+use perennial_operators::flow::{Allocated, EpochHeader, Flow, Intake, Phase, Predicted};
 use perennial_operators::ingest::Allocator;
 use perennial_operators::predict::InferenceRules;
 use perennial_operators::{
@@ -135,7 +135,7 @@ pub fn header(epoch: u64, end: u64, clock: i64) -> EpochHeader {
         epoch: Epoch(epoch),
         end,
         clock,
-        phase: Phase::Scored,
+        phase: Phase::Live,
     }
 }
 
@@ -156,17 +156,17 @@ pub fn allocated(header: EpochHeader, first: u64, rows: &[Row]) -> Allocated {
 
 /// Rows with made-up predictions of two classes: the probability of class 1 is the first feature's
 /// fraction.
-pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
+pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Predicted> {
     let allocated = Rc::new(allocated(header, first, rows));
-    if header.phase != Phase::Scored || rows.is_empty() {
-        return Rc::new(Scored {
+    if header.phase != Phase::Live || rows.is_empty() {
+        return Rc::new(Predicted {
             allocated,
             probabilities: Array2::zeros((0, 2)),
             pools: Vec::new(),
-            answers: Array2::zeros((0, 2)),
+            outputs: Array2::zeros((0, 2)),
             baselines: Vec::new(),
             recognized: None,
-            tried: Vec::new(),
+            trials: Vec::new(),
         });
     }
     let probabilities = Array2::from_shape_fn((rows.len(), 2), |(row, class)| {
@@ -180,12 +180,12 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
         };
         Rc::new(Pool::of(model, 2))
     });
-    Rc::new(Scored {
+    Rc::new(Predicted {
         pools: pools.collect(),
-        answers: probabilities.clone(),
+        outputs: probabilities.clone(),
         baselines: vec![probabilities.clone()],
         recognized: None,
-        tried: Vec::new(),
+        trials: Vec::new(),
         probabilities,
         allocated,
     })

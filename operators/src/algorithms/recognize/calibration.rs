@@ -21,7 +21,7 @@ const LEAST: usize = 200;
 pub(crate) const MOST_OF_EPOCH: usize = 256;
 
 /// The scores of one sample: one a method, then all of them together; NaN where there is none.
-pub type Scores = [f32; METHODS + 1];
+pub type NoveltyScores = [f32; METHODS + 1];
 
 /// The scores of known samples, method by method.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    fn of<'a>(scores: impl Iterator<Item = &'a Scores> + Clone) -> Calibration {
+    fn of<'a>(scores: impl Iterator<Item = &'a NoveltyScores> + Clone) -> Calibration {
         Calibration {
             sorted: std::array::from_fn(|method| {
                 let column = scores.clone().map(|scores| scores[method]);
@@ -65,7 +65,7 @@ impl Calibration {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochScores {
     /// Sample by sample.
-    pub scores: Vec<Scores>,
+    pub scores: Vec<NoveltyScores>,
     /// Whether samples are compared with these, and all before, from the next epoch on.
     pub counts: bool,
 }
@@ -82,7 +82,7 @@ pub struct Calibrator {
 impl Calibrator {
     /// Takes in the scores of an epoch: what is to be committed, and the epochs that leave. Samples are compared with other
     /// scores once there is a sixteenth of new ones.
-    pub fn add(&mut self, epoch: Epoch, scores: Vec<Scores>) -> (EpochScores, Vec<Epoch>) {
+    pub fn add(&mut self, epoch: Epoch, scores: Vec<NoveltyScores>) -> (EpochScores, Vec<Epoch>) {
         self.held += scores.len();
         self.fresh += scores.len();
         let counts = self.held >= LEAST && self.fresh >= self.held / 16;

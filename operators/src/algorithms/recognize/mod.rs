@@ -6,7 +6,7 @@ mod recognized;
 mod reference;
 
 pub(crate) use self::calibration::MOST_OF_EPOCH;
-pub use self::calibration::{Calibration, Calibrator, EpochScores, Scores};
+pub use self::calibration::{Calibration, Calibrator, EpochScores, NoveltyScores};
 pub(crate) use self::method::entropy;
 pub(crate) use self::method::probability;
 pub use self::method::{METHODS, Method};

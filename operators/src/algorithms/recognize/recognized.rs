@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::calibration::Scores;
+use super::calibration::NoveltyScores;
 use super::method::{METHODS, Method};
 use super::reference::Reference;
 use crate::data::TaskPath;
@@ -39,9 +39,9 @@ pub struct RecognitionRules {
 #[derive(Clone, Debug, Default)]
 pub struct Recognized {
     /// The scores of each sample, and its p-values by the same; NaN where there are none.
-    pub scores: Vec<Scores>,
+    pub scores: Vec<NoveltyScores>,
     /// See `scores`.
-    pub p: Vec<Scores>,
+    pub p: Vec<NoveltyScores>,
     /// Whether each is taken for unseen.
     pub unseen: Vec<bool>,
     /// By group of the batch, the first task of its path that is not known, as a place on the path.

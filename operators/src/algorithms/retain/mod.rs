@@ -3,5 +3,5 @@
 mod quota;
 mod reservoir;
 
-pub use self::quota::Level;
+pub use self::quota::Quota;
 pub use self::reservoir::{Reservoir, Turnover, class_of};

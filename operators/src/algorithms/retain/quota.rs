@@ -9,7 +9,7 @@ use crate::data::TaskId;
 /// Finds the level: the highest at which all tasks together keep no more samples than they may. The largest tasks alone
 /// give up for the others. As samples come in it only ever falls.
 #[derive(Clone, Debug)]
-pub struct Level {
+pub struct Quota {
     /// The most samples of all tasks.
     most: u64,
     /// The most samples of one task.
@@ -24,10 +24,10 @@ pub struct Level {
     total: u64,
 }
 
-impl Level {
+impl Quota {
     /// No task keeps anything yet; one may keep `per_task` samples, all together may keep `most`.
     pub fn new(per_task: u64, most: u64) -> Self {
-        Level {
+        Quota {
             most,
             level: per_task,
             sizes: FxHashMap::default(),

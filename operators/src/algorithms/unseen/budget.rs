@@ -15,7 +15,7 @@ use crate::data::TaskId;
 pub(crate) const MOST_CANDIDATES: usize = 256;
 /// Of what can be asked for, this share is at a time: something is left for what comes later in the day.
 const SHARE: f64 = 0.25;
-/// Requests of a task after which the next one is worth half.
+/// LabelBudget of a task after which the next one is worth half.
 const HALF: f64 = 16.0;
 /// What a sample of a known task is worth, by one of a task that is or was unseen.
 const KNOWN: f64 = 0.25;
@@ -86,17 +86,17 @@ struct AskedOfTask {
 }
 
 /// Asks for labels.
-pub struct Requests {
+pub struct LabelBudget {
     per_day: f64,
     /// For each feature what makes one standard deviation 1.
     scales: Vec<f32>,
     asked: Asked,
 }
 
-impl Requests {
+impl LabelBudget {
     /// So many a day, after these; `deviations` are how much each feature varies, as far as it is known.
     pub fn restore(per_day: f64, deviations: &[f32], asked: Asked) -> Self {
-        Requests {
+        LabelBudget {
             per_day,
             scales: scales(deviations),
             asked,
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_stays_within_the_budget() {
-        let mut requests = Requests::restore(8.0, &[1.0], Asked::default());
+        let mut requests = LabelBudget::restore(8.0, &[1.0], Asked::default());
         let all = |from: u64| {
             (from..from + 50)
                 .map(|at| candidate(at, at, true, 0.5, 0.0))
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_unsure_the_new_and_the_different_come_first() {
-        let mut requests = Requests::restore(12.0, &[1.0], Asked::default());
+        let mut requests = LabelBudget::restore(12.0, &[1.0], Asked::default());
         let chosen = requests.choose(
             vec![
                 candidate(1, 1, true, 0.9, 0.0),
@@ -313,14 +313,14 @@ mod tests {
             left: 1.0,
             ..requests.asked().clone()
         };
-        let mut requests = Requests::restore(1.0, &[1.0], asked);
+        let mut requests = LabelBudget::restore(1.0, &[1.0], asked);
         assert_eq!(numbers(&requests.choose(again, 0, any)), [7]);
         assert_eq!(requests.of(TaskId(1)).map(|asked| asked.count), Some(2));
     }
 
     #[test]
     fn what_was_new_is_asked_about_more_until_it_has_labels() {
-        let mut requests = Requests::restore(400.0, &[1.0], Asked::default());
+        let mut requests = LabelBudget::restore(400.0, &[1.0], Asked::default());
         requests.choose(vec![candidate(1, 1, true, 0.5, 0.0)], 0, any);
         // It is a task by now.
         let all = (0..200).map(|at| {

@@ -71,13 +71,13 @@ pub struct UnseenSettled {
     /// Labels that were held.
     pub labelled: u64,
     /// What became of it.
-    pub became: Became,
+    pub became: GroupOutcome,
 }
 
 /// What became of an unseen task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Became {
+pub enum GroupOutcome {
     /// A task.
     Task,
     /// Another name of a task that there was.

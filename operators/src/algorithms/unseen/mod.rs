@@ -6,12 +6,12 @@ mod region;
 mod table;
 mod trial;
 
-pub use self::budget::{Asked, Candidate, LabelRequest, Requests};
+pub use self::budget::{Asked, Candidate, LabelBudget, LabelRequest};
 pub(crate) use self::budget::{LEAST_GROUP_SAMPLES, MOST_CANDIDATES};
 pub use self::group::{
-    Became, HeldSample, LabelsRequested, UnseenGroup, UnseenGrown, UnseenSettled,
+    GroupOutcome, HeldSample, LabelsRequested, UnseenGroup, UnseenGrown, UnseenSettled,
 };
 pub(crate) use self::region::MAX_OUTLIERS_PER_EPOCH;
-pub use self::region::{Region, Regions, Strange};
+pub use self::region::{Outlier, Region, Regions};
 pub use self::table::{Entry, Table};
-pub use self::trial::{Trial, TrialSample, Tried, Verdict};
+pub use self::trial::{Trial, TrialResult, TrialSample, Verdict};

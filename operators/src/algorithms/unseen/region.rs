@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::algorithms::recognize::{Reference, Scratch};
 use crate::data::{TaskDefinition, TaskId, TaskPath};
 
-/// Strange samples that are remembered, the latest.
+/// Outlier samples that are remembered, the latest.
 const MOST_STRANGE: usize = 64;
 /// Of one epoch at most.
 pub(crate) const MAX_OUTLIERS_PER_EPOCH: usize = 16;
@@ -36,7 +36,7 @@ pub struct Region {
 
 /// A sample that looks like none of known tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Strange {
+pub struct Outlier {
     /// Its sequence number.
     pub sequence: u64,
     /// Its features; NaN = missing.
@@ -50,13 +50,13 @@ pub struct Regions {
     found: u64,
     /// Those that there are.
     pub regions: Arc<Vec<Region>>,
-    /// Strange samples in none of them, the latest last.
-    strange: Vec<Strange>,
+    /// Outlier samples in none of them, the latest last.
+    strange: Vec<Outlier>,
 }
 
 impl Regions {
     /// Takes in strange samples of an epoch.
-    pub(crate) fn meet(&mut self, mut strange: Vec<Strange>) {
+    pub(crate) fn meet(&mut self, mut strange: Vec<Outlier>) {
         strange.sort_unstable_by_key(|sample| crate::data::priority(sample.sequence));
         strange.truncate(MAX_OUTLIERS_PER_EPOCH);
         strange.sort_unstable_by_key(|sample| sample.sequence);
@@ -77,9 +77,9 @@ impl Regions {
             return None;
         }
         let mut scratch = Scratch::default();
-        let mut near = |one: &Strange| -> Vec<usize> {
+        let mut near = |one: &Outlier| -> Vec<usize> {
             let others = self.strange.iter().enumerate();
-            let is_near = |other: &Strange| {
+            let is_near = |other: &Outlier| {
                 let apart = reference.apart(&one.features, &other.features, &mut scratch);
                 apart <= APART * radius
             };
@@ -221,8 +221,8 @@ mod tests {
         Reference::of(&samples, |_| None).expect("samples")
     }
 
-    fn strange(sequence: u64, x: f32, y: f32) -> Strange {
-        Strange {
+    fn strange(sequence: u64, x: f32, y: f32) -> Outlier {
+        Outlier {
             sequence,
             features: vec![x, y],
         }

@@ -30,7 +30,7 @@ pub struct TrialSample {
 
 /// What came of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tried {
+pub struct TrialResult {
     /// The task that the unseen one would be.
     pub task: TaskId,
     /// What it is.

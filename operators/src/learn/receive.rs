@@ -10,7 +10,7 @@ use timely::dataflow::operators::generic::Operator;
 use crate::Failure;
 use crate::data::{Epoch, TaskId};
 use crate::epochs::OnFailure;
-use crate::flow::{Deployment, Flow, Scored, TrainOutcome};
+use crate::flow::{Deployment, Flow, Predicted, TrainOutcome};
 
 /// Where they come in, on a thread of its own.
 pub trait Inbox {
@@ -20,7 +20,7 @@ pub trait Inbox {
 
 /// Holds samples back until there is a model that answers for all.
 #[derive(Clone)]
-pub struct Gate {
+pub struct FirstModelGate {
     /// The first epoch that may have samples that are predicted; [`u64::MAX`] while that is not known.
     pub opens: Arc<AtomicU64>,
     /// How many epochs after the one with which a model comes in it is. All readers are to agree on it, so that none may have
@@ -28,7 +28,7 @@ pub struct Gate {
     pub after: u64,
 }
 
-impl Gate {
+impl FirstModelGate {
     fn open(&self, epoch: Epoch) {
         if self.opens.load(Ordering::SeqCst) == u64::MAX {
             self.opens.store(epoch.0 + self.after, Ordering::SeqCst);
@@ -44,10 +44,10 @@ fn answers_for_all(outcome: &TrainOutcome) -> bool {
 }
 
 /// Lets what has come in with each epoch, on the worker that has the inbox.
-pub fn follow<'scope>(
-    clock: Flow<'scope, Rc<Scored>>,
+pub fn receive<'scope>(
+    clock: Flow<'scope, Rc<Predicted>>,
     mut inbox: Option<impl Inbox + 'static>,
-    gate: Gate,
+    gate: FirstModelGate,
     on_failure: OnFailure,
 ) -> Flow<'scope, TrainOutcome> {
     clock.unary(Pipeline, "Follow", move |_capability, _info| {
