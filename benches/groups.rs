@@ -14,8 +14,9 @@ use std::path::Path;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use common::{Result, Spread, mib, per_second, run};
+use perennial_connectors::format::Row;
 use perennial_connectors::source::simulator::open_rows;
-use perennial_connectors::source::{Drift, DriftKind, Next, Row, SimulatorConfig};
+use perennial_connectors::source::{Drift, DriftKind, Next, SimulatorConfig};
 use perennial_operators::priority;
 use serde_json::Value;
 

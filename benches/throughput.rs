@@ -279,7 +279,7 @@ fn rows_by_model(
         epoch: Epoch(0),
         end: CEILING_ROWS,
         clock: 0,
-        phase: Phase::Scored,
+        phase: Phase::Live,
     };
     let columns = vec![(1, "season".to_string()), (2, "zone".to_string())];
     let mut allocator = Allocator::new(TaskLevels {

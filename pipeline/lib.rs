@@ -6,29 +6,17 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod audit;
-pub mod bench;
-pub mod cli;
-mod committer;
+pub mod commands;
+mod commit;
 pub mod config;
-mod draw;
 pub mod error;
-pub mod evaluate;
 mod fault;
 mod graph;
-mod kb;
-mod label;
+mod input;
 mod learning;
 pub mod link;
-mod models;
-mod outputs;
-pub mod produce;
-mod progress;
-mod quality;
-mod reader;
 pub mod report;
 mod restore;
 pub mod run;
-mod signals;
-mod sources;
-mod status;
+mod run_status;
+mod terminal;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, s};
+use perennial_connectors::format::{JsonParser, Row};
 use perennial_connectors::onnx::Session;
-use perennial_connectors::source::{Decoder, JsonParser, Row, Schema};
+use perennial_connectors::schema::Schema;
+use perennial_connectors::source::Decoder;
 use perennial_operators::flow::{EpochHeader, Phase, predicted_class};
 use perennial_operators::ingest::Allocator;
 use perennial_operators::{Epoch, Level, RawRecord, RecordMetadata, TaskId, TaskLevels};
@@ -150,7 +152,7 @@ impl Plain {
             epoch: Epoch(0),
             end: batch.len() as u64,
             clock: 0,
-            phase: Phase::Scored,
+            phase: Phase::Live,
         };
         let allocated = self.allocator.allocate(header, batch);
         let mut said = Array2::zeros((ROWS, self.classes.len()));

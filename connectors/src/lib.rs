@@ -5,11 +5,13 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod format;
 pub mod kafka;
 pub mod knowledge_base;
 pub mod link;
 pub mod native;
 pub mod onnx;
+pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod trainer;

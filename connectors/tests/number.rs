@@ -7,15 +7,15 @@ mod common;
 use std::fs;
 use std::time::Duration;
 
+use common::{random, trainer};
 use ndarray::Array2;
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::source::Schema;
-use perennial_connectors::trainer::{CommandLine, CommandTrainer, Job, TrainerError};
+use perennial_connectors::schema::Schema;
+use perennial_connectors::trainer::error::TrainerError;
+use perennial_connectors::trainer::{CommandLine, CommandTrainer, Job};
 use perennial_operators::{
     LabelKind, ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters,
 };
-
-use common::{random, trainer};
 
 const FEATURES: usize = 6;
 

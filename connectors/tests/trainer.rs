@@ -2,19 +2,19 @@
 
 mod common;
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
-
-use ndarray::{Array2, array};
-use perennial_connectors::onnx::{self, OnnxError, Runtime};
-use perennial_connectors::trainer::{BuiltIn, Trained, TrainerError};
-use perennial_operators::{LabelKind, TrainRequest, TrainResponse, TreeParameters};
-use proptest::prelude::*;
+use std::{fs, thread};
 
 use common::{random, trainer};
+use ndarray::{Array2, array};
+use perennial_connectors::onnx;
+use perennial_connectors::onnx::{OnnxError, Runtime};
+use perennial_connectors::trainer::error::TrainerError;
+use perennial_connectors::trainer::{BuiltIn, Trained};
+use perennial_operators::{LabelKind, TrainRequest, TrainResponse, TreeParameters};
+use proptest::prelude::*;
 
 const TWO: LabelKind = LabelKind::Classes(2);
 

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-use perennial_connectors::knowledge_base::{Departure, KnowledgeBase, OutboxProgress, Terms};
+use perennial_connectors::knowledge_base::{Departure, KnowledgeBase, OutboxProgress, ShareTerms};
 use serde::Serialize;
 
-use crate::cli::print;
 use crate::error::Error;
+use crate::terminal::{print, time};
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -36,13 +35,13 @@ impl Fate {
 
 /// A line of `perennial audit --json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     number: u64,
     state: Fate,
     #[serde(flatten)]
     departure: &'a Departure,
     #[serde(rename = "to")]
-    terms: Option<&'a Terms>,
+    terms: Option<&'a ShareTerms>,
 }
 
 /// Prints what left, from a number on.
@@ -56,7 +55,7 @@ pub fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
         let state = fate(number, &departure, &outbox);
         let known = terms.get(departure.terms as usize);
         if as_json {
-            let line = Line {
+            let line = AuditLine {
                 number,
                 state,
                 departure: &departure,
@@ -92,14 +91,6 @@ fn fate(number: u64, departure: &Departure, outbox: &OutboxProgress) -> Fate {
     }
 }
 
-/// A time as people read it.
-pub fn time(micros: i64) -> String {
-    match Timestamp::from_microsecond(micros) {
-        Ok(time) => format!("{time:.0}"),
-        Err(_) => String::new(),
-    }
-}
-
 fn line(number: u64, state: Fate, departure: &Departure) -> String {
     let mut line = format!(
         "{number:>8}  {}  epoch {:>8}  {:<7}  {:>6} samples",
@@ -118,7 +109,7 @@ fn line(number: u64, state: Fate, departure: &Departure) -> String {
     line
 }
 
-fn describe(terms: &Terms) -> String {
+fn describe(terms: &ShareTerms) -> String {
     let mut text = format!("to {}:", terms.to);
     let mut parts = Vec::new();
     if !terms.fields.is_empty() {

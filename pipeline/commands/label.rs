@@ -5,24 +5,23 @@ use std::path::Path;
 
 use comfy_table::Cell;
 use perennial_connectors::knowledge_base::KnowledgeBase;
+use perennial_connectors::schema::Label;
 use perennial_connectors::sink::RequestRenderer;
 use perennial_connectors::sink::kafka::LabelSender;
-use perennial_connectors::source::Label;
 use perennial_connectors::source::file::{FileConfig, LabelColumns, LabelSource};
 use perennial_operators::algorithms::unseen::LabelRequest;
 use perennial_operators::flow::waiting_samples;
 use serde_json::Value;
 
-use crate::cli::print;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::report::{right, table};
+use crate::terminal::{print, right, table};
 
 /// Answers that are read from a file at a time.
 const CHUNK: usize = 4096;
 
 /// What to do with the requests.
-pub struct Options<'a> {
+pub struct LabelOptions<'a> {
     /// Print them, and nothing else.
     pub list: bool,
     /// A file of answers.
@@ -32,7 +31,7 @@ pub struct Options<'a> {
 }
 
 /// Lists requests, or answers them: from a file, or as somebody types.
-pub fn label(settings: &Settings, state: &Path, options: &Options<'_>) -> Result<(), Error> {
+pub fn label(settings: &Settings, state: &Path, options: &LabelOptions<'_>) -> Result<(), Error> {
     let requests = open_requests(state)?;
     let renderer = RequestRenderer::new(&settings.schema);
     if options.list || options.json {

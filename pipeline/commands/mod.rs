@@ -1,5 +1,15 @@
 //! The command line.
 
+mod audit;
+mod bench;
+mod evaluate;
+mod kb;
+mod label;
+mod produce;
+mod run;
+mod status;
+mod validate;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,17 +17,18 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::audit::audit;
-use crate::bench::{self, bench};
+use self::audit::audit;
+use self::bench::bench;
+use self::evaluate::evaluate;
+use self::kb::KbCommand;
+use self::produce::produce_command;
+use self::run::run_command;
+use self::status::status;
+use self::validate::describe_graph;
+
 use crate::config::{Config, Settings, load};
-use crate::draw::draw;
 use crate::error::{Error, render};
-use crate::evaluate::{self, evaluate};
-use crate::kb::{self, KbCommand};
-use crate::label;
-use crate::produce::produce;
-use crate::run::run;
-use crate::status::status;
+use crate::terminal::print;
 
 /// Edge-cloud collaborative lifelong learning as one streaming engine.
 #[derive(Parser)]
@@ -151,7 +162,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check a config against its source, and draw the graph.
+    /// Check a config against its source, and describe_graph the graph.
     Validate {
         /// The pipeline's config.
         config: PathBuf,
@@ -229,7 +240,7 @@ fn execute(command: Command) -> Result<(), Error> {
             seconds,
             report,
         } => {
-            let findings = bench(&bench::Options {
+            let findings = bench(&bench::BenchOptions {
                 config: &config,
                 set: &set,
                 workers,
@@ -250,7 +261,7 @@ fn execute(command: Command) -> Result<(), Error> {
         } => {
             let findings = evaluate(
                 &settings(&config, &set)?,
-                &evaluate::Options {
+                &evaluate::EvaluateOptions {
                     attributes: sequence.as_deref(),
                     slices,
                     seed,
@@ -271,7 +282,7 @@ fn execute(command: Command) -> Result<(), Error> {
             json,
             answers,
         } => {
-            let options = label::Options {
+            let options = label::LabelOptions {
                 list,
                 json,
                 answers: answers.as_deref(),
@@ -286,7 +297,7 @@ fn execute(command: Command) -> Result<(), Error> {
         } => status(&settings(&config, &set)?, &state, json),
         Command::Audit { state, from, json } => audit(&state, from, json),
         Command::Validate { config, set } => {
-            print(&draw(&settings(&config, &set)?)?);
+            print(&describe_graph(&settings(&config, &set)?)?);
             Ok(())
         }
         Command::Schema => {
@@ -311,56 +322,4 @@ fn execute(command: Command) -> Result<(), Error> {
 
 fn settings(config: &Path, set: &[String]) -> Result<Settings, Error> {
     Ok(Settings::try_from(load(config, set)?)?)
-}
-
-fn run_command(
-    settings: &Settings,
-    state: Option<PathBuf>,
-    report_file: Option<&Path>,
-    workers: usize,
-) -> Result<(), Error> {
-    // The temporary folder, if there is one, is removed when it goes out of scope.
-    let (temporary, state) = match state {
-        Some(state) => (None, state),
-        None => {
-            let folder = tempfile::Builder::new()
-                .prefix("perennial-")
-                .tempdir()
-                .map_err(|error| Error::File(std::env::temp_dir(), error))?;
-            let path = folder.path().to_path_buf();
-            (Some(folder), path)
-        }
-    };
-    let report = run(settings, &state, workers)?;
-    print(&report.tables());
-    if !report.finished {
-        let how = match &temporary {
-            Some(_) => "what was learned is gone: give --state DIR to keep it",
-            None => "run again with the same --state to go on",
-        };
-        eprintln!("stopped before the end of the stream; {how}");
-    }
-    if let Some(file) = report_file {
-        report.write(file)?;
-    }
-    Ok(())
-}
-
-fn produce_command(settings: &Settings) -> Result<(), Error> {
-    let (sent, result) = produce(settings)?;
-    print(&sent.line());
-    if !sent.finished && result.is_ok() {
-        let labels = match sent.labels {
-            Some((_, waiting)) if waiting > 0 => format!("; {waiting} labels were still to come"),
-            _ => String::new(),
-        };
-        eprintln!("stopped before the end of the input{labels}");
-    }
-    result
-}
-
-/// Prints to standard output; a reader that has gone, as `| head` does, is no failure.
-pub(crate) fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

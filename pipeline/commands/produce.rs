@@ -4,15 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use perennial_connectors::format::Row;
 use perennial_connectors::kafka::{Health, TopicConfig};
 use perennial_connectors::sink::kafka::{Feed, FeedOptions, LabelFeed};
 use perennial_connectors::source::file::FileConfig;
-use perennial_connectors::source::{Next, Row, Rows, file, simulator};
+use perennial_connectors::source::{Next, Rows, file, simulator};
 
 use crate::config::{ConfigError, ProduceConfig, Production, Settings};
 use crate::error::Error;
-use crate::progress::Line;
-use crate::signals::stop_when_told;
+use crate::run::progress::ProgressLine;
+use crate::run::signals::stop_when_told;
+use crate::terminal::print;
+
+pub(crate) fn produce_command(settings: &Settings) -> Result<(), Error> {
+    let (sent, result) = produce(settings)?;
+    print(&sent.line());
+    if !sent.finished && result.is_ok() {
+        let labels = match sent.labels {
+            Some((_, waiting)) if waiting > 0 => format!("; {waiting} labels were still to come"),
+            _ => String::new(),
+        };
+        eprintln!("stopped before the end of the input{labels}");
+    }
+    result
+}
 
 /// How long what was sent may take to arrive when the command is told to end.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -50,7 +65,7 @@ pub fn produce(settings: &Settings) -> Result<(Sent, Result<(), Error>), Error> 
         health,
         stop,
         began: Instant::now(),
-        line: Line::new(),
+        line: ProgressLine::new(),
         shown: (Instant::now(), 0),
         sent: Sent::default(),
     };
@@ -138,7 +153,7 @@ struct Sending {
     health: Health,
     stop: Arc<AtomicBool>,
     began: Instant,
-    line: Line,
+    line: ProgressLine,
     /// When progress was last shown, and the samples until then.
     shown: (Instant, u64),
     sent: Sent,

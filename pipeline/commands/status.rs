@@ -9,15 +9,13 @@ use perennial_connectors::link::{now, reach};
 use perennial_operators::flow::EdgeProgress;
 use serde::Serialize;
 
-use crate::audit::time;
-use crate::cli::print;
 use crate::config::{LinkConfig, Role, Settings};
 use crate::error::Error;
-use crate::report::{right, table};
+use crate::terminal::{print, right, table, time};
 
 /// How a pipeline is doing.
 #[derive(Serialize)]
-struct Status {
+struct StatusReport {
     name: String,
     role: &'static str,
     /// The last commit.
@@ -28,7 +26,7 @@ struct Status {
     link: Option<Link>,
     /// What waits at an edge.
     #[serde(skip_serializing_if = "Option::is_none")]
-    outbox: Option<Box>,
+    outbox: Option<OutboxStatus>,
     /// What the cloud has taken in from each edge.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     edges: BTreeMap<String, Edge>,
@@ -59,7 +57,7 @@ struct Link {
 }
 
 #[derive(Serialize)]
-struct Box {
+struct OutboxStatus {
     #[serde(flatten)]
     progress: OutboxProgress,
     most_bytes: u64,
@@ -87,7 +85,7 @@ pub fn status(settings: &Settings, state: &Path, as_json: bool) -> Result<(), Er
     Ok(())
 }
 
-fn read(settings: &Settings, view: &View<'_>) -> Result<Status, Error> {
+fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
     let config = settings.config();
     let progress = view.progress()?;
     let tasks = view.tasks()?;
@@ -121,11 +119,11 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<Status, Error> {
     });
     let stages = view.stages()?;
     let training = stages.values().filter(|stage| !stage.state().ended());
-    let outbox = |link: &LinkConfig| Box {
+    let outbox = |link: &LinkConfig| OutboxStatus {
         progress: progress.outbox.clone(),
         most_bytes: link.outbox.bytes,
     };
-    Ok(Status {
+    Ok(StatusReport {
         name: config.name.clone(),
         role: config.role.name(),
         trainings: training.count(),
@@ -156,7 +154,7 @@ fn link(link: &LinkConfig) -> Link {
     }
 }
 
-fn tables(status: &Status) -> String {
+fn tables(status: &StatusReport) -> String {
     let mut facts = table(&["", &format!("{} ({})", status.name, status.role)]);
     let mut fact = |name: &str, text: String| {
         facts.add_row(vec![Cell::new(name), Cell::new(text)]);
@@ -183,7 +181,7 @@ fn tables(status: &Status) -> String {
         fact("tasks of the cloud", status.revisions.len().to_string());
     }
     if let Some(outbox) = &status.outbox {
-        let Box {
+        let OutboxStatus {
             progress,
             most_bytes,
         } = outbox;

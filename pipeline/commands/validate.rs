@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::source::kafka::Resume;
-use perennial_operators::label::{Arrival, Delay};
+use perennial_operators::label::{Delay, LabelTiming};
 use perennial_operators::{LabelKind, Level};
 
-use crate::config::{IntegrationConfig, PredictionsConfig, Role, Settings};
+use crate::config::IntegrationConfig;
+use crate::config::PredictionsConfig;
+use crate::config::{Role, Settings};
 use crate::error::Error;
-use crate::sources::{bootstrap_records, open_file, open_topics};
+use crate::input::sources::{bootstrap_records, open_file, open_topics};
 
 /// Opens the source, counts what the config needs counted, and draws the graph.
-pub fn draw(settings: &Settings) -> Result<String, Error> {
+pub fn describe_graph(settings: &Settings) -> Result<String, Error> {
     let config = settings.config();
     let (name, total) = match &config.source.simulator {
         Some(simulator) => ("simulator".to_string(), simulator.records),
@@ -48,11 +50,13 @@ pub fn draw(settings: &Settings) -> Result<String, Error> {
         Delay::Time(micros) => format!("{} s", micros as f64 / 1e6),
     };
     let labels = match settings.arrival {
-        Arrival::Carried(delay) => format!("labels known {} later", length(delay)),
-        Arrival::OnRequest(delay) => {
+        LabelTiming::InSample(delay) => format!("labels known {} later", length(delay)),
+        LabelTiming::OnRequest(delay) => {
             format!("labels that are asked for known {} later", length(delay))
         }
-        Arrival::Apart(wait) => format!("labels when they come, within {}", length(wait)),
+        LabelTiming::SeparateStream(wait) => {
+            format!("labels when they come, within {}", length(wait))
+        }
     };
     let predictions = match &config.predictions {
         None => "not written".to_string(),

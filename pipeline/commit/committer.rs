@@ -5,22 +5,23 @@
 //! length of each output. What a crash leaves in an output beyond its committed length is cut off
 //! when it is opened again.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, Progress};
 use perennial_operators::commit::Commit;
 use perennial_operators::flow::{EpochEffects, KnowledgeChange, Phase, StageKind, StageState};
-use perennial_operators::{Epoch, Score, TaskId};
+use perennial_operators::{Score, TaskId};
 
-use crate::config::{Config, Mode};
+use super::outputs::Outputs;
+use crate::config::Config;
+use crate::config::Mode;
 use crate::error::Error;
 use crate::fault;
 use crate::link::outbox::Outbox;
-use crate::outputs::Outputs;
+use crate::run_status::CommitWatch;
 
 /// Epochs that may wait for the committer.
 const QUEUE: usize = 4;
@@ -28,119 +29,12 @@ const QUEUE: usize = 4;
 /// Changes that may wait for their commit: with many tasks, each epoch has many, and they are in memory until then.
 const CHANGES: usize = 100_000;
 
-/// How far the commit is, for those who wait for it.
-pub struct Committed {
-    state: Mutex<State>,
-    moved: Condvar,
-    health: Health,
-}
-
-#[derive(Default)]
-struct State {
-    status: Status,
-    closed: bool,
-}
-
-/// How a run is doing.
-#[derive(Clone, Debug, Default)]
-pub struct Status {
-    /// What is committed.
-    pub progress: Progress,
-    /// How all predictions did whose labels are committed.
-    pub score: Score,
-    /// What the learner is doing, if it is doing anything.
-    pub stage: Option<String>,
-    /// How often something was committed in this run that the cloud publishes.
-    pub publications: u64,
-}
-
-impl Committed {
-    /// Nothing is committed yet; `health` is that of Kafka, where it is used.
-    pub fn new(health: Health) -> Self {
-        Committed {
-            state: Mutex::default(),
-            moved: Condvar::default(),
-            health,
-        }
-    }
-
-    /// What is being waited for, if anything is.
-    pub fn waiting(&self) -> Option<String> {
-        self.health.waiting()
-    }
-
-    /// How the run is doing.
-    pub fn status(&self) -> Status {
-        self.lock().status.clone()
-    }
-
-    /// Says what the learner is doing.
-    pub fn set_stage(&self, stage: Option<String>) {
-        self.lock().status.stage = stage;
-    }
-
-    /// Waits until an epoch is committed; false if the run ends before.
-    pub fn wait_for(&self, epoch: Epoch) -> bool {
-        let mut state = self.lock();
-        loop {
-            if state
-                .status
-                .progress
-                .last_epoch()
-                .is_some_and(|last| last >= epoch)
-            {
-                return true;
-            }
-            if state.closed {
-                return false;
-            }
-            state = self
-                .moved
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Waits until there is more to publish than so much, but no longer than for a while.
-    pub fn wait_for_publication(&self, seen: Option<u64>, patience: Duration) {
-        let until = Instant::now() + patience;
-        let mut state = self.lock();
-        while seen == Some(state.status.publications) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let waited = self.moved.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Lets everybody who waits go.
-    pub fn close(&self) {
-        self.lock().closed = true;
-        self.moved.notify_all();
-    }
-
-    fn set(&self, progress: Progress, score: Score, publications: u64) {
-        let mut state = self.lock();
-        state.status.publications = publications;
-        state.status.progress = progress;
-        state.status.score = score;
-        drop(state);
-        self.moved.notify_all();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The dataflow's end of the committer.
-pub struct Offer {
+pub struct CommitSender {
     sender: Sender<EpochEffects>,
 }
 
-impl Commit for Offer {
+impl Commit for CommitSender {
     fn offer(&mut self, effects: EpochEffects) -> Option<EpochEffects> {
         match self.sender.try_send(effects) {
             Ok(()) => None,
@@ -157,7 +51,7 @@ pub struct Committer {
     outputs: Outputs,
     /// What is shared, if anything is.
     outbox: Option<Outbox>,
-    committed: Arc<Committed>,
+    committed: Arc<CommitWatch>,
     /// At most so many epochs are committed together.
     epochs: usize,
     /// How long an epoch waits for its commit at most.
@@ -174,15 +68,15 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread. It ends when the [`Offer`] is dropped; its result is the first failure.
+    /// Starts the thread. It ends when the [`CommitSender`] is dropped; its result is the first failure.
     pub fn start(
         knowledge: Arc<KnowledgeBase>,
         outputs: Outputs,
         outbox: Option<Outbox>,
-        committed: Arc<Committed>,
+        committed: Arc<CommitWatch>,
         config: &Config,
         on_failure: impl FnOnce(Error) + Send + 'static,
-    ) -> Result<(Offer, JoinHandle<()>), Error> {
+    ) -> Result<(CommitSender, JoinHandle<()>), Error> {
         let view = knowledge.view();
         let progress = view.progress()?;
         let score = view.statistics_of(TaskId::BASE)?.score;
@@ -208,7 +102,7 @@ impl Committer {
                 on_failure(error);
             }
         });
-        Ok((Offer { sender }, thread))
+        Ok((CommitSender { sender }, thread))
     }
 
     fn run(&mut self, receiver: &Receiver<EpochEffects>) -> Result<(), Error> {
@@ -253,7 +147,7 @@ impl Committer {
         progress.unseen += effects.unseen;
         let mut ended = false;
         if let Some(intake) = &effects.intake {
-            let first_scored = intake.header.phase == Phase::Scored
+            let first_scored = intake.header.phase == Phase::Live
                 && matches!(progress.header, Some(before) if before.phase == Phase::BootstrapEnds);
             if first_scored {
                 progress.bootstrap_seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
@@ -361,7 +255,7 @@ fn is_idle(effects: &EpochEffects) -> bool {
     let read_nothing = effects.intake.as_ref().is_none_or(|intake| {
         intake.records == 0
             && !intake.ended
-            && matches!(intake.header.phase, Phase::Bootstrap | Phase::Scored)
+            && matches!(intake.header.phase, Phase::Bootstrap | Phase::Live)
             && intake.offsets.is_empty()
             && intake.dead_letters.is_empty()
             && intake.settled_labels.is_empty()

@@ -3,7 +3,7 @@
 use perennial_operators::LabelKind;
 use perennial_operators::learn::{Comparison, Metric, Trigger};
 
-use super::load::nearest;
+use super::places::nearest;
 
 const METRICS: [(&str, Metric); 9] = [
     ("new_samples", Metric::NewSamples),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unseen::MethodConfig;
-use super::{ConfigError, Loaded};
+use super::{ConfigError, ConfigFile};
 
 /// How tasks are found whose predictions lose more than they used to. What is looked at is the share of wrong predictions,
 /// or where the label is a number the size of the error. A task trains on what came since if `triggers.when` has `drift`.
@@ -78,7 +78,7 @@ impl Default for PageHinkleyConfig {
 }
 
 /// The rules of drift for labels of a kind.
-pub(super) fn rules(loaded: &Loaded, kind: LabelKind) -> Result<DriftRules, ConfigError> {
+pub(super) fn rules(loaded: &ConfigFile, kind: LabelKind) -> Result<DriftRules, ConfigError> {
     let DriftConfig {
         detectors,
         adwin,

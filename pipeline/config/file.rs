@@ -1,7 +1,6 @@
 //! Loading a config file: YAML with places, values from the environment, overrides, and errors that
 //! say where, what was expected, and which name was probably meant.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,27 +8,18 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use serde_json::{Map, Value};
 
 use super::Config;
-
-/// What is wrong with a config, and where.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: {message}")]
-pub struct ConfigError {
-    /// `file:line` or the override that is to blame.
-    pub place: String,
-    /// What is wrong, what was expected, the nearest valid name.
-    pub message: String,
-}
+use super::places::{ConfigError, Places, nearest};
 
 /// A config and where each of its values stands.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct ConfigFile {
     /// The values.
     pub config: Config,
     file: PathBuf,
     places: Places,
 }
 
-impl Loaded {
+impl ConfigFile {
     /// The folder of the file, absolute.
     pub fn folder(&self) -> std::io::Result<PathBuf> {
         let file = std::path::absolute(&self.file)?;
@@ -45,60 +35,8 @@ impl Loaded {
     }
 }
 
-/// Where values come from: a line of the file, or an override.
-#[derive(Clone, Debug, Default)]
-struct Places {
-    lines: BTreeMap<String, usize>,
-    overrides: Vec<String>,
-    /// Values that came from the environment, which may be secret, and what to show instead.
-    from_environment: Vec<(String, String)>,
-}
-
-impl Places {
-    /// The place of a value, or of the nearest part of the config that holds it.
-    fn place(&self, file: &Path, path: &str) -> String {
-        let mut path = path;
-        loop {
-            if let Some(key) = self.overrides.iter().find(|key| *key == path) {
-                return format!("--set {key}");
-            }
-            if let Some(line) = self.lines.get(path) {
-                return format!("{}:{line}", file.display());
-            }
-            match path.rfind(['.', '[']) {
-                Some(end) => path = &path[..end],
-                None => return file.display().to_string(),
-            }
-        }
-    }
-
-    /// Notes a value from the environment in all forms in which an error may show it: as it is, with
-    /// quotes escaped, and as the number that it stands for.
-    fn hide(&mut self, value: &str, name: &str) {
-        let escaped = format!("{value:?}");
-        let mut forms = vec![escaped[1..escaped.len() - 1].to_string(), value.to_string()];
-        match Scalar::parse_from_cow(value.into()) {
-            Scalar::Integer(number) => forms.push(number.to_string()),
-            Scalar::FloatingPoint(number) => forms.push(number.to_string()),
-            _ => {}
-        }
-        let shown = format!("${{{name}}}");
-        let forms = forms.into_iter().filter(|form| form.len() > 2);
-        self.from_environment
-            .extend(forms.map(|form| (form, shown.clone())));
-    }
-
-    fn mask(&self, text: &str) -> String {
-        let mut text = text.to_string();
-        for (value, shown) in &self.from_environment {
-            text = text.replace(value, shown);
-        }
-        text
-    }
-}
-
 /// Loads a config file with overrides `key=value`.
-pub fn load(file: &Path, overrides: &[String]) -> Result<Loaded, ConfigError> {
+pub fn load(file: &Path, overrides: &[String]) -> Result<ConfigFile, ConfigError> {
     let whole = |message: String| ConfigError {
         place: file.display().to_string(),
         message,
@@ -123,7 +61,7 @@ pub fn load(file: &Path, overrides: &[String]) -> Result<Loaded, ConfigError> {
         places.overrides.push(key);
     }
     let config = deserialize(value, file, &places)?;
-    Ok(Loaded {
+    Ok(ConfigFile {
         config,
         file: file.to_path_buf(),
         places,
@@ -308,14 +246,4 @@ fn explain(message: &str) -> Explained {
         text,
         unknown: is_key.then(|| found.to_string()),
     }
-}
-
-/// The candidate most like `name`, if any is like it at all.
-pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    candidates
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }

@@ -8,8 +8,9 @@ use perennial_connectors::link::{LARGEST_CONTENT, StoreConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Mode;
 use super::unseen::MethodConfig;
-use super::{ConfigError, LevelConfig, Loaded, Mode};
+use super::{ConfigError, ConfigFile, LevelConfig};
 
 /// The part that a pipeline plays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -128,7 +129,7 @@ fn knowledge() -> String {
     "perennial-knowledge".to_string()
 }
 
-pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
+pub(super) fn check(loaded: &ConfigFile) -> Result<(), ConfigError> {
     let config = &loaded.config;
     let link = match (config.role, &config.link) {
         (Role::Local, None) => return Ok(()),
@@ -158,7 +159,7 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     }
 }
 
-fn check_cloud(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
+fn check_cloud(loaded: &ConfigFile, link: &LinkConfig) -> Result<(), ConfigError> {
     let only = |key: &str| Err(loaded.error(key, "only an edge has it: remove this"));
     if link.verify.is_some() {
         return only("link.verify");
@@ -185,7 +186,7 @@ fn check_cloud(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
 }
 
 fn check_canary(
-    loaded: &Loaded,
+    loaded: &ConfigFile,
     link: &LinkConfig,
     canary: &CanaryConfig,
 ) -> Result<(), ConfigError> {
@@ -211,7 +212,7 @@ fn check_canary(
     }
 }
 
-fn check_edge(loaded: &Loaded, link: &LinkConfig) -> Result<(), ConfigError> {
+fn check_edge(loaded: &ConfigFile, link: &LinkConfig) -> Result<(), ConfigError> {
     let config = &loaded.config;
     if link.verify.is_none() {
         let message =

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use perennial_connectors::schema::Schema;
+use perennial_connectors::source::SimulatorConfig;
 use perennial_connectors::source::file::{FileConfig, Format as FileFormat};
-use perennial_connectors::source::{Schema, SimulatorConfig};
 use perennial_operators::label::Delay;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::delay;
-use super::load::nearest;
-use super::{ConfigError, DelayConfig, Loaded};
+use super::DelayConfig;
+use super::labels::delay;
+use super::places::nearest;
+use super::{ConfigError, ConfigFile};
 
 /// What `perennial produce` sends to the topics of samples and labels: the records of a file or of the
 /// simulator, `path` or `simulator`, one of them. `perennial run` does not look at it.
@@ -49,7 +51,7 @@ pub struct Production {
 
 /// Checks the section, if there is one.
 pub(super) fn production(
-    loaded: &Loaded,
+    loaded: &ConfigFile,
     schema: &Schema,
 ) -> Result<Option<Production>, ConfigError> {
     let Some(produce) = &loaded.config.produce else {
@@ -73,7 +75,7 @@ pub(super) fn production(
     }))
 }
 
-fn check_origin(loaded: &Loaded, produce: &ProduceConfig) -> Result<(), ConfigError> {
+fn check_origin(loaded: &ConfigFile, produce: &ProduceConfig) -> Result<(), ConfigError> {
     match (&produce.path, &produce.simulator) {
         (Some(path), None) => {
             let file = FileConfig {
@@ -95,7 +97,7 @@ fn check_origin(loaded: &Loaded, produce: &ProduceConfig) -> Result<(), ConfigEr
     }
 }
 
-fn first(loaded: &Loaded, problems: Vec<(String, String)>) -> Result<(), ConfigError> {
+fn first(loaded: &ConfigFile, problems: Vec<(String, String)>) -> Result<(), ConfigError> {
     match problems.into_iter().next() {
         Some((path, message)) => Err(loaded.error(&path, message)),
         None => Ok(()),
@@ -103,7 +105,11 @@ fn first(loaded: &Loaded, problems: Vec<(String, String)>) -> Result<(), ConfigE
 }
 
 /// The key's column, which must be one that samples have.
-fn key(loaded: &Loaded, produce: &ProduceConfig, schema: &Schema) -> Result<String, ConfigError> {
+fn key(
+    loaded: &ConfigFile,
+    produce: &ProduceConfig,
+    schema: &Schema,
+) -> Result<String, ConfigError> {
     let Some(key) = &produce.key else {
         return Ok(schema.site.clone());
     };

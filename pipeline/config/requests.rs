@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Loaded};
+use super::{ConfigError, ConfigFile};
 
 /// Which labels are asked for: those that help most, within a budget. Left out, none are. It needs `unseen`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -29,7 +29,7 @@ pub struct RequestTopic {
     pub topic: String,
 }
 
-pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
+pub(super) fn check(loaded: &ConfigFile) -> Result<(), ConfigError> {
     let labels = &loaded.config.labels;
     if labels.on_request && labels.kafka.is_some() {
         let message = "labels on a topic are known when they come: remove this";

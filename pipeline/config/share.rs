@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use perennial_connectors::source::Schema;
+use perennial_connectors::schema::Schema;
 use perennial_operators::TaskLevels;
 use perennial_operators::share::{SampleRules, SharePolicy, Treatment};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load::nearest;
-use super::{ConfigError, Loaded, Role};
+use super::places::nearest;
+use super::{ConfigError, ConfigFile, Role};
 
 /// What an edge shares with the cloud. Left out, nothing.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -56,7 +56,7 @@ impl ShareConfig {
 
 /// What a config says of sharing, without the secret.
 pub(super) fn policy(
-    loaded: &Loaded,
+    loaded: &ConfigFile,
     schema: &Schema,
     levels: &TaskLevels,
 ) -> Result<Option<SharePolicy>, ConfigError> {
@@ -110,7 +110,7 @@ pub(super) fn policy(
     }))
 }
 
-fn check(loaded: &Loaded) -> Result<(), ConfigError> {
+fn check(loaded: &ConfigFile) -> Result<(), ConfigError> {
     let share = &loaded.config.share;
     let says_fields = !share.redact.is_empty() || !share.pseudonyms.is_empty();
     if loaded.config.role != Role::Edge && (share.anything() || says_fields) {
@@ -143,7 +143,7 @@ fn check(loaded: &Loaded) -> Result<(), ConfigError> {
 
 fn check_column(
     path: &str,
-    loaded: &Loaded,
+    loaded: &ConfigFile,
     schema: &Schema,
     columns: &[&str],
     name: &str,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use perennial_connectors::source::{Feature, Schema};
+use perennial_connectors::schema::{Feature, Schema};
 use perennial_operators::algorithms::cluster::CLUSTER;
 use perennial_operators::{ClusterPlan, Level, TaskLevels};
 use schemars::JsonSchema;
@@ -10,9 +10,17 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::check::find_attribute;
-use super::load::nearest;
-use super::{ConfigError, Loaded};
+use super::places::nearest;
+use super::schema::find_attribute;
+use super::{ConfigError, ConfigFile};
+
+/// How tasks are made from samples.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TasksConfig {
+    /// The levels of the task tree below the base task, from coarse to fine.
+    pub path: Vec<LevelConfig>,
+}
 
 /// The most clusters: they are sought among 2000 samples.
 const MOST_CLUSTERS: usize = 100;
@@ -71,7 +79,7 @@ impl<'de> Deserialize<'de> for LevelConfig {
 }
 
 /// The task tree's levels, if they make sense.
-pub(super) fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, ConfigError> {
+pub(super) fn levels(loaded: &ConfigFile, schema: &Schema) -> Result<TaskLevels, ConfigError> {
     let path = &loaded.config.tasks.path;
     let mut used: Vec<&str> = Vec::new();
     if path
@@ -102,7 +110,7 @@ pub(super) fn levels(loaded: &Loaded, schema: &Schema) -> Result<TaskLevels, Con
 }
 
 fn attributes<'a>(
-    loaded: &Loaded,
+    loaded: &ConfigFile,
     schema: &Schema,
     key: &str,
     names: &'a [String],
@@ -125,7 +133,7 @@ fn attributes<'a>(
 }
 
 fn plan(
-    loaded: &Loaded,
+    loaded: &ConfigFile,
     schema: &Schema,
     key: &str,
     config: &ClusterConfig,

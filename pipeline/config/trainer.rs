@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::condition::{duration, size};
-use super::{ConfigError, Loaded};
+use super::{ConfigError, ConfigFile};
 
 /// The longest timeout, in seconds: a hundred years.
 const LONGEST: f64 = 36_525.0 * 86_400.0;
@@ -34,7 +34,7 @@ fn default_timeout() -> String {
 }
 
 /// Checks the section, if there is one.
-pub(super) fn command_line(loaded: &Loaded) -> Result<Option<CommandLine>, ConfigError> {
+pub(super) fn command_line(loaded: &ConfigFile) -> Result<Option<CommandLine>, ConfigError> {
     let Some(trainer) = &loaded.config.training.trainer else {
         return Ok(None);
     };

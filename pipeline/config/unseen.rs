@@ -5,7 +5,7 @@ use perennial_operators::algorithms::recognize::{Method, RecognitionRules, Unsee
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Loaded};
+use super::{ConfigError, ConfigFile};
 
 /// How samples are recognized that are of no task that is known, and what is answered to them. Left out, none are.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -69,7 +69,7 @@ pub enum AnswerConfig {
 
 /// The rules of recognition for labels of a kind, if there are to be any.
 pub(super) fn rules(
-    loaded: &Loaded,
+    loaded: &ConfigFile,
     kind: LabelKind,
 ) -> Result<Option<RecognitionRules>, ConfigError> {
     let Some(unseen) = &loaded.config.unseen else {

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::fault;
 
 /// A session, and when it was last asked.
-struct Loaded {
+struct LoadedSession {
     session: Session,
     bytes: usize,
     asked: u64,
@@ -27,7 +27,7 @@ pub struct Sessions {
     /// The most bytes that sessions may take; one there always is.
     bound: usize,
     models: FxHashMap<ModelId, Arc<Vec<u8>>>,
-    loaded: FxHashMap<ModelId, Loaded>,
+    loaded: FxHashMap<ModelId, LoadedSession>,
     /// Bytes that sessions take.
     taken: usize,
     /// Questions so far.
@@ -65,7 +65,7 @@ impl Sessions {
         }
         let session = self.runtime.session(onnx, self.features, self.width)?;
         self.taken += bytes;
-        let loaded = Loaded {
+        let loaded = LoadedSession {
             session,
             bytes,
             asked: self.asked,

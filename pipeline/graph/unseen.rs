@@ -1,115 +1,92 @@
-//! The part of the graph in which it is found what unseen tasks are.
+//! Stage unseen of the graph: finds out what unseen tasks are before anything learns from their labels.
 
 use std::rc::Rc;
 
+use perennial_operators::epochs::OnFailure;
 use perennial_operators::flow::{
-    Flow, KnowledgeChange, LabelledEpoch, Learned, Scored, Settled, TrainOutcome,
+    Effect, Feedback, Flow, KnowledgeChange, LabelledEpoch, TaskUpdate, TrainOutcome,
 };
-use perennial_operators::unseen::{GroupRules, Groups, HoldRules, Sighting, Told, group, hold};
-use perennial_operators::{Failure, TaskDefinition};
+use perennial_operators::unseen::{GroupEvent, group, hold};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
-use crate::config::Settings;
-use crate::restore::Restored;
+use super::feedback::FeedbackStreams;
+use super::ingest::IngestStreams;
+use super::label::LabelStreams;
+use super::predict::PredictStreams;
+use crate::restore::UnseenStart;
 
-/// What it learns from.
-pub(super) struct Streams<'scope> {
-    /// What was predicted.
-    pub scored: Flow<'scope, Rc<Scored>>,
-    /// Labels that became known.
+/// Streams of the stage unseen.
+pub(super) struct UnseenStreams<'scope> {
+    /// Labels of samples whose tasks are all defined, with those of groups that were resolved.
     pub labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    /// What is known of unseen tasks from the epoch on.
-    pub settled: Flow<'scope, Settled>,
-    /// Tasks that are defined without having been unseen.
-    pub defined: Flow<'scope, TaskDefinition>,
-    /// What trainings yielded.
-    pub outcomes: Flow<'scope, TrainOutcome>,
-    /// How samples of known tasks are scored.
-    pub calibration: Flow<'scope, Learned>,
+    /// Updates about tasks.
+    pub tasks: Flow<'scope, TaskUpdate>,
+    /// Trials of groups on the tasks beside them.
+    pub trials: Flow<'scope, Feedback>,
+    /// Regions of features in which no known task is.
+    pub regions: Flow<'scope, Feedback>,
+    /// What is committed.
+    pub effects: Flow<'scope, Effect>,
 }
 
-/// Whether attribute values tell that a task is unseen.
-pub(super) fn is_told_by_attributes(settings: &Settings) -> bool {
-    let rules = settings.unseen.as_ref();
-    rules.is_some_and(|rules| rules.attributes)
-}
-
-/// Unseen tasks as a worker keeps them, and what it looks for, if samples of them are recognized.
-pub(super) fn groups(
-    settings: &Settings,
-    restored: &Restored,
-    worker: usize,
-) -> Option<(Groups, HoldRules)> {
-    let rules = settings.unseen.as_ref()?;
-    let requests = settings.config().label_requests.as_ref();
-    let per_day = requests.map(|requests| requests.per_day);
-    let kept = GroupRules {
-        // Without any label nothing can be tried.
-        known_after: rules.known_after.unsigned_abs().max(1),
-        groups: rules.groups,
-        false_alarm: rules.false_alarm,
-    };
-    let looks_for = HoldRules {
-        kind: settings.label_kind(),
-        by_attributes: is_told_by_attributes(settings),
-        asks: per_day.is_some(),
-    };
-    Some((restored.groups(kept, per_day, worker), looks_for))
-}
-
-/// Holds labels of unseen tasks until it is known what these are. Without any, all labels pass.
-pub(super) fn learn<'scope>(
-    streams: &Streams<'scope>,
-    groups: Option<(Groups, HoldRules)>,
-    restored: &Restored,
-    fail: impl Fn(Failure) + Clone + 'static,
-) -> Told<'scope> {
-    let scope = streams.scored.scope();
-    let Some((groups, looks_for)) = groups else {
-        return Told {
-            labelled: streams.labelled.clone(),
-            settled: empty(scope),
+/// Without a `start`, unseen samples are not recognized and all labels pass.
+pub(super) fn build<'scope>(
+    ingested: &IngestStreams<'scope>,
+    predicted: &PredictStreams<'scope>,
+    labelled: &LabelStreams<'scope>,
+    start: Option<UnseenStart>,
+    feedback: &FeedbackStreams<'scope>,
+    on_failure: &OnFailure,
+) -> UnseenStreams<'scope> {
+    let Some(start) = start else {
+        let scope = labelled.labelled.scope();
+        return UnseenStreams {
+            labelled: labelled.labelled.clone(),
+            tasks: empty(scope),
             trials: empty(scope),
             regions: empty(scope),
             effects: empty(scope),
         };
     };
     let (passed, sightings) = hold(
-        streams.scored.clone(),
-        streams.labelled.clone(),
-        streams.settled.clone(),
-        restored.settled(),
-        looks_for,
-        fail.clone(),
+        predicted.predicted.clone(),
+        labelled.labelled.clone(),
+        feedback.tasks.clone(),
+        start.settled,
+        start.rules,
+        on_failure.clone(),
     );
+    let defined = ingested.defined.clone().concat(feedback.adopted.clone());
     let sightings = sightings
-        .concat(streams.defined.clone().map(Sighting::Defined))
-        .concat(streams.outcomes.clone().flat_map(sightings_of))
-        .concat(streams.calibration.clone().flat_map(calibration_of));
-    let told = group(sightings, groups, fail);
-    Told {
-        labelled: told.labelled.concat(passed),
-        ..told
+        .concat(defined.map(GroupEvent::Defined))
+        .concat(feedback.outcomes.clone().flat_map(features_learned))
+        .concat(predicted.calibration.clone().flat_map(calibration_of));
+    let grouped = group(sightings, start.groups, on_failure.clone());
+    UnseenStreams {
+        labelled: grouped.labelled.concat(passed),
+        tasks: grouped.tasks,
+        trials: grouped.trials,
+        regions: grouped.regions,
+        effects: grouped.effects,
     }
 }
 
-/// What groups are told of a training.
-fn sightings_of(outcome: TrainOutcome) -> Vec<Sighting> {
+/// What a training found out about features.
+fn features_learned(outcome: TrainOutcome) -> Vec<GroupEvent> {
     let changes = outcome.changes.into_iter();
-    let told = changes.filter_map(|change| match change {
-        KnowledgeChange::FeaturesScaled { deviations } => Some(Sighting::Scales(deviations)),
-        KnowledgeChange::ReferenceDrawn(reference) => Some(Sighting::Reference(reference)),
+    let learned = changes.filter_map(|change| match change {
+        KnowledgeChange::FeaturesScaled { deviations } => Some(GroupEvent::Scales(deviations)),
+        KnowledgeChange::ReferenceDrawn(reference) => Some(GroupEvent::Reference(reference)),
         _ => None,
     });
-    told.collect()
+    learned.collect()
 }
 
-/// What groups are told of how known samples are scored.
-fn calibration_of(learned: Learned) -> Option<Sighting> {
+fn calibration_of(learned: Feedback) -> Option<GroupEvent> {
     match learned {
-        Learned::Calibration(calibration) => Some(Sighting::Calibration(calibration)),
+        Feedback::Calibration(calibration) => Some(GroupEvent::Calibration(calibration)),
         _ => None,
     }
 }

@@ -1,40 +1,42 @@
 //! Reader threads: read epochs ahead of the dataflow, bounded by a channel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use perennial_connectors::knowledge_base::Progress;
 use perennial_connectors::source::edges::EdgeSource;
-use perennial_connectors::source::kafka::{Closed, KafkaSource, Limit};
-use perennial_connectors::source::{Read, Simulator, Source, SourceError};
+use perennial_connectors::source::kafka::{Closed, KafkaSource};
+use perennial_connectors::source::{Simulator, Source, SourceError};
 use perennial_operators::algorithms::cluster::Clusters;
 use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Phase, Slice};
 use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
-use perennial_operators::{Batch, ClusterPlan, Epoch, Failure};
+use perennial_operators::{ClusterPlan, Epoch, Failure};
 
+use super::plan::EpochPlan;
+use super::portion::{Limits, Portion};
 use crate::config::Mode;
 use crate::fault;
 
 /// Epochs that a reader may hold ready beyond what the dataflow has taken.
 const READ_AHEAD: usize = 2;
 /// How many epochs a reader may be beyond the last that the dataflow has taken.
-pub const LEAD: u64 = READ_AHEAD as u64 + 2;
+pub const MAX_LEAD: u64 = READ_AHEAD as u64 + 2;
 
 /// Clusters of features are found among the bootstrap's first records, so many at most. They are read as one epoch, so
 /// that the clusters are committed with the first samples that they hold for, or neither is.
 const FOUND_AMONG: u64 = 50_000;
 
 /// From topics, an epoch in which clusters are found holds at most so many bytes of records.
-const FOUND_AMONG_BYTES: usize = 256 << 20;
+pub(crate) const FOUND_AMONG_BYTES: usize = 256 << 20;
 
 /// Longer than anybody waits for records that are there.
-const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where samples come from, for one worker.
-pub enum Origin {
+pub enum SourceKind {
     /// One reader for all workers: it shares its samples out.
     Shared(Box<dyn Source>),
     /// The same, of topics.
@@ -45,50 +47,10 @@ pub enum Origin {
     Simulated(Simulator, u64),
 }
 
-/// How a stream is cut into epochs.
-#[derive(Clone)]
-pub struct Cut {
-    /// Records in an epoch.
-    pub records: u64,
-    /// Records of the bootstrap.
-    pub bootstrap: u64,
-    /// Replay or live: whose clock counts.
-    pub mode: Mode,
-    /// Records a second at most.
-    pub rate: Option<f64>,
-    /// What clusters are to be made of, if a level of the task tree is.
-    pub clustering: Option<ClusterPlan>,
-    /// In live mode, how long an epoch is.
-    pub tick: Duration,
-    /// From topics, how many bytes of records it holds at most.
-    pub bytes: usize,
-    /// Which worker this is.
-    pub worker: usize,
-    /// Of how many.
-    pub workers: usize,
-    /// Set when the run is to stop.
-    pub stop: Arc<AtomicBool>,
-    /// The first epoch with samples that are predicted: before it, nothing may be able to answer.
-    pub opens: Arc<AtomicU64>,
-}
-
-impl Cut {
-    /// Records in a scored epoch: in live mode no more than come in a tick.
-    fn live_records(&self) -> u64 {
-        match (self.mode, self.rate) {
-            (Mode::Live, Some(rate)) => {
-                let in_a_tick = (rate * self.tick.as_secs_f64()).round() as u64;
-                in_a_tick.clamp(1, self.records)
-            }
-            _ => self.records,
-        }
-    }
-}
-
 type Message = Result<SourceEpoch, Failure>;
 
 /// A reader thread, and the dataflow's end of it. The thread ends when that is dropped and the run is to stop.
-pub type Running = (Channel, JoinHandle<()>);
+pub type RunningReader = (Channel, JoinHandle<()>);
 
 /// The dataflow's end of a reader thread.
 pub struct Channel {
@@ -112,21 +74,21 @@ impl Reader for Channel {
 
 /// Starts the reader thread of a worker, going on from what is committed, with clusters if they were found.
 pub fn start(
-    origin: Origin,
-    cut: Cut,
+    origin: SourceKind,
+    cut: EpochPlan,
     committed: &Progress,
     clusters: Option<Arc<Clusters>>,
-) -> Result<Running, SourceError> {
+) -> Result<RunningReader, SourceError> {
     let (sender, receiver) = bounded(READ_AHEAD);
     let stop = cut.stop.clone();
-    let mut driver = Driver::new(origin, cut, committed, clusters)?;
+    let mut driver = ReaderThread::new(origin, cut, committed, clusters)?;
     let thread = std::thread::spawn(move || driver.run(&sender));
     Ok((Channel { receiver, stop }, thread))
 }
 
-struct Driver {
-    origin: Origin,
-    cut: Cut,
+struct ReaderThread {
+    origin: SourceKind,
+    cut: EpochPlan,
     epoch: Epoch,
     /// Records read so far, over all workers.
     position: u64,
@@ -143,18 +105,18 @@ struct Driver {
     began: (Instant, u64),
 }
 
-impl Driver {
+impl ReaderThread {
     fn new(
-        mut origin: Origin,
-        cut: Cut,
+        mut origin: SourceKind,
+        cut: EpochPlan,
         committed: &Progress,
         clusters: Option<Arc<Clusters>>,
     ) -> Result<Self, SourceError> {
-        if let Origin::Shared(source) = &mut origin {
+        if let SourceKind::Shared(source) = &mut origin {
             source.skip_to(committed.records)?;
         }
         let header = committed.header;
-        Ok(Driver {
+        Ok(ReaderThread {
             origin,
             epoch: committed.next_epoch(),
             position: committed.records,
@@ -193,16 +155,16 @@ impl Driver {
             }
             // The initial training has an epoch of its own, so that its models answer in the next.
             Some(Phase::BootstrapEnds) => 0,
-            Some(Phase::Scored | Phase::Ended) if self.is_held() => {
+            Some(Phase::Live | Phase::Ended) if self.is_held() => {
                 std::thread::sleep(self.cut.tick);
                 0
             }
-            Some(Phase::Scored | Phase::Ended) => self.cut.live_records(),
+            Some(Phase::Live | Phase::Ended) => self.cut.live_records(),
         };
         self.keep_to_rate(wanted);
         let mut share = self.read(wanted)?;
         let bootstrap_ends = self.position >= self.cut.bootstrap || share.nothing_left;
-        if let (true, true, Origin::Topics(source)) =
+        if let (true, true, SourceKind::Topics(source)) =
             (bootstrapping, bootstrap_ends, &mut self.origin)
         {
             share.dead_letters.extend(source.complete_labels()?);
@@ -211,7 +173,8 @@ impl Driver {
             // It may be less than a whole epoch.
             return Ok(None);
         }
-        if share.nothing_left && matches!(self.origin, Origin::Topics(_) | Origin::Edges(_)) {
+        if share.nothing_left && matches!(self.origin, SourceKind::Topics(_) | SourceKind::Edges(_))
+        {
             return Ok(None);
         }
         let found = self.find_clusters(&share)?;
@@ -219,7 +182,7 @@ impl Driver {
             (true, false) => Phase::Bootstrap,
             (true, true) => Phase::BootstrapEnds,
             (false, _) if share.nothing_left => Phase::Ended,
-            (false, _) => Phase::Scored,
+            (false, _) => Phase::Live,
         };
         self.before = Some(phase);
         if self.cut.mode == Mode::Live {
@@ -246,7 +209,7 @@ impl Driver {
     }
 
     /// Finds clusters in what was read, if they are still to be found.
-    fn find_clusters(&mut self, share: &Share) -> Result<Option<Arc<Clusters>>, Failure> {
+    fn find_clusters(&mut self, share: &Portion) -> Result<Option<Arc<Clusters>>, Failure> {
         if self.plan().is_none() {
             return Ok(None);
         }
@@ -256,8 +219,8 @@ impl Driver {
         }
         // Each reader of the simulator makes the samples of its own worker, and needs those of all.
         let whole = match &mut self.origin {
-            Origin::Simulated(simulator, _) => vec![(0, simulator.fill(0..share.position))],
-            Origin::Shared(_) | Origin::Topics(_) | Origin::Edges(_) => Vec::new(),
+            SourceKind::Simulated(simulator, _) => vec![(0, simulator.fill(0..share.position))],
+            SourceKind::Shared(_) | SourceKind::Topics(_) | SourceKind::Edges(_) => Vec::new(),
         };
         let batches = if whole.is_empty() {
             &share.batches
@@ -275,7 +238,7 @@ impl Driver {
     }
 
     /// Binds what was read to the next epoch.
-    fn bind(&mut self, mut share: Share, phase: Phase) -> SourceEpoch {
+    fn bind(&mut self, mut share: Portion, phase: Phase) -> SourceEpoch {
         let header = EpochHeader {
             epoch: self.epoch,
             end: self.samples,
@@ -285,8 +248,8 @@ impl Driver {
         self.epoch = self.epoch.next();
         let (mut edges, mut effects) = Default::default();
         let closed = match &mut self.origin {
-            Origin::Topics(source) => source.close_epoch(&header),
-            Origin::Edges(source) => {
+            SourceKind::Topics(source) => source.close_epoch(&header),
+            SourceKind::Edges(source) => {
                 let closed = source.close_epoch();
                 (edges, effects) = (closed.edges, closed.effects);
                 Closed {
@@ -294,7 +257,7 @@ impl Driver {
                     ..Closed::default()
                 }
             }
-            Origin::Shared(_) | Origin::Simulated(..) => Closed::default(),
+            SourceKind::Shared(_) | SourceKind::Simulated(..) => Closed::default(),
         };
         share.dead_letters.extend(closed.settled.dead_letters);
         let labels = Arc::new(closed.settled.labels);
@@ -345,14 +308,14 @@ impl Driver {
     }
 
     /// Reads this reader's share of an epoch.
-    fn read(&mut self, wanted: u64) -> Result<Share, Failure> {
+    fn read(&mut self, wanted: u64) -> Result<Portion, Failure> {
         let finding = self.plan().is_some();
         match &mut self.origin {
-            Origin::Shared(source) => {
+            SourceKind::Shared(source) => {
                 if let Some(error) = self.failed.take() {
                     return Err(error.into());
                 }
-                let mut share = Share::new(self.position);
+                let mut share = Portion::new(self.position);
                 let workers = self.cut.workers as u64;
                 if let Err(error) = share.fill(wanted, workers, |part| source.read(part)) {
                     if share.records == 0 {
@@ -362,19 +325,19 @@ impl Driver {
                 }
                 Ok(self.count(share))
             }
-            Origin::Topics(source) => {
-                let mut share = Share::new(self.position);
+            SourceKind::Topics(source) => {
+                let mut share = Portion::new(self.position);
                 let limits = Limits::new(&self.cut, finding);
                 share.fill_within(wanted, &limits, |limit| source.read(limit))?;
                 Ok(self.count(share))
             }
-            Origin::Edges(source) => {
-                let mut share = Share::new(self.position);
+            SourceKind::Edges(source) => {
+                let mut share = Portion::new(self.position);
                 let limits = Limits::new(&self.cut, finding);
                 share.fill_within(wanted, &limits, |limit| source.read(limit))?;
                 Ok(self.count(share))
             }
-            Origin::Simulated(simulator, limit) => {
+            SourceKind::Simulated(simulator, limit) => {
                 let begin = self.position;
                 let end = begin.saturating_add(wanted).min(*limit);
                 let part = |number: u64| begin + (end - begin) * number / self.cut.workers as u64;
@@ -389,7 +352,7 @@ impl Driver {
                         .clock
                         .max(last.times.first().copied().unwrap_or(i64::MIN));
                 }
-                Ok(Share {
+                Ok(Portion {
                     records: batch.len() as u64,
                     position: end,
                     batches: vec![(self.cut.worker, batch)],
@@ -401,9 +364,9 @@ impl Driver {
     }
 }
 
-impl Driver {
+impl ReaderThread {
     /// Counts a share of a stream that one reader reads alone.
-    fn count(&mut self, share: Share) -> Share {
+    fn count(&mut self, share: Portion) -> Portion {
         self.position = share.position;
         for (_, batch) in &share.batches {
             self.samples += batch.len() as u64;
@@ -413,106 +376,5 @@ impl Driver {
             }
         }
         share
-    }
-}
-
-/// How much of topics is read for an epoch.
-struct Limits {
-    began: Instant,
-    tick: Duration,
-    bytes: usize,
-    workers: usize,
-}
-
-impl Limits {
-    fn new(cut: &Cut, finding: bool) -> Limits {
-        Limits {
-            began: Instant::now(),
-            // A replay is cut by counts alone, and ends with its topics.
-            tick: match cut.mode {
-                Mode::Live if !finding => cut.tick,
-                _ => LONG,
-            },
-            bytes: if finding {
-                FOUND_AMONG_BYTES
-            } else {
-                cut.bytes
-            },
-            workers: cut.workers,
-        }
-    }
-
-    /// Each worker gets what comes in its part of the tick; this is the how many-th.
-    fn of(&self, records: usize, part: u32) -> Limit {
-        Limit {
-            records,
-            bytes: self.bytes.div_ceil(self.workers),
-            until: self.began + self.tick * part / self.workers as u32,
-        }
-    }
-}
-
-/// What one reader has of an epoch.
-struct Share {
-    batches: Vec<(usize, Batch)>,
-    dead_letters: Vec<perennial_operators::flow::DeadLetter>,
-    records: u64,
-    /// Records of the stream up to its end.
-    position: u64,
-    /// Whether the stream gave nothing because it has ended.
-    nothing_left: bool,
-}
-
-impl Share {
-    fn new(position: u64) -> Self {
-        Share {
-            batches: Vec::new(),
-            dead_letters: Vec::new(),
-            records: 0,
-            position,
-            nothing_left: false,
-        }
-    }
-
-    /// The same from topics, where each worker gets what comes in its part of the tick.
-    fn fill_within<E>(
-        &mut self,
-        wanted: u64,
-        limits: &Limits,
-        mut read: impl FnMut(Limit) -> Result<Read, E>,
-    ) -> Result<(), E> {
-        let mut parts = 0;
-        self.fill(wanted, limits.workers as u64, |records| {
-            parts += 1;
-            read(limits.of(records, parts))
-        })
-    }
-
-    /// Reads an epoch's records in as many parts as there are workers; an empty part for each where
-    /// nothing is wanted.
-    fn fill<E>(
-        &mut self,
-        wanted: u64,
-        workers: u64,
-        mut read: impl FnMut(usize) -> Result<Read, E>,
-    ) -> Result<(), E> {
-        let mut ended = false;
-        for worker in 0..workers {
-            let part = wanted * (worker + 1) / workers - wanted * worker / workers;
-            let Read {
-                batch,
-                dead_letters,
-                position,
-                ended: nothing_follows,
-            } = read(part as usize)?;
-            ended |= nothing_follows;
-            // Not every dead letter is a record of the stream: labels have some of their own.
-            self.records += position - self.position;
-            self.position = position;
-            self.dead_letters.extend(dead_letters);
-            self.batches.push((worker as usize, batch));
-        }
-        self.nothing_left = wanted > 0 && self.records == 0 && ended;
-        Ok(())
     }
 }

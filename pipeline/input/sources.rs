@@ -13,13 +13,16 @@ use perennial_connectors::source::kafka::{
 };
 use perennial_connectors::source::{Simulator, Source, file};
 use perennial_operators::TopicPartition;
-use perennial_operators::label::Arrival;
+use perennial_operators::label::LabelTiming;
 
-use crate::config::{ConfigError, Mode, Settings};
+use super::plan::EpochPlan;
+use super::reader;
+use super::reader::{RunningReader, SourceKind};
+use crate::config::Mode;
+use crate::config::{ConfigError, Settings};
 use crate::error::Error;
-use crate::reader::{Cut, Origin, Running};
+use crate::link::common;
 use crate::restore::Restored;
-use crate::{link, reader};
 
 /// Opens the source and starts its readers, one a worker at most: one alone shares out what it reads.
 pub fn start_readers(
@@ -29,9 +32,9 @@ pub fn start_readers(
     stop: Arc<AtomicBool>,
     opens: Arc<AtomicU64>,
     health: &Health,
-) -> Result<Vec<Running>, Error> {
+) -> Result<Vec<RunningReader>, Error> {
     let config = settings.config();
-    let mut cut = Cut {
+    let mut cut = EpochPlan {
         records: config.epoch.records,
         bootstrap: 0,
         mode: config.mode,
@@ -45,7 +48,7 @@ pub fn start_readers(
         opens,
     };
     let mut readers = Vec::new();
-    let mut start = |origin: Origin, cut: &Cut| -> Result<(), Error> {
+    let mut start = |origin: SourceKind, cut: &EpochPlan| -> Result<(), Error> {
         let clusters = restored.clusters.clone();
         readers.push(reader::start(
             origin,
@@ -61,16 +64,16 @@ pub fn start_readers(
         cut.bootstrap = bootstrap_records(settings, simulated.records)?;
         for worker in 0..workers {
             cut.worker = worker;
-            start(Origin::Simulated(simulator.clone(), limit), &cut)?;
+            start(SourceKind::Simulated(simulator.clone(), limit), &cut)?;
         }
     } else if config.source.kafka.is_some() {
         cut.bootstrap = bootstrap_records(settings, None)?;
         let source = open_topics(settings, &restored.resume()?, health, &cut.stop)?;
-        start(Origin::Topics(Box::new(source)), &cut)?;
+        start(SourceKind::Topics(Box::new(source)), &cut)?;
     } else if let Some(edges) = &config.source.edges {
         cut.bootstrap = bootstrap_records(settings, None)?;
         let source = open_edges(settings, edges, restored, health, &cut.stop)?;
-        start(Origin::Edges(Box::new(source)), &cut)?;
+        start(SourceKind::Edges(Box::new(source)), &cut)?;
     } else {
         let mut source = open_file(settings)?;
         let total = match config.bootstrap.share {
@@ -78,7 +81,7 @@ pub fn start_readers(
             None => None,
         };
         cut.bootstrap = bootstrap_records(settings, total)?;
-        start(Origin::Shared(source), &cut)?;
+        start(SourceKind::Shared(source), &cut)?;
     }
     Ok(readers)
 }
@@ -148,7 +151,7 @@ pub fn open_topics(
         label_columns(settings),
         settings.arrival,
     ) {
-        (Some(topic), Some(columns), Arrival::Apart(wait)) => Some(LabelTopic {
+        (Some(topic), Some(columns), LabelTiming::SeparateStream(wait)) => Some(LabelTopic {
             topic: topic.clone(),
             columns,
             wait,
@@ -176,11 +179,11 @@ fn open_edges(
         group: config.group(),
         topic: &link.changes,
         listening: Listening {
-            edges: link::edge_keys(link)?,
-            schema: link::schema(settings),
+            edges: common::edge_keys(link)?,
+            schema: common::schema(settings),
             in_order: config.mode == Mode::Replay,
         },
-        store: link::open_store(link)?,
+        store: common::open_store(link)?,
         duplicates_within: file_defaults(settings).duplicates_within,
         stop_at_end: edges.stop_at_end,
         health: health.clone(),

@@ -7,12 +7,12 @@ use perennial_connectors::knowledge_base::{DonatedRecord, KnowledgeError};
 use perennial_operators::TaskId;
 use perennial_operators::flow::DeployedModel;
 
-use super::judge::losses;
+use super::losses::losses;
 use super::remodel::{MOST_RELATIVES, MOST_SAMPLES};
-use super::round::Round;
+use super::round::TrainingRound;
 use super::split::Split;
 
-impl Round<'_> {
+impl TrainingRound<'_> {
     /// The donor whose model does best on the task's samples, if it does better than the `rival`.
     pub(super) fn best_donor(
         &self,

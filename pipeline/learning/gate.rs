@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use perennial_operators::TaskId;
 
-use super::judge::{Gain, LEAST_SAMPLES, effective, paired};
+use super::comparison::{PairedGain, effective_sample_size, mean_and_error};
+use super::judge::LEAST_SAMPLES;
 
 /// The chance that a model is refused although no task gets worse by the margin.
 const FALSE_ALARM: f64 = 0.05;
@@ -14,16 +15,16 @@ const FALSE_ALARM: f64 = 0.05;
 ///
 /// That a difference of means is no accident has to be all the surer the more tasks are looked at: the chances of a
 /// false alarm add up (Bonferroni), and each is bounded by exp(−z²/2), the tail of the normal distribution.
-pub fn worsened(gains: &BTreeMap<TaskId, Vec<Gain>>, margin: f64) -> Option<(TaskId, f64)> {
+pub fn worsened(gains: &BTreeMap<TaskId, Vec<PairedGain>>, margin: f64) -> Option<(TaskId, f64)> {
     let enough = || {
         gains
             .iter()
-            .filter(|(_, gains)| effective(gains) >= LEAST_SAMPLES as f64)
+            .filter(|(_, gains)| effective_sample_size(gains) >= LEAST_SAMPLES as f64)
     };
     let tasks = enough().count() as f64;
     let errors = (2.0 * (tasks / FALSE_ALARM).ln()).sqrt();
     let worse = enough().filter_map(|(task, gains)| {
-        let (gain, error) = paired(gains);
+        let (gain, error) = mean_and_error(gains);
         (gain + errors * error < -margin).then_some((*task, -gain))
     });
     worse.max_by(|(_, one), (_, other)| one.total_cmp(other))
@@ -33,7 +34,7 @@ pub fn worsened(gains: &BTreeMap<TaskId, Vec<Gain>>, margin: f64) -> Option<(Tas
 mod tests {
     use super::*;
 
-    fn gains(of: &[(u64, f64, usize)]) -> BTreeMap<TaskId, Vec<Gain>> {
+    fn gains(of: &[(u64, f64, usize)]) -> BTreeMap<TaskId, Vec<PairedGain>> {
         let spread = |mean: f64, count: usize| {
             let value = move |at: usize| {
                 let gain = if at.is_multiple_of(2) {
@@ -41,7 +42,7 @@ mod tests {
                 } else {
                     mean - 0.1
                 };
-                Gain { gain, weight: 1.0 }
+                PairedGain { gain, weight: 1.0 }
             };
             (0..count).map(value).collect()
         };

@@ -4,51 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::Trainer;
 use perennial_operators::flow::{TrainOrder, TrainOutcome};
 use perennial_operators::learn::Training;
-use perennial_operators::{Epoch, Failure, LabelKind, TreeParameters};
+use perennial_operators::{Epoch, Failure};
 use timely::scheduling::SyncActivator;
 
-use super::round::Round;
-use crate::committer::Committed;
-use crate::config::CandidateConfig;
-
-/// What the learner works with.
-pub struct Workshop {
-    /// Where samples and models are.
-    pub knowledge: Arc<KnowledgeBase>,
-    /// How far the commit is.
-    pub committed: Arc<Committed>,
-    /// What fits models.
-    pub trainer: Trainer,
-    /// Runs models to judge them.
-    pub runtime: Runtime,
-    /// Number of features.
-    pub features: usize,
-    /// What is predicted.
-    pub kind: LabelKind,
-    /// Share of the samples that no model is fitted on.
-    pub holdout: f64,
-    /// Settings of the trees.
-    pub trees: TreeParameters,
-    /// A training takes at most so many samples.
-    pub max_samples: usize,
-    /// How a task's model may be built.
-    pub candidates: Vec<CandidateConfig>,
-    /// By how many nats no related task may get worse.
-    pub gate_margin: f64,
-    /// Whether samples are compared with those of known tasks.
-    pub recognizes: bool,
-    /// Trainings at a time.
-    pub threads: usize,
-}
+use super::context::TrainingContext;
+use super::round::TrainingRound;
 
 /// Orders that wait for the learner, and outcomes that wait for the dataflow.
 #[derive(Default)]
-struct Desk {
+struct TrainingQueue {
     /// By the epoch that must be committed before.
     orders: BTreeMap<Epoch, Vec<TrainOrder>>,
     outcomes: Vec<TrainOutcome>,
@@ -59,13 +25,13 @@ struct Desk {
 
 /// The dataflow's end of the learner.
 pub struct Learner {
-    desk: Arc<(Mutex<Desk>, Condvar)>,
+    desk: Arc<(Mutex<TrainingQueue>, Condvar)>,
 }
 
 impl Learner {
     /// Starts the learner's thread, which ends when the learner is dropped.
-    pub fn start(workshop: Arc<Workshop>) -> (Self, JoinHandle<()>) {
-        let desk = Arc::new((Mutex::new(Desk::default()), Condvar::new()));
+    pub fn start(workshop: Arc<TrainingContext>) -> (Self, JoinHandle<()>) {
+        let desk = Arc::new((Mutex::new(TrainingQueue::default()), Condvar::new()));
         let thread_desk = desk.clone();
         let thread = std::thread::spawn(move || work(&workshop, &thread_desk));
         (Learner { desk }, thread)
@@ -97,13 +63,15 @@ impl Training for Learner {
     }
 }
 
-fn lock<'a>(desk: &'a Arc<(Mutex<Desk>, Condvar)>) -> std::sync::MutexGuard<'a, Desk> {
+fn lock<'a>(
+    desk: &'a Arc<(Mutex<TrainingQueue>, Condvar)>,
+) -> std::sync::MutexGuard<'a, TrainingQueue> {
     desk.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Works off orders until the learner is dropped, those of one epoch at a time: the next epoch may
 /// only be committed once they are done.
-fn work(workshop: &Workshop, desk: &Arc<(Mutex<Desk>, Condvar)>) {
+fn work(workshop: &TrainingContext, desk: &Arc<(Mutex<TrainingQueue>, Condvar)>) {
     loop {
         let round = {
             let mut waiting = lock(desk);
@@ -123,7 +91,7 @@ fn work(workshop: &Workshop, desk: &Arc<(Mutex<Desk>, Condvar)>) {
         }
         let stage = format!("training {} models", orders.len());
         workshop.committed.set_stage(Some(stage));
-        let result = Round::new(workshop)
+        let result = TrainingRound::new(workshop)
             .map_err(Failure::from)
             .and_then(|round| round.carry_out(orders));
         workshop.committed.set_stage(None);

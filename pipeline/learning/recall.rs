@@ -7,10 +7,13 @@ use perennial_connectors::trainer::Trained;
 use perennial_operators::RetainedSample;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 
-use super::judge::{LEAST_SAMPLES, Losses, effective, losses, paired};
-use super::remodel::{Candidate, Way};
-use super::review::Reviewed;
-use super::round::{Round, load};
+use super::candidate::{Candidate, Recipe};
+use super::comparison::{effective_sample_size, mean_and_error};
+use super::judge::LEAST_SAMPLES;
+use super::losses::{Losses, losses};
+use super::reviewed::Reviewed;
+use super::round::TrainingRound;
+use super::snapshot::load;
 use crate::config::CandidateConfig;
 
 /// Earlier models that are tried, the latest.
@@ -19,7 +22,7 @@ const MOST_MODELS: usize = 10;
 /// now.
 const ERRORS: f64 = 2.0;
 
-impl Round<'_> {
+impl TrainingRound<'_> {
     /// The earlier model of the task that loses least on what came since the drift, if it loses as little as when it was
     /// judged, and less than the model that answers now and the `rival`.
     pub(super) fn recall(
@@ -52,15 +55,15 @@ impl Round<'_> {
             let as_then = loss <= expected + ERRORS * own.error();
             let better = others.iter().all(|other| {
                 let gains = own.gains(other);
-                let (gain, error) = paired(&gains);
-                effective(&gains) >= LEAST_SAMPLES as f64 && gain > ERRORS * error
+                let (gain, error) = mean_and_error(&gains);
+                effective_sample_size(&gains) >= LEAST_SAMPLES as f64 && gain > ERRORS * error
             });
             if as_then && better && best.as_ref().is_none_or(|(least, _)| loss < *least) {
                 best = Some((loss, model));
             }
         }
         Ok(best.map(|(_, former)| Candidate {
-            way: Way::Recalled(former.model),
+            way: Recipe::Recalled(former.model),
             trained: Trained {
                 onnx: former.onnx.to_vec(),
                 hash: former.hash,

@@ -6,15 +6,15 @@ use perennial_operators::RetainedSample;
 use perennial_operators::algorithms::recognize::{Reference, ReferenceSample};
 use perennial_operators::flow::KnowledgeChange;
 
-use super::material::{Material, draw_order};
-use super::round::Round;
+use super::round::TrainingRound;
+use super::samples::{TrainingSamples, draw_order};
 
 /// Samples that are looked at, at most.
 const MOST: usize = 20_000;
 
-impl Round<'_> {
+impl TrainingRound<'_> {
     /// What a task's samples look like, those of all below it.
-    pub(super) fn reference(&self, material: &Material) -> Option<KnowledgeChange> {
+    pub(super) fn reference(&self, material: &TrainingSamples) -> Option<KnowledgeChange> {
         let mut samples: Vec<&RetainedSample> = material.samples.iter().collect();
         samples.sort_by(|one, other| draw_order(one, other));
         samples.truncate(MOST);

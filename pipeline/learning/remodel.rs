@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::KnowledgeError;
-use perennial_connectors::trainer::{Job, Trained, TrainerError};
-use perennial_operators::flow::{
-    DeployedModel, KnowledgeChange, RelationScored, Remodeling, TrainOrder,
-};
+use perennial_connectors::trainer::TrainerError;
+use perennial_connectors::trainer::{Job, Trained};
+use perennial_operators::flow::{DeployedModel, KnowledgeChange, RelationScored, TrainOrder};
 use perennial_operators::{ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters};
 
-use super::judge::{losses, samples_matrix};
-use super::round::Round;
+use super::candidate::{Candidate, Recipe};
+use super::losses::{losses, samples_matrix};
+use super::round::TrainingRound;
 use super::split::Split;
 use super::stage_log::StageLog;
 use crate::config::CandidateConfig;
@@ -23,59 +23,7 @@ pub(super) const MOST_SAMPLES: usize = 200;
 /// A warm start takes one of so many boosting rounds: a correction of what is known already has less to learn.
 const WARM_START: u32 = 6;
 
-/// A way to build a model.
-pub enum Way {
-    /// From the task's samples alone.
-    Scratch,
-    /// Its trees correct another model.
-    WarmStart(DeployedModel),
-    /// From a relative's samples as well.
-    Pooled(TaskId, Vec<RetainedSample>),
-    /// From the task's samples since its losses rose, the first of which has this sequence number.
-    Recent(u64),
-    /// It is an earlier model of the task.
-    Recalled(ModelId),
-    /// It is a model that was trained elsewhere.
-    Adopted(DeployedModel),
-}
-
-/// A model that was built.
-pub struct Candidate {
-    /// How.
-    pub way: Way,
-    /// The model.
-    pub trained: Trained,
-}
-
-impl Candidate {
-    /// How it was built, as it is remembered.
-    pub fn remodeling(&self) -> Remodeling {
-        match &self.way {
-            Way::Scratch => Remodeling::Scratch,
-            Way::WarmStart(from) => Remodeling::WarmStart { from: from.model },
-            Way::Pooled(with, _) => Remodeling::Pooled { with: *with },
-            Way::Recent(_) => Remodeling::Recent,
-            Way::Recalled(model) => Remodeling::Recalled {
-                version: model.version,
-            },
-            Way::Adopted(from) => Remodeling::Adopted { model: from.model },
-        }
-    }
-
-    /// The same for people.
-    pub fn name(&self) -> &'static str {
-        match &self.way {
-            Way::Scratch => "from scratch",
-            Way::WarmStart(_) => "warm start",
-            Way::Pooled(..) => "pooled",
-            Way::Recent(_) => "from samples since the drift",
-            Way::Recalled(_) => "an earlier model",
-            Way::Adopted(_) => "a model of another site",
-        }
-    }
-}
-
-impl Round<'_> {
+impl TrainingRound<'_> {
     /// The candidates for an order. `rival` is what answers without them.
     pub(super) fn candidates(
         &self,
@@ -98,14 +46,14 @@ impl Round<'_> {
         let answers = rival;
         let rival = rival.filter(|_| task != TaskId::BASE);
         if may(CandidateConfig::Scratch) || rival.is_none() {
-            ways.push(Way::Scratch);
+            ways.push(Recipe::Scratch);
         }
         if let (Some(first), true) = (split.drifted, may(CandidateConfig::Recent)) {
-            ways.push(Way::Recent(first));
+            ways.push(Recipe::Recent(first));
         }
         if let Some(rival) = rival {
             if may(CandidateConfig::WarmStart) {
-                ways.push(Way::WarmStart(rival.clone()));
+                ways.push(Recipe::WarmStart(rival.clone()));
             }
             let (pooled, relative) = (may(CandidateConfig::Pooled), may(CandidateConfig::Relative));
             if (pooled || relative)
@@ -114,10 +62,10 @@ impl Round<'_> {
                 if pooled {
                     let theirs = self.material(best.model.task)?.samples;
                     let theirs = split.without_held_back(theirs);
-                    ways.push(Way::Pooled(best.model.task, theirs));
+                    ways.push(Recipe::Pooled(best.model.task, theirs));
                 }
                 if relative {
-                    ways.push(Way::WarmStart(best));
+                    ways.push(Recipe::WarmStart(best));
                 }
             }
         }
@@ -125,9 +73,9 @@ impl Round<'_> {
             && let Some(best) = self.best_donor(task, answers, split)?
         {
             if warm_starts {
-                ways.push(Way::WarmStart(best.clone()));
+                ways.push(Recipe::WarmStart(best.clone()));
             }
-            ways.push(Way::Adopted(best));
+            ways.push(Recipe::Adopted(best));
         }
         Ok(ways
             .into_iter()
@@ -201,7 +149,7 @@ impl Round<'_> {
     pub(super) fn fit(
         &self,
         model: ModelId,
-        way: Way,
+        way: Recipe,
         samples: &[RetainedSample],
     ) -> Result<Candidate, String> {
         if samples.is_empty() {
@@ -209,25 +157,25 @@ impl Round<'_> {
         }
         let rounds = self.workshop.trees.rounds;
         let trained = match &way {
-            Way::Scratch => self.train(model, samples, rounds, None),
-            Way::WarmStart(from) => {
+            Recipe::Scratch => self.train(model, samples, rounds, None),
+            Recipe::WarmStart(from) => {
                 let rounds = rounds.div_ceil(WARM_START);
                 self.train(model, samples, rounds, Some(from))
             }
-            Way::Pooled(_, theirs) => {
+            Recipe::Pooled(_, theirs) => {
                 let mut all = [samples, theirs].concat();
                 all.sort_by_key(|sample| sample.sequence);
                 self.train(model, &all, rounds, None)
             }
-            Way::Recent(first) => {
+            Recipe::Recent(first) => {
                 let old = samples.partition_point(|sample| sample.sequence < *first);
                 match &samples[old..] {
                     [] => Err("there are no samples since the drift to fit a model on".to_string()),
                     recent => self.train(model, recent, rounds, None),
                 }
             }
-            Way::Recalled(_) => return Err("an earlier model is not trained again".to_string()),
-            Way::Adopted(from) => Ok(Trained {
+            Recipe::Recalled(_) => return Err("an earlier model is not trained again".to_string()),
+            Recipe::Adopted(from) => Ok(Trained {
                 onnx: from.onnx.to_vec(),
                 hash: from.hash.clone(),
                 deviation: 0.0,

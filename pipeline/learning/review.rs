@@ -2,62 +2,29 @@
 //! neither of them knew.
 
 use perennial_connectors::knowledge_base::KnowledgeError;
-use perennial_operators::flow::{DeployedModel, Deployment, KnowledgeChange};
+use perennial_operators::flow::DeployedModel;
 use perennial_operators::{ModelId, RetainedSample, TaskId};
 
-use super::judge::{LEAST_SAMPLES, effective, losses, paired};
-use super::learner::Workshop;
-use super::round::{Round, load};
-
-/// What a review found of a task's model.
-pub struct Reviewed {
-    /// The model that answers after it.
-    pub answers: Option<ModelId>,
-    /// The earlier model, if that answers again.
-    pub restored: Option<DeployedModel>,
-    /// The model that did worse.
-    pub dropped: Option<ModelId>,
-    /// Whether there was enough to compare on.
-    pub is_judged: bool,
-}
-
-impl Reviewed {
-    /// Nothing is found against what answers.
-    fn unchanged(answers: Option<ModelId>) -> Reviewed {
-        Reviewed {
-            answers,
-            restored: None,
-            dropped: None,
-            is_judged: false,
-        }
-    }
-
-    /// What is to be known of it.
-    pub fn change(&self) -> Option<KnowledgeChange> {
-        let to = self.answers.map(|model| model.version);
-        self.dropped
-            .map(|model| KnowledgeChange::ModelRolledBack { model, to })
-    }
-
-    /// What it changes, if no other model takes over.
-    pub fn deployment(&self) -> Option<Deployment> {
-        let (from, to) = (self.dropped?, self.restored.clone()?);
-        Some(Deployment::Restore { from, to })
-    }
-}
+use super::comparison::{effective_sample_size, mean_and_error};
+use super::context::TrainingContext;
+use super::judge::LEAST_SAMPLES;
+use super::losses::losses;
+use super::reviewed::Reviewed;
+use super::round::TrainingRound;
+use super::snapshot::load;
 
 /// Compares the model of a task with an earlier version on what came after its training.
 pub fn review(
-    workshop: &Workshop,
+    workshop: &TrainingContext,
     model: ModelId,
     before: u32,
 ) -> Result<Reviewed, KnowledgeError> {
-    let round = Round::new(workshop)?;
+    let round = TrainingRound::new(workshop)?;
     let material = round.material(model.task)?;
     round.compare(model, before, &material.samples)
 }
 
-impl Round<'_> {
+impl TrainingRound<'_> {
     /// Compares the model of a task with the version before on what came after its training.
     pub(super) fn review(
         &self,
@@ -76,7 +43,7 @@ impl Round<'_> {
     }
 
     /// Compares the model of a task with an earlier version. It is rolled back if its mean loss is higher by more than three
-    /// standard errors of the paired differences.
+    /// standard errors of the mean_and_error differences.
     fn compare(
         &self,
         model: ModelId,
@@ -118,8 +85,8 @@ impl Round<'_> {
             return false;
         };
         let gains = own.gains(&other);
-        let (gain, error) = paired(&gains);
+        let (gain, error) = mean_and_error(&gains);
         // Of a few that weigh much, the error is not known.
-        effective(&gains) >= LEAST_SAMPLES as f64 && gain < -3.0 * error
+        effective_sample_size(&gains) >= LEAST_SAMPLES as f64 && gain < -3.0 * error
     }
 }

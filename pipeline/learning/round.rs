@@ -11,55 +11,29 @@ use perennial_operators::flow::{
 };
 use perennial_operators::{Failure, ModelId, Moments, TaskId};
 
+use super::candidate::Candidate;
+use super::comparison::PairedGain;
+use super::context::TrainingContext;
 use super::gate::worsened;
-use super::judge::{Gain, Judgement, Rival, judge};
-use super::learner::Workshop;
-use super::remodel::Candidate;
-use super::review::Reviewed;
+use super::judge::{Incumbent, Judgement, judge};
+use super::reviewed::Reviewed;
+use super::snapshot::load;
 use super::split::Split;
 use super::stage_log::StageLog;
 
 /// Orders that are carried out on one view of the knowledge base.
-pub struct Round<'a> {
-    pub(super) workshop: &'a Workshop,
+pub struct TrainingRound<'a> {
+    pub(super) workshop: &'a TrainingContext,
     pub(super) view: View<'a>,
     pub(super) tasks: BTreeMap<TaskId, TaskRecord>,
     pub(super) children: BTreeMap<TaskId, Vec<TaskId>>,
-    /// See [`Round::scale`].
-    scale: Option<f32>,
+    /// See [`TrainingRound::scale`].
+    pub(super) scale: Option<f32>,
     /// What this round deploys, by task: children are judged against it.
-    deployed: Mutex<BTreeMap<TaskId, Deployment>>,
+    pub(super) deployed: Mutex<BTreeMap<TaskId, Deployment>>,
 }
 
-impl<'a> Round<'a> {
-    pub fn new(workshop: &'a Workshop) -> Result<Self, KnowledgeError> {
-        let view = workshop.knowledge.view();
-        let tasks = view.tasks()?;
-        let mut children: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
-        for (task, record) in &tasks {
-            if let Some(parent) = record.definition.parent {
-                children.entry(parent).or_default().push(*task);
-            }
-        }
-        let base = tasks.get(&TaskId::BASE).and_then(|record| record.deployed);
-        let scale = match base {
-            Some(version) => {
-                let task = TaskId::BASE;
-                let record = view.model(ModelId { task, version })?;
-                record.and_then(|record| record.evaluated?.scale)
-            }
-            None => None,
-        };
-        Ok(Round {
-            workshop,
-            scale,
-            view,
-            tasks,
-            children,
-            deployed: Mutex::new(BTreeMap::new()),
-        })
-    }
-
+impl<'a> TrainingRound<'a> {
     /// Coarse tasks first: a task's model must be better than what answers without it, and that can
     /// be a model of this very round.
     pub fn carry_out(&self, orders: Vec<TrainOrder>) -> Result<Vec<TrainOutcome>, Failure> {
@@ -264,11 +238,11 @@ impl<'a> Round<'a> {
         let mut reason = "there are no labelled samples to fit a model on".to_string();
         for candidate in candidates {
             let judged = candidate.and_then(|candidate| {
-                let own = Rival {
+                let own = Incumbent {
                     model: order.model,
                     onnx: &candidate.trained.onnx,
                 };
-                let rival = rival.map(|deployed| Rival {
+                let rival = rival.map(|deployed| Incumbent {
                     model: deployed.model,
                     onnx: &deployed.onnx,
                 });
@@ -301,7 +275,7 @@ impl<'a> Round<'a> {
         split: &Split,
         leaf_of: &BTreeMap<u64, TaskId>,
     ) -> Option<String> {
-        let mut gains: BTreeMap<TaskId, Vec<Gain>> = BTreeMap::new();
+        let mut gains: BTreeMap<TaskId, Vec<PairedGain>> = BTreeMap::new();
         for (sample, gain) in split.judged.iter().zip(&judgement.gains) {
             let Some(leaf) = leaf_of.get(&sample.sequence) else {
                 continue;
@@ -411,17 +385,4 @@ impl<'a> Round<'a> {
 struct Judged {
     candidate: Candidate,
     judgement: Judgement,
-}
-
-/// A deployed model from the knowledge base.
-pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
-    let onnx = view.onnx(model)?;
-    let evaluated = view.model(model)?.and_then(|record| record.evaluated);
-    Ok(DeployedModel {
-        model,
-        hash: blake3::hash(&onnx).to_hex().to_string(),
-        onnx: Arc::new(onnx),
-        evidence: evaluated.as_ref().map_or(0.0, ModelEvaluated::evidence),
-        scale: evaluated.and_then(|evaluated| evaluated.scale),
-    })
 }

@@ -5,7 +5,7 @@ use perennial_operators::flow::{
     TrainOutcome,
 };
 
-use super::remodel::Candidate;
+use super::candidate::Candidate;
 
 /// The changes of an order's stages, in the making.
 pub struct StageLog<'a> {

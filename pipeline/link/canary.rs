@@ -10,16 +10,16 @@ use perennial_connectors::knowledge_base::{ModelRecord, View};
 use perennial_operators::ModelId;
 use perennial_operators::flow::{KnowledgeChange, TrainOutcome};
 
-use super::PAUSE;
-use super::follow::{LinkInbox, hand_over};
+use super::common::PAUSE;
+use super::inbox::{LinkInbox, hand_over};
 use super::publish::on_trial;
 use crate::config::CanaryConfig;
 use crate::error::Error;
-use crate::learning::{Workshop, review};
+use crate::learning::{TrainingContext, review};
 
 /// Judges models that are on trial, on a thread of its own, which ends when the run is to stop.
 pub fn judge(
-    workshop: Arc<Workshop>,
+    workshop: Arc<TrainingContext>,
     canary: CanaryConfig,
     stop: Arc<AtomicBool>,
 ) -> (LinkInbox, JoinHandle<()>) {
@@ -68,7 +68,7 @@ impl Trials {
     /// What becomes of those about which enough is known.
     fn ended(
         &mut self,
-        workshop: &Workshop,
+        workshop: &TrainingContext,
         canary: &CanaryConfig,
     ) -> Result<Vec<TrainOutcome>, Error> {
         let view = workshop.knowledge.view();

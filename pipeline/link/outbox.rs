@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use perennial_connectors::knowledge_base::{
-    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, Shedding, Terms, View,
+    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, ShareTerms, Shedding, View,
 };
 use perennial_connectors::link::{Change, Donation, LARGEST_CONTENT, PublishedModel, now};
 use perennial_operators::flow::{
@@ -14,7 +14,8 @@ use perennial_operators::flow::{
 use perennial_operators::share::{SharePolicy, Treatment};
 use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
-use super::{CHANGE, OTHERS, policy};
+use super::common::policy;
+use super::common::{CHANGE, OTHERS};
 use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};
 use crate::error::Error;
 
@@ -27,14 +28,14 @@ struct Waiting {
 
 /// How far sending is.
 #[derive(Debug, Default)]
-pub struct Underway {
+pub struct SendProgress {
     /// Changes before this one have arrived.
     pub sent: AtomicU64,
     /// Changes before this one were sent, and may have arrived.
     pub tried: AtomicU64,
 }
 
-impl Underway {
+impl SendProgress {
     /// Changes before this one have arrived.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
@@ -47,13 +48,13 @@ pub struct Outbox {
     config: OutboxConfig,
     /// Whether large models go to a store.
     has_store: bool,
-    /// Terms, the last of which count, and whether they have been committed.
-    terms: Vec<Terms>,
+    /// ShareTerms, the last of which count, and whether they have been committed.
+    terms: Vec<ShareTerms>,
     is_agreed: bool,
     waiting: VecDeque<Waiting>,
     /// What waits under terms that hold no longer.
     forbidden: Vec<Waiting>,
-    underway: Arc<Underway>,
+    underway: Arc<SendProgress>,
     /// Tasks as they are known elsewhere, by their numbers here.
     names: BTreeMap<TaskId, TaskDefinition>,
 }
@@ -64,7 +65,7 @@ impl Outbox {
         settings: &Settings,
         link: &LinkConfig,
         knowledge: &KnowledgeBase,
-        underway: Arc<Underway>,
+        underway: Arc<SendProgress>,
     ) -> Result<Option<Outbox>, Error> {
         let Some(policy) = policy(settings)? else {
             return Ok(None);
@@ -308,7 +309,7 @@ impl Outbox {
     fn learn_names(&mut self, changes: &[KnowledgeChange]) {
         for change in changes {
             match change {
-                KnowledgeChange::Renamed(renamed) => {
+                KnowledgeChange::TaskPseudonym(renamed) => {
                     let elsewhere = renamed.elsewhere.clone();
                     self.names.insert(renamed.here.task, elsewhere);
                 }
@@ -431,8 +432,8 @@ pub fn shed_all(view: &View<'_>, progress: &mut OutboxProgress) -> Result<Outbox
 }
 
 /// Under which terms the policy lets things leave.
-fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> Terms {
-    let mut terms = Terms {
+fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> ShareTerms {
+    let mut terms = ShareTerms {
         to: format!("{} at {}", link.changes, link.kafka.brokers),
         fields: Vec::new(),
         pseudonyms: Vec::new(),

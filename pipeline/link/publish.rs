@@ -13,10 +13,12 @@ use perennial_connectors::link::{
 use perennial_operators::flow::{ModelDonated, Revision};
 use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
-use super::{GLANCE, Outgoing, PAUSE, key_file, open_store, schema};
-use crate::committer::Committed;
+use super::common::{GLANCE, PAUSE};
+use super::common::{key_file, open_store, schema};
+use super::send_thread::SendThread;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
+use crate::run_status::CommitWatch;
 
 /// Partitions of the topic of changes, over which edges are spread.
 const PARTITIONS: i32 = 8;
@@ -31,8 +33,8 @@ pub fn publish(
     settings: &Settings,
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
-    committed: Arc<Committed>,
-) -> Result<Outgoing, Error> {
+    committed: Arc<CommitWatch>,
+) -> Result<SendThread, Error> {
     let key = signing_key(key_file(&link.sign))?;
     let store = open_store(link)?;
     let (kafka, topic) = (&link.kafka, &link.knowledge);
@@ -40,7 +42,7 @@ pub fn publish(
     let schema = schema(settings);
     let canary = link.canary.clone();
     let (mut sent, mut seen) = (BTreeMap::new(), None);
-    Ok(Outgoing::start(move |is_last, is_over| {
+    Ok(SendThread::start(move |is_last, is_over| {
         // What there is to publish is read after how much it is, so that nothing is missed.
         let publications = committed.status().publications;
         if seen == Some(publications) {

@@ -10,8 +10,10 @@ use perennial_connectors::link::{
     Change, Changes, LinkError, Sender, SigningKey, now, signing_key,
 };
 
-use super::outbox::Underway;
-use super::{CHANGE, GLANCE, Outgoing, PAUSE, Trouble, key_file, open_store, schema};
+use super::common::{CHANGE, GLANCE, PAUSE};
+use super::common::{RetryLog, key_file, open_store, schema};
+use super::outbox::SendProgress;
+use super::send_thread::SendThread;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 
@@ -23,8 +25,8 @@ pub fn send(
     settings: &Settings,
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
-    underway: Arc<Underway>,
-) -> Result<Outgoing, Error> {
+    underway: Arc<SendProgress>,
+) -> Result<SendThread, Error> {
     let key = signing_key(key_file(&link.sign))?;
     let link = link.clone();
     let edge = settings.config().name.clone();
@@ -32,8 +34,8 @@ pub fn send(
     // What cannot be a store is told at once.
     open_store(&link)?;
     let (mut sender, mut sent_at) = (None, None::<Instant>);
-    let mut trouble = Trouble::default();
-    Ok(Outgoing::start(move |is_last, is_over| {
+    let mut trouble = RetryLog::default();
+    Ok(SendThread::start(move |is_last, is_over| {
         let end = match &mut sender {
             Some(end) => end,
             // It was tried a moment ago.
@@ -91,7 +93,7 @@ pub fn send_all(
     mut send: impl FnMut(&mut Changes) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     mut message: Changes,
-    underway: &Underway,
+    underway: &SendProgress,
 ) -> Result<bool, Error> {
     loop {
         let view = knowledge.view();

@@ -1,18 +1,20 @@
 //! The report: what a run did, read from the knowledge base, as JSON and as tables.
 
+pub mod quality;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, Table};
 use perennial_connectors::knowledge_base::{KnowledgeBase, Progress, TaskRecord};
 use perennial_operators::flow::{StageKind, StageState};
 use perennial_operators::{LabelKind, ModelId, Score, TaskDifference, TaskId};
 use serde::Serialize;
 
+pub use self::quality::Quality;
 use crate::config::Settings;
 use crate::error::Error;
-pub use crate::quality::Quality;
+use crate::terminal::{number, right, table};
 
 /// Tasks that the table shows; the JSON has them all.
 const SHOWN: usize = 12;
@@ -305,24 +307,6 @@ fn task_reports(
         .collect();
     reports.sort_by(|a, b| b.labelled.cmp(&a.labelled).then(a.task.cmp(&b.task)));
     reports
-}
-
-/// A table in the house style.
-pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(header.iter().map(Cell::new));
-    table
-}
-
-/// A cell with a number in it.
-pub fn right(text: impl ToString) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
-}
-
-/// A share or a loss as text.
-pub fn number(value: Option<f64>) -> String {
-    value.map_or("–".to_string(), |value| format!("{value:.4}"))
 }
 
 fn quality_row(name: &str, quality: &Quality) -> Vec<Cell> {

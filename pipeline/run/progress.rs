@@ -7,19 +7,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use perennial_connectors::knowledge_base::Progress;
 use perennial_operators::LabelKind;
 
-use crate::committer::Committed;
+use crate::run_status::CommitWatch;
 
 /// How often a terminal is refreshed, and how often a plain line is written.
 const REFRESH: Duration = Duration::from_millis(200);
 const LINE: Duration = Duration::from_secs(10);
 
 /// A line that says how far things are.
-pub struct Line {
+pub struct ProgressLine {
     bar: Option<ProgressBar>,
     shown: Instant,
 }
 
-impl Line {
+impl ProgressLine {
     /// A line that is first shown after a while.
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -29,7 +29,7 @@ impl Line {
             }
             bar
         });
-        Line {
+        ProgressLine {
             bar,
             shown: Instant::now(),
         }
@@ -54,7 +54,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -65,7 +65,7 @@ impl Drop for Line {
 /// Shows how far the commit is.
 pub struct Display {
     kind: LabelKind,
-    line: Line,
+    line: ProgressLine,
     before: (Instant, u64),
 }
 
@@ -74,20 +74,20 @@ impl Display {
     pub fn new(progress: &Progress, kind: LabelKind) -> Self {
         Display {
             kind,
-            line: Line::new(),
+            line: ProgressLine::new(),
             before: (Instant::now(), progress.records),
         }
     }
 
     /// Shows the state of the commit, if it is time.
-    pub fn show(&mut self, committed: &Committed) {
+    pub fn show(&mut self, committed: &CommitWatch) {
         if self.line.is_due() {
             let text = self.text(committed);
             self.line.show(text);
         }
     }
 
-    fn text(&mut self, committed: &Committed) -> String {
+    fn text(&mut self, committed: &CommitWatch) -> String {
         let status = committed.status();
         let (since, records) = self.before;
         let rate = (status.progress.records - records) as f64 / since.elapsed().as_secs_f64();

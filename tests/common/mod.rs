@@ -9,7 +9,7 @@ pub mod count;
 pub mod kafka;
 pub mod process;
 pub mod proxy;
-#[path = "../../connectors/src/source/registry/server.rs"]
+#[path = "../../connectors/src/format/registry/server.rs"]
 pub mod registry;
 pub mod store;
 pub mod stream;

@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use perennial::link::publish::publish_new;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, TaskRecord};
 use perennial_connectors::link::{Published, VerifyingKey, seal};
-use perennial_connectors::source::Schema;
+use perennial_connectors::schema::Schema;
 use perennial_connectors::source::edges::{EdgeMerge, Listening};
 use perennial_operators::flow::{
     EdgeProgress, Effect, EpochEffects, EpochHeader, Intake, KnowledgeChange, ModelTrained, Phase,
@@ -76,7 +76,7 @@ impl Cloud {
             state: folder.join("cloud"),
             listening: Listening {
                 edges,
-                schema: perennial::link::schema(&settings),
+                schema: perennial::link::common::schema(&settings),
                 in_order: true,
             },
             schema: settings.schema,
@@ -209,7 +209,7 @@ impl Process {
             epoch,
             end: progress.samples,
             clock: 0,
-            phase: Phase::Scored,
+            phase: Phase::Live,
         };
         progress.header = Some(header);
         let waits = self.merge.first_offset(0);

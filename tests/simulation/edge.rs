@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use ed25519_dalek::SigningKey;
 use perennial::config::Settings;
-use perennial::link::follow::{LinkInbox, Usage, outcome};
-use perennial::link::outbox::{Outbox, Underway};
-use perennial::link::schema;
+use perennial::link::adopt::{Usage, outcome};
+use perennial::link::common::schema;
+use perennial::link::inbox::LinkInbox;
+use perennial::link::outbox::{Outbox, SendProgress};
 use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
 use perennial_connectors::link::{Changes, Following, LinkError, VerifyingKey, now, seal};
@@ -40,7 +41,7 @@ pub struct Edge {
 struct Process {
     knowledge: Arc<KnowledgeBase>,
     outbox: Outbox,
-    underway: Arc<Underway>,
+    underway: Arc<SendProgress>,
     following: Following,
     coming: Sender<TrainOutcome>,
     inbox: LinkInbox,
@@ -51,7 +52,7 @@ struct Process {
 impl Process {
     fn start(settings: &Settings, state: &Path) -> Process {
         let knowledge = KnowledgeBase::open(state, &settings.fingerprint()).expect("a store");
-        let underway = Arc::new(Underway::default());
+        let underway = Arc::new(SendProgress::default());
         let link = settings.config().link.as_ref().expect("a link");
         let outbox = Outbox::open(settings, link, &knowledge, underway.clone()).expect("an outbox");
         let known = knowledge.view().followed().expect("revisions");
@@ -103,7 +104,7 @@ impl Process {
             epoch,
             end: progress.samples,
             clock: 0,
-            phase: Phase::Scored,
+            phase: Phase::Live,
         };
         progress.header = Some(header);
         let intake = Intake {

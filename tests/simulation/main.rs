@@ -12,14 +12,13 @@ mod net;
 
 use std::path::Path;
 
+use cloud::Cloud;
 use common::store::{Content, assert_same, content};
 use common::stream::{Chance, SCHEMA};
-use perennial::config::{Settings, load};
-use perennial_connectors::link::VerifyingKey;
-
-use cloud::Cloud;
 use edge::Edge;
 use net::Net;
+use perennial::config::{Settings, file};
+use perennial_connectors::link::VerifyingKey;
 
 const EDGES: usize = 100;
 /// Samples of each edge.

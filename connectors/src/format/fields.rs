@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use perennial_operators::{LARGEST_NUMBER, LabelKind, id_number};
 use rustc_hash::FxHashMap;
 
-use super::row::Value;
-use super::schema::Label;
+use super::Value;
+use crate::schema::Label;
 
 /// The longest id or attribute value. It keeps a batch's texts, and the dictionaries, within bounds.
 const MAX_TEXT: usize = 1024;
@@ -40,7 +40,7 @@ fn is_missing(text: &str) -> bool {
 }
 
 /// Checks that an id or attribute value is not too long; `what` names it.
-pub(super) fn check_length(what: &str, column: &str, value: Value) -> Result<(), String> {
+pub(crate) fn check_length(what: &str, column: &str, value: Value) -> Result<(), String> {
     match value {
         Value::Text(text) if text.len() > MAX_TEXT => Err(format!(
             "{what} {column:?} has {} bytes, more than {MAX_TEXT}",
@@ -51,7 +51,7 @@ pub(super) fn check_length(what: &str, column: &str, value: Value) -> Result<(),
 }
 
 /// The number of a feature or a label, which `what` says: NaN when missing.
-pub(super) fn number(what: &str, column: &str, value: Value) -> Result<f32, String> {
+pub(crate) fn number(what: &str, column: &str, value: Value) -> Result<f32, String> {
     let number = match value {
         Value::Missing => return Ok(f32::NAN),
         Value::Number(number) => number,
@@ -137,13 +137,13 @@ fn from_seconds(column: &str, seconds: f64) -> Result<i64, String> {
 
 /// Numbers the names of a list: classes, or the values of a categorical feature.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     numbers: FxHashMap<String, f32>,
     scratch: String,
 }
 
 impl Names {
-    pub(super) fn new(names: &[String]) -> Names {
+    pub(crate) fn new(names: &[String]) -> Names {
         let mut numbers = FxHashMap::default();
         for (i, name) in names.iter().enumerate() {
             numbers.insert(name.clone(), i as f32);
@@ -161,7 +161,7 @@ impl Names {
     }
 
     /// The number of a value: NaN if it is missing, `None` if it is not in the list.
-    pub(super) fn number(&mut self, value: Value) -> Option<f32> {
+    pub(crate) fn number(&mut self, value: Value) -> Option<f32> {
         let text = value.text(&mut self.scratch);
         if let Some(number) = self
             .numbers
@@ -182,7 +182,7 @@ impl Names {
 
 /// How labels are read.
 #[derive(Debug)]
-pub(super) enum Labels {
+pub(crate) enum Labels {
     /// As the numbers of their classes.
     Classes(Names),
     /// As numbers.
@@ -190,7 +190,7 @@ pub(super) enum Labels {
 }
 
 impl Labels {
-    pub(super) fn new(label: &Label) -> Labels {
+    pub(crate) fn new(label: &Label) -> Labels {
         match label.kind() {
             LabelKind::Classes(_) => Labels::Classes(Names::new(&label.classes)),
             LabelKind::Number => Labels::Number,
@@ -198,7 +198,7 @@ impl Labels {
     }
 
     /// A label, NaN when missing.
-    pub(super) fn read(&mut self, column: &str, value: Value) -> Result<f32, String> {
+    pub(crate) fn read(&mut self, column: &str, value: Value) -> Result<f32, String> {
         match self {
             Labels::Number => {
                 let label = number("label", column, value)?;
@@ -220,7 +220,7 @@ impl Labels {
     }
 
     /// A label that must be there.
-    pub(super) fn known(&mut self, column: &str, value: Value) -> Result<f32, String> {
+    pub(crate) fn known(&mut self, column: &str, value: Value) -> Result<f32, String> {
         let label = self.read(column, value)?;
         if label.is_nan() {
             return Err(format!("label {column:?} is missing"));
@@ -230,7 +230,7 @@ impl Labels {
 }
 
 /// The id of a record, which must be there.
-pub(super) fn known_id<'a>(
+pub(crate) fn known_id<'a>(
     column: &str,
     value: Value<'a>,
     scratch: &'a mut String,
@@ -245,7 +245,7 @@ pub(super) fn known_id<'a>(
 
 /// The ids of the latest records, as 64-bit hashes: an id that comes again is a duplicate.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     within: usize,
     order: VecDeque<u64>,
     records: FxHashMap<u64, u64>,
@@ -253,7 +253,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Remembers so many ids; none if 0.
-    pub(super) fn new(within: usize) -> Seen {
+    pub(crate) fn new(within: usize) -> Seen {
         Seen {
             within,
             order: VecDeque::new(),
@@ -262,7 +262,7 @@ impl Seen {
     }
 
     /// Notes the id of a record, or says which record had it before.
-    pub(super) fn insert(&mut self, id: &str, record: u64) -> Result<(), u64> {
+    pub(crate) fn insert(&mut self, id: &str, record: u64) -> Result<(), u64> {
         if self.within == 0 {
             return Ok(());
         }

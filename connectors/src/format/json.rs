@@ -5,8 +5,8 @@ use std::fmt;
 use rustc_hash::FxHashMap;
 use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 
+use super::Row;
 use super::object::{Keys, Object, Place};
-use super::row::Row;
 
 /// Reads JSON objects into rows. Keys that are no column are passed over.
 #[derive(Debug)]

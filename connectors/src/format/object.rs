@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::row::Row;
+use super::Row;
 
 /// How the keys of one object are told.
 pub(super) trait Keys<'a> {

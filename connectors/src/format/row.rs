@@ -1,6 +1,7 @@
 //! One record between its format and the columns: reused, so that a record allocates nothing.
 
-use std::fmt::{self, Write};
+use std::fmt;
+use std::fmt::Write;
 
 /// Integers beyond this are kept as texts, since a float would not hold them exactly.
 const EXACT: u64 = 1 << 53;
@@ -122,7 +123,7 @@ impl Row {
     }
 
     /// Sets a cell to a text that is written into it.
-    pub(super) fn set_written(&mut self, cell: usize, text: fmt::Arguments) {
+    pub(crate) fn set_written(&mut self, cell: usize, text: fmt::Arguments) {
         let start = self.text.len();
         // Writing to a String cannot fail.
         let _ = self.text.write_fmt(text);

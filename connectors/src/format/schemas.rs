@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::client::option;
-use super::{KafkaConfig, KafkaError, TopicConfig};
-use crate::sink::{AvroPredictions, Layout};
-use crate::source::{AvroParser, Registry};
+use super::{AvroParser, Registry};
+
+use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, option};
 
 /// How long the registry may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,23 +95,15 @@ pub(crate) fn written_schema(
 
 /// Registers the schema of a topic's values under the name that Confluent's serializers would give it, and
 /// returns its id; none without a registry.
-fn register(config: &KafkaConfig, topic: &str, schema: &str) -> Result<Option<u32>, KafkaError> {
+pub(crate) fn register(
+    config: &KafkaConfig,
+    topic: &str,
+    schema: &str,
+) -> Result<Option<u32>, KafkaError> {
     let Some(registry) = registry(config)? else {
         return Ok(None);
     };
     let id = registry.register(&format!("{topic}-value"), schema);
     id.map(Some)
         .map_err(|error| KafkaError::Schema(error.to_string()))
-}
-
-/// The id of the schema of predictions in the registry; none without a registry.
-///
-/// # Errors
-/// The registry does not answer, or takes another schema for the topic.
-pub fn register_predictions(
-    config: &KafkaConfig,
-    topic: &str,
-    layout: &Layout,
-) -> Result<Option<u32>, KafkaError> {
-    register(config, topic, &AvroPredictions::schema(layout))
 }

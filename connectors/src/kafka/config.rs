@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::source::schema::Problem;
+use crate::schema::Problem;
 
 /// How to reach Kafka, and what this process has of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,27 +6,24 @@ mod client;
 mod config;
 mod headers;
 mod health;
-mod schemas;
 mod scratch;
 mod topic;
 
 use thiserror::Error;
 
-pub use arrivals::Arrivals;
-pub(crate) use ask::{ask_by_consumer, ask_by_producer};
-pub(crate) use client::{
+pub use self::arrivals::Arrivals;
+pub(crate) use self::ask::{ask_by_consumer, ask_by_producer};
+pub(crate) use self::client::{
     Client, PATIENCE, Undelivered, admin, consumer, is_too_large, known_end, option, producer,
 };
-pub use config::{
+pub use self::config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,
 };
-pub(crate) use headers::{Headers, pack, push_header};
-pub use health::Health;
-pub(crate) use health::Side;
-pub use schemas::register_predictions;
-pub(crate) use schemas::{parser, written_schema};
-pub use scratch::ScratchTopics;
-pub(crate) use topic::topic_partitions;
+pub(crate) use self::headers::{Headers, pack, push_header};
+pub use self::health::Health;
+pub(crate) use self::health::Side;
+pub use self::scratch::ScratchTopics;
+pub(crate) use self::topic::topic_partitions;
 
 /// What can go wrong with Kafka as a whole. What may pass by itself is no error: it is waited for, and
 /// [`Health`] says so.

@@ -25,11 +25,11 @@ pub use merge::set_sums;
 pub use read::View;
 pub use records::{
     Departure, DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained,
-    Shedding, StageRecord, TaskRecord, Terms,
+    ShareTerms, Shedding, StageRecord, TaskRecord,
 };
 pub use verify::Finding;
 
-use crate::source::{Label, Schema};
+use crate::schema::{Label, Schema};
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN, META_SINCE};
 
 /// The version of the layout on disk. A store of another version is refused.

@@ -13,8 +13,8 @@ use perennial_operators::flow::{
     EarlyLabel, EdgeProgress, KnowledgeChange, RelationScored, Revision, StageKind,
 };
 use perennial_operators::{
-    ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, Renamed, RetainedSample,
-    SharedStatistics, TaskDefinition, TaskDifference, TaskId, TaskScores,
+    ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, RetainedSample, SharedStatistics,
+    TaskDefinition, TaskDifference, TaskId, TaskPseudonym, TaskScores,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ use super::layout::{
     read_model, read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{
-    Departure, DonatedRecord, ModelRecord, Progress, Retained, StageRecord, TaskRecord, Terms,
+    Departure, DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, StageRecord, TaskRecord,
 };
 use super::{KnowledgeBase, KnowledgeError};
 
@@ -140,12 +140,12 @@ impl<'a> View<'a> {
     }
 
     /// Under which terms things were shared.
-    pub fn terms(&self) -> Result<Vec<Terms>, KnowledgeError> {
+    pub fn terms(&self) -> Result<Vec<ShareTerms>, KnowledgeError> {
         Ok(self.get(Family::Meta, META_TERMS)?.unwrap_or_default())
     }
 
     /// Tasks that have another name elsewhere, by their number there.
-    pub fn renamed(&self) -> Result<BTreeMap<TaskId, Renamed>, KnowledgeError> {
+    pub fn renamed(&self) -> Result<BTreeMap<TaskId, TaskPseudonym>, KnowledgeError> {
         self.scan(Family::Renamed, &[], read_task)
     }
 

@@ -78,7 +78,7 @@ pub struct OutboxProgress {
 
 /// Under which terms something was shared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct ShareTerms {
     /// To whom: the topic, and the brokers that have it.
     pub to: String,
     /// The fields of samples that left as they are.
@@ -97,9 +97,9 @@ pub struct Terms {
     pub models: bool,
 }
 
-impl Terms {
+impl ShareTerms {
     /// Whether what left under other terms may leave under these.
-    pub fn allow(&self, other: &Terms, departure: &Departure) -> bool {
+    pub fn allow(&self, other: &ShareTerms, departure: &Departure) -> bool {
         if departure.samples > 0 {
             let mine = (&*self.fields, &*self.pseudonyms);
             return self.samples && covers(mine, (&other.fields, &other.pseudonyms));
@@ -167,7 +167,7 @@ pub struct OutboxWrite {
     /// Changes before this number wait no more.
     pub floor: Option<u64>,
     /// The terms of all that was ever shared, if there are new ones.
-    pub terms: Option<Vec<Terms>>,
+    pub terms: Option<Vec<ShareTerms>>,
 }
 
 /// A model that was trained elsewhere.

@@ -9,7 +9,7 @@ use perennial_operators::algorithms::cluster::Clusters;
 use perennial_operators::algorithms::drift::Detectors;
 use perennial_operators::algorithms::recognize::{EpochScores, Reference};
 use perennial_operators::algorithms::retain::class_of;
-use perennial_operators::algorithms::unseen::{Became, Entry, Regions};
+use perennial_operators::algorithms::unseen::{Entry, GroupOutcome, Regions};
 use perennial_operators::flow::{KnowledgeChange, StageKind, StageState};
 use perennial_operators::{
     ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, SamplesRetained, TaskDefinition,
@@ -75,7 +75,7 @@ impl Recount {
             }
             KnowledgeChange::UnseenSettled(settled) => {
                 self.unseen.remove(&settled.task.task);
-                if let Became::Alias(old) = settled.became {
+                if let GroupOutcome::Alias(old) = settled.became {
                     self.aliases.insert(settled.task.task, old);
                 }
             }
@@ -124,8 +124,8 @@ impl Recount {
             | KnowledgeChange::LabelsRequested(_)
             | KnowledgeChange::FeaturesScaled { .. }
             | KnowledgeChange::Followed { .. }
-            | KnowledgeChange::Renamed(_)
-            | KnowledgeChange::Reported(_)
+            | KnowledgeChange::TaskPseudonym(_)
+            | KnowledgeChange::EdgeReport(_)
             | KnowledgeChange::ModelDonated(_)
             | KnowledgeChange::ModelPromoted { .. }
             | KnowledgeChange::ModelEvaluated(_)

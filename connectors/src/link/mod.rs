@@ -3,12 +3,12 @@
 
 mod changes;
 mod envelope;
-mod follow;
 mod keys;
 mod outlet;
 mod publish;
 mod send;
 mod store;
+mod subscribe;
 mod topic;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::changes::{Change, Changes, Donation};
 pub use self::envelope::{LinkError, open, seal};
-pub use self::follow::{Follower, Following};
 pub use self::keys::{signing_key, verifying_key};
 pub use self::publish::Publisher;
 pub use self::send::Sender;
 pub(crate) use self::store::bring;
 pub use self::store::{ModelStore, StoreConfig};
+pub use self::subscribe::{Following, Subscriber};
 pub(crate) use self::topic::partitions_of;
 pub use self::topic::{LARGEST_CONTENT, make_topic, reach};
 

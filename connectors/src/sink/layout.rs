@@ -1,7 +1,8 @@
 //! What there is to a prediction, whatever it is written as.
 
 use perennial_operators::algorithms::recognize::Recognized;
-use perennial_operators::flow::Scored;
+use perennial_operators::flow::Predicted;
+use perennial_operators::{Batch, SITE};
 
 /// Which parts a prediction has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Verdict<'a> {
 
 impl<'a> Verdict<'a> {
     /// What is said of a row.
-    pub fn of(scored: &'a Scored, row: usize) -> Verdict<'a> {
+    pub fn of(scored: &'a Predicted, row: usize) -> Verdict<'a> {
         let Some(recognized) = &scored.recognized else {
             return Verdict::default();
         };
@@ -59,7 +60,33 @@ impl<'a> Verdict<'a> {
 }
 
 /// Whether the answer to a row is left to others.
-pub fn is_deferred(scored: &Scored, row: usize) -> bool {
+pub fn is_deferred(scored: &Predicted, row: usize) -> bool {
     let recognized: Option<&Recognized> = scored.recognized.as_ref();
     recognized.is_some_and(|recognized| recognized.defers && recognized.unseen[row])
+}
+
+/// What a group's samples have in common.
+pub(super) struct GroupText {
+    pub task: String,
+    pub model: String,
+}
+
+/// The texts of the groups of a batch.
+pub(super) fn group_texts(scored: &Predicted) -> Vec<GroupText> {
+    let groups = scored.allocated.groups.iter().zip(&scored.pools);
+    let texts = groups.map(|(group, pool)| {
+        let model = pool.main();
+        // The model is of a node of the group's own path.
+        let owner = group.path.nodes.iter().find(|node| node.task == model.task);
+        let owner = owner.map_or("", |node| &node.name);
+        GroupText {
+            task: group.path.leaf().name.to_string(),
+            model: format!("{owner} @{}", model.version),
+        }
+    });
+    texts.collect()
+}
+
+pub(super) fn site(batch: &Batch, row: usize) -> &str {
+    batch.attribute(SITE, row)
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use avro::{AvroEncoder, AvroPredictions, Predicted, PredictionRow, Probabilities};
+pub use avro::{AvroEncoder, AvroPredictions, PredictedValue, PredictionRow, Probabilities};
 pub use file::AppendFile;
 pub use layout::Layout;
 pub use parquet::ParquetFolder;

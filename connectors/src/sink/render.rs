@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use perennial_operators::flow::{Scored, predicted_class};
-use perennial_operators::{Batch, SITE};
+use perennial_operators::flow::{Predicted, predicted_class};
 
-use super::layout::{Verdict, is_deferred};
+use super::layout::{GroupText, Verdict, group_texts, is_deferred, site};
 use super::table::table;
 use super::{Format, Layout};
 
@@ -19,12 +18,6 @@ pub struct Renderer {
     time: (i64, String),
     /// The line being written.
     line: String,
-}
-
-/// What a group's samples have in common.
-pub(super) struct GroupText {
-    pub task: String,
-    pub model: String,
 }
 
 impl Renderer {
@@ -58,7 +51,7 @@ impl Renderer {
     }
 
     /// Appends the predictions of a batch, in input order.
-    pub fn render(&mut self, scored: &Scored, bytes: &mut Vec<u8>) {
+    pub fn render(&mut self, scored: &Predicted, bytes: &mut Vec<u8>) {
         match self.format {
             Format::Jsonl => self.lines(scored, bytes, Self::json),
             Format::Csv => self.lines(scored, bytes, Self::csv),
@@ -67,7 +60,7 @@ impl Renderer {
     }
 
     /// The groups' texts as the format quotes them.
-    fn group_texts(&self, scored: &Scored) -> Vec<GroupText> {
+    fn group_texts(&self, scored: &Predicted) -> Vec<GroupText> {
         let mut groups = group_texts(scored);
         for group in &mut groups {
             group.task = quote(self.format, &group.task);
@@ -77,7 +70,7 @@ impl Renderer {
     }
 
     /// Hands each prediction of a batch to `each` as a JSON object: row and bytes, in input order.
-    pub(super) fn each_object(&mut self, scored: &Scored, mut each: impl FnMut(usize, &[u8])) {
+    pub(super) fn each_object(&mut self, scored: &Predicted, mut each: impl FnMut(usize, &[u8])) {
         let groups = self.group_texts(scored);
         let mut text = std::mem::take(&mut self.line);
         for row in 0..scored.allocated.batch.len() {
@@ -92,9 +85,9 @@ impl Renderer {
 
     fn lines(
         &mut self,
-        scored: &Scored,
+        scored: &Predicted,
         bytes: &mut Vec<u8>,
-        line: fn(&Self, &mut String, &Scored, usize, &GroupText),
+        line: fn(&Self, &mut String, &Predicted, usize, &GroupText),
     ) {
         let groups = self.group_texts(scored);
         let mut text = String::from_utf8(std::mem::take(bytes)).unwrap_or_default();
@@ -117,7 +110,7 @@ impl Renderer {
         }
     }
 
-    fn json(&self, text: &mut String, scored: &Scored, row: usize, group: &GroupText) {
+    fn json(&self, text: &mut String, scored: &Predicted, row: usize, group: &GroupText) {
         let batch = &scored.allocated.batch;
         let answer = scored.probabilities.row(row);
         text.push_str("{\"id\":");
@@ -159,7 +152,7 @@ impl Renderer {
         text.push_str("}\n");
     }
 
-    fn csv(&self, text: &mut String, scored: &Scored, row: usize, group: &GroupText) {
+    fn csv(&self, text: &mut String, scored: &Predicted, row: usize, group: &GroupText) {
         let batch = &scored.allocated.batch;
         let answer = scored.probabilities.row(row);
         push_quoted(Format::Csv, text, batch.ids.get(row));
@@ -197,26 +190,6 @@ impl Renderer {
         text.push_str(itoa::Buffer::new().format(scored.allocated.header.epoch.0));
         text.push('\n');
     }
-}
-
-/// The texts of the groups of a batch.
-pub(super) fn group_texts(scored: &Scored) -> Vec<GroupText> {
-    let groups = scored.allocated.groups.iter().zip(&scored.pools);
-    let texts = groups.map(|(group, pool)| {
-        let model = pool.main();
-        // The model is of a node of the group's own path.
-        let owner = group.path.nodes.iter().find(|node| node.task == model.task);
-        let owner = owner.map_or("", |node| &node.name);
-        GroupText {
-            task: group.path.leaf().name.to_string(),
-            model: format!("{owner} @{}", model.version),
-        }
-    });
-    texts.collect()
-}
-
-pub(super) fn site(batch: &Batch, row: usize) -> &str {
-    batch.attribute(SITE, row)
 }
 
 /// Appends what is said of a sample's task.

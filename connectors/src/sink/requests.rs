@@ -4,7 +4,7 @@ use perennial_operators::algorithms::unseen::LabelRequest;
 use perennial_operators::flow::predicted_class;
 use serde_json::{Map, Value, json};
 
-use crate::source::{Feature, Schema};
+use crate::schema::{Feature, Schema};
 
 /// Renders label requests.
 #[derive(Clone, Debug)]

@@ -8,11 +8,10 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
-use perennial_operators::flow::{Scored, predicted_class};
+use perennial_operators::flow::{Predicted, predicted_class};
 
 use super::Layout;
-use super::layout::{Verdict, is_deferred};
-use super::render::{group_texts, site};
+use super::layout::{Verdict, group_texts, is_deferred, site};
 
 /// Columns in the making.
 #[derive(Default)]
@@ -34,7 +33,7 @@ impl Columns {
 }
 
 /// The predictions of a batch as a table.
-pub(super) fn table(layout: &Layout, scored: &Scored) -> Option<RecordBatch> {
+pub(super) fn table(layout: &Layout, scored: &Predicted) -> Option<RecordBatch> {
     let batch = &scored.allocated.batch;
     let groups = group_texts(scored);
     let rows = || 0..batch.len();
@@ -56,7 +55,7 @@ pub(super) fn table(layout: &Layout, scored: &Scored) -> Option<RecordBatch> {
 }
 
 /// The answers; only where tasks are recognized can there be none.
-fn predicted(columns: &mut Columns, layout: &Layout, scored: &Scored) -> Option<()> {
+fn predicted(columns: &mut Columns, layout: &Layout, scored: &Predicted) -> Option<()> {
     let nullable = layout.recognizes;
     let given = (0..scored.allocated.batch.len()).map(|row| !is_deferred(scored, row));
     let given: Vec<bool> = given.collect();
@@ -84,7 +83,7 @@ fn predicted(columns: &mut Columns, layout: &Layout, scored: &Scored) -> Option<
 }
 
 /// What is said of samples' tasks.
-fn verdicts(columns: &mut Columns, scored: &Scored) {
+fn verdicts(columns: &mut Columns, scored: &Predicted) {
     let verdicts = (0..scored.allocated.batch.len()).map(|row| Verdict::of(scored, row));
     let verdicts: Vec<Verdict<'_>> = verdicts.collect();
     let unseen: Vec<bool> = verdicts.iter().map(|verdict| verdict.unseen).collect();

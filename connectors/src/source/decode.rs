@@ -6,9 +6,9 @@ use ndarray::Array2;
 use perennial_operators::{Batch, Dictionary, MISSING, Texts};
 use rustc_hash::FxHashMap;
 
-use super::fields::{Clock, Labels, Names, Seen, check_length, known_id, number, quote};
-use super::row::{Row, Value};
-use super::schema::{Feature, Schema};
+use crate::format::fields::{Clock, Labels, Names, Seen, check_length, known_id, number, quote};
+use crate::format::{Row, Value};
+use crate::schema::{Feature, Schema};
 
 /// Rows for which a new batch reserves room; more are taken as they come.
 const RESERVED: usize = 4096;

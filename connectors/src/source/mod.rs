@@ -3,33 +3,20 @@
 //! A source gives records in a fixed order. Bad ones become dead letters, they never stop the stream,
 //! and every record, good or bad, counts in the *position*, so that a run can be resumed exactly.
 
-mod avro;
 mod decode;
 pub mod edges;
 mod error;
-mod fields;
 pub mod file;
-mod json;
 pub mod kafka;
-mod object;
-mod registry;
-mod row;
 mod rows;
-pub mod schema;
 pub mod simulator;
 
 use perennial_operators::Batch;
 use perennial_operators::flow::DeadLetter;
 
-pub use self::avro::{AvroError, AvroParser};
 pub use self::decode::Decoder;
 pub use self::error::SourceError;
-pub(crate) use self::fields::{Clock, quote};
-pub use self::json::JsonParser;
-pub use self::registry::{RegisteredSchema, Registry};
-pub use self::row::{Row, Value};
 pub use self::rows::{Next, Rows};
-pub use self::schema::{Categorical, Feature, Label, NumberKind, Schema};
 pub use self::simulator::{Drift, DriftKind, SimulatedLabel, Simulator, SimulatorConfig};
 
 /// A stream of samples that can be replayed from any position.

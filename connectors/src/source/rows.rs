@@ -1,7 +1,7 @@
 //! Records as they stand at their source, before anything is made of them: what is sent on.
 
 use super::error::SourceError;
-use super::row::Row;
+use crate::format::Row;
 
 /// The records of a file or of the simulator, one by one.
 pub trait Rows: Send {

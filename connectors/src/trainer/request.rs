@@ -1,7 +1,8 @@
 //! What a command is given: the samples as a Parquet file, and a request in JSON that says what they are.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use parquet::errors::ParquetError;
 use perennial_operators::{LabelKind, TreeParameters};
 use serde::Serialize;
 
-use super::{Job, TrainerError};
-use crate::source::{Feature, Schema};
+use super::Job;
+use super::error::TrainerError;
+use crate::schema::{Feature, Schema};
 
 /// The version of the contract. What is added to a request does not change it.
 const VERSION: u32 = 1;

@@ -8,7 +8,7 @@ use perennial_connectors::kafka::{Arrivals, KafkaError};
 
 use super::findings::Step;
 use super::load::Load;
-use super::trial::{FullSpeed, Running, Trial};
+use super::trial::{FullSpeed, RunningTrial, Trial};
 use crate::error::Error;
 
 /// From one rate to the next, as a share of the full speed.
@@ -71,7 +71,7 @@ fn watch(arrivals: &Arrivals, arrived: &Arrived, done: &AtomicBool) -> Result<()
 
 struct Climber<'a> {
     load: &'a mut Load,
-    running: &'a mut Running,
+    running: &'a mut RunningTrial,
     arrived: &'a Arrived,
     predictions_a_sample: f64,
 }

@@ -7,7 +7,7 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::Options;
+use super::options::BenchOptions;
 use super::trial::FullSpeed;
 use crate::error::Error;
 
@@ -16,7 +16,7 @@ const WIDTH: f64 = 30.0;
 
 /// What a trial has shown.
 #[derive(Clone, Debug, Serialize)]
-pub struct Findings {
+pub struct BenchReport {
     /// Worker threads of the dataflow.
     pub workers: u16,
     /// Predictions made at full speed, with the topic filled before.
@@ -44,10 +44,14 @@ pub struct Step {
     pub p99_ms: Option<i64>,
 }
 
-impl Findings {
-    pub(super) fn new(options: &Options<'_>, full: &FullSpeed, steps: Vec<Step>) -> Findings {
+impl BenchReport {
+    pub(super) fn new(
+        options: &BenchOptions<'_>,
+        full: &FullSpeed,
+        steps: Vec<Step>,
+    ) -> BenchReport {
         let kept_up = steps.iter().filter(|step| step.kept_up);
-        Findings {
+        BenchReport {
             workers: options.workers,
             predicted: full.predicted,
             records_per_second: full.per_second(),

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use perennial_connectors::format::Row;
 use perennial_connectors::kafka::Health;
 use perennial_connectors::sink::kafka::Feed;
-use perennial_connectors::source::{Next, Row, Rows};
+use perennial_connectors::source::{Next, Rows};
 
-use super::check;
+use super::options::check;
+use crate::commands::produce::{Needs, open_feed, open_rows};
 use crate::config::Settings;
 use crate::error::Error;
-use crate::produce::{Needs, open_feed, open_rows};
 
 /// How long to wait for what was sent to arrive before looking whether to stop.
 const LOOK: Duration = Duration::from_millis(100);

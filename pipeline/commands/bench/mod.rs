@@ -4,44 +4,22 @@
 mod climb;
 mod findings;
 mod load;
+mod options;
 mod trial;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-pub use findings::{Findings, Step};
-
+pub use self::findings::BenchReport;
+use self::load::Load;
+pub use self::options::BenchOptions;
+use self::trial::Trial;
 use crate::error::Error;
-use crate::signals::stop_when_told;
-use load::Load;
-use trial::Trial;
-
-/// What to measure.
-pub struct Options<'a> {
-    /// The pipeline's config.
-    pub config: &'a Path,
-    /// Keys of it that are overridden.
-    pub set: &'a [String],
-    /// Worker threads of the dataflow.
-    pub workers: u16,
-    /// Samples that are worked through at full speed, after the bootstrap.
-    pub records: u64,
-    /// How long each rate is offered.
-    pub seconds: f64,
-}
-
-/// Fails when the trial is to stop.
-fn check(stop: &AtomicBool) -> Result<(), Error> {
-    match stop.load(Ordering::Relaxed) {
-        true => Err(Error::Failed("the trial was told to stop".into())),
-        false => Ok(()),
-    }
-}
+use crate::run::signals::stop_when_told;
 
 /// Measures first what the pipeline does at full speed, then the latency at higher and higher rates, until it
 /// no longer keeps up.
-pub fn bench(options: &Options<'_>) -> Result<Findings, Error> {
+pub fn bench(options: &BenchOptions<'_>) -> Result<BenchReport, Error> {
     let stop = Arc::new(AtomicBool::new(false));
     stop_when_told(&stop)?;
     let trial = Trial::set_up(options, stop.clone())?;
@@ -53,5 +31,5 @@ pub fn bench(options: &Options<'_>) -> Result<Findings, Error> {
     eprintln!("working through it at full speed");
     let full = trial.run_to_end()?;
     let steps = climb::climb(&trial, &mut load, &full, options.seconds)?;
-    Ok(Findings::new(options, &full, steps))
+    Ok(BenchReport::new(options, &full, steps))
 }

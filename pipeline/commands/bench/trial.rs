@@ -11,7 +11,7 @@ use perennial_connectors::kafka::{KafkaConfig, KafkaError, ScratchTopics};
 use perennial_connectors::source::kafka::partitions;
 use serde::Deserialize;
 
-use super::{Options, check};
+use super::options::{BenchOptions, check};
 use crate::config::{ConfigError, Settings, load};
 use crate::error::Error;
 
@@ -58,7 +58,7 @@ impl FullSpeed {
 }
 
 impl Trial {
-    pub fn set_up(options: &Options<'_>, stop: Arc<AtomicBool>) -> Result<Trial, Error> {
+    pub fn set_up(options: &BenchOptions<'_>, stop: Arc<AtomicBool>) -> Result<Trial, Error> {
         let own = Settings::try_from(load(options.config, options.set)?)?;
         own.only_local("bench")?;
         let kafka = own.kafka()?;
@@ -99,7 +99,7 @@ impl Trial {
     }
 
     /// Starts the pipeline, which goes on where it was when it ended before.
-    pub fn start(&self, more: &[&Path]) -> Result<Running, Error> {
+    pub fn start(&self, more: &[&Path]) -> Result<RunningTrial, Error> {
         let path = self.folder.path().join("errors");
         let failed = |error| Error::File(path.clone(), error);
         let program = std::env::current_exe().map_err(|error| Error::Failed(error.into()))?;
@@ -116,7 +116,7 @@ impl Trial {
         let child = command
             .spawn()
             .map_err(|error| Error::File(program, error))?;
-        Ok(Running {
+        Ok(RunningTrial {
             child,
             errors: path,
             stop: self.stop.clone(),
@@ -125,13 +125,13 @@ impl Trial {
 }
 
 /// A pipeline that runs; it is killed when this is dropped before its end.
-pub(super) struct Running {
+pub(super) struct RunningTrial {
     child: Child,
     errors: PathBuf,
     stop: Arc<AtomicBool>,
 }
 
-impl Running {
+impl RunningTrial {
     /// Whether it has come to its end.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningTrial {
     fn drop(&mut self) {
         // One that has ended already cannot be killed, which is as good. Its state is the trial's own.
         let _ = self.child.kill();

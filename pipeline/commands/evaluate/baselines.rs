@@ -9,15 +9,15 @@ use perennial_connectors::trainer::BuiltIn;
 use perennial_operators::flow::predicted_class;
 use perennial_operators::{LabelKind, TrainRequest};
 
-use super::check;
 use super::figures::{Matrix, samples_transfer_ratio};
 use super::findings::Method;
 use super::measure::{Measure, Tally};
+use super::options::check;
 use super::plan::Plan;
 use super::samples::Samples;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::progress::Line;
+use crate::run::progress::ProgressLine;
 
 /// What trains and tests models on the tasks of a plan.
 pub struct Baselines<'a> {
@@ -30,7 +30,7 @@ pub struct Baselines<'a> {
     /// The features of all test samples, task by task.
     tested: Array2<f32>,
     stop: Arc<AtomicBool>,
-    line: Line,
+    line: ProgressLine,
 }
 
 /// What answers are worth, by task.
@@ -60,7 +60,7 @@ impl<'a> Baselines<'a> {
             runtime,
             tested: samples.matrix(&rows),
             stop,
-            line: Line::new(),
+            line: ProgressLine::new(),
         })
     }
 

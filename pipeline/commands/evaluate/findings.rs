@@ -12,7 +12,7 @@ use super::plan::{LeftOut, Plan, Sequence};
 use super::samples::Samples;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::report::{number, right, table};
+use crate::terminal::{number, right, table};
 
 /// Tasks of the largest matrix that is shown on a terminal.
 const SHOWN: usize = 12;
@@ -58,7 +58,7 @@ impl Method {
 
 /// What an evaluation has found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Findings {
+pub struct EvaluationReport {
     /// The pipeline's name.
     pub name: String,
     /// What the tasks were made of.
@@ -88,7 +88,7 @@ pub struct Findings {
     pub methods: Vec<Method>,
 }
 
-impl Findings {
+impl EvaluationReport {
     pub(super) fn new(
         settings: &Settings,
         measure: Measure,
@@ -97,13 +97,13 @@ impl Findings {
         samples: &Samples,
         plan: &Plan,
         methods: Vec<Method>,
-    ) -> Findings {
+    ) -> EvaluationReport {
         let tasks = plan.tasks.iter().map(|task| TaskFindings {
             task: task.name.clone(),
             train: task.train.len(),
             test: task.test.len(),
         });
-        Findings {
+        EvaluationReport {
             name: settings.config().name.clone(),
             sequence: sequence.to_string(),
             seed,
@@ -147,7 +147,7 @@ impl Findings {
     }
 
     fn headline(&self) -> String {
-        let Findings {
+        let EvaluationReport {
             name,
             sequence,
             samples,

@@ -5,51 +5,32 @@ mod baselines;
 mod figures;
 mod findings;
 mod measure;
+mod options;
 mod plan;
 mod plot;
 mod replay;
 mod samples;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-pub use figures::{Figures, Matrix};
-pub use findings::{Findings, Method, TaskFindings};
-pub use plan::LeftOut;
-
+use self::baselines::Baselines;
+pub use self::findings::EvaluationReport;
+use self::measure::Measure;
+pub use self::options::EvaluateOptions;
+use self::options::check;
+use self::plan::{Plan, Sequence};
+use self::replay::Replay;
+use self::samples::Samples;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::signals::stop_when_told;
-use baselines::Baselines;
-use measure::Measure;
-use plan::{Plan, Sequence};
-use replay::Replay;
-use samples::Samples;
-
-/// How to evaluate.
-pub struct Options<'a> {
-    /// Attributes whose values, in order of first appearance, are the tasks; none takes the first level of the task
-    /// tree.
-    pub attributes: Option<&'a str>,
-    /// So many slices of time are the tasks instead.
-    pub slices: Option<u32>,
-    /// Seed of the choice of test samples.
-    pub seed: u64,
-    /// Where the findings, the plots and Perennial's answers are written.
-    pub output: Option<&'a Path>,
-}
-
-/// Fails when the evaluation is to stop.
-fn check(stop: &AtomicBool) -> Result<(), Error> {
-    match stop.load(Ordering::Relaxed) {
-        true => Err(Error::Failed("the evaluation was told to stop".into())),
-        false => Ok(()),
-    }
-}
+use crate::run::signals::stop_when_told;
 
 /// Evaluates the pipeline of a config and the baselines on the same samples.
-pub fn evaluate(settings: &Settings, options: &Options<'_>) -> Result<Findings, Error> {
+pub fn evaluate(
+    settings: &Settings,
+    options: &EvaluateOptions<'_>,
+) -> Result<EvaluationReport, Error> {
     settings.only_local("evaluate")?;
     let stop = Arc::new(AtomicBool::new(false));
     let sequence = Sequence::new(settings, options.attributes, options.slices)?;
@@ -70,7 +51,8 @@ pub fn evaluate(settings: &Settings, options: &Options<'_>) -> Result<Findings, 
     check(&stop)?;
     methods.extend(Baselines::new(settings, measure, &samples, &plan, stop)?.measure()?);
     let seed = options.seed;
-    let findings = Findings::new(settings, measure, &sequence, seed, &samples, &plan, methods);
+    let findings =
+        EvaluationReport::new(settings, measure, &sequence, seed, &samples, &plan, methods);
     if let Some(folder) = options.output {
         findings.write(folder)?;
         plot::write(&findings, folder)?;

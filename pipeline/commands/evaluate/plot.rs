@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor;
 
 use super::figures::{Matrix, over_time};
-use super::findings::{Findings, Method};
+use super::findings::{EvaluationReport, Method};
 use crate::error::Error;
 
 /// A palette that people with colour vision deficiencies can tell apart (Okabe & Ito 2008).
@@ -32,7 +32,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Failure>;
 
 /// Writes `matrix.svg` and `accuracy.svg`, or `r2.svg`, to a folder.
-pub fn write(findings: &Findings, folder: &Path) -> Result<(), Error> {
+pub fn write(findings: &EvaluationReport, folder: &Path) -> Result<(), Error> {
     draw(&folder.join("matrix.svg"), size(findings), |area| {
         matrices(area, findings)
     })?;
@@ -43,7 +43,7 @@ pub fn write(findings: &Findings, folder: &Path) -> Result<(), Error> {
 }
 
 /// The matrices stand side by side.
-fn size(findings: &Findings) -> (u32, u32) {
+fn size(findings: &EvaluationReport) -> (u32, u32) {
     (PANEL * findings.methods.len() as u32, PANEL)
 }
 
@@ -61,7 +61,7 @@ fn draw(file: &Path, size: (u32, u32), plot: impl FnOnce(&Area<'_>) -> Drawn) ->
 }
 
 /// What is measured on each task after each stage, of all methods.
-fn matrices(area: &Area<'_>, findings: &Findings) -> Drawn {
+fn matrices(area: &Area<'_>, findings: &EvaluationReport) -> Drawn {
     let panels = area.split_evenly((1, findings.methods.len()));
     let all = || {
         findings
@@ -154,7 +154,7 @@ fn shade(value: f64, range: (f64, f64)) -> RGBColor {
 }
 
 /// What is measured in the mean on the tasks learned so far, stage by stage.
-fn over_stages(area: &Area<'_>, findings: &Findings) -> Drawn {
+fn over_stages(area: &Area<'_>, findings: &EvaluationReport) -> Drawn {
     let stages = findings.tasks.len();
     let lines: Vec<(&str, Vec<f64>)> = findings
         .methods

@@ -9,9 +9,9 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
+use perennial_connectors::schema::{Feature, Label, Schema};
 use perennial_connectors::sink::Format;
 use perennial_connectors::source::file::Format as FileFormat;
-use perennial_connectors::source::{Feature, Label, Schema};
 use perennial_operators::flow::KnowledgeChange;
 use perennial_operators::{Epoch, LabelKind};
 use serde::Deserialize;
@@ -22,14 +22,16 @@ use super::findings::Method;
 use super::measure::{Measure, Tally};
 use super::plan::Plan;
 use super::samples::Samples;
-use crate::config::{
-    BootstrapConfig, ConfigError, DetectorConfig, LabelsConfig, LevelConfig, Mode,
-    PredictionsConfig, Settings, SourceConfig,
-};
+use crate::config::BootstrapConfig;
+use crate::config::LabelsConfig;
+use crate::config::Mode;
+use crate::config::PredictionsConfig;
+use crate::config::SourceConfig;
+use crate::config::{ConfigError, DetectorConfig, LevelConfig, Settings};
 use crate::error::Error;
+use crate::input::sources::bootstrap_records;
 use crate::report::Report;
 use crate::run::run;
-use crate::sources::bootstrap_records;
 
 /// Epochs that pass between the last sample of a stage and the first probe. A training that was under way when the
 /// stage ended may be followed by another, ordered an epoch later, whose model answers two epochs after that.

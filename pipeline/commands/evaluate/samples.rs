@@ -8,7 +8,7 @@ use perennial_operators::{Batch, Dictionary};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::sources::open_file;
+use crate::input::sources::open_file;
 
 /// Records that are read at a time.
 const CHUNK: usize = 8192;

@@ -5,10 +5,8 @@ use perennial_connectors::knowledge_base::{TaskRecord, View};
 use perennial_operators::algorithms::cluster::Clusters;
 use serde_json::{Map, Value, json};
 
-use super::print_json;
-use crate::cli::print;
 use crate::error::Error;
-use crate::report::{right, table};
+use crate::terminal::{print, print_json, right, table};
 
 /// The clusters with their centres, in the features' own units.
 pub fn clusters(view: &View<'_>, as_json: bool) -> Result<(), Error> {

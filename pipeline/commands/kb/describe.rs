@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::TaskRecord;
 use perennial_operators::algorithms::drift::{Detector, DriftDetected};
-use perennial_operators::algorithms::unseen::{Became, UnseenGrown, UnseenSettled};
+use perennial_operators::algorithms::unseen::{GroupOutcome, UnseenGrown, UnseenSettled};
 use perennial_operators::flow::KnowledgeChange;
 use perennial_operators::{LabelKind, Rise, TaskId};
 
-use super::{model_figures, version};
-use crate::report::number;
+use super::figures::{model_figures, version};
+use crate::terminal::number;
 
 /// Drift for people: `error rate 0.412 over the last 320 labels, 0.251 before (ADWIN)`.
 pub fn drift(kind: LabelKind, detected: &DriftDetected) -> String {
@@ -137,11 +137,11 @@ pub fn describe(
             let name = donated.path.last().map_or("", |task| &task.name);
             format!("model donated: {name}, by {}", donated.donor)
         }
-        KnowledgeChange::Renamed(renamed) => format!(
+        KnowledgeChange::TaskPseudonym(renamed) => format!(
             "known elsewhere as: {} is {}",
             renamed.here.name, renamed.elsewhere.name
         ),
-        KnowledgeChange::Reported(reported) => format!(
+        KnowledgeChange::EdgeReport(reported) => format!(
             "edge {} reported: {}, {} labels",
             reported.edge, reported.statistics.task.name, reported.statistics.labelled
         ),
@@ -208,11 +208,11 @@ pub fn describe(
 }
 
 /// What became of an unseen task.
-pub fn became(became: &Became) -> String {
+pub fn became(became: &GroupOutcome) -> String {
     match became {
-        Became::Task => "it is a task".to_string(),
-        Became::Alias(old) => format!("it is {}", old.name),
-        Became::Known => "its samples look like known ones".to_string(),
-        Became::Forgotten => "it made room for others".to_string(),
+        GroupOutcome::Task => "it is a task".to_string(),
+        GroupOutcome::Alias(old) => format!("it is {}", old.name),
+        GroupOutcome::Known => "its samples look like known ones".to_string(),
+        GroupOutcome::Forgotten => "it made room for others".to_string(),
     }
 }

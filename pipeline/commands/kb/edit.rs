@@ -6,9 +6,10 @@ use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_operators::ModelId;
 use perennial_operators::flow::KnowledgeChange;
 
-use super::{find, version};
-use crate::cli::print;
+use super::figures::version;
+use super::find::find;
 use crate::error::Error;
+use crate::terminal::print;
 
 /// Lets an earlier model of a task answer again.
 pub fn roll_back(state: &Path, wanted: &str, to: Option<u32>) -> Result<(), Error> {

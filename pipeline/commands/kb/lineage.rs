@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_connectors::knowledge_base::{TaskRecord, View};
-use perennial_operators::algorithms::unseen::Became;
+use perennial_operators::algorithms::unseen::GroupOutcome;
 use perennial_operators::flow::{KnowledgeChange, StageState};
 use perennial_operators::{Epoch, LabelKind, TaskId};
 use serde_json::json;
 
 use super::describe::describe;
-use super::print_json;
-use crate::cli::print;
 use crate::error::Error;
+use crate::terminal::{print, print_json};
 
 /// What of the past has been told.
 struct Story {
@@ -75,7 +74,7 @@ fn find(view: &View<'_>, wanted: &str) -> Result<(String, BTreeSet<TaskId>), Err
             KnowledgeChange::TaskDefined(task) => task,
             KnowledgeChange::UnseenGrown(grown) => grown.group.task(),
             KnowledgeChange::UnseenSettled(settled) => {
-                if let Became::Alias(old) = &settled.became {
+                if let GroupOutcome::Alias(old) = &settled.became {
                     aliases.insert(settled.task.task, old.task);
                 }
                 &settled.task

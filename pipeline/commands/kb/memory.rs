@@ -7,10 +7,8 @@ use perennial_connectors::knowledge_base::{Retained, View};
 use perennial_operators::TaskId;
 use serde_json::{Value, json};
 
-use super::print_json;
-use crate::cli::print;
 use crate::error::Error;
-use crate::report::{right, table};
+use crate::terminal::{print, print_json, right, table};
 
 /// Prints what every task retains, and what all may.
 pub fn memory(view: &View<'_>, as_json: bool) -> Result<(), Error> {

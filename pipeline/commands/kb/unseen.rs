@@ -3,19 +3,17 @@
 use comfy_table::Cell;
 use perennial_connectors::knowledge_base::View;
 use perennial_operators::Epoch;
-use perennial_operators::algorithms::unseen::{Became, UnseenGroup, UnseenSettled};
+use perennial_operators::algorithms::unseen::{GroupOutcome, UnseenGroup, UnseenSettled};
 use perennial_operators::flow::KnowledgeChange;
 use serde_json::json;
 
 use super::describe::became;
-use super::print_json;
-use crate::cli::print;
 use crate::error::Error;
-use crate::report::{right, table};
+use crate::terminal::{print, print_json, right, table};
 
 /// Unseen tasks that were forgotten are not worth a line each.
 fn is_told(settled: &UnseenSettled) -> bool {
-    settled.became != Became::Forgotten
+    settled.became != GroupOutcome::Forgotten
 }
 
 pub fn unseen(view: &View<'_>, as_json: bool) -> Result<(), Error> {

@@ -1,17 +1,20 @@
 //! Avro messages, written straight into the row: plain ones, whose schema is given, and those in the
 //! format of Confluent's serializers, whose schemas are in a registry.
 
+mod error;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use thiserror::Error;
 
+pub use self::error::AvroError;
+use self::writer::Writer;
+use super::Row;
 use super::registry::Registry;
-use super::row::Row;
-use writer::Writer;
 
 /// The schemas of a registry that are kept ready. A topic has a few; what goes beyond is fetched anew.
 const KEPT: usize = 256;
@@ -24,18 +27,6 @@ const REFUSED: usize = 1024;
 
 /// A message of the registry's format: the byte 0, the schema's id in four bytes, the record.
 const HEADER: usize = 5;
-
-/// What keeps a message from being read, or a schema from being registered. The texts are sentences
-/// without a full stop.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum AvroError {
-    /// Trying again would change nothing: the message or the schema is bad.
-    #[error("{0}")]
-    Bad(String),
-    /// The registry does not answer as it should; it may later on.
-    #[error("{0}")]
-    Retry(String),
-}
 
 /// Reads Avro records into rows. Fields that are no column are passed over.
 ///
@@ -168,6 +159,3 @@ impl fmt::Debug for Registered {
             .finish()
     }
 }
-
-#[cfg(test)]
-mod tests;

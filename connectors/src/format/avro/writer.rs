@@ -11,8 +11,8 @@ use serde_avro_fast::de::{DeError, DeserializerConfig, DeserializerState};
 use serde_avro_fast::schema::{LogicalType, RegularType, SchemaKey, SchemaMut, SchemaNode};
 use serde_json::Value;
 
-use crate::source::object::{Bytes, Keys, Object, Place, Unit};
-use crate::source::row::Row;
+use crate::format::Row;
+use crate::format::object::{Bytes, Keys, Object, Place, Unit};
 
 /// The most types of records that a schema may have. The library follows them from one to the next, and
 /// many thousands would exceed a thread's stack.

@@ -1,7 +1,13 @@
 //! A schema registry, as Confluent's and those that speak its protocol.
 
+#[cfg(test)]
+pub(super) mod server;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,7 +21,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, RequestBuilder};
 
-use super::avro::AvroError;
+use super::AvroError;
 
 /// The media type of the protocol.
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -315,8 +321,3 @@ fn escaped(name: &str) -> String {
     }
     escaped
 }
-
-#[cfg(test)]
-pub(super) mod server;
-#[cfg(test)]
-mod tests;

@@ -1,3 +1,5 @@
+//! connectors/src/format/registry/tests.rs
+
 use serde_json::json;
 
 use super::server::{Server, not_found, stored};

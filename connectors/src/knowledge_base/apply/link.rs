@@ -1,6 +1,6 @@
 //! What goes to the cloud, and what comes from edges.
 
-use perennial_operators::flow::{EpochEffects, ModelDonated, Reported};
+use perennial_operators::flow::{EdgeReport, EpochEffects, ModelDonated};
 use perennial_operators::{Epoch, SharedStatistics};
 
 use super::Touched;
@@ -66,8 +66,8 @@ impl Touched<'_> {
     }
 
     /// Adds up how edges did.
-    pub(super) fn report(&mut self, reported: &Reported) -> Result<(), KnowledgeError> {
-        let Reported { edge, statistics } = reported;
+    pub(super) fn report(&mut self, reported: &EdgeReport) -> Result<(), KnowledgeError> {
+        let EdgeReport { edge, statistics } = reported;
         let key = (edge.clone(), statistics.task.task);
         let mut sum = match self.reported.remove(&key) {
             Some(known) => known,

@@ -1,28 +1,27 @@
 //! Writing: changes to facts, and whole epochs as one atomic write.
 
+mod labels;
 mod link;
+mod memory;
+mod model;
+mod task;
 mod unseen;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use differential_dataflow::difference::Semigroup;
 use perennial_operators::algorithms::adapter::Adapter;
 use perennial_operators::algorithms::drift::Detectors;
-use perennial_operators::flow::{
-    CalibrationMoved, Effect, EpochEffects, KnowledgeChange, StageKind, StageMoved, StageState,
-    StatisticsMoved,
-};
+use perennial_operators::flow::{Effect, EpochEffects, KnowledgeChange, StageKind};
 use perennial_operators::{
-    ClassRetained, Epoch, ModelId, RecentMoved, SamplesRetained, SharedStatistics, TaskDefinition,
-    TaskDifference, TaskId,
+    ClassRetained, Epoch, ModelId, SharedStatistics, TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, change_key, donor_key, model_key, number_key, relation_key,
-    released_key, reported_key, sample_key, stage_key, task_epoch_key, task_key,
+    META_REFERENCE, META_REGIONS, change_key, donor_key, model_key, relation_key, reported_key,
+    stage_key, task_key,
 };
 use super::records::{ModelRecord, OutboxWrite, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -177,50 +176,6 @@ impl Touched<'_> {
         Ok(())
     }
 
-    /// Samples that still wait after the last of the epochs. What came to wait and was released
-    /// within the commit is never written.
-    fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
-        let (pending, released, requests) = (
-            self.kb.family(Family::Pending)?,
-            self.kb.family(Family::Released)?,
-            self.kb.family(Family::Requests)?,
-        );
-        let mut latest = epochs.iter().rev();
-        let Some(floor) = latest.find_map(|effects| effects.pending_floor) else {
-            return Ok(());
-        };
-        for family in [pending, released, requests] {
-            self.batch
-                .delete_range_cf(family, number_key(0), number_key(floor));
-        }
-        for effects in epochs {
-            for (last, bytes) in effects.pending.iter().filter(|(last, _)| *last >= floor) {
-                self.batch.put_cf(pending, number_key(*last), bytes);
-            }
-            for (last, bytes) in effects.released.iter().filter(|(last, _)| *last >= floor) {
-                let key = released_key(*last, effects.epoch);
-                self.batch.put_cf(released, key, bytes);
-            }
-        }
-        Ok(())
-    }
-
-    /// Labels that wait for their samples, and those that wait no more.
-    fn early_labels(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
-        let family = self.kb.family(Family::EarlyLabels)?;
-        for intake in epochs.iter().filter_map(|effects| effects.intake.as_ref()) {
-            for id in &intake.settled_labels {
-                self.batch.delete_cf(family, number_key(*id));
-            }
-            for label in &intake.early_labels {
-                let key = number_key(label.id);
-                self.kb
-                    .put(&mut self.batch, Family::EarlyLabels, &key, label)?;
-            }
-        }
-        Ok(())
-    }
-
     fn apply(&mut self, epoch: Epoch, change: &KnowledgeChange) -> Result<(), KnowledgeError> {
         match change {
             KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
@@ -316,11 +271,11 @@ impl Touched<'_> {
                     .put(&mut self.batch, Family::Followed, &key, revision)
             }
             KnowledgeChange::ModelDonated(donated) => self.donate(epoch, donated),
-            KnowledgeChange::Renamed(renamed) => {
+            KnowledgeChange::TaskPseudonym(renamed) => {
                 let key = task_key(renamed.elsewhere.task);
                 self.kb.put(&mut self.batch, Family::Renamed, &key, renamed)
             }
-            KnowledgeChange::Reported(reported) => self.report(reported),
+            KnowledgeChange::EdgeReport(reported) => self.report(reported),
             KnowledgeChange::ClustersFound(clusters) => {
                 self.kb
                     .put(&mut self.batch, Family::Meta, META_CLUSTERS, clusters)
@@ -333,130 +288,6 @@ impl Touched<'_> {
         }
     }
 
-    fn define(&mut self, epoch: Epoch, definition: &TaskDefinition) -> Result<(), KnowledgeError> {
-        let known: Option<TaskRecord> = self.kb.get(Family::Tasks, &task_key(definition.task))?;
-        let known = self.tasks.get(&definition.task).or(known.as_ref());
-        match known {
-            // It was defined here and in the cloud.
-            Some(known) if known.definition == *definition => return Ok(()),
-            Some(known) => {
-                return Err(self.kb.damaged(&format!(
-                    "tasks \"{}\" and \"{}\" have one number",
-                    known.definition.name, definition.name
-                )));
-            }
-            None => {}
-        }
-        self.tasks.insert(
-            definition.task,
-            TaskRecord {
-                definition: definition.clone(),
-                defined: epoch,
-                deployed: None,
-                moved: None,
-                pinned: false,
-                ordered: 0,
-                labelled_at_order: 0,
-                clock_at_order: 0,
-            },
-        );
-        Ok(())
-    }
-
-    fn retain(&mut self, retained: &SamplesRetained) -> Result<(), KnowledgeError> {
-        let task = retained.task;
-        for sample in &retained.samples {
-            let key = sample_key(task, sample.sequence);
-            self.kb
-                .put(&mut self.batch, Family::Samples, &key, sample)?;
-        }
-        let family = self.kb.family(Family::Samples)?;
-        for sequence in &retained.dropped {
-            self.batch.delete_cf(family, sample_key(task, *sequence));
-        }
-        let classes = retained.classes.clone();
-        self.reservoirs.insert(task, classes);
-        Ok(())
-    }
-
-    fn move_statistics(
-        &mut self,
-        epoch: Epoch,
-        moved: &StatisticsMoved,
-    ) -> Result<(), KnowledgeError> {
-        let added = self.added.entry(moved.task).or_default();
-        added.plus_equals(&*moved.difference);
-        if moved.difference.score.count > 0 {
-            let key = task_epoch_key(moved.task, epoch);
-            let scores = moved.difference.scores();
-            self.kb
-                .put(&mut self.batch, Family::Windows, &key, &scores)?;
-        }
-        let family = self.kb.family(Family::Windows)?;
-        for left in &moved.left {
-            self.batch
-                .delete_cf(family, task_epoch_key(moved.task, *left));
-        }
-        Ok(())
-    }
-
-    fn move_recent(&mut self, epoch: Epoch, moved: &RecentMoved) -> Result<(), KnowledgeError> {
-        let key = task_epoch_key(moved.task, epoch);
-        self.kb
-            .put(&mut self.batch, Family::Recents, &key, &moved.samples)?;
-        let family = self.kb.family(Family::Recents)?;
-        for left in &moved.left {
-            self.batch
-                .delete_cf(family, task_epoch_key(moved.task, *left));
-        }
-        Ok(())
-    }
-
-    fn move_calibration(
-        &mut self,
-        epoch: Epoch,
-        moved: &CalibrationMoved,
-    ) -> Result<(), KnowledgeError> {
-        let key = number_key(epoch.0);
-        self.kb
-            .put(&mut self.batch, Family::Calibration, &key, &moved.scores)?;
-        let family = self.kb.family(Family::Calibration)?;
-        for left in &moved.left {
-            self.batch.delete_cf(family, number_key(left.0));
-        }
-        Ok(())
-    }
-
-    fn move_stage(&mut self, epoch: Epoch, moved: &StageMoved) -> Result<(), KnowledgeError> {
-        if (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting) {
-            let task = self.task(moved.model.task)?;
-            task.ordered = moved.model.version;
-            task.labelled_at_order = moved.labelled;
-            task.clock_at_order = moved.clock;
-        }
-        let key = (moved.model, moved.stage);
-        if !self.stages.contains_key(&key) {
-            let stored = self
-                .kb
-                .get(Family::Stages, &stage_key(moved.model, moved.stage))?;
-            let record = stored.unwrap_or_else(|| StageRecord {
-                states: Vec::new(),
-                labelled: moved.labelled,
-                clock: moved.clock,
-                reason: moved.detail.clone(),
-                initial: moved.initial,
-                recent: moved.recent,
-                detail: String::new(),
-            });
-            self.stages.insert(key, record);
-        }
-        if let Some(record) = self.stages.get_mut(&key) {
-            record.states.push((moved.state, epoch));
-            record.detail.clone_from(&moved.detail);
-        }
-        Ok(())
-    }
-
     fn task(&mut self, task: TaskId) -> Result<&mut TaskRecord, KnowledgeError> {
         let found = match self.tasks.remove(&task) {
             Some(found) => found,
@@ -466,21 +297,6 @@ impl Touched<'_> {
                 .ok_or_else(|| self.kb.damaged(&format!("task {task} is not defined")))?,
         };
         Ok(self.tasks.entry(task).or_insert(found))
-    }
-
-    fn model(&mut self, model: ModelId) -> Result<&mut ModelRecord, KnowledgeError> {
-        let found = match self.models.remove(&model) {
-            Some(found) => found,
-            None => self
-                .kb
-                .get(Family::Models, &model_key(model))?
-                .ok_or_else(|| {
-                    let ModelId { task, version } = model;
-                    self.kb
-                        .damaged(&format!("model {version} of task {task} is unknown"))
-                })?,
-        };
-        Ok(self.models.entry(model).or_insert(found))
     }
 
     fn finish(mut self, progress: &Progress) -> Result<WriteBatch, KnowledgeError> {

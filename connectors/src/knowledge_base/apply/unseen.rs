@@ -2,7 +2,7 @@
 
 use perennial_operators::TaskId;
 use perennial_operators::algorithms::unseen::{
-    Became, LabelsRequested, UnseenGrown, UnseenSettled,
+    GroupOutcome, LabelsRequested, UnseenGrown, UnseenSettled,
 };
 
 use super::Touched;
@@ -33,7 +33,7 @@ impl Touched<'_> {
         let family = self.kb.family(Family::Unseen)?;
         self.batch.delete_cf(family, task_key(task));
         self.drop_held(task)?;
-        if let Became::Alias(old) = &settled.became {
+        if let GroupOutcome::Alias(old) = &settled.became {
             self.kb
                 .put(&mut self.batch, Family::Aliases, &task_key(task), old)?;
         }

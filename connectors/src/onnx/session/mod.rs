@@ -17,7 +17,8 @@ use ort::value::TensorRef;
 use thiserror::Error;
 
 use self::outlets::Outlets;
-use crate::native::{self, NativeError};
+use crate::native;
+use crate::native::NativeError;
 
 /// How many rows go to ONNX Runtime at a time.
 ///

@@ -3,7 +3,7 @@
 use perennial_operators::LabelKind;
 use serde::Deserialize;
 
-use super::ConvertError;
+use super::error::ConvertError;
 
 /// A booster of the expected kind and size.
 pub struct Booster {

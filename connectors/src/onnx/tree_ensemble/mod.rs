@@ -1,12 +1,13 @@
 //! Boosted trees as ONNX: from XGBoost's JSON to a TreeEnsemble of `ai.onnx.ml`.
 
 mod booster;
+mod error;
 
 use perennial_operators::LabelKind;
 use prost::Message;
-use thiserror::Error;
 
 use self::booster::{Booster, Tree};
+pub use self::error::ConvertError;
 use super::protobuf::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
@@ -19,43 +20,6 @@ fn output(kind: LabelKind) -> &'static str {
         LabelKind::Classes(_) => "probabilities",
         LabelKind::Number => "number",
     }
-}
-
-/// Why an XGBoost model could not be written as ONNX.
-#[derive(Debug, Error)]
-pub enum ConvertError {
-    /// The bytes are no XGBoost model in JSON.
-    #[error("this is no XGBoost model in JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The model is of a kind that is not converted.
-    #[error("the XGBoost model has {what} {found}, but only {wanted} can be written as ONNX")]
-    Unsupported {
-        /// What property of the model.
-        what: &'static str,
-        /// Its value.
-        found: String,
-        /// The value that is understood.
-        wanted: &'static str,
-    },
-    /// The model is not for this number of features or classes.
-    #[error("the XGBoost model has {found} {what} where {wanted} were expected")]
-    Size {
-        /// Features or classes.
-        what: &'static str,
-        /// How many the model has.
-        found: usize,
-        /// How many it should have.
-        wanted: usize,
-    },
-    /// The base score is not a number, or a list of one or of `classes` numbers.
-    #[error("the XGBoost model's base score {0:?} is not one finite number a class")]
-    BaseScore(String),
-    /// The trees contradict themselves.
-    #[error("the XGBoost model is damaged: {0}")]
-    Damaged(String),
-    /// The model to build on is not one that [`convert`] or [`extend`] wrote.
-    #[error("the model to build on is no tree ensemble of Perennial's own: {0}")]
-    Foreign(String),
 }
 
 /// Writes an XGBoost model (JSON, `multi:softprob` or `reg:squarederror` over trees) as an ONNX model with the input

@@ -1,13 +1,15 @@
 //! Predictions as Avro records, one a message.
 
+#[cfg(test)]
+mod tests;
+
 use ndarray::ArrayView1;
-use perennial_operators::flow::{Scored, predicted_class};
+use perennial_operators::flow::{Predicted, predicted_class};
 use serde::ser::{Serialize, Serializer};
 use serde_avro_fast::Schema;
 use serde_avro_fast::ser::SerializerConfig;
 
-use super::layout::{Verdict, is_deferred};
-use super::render::{GroupText, group_texts, site};
+use super::layout::{GroupText, Verdict, group_texts, is_deferred, site};
 use super::{Layout, SinkError};
 
 /// What comes before what was predicted in the schema of a prediction.
@@ -66,7 +68,7 @@ pub struct PredictionRow<'a> {
     /// The task whose model answered, and the model's version.
     pub model: &'a str,
     /// What was predicted; none where that is left to others.
-    pub prediction: Option<Predicted<'a>>,
+    pub prediction: Option<PredictedValue<'a>>,
     /// The probability of each class, if there are classes; of none where that is left to others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<Option<Probabilities<'a>>>,
@@ -89,7 +91,7 @@ pub struct PredictionRow<'a> {
 /// What was predicted of a sample.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 #[serde(untagged)]
-pub enum Predicted<'a> {
+pub enum PredictedValue<'a> {
     /// The most probable class.
     Class(&'a str),
     /// The number. NaN is written as it is.
@@ -163,7 +165,7 @@ impl AvroPredictions {
     /// batch was not predicted. The first error ends it.
     pub fn encode<E: From<SinkError>>(
         &self,
-        scored: &Scored,
+        scored: &Predicted,
         mut message: impl FnMut(usize, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         if !scored.is_predicted() {
@@ -191,7 +193,7 @@ impl AvroPredictions {
 
     fn row<'a>(
         &'a self,
-        scored: &'a Scored,
+        scored: &'a Predicted,
         row: usize,
         group: &'a GroupText,
     ) -> PredictionRow<'a> {
@@ -199,9 +201,9 @@ impl AvroPredictions {
         let values = scored.probabilities.row(row);
         let given = !is_deferred(scored, row);
         let (prediction, probabilities) = match self.layout.classes.as_slice() {
-            [] => (Predicted::Number(values[0]), None),
+            [] => (PredictedValue::Number(values[0]), None),
             classes => (
-                Predicted::Class(&classes[predicted_class(values)]),
+                PredictedValue::Class(&classes[predicted_class(values)]),
                 Some(given.then_some(Probabilities { classes, values })),
             ),
         };
@@ -248,6 +250,3 @@ impl AvroEncoder<'_> {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -136,7 +136,7 @@ fn what_cannot_be_written_leaves_no_bytes() {
 }
 
 /// A batch of two samples of one task and one of the base task.
-fn scored() -> Scored {
+fn scored() -> Predicted {
     let base = TaskDefinition::base();
     let child = base.child(&[("season".into(), "hot".into())]);
     let group = |nodes: &[TaskDefinition], start, end| Group {
@@ -165,10 +165,10 @@ fn scored() -> Scored {
         epoch: Epoch(5),
         end: 3,
         clock: 0,
-        phase: Phase::Scored,
+        phase: Phase::Live,
     };
     let model = |task, version| ModelId { task, version };
-    Scored {
+    Predicted {
         allocated: Rc::new(Allocated {
             header,
             batch,
@@ -227,7 +227,7 @@ fn a_number_is_predicted_without_probabilities() {
         prediction: f32,
         epoch: i64,
     }
-    let scored = Scored {
+    let scored = Predicted {
         probabilities: array![[20.5], [-1.25e-3], [f32::NAN]],
         ..scored()
     };
@@ -264,7 +264,7 @@ fn a_number_is_predicted_without_probabilities() {
 
 #[test]
 fn a_batch_without_predictions_gives_no_messages() {
-    let scored = Scored {
+    let scored = Predicted {
         probabilities: Array2::zeros((0, 0)),
         pools: Vec::new(),
         ..scored()
@@ -275,13 +275,13 @@ fn a_batch_without_predictions_gives_no_messages() {
 }
 
 /// The same batch, whose first sample is taken for one of no known task.
-fn recognized(answer: UnseenAnswer) -> Scored {
+fn recognized(answer: UnseenAnswer) -> Predicted {
     let p = |p: f32| {
         let mut all = [f32::NAN; METHODS + 1];
         (all[Method::Density as usize], all[METHODS]) = (p, p);
         all
     };
-    Scored {
+    Predicted {
         recognized: Some(Recognized {
             scores: vec![p(9.0), p(1.0), p(1.0)],
             p: vec![p(0.25), p(0.5), p(f32::NAN)],

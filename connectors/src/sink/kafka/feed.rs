@@ -9,11 +9,12 @@ use perennial_operators::label::Delay;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use crate::format::{Row, Value};
 use crate::kafka::{
     Client, Health, KafkaConfig, KafkaError, TopicConfig, Undelivered, producer, topic_partitions,
 };
+use crate::schema::Schema;
 use crate::sink::samples::{Encoder, Field, encoder};
-use crate::source::{Row, Schema, Value};
 
 /// After so many messages librdkafka is asked what has arrived, which costs about as much as a message.
 const POLLED: u64 = 64;

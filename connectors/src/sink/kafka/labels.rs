@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use crate::format::Row;
 use crate::kafka::{
     Client, Health, KafkaConfig, KafkaError, TopicConfig, producer, topic_partitions,
 };
+use crate::schema::Label;
 use crate::sink::samples::{Encoder, Field, encoder};
-use crate::source::{Label, Row};
 
 /// How long what was sent may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,10 +3,10 @@
 //! A message is its timestamp (i64), the lengths of key, headers and value (u32 each; the greatest one stands
 //! for no key), then these three; numbers are little-endian.
 
-use perennial_operators::flow::Scored;
+use perennial_operators::flow::Predicted;
 
 use crate::kafka::push_header;
-use crate::sink::render::group_texts;
+use crate::sink::layout::group_texts;
 use crate::sink::{AvroPredictions, Format, Layout, Renderer, SinkError};
 
 /// The length that stands for no key.
@@ -63,7 +63,7 @@ enum Values {
 }
 
 impl Values {
-    fn each(&mut self, scored: &Scored, mut each: impl FnMut(usize, &[u8])) {
+    fn each(&mut self, scored: &Predicted, mut each: impl FnMut(usize, &[u8])) {
         match self {
             Values::Json(renderer) => renderer.each_object(scored, each),
             Values::Avro(avro) => {
@@ -94,7 +94,7 @@ impl MessageRenderer {
     }
 
     /// Appends the predictions of a batch, in input order.
-    pub fn render(&mut self, scored: &Scored, bytes: &mut Vec<u8>) {
+    pub fn render(&mut self, scored: &Predicted, bytes: &mut Vec<u8>) {
         let batch = &scored.allocated.batch;
         let texts = group_texts(scored);
         self.values.each(scored, |row, value| {

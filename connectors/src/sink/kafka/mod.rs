@@ -4,6 +4,7 @@ mod dead_letters;
 mod feed;
 mod labels;
 mod message;
+mod register;
 mod transaction;
 
 use std::sync::Arc;
@@ -14,18 +15,18 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use self::dead_letters::{Oversize, too_large};
+pub use self::feed::{Feed, FeedOptions, LabelFeed};
+pub use self::labels::LabelSender;
+pub use self::message::MessageRenderer;
+use self::message::{Message, Messages};
+pub use self::register::register_predictions;
+use self::transaction::Transactions;
+pub use self::transaction::{Outcome, committed};
 use crate::kafka::{
     Client, Delivery, Headers, Health, KafkaConfig, KafkaError, Side, is_too_large, producer,
     topic_partitions,
 };
-use dead_letters::{Oversize, too_large};
-use message::{Message, Messages};
-use transaction::Transactions;
-
-pub use feed::{Feed, FeedOptions, LabelFeed};
-pub use labels::LabelSender;
-pub use message::MessageRenderer;
-pub use transaction::{Outcome, committed};
 
 /// How long a run that is told to stop goes on waiting for Kafka.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use serde_avro_fast::schema::{LogicalType, RegularType, SchemaKey, SchemaMut};
 
 use super::Field;
-use crate::source::{Clock, Row, Value, quote};
+use crate::format::{Clock, Row, Value, quote};
 
 /// Writes rows as records of a schema.
 pub(in crate::sink) struct AvroEncoder {

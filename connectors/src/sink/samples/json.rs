@@ -1,7 +1,7 @@
 //! Rows as JSON objects.
 
 use super::Field;
-use crate::source::{Row, Value};
+use crate::format::{Row, Value};
 
 /// Greater whole numbers are written as floats, which is how they are read.
 const EXACT: f64 = (1_u64 << 53) as f64;

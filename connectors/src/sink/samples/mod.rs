@@ -4,8 +4,9 @@
 mod avro;
 mod json;
 
-use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, TopicFormat, written_schema};
-use crate::source::Row;
+use crate::format::Row;
+use crate::format::written_schema;
+use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, TopicFormat};
 
 use avro::AvroEncoder;
 use json::JsonEncoder;

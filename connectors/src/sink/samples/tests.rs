@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use super::avro::{AvroEncoder, schema_of};
 use super::json::JsonEncoder;
 use super::*;
-use crate::source::{AvroParser, Decoder, JsonParser, Schema};
+use crate::format::{AvroParser, JsonParser};
+use crate::schema::Schema;
+use crate::source::Decoder;
 
 fn schema() -> Schema {
     let schema = r#"{"id": "id", "time": "time", "site": "site", "attributes": ["level"],

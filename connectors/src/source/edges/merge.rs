@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
-use perennial_operators::flow::{EdgeProgress, Effect, KnowledgeChange, ModelDonated, Reported};
+use perennial_operators::flow::{EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated};
 use perennial_operators::{Batch, SharedSamples};
 
 use super::queue::Queue;
+use crate::format::Row;
 use crate::link::{Changes, Donation, LinkError, open};
+use crate::schema::{Feature, Schema};
 use crate::source::decode::Decoder;
-use crate::source::row::Row;
-use crate::source::{Feature, Schema};
 
 /// The edges that are listened to.
 #[derive(Clone, Debug)]
@@ -153,7 +153,7 @@ impl EdgeMerge {
         for (edge, queue) in &mut self.queues {
             let (reported, donated) = queue.settle();
             let reported = reported.into_iter().map(|statistics| {
-                Effect::Change(KnowledgeChange::Reported(Reported {
+                Effect::Change(KnowledgeChange::EdgeReport(EdgeReport {
                     edge: edge.clone(),
                     statistics,
                 }))

@@ -22,10 +22,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::merge::{BadSample, EdgeMerge, Listening};
+use super::Read;
 use super::kafka::Limit;
-use super::{Read, Schema};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
 use crate::link::{Changes, LinkError, ModelStore, bring, partitions_of};
+use crate::schema::Schema;
 
 /// How long to wait for messages at a time.
 const GLANCE: Duration = Duration::from_millis(20);

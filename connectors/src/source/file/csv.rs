@@ -4,10 +4,10 @@ use std::io;
 
 use csv_core::{ReadRecordResult, Reader};
 
-use super::text::{self, Input};
-use super::{Next, Records, excerpt};
+use super::text::Input;
+use super::{Next, Records, excerpt, text};
+use crate::format::Row;
 use crate::source::error::SourceError;
-use crate::source::row::Row;
 
 /// The records of a CSV file.
 pub(super) struct CsvRecords {

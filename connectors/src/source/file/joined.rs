@@ -7,7 +7,8 @@ use perennial_operators::flow::DeadLetter;
 
 use super::labels::{LabelColumns, LabelSource};
 use super::{FileConfig, open};
-use crate::source::{Read, Schema, Source, SourceError};
+use crate::schema::Schema;
+use crate::source::{Read, Source, SourceError};
 
 /// Records that are read at a time where nobody waits for them.
 const CHUNK: usize = 8192;

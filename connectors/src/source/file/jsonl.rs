@@ -1,9 +1,9 @@
 //! JSON Lines: one object a line.
 
-use super::text::{self, Input, Line};
-use super::{Next, Records, excerpt};
-use crate::source::json::JsonParser;
-use crate::source::row::Row;
+use super::text::{Input, Line};
+use super::{Next, Records, excerpt, text};
+use crate::format::JsonParser;
+use crate::format::Row;
 
 /// The records of a file of JSON Lines. Blank lines are no records.
 pub(super) struct JsonRecords {

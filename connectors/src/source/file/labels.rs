@@ -4,12 +4,12 @@ use perennial_operators::Texts;
 
 use super::FileConfig;
 use super::reader::{Decode, Reader};
+use crate::format::Row;
+use crate::format::fields::{Labels, Seen};
+use crate::schema::Label;
 use crate::source::Read;
 use crate::source::decode::new_id;
 use crate::source::error::SourceError;
-use crate::source::fields::{Labels, Seen};
-use crate::source::row::Row;
-use crate::source::schema::Label;
 
 /// Which columns of a label file mean what.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,8 @@ mod labels;
 mod parquet;
 mod reader;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fs::File;
@@ -15,17 +17,16 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::joined::open_joined;
+pub use self::labels::{LabelBatch, LabelColumns, LabelSource};
+use self::reader::Reader;
+pub use self::rows::open_rows;
 use super::Source;
 use super::decode::Decoder;
 use super::error::SourceError;
-use super::row::Row;
 use super::rows::Next;
-use super::schema::{Problem, Schema};
-use reader::Reader;
-
-pub use joined::open_joined;
-pub use labels::{LabelBatch, LabelColumns, LabelSource};
-pub use rows::open_rows;
+use crate::format::Row;
+use crate::schema::{Problem, Schema};
 
 /// How much of a bad record its dead letter keeps, in bytes.
 const CONTENT: usize = 4096;
@@ -199,6 +200,3 @@ fn excerpt(bytes: &[u8]) -> String {
         .trim_end_matches(['\r', '\n'])
         .to_owned()
 }
-
-#[cfg(test)]
-mod tests;

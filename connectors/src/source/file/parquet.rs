@@ -12,8 +12,8 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::{CONTENT, Next, Records};
+use crate::format::{Row, Value};
 use crate::source::error::SourceError;
-use crate::source::row::{Row, Value};
 
 /// Rows decoded at a time.
 const ROWS: usize = 8192;

@@ -5,9 +5,9 @@ use perennial_operators::Batch;
 use perennial_operators::flow::DeadLetter;
 
 use super::{FileConfig, Next, Records, records};
+use crate::format::Row;
 use crate::source::decode::Decoder;
 use crate::source::error::SourceError;
-use crate::source::row::Row;
 use crate::source::{Read, Source};
 
 /// Records that a skip reads and drops at a time.

@@ -1,8 +1,8 @@
 //! The records of a file as they stand in it.
 
 use super::{FileConfig, Records, records};
+use crate::format::Row;
 use crate::source::error::SourceError;
-use crate::source::row::Row;
 use crate::source::rows::{Next, Rows};
 
 /// A file being read.

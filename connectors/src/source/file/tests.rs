@@ -1,20 +1,22 @@
+//! connectors/src/source/file/tests.rs
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::parquet::arrow::ArrowWriter;
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parquet::arrow::ArrowWriter;
 use perennial_operators::Batch;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::source::schema::Label;
+use crate::schema::Label;
 
 const HEADER: &str = "id,time,site,season,ta,mode,vote\n";
 
@@ -394,7 +396,7 @@ fn speed_is_printed() {
     let mut schema = schema();
     schema.features = names
         .into_iter()
-        .map(crate::source::Feature::Numeric)
+        .map(crate::schema::Feature::Numeric)
         .collect();
     for (name, content) in [("data.csv", csv), ("data.jsonl", jsonl)] {
         let mut source = open(&files.write(name, content), &schema, true).unwrap();

@@ -216,7 +216,7 @@ mod tests {
             epoch: Epoch(epoch),
             end,
             clock,
-            phase: Phase::Scored,
+            phase: Phase::Live,
         }
     }
 

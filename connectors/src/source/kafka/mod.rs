@@ -19,12 +19,15 @@ use self::labels::LabelDesk;
 pub use self::labels::Settled;
 use self::merge::{Lane, Merge, Role};
 pub use self::open::{KafkaTopics, open, partitions};
+use super::Read;
 use super::decode::Decoder;
-use super::fields::known_id;
 use super::file::LabelColumns;
-use super::row::Row;
-use super::{AvroError, AvroParser, JsonParser, Read, fields};
-use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat, parser};
+use crate::format::Row;
+use crate::format::fields;
+use crate::format::fields::known_id;
+use crate::format::parser;
+use crate::format::{AvroError, AvroParser, JsonParser};
+use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat};
 
 /// How much of a bad record the excerpt in its dead letter keeps, in bytes.
 const CONTENT: usize = 4096;

@@ -11,10 +11,10 @@ use super::merge::{Merge, Role, Start};
 use super::{
     From, KafkaOptions, KafkaSource, LabelTopic, Labels, Parser, Resume, Samples, SamplesConfig,
 };
+use crate::format::Row;
 use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer};
-use crate::source::Schema;
+use crate::schema::Schema;
 use crate::source::decode::Decoder;
-use crate::source::row::Row;
 
 /// The topics of a pipeline.
 pub struct KafkaTopics<'a> {

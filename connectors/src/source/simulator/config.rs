@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::source::schema::{Feature, Label, NumberKind, Problem, Schema};
+use crate::schema::{Feature, Label, NumberKind, Problem, Schema};
 
 /// The most sites or contexts, each of which takes memory.
 const MOST: u32 = 10_000_000;

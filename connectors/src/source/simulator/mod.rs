@@ -6,10 +6,9 @@
 mod config;
 mod random;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod world;
-
-pub use config::{Drift, DriftKind, SimulatedLabel, SimulatorConfig};
-pub use rows::open_rows;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,9 +16,11 @@ use std::sync::Arc;
 use ndarray::Array2;
 use perennial_operators::{Batch, Texts};
 
+pub use self::config::{Drift, DriftKind, SimulatedLabel, SimulatorConfig};
+use self::random::Random;
+pub use self::rows::open_rows;
+use self::world::{Weights, World};
 use super::{Read, Source, SourceError};
-use random::Random;
-use world::{Weights, World};
 
 /// The simulator: cheap to clone, for several workers to make parts of one stream.
 #[derive(Clone, Debug)]
@@ -145,6 +146,3 @@ fn push_id(text: &mut String, sequence: u64) {
     text.push_str(&"0000000000"[digits.len().min(10)..]);
     text.push_str(digits);
 }
-
-#[cfg(test)]
-mod tests;

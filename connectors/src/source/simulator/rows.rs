@@ -3,10 +3,11 @@
 use perennial_operators::Batch;
 
 use super::{Simulator, SimulatorConfig};
+use crate::format::Row;
+use crate::schema::Feature;
+use crate::source::Source;
 use crate::source::error::SourceError;
-use crate::source::row::Row;
 use crate::source::rows::{Next, Rows};
-use crate::source::{Feature, Source};
 
 /// Samples made at a time.
 const CHUNK: usize = 1024;

@@ -5,12 +5,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use std::{fs, io};
 
 use ndarray::{Array2, ArrayView1, Axis, concatenate};
 use nix::sys::prctl::set_pdeathsig;
@@ -18,11 +19,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use perennial_operators::LabelKind;
 
+use super::error::{Said, TrainerError};
 use super::process::{Children, check_status, said_in};
-use super::request::{self, METRICS, MODEL};
-use super::{Cancel, Job, Said, Trained, TrainerError};
+use super::request::{METRICS, MODEL};
+use super::{Cancel, Job, Trained, request};
 use crate::onnx::{OnnxError, Runtime};
-use crate::source::Schema;
+use crate::schema::Schema;
 
 /// The most bytes of a model, and of any other file that a command writes.
 const LARGEST_MODEL: u64 = 256 << 20;

@@ -1,10 +1,9 @@
-mod random;
-mod registered;
+//! connectors/src/format/avro/tests/mod.rs
 
 use serde_json::json;
 
 use super::*;
-use crate::source::Value;
+use crate::format::Value;
 
 /// An integer as Avro writes it.
 fn long(value: i64) -> Vec<u8> {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
-use crate::source::Value;
+use crate::format::avro::tests::*;
+use crate::format::Value;
 
 /// A value, its type, its bytes and what the cell should hold.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::*;
-use crate::source::registry::server::{Server, not_found, stored};
+use crate::format::avro::tests::*;
+use crate::format::registry::server::{Server, not_found, stored};
 
 /// A message of the registry's format.
 fn message(id: u32, datum: &[u8]) -> Vec<u8> {

@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::{RetainedSample, TaskId, priority};
 
-use super::round::Round;
+use super::round::TrainingRound;
 
 /// What a task has to learn from.
-pub(super) struct Material {
+pub(super) struct TrainingSamples {
     /// Retained samples of the task and of all below it, in the order of the stream.
     pub samples: Vec<RetainedSample>,
     /// The finest task of each, by sequence number.
     pub leaf_of: BTreeMap<u64, TaskId>,
 }
 
-impl Round<'_> {
+impl TrainingRound<'_> {
     /// A task and everything below it.
     fn family(&self, task: TaskId) -> BTreeSet<TaskId> {
         let mut family = BTreeSet::new();
@@ -29,8 +29,8 @@ impl Round<'_> {
         family
     }
 
-    pub(super) fn material(&self, task: TaskId) -> Result<Material, KnowledgeError> {
-        let mut material = Material {
+    pub(super) fn material(&self, task: TaskId) -> Result<TrainingSamples, KnowledgeError> {
+        let mut material = TrainingSamples {
             samples: Vec::new(),
             leaf_of: BTreeMap::new(),
         };
@@ -54,9 +54,9 @@ impl Round<'_> {
     pub(super) fn add_recent(
         &self,
         task: TaskId,
-        material: &mut Material,
+        material: &mut TrainingSamples,
     ) -> Result<(), KnowledgeError> {
-        let Material { samples, leaf_of } = material;
+        let TrainingSamples { samples, leaf_of } = material;
         let mut latest = Vec::new();
         let mut since: BTreeMap<TaskId, u64> = BTreeMap::new();
         for leaf in self.family(task) {

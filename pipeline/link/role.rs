@@ -1,98 +1,37 @@
 //! The link between cloud and edges: the cloud publishes what answers, an edge takes it in and shares what its policy says.
 //! Neither waits for it: what cannot be sent yet is tried again, and an edge goes on with what it has.
 
-mod canary;
-pub mod follow;
-pub mod outbox;
-pub mod publish;
-pub mod send;
-
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use perennial_connectors::knowledge_base::{KnowledgeBase, SCHEMA};
-use perennial_connectors::link::{
-    LinkError, ModelStore, VerifyingKey, schema_hash, signing_key, verifying_key,
-};
-use perennial_operators::share::{Pseudonyms, SharePolicy};
+use perennial_connectors::knowledge_base::KnowledgeBase;
+use perennial_connectors::link::{signing_key, verifying_key};
 
-use self::follow::LinkInbox;
-use self::outbox::{Outbox, Underway};
-use crate::committer::Committed;
+use super::common::{GLANCE, LAST, edge_keys};
+use super::inbox::LinkInbox;
+use super::outbox::{Outbox, SendProgress};
+use super::send_thread::SendThread;
+use super::{canary, outbox, publish, send, subscribe};
 use crate::config::{LinkConfig, Role, Settings};
 use crate::error::Error;
-use crate::learning::Workshop;
-
-/// At an edge that trains models of its own, theirs are the versions after this one, and those before the cloud's.
-pub const OTHERS: u32 = 1 << 20;
-
-/// By what name a donation of the cloud's goes, at an edge that has a model of its own.
-pub const CLOUD: &str = "the cloud";
-
-/// Samples are shared in changes of about so many bytes, and a message has as many bytes of changes, or one change.
-const CHANGE: usize = 1 << 20;
-
-/// The fewest bytes of a secret: others could be tried out.
-const LEAST_SECRET: usize = 16;
-
-/// How long to wait before what failed is tried again, and for what may come.
-const PAUSE: Duration = Duration::from_millis(500);
-const GLANCE: Duration = Duration::from_millis(100);
-
-/// How long a run with nothing else to do waits for something to arrive.
-const LAST: Duration = Duration::from_secs(60);
-
-/// By what cloud and edges tell that they have the same schema.
-pub fn schema(settings: &Settings) -> String {
-    let parts = settings.fingerprint();
-    let schema = parts.into_iter().find(|(name, _)| name == SCHEMA);
-    schema_hash(&schema.map(|(_, schema)| schema).unwrap_or_default())
-}
-
-/// The keys by which the cloud knows its edges.
-pub fn edge_keys(link: &LinkConfig) -> Result<BTreeMap<String, VerifyingKey>, Error> {
-    let key = |(edge, path): (&String, &std::path::PathBuf)| {
-        let key = verifying_key(path)?;
-        Ok((edge.clone(), key))
-    };
-    link.edges.iter().map(key).collect()
-}
-
-/// What is shared, if anything is, with the secret that pseudonyms are made with.
-pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
-    let Some(mut policy) = settings.share.clone() else {
-        return Ok(None);
-    };
-    if let Some(path) = &settings.config().share.secret {
-        let secret = std::fs::read(path).map_err(|error| Error::File(path.clone(), error))?;
-        if secret.len() < LEAST_SECRET {
-            let reason =
-                format!("expected {LEAST_SECRET} bytes or more (openssl rand -out FILE 32)");
-            let path = path.display().to_string();
-            return Err(LinkError::KeyFile { path, reason }.into());
-        }
-        policy.pseudonyms = Some(Pseudonyms::new(&secret));
-    }
-    Ok(Some(policy))
-}
+use crate::learning::TrainingContext;
+use crate::run_status::CommitWatch;
 
 /// This process's ends of the link, by the part that it plays: none if all is local.
-pub struct Ends<'a> {
+pub struct LinkRole<'a> {
     settings: &'a Settings,
     link: Option<&'a LinkConfig>,
     role: Role,
-    underway: Arc<Underway>,
+    underway: Arc<SendProgress>,
 }
 
-impl<'a> Ends<'a> {
+impl<'a> LinkRole<'a> {
     /// Those of a config.
     pub fn new(settings: &'a Settings) -> Self {
         let config = settings.config();
-        Ends {
+        LinkRole {
             settings,
             link: config.link.as_ref(),
             role: config.role,
@@ -133,20 +72,20 @@ impl<'a> Ends<'a> {
     pub fn follow(
         &self,
         knowledge: &Arc<KnowledgeBase>,
-        committed: &Arc<Committed>,
+        committed: &Arc<CommitWatch>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Option<(LinkInbox, JoinHandle<()>)>, Error> {
         let (Role::Edge, Some(link)) = (self.role, self.link) else {
             return Ok(None);
         };
         let (knowledge, committed) = (knowledge.clone(), committed.clone());
-        follow::follow(self.settings, link, knowledge, committed, stop.clone()).map(Some)
+        subscribe::subscribe(self.settings, link, knowledge, committed, stop.clone()).map(Some)
     }
 
     /// In the cloud, what judges models that some edges have first.
     pub fn canary(
         &self,
-        workshop: &Arc<Workshop>,
+        workshop: &Arc<TrainingContext>,
         stop: &Arc<AtomicBool>,
     ) -> Option<(LinkInbox, JoinHandle<()>)> {
         let canary = self.link?.canary.clone()?;
@@ -157,8 +96,8 @@ impl<'a> Ends<'a> {
     pub fn outgoing(
         &self,
         knowledge: &Arc<KnowledgeBase>,
-        committed: &Arc<Committed>,
-    ) -> Result<Option<Outgoing>, Error> {
+        committed: &Arc<CommitWatch>,
+    ) -> Result<Option<SendThread>, Error> {
         let (settings, knowledge) = (self.settings, knowledge.clone());
         match (self.role, self.link) {
             (Role::Cloud, Some(link)) => {
@@ -236,65 +175,5 @@ impl<'a> Ends<'a> {
             );
         }
         Ok(())
-    }
-}
-
-/// Where large models are, if anywhere.
-pub fn open_store(link: &LinkConfig) -> Result<Option<ModelStore>, Error> {
-    Ok(link.store.as_ref().map(ModelStore::open).transpose()?)
-}
-
-/// The file of a key that the config's check has found there.
-fn key_file(path: &Option<std::path::PathBuf>) -> &Path {
-    path.as_deref().unwrap_or(Path::new(""))
-}
-
-/// Tells why something is tried again, once for each reason.
-#[derive(Default)]
-struct Trouble(String);
-
-impl Trouble {
-    fn tell(&mut self, error: &Error) {
-        let reason = error.to_string();
-        if self.0 != reason {
-            tracing::warn!("the cloud is not reached, and is tried again: {reason}");
-            self.0 = reason;
-        }
-    }
-
-    fn is_known(&self) -> bool {
-        !self.0.is_empty()
-    }
-}
-
-/// A thread that sends what is committed, and ends when all of it is sent or cannot be.
-pub struct Outgoing {
-    thread: JoinHandle<()>,
-    finishing: Arc<AtomicBool>,
-}
-
-impl Outgoing {
-    /// Starts it. `work` is called again and again, at last with true; it is also told how to find out meanwhile that the run is over.
-    fn start(mut work: impl FnMut(bool, &dyn Fn() -> bool) + Send + 'static) -> Outgoing {
-        let finishing = Arc::new(AtomicBool::new(false));
-        let is_finishing = finishing.clone();
-        let thread = std::thread::spawn(move || {
-            let is_over = || is_finishing.load(Ordering::SeqCst);
-            loop {
-                let is_last = is_over();
-                work(is_last, &is_over);
-                if is_last {
-                    return;
-                }
-            }
-        });
-        Outgoing { thread, finishing }
-    }
-
-    /// Sends what is left, and ends.
-    pub fn finish(self) {
-        self.finishing.store(true, Ordering::SeqCst);
-        // A panic has ended the process already.
-        let _ = self.thread.join();
     }
 }

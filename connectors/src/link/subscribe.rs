@@ -41,7 +41,7 @@ pub struct Following {
 }
 
 /// Reads what the cloud publishes, from the beginning: the topic keeps the latest of each task.
-pub struct Follower {
+pub struct Subscriber {
     consumer: BaseConsumer<Client>,
     following: Following,
     store: Option<ModelStore>,
@@ -57,7 +57,7 @@ pub struct Follower {
     partitions: i32,
 }
 
-impl Follower {
+impl Subscriber {
     /// Connects.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Follower {
         following: Following,
         store: Option<ModelStore>,
         health: &Health,
-    ) -> Result<Follower, KafkaError> {
+    ) -> Result<Subscriber, KafkaError> {
         let client = Client::new(health);
         // It belongs to no group: where to go on is known from what is known.
         let consumer = consumer(kafka, "perennial-link", client)?;
@@ -83,7 +83,7 @@ impl Follower {
             added.map_err(failed)?;
         }
         consumer.assign(&assigned).map_err(failed)?;
-        Ok(Follower {
+        Ok(Subscriber {
             consumer,
             following,
             store,
@@ -148,7 +148,7 @@ impl Follower {
     }
 }
 
-impl Follower {
+impl Subscriber {
     /// Whether something was refused for its time alone: a device's clock may be set long after it has begun. A follower that is
     /// opened later reads it again.
     pub fn is_early(&self) -> bool {

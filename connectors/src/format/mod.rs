@@ -1,0 +1,16 @@
+//! Formats of records: rows and their fields as JSON and Avro, and the schema registry.
+
+mod avro;
+pub(crate) mod fields;
+mod json;
+mod object;
+mod registry;
+mod row;
+mod schemas;
+
+pub use self::avro::{AvroError, AvroParser};
+pub(crate) use self::fields::{Clock, quote};
+pub use self::json::JsonParser;
+pub use self::registry::{RegisteredSchema, Registry};
+pub use self::row::{Row, Value};
+pub(crate) use self::schemas::{parser, register, written_schema};

@@ -1,0 +1,41 @@
+//! `perennial run`: runs a pipeline and prints its report.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Settings;
+use crate::error::Error;
+use crate::run::run;
+use crate::terminal::print;
+
+pub(crate) fn run_command(
+    settings: &Settings,
+    state: Option<PathBuf>,
+    report_file: Option<&Path>,
+    workers: usize,
+) -> Result<(), Error> {
+    // The temporary folder, if there is one, is removed when it goes out of scope.
+    let (temporary, state) = match state {
+        Some(state) => (None, state),
+        None => {
+            let folder = tempfile::Builder::new()
+                .prefix("perennial-")
+                .tempdir()
+                .map_err(|error| Error::File(std::env::temp_dir(), error))?;
+            let path = folder.path().to_path_buf();
+            (Some(folder), path)
+        }
+    };
+    let report = run(settings, &state, workers)?;
+    print(&report.tables());
+    if !report.finished {
+        let how = match &temporary {
+            Some(_) => "what was learned is gone: give --state DIR to keep it",
+            None => "run again with the same --state to go on",
+        };
+        eprintln!("stopped before the end of the stream; {how}");
+    }
+    if let Some(file) = report_file {
+        report.write(file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Stage predict of the graph: runs the deployed models and recognizes unseen samples.
+
+use std::rc::Rc;
+
+use perennial_connectors::onnx::Runtime;
+use perennial_operators::Failure;
+use perennial_operators::algorithms::recognize::Calibrator;
+use perennial_operators::epochs::{Epochs, OnFailure};
+use perennial_operators::flow::{Effect, Feedback, Flow, Predicted};
+use perennial_operators::predict::{Predictor, calibrate, infer, render};
+use timely::dataflow::operators::Concat;
+use timely::dataflow::operators::generic::operator::empty;
+
+use super::Render;
+use super::feedback::FeedbackStreams;
+use super::ingest::IngestStreams;
+use super::sessions::Sessions;
+use crate::config::Settings;
+use crate::restore::PredictStart;
+
+/// Streams of the stage predict.
+pub(super) struct PredictStreams<'scope> {
+    /// Batches with their predictions.
+    pub predicted: Flow<'scope, Rc<Predicted>>,
+    /// How samples of known tasks are scored, whenever that changes.
+    pub calibration: Flow<'scope, Feedback>,
+    /// What is committed.
+    pub effects: Flow<'scope, Effect>,
+}
+
+/// Predictor of a worker, and the calibrator if unseen samples are recognized.
+pub(super) fn predictor(
+    settings: &Settings,
+    runtime: Runtime,
+    workers: usize,
+    start: PredictStart,
+) -> Result<(Predictor<Sessions>, Option<Calibrator>), Failure> {
+    let config = settings.config();
+    let rules = settings.inference_rules();
+    let sessions = Sessions::new(
+        runtime,
+        settings.features(),
+        rules.kind.width(),
+        config.inference.memory_bytes / workers,
+    );
+    let (recognizer, calibrator) = start.recognition.unzip();
+    let baselines = config.report.baselines.iter().copied().map(Into::into);
+    let mut predictor = Predictor::new(
+        sessions,
+        rules,
+        baselines.collect(),
+        start.adapters,
+        start.neighbours,
+        recognizer,
+    );
+    for model in &start.deployed {
+        predictor.deploy(model)?;
+    }
+    for trial in start.trials {
+        predictor.attempt_next(trial);
+    }
+    Ok((predictor, calibrator))
+}
+
+pub(super) fn build<'scope>(
+    ingested: &IngestStreams<'scope>,
+    (predictor, calibrator): (Predictor<Sessions>, Option<Calibrator>),
+    renderer: Option<Render>,
+    feedback: &FeedbackStreams<'scope>,
+    on_failure: &OnFailure,
+) -> PredictStreams<'scope> {
+    let models = feedback.models.clone();
+    let predicted = infer(
+        ingested.allocated.clone(),
+        models,
+        predictor,
+        on_failure.clone(),
+    );
+    let scope = predicted.scope();
+    let (calibration, calibrated) = match calibrator {
+        Some(calibrator) => calibrate(predicted.clone(), calibrator),
+        None => (empty(scope), empty(scope)),
+    };
+    let unseen = predicted.clone().each("CountUnseen", |batch| {
+        batch.count_unseen().map(Effect::Unseen)
+    });
+    let rendered = match renderer {
+        Some(renderer) => render(predicted.clone(), renderer),
+        None => empty(scope),
+    };
+    PredictStreams {
+        predicted,
+        calibration,
+        effects: calibrated.concat(unseen).concat(rendered),
+    }
+}

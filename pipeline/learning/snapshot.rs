@@ -1,0 +1,54 @@
+//! Snapshots of the knowledge base that a training round reads.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use perennial_connectors::knowledge_base::{KnowledgeError, View};
+use perennial_operators::flow::{DeployedModel, ModelEvaluated};
+use perennial_operators::{ModelId, TaskId};
+
+use super::context::TrainingContext;
+use super::round::TrainingRound;
+
+/// A deployed model from the knowledge base.
+pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
+    let onnx = view.onnx(model)?;
+    let evaluated = view.model(model)?.and_then(|record| record.evaluated);
+    Ok(DeployedModel {
+        model,
+        hash: blake3::hash(&onnx).to_hex().to_string(),
+        onnx: Arc::new(onnx),
+        evidence: evaluated.as_ref().map_or(0.0, ModelEvaluated::evidence),
+        scale: evaluated.and_then(|evaluated| evaluated.scale),
+    })
+}
+
+impl<'a> TrainingRound<'a> {
+    pub fn new(workshop: &'a TrainingContext) -> Result<Self, KnowledgeError> {
+        let view = workshop.knowledge.view();
+        let tasks = view.tasks()?;
+        let mut children: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
+        for (task, record) in &tasks {
+            if let Some(parent) = record.definition.parent {
+                children.entry(parent).or_default().push(*task);
+            }
+        }
+        let base = tasks.get(&TaskId::BASE).and_then(|record| record.deployed);
+        let scale = match base {
+            Some(version) => {
+                let task = TaskId::BASE;
+                let record = view.model(ModelId { task, version })?;
+                record.and_then(|record| record.evaluated?.scale)
+            }
+            None => None,
+        };
+        Ok(TrainingRound {
+            workshop,
+            scale,
+            view,
+            tasks,
+            children,
+            deployed: Mutex::new(BTreeMap::new()),
+        })
+    }
+}

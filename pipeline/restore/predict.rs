@@ -1,0 +1,107 @@
+//! First state of the stage predict.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use perennial_connectors::knowledge_base::{TaskRecord, View};
+use perennial_operators::algorithms::neighbours::Neighbours;
+use perennial_operators::algorithms::pool::Adapters;
+use perennial_operators::algorithms::recognize::{Calibrator, RecognitionRules};
+use perennial_operators::algorithms::unseen::Trial;
+use perennial_operators::flow::DeployedModel;
+use perennial_operators::predict::Recognizer;
+use perennial_operators::{ModelId, TaskId};
+
+use super::Restored;
+use crate::config::Settings;
+use crate::error::Error;
+use crate::learning;
+
+/// First state of the stage predict.
+pub struct PredictStart {
+    /// The deployed models, the frozen baseline first.
+    pub deployed: Vec<DeployedModel>,
+    /// Adapters of all tasks.
+    pub adapters: Adapters,
+    /// Recent samples among which new ones find their neighbours.
+    pub neighbours: Neighbours,
+    /// Recognizes unseen samples, if that is configured; it comes with the calibrator.
+    pub recognition: Option<(Recognizer, Calibrator)>,
+    /// Trials of unseen tasks that were ordered and not carried out.
+    pub trials: Vec<Arc<Trial>>,
+}
+
+impl Restored {
+    pub(super) fn start_predict(
+        &self,
+        settings: &Settings,
+        trials: Vec<Arc<Trial>>,
+    ) -> PredictStart {
+        let rules = settings.unseen.clone();
+        PredictStart {
+            deployed: self.deployed.clone(),
+            adapters: self.adapters.clone(),
+            neighbours: self.neighbours(settings.neighbours()),
+            recognition: rules.map(|rules| (self.recognizer(rules), self.calibrator())),
+            trials,
+        }
+    }
+
+    /// What samples find their neighbours among, up to `most` of each task.
+    fn neighbours(&self, most: usize) -> Neighbours {
+        let mut neighbours = Neighbours::new(most);
+        if let Some(deviations) = &self.deviations {
+            neighbours.scale(deviations);
+        }
+        for (_, moved) in &self.recents {
+            neighbours.learn(moved);
+        }
+        neighbours
+    }
+
+    /// How samples of known tasks were scored as those of unseen ones would be.
+    pub(super) fn calibrator(&self) -> Calibrator {
+        let epochs = self.calibration.iter();
+        Calibrator::restore(epochs.map(|(epoch, scores)| (*epoch, scores.clone())))
+    }
+    /// What recognizes unseen samples by these rules.
+    fn recognizer(&self, rules: RecognitionRules) -> Recognizer {
+        let known = self.known(rules.known_after);
+        let mut recognizer = Recognizer::new(rules, known);
+        if let Some(reference) = &self.reference {
+            recognizer.compare_with(reference.clone());
+        }
+        if let Some(calibration) = self.calibrator().calibration() {
+            recognizer.calibrate(Arc::new(calibration));
+        }
+        recognizer.divide(self.regions.regions.clone());
+        recognizer
+    }
+}
+
+/// The deployed models; with `keep_frozen` the first base model too, in front.
+pub(super) fn deployed(
+    view: &View<'_>,
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+    keep_frozen: bool,
+) -> Result<Vec<DeployedModel>, Error> {
+    let mut models = Vec::new();
+    let frozen = ModelId {
+        task: TaskId::BASE,
+        version: 1,
+    };
+    let base = tasks.get(&TaskId::BASE).and_then(|record| record.deployed);
+    if keep_frozen && base.is_some_and(|version| version != frozen.version) {
+        models.push(learning::load(view, frozen)?);
+    }
+    for (task, record) in tasks {
+        if let Some(version) = record.deployed {
+            let model = ModelId {
+                task: *task,
+                version,
+            };
+            models.push(learning::load(view, model)?);
+        }
+    }
+    Ok(models)
+}

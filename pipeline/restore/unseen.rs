@@ -1,0 +1,73 @@
+//! First state of the stage unseen.
+
+use perennial_operators::algorithms::unseen::{LabelBudget, Regions};
+use perennial_operators::flow::TaskUpdate;
+use perennial_operators::unseen::{GroupRules, Groups, HoldRules};
+
+use super::{Restored, Shard};
+use crate::config::Settings;
+
+/// First state of the stage unseen.
+pub struct UnseenStart {
+    /// Unseen tasks; worker 0 keeps them all.
+    pub groups: Groups,
+    /// Rules by which labels are held.
+    pub rules: HoldRules,
+    /// What is known of unseen tasks.
+    pub settled: Vec<TaskUpdate>,
+}
+
+impl Restored {
+    pub(super) fn start_unseen(&self, settings: &Settings, shard: Shard) -> Option<UnseenStart> {
+        let rules = settings.unseen.as_ref()?;
+        let requests = settings.config().label_requests.as_ref();
+        let per_day = requests.map(|requests| requests.per_day);
+        let group_rules = GroupRules {
+            // Without any label nothing can be tried.
+            known_after: rules.known_after.unsigned_abs().max(1),
+            groups: rules.groups,
+            false_alarm: rules.false_alarm,
+        };
+        Some(UnseenStart {
+            groups: self.groups(group_rules, per_day, shard.worker),
+            rules: HoldRules {
+                kind: settings.label_kind(),
+                by_attributes: rules.attributes,
+                asks: per_day.is_some(),
+            },
+            settled: self.settled(),
+        })
+    }
+
+    /// What is known of tasks that were unseen.
+    fn settled(&self) -> Vec<TaskUpdate> {
+        let defined = self.tasks.iter().map(|task| TaskUpdate::Defined(task.task));
+        let aliases = self.aliases.iter();
+        let aliases = aliases.map(|(task, old)| TaskUpdate::Aliased(*task, old.clone()));
+        let regions = self.regions.regions.iter();
+        let regions = regions.map(|region| TaskUpdate::RegionOpened(region.path.leaf().task));
+        let dissolved = self.regions.dissolved().map(TaskUpdate::RegionClosed);
+        let known = defined.chain(aliases).chain(regions);
+        known.chain(dissolved).collect()
+    }
+
+    /// Unseen tasks, all on the first worker, and so many labels to ask for a day.
+    fn groups(&self, rules: GroupRules, per_day: Option<f64>, worker: usize) -> Groups {
+        if worker > 0 {
+            return Groups::restore(rules, Vec::new(), [], None, Regions::default());
+        }
+        let deviations = self.deviations.as_deref().unwrap_or_default();
+        let requests =
+            per_day.map(|per_day| LabelBudget::restore(per_day, deviations, self.asked.clone()));
+        let tasks = self.tasks.iter().cloned();
+        let regions = self.regions.clone();
+        let mut groups = Groups::restore(rules, self.unseen.clone(), tasks, requests, regions);
+        if let Some(reference) = &self.reference {
+            groups.compare_with(reference.clone());
+        }
+        if let Some(calibration) = self.calibrator().calibration() {
+            groups.calibrate(&calibration);
+        }
+        groups
+    }
+}
