@@ -1,12 +1,17 @@
-//! Inference integration: how the models and adapters along a sample's path become one answer.
+//! Inference integration: the outputs of models and adapters along a sample's path become one
+//! prediction.
 //!
-//! Each model on the path is an expert, and so are each task's [adapter](super::adapter::Adapter) on the model that answers for it
-//! and, at the two finest tasks, a sample's [neighbours](super::neighbours). Their logits are averaged, which is a geometric mean of probabilities (a logarithmic opinion pool: Genest & Zidek 1986,
-//! "Combining probability distributions", §3), with exponential weights (Cesa-Bianchi & Lugosi 2006, "Prediction, Learning,
-//! and Games", §2.2) by what each expert has lately lost on the very task where the path ends. Since an adapter only adds
-//! to logits, models and adapters come down to one weight a model and one bias a class.
+//! Each model on the path is an expert, and so are each task's [adapter](super::adapter::Adapter)
+//! on the model that it uses and, at the two finest tasks, the sample's
+//! [neighbours](super::neighbours). Their logits are averaged, which is a geometric mean of
+//! probabilities (a logarithmic opinion pool: Genest & Zidek 1986, "Combining probability
+//! distributions", §3), with exponential weights (Cesa-Bianchi & Lugosi 2006, "Prediction,
+//! Learning, and Games", §2.2) by each expert's recent losses on the very task where the path ends.
+//! Since an adapter only adds to logits, models and adapters reduce to one weight a model and one
+//! bias a class.
 //!
-//! Where the label is a number, the answers themselves are averaged, by the same weights, and the bias is added.
+//! If the label is a number, the outputs themselves are averaged, by the same weights, and the bias
+//! is added.
 
 use std::sync::Arc;
 
@@ -17,94 +22,123 @@ use super::adapter::Adapter;
 use super::neighbours::Neighbours;
 use crate::data::{LabelKind, ModelId, TaskId, TaskPath, number_loss};
 
-/// How the experts along a path are weighted.
+/// Rule by which the experts along a path are weighted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integration {
-    /// The finest one answers alone.
+    /// The finest expert alone.
     Leaf,
-    /// All count the same.
+    /// All experts the same.
     Average,
-    /// By what each has lately lost.
+    /// By each expert's recent losses.
     Weighted,
 }
 
-/// How much a nat that an expert lost takes from its weight; see `adapter.rs` for how it was chosen.
+/// Decrease of an expert's log weight by each nat that it loses. `adapter.rs` says how it was
+/// chosen.
 const RATE: f32 = 0.1;
-/// A model whose experts have less weight than this together is not asked.
+/// Least weight, over all its experts, of a model that is evaluated.
 const LEAST_WEIGHT: f32 = 0.001;
-/// A lower probability counts as this, so that a sure model can still be outvoted.
+/// Lower probabilities count as this one, so that a sure model can still be outvoted.
 const LEAST_PROBABILITY: f32 = 1e-9;
-
-/// The most that what is known beforehand counts, in nats: what is seen live must be able to outweigh it.
+/// Limit of a model's evidence from its evaluation, nats: live losses must be able to outweigh it.
 const MOST_EVIDENCE: f32 = 50.0;
 
-/// A model that answers.
+/// A deployed model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeployedModelRef {
-    /// Which model.
+    /// The model.
     pub model: ModelId,
-    /// By how many nats it was better than what answers without it on the samples that it was judged on.
+    /// Evidence for the model: by how many nats its loss was below the incumbent's, in sum over the
+    /// samples that it was judged on.
     pub evidence: f32,
-    /// See [`ModelEvaluated::scale`](crate::flow::ModelEvaluated::scale).
+    /// Scale of the label, if it is a number, in its unit: that of the
+    /// [evaluation](crate::flow::ModelEvaluated::scale).
     pub scale: Option<f32>,
 }
 
-/// The models that answer now, at most one a task.
+/// The deployed models, at most one a task.
 pub type Deployed = FxHashMap<TaskId, DeployedModelRef>;
-/// What tasks have learned from their labels.
+/// The adapters of tasks.
 pub type Adapters = FxHashMap<TaskId, Arc<Adapter>>;
 
-/// One of those whose answers are integrated.
+/// An expert whose output is integrated: a model, an adapter or neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expert {
-    /// [`KINDS`] times the depth of its task on the path, plus one for an adapter, two for neighbours.
+    /// [`KINDS`] × depth of its task on the path, plus 0 for a model, 1 for an adapter, 2 for
+    /// neighbours.
     pub slot: u16,
-    /// Which of [`Pool::models`] says what it says, or what it corrects; for neighbours, which of
-    /// [`Pool::neighbours`], behind the models.
+    /// Index of the output that it uses or, as an adapter, corrects: that of the model in
+    /// [`Pool::models`], or the number of models plus that of the task in [`Pool::neighbours`].
     pub answer: u16,
 }
 
-/// How many experts a task can have: its model, its adapter, its samples' neighbours.
+/// Most experts of a task: its model, its adapter, and neighbours among its samples.
 pub const KINDS: usize = 3;
-/// The finest tasks of a path among whose samples there are neighbours.
+/// Number of finest tasks of a path that have neighbours.
 const NEIGHBOURHOODS: usize = 2;
 
-/// How the answers of a path's models become one.
+/// Weights of a path's experts, by which their outputs become one prediction.
+///
+/// ```
+/// use perennial_operators::algorithms::pool::{Deployed, DeployedModelRef, Integration, Pool};
+/// use perennial_operators::{LabelKind, ModelId, TaskDefinition, TaskPath};
+///
+/// // A path of two tasks, each with a model.
+/// let base = TaskDefinition::base();
+/// let athens = base.child(&[("city".into(), "athens".into())]);
+/// let path = TaskPath { nodes: vec![base, athens] };
+/// let deployed = path.nodes.iter().map(|node| {
+///     let model = ModelId { task: node.task, version: 1 };
+///     (node.task, DeployedModelRef { model, evidence: 0.0, scale: None })
+/// });
+/// let deployed: Deployed = deployed.collect();
+/// let kind = LabelKind::Classes(2);
+/// let pool = Pool::new(&path, &deployed, None, Integration::Average, kind).unwrap();
+///
+/// // The models contradict each other, so their average is undecided.
+/// let outputs = [0.9, 0.1, 0.1, 0.9]; // models × classes
+/// let mut probabilities = [0.0; 2];
+/// pool.integrate(&outputs, &mut probabilities);
+/// assert!((probabilities[0] - 0.5).abs() < 1e-6);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pool {
-    /// The models that are asked, from coarse to fine.
+    /// Models to evaluate, from coarse to fine.
     pub models: Vec<ModelId>,
-    /// Where the label is a number, the size of a usual error; none where it has classes.
+    /// Scale of the label, in its unit, if it is a number; none if it has classes.
     pub scale: Option<f32>,
-    /// What their logits, or numbers, are multiplied by.
+    /// Weight of each model's logits, or number. They sum to 1.
     weights: Vec<f32>,
-    /// What is then added to the logit of each class, or to the number; empty if it is nothing.
+    /// Bias of each class's logit, or of the number; empty if it is zero.
     bias: Vec<f32>,
-    /// The tasks among whose samples neighbours are asked once the models have answered, from coarse to fine.
+    /// Tasks among whose samples neighbours are sought, once the models are integrated, coarse to
+    /// fine.
     pub neighbours: Vec<TaskId>,
-    /// What their logits are multiplied by; the rest is for what the models and adapters answer.
+    /// Weight of each such task's neighbours. The rest up to 1 is for models and adapters together.
     shares: Vec<f32>,
-    /// Those who had a say, from coarse to fine.
+    /// Experts whose model has a weight of at least [`LEAST_WEIGHT`]: models and adapters from
+    /// coarse to fine, then neighbours.
     experts: Vec<Expert>,
-    /// What each expert adds to the logits, or the number, of its answer: experts × classes.
+    /// Biases of each expert on its output, experts × classes; or one a number.
     biases: Vec<f32>,
 }
 
-/// What tasks have learned from their labels, as pools are made of it.
+/// What tasks learned from their labels to correct models' outputs with.
 #[derive(Clone, Copy)]
 pub struct Corrections<'a> {
-    /// Their adapters.
+    /// Adapters of the tasks.
     pub adapters: &'a Adapters,
-    /// Their latest samples.
+    /// Latest labelled samples of the tasks.
     pub neighbours: &'a Neighbours,
 }
 
 impl Pool {
-    /// The pool of a path; none if no model answers for it. With `lessons`, tasks correct their models.
+    /// Builds the pool of a path; none if no task on it has a model. Without `corrections`, the
+    /// experts are models alone.
     pub fn new(
         path: &TaskPath,
         deployed: &Deployed,
-        lessons: Option<Corrections<'_>>,
+        corrections: Option<Corrections<'_>>,
         integration: Integration,
         kind: LabelKind,
     ) -> Option<Pool> {
@@ -124,21 +158,24 @@ impl Pool {
             experts: Vec::with_capacity(KINDS * nodes),
             biases: Vec::with_capacity(KINDS * nodes * width),
         };
-        // By expert, what speaks for it beforehand.
+        // By expert, the evidence for it before any live loss, nats.
         let mut scores = Vec::with_capacity(KINDS * nodes);
         let mut evidence = 0.0;
-        // The last one that is met is that of the path's end.
+        // In the end, the adapter of the finest task.
         let mut leaf: Option<&Adapter> = None;
         for (depth, node) in path.nodes.iter().enumerate() {
             let slot = slot(depth);
-            if let Some(answering) = deployed.get(&node.task) {
-                pool.models.push(answering.model);
-                evidence += answering.evidence.min(MOST_EVIDENCE);
+            if let Some(deployed) = deployed.get(&node.task) {
+                pool.models.push(deployed.model);
+                evidence += deployed.evidence.min(MOST_EVIDENCE);
                 pool.add(slot, None, width);
                 scores.push(evidence);
             }
-            if let (Some(lessons), Some(source)) = (lessons, pool.models.last()) {
-                leaf = lessons.adapters.get(&node.task).map(|adapter| &**adapter);
+            if let (Some(corrections), Some(source)) = (corrections, pool.models.last()) {
+                leaf = corrections
+                    .adapters
+                    .get(&node.task)
+                    .map(|adapter| &**adapter);
                 let own = leaf.filter(|adapter| adapter.source == source.task);
                 pool.add(slot + 1, own, width);
                 scores.push(evidence);
@@ -148,20 +185,20 @@ impl Pool {
             return None;
         }
         let corrected = pool.experts.len();
-        if let (Some(lessons), false) = (lessons, integration == Integration::Leaf) {
-            pool.ask_neighbours(path, lessons.neighbours);
+        if let (Some(corrections), false) = (corrections, integration == Integration::Leaf) {
+            pool.add_neighbours(path, corrections.neighbours);
             scores.resize(pool.experts.len(), evidence);
         }
         let (scores, shares) = scores.split_at_mut(corrected);
         pool.weigh(scores, shares, leaf, integration);
         let neighbours = pool.experts.split_off(corrected);
-        pool.settle(scores, width);
-        pool.settle_neighbours(&neighbours, shares, width);
+        pool.set_weights(scores, width);
+        pool.set_shares(&neighbours, shares, width);
         Some(pool)
     }
 
-    /// Adds those of the two finest tasks that have samples to compare with.
-    fn ask_neighbours(&mut self, path: &TaskPath, known: &Neighbours) {
+    /// Adds the neighbours of each of the two finest tasks that has any.
+    fn add_neighbours(&mut self, path: &TaskPath, known: &Neighbours) {
         let coarser = path.nodes.len().saturating_sub(NEIGHBOURHOODS);
         for (depth, node) in path.nodes.iter().enumerate().skip(coarser) {
             if known.knows(node.task) {
@@ -174,7 +211,7 @@ impl Pool {
         }
     }
 
-    /// The pool of a model that answers alone, for classes.
+    /// Builds the pool of a single model, for a label with classes.
     pub fn of(model: ModelId, classes: usize) -> Pool {
         Pool {
             models: vec![model],
@@ -188,7 +225,8 @@ impl Pool {
         }
     }
 
-    /// Leaves out who belongs to none of the first so many tasks of the path. The answer stays as it was.
+    /// Drops experts below the first `nodes` tasks of the path. Weights, and so the prediction, are
+    /// left as they are.
     pub(crate) fn cut(&mut self, nodes: usize) {
         let width = self.biases.len() / self.experts.len().max(1);
         let left = self
@@ -200,6 +238,7 @@ impl Pool {
         self.biases.truncate(left * width);
     }
 
+    /// Adds the last model as an expert, with or without an adapter on it.
     fn add(&mut self, slot: u16, adapter: Option<&Adapter>, width: usize) {
         self.experts.push(Expert {
             slot,
@@ -211,8 +250,11 @@ impl Pool {
         self.biases.resize(self.experts.len() * width, 0.0);
     }
 
-    /// Turns scores into weights: those of models and adapters among themselves, and the neighbours' shares of all. What
-    /// models and adapters answer is asked for however little it counts then: neighbours begin with it.
+    /// Converts evidence into weights: `scores` of models and adapters among themselves, `shares`
+    /// of neighbours among all experts.
+    ///
+    /// The weights of models and adapters sum to 1 however little they count beside neighbours,
+    /// which need their prediction to start from.
     fn weigh(
         &self,
         scores: &mut [f32],
@@ -247,18 +289,19 @@ impl Pool {
         }
     }
 
-    /// Leaves out the models that have next to no weight, and adds up the rest.
-    fn settle(&mut self, shares: &[f32], width: usize) {
+    /// Sums the weights and biases of each model's experts, and drops the models with a weight
+    /// below [`LEAST_WEIGHT`].
+    fn set_weights(&mut self, shares: &[f32], width: usize) {
         self.weights.resize(self.models.len(), 0.0);
         for (expert, share) in self.experts.iter().zip(shares) {
             self.weights[expert.answer as usize] += share;
         }
-        let asked = self.weights.iter().filter(|weight| is_asked(**weight));
-        let total: f32 = asked.sum();
+        let counted = self.weights.iter().filter(|weight| counts(**weight));
+        let total: f32 = counted.sum();
         let mut bias = vec![0.0; width];
         let all = self.experts.iter().zip(self.biases.chunks_exact(width));
         for ((expert, own), share) in all.zip(shares) {
-            if is_asked(self.weights[expert.answer as usize]) {
+            if counts(self.weights[expert.answer as usize]) {
                 for (sum, own) in bias.iter_mut().zip(own) {
                     *sum += own * share / total;
                 }
@@ -267,20 +310,21 @@ impl Pool {
         if bias.iter().any(|bias| *bias != 0.0) {
             self.bias = bias;
         }
-        if !self.weights.iter().all(|weight| is_asked(*weight)) {
-            self.leave_out(width);
+        if !self.weights.iter().all(|weight| counts(*weight)) {
+            self.drop_models(width);
         }
         for weight in &mut self.weights {
             *weight /= total;
         }
     }
 
-    /// Leaves out the neighbours that have next to no weight; the others' answers come behind the models'.
-    fn settle_neighbours(&mut self, experts: &[Expert], shares: &[f32], width: usize) {
+    /// Keeps the neighbours with a share of at least [`LEAST_WEIGHT`]; their outputs follow the
+    /// models'.
+    fn set_shares(&mut self, experts: &[Expert], shares: &[f32], width: usize) {
         let mut tasks = std::mem::take(&mut self.neighbours).into_iter();
         for (expert, share) in experts.iter().zip(shares) {
             let task = tasks.next();
-            if let (Some(task), true) = (task, is_asked(*share)) {
+            if let (Some(task), true) = (task, counts(*share)) {
                 self.experts.push(Expert {
                     slot: expert.slot,
                     answer: (self.models.len() + self.neighbours.len()) as u16,
@@ -292,12 +336,12 @@ impl Pool {
         self.biases.resize(self.experts.len() * width, 0.0);
     }
 
-    /// Leaves out the models that are not asked, and their experts.
-    fn leave_out(&mut self, width: usize) {
-        let mut left = 0;
+    /// Drops the models whose weight does not count, and their experts.
+    fn drop_models(&mut self, width: usize) {
+        let mut kept = 0;
         let place_of = self.weights.iter().map(|weight| {
-            left += u16::from(is_asked(*weight));
-            is_asked(*weight).then_some(left.saturating_sub(1))
+            kept += u16::from(counts(*weight));
+            counts(*weight).then_some(kept.saturating_sub(1))
         });
         let place_of: Vec<Option<u16>> = place_of.collect();
         let (mut experts, mut biases) = (Vec::new(), Vec::new());
@@ -314,10 +358,10 @@ impl Pool {
         let mut places = place_of.iter();
         self.models
             .retain(|_| places.next().is_some_and(Option::is_some));
-        self.weights.retain(|weight| is_asked(*weight));
+        self.weights.retain(|weight| counts(*weight));
     }
 
-    /// The model with the most weight, the finest of equals.
+    /// Model with the greatest weight, the finest of equals.
     pub fn main(&self) -> ModelId {
         let mut main = 0;
         for (model, weight) in self.weights.iter().enumerate() {
@@ -328,42 +372,49 @@ impl Pool {
         self.models[main]
     }
 
-    /// How many answers there are to one sample.
+    /// Number of outputs of one sample: one a model, then one a task with neighbours.
     pub fn answers(&self) -> usize {
         self.models.len() + self.neighbours.len()
     }
 
-    /// The probabilities, or the number, of one sample from what each model said of it, models × classes; without its
-    /// neighbours.
-    pub fn integrate(&self, answers: &[f32], probabilities: &mut [f32]) {
+    /// Predicts one sample from the models' outputs, models × classes, without its neighbours.
+    ///
+    /// `probabilities` is set to one probability a class, or to the number.
+    pub fn integrate(&self, outputs: &[f32], probabilities: &mut [f32]) {
         let classes = probabilities.len();
         if self.models.len() == 1 && self.bias.is_empty() {
-            probabilities.copy_from_slice(&answers[..classes]);
+            probabilities.copy_from_slice(&outputs[..classes]);
             return;
         }
-        match self.bias.is_empty() {
-            true => probabilities.fill(0.0),
-            false => probabilities.copy_from_slice(&self.bias),
+        if self.bias.is_empty() {
+            probabilities.fill(0.0);
+        } else {
+            probabilities.copy_from_slice(&self.bias);
         }
         if self.scale.is_some() {
-            let said = self.weights.iter().zip(answers);
-            probabilities[0] += said.map(|(weight, said)| weight * said).sum::<f32>();
+            let weighted = self.weights.iter().zip(outputs);
+            probabilities[0] += weighted
+                .map(|(weight, output)| weight * output)
+                .sum::<f32>();
             return;
         }
-        for (weight, said) in self.weights.iter().zip(answers.chunks_exact(classes)) {
-            for (logit, probability) in probabilities.iter_mut().zip(said) {
+        for (weight, output) in self.weights.iter().zip(outputs.chunks_exact(classes)) {
+            for (logit, probability) in probabilities.iter_mut().zip(output) {
                 *logit += weight * log(*probability);
             }
         }
         softmax(probabilities);
     }
 
-    /// What becomes of these probabilities, or this number, by what the sample's neighbours said, neighbours × classes.
-    pub fn conclude(&self, answers: &[f32], probabilities: &mut [f32]) {
+    /// Adds the neighbours' outputs, neighbours × classes, to the prediction without them.
+    ///
+    /// `probabilities` holds that prediction, and then the final one: one probability a class, or
+    /// the number.
+    pub fn conclude(&self, outputs: &[f32], probabilities: &mut [f32]) {
         if self.scale.is_some() {
-            let before = probabilities[0];
-            for (share, said) in self.shares.iter().zip(answers) {
-                probabilities[0] += share * (said - before);
+            let without = probabilities[0];
+            for (share, output) in self.shares.iter().zip(outputs) {
+                probabilities[0] += share * (output - without);
             }
             return;
         }
@@ -372,49 +423,49 @@ impl Pool {
             *probability = rest * log(*probability);
         }
         let classes = probabilities.len();
-        for (share, said) in self.shares.iter().zip(answers.chunks_exact(classes)) {
-            for (logit, probability) in probabilities.iter_mut().zip(said) {
+        for (share, output) in self.shares.iter().zip(outputs.chunks_exact(classes)) {
+            for (logit, probability) in probabilities.iter_mut().zip(output) {
                 *logit += share * log(*probability);
             }
         }
         softmax(probabilities);
     }
 
-    /// How far those who were asked are from the answer that became of it: the mean of their Kullback-Leibler divergences,
-    /// nats, or of a number how far they are off, in scales. Where probabilities are averaged as logits are, that is the
-    /// energy of the averaged logits, −ln Σ exp (Liu et al. 2020, "Energy-based out-of-distribution detection", §3.1).
-    pub(crate) fn disagreement(&self, answers: &[f32], answer: &[f32]) -> f32 {
+    /// Mean distance of the outputs, outputs × classes, from the prediction that they make: the
+    /// Kullback-Leibler divergence, nats, or the error of a number, in scales.
+    ///
+    /// For classes, where logits are averaged, that is the energy of the averaged logits, −ln Σ exp
+    /// (Liu et al. 2020, "Energy-based out-of-distribution detection", §3.1).
+    pub(crate) fn disagreement(&self, outputs: &[f32], prediction: &[f32]) -> f32 {
         let rest = 1.0 - self.shares.iter().sum::<f32>();
         let models = self.weights.iter().map(|weight| rest * weight);
         let weights = models.chain(self.shares.iter().copied());
-        let apart = |said: &[f32]| match self.scale {
-            Some(scale) => (said[0] - answer[0]).abs() / scale,
+        let distance = |output: &[f32]| match self.scale {
+            Some(scale) => (output[0] - prediction[0]).abs() / scale,
             None => {
-                let classes = answer.iter().zip(said).filter(|(there, _)| **there > 0.0);
-                classes
-                    .map(|(there, said)| there * (log(*there) - log(*said)))
-                    .sum()
+                let classes = prediction.iter().zip(output).filter(|(p, _)| **p > 0.0);
+                classes.map(|(p, q)| p * (log(*p) - log(*q))).sum()
             }
         };
-        let said = answers.chunks_exact(answer.len());
         weights
-            .zip(said)
-            .map(|(weight, said)| weight * apart(said))
+            .zip(outputs.chunks_exact(prediction.len()))
+            .map(|(weight, output)| weight * distance(output))
             .sum()
     }
 
-    /// What an answer to a sample loses, nats: the probabilities of the classes, or a number.
-    pub(crate) fn loss(&self, answer: &[f32], label: f32) -> f32 {
+    /// Loss of a prediction, nats: of one probability a class, or of the number.
+    pub(crate) fn loss(&self, prediction: &[f32], label: f32) -> f32 {
         match self.scale {
-            None => -log(answer[label as usize]),
-            Some(scale) => number_loss(answer[0] - label, scale),
+            None => -log(prediction[label as usize]),
+            Some(scale) => number_loss(prediction[0] - label, scale),
         }
     }
 
-    /// Hands over what each expert lost when a label became known, nats. `logits` is scratch.
+    /// Calls `each` with every expert and its loss, nats, given the outputs, outputs × classes, and
+    /// the label of a sample. `logits` is scratch.
     pub(crate) fn losses(
         &self,
-        answers: &[f32],
+        outputs: &[f32],
         label: f32,
         logits: &mut Vec<f32>,
         mut each: impl FnMut(Expert, f32),
@@ -422,24 +473,22 @@ impl Pool {
         let width = self.biases.len() / self.experts.len();
         for (expert, biases) in self.experts.iter().zip(self.biases.chunks_exact(width)) {
             let start = expert.answer as usize * width;
-            let said = &answers[start..start + width];
+            let output = &outputs[start..start + width];
             if self.scale.is_some() {
-                each(*expert, self.loss(&[said[0] + biases[0]], label));
+                each(*expert, self.loss(&[output[0] + biases[0]], label));
                 continue;
             }
             logits.clear();
-            logits.extend(
-                said.iter()
-                    .zip(biases)
-                    .map(|(said, bias)| log(*said) + bias),
-            );
+            let corrected = output.iter().zip(biases);
+            logits.extend(corrected.map(|(probability, bias)| log(*probability) + bias));
             let highest = logits.iter().copied().fold(f32::MIN, f32::max);
             let total: f32 = logits.iter().map(|logit| (logit - highest).exp()).sum();
             each(*expert, highest + total.ln() - logits[label as usize]);
         }
     }
 
-    /// For each depth of the path the model that its adapter corrects, if it has a say.
+    /// Index of the model that the adapter of the task at this depth corrects; none if it is no
+    /// expert.
     pub(crate) fn corrected(&self, depth: usize) -> Option<usize> {
         let slot = slot(depth) + 1;
         let expert = self.experts.iter().find(|expert| expert.slot == slot)?;
@@ -447,22 +496,22 @@ impl Pool {
     }
 }
 
-/// The first of the slots of a task.
+/// First slot of the task at a depth of the path.
 fn slot(depth: usize) -> u16 {
     (KINDS * depth) as u16
 }
 
-/// Whether a model of such a weight is asked.
-fn is_asked(weight: f32) -> bool {
+/// Whether an expert of this weight counts.
+fn counts(weight: f32) -> bool {
     weight >= LEAST_WEIGHT
 }
 
-/// The logarithm of a probability that is not quite zero; NaN counts as zero.
+/// Logarithm of a probability, bounded below; NaN counts as 0.
 pub(crate) fn log(probability: f32) -> f32 {
     probability.max(LEAST_PROBABILITY).ln()
 }
 
-/// Turns logits into probabilities.
+/// Converts logits into probabilities.
 fn softmax(logits: &mut [f32]) {
     let highest = logits.iter().copied().fold(f32::MIN, f32::max);
     let mut total = 0.0;
