@@ -94,7 +94,7 @@ impl Ring {
     /// Mean squared distance of each sample to `features`, in standard deviations.
     ///
     /// The mean is over the features that both samples have. A feature in which no sample differs
-    /// from `features` is left out: it does not tell who resembles whom. `known` is scratch.
+    /// from `features` is left out: it does not show which samples are alike. `known` is scratch.
     fn distances(&self, features: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
         let held = self.labels.len();
         for scratch in [&mut *to, &mut *known] {

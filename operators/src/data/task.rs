@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Levels of the task tree: each one tells apart the tasks of the level above further.
+/// Levels of the task tree: each one divides the tasks of the level above.
 #[derive(Clone, Debug)]
 pub struct TaskLevels {
     /// Levels, from coarse to fine.
     pub levels: Vec<Level>,
 }
 
-/// One level of the task tree: the property that tells its tasks apart.
+/// One level of the task tree: the property that its tasks differ in.
 #[derive(Clone, Debug)]
 pub enum Level {
     /// Values of these attributes: column and name of each. The site is one of the attributes.

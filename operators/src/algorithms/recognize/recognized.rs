@@ -74,7 +74,7 @@ impl Recognized {
         let attributes = by_attributes.then_some("attributes");
         let region = (is_new && in_region).then_some("region");
         let is_outlier = p[METHODS] <= self.false_alarm;
-        // If only all methods together exceed the limit, those with the least p-value are named.
+        // If no p-value is within the limit alone, the method with the least one is named.
         let least = p[..METHODS].iter().copied().fold(f32::INFINITY, f32::min);
         let limit = least.max(self.false_alarm);
         let methods = Method::ALL

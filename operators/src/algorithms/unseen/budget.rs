@@ -123,17 +123,17 @@ pub struct LabelBudget {
     per_day: f64,
     /// Inverse of each feature's standard deviation.
     scales: Vec<f32>,
-    asked: Asked,
+    history: Asked,
 }
 
 impl LabelBudget {
     /// Restores the budget of `per_day` labels a day after earlier requests. `deviations` are the
     /// features' standard deviations, empty if they are not known yet.
-    pub fn restore(per_day: f64, deviations: &[f32], asked: Asked) -> Self {
+    pub fn restore(per_day: f64, deviations: &[f32], history: Asked) -> Self {
         LabelBudget {
             per_day,
             scales: scales(deviations),
-            asked,
+            history,
         }
     }
 
@@ -144,16 +144,16 @@ impl LabelBudget {
 
     /// History of requests.
     pub fn asked(&self) -> &Asked {
-        &self.asked
+        &self.history
     }
 
     /// Labels left in the budget.
     fn left(&self, clock: i64) -> f64 {
-        match self.asked.clock {
+        match self.history.clock {
             None => self.per_day,
             Some(last) => {
                 let days = (clock - last).max(0) as f64 / DAY;
-                (self.asked.left + days * self.per_day).min(self.per_day)
+                (self.history.left + days * self.per_day).min(self.per_day)
             }
         }
     }
@@ -202,7 +202,7 @@ impl LabelBudget {
         }
         if !chosen.is_empty() {
             left -= chosen.len() as f64;
-            (self.asked.left, self.asked.clock) = (left, Some(clock));
+            (self.history.left, self.history.clock) = (left, Some(clock));
         }
         chosen.sort_by_key(|request| request.sequence);
         chosen
@@ -210,14 +210,14 @@ impl LabelBudget {
 
     /// Requests of a task, if there are any in the history.
     fn requests_of(&self, task: TaskId) -> Option<&TaskRequests> {
-        self.asked.tasks.iter().find(|asked| asked.task == task)
+        self.history.tasks.iter().find(|of| of.task == task)
     }
 
     /// Worth of a candidate's label, its novelty aside.
     fn worth(&self, candidate: &Candidate) -> f64 {
-        let asked = self.requests_of(candidate.task);
-        let count = asked.map_or(0, |asked| asked.count);
-        let was_new = asked.is_some_and(|asked| asked.was_new);
+        let requests = self.requests_of(candidate.task);
+        let count = requests.map_or(0, |requests| requests.count);
+        let was_new = requests.is_some_and(|requests| requests.was_new);
         let by_task = if candidate.request.unseen || candidate.is_new || was_new {
             1.0
         } else {
@@ -232,8 +232,10 @@ impl LabelBudget {
     /// Novelty of a candidate, 0 to 1: its distance from the nearest sample of its task requested
     /// before.
     fn novelty(&self, candidate: &Candidate) -> f64 {
-        let requested = self.requests_of(candidate.task).map(|asked| &asked.samples);
-        requested
+        let earlier = self
+            .requests_of(candidate.task)
+            .map(|requests| &requests.samples);
+        earlier
             .into_iter()
             .flatten()
             .map(|other| self.distance(other, &candidate.request.features))
@@ -256,9 +258,9 @@ impl LabelBudget {
 
     /// Adds a request to the history.
     fn record(&mut self, candidate: &Candidate) {
-        let tasks = &mut self.asked.tasks;
-        let at = tasks.iter().position(|asked| asked.task == candidate.task);
-        let mut asked = at.map_or_else(
+        let tasks = &mut self.history.tasks;
+        let at = tasks.iter().position(|of| of.task == candidate.task);
+        let mut requests = at.map_or_else(
             || TaskRequests {
                 task: candidate.task,
                 was_new: candidate.is_new,
@@ -267,10 +269,12 @@ impl LabelBudget {
             },
             |at| tasks.remove(at),
         );
-        asked.count += 1;
-        asked.samples.insert(0, candidate.request.features.clone());
-        asked.samples.truncate(MOST_SAMPLES);
-        tasks.insert(0, asked);
+        requests.count += 1;
+        requests
+            .samples
+            .insert(0, candidate.request.features.clone());
+        requests.samples.truncate(MOST_SAMPLES);
+        tasks.insert(0, requests);
         tasks.truncate(MOST_TASKS);
     }
 }

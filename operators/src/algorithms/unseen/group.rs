@@ -1,12 +1,12 @@
 //! Groups of samples that no task is defined for, until labels show what they are.
 //!
-//! Their attributes have unknown values, or, where attributes do not tell, their features lie in a
-//! [region](super::Region) far from all known tasks. A group has a place in a bounded
-//! [table](super::Table), where its labels are [held](crate::unseen::hold()). When there are enough
-//! of them, the tasks beside the group are evaluated on them in a [trial](super::Trial): the group
-//! becomes an alias of one of these tasks, or a task of its own that learns from the held labels. A
-//! group that is evicted for others leaves its labels to the tasks above it. So made-up values
-//! cannot define any number of tasks, and no label is lost.
+//! Their attributes have unknown values, or, where attributes do not distinguish them, their
+//! features lie in a [region](super::Region) far from all known tasks. A group has a place in a
+//! bounded [table](super::Table), where its labels are [held](crate::unseen::hold()). When there
+//! are enough of them, the tasks beside the group are evaluated on them in a [trial](super::Trial):
+//! the group becomes an alias of one of these tasks, or a task of its own that learns from the held
+//! labels. A group that is evicted for others leaves its labels to the tasks above it. So made-up
+//! values cannot define any number of tasks, and no label is lost.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ pub struct UnseenGrown {
     pub labelled: Vec<HeldSample>,
 }
 
-/// A group is settled: it was found what it is, or it was evicted.
+/// A group was settled: it has an outcome, and its labels are released.
 ///
 /// Stored as [`KnowledgeChange::UnseenSettled`](crate::flow::KnowledgeChange::UnseenSettled).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

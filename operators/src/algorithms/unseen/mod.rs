@@ -1,8 +1,8 @@
 //! Unseen tasks: groups of samples that no task is defined for, until labels show what they are.
 //!
 //! Samples whose attributes have unknown values form an [`UnseenGroup`] for each task that these
-//! values would make. Where attributes do not tell, samples that are far from all known tasks
-//! ([`Outlier`]s) form [`Regions`] of features, and each [`Region`] has a group.
+//! values would make. Where attributes do not distinguish them, samples that are far from all known
+//! tasks ([`Outlier`]s) form [`Regions`] of features, and each [`Region`] has a group.
 //!
 //! - A group needs nothing but a place in a bounded [`Table`]. Labels of its samples are
 //!   [held](crate::unseen::hold()) there, and nothing learns from them yet.

@@ -1,4 +1,4 @@
-//! Regions: unseen tasks by features, where attributes do not tell.
+//! Regions: unseen tasks by features, where attributes do not distinguish them.
 //!
 //! The latest outliers, samples far from all known tasks, are kept. Where enough of them lie close
 //! together, a region is opened around their mean. Later samples within it are of an unseen task,
@@ -21,7 +21,8 @@ pub(crate) const MAX_OUTLIERS_PER_EPOCH: usize = 16;
 const LEAST_SAMPLES: usize = 8;
 /// Most regions open at a time.
 const MOST_OPEN: usize = 16;
-/// Squared distance of two samples around one centre, by their squared distance from it.
+/// Expected squared distance of two samples around one centre, as a multiple of that from the
+/// centre.
 const PAIR: f32 = 2.0;
 
 /// A region of the space of features whose samples are of one task.
@@ -118,7 +119,8 @@ impl Regions {
         Some((path, first, members.len() as u64))
     }
 
-    /// Tasks of regions that were closed without becoming a task or an alias.
+    /// Tasks of opened regions that no present region is of: their region was closed, or is of
+    /// another task.
     pub fn dissolved(&self) -> impl Iterator<Item = TaskId> {
         let all = (1..=self.found).map(|number| path(number).leaf().task);
         all.filter(|task| {
