@@ -1,23 +1,32 @@
-//! Distances between feature vectors, in units of how much each feature varies.
+//! Distances between feature vectors, in standard deviations of each feature.
 
-/// Adds the squares of how far each value is from `value`, nothing where one is missing; whether any was. Without branches,
-/// so that it is done many at a time.
+/// Adds to `to`, row by row, the squared difference of `column` and `value`: nothing where one of
+/// them is missing. Returns whether any difference was not zero.
+///
+/// It has no branches, so that it compiles to vector instructions.
 pub(crate) fn add_squares(column: &[f32], value: f32, to: &mut [f32]) -> bool {
     let mut any = 0;
     for (sum, other) in to.iter_mut().zip(column) {
-        let apart = other - value;
-        let square = if apart.is_nan() { 0.0 } else { apart * apart };
+        let difference = other - value;
+        let square = if difference.is_nan() {
+            0.0
+        } else {
+            difference * difference
+        };
         *sum += square;
         any |= square.to_bits();
     }
     any != 0
 }
 
-/// For each feature what makes one standard deviation of it 1; 0 where it does not vary.
+/// Inverse of each standard deviation; 0 for a feature that does not vary.
 pub(crate) fn scales(deviations: &[f32]) -> Vec<f32> {
-    let scale = |deviation: &f32| match *deviation > 0.0 {
-        true => deviation.recip(),
-        false => 0.0,
+    let inverse = |deviation: &f32| {
+        if *deviation > 0.0 {
+            deviation.recip()
+        } else {
+            0.0
+        }
     };
-    deviations.iter().map(scale).collect()
+    deviations.iter().map(inverse).collect()
 }

@@ -1,6 +1,6 @@
-//! Algorithms without streams: each is a plain type or function with its source, testable alone.
+//! Algorithms without streams: each is a plain type or function that names the paper it comes from.
 //!
-//! Floor 2 of the crate: they know the data types and each other, no stream and no operator.
+//! Floor 2 of the crate: they use the data types and each other, no stream and no operator.
 
 pub mod adapter;
 pub mod cluster;

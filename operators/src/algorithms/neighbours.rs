@@ -1,41 +1,44 @@
-//! Neighbours: what the latest labelled samples of a task say of a sample that resembles them.
+//! Neighbours: the latest labelled samples of a task that resemble a sample vote on its label.
 //!
-//! Models are fitted now and then, and adapters do not look at features. What a site has just learned of people or
-//! machines in much the same state is in its latest labelled samples: each votes for its label with a Gaussian kernel of
-//! its distance (Nadaraya 1964, "On estimating regression", Theory of Probability & Its Applications 9(1)), and what the
-//! models and adapters answer counts as one more sample, as in Khandelwal et al. 2020, "Generalization through memorization:
-//! nearest neighbor language models", §2. This is done for the two finest tasks of a path, each an expert in its
-//! [integration](super::pool).
+//! Models are fitted now and then, and adapters do not look at features. What a site has just
+//! learned of people or machines in much the same state is in its latest labelled samples. Each
+//! votes for its label with a Gaussian kernel of its distance (Nadaraya 1964, "On estimating
+//! regression", Theory of Probability & Its Applications 9(1)), and the prediction of models and
+//! adapters counts as one more sample, as in Khandelwal et al. 2020, "Generalization through
+//! memorization: nearest neighbor language models", §2. The two finest tasks of a path have
+//! neighbours; each is an expert in the path's [pool](super::pool).
 
 use rustc_hash::FxHashMap;
 
 use super::distance::{add_squares, scales};
 use crate::data::{LabelKind, RecentMoved, TaskId};
 
-/// The kernel's width, in standard deviations of a feature. This and what follows was chosen on the bootstrap part of the
-/// thermal comfort stream, where 0.25 to 0.4 did about as well.
+/// Width of the kernel, in standard deviations of a feature. This and the next constant were chosen
+/// on the bootstrap part of the thermal comfort stream, where 0.25 to 0.4 did about as well.
 const WIDTH: f32 = 0.3;
-/// What the answer without neighbours counts, in samples.
+/// Weight of the prediction without neighbours, in samples.
 const PRIOR: f32 = 1.0;
-/// A sample farther away than this many squared widths would count less than 1/1000.
+/// Squared distance, in squared widths, from which a sample is left out: its weight is below
+/// 1/1000.
 const FAR: f32 = 14.0;
 
-/// The latest labelled samples of one task, as a ring.
+/// The latest labelled samples of one task, in a ring buffer.
 #[derive(Default)]
 struct Ring {
     labels: Vec<f32>,
-    /// Feature by feature, each with room for as many values as there is room for labels. Once it is known how much features
-    /// vary, in standard deviations.
+    /// Feature values, features × room: one column a feature, NaN = missing. In standard deviations
+    /// once these are known.
     columns: Vec<f32>,
-    /// How many values of each feature are missing.
+    /// Number of missing values of each feature, free places included.
     missing: Vec<u32>,
-    /// How many samples there is room for.
+    /// Number of samples that the columns have room for.
     room: usize,
-    /// Where the next one goes, once the ring is full.
+    /// Place of the next sample, once the ring is full: that of the oldest one.
     next: usize,
 }
 
 impl Ring {
+    /// Adds a sample; drops the oldest one if there are `most`.
     fn push(&mut self, label: f32, features: impl ExactSizeIterator<Item = f32>, most: usize) {
         let at = if self.labels.len() < most {
             if self.labels.len() == self.room {
@@ -49,7 +52,7 @@ impl Ring {
             (self.next + most - 1) % most
         };
         for (column, value) in features.enumerate() {
-            // Where there was nothing yet, that was missing.
+            // A free place counts as missing.
             let place = &mut self.columns[column * self.room + at];
             self.missing[column] += u32::from(value.is_nan());
             self.missing[column] -= u32::from(place.is_nan());
@@ -57,7 +60,7 @@ impl Ring {
         }
     }
 
-    /// Makes room, twice as much each time: most of many tasks have few samples.
+    /// Doubles the room, up to `most`: of many tasks, most have few samples.
     fn grow(&mut self, width: usize, most: usize) {
         let room = (2 * self.room).clamp(most.min(4), most);
         let mut columns = vec![f32::NAN; width * room];
@@ -73,7 +76,7 @@ impl Ring {
         (self.columns, self.room) = (columns, room);
     }
 
-    /// Turns values into standard deviations.
+    /// Converts the values into standard deviations.
     fn scale(&mut self, scales: &[f32]) {
         if self.room > 0 {
             for (column, scale) in self.columns.chunks_exact_mut(self.room).zip(scales) {
@@ -82,14 +85,16 @@ impl Ring {
         }
     }
 
-    /// The places of the samples. Sums over them come out the same, to the last bit, in a ring that was filled anew after a
-    /// restart.
+    /// Places of the samples, oldest first. In this order sums are the same, to the last bit, in a
+    /// ring that was filled again after a restart.
     fn oldest_first(&self) -> impl Iterator<Item = usize> + use<> {
         (self.next..self.labels.len()).chain(0..self.next)
     }
 
-    /// Squared distances in standard deviations, over the features that both samples have and in which any of the ring's
-    /// differs from `features`: what is always the same says nothing of who resembles whom.
+    /// Mean squared distance of each sample to `features`, in standard deviations.
+    ///
+    /// The mean is over the features that both samples have. A feature in which no sample differs
+    /// from `features` is left out: it does not show which samples are alike. `known` is scratch.
     fn distances(&self, features: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
         let held = self.labels.len();
         for scratch in [&mut *to, &mut *known] {
@@ -97,7 +102,7 @@ impl Ring {
             scratch.resize(held, 0.0);
         }
         let free = (self.room - held) as u32;
-        // Features that all samples have.
+        // Number of features that all samples have.
         let mut common = 0.0;
         for (column, value) in features.iter().enumerate() {
             let missing = self.missing[column] - free;
@@ -119,21 +124,50 @@ impl Ring {
 }
 
 /// The latest labelled samples of every task that has any.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use perennial_operators::algorithms::neighbours::Neighbours;
+/// use perennial_operators::{LabelKind, RecentMoved, RecentSamples, TaskId};
+///
+/// let task = TaskId(1);
+/// let samples = RecentSamples {
+///     sequences: vec![0, 1],
+///     times: vec![0, 0],
+///     labels: vec![0.0, 1.0],
+///     features: vec![20.0, 30.0], // one feature a sample
+/// };
+/// let mut neighbours = Neighbours::new(100);
+/// neighbours.scale(&[5.0]); // the standard deviation of the feature
+/// neighbours.learn(&RecentMoved {
+///     task,
+///     parent: None,
+///     samples: Arc::new(samples),
+///     left: Vec::new(),
+/// });
+///
+/// // The models are undecided; the nearest sample has class 1.
+/// let mut probabilities = [0.0; 2];
+/// let kind = LabelKind::Classes(2);
+/// neighbours.answer(task, &[30.5], kind, &[0.5, 0.5], &mut probabilities);
+/// assert!(probabilities[1] > 0.7);
+/// ```
 #[derive(Default)]
 pub struct Neighbours {
-    /// How many of each task; none at all if 0.
+    /// Most samples of a task; 0 turns neighbours off.
     most: usize,
-    /// For each feature what makes one standard deviation of it 1; 0 where it does not vary.
+    /// Inverse of each feature's standard deviation; 0 for a feature that does not vary.
     scales: Vec<f32>,
     rings: FxHashMap<TaskId, Ring>,
-    /// Scratch: the features asked about, squared distances, and how many features each is made of.
+    /// Scratch: scaled features of the sample, squared distances, and number of features of each.
     features: Vec<f32>,
     distances: Vec<f32>,
     known: Vec<f32>,
 }
 
 impl Neighbours {
-    /// Up to `most` samples of each task, none of which is known yet.
+    /// Creates an empty memory for at most `most` samples of each task.
     pub fn new(most: usize) -> Self {
         Neighbours {
             most,
@@ -141,7 +175,7 @@ impl Neighbours {
         }
     }
 
-    /// Takes in, once, how much each feature varies, as standard deviations. Before, nobody has neighbours.
+    /// Sets each feature's standard deviation, once. Before that, no sample has neighbours.
     pub fn scale(&mut self, deviations: &[f32]) {
         if !self.scales.is_empty() {
             return;
@@ -152,7 +186,7 @@ impl Neighbours {
         }
     }
 
-    /// Takes in samples of a finest task.
+    /// Adds new samples of a finest task, to it and to its parent.
     pub fn learn(&mut self, moved: &RecentMoved) {
         if self.most == 0 {
             return;
@@ -162,20 +196,23 @@ impl Neighbours {
             let ring = self.rings.entry(task).or_default();
             let features = moved.samples.features.chunks_exact(width.max(1));
             for (label, features) in moved.samples.labels.iter().zip(features) {
-                match self.scales.is_empty() {
-                    true => ring.push(*label, features.iter().copied(), self.most),
-                    false => ring.push(*label, scaled(features, &self.scales), self.most),
+                if self.scales.is_empty() {
+                    ring.push(*label, features.iter().copied(), self.most);
+                } else {
+                    ring.push(*label, scaled(features, &self.scales), self.most);
                 }
             }
         }
     }
 
-    /// Whether a sample of the task can have neighbours.
+    /// Whether samples of a task can have neighbours.
     pub fn knows(&self, task: TaskId) -> bool {
         !self.scales.is_empty() && self.rings.contains_key(&task)
     }
 
-    /// The probabilities, or the number, of a sample by its neighbours in a task; `prior` is the answer without them.
+    /// Predicts a sample from its neighbours in a task and the prediction without them, `prior`.
+    ///
+    /// `prior` and `to` hold one probability a class, or the number.
     pub fn answer(
         &mut self,
         task: TaskId,
@@ -202,7 +239,7 @@ impl Neighbours {
                     total += weight;
                     match kind {
                         LabelKind::Classes(_) => to[label as usize] += weight,
-                        // By how much they differ: those that agree change nothing, to the last bit.
+                        // As a difference: neighbours that agree change nothing, to the last bit.
                         LabelKind::Number => to[0] += weight * (label - prior[0]),
                     }
                 }
@@ -215,7 +252,7 @@ impl Neighbours {
     }
 }
 
-/// Features in standard deviations.
+/// Converts features into standard deviations.
 fn scaled(features: &[f32], scales: &[f32]) -> impl ExactSizeIterator<Item = f32> {
     features
         .iter()

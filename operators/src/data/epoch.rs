@@ -9,7 +9,8 @@ use timely::progress::{PathSummary, Timestamp};
 /// One step of the stream. Epochs are totally ordered and start at zero.
 ///
 /// ```
-/// use Epoch;
+/// use perennial_operators::Epoch;
+///
 /// assert!(Epoch(3) < Epoch(4));
 /// assert_eq!(Epoch(3).next(), Epoch(4));
 /// ```
@@ -32,7 +33,8 @@ impl std::fmt::Display for Epoch {
     }
 }
 
-/// How many epochs a path through the dataflow adds; only the feedback edge adds any.
+/// Number of epochs that a path through the dataflow adds: 1 over a feedback edge and from an
+/// order of training to its outcome, 0 everywhere else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochsLater(pub u64);
 

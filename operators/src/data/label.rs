@@ -1,26 +1,28 @@
-//! What a label is: one of some classes, or a number.
+//! Labels: one of some classes, or a number.
 //!
-//! A label travels as one `f32`, the number of its class or the number itself, and an answer as a row of as many values
-//! as the label is [wide](LabelKind::width). What an answer loses is counted in nats for both, so that weights, judges
-//! and gates do the same with both. For a number these are the nats of the distribution that is normal in the middle
-//! and exponential beyond [`KNEE`] scales (Huber 1964, "Robust Estimation of a Location Parameter", §4): half the
-//! squared error in scales there, and no more than in proportion to the error beyond, so that a label that is far off
-//! decides nothing alone.
+//! A label travels as one `f32`: the number of its class, from 0, or the number itself. A
+//! prediction is a row of [`LabelKind::width`] values. Losses are counted in nats for both kinds,
+//! so that weights, judges and gates treat both alike.
+//!
+//! The loss of a number is the negative log density, up to a constant, of the distribution that is
+//! normal in the middle and exponential beyond 3 scales (Huber 1964, "Robust Estimation of a
+//! Location Parameter", §4): half the squared error in scales in the middle, linear beyond. A label
+//! that is far off therefore decides nothing alone.
 
 use serde::{Deserialize, Serialize};
 
-/// What is predicted.
+/// Kind of the label: what is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LabelKind {
-    /// One of so many classes.
+    /// One of this many classes, numbered from 0.
     Classes(usize),
     /// A number.
     Number,
 }
 
 impl LabelKind {
-    /// How many values an answer has: a probability for each class, or the number.
+    /// Number of values of a prediction: one probability a class, or the number itself.
     pub fn width(self) -> usize {
         match self {
             LabelKind::Classes(classes) => classes,
@@ -28,7 +30,7 @@ impl LabelKind {
         }
     }
 
-    /// The kind of a label that has these classes; without any it is a number.
+    /// Kind of a label with these classes; a number if there are none.
     pub fn of(classes: &[String]) -> LabelKind {
         match classes.len() {
             0 => LabelKind::Number,
@@ -37,56 +39,74 @@ impl LabelKind {
     }
 }
 
-/// The largest label that is a number, without its sign: the squares of errors fit into 32 bits.
+/// Largest magnitude of a label that is a number: the squares of errors then fit into an `f32`.
 pub const LARGEST_NUMBER: f32 = 1e18;
 
-/// Beyond so many scales a loss grows with the error and no longer with its square.
+/// Errors above this many scales lose linearly, not quadratically (Huber's knee).
 const KNEE: f32 = 3.0;
-/// The most scales that an error counts as.
+/// Errors are clamped to this many scales.
 const MOST_SCALES: f32 = 100.0;
-/// What the median of an error without its sign is to the standard deviation of a normal distribution.
+/// Median of the absolute error of a normal distribution with a standard deviation of 1.
 const MEDIAN_OF_NORMAL: f32 = 0.674_49;
 
-/// An error in scales, within bounds; what is no number is as far off as can be.
+/// `error / scale`, clamped to ±100; NaN counts as 100.
 pub fn in_scales(error: f32, scale: f32) -> f32 {
     let error = error / scale;
-    match error.is_nan() {
-        true => MOST_SCALES,
-        false => error.clamp(-MOST_SCALES, MOST_SCALES),
+    if error.is_nan() {
+        MOST_SCALES
+    } else {
+        error.clamp(-MOST_SCALES, MOST_SCALES)
     }
 }
 
-/// What an answer that is off by `error` loses, nats.
+/// Loss of a predicted number that is off by `error`, nats. `scale` is in the label's unit.
+///
+/// ```
+/// use perennial_operators::number_loss;
+///
+/// assert_eq!(number_loss(-4.0, 2.0), 2.0); // 2 scales off: half the square
+/// assert_eq!(number_loss(20.0, 2.0), 25.5); // 10 scales off: 3 nats a scale
+/// ```
 pub fn number_loss(error: f32, scale: f32) -> f32 {
     let error = in_scales(error, scale).abs();
-    match error <= KNEE {
-        true => error * error / 2.0,
-        false => KNEE * (error - KNEE / 2.0),
+    if error <= KNEE {
+        error * error / 2.0
+    } else {
+        KNEE * (error - KNEE / 2.0)
     }
 }
 
-/// The scale of a label, from errors of the first model on samples that it was not fitted on and from the labels that
-/// it was fitted on: about the standard deviation of an error, of which a few that are far off change next to nothing.
-/// It only is a unit, so that where all errors are nothing it need not be good but positive.
+/// Scale of a label that is a number: about the standard deviation of an error, in the label's
+/// unit.
+///
+/// `errors` are those of the first model on samples that it was not fitted on, `labels` those that
+/// it was fitted on. Medians keep the scale steady when a few values are far off. If all errors are
+/// 0, the spread of the labels takes their place; if that is 0 too, the scale is 1. It only is a
+/// unit: it must be positive, not exact.
 pub fn scale(errors: &[f32], labels: &[f32]) -> f32 {
-    let middle = middle(labels);
-    let off: Vec<f32> = labels.iter().map(|label| label - middle).collect();
-    let usual = |errors: &[f32]| {
+    let middle = median(labels);
+    let deviations: Vec<f32> = labels.iter().map(|label| label - middle).collect();
+    let by_median = |errors: &[f32]| {
         let sizes: Vec<f32> = errors.iter().map(|error| error.abs()).collect();
-        self::middle(&sizes) / MEDIAN_OF_NORMAL
+        median(&sizes) / MEDIAN_OF_NORMAL
     };
-    let candidates = [usual(errors), usual(&off), root_mean_square(&off)];
+    let candidates = [
+        by_median(errors),
+        by_median(&deviations),
+        root_mean_square(&deviations),
+    ];
     let positive = |scale: &f32| scale.is_finite() && *scale > f32::MIN_POSITIVE;
     candidates.into_iter().find(positive).unwrap_or(1.0)
 }
 
-/// The median, the upper one of two; 0 of nothing.
-fn middle(values: &[f32]) -> f32 {
+/// Median; the upper one of two, 0 if there are no values.
+fn median(values: &[f32]) -> f32 {
     let mut values = values.to_vec();
     let half = values.len() / 2;
-    match values.is_empty() {
-        true => 0.0,
-        false => *values.select_nth_unstable_by(half, f32::total_cmp).1,
+    if values.is_empty() {
+        0.0
+    } else {
+        *values.select_nth_unstable_by(half, f32::total_cmp).1
     }
 }
 
@@ -100,10 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_is_normal_in_the_middle_and_bounded_beyond() {
+    fn loss_is_quadratic_in_the_middle_and_linear_beyond() {
         assert_eq!(number_loss(0.0, 2.0), 0.0);
         assert_eq!(number_loss(-4.0, 2.0), 2.0);
-        // Where the two parts meet they agree, and the slope is the same.
+        // At the knee both parts agree in value and in slope.
         assert!((number_loss(3.0 + 1e-3, 1.0) - (4.5 + 3e-3)).abs() < 1e-5);
         assert_eq!(number_loss(f32::INFINITY, 1.0), 295.5);
         assert_eq!(number_loss(f32::NAN, 1.0), 295.5);
@@ -111,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_is_that_of_usual_errors() {
+    fn scale_is_that_of_usual_errors() {
         let errors: Vec<f32> = (-500..=500).map(|at| at as f32 / 500.0).collect();
         let found = scale(&errors, &[]);
-        // Uniform on ±1, the median of sizes is a half.
+        // Of errors uniform on ±1, the median size is 0.5.
         assert!((found - 0.5 / MEDIAN_OF_NORMAL).abs() < 0.01, "{found}");
         let mut wild = errors.clone();
         wild.extend([1e30, -1e38, 1e20]);
@@ -122,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_is_positive_whatever_the_labels() {
+    fn scale_is_positive_whatever_the_labels() {
         assert_eq!(scale(&[], &[]), 1.0);
         assert_eq!(scale(&[0.0; 9], &[5.0; 9]), 1.0);
-        // Errors of nothing: the labels' own spread, by their median or else in the mean.
+        // Errors of 0: the labels' own spread, by its median or else its root mean square.
         assert!((scale(&[0.0; 9], &[1.0, 2.0, 3.0]) - 1.0 / MEDIAN_OF_NORMAL).abs() < 1e-5);
         assert_eq!(scale(&[], &[7.0, 7.0, 7.0, 9.0]), 1.0);
         assert!(scale(&[f32::MAX; 3], &[f32::MAX, f32::MIN, 0.0]).is_finite());

@@ -1,4 +1,8 @@
-//! Retained and recent samples: what the memory of a task holds.
+//! Retained and recent samples: the memory of a task.
+//!
+//! *Recent* samples are the latest ones: [neighbours](crate::algorithms::neighbours) are among
+//! them. *Retained* samples are an even draw of all that were ever labelled, for training and
+//! judging.
 
 use std::sync::Arc;
 
@@ -7,29 +11,31 @@ use serde::{Deserialize, Serialize};
 use super::epoch::Epoch;
 use super::task::TaskId;
 
-/// See [`KnowledgeChange::RecentMoved`].
+/// Change of a finest task's recent samples in one epoch.
+///
+/// Stored as [`KnowledgeChange::RecentMoved`](crate::flow::KnowledgeChange::RecentMoved).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecentMoved {
-    /// The task.
+    /// The finest task.
     pub task: TaskId,
-    /// The task above it.
+    /// The task above it; none for the base task.
     pub parent: Option<TaskId>,
-    /// What came in, the latest of it.
+    /// Samples that arrived; only the latest, where more arrived than the window holds.
     pub samples: Arc<RecentSamples>,
-    /// The epochs whose samples are no longer among the recent ones.
+    /// Epochs whose samples leave the window.
     pub left: Vec<Epoch>,
 }
 
-/// Labelled samples of a task in the order of the stream.
+/// Labelled samples of a task, column by column, in the order of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RecentSamples {
-    /// Their sequence numbers.
+    /// Sequence numbers.
     pub sequences: Vec<u64>,
-    /// Their event times, microseconds since 1970.
+    /// Event times, microseconds since 1970-01-01 UTC.
     pub times: Vec<i64>,
-    /// Their class numbers, or numbers.
+    /// Labels: class numbers, or numbers.
     pub labels: Vec<f32>,
-    /// Their feature values, sample by sample; NaN = missing.
+    /// Feature values, samples × features, row by row; NaN = missing.
     pub features: Vec<f32>,
 }
 
@@ -39,7 +45,7 @@ impl RecentSamples {
         self.features.len() / self.labels.len().max(1)
     }
 
-    /// Each sample on its own.
+    /// Iterates over the samples, each with a weight of 1.
     pub fn each(&self) -> impl Iterator<Item = RetainedSample> {
         let features = self.features.chunks_exact(self.width().max(1));
         let rows = self.sequences.iter().zip(&self.times).zip(&self.labels);
@@ -53,7 +59,7 @@ impl RecentSamples {
             })
     }
 
-    /// Adds later samples.
+    /// Appends samples that come later in the stream.
     pub fn append(&mut self, later: RecentSamples) {
         self.sequences.extend(later.sequences);
         self.times.extend(later.times);
@@ -61,7 +67,7 @@ impl RecentSamples {
         self.features.extend(later.features);
     }
 
-    /// Drops all but the latest.
+    /// Drops all samples but the latest `most`.
     pub fn keep_latest(&mut self, most: usize) {
         let (width, over) = (self.width(), self.labels.len().saturating_sub(most));
         self.sequences.drain(..over);
@@ -71,57 +77,63 @@ impl RecentSamples {
     }
 }
 
-/// See [`KnowledgeChange::MemoryBounded`].
+/// Bound on retained samples, as it changed.
+///
+/// Stored as [`KnowledgeChange::MemoryBounded`](crate::flow::KnowledgeChange::MemoryBounded).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryBounded {
-    /// The most samples of a finest task.
+    /// Most samples that a finest task may keep.
     pub samples_per_task: u64,
-    /// The most bytes of all samples.
+    /// Most bytes that the samples of all tasks may take.
     pub bytes: u64,
-    /// What a sample counts, in bytes.
+    /// Bytes that one sample counts; see [`RetainedSample::bytes`].
     pub sample_bytes: u64,
 }
 
-/// See [`KnowledgeChange::SamplesRetained`].
+/// Change of a finest task's retained samples in one epoch.
+///
+/// Stored as [`KnowledgeChange::SamplesRetained`](crate::flow::KnowledgeChange::SamplesRetained).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplesRetained {
-    /// The finest task of the samples.
+    /// The finest task.
     pub task: TaskId,
-    /// Those that came in, by sequence number.
+    /// Samples added, by sequence number.
     pub samples: Vec<RetainedSample>,
-    /// The sequence numbers of those that left.
+    /// Sequence numbers of the samples dropped.
     pub dropped: Vec<u64>,
-    /// How it then stands, class by class.
+    /// State of each class afterwards, by class number.
     pub classes: Vec<ClassRetained>,
 }
 
-/// How the retained samples of one class of a task stand to all there were.
+/// Retained samples of one class of a task, compared with all that were seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassRetained {
-    /// Labelled samples that there were.
+    /// Labelled samples seen so far.
     pub seen: u64,
-    /// Of those, the ones up to this [priority](super::hash::priority) are retained; none if all are.
+    /// Highest [priority](crate::data::priority) that is retained: no seen sample above it is, all
+    /// others are. None if all seen samples are retained.
     pub limit: Option<u64>,
 }
 
 /// A labelled sample that is kept for training and judging.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetainedSample {
-    /// Its sequence number in the stream.
+    /// Sequence number.
     pub sequence: u64,
-    /// Its event time, microseconds since 1970.
+    /// Event time, microseconds since 1970-01-01 UTC.
     pub time: i64,
-    /// Its class number, or its number.
+    /// Label: class number, or number.
     pub label: f32,
-    /// Its feature values, NaN = missing.
+    /// Feature values; NaN = missing.
     pub features: Vec<f32>,
-    /// How many samples of its task and class it stands for. It is not stored: it is known when all of them are read.
+    /// Number of seen samples of its task and class that it stands for. Not stored: it is computed
+    /// when all samples of the class are read.
     #[serde(skip, default = "RetainedSample::alone")]
     pub weight: f32,
 }
 
 impl RetainedSample {
-    /// What a sample counts where their bytes are bounded: never less than it takes, its key included.
+    /// Bytes that a stored sample counts: an upper bound of what it takes, its key included.
     pub fn bytes(features: usize) -> u64 {
         48 + 4 * features as u64
     }

@@ -1,6 +1,6 @@
-//! Data types: the words that every other module uses.
+//! Data types that every other module uses: samples, labels, tasks, scores, models' requests.
 //!
-//! Floor 1 of the crate: nothing here knows an algorithm, a stream or an operator.
+//! Floor 1 of the crate: nothing here uses an algorithm, a stream or an operator.
 
 mod epoch;
 mod hash;

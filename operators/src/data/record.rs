@@ -1,4 +1,4 @@
-//! What a message broker knows of a record: where it stands and what came with it.
+//! Records of a message broker: their place in a topic, and their key, headers and value.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicPartition {
-    /// The topic's name.
+    /// Name of the topic.
     pub topic: Arc<str>,
-    /// The partition's number.
+    /// Number of the partition.
     pub partition: i32,
 }
 
-/// For each partition, the offset of the record to read next.
+/// Offset of the next record to read, by partition.
 pub type Offsets = BTreeMap<TopicPartition, i64>;
 
-/// A column of bytes in one buffer, in which a row can have none.
+/// A column of byte strings in one buffer; a row may have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blobs {
     bytes: Vec<u8>,
-    /// For each row where its bytes end, and whether it has any.
+    /// End of each row's bytes, and whether the row has a byte string.
     ends: Vec<(u64, bool)>,
 }
 
 impl Blobs {
-    /// Adds a row.
+    /// Appends a row.
     pub fn push(&mut self, blob: Option<&[u8]>) {
         self.bytes.extend_from_slice(blob.unwrap_or_default());
         self.ends.push((self.bytes.len() as u64, blob.is_some()));
     }
 
-    /// The bytes of a row.
+    /// Bytes of a row; none if it has no byte string.
     pub fn get(&self, row: usize) -> Option<&[u8]> {
         let start = if row == 0 { 0 } else { self.ends[row - 1].0 };
         let (end, present) = self.ends[row];
@@ -40,16 +40,16 @@ impl Blobs {
     }
 }
 
-/// What the broker knows of the rows of a batch, column by column.
+/// Place, timestamp, key and headers of a batch's records, column by column, one row a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordMetadata {
-    /// The topic of all rows.
+    /// Topic of all rows.
     pub topic: Arc<str>,
     /// Partitions.
     pub partitions: Vec<i32>,
     /// Offsets.
     pub offsets: Vec<i64>,
-    /// The records' timestamps, milliseconds since 1970-01-01 UTC; -1 where there is none.
+    /// Timestamps, milliseconds since 1970-01-01 UTC; -1 = none.
     pub timestamps: Vec<i64>,
     /// Keys.
     pub keys: Blobs,
@@ -58,7 +58,7 @@ pub struct RecordMetadata {
 }
 
 impl RecordMetadata {
-    /// No row of `topic` yet.
+    /// Metadata without rows, for records of `topic`.
     pub fn new(topic: Arc<str>) -> Self {
         RecordMetadata {
             topic,
@@ -70,7 +70,7 @@ impl RecordMetadata {
         }
     }
 
-    /// Adds a row.
+    /// Appends a row.
     pub fn push(&mut self, record: &RawRecord<'_>) {
         self.partitions.push(record.partition);
         self.offsets.push(record.offset);
@@ -80,25 +80,25 @@ impl RecordMetadata {
     }
 }
 
-/// One record as the broker has it, its topic aside.
+/// A record as it was received; its topic is known from the context.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRecord<'a> {
-    /// Its partition.
+    /// Partition.
     pub partition: i32,
-    /// Its offset there.
+    /// Offset in the partition.
     pub offset: i64,
-    /// Its timestamp, milliseconds since 1970-01-01 UTC; -1 if there is none.
+    /// Timestamp, milliseconds since 1970-01-01 UTC; -1 = none.
     pub timestamp: i64,
-    /// Its key.
+    /// Key.
     pub key: Option<&'a [u8]>,
-    /// Its headers, packed by the connector that read it; none if it has no header.
+    /// Headers, packed by the connector that read it; none if there are no headers.
     pub headers: Option<&'a [u8]>,
-    /// Its value.
+    /// Value.
     pub value: Option<&'a [u8]>,
 }
 
 impl RawRecord<'_> {
-    /// The record with bytes of its own.
+    /// Copies the record, of this topic, into one that owns its bytes.
     pub fn owned(self, topic: Arc<str>) -> OwnedRecord {
         OwnedRecord {
             place: TopicPartition {
@@ -114,19 +114,19 @@ impl RawRecord<'_> {
     }
 }
 
-/// A record with bytes of its own, byte for byte as it came.
+/// A record that owns its bytes, which are those received.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnedRecord {
-    /// Where it stands.
+    /// Topic and partition.
     pub place: TopicPartition,
-    /// Its offset there.
+    /// Offset in the partition.
     pub offset: i64,
-    /// See [`RawRecord::timestamp`].
+    /// Timestamp, milliseconds since 1970-01-01 UTC; -1 = none.
     pub timestamp: i64,
-    /// See [`RawRecord::key`].
+    /// Key.
     pub key: Option<Vec<u8>>,
-    /// See [`RawRecord::headers`].
+    /// Headers, packed by the connector that read it; none if there are no headers.
     pub headers: Option<Vec<u8>>,
-    /// See [`RawRecord::value`].
+    /// Value.
     pub value: Option<Vec<u8>>,
 }

@@ -1,4 +1,4 @@
-//! Samples as batches of columns: what flows from the sources through the whole graph.
+//! Samples as batches of columns: they flow from the sources through the whole graph.
 
 use std::sync::Arc;
 
@@ -7,36 +7,46 @@ use serde::{Deserialize, Serialize};
 
 use super::record::RecordMetadata;
 
-/// The code of an attribute value that is missing.
+/// Code of a missing attribute value.
 pub const MISSING: u32 = u32::MAX;
 
-/// The attribute column that holds the site: every schema has it, and it comes first.
+/// Attribute column that holds the site: the first one of every schema.
 pub const SITE: usize = 0;
 
-/// The values of one attribute, numbered in order of appearance. It only ever grows, and those who share it see it grow: a
-/// value more costs no copy.
+/// Values of one attribute, numbered by their code in order of appearance.
+///
+/// A dictionary only ever grows. Its clones share the values: a value pushed to one is in all.
+///
+/// ```
+/// use perennial_operators::Dictionary;
+///
+/// let cities = Dictionary::default();
+/// let shared = cities.clone();
+/// let athens = cities.push("athens");
+/// assert_eq!(shared.value(athens), "athens");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Dictionary {
     values: Arc<boxcar::Vec<Box<str>>>,
 }
 
 impl Dictionary {
-    /// Adds a value and gives its code.
+    /// Appends a value and returns its code. Does not check whether the value is there already.
     pub fn push(&self, value: &str) -> u32 {
         self.values.push(value.into()) as u32
     }
 
-    /// The value behind `code`; the empty text for [`MISSING`].
+    /// Value of a code; empty for [`MISSING`].
     pub fn value(&self, code: u32) -> &str {
         self.values.get(code as usize).map_or("", |value| value)
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.values.count()
     }
 
-    /// Whether there are none.
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -65,92 +75,93 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Adds one text at the end.
+    /// Appends a text.
     pub fn push(&mut self, text: &str) {
         self.bytes.push_str(text);
         self.ends.push(self.bytes.len() as u32);
     }
 
-    /// Adds the text that `write` appends to the buffer.
+    /// Appends the text that `write` appends to the buffer.
     pub fn push_with(&mut self, write: impl FnOnce(&mut String)) {
         write(&mut self.bytes);
         self.ends.push(self.bytes.len() as u32);
     }
 
-    /// The text of a row.
+    /// Text of a row.
     pub fn get(&self, row: usize) -> &str {
         let start = if row == 0 { 0 } else { self.ends[row - 1] };
         &self.bytes[start as usize..self.ends[row] as usize]
     }
 
-    /// How many bytes they take.
+    /// Size in memory, bytes.
     pub fn size(&self) -> usize {
         self.bytes.len() + 4 * self.ends.len()
     }
 
-    /// Whether these are so many texts, as nobody has to be believed who has sent them.
+    /// Checks that a column received over the network has `texts` well-formed entries.
     pub fn is_sound(&self, texts: usize) -> bool {
-        let mut before = 0;
+        let mut start = 0;
         self.ends.len() == texts
             && self.ends.iter().all(|end| {
-                let follows = *end >= before && self.bytes.is_char_boundary(*end as usize);
-                before = *end;
+                let follows = *end >= start && self.bytes.is_char_boundary(*end as usize);
+                start = *end;
                 follows
             })
     }
 
-    /// How many texts there are.
+    /// Number of texts.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no texts.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 }
 
-/// Samples of one epoch on one worker, column by column. Row `r` has the sequence number `first + r`.
+/// Samples of one epoch on one worker, column by column: row `r` of every column belongs to the
+/// sample with the sequence number `first + r`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
-    /// How many samples the source had decoded before row 0, over the whole stream.
+    /// Sequence number of row 0: number of samples that the source had decoded before it.
     pub first: u64,
     /// Sample ids.
     pub ids: Texts,
     /// Event times, microseconds since 1970-01-01 UTC.
     pub times: Vec<i64>,
-    /// Attribute columns as codes of `dictionaries`; column [`SITE`] is the site.
+    /// Attribute columns, as codes of `dictionaries`; column [`SITE`] is the site.
     pub attributes: Vec<Vec<u32>>,
-    /// What the codes of each attribute column stand for.
+    /// Values of each attribute column's codes.
     pub dictionaries: Arc<Vec<Dictionary>>,
-    /// Which dictionaries these are: codes of others mean something else.
+    /// Generation of the dictionaries: codes compare only within one generation.
     pub generation: u64,
-    /// One row a sample, one column a feature; NaN is missing.
+    /// Feature values, samples × features; NaN = missing.
     pub features: Array2<f32>,
-    /// Class numbers, or numbers, when the samples carry their labels, NaN where one is missing. Empty when labels
-    /// come from elsewhere.
+    /// Labels that the samples carry: class numbers, or numbers; NaN = missing. Empty when labels
+    /// come in a stream of their own.
     pub labels: Vec<f32>,
-    /// What the broker knows of the rows, when they come from one.
+    /// Place, key and headers of each row's record, when the samples come from a broker.
     pub metadata: Option<Box<RecordMetadata>>,
 }
 
 impl Batch {
-    /// How many samples the batch holds.
+    /// Number of samples.
     pub fn len(&self) -> usize {
         self.times.len()
     }
 
-    /// Whether it holds none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
     }
 
-    /// The sequence number of a row.
+    /// Sequence number of a row.
     pub fn sequence(&self, row: usize) -> u64 {
         self.first + row as u64
     }
 
-    /// The value of an attribute of a row; empty when missing.
+    /// Value of an attribute of a row; empty if missing.
     pub fn attribute(&self, column: usize, row: usize) -> &str {
         self.dictionaries[column].value(self.attributes[column][row])
     }

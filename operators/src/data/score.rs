@@ -1,7 +1,8 @@
-//! The statistics of a task as a *difference*: a group element that can be added and taken back.
+//! Statistics of a task as a *difference*: a group element that can be added and retracted.
 //!
-//! All numbers are integers. Integer sums do not depend on the order of the terms, so the statistics
-//! are the same whatever the number of workers, and a retraction takes back exactly what was added.
+//! All numbers are integers. Integer sums do not depend on the order of the terms, so the
+//! statistics are the same whatever the number of workers, and a retraction removes exactly what
+//! was added.
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Semigroup};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,33 +15,46 @@ const FEATURE_STEPS: f64 = (1_u64 << 20) as f64;
 const FEATURE_LIMIT: f64 = (1_u64 << 62) as f64;
 /// Losses are counted in steps of 2⁻³² nats.
 const LOSS_STEPS: f64 = (1_u64 << 32) as f64;
-/// A probability below this is scored as if it were this, so that one sure mistake costs a finite loss.
+/// Lower probabilities count as this one, so that one sure mistake costs a finite loss.
 const LEAST_PROBABILITY: f64 = 1e-15;
 
-/// How well predictions did: counts and sums of what they lost. Which sums, the kind of the label says.
+/// Score of some predictions: their number and the sums of their losses, which depend on the
+/// [kind of the label](LabelKind).
+///
+/// ```
+/// use perennial_operators::Score;
+///
+/// let mut score = Score::one(true, 0.5); // the true class had the probability 0.5
+/// score.add(&Score::one(false, 0.25));
+/// assert_eq!(score.accuracy(), Some(0.5));
+/// assert!((score.log_loss().unwrap_or_default() - 8_f64.ln() / 2.0).abs() < 1e-6);
+///
+/// let number = Score::of_number(21.5, 20.0);
+/// assert_eq!((number.mae(), number.rmse()), (Some(1.5), Some(1.5)));
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Score {
-    /// Predictions whose label is known.
+    /// Number of predictions whose label is known.
     pub count: i64,
-    /// Those that were right, where the label has classes.
+    /// Number of right predictions; 0 if the label is a number.
     pub correct: i64,
-    /// Where the label has classes, the sum of −ln p(label), in steps of 2⁻³² nats; where it is a number, the sum of
-    /// squared errors, in the squared steps of features.
+    /// Sum of −ln p(label) in steps of 2⁻³² nats if the label has classes; sum of squared errors,
+    /// in squared feature steps, if it is a number.
     loss: i128,
-    /// Where the label is a number, the sum of errors without their signs, in the steps of features.
+    /// Sum of absolute errors in feature steps if the label is a number.
     absolute: i128,
 }
 
 impl Score {
-    /// The score of one prediction that gave the true label the probability `probability`.
+    /// Score of one prediction that gave the true class this probability.
     pub fn one(correct: bool, probability: f32) -> Self {
         let probability = f64::from(probability);
         let loss = -if probability >= LEAST_PROBABILITY {
             probability.min(1.0)
         } else {
-            // NaN ends here too: a model that answers nonsense is charged the most.
+            // NaN ends here too: a broken prediction gets the greatest loss.
             LEAST_PROBABILITY
         }
         .ln();
@@ -52,13 +66,14 @@ impl Score {
         }
     }
 
-    /// The score of one prediction of a number.
-    pub fn of_number(said: f32, label: f32) -> Self {
-        let error = (f64::from(said) - f64::from(label)).abs();
-        let steps = match error.is_nan() {
-            // A model that answers nonsense is charged the most.
-            true => FEATURE_LIMIT,
-            false => round(error * FEATURE_STEPS).min(FEATURE_LIMIT),
+    /// Score of one predicted number.
+    pub fn of_number(predicted: f32, label: f32) -> Self {
+        let error = (f64::from(predicted) - f64::from(label)).abs();
+        let steps = if error.is_nan() {
+            // A broken prediction gets the greatest loss.
+            FEATURE_LIMIT
+        } else {
+            round(error * FEATURE_STEPS).min(FEATURE_LIMIT)
         };
         let steps = i128::from(steps as i64);
         Score {
@@ -82,12 +97,12 @@ impl Score {
         (self.count > 0).then(|| self.correct as f64 / self.count as f64)
     }
 
-    /// Mean log loss in nats; none before the first prediction.
+    /// Mean log loss, nats; none before the first prediction.
     pub fn log_loss(&self) -> Option<f64> {
         (self.count > 0).then(|| self.loss as f64 / LOSS_STEPS / self.count as f64)
     }
 
-    /// Mean error without its sign, in the label's unit; none before the first prediction.
+    /// Mean absolute error, in the label's unit; none before the first prediction.
     pub fn mae(&self) -> Option<f64> {
         (self.count > 0).then(|| self.absolute as f64 / FEATURE_STEPS / self.count as f64)
     }
@@ -98,7 +113,7 @@ impl Score {
         (self.count > 0).then(|| (self.loss as f64 / square / self.count as f64).sqrt())
     }
 
-    /// What the predictions lost that are not in an earlier score.
+    /// Losses of the predictions that an earlier score does not count.
     pub(crate) fn losses_since(&self, earlier: &Score, kind: LabelKind) -> Losses {
         let count = self.count - earlier.count;
         match kind {
@@ -127,14 +142,15 @@ impl Score {
     }
 }
 
-/// What triggers look at of some labels, and what windows keep: little, since every task has it in memory.
+/// Scores of some labels, for triggers and windows. Every task keeps some of these in memory, so
+/// they are small.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct TaskScores {
-    /// Samples whose label is known, those of the bootstrap among them.
+    /// Number of samples whose label is known, the bootstrap's included.
     pub labelled: i64,
-    /// The pipeline's own predictions of them.
+    /// Score of the pipeline's own predictions of them.
     pub score: Score,
 }
 
@@ -164,17 +180,29 @@ impl Abelian for TaskScores {
     }
 }
 
-/// Sums over the known values of one feature.
+/// Moments of one feature: count, sum and sum of squares of its known values.
+///
+/// ```
+/// use perennial_operators::Moments;
+///
+/// let mut moments = Moments::default();
+/// for value in [1.0, f32::NAN, 3.0] {
+///     moments.count_value(value);
+/// }
+/// assert_eq!((moments.count, moments.mean(), moments.variance()), (2, Some(2.0), Some(1.0)));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moments {
-    /// Values that were not missing.
+    /// Number of values that were not missing.
     pub count: i64,
     sum: i128,
     squares: i128,
 }
 
-/// Moments as they are written. For machines, the square of a single value, which most of a small task's moments in an epoch
-/// are, is taken from `squares`: the nothing that is left takes a byte instead of eight.
+/// Moments as they are serialized.
+///
+/// Most of a small task's moments in an epoch are of a single value. In binary formats its square
+/// is subtracted from `squares`: the 0 that is left takes one byte instead of eight.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Moments")]
 struct Written {
@@ -185,17 +213,11 @@ struct Written {
 
 impl Serialize for Moments {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Moments {
-            count,
-            sum,
-            squares,
-        } = *self;
         let single = self.single(serializer.is_human_readable());
-        let squares = squares.wrapping_sub(single);
         let written = Written {
-            count,
-            sum,
-            squares,
+            count: self.count,
+            sum: self.sum,
+            squares: self.squares.wrapping_sub(single),
         };
         written.serialize(serializer)
     }
@@ -204,26 +226,22 @@ impl Serialize for Moments {
 impl<'de> Deserialize<'de> for Moments {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let readable = deserializer.is_human_readable();
-        let Written {
-            count,
-            sum,
-            squares,
-        } = Written::deserialize(deserializer)?;
+        let written = Written::deserialize(deserializer)?;
         let mut moments = Moments {
-            count,
-            sum,
-            squares,
+            count: written.count,
+            sum: written.sum,
+            squares: written.squares,
         };
-        moments.squares = squares.wrapping_add(moments.single(readable));
+        moments.squares = written.squares.wrapping_add(moments.single(readable));
         Ok(moments)
     }
 }
 
-/// The nearest integer, the even one of two. Without the instruction for it, which the oldest processors
-/// lack, the library's function is a call that costs more than all else that is done with a value.
+/// Nearest integer, ties to even. On processors without an instruction for it, the standard
+/// library's function is a call that costs more than everything else that is done with a value.
 #[inline]
 fn round(value: f64) -> f64 {
-    /// Next to this number, floats are one apart, so that adding it rounds.
+    /// Near this number the distance of floats is 1, so that adding it rounds.
     const ONE_APART: f64 = (3_u64 << 51) as f64;
     if value.abs() < (1_u64 << 51) as f64 {
         (value + ONE_APART) - ONE_APART
@@ -233,15 +251,16 @@ fn round(value: f64) -> f64 {
 }
 
 impl Moments {
-    /// What `squares` is written without: the square of a single value, unless people read it.
+    /// Square of a single value, which binary formats omit from `squares`; 0 otherwise.
     fn single(&self, readable: bool) -> i128 {
-        match self.count == 1 && !readable {
-            true => self.sum.wrapping_mul(self.sum),
-            false => 0,
+        if self.count == 1 && !readable {
+            self.sum.wrapping_mul(self.sum)
+        } else {
+            0
         }
     }
 
-    /// Counts one value; NaN is missing and counts nothing.
+    /// Adds one value; NaN is missing and is ignored.
     #[inline]
     pub fn count_value(&mut self, value: f32) {
         if value.is_nan() {
@@ -251,21 +270,21 @@ impl Moments {
             round(f64::from(value) * FEATURE_STEPS).clamp(-FEATURE_LIMIT, FEATURE_LIMIT) as i64;
         self.count += 1;
         self.sum += i128::from(steps);
-        // Two values of up to 2⁶² multiply to 2¹²⁴; the saturation only matters beyond 2¹⁰ of those.
+        // The square is at most 2¹²⁴, so that only sums of eight or more such extremes saturate.
         self.squares = self
             .squares
             .saturating_add(i128::from(steps) * i128::from(steps));
     }
 
-    /// Mean in the feature's unit.
+    /// Mean, in the feature's unit; none without values.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum as f64 / FEATURE_STEPS / self.count as f64)
     }
 
-    /// Variance (of the population) in the feature's unit squared.
+    /// Population variance, in the feature's unit squared; none without values.
     pub fn variance(&self) -> Option<f64> {
         let count = (self.count > 0).then_some(i128::from(self.count))?;
-        // In whole numbers, so that what never varies has no variance at all.
+        // In integers where they suffice, so that constant values have a variance of exactly 0.
         let exact = count
             .checked_mul(self.squares)
             .zip(self.sum.checked_mul(self.sum));
@@ -289,24 +308,25 @@ impl Moments {
     }
 }
 
-/// What a task's statistics moved by. The empty one is zero.
+/// Change of a task's statistics. The empty one is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskDifference {
-    /// Samples whose label is known, those of the bootstrap among them.
+    /// Number of samples whose label is known, the bootstrap's included.
     pub labelled: i64,
-    /// The pipeline's own predictions.
+    /// Score of the pipeline's own predictions.
     pub score: Score,
-    /// The baselines' predictions of the same samples, in the order of the config.
+    /// Scores of the baselines on the same samples, in the order of the config.
     pub baselines: Vec<Score>,
-    /// Confusion cells, row by row: label × classes + prediction. None where the label is a number.
+    /// Confusion matrix, classes × classes: the cell of a label and a predicted class is at
+    /// `label * classes + prediction`. Empty if the label is a number.
     pub confusion: Vec<i64>,
-    /// Where the label is a number, the labels of the scored predictions.
+    /// Moments of the scored predictions' labels, if the label is a number.
     pub labels: Moments,
-    /// One a feature, over the labelled samples.
+    /// Moments of each feature over the labelled samples.
     pub moments: Vec<Moments>,
 }
 
-/// Adds column by column; a shorter column is one that ends in zeros.
+/// Adds element by element; the shorter slice counts as padded with zeros.
 fn add_columns<T: Default + Clone>(to: &mut Vec<T>, from: &[T], add: impl Fn(&mut T, &T)) {
     if to.len() < from.len() {
         to.resize(from.len(), T::default());
@@ -321,7 +341,7 @@ fn all_zero<T: Default + PartialEq>(column: &[T]) -> bool {
 }
 
 impl TaskDifference {
-    /// How well predictions did, without confusion and moments.
+    /// The counts and scores alone, without confusion and moments.
     #[must_use]
     pub fn scores(&self) -> TaskScores {
         TaskScores {
@@ -330,8 +350,8 @@ impl TaskDifference {
         }
     }
 
-    /// The share of the labels' variance that the predictions of a score explain: 1 less their mean squared error by
-    /// it (R²). None where labels do not vary.
+    /// Share of the labels' variance that the predictions of `score` explain (R²): 1 − mean squared
+    /// error / variance. None if the labels do not vary.
     pub fn r2(&self, score: &Score) -> Option<f64> {
         let variance = self.labels.variance().filter(|variance| *variance > 0.0)?;
         Some(1.0 - score.rmse()?.powi(2) / variance)
@@ -377,45 +397,26 @@ impl Abelian for TaskDifference {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::round;
-
-    #[test]
-    fn rounding_is_to_the_nearest_even() {
-        let mut value = 1e-3_f64;
-        while value < 1e19 {
-            for near in [value, value + 0.5, value.floor() + 0.5, value.floor()] {
-                for signed in [near, -near] {
-                    assert_eq!(round(signed), signed.round_ties_even(), "{signed}");
-                }
-            }
-            value *= 1.37;
-        }
-        assert!(round(f64::INFINITY).is_infinite());
-    }
-}
-
-/// By what losses have risen.
+/// A rise of losses: the means before and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rise {
-    /// The mean loss before: a share of wrong predictions, or the mean size of an error in the label's unit. Of features, how
-    /// strange samples looked, a half if they looked like those before.
+    /// Mean loss before: share of wrong predictions, or mean absolute error in the label's unit. Of
+    /// features, mean strangeness from 0 to 1; 0.5 if samples look like earlier ones.
     pub before: f32,
-    /// The mean loss since.
+    /// Mean loss since.
     pub after: f32,
-    /// How many labels came since; of features none, since it tells at once.
+    /// Number of labels since. Of features 0, as no label is needed.
     pub samples: i64,
 }
 
-/// What some predictions lost: 1 for a wrong class, the size of the error for a number.
+/// Losses of some predictions, summed: 1 for a wrong class, the absolute error for a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
-    /// How many.
+    /// Number of predictions.
     pub count: i64,
-    /// Their sum.
+    /// Sum of losses.
     pub sum: f64,
-    /// The sum of their squares.
+    /// Sum of squared losses.
     pub squares: f64,
 }
 
@@ -441,7 +442,7 @@ impl Losses {
         (self.squares / self.count.max(1) as f64 - mean * mean).max(0.0)
     }
 
-    /// What a loss is measured by: 1 is the most that a wrong class loses; of numbers it is the root of the mean square.
+    /// Unit of a loss: 1, the greatest loss, for classes; the root mean square for numbers.
     pub(crate) fn unit(&self, kind: LabelKind) -> f64 {
         match kind {
             LabelKind::Classes(_) => 1.0,
@@ -450,14 +451,14 @@ impl Losses {
     }
 }
 
-/// How a task stands: the sums over all labels that there ever were, and over its latest ones.
+/// Scores of a task: over all its labels, and over the latest ones.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Standing {
-    /// All labels.
+    /// Scores over all labels.
     pub total: TaskScores,
-    /// The latest ones.
+    /// Scores over the labels in the task's window.
     pub window: TaskScores,
 }
 
@@ -474,5 +475,24 @@ impl Semigroup for Standing {
     }
 }
 
-/// The current standing of a task.
+/// A task and its current standing.
 pub type View = (TaskId, Standing);
+
+#[cfg(test)]
+mod tests {
+    use super::round;
+
+    #[test]
+    fn round_takes_ties_to_even() {
+        let mut value = 1e-3_f64;
+        while value < 1e19 {
+            for near in [value, value + 0.5, value.floor() + 0.5, value.floor()] {
+                for signed in [near, -near] {
+                    assert_eq!(round(signed), signed.round_ties_even(), "{signed}");
+                }
+            }
+            value *= 1.37;
+        }
+        assert!(round(f64::INFINITY).is_infinite());
+    }
+}

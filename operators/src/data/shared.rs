@@ -1,4 +1,4 @@
-//! Shared samples and statistics: what an edge sends to the cloud.
+//! Shared samples and statistics, which an edge sends to the cloud.
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -7,17 +7,17 @@ use super::sample::{Batch, Dictionary, MISSING, Texts};
 use super::score::Score;
 use super::task::TaskDefinition;
 
-/// A column of texts, each of them once.
+/// A column of texts that stores each distinct text once.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SharedTexts {
-    /// The texts.
+    /// The distinct texts.
     pub values: Vec<Box<str>>,
-    /// For each row the number of its own; [`MISSING`] if it has none.
+    /// Row by row, the index of its text in `values`; [`MISSING`] if it has none.
     pub codes: Vec<u32>,
 }
 
 impl SharedTexts {
-    /// A column of a batch, of these rows.
+    /// Takes these rows of an attribute column of a batch; empty if there is no such column.
     pub(crate) fn of(batch: &Batch, column: usize, rows: &[u32]) -> SharedTexts {
         let (Some(codes), Some(values)) =
             (batch.attributes.get(column), batch.dictionaries.get(column))
@@ -25,28 +25,27 @@ impl SharedTexts {
             return SharedTexts::default();
         };
         let mut texts = SharedTexts::default();
-        let mut places: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut shared_codes: FxHashMap<u32, u32> = FxHashMap::default();
         for row in rows {
-            let code = codes[*row as usize];
-            let place = match code {
+            let shared_code = match codes[*row as usize] {
                 MISSING => MISSING,
-                code => *places.entry(code).or_insert_with(|| {
+                code => *shared_codes.entry(code).or_insert_with(|| {
                     texts.values.push(values.value(code).into());
                     texts.values.len() as u32 - 1
                 }),
             };
-            texts.codes.push(place);
+            texts.codes.push(shared_code);
         }
         texts
     }
 
-    /// The text of a row; empty if it has none.
+    /// Text of a row; empty if it has none.
     pub fn get(&self, row: usize) -> &str {
         let code = self.codes.get(row).copied().unwrap_or(MISSING);
         self.values.get(code as usize).map_or("", |value| value)
     }
 
-    /// The values as a dictionary, whose codes are those of the column.
+    /// The texts as a dictionary whose codes are those of the column.
     pub(crate) fn dictionary(&self) -> Dictionary {
         let dictionary = Dictionary::default();
         for value in &self.values {
@@ -56,35 +55,35 @@ impl SharedTexts {
     }
 }
 
-/// Labelled samples that are shared, column by column.
+/// Labelled samples that an edge shares, column by column, one row a sample.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SharedSamples {
-    /// Their sequence numbers at their site, ascending.
+    /// Sequence numbers at the edge, ascending.
     pub sequences: Vec<u64>,
-    /// Their event times, microseconds since 1970.
+    /// Event times, microseconds since 1970-01-01 UTC.
     pub times: Vec<i64>,
-    /// Their ids, unless these are withheld.
+    /// Ids; none if they are withheld.
     pub ids: Option<Texts>,
-    /// Their attributes, the site first, but for those that are withheld.
+    /// Attribute columns, the site first; none where one is withheld.
     pub attributes: Vec<Option<SharedTexts>>,
-    /// Their features, but for those that are withheld; NaN = missing.
+    /// Feature columns; none where one is withheld, NaN = missing.
     pub features: Vec<Option<Vec<f32>>>,
-    /// Their class numbers, or numbers.
+    /// Labels: class numbers, or numbers.
     pub labels: Vec<f32>,
 }
 
 impl SharedSamples {
-    /// How many they are.
+    /// Number of samples.
     pub fn len(&self) -> usize {
         self.times.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
     }
 
-    /// About how many bytes they take.
+    /// Approximate size, bytes.
     pub fn bytes(&self) -> usize {
         let attributes = self.attributes.iter().flatten();
         let texts = attributes.map(|texts| {
@@ -92,30 +91,30 @@ impl SharedSamples {
             values + 4 * texts.codes.len()
         });
         let ids = self.ids.as_ref().map_or(0, Texts::size);
-        // Sequence number and time, features, and the label.
+        // Sequence number and time take 16 bytes, each feature and the label 4.
         let columns = 16 + 4 * self.features.iter().flatten().count() + 4;
         columns * self.len() + ids + texts.sum::<usize>()
     }
 }
 
-/// How a task did at a site, in some epochs.
+/// Labels and score of a task at an edge, over some epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SharedStatistics {
-    /// The task, as it is known to whom it is shared with.
+    /// The task, under the name that the cloud knows.
     pub task: TaskDefinition,
-    /// Labels that came.
+    /// Number of labels that arrived.
     pub labelled: i64,
-    /// How the site's predictions did.
+    /// Score of the edge's predictions.
     pub score: Score,
 }
 
-/// A task that has another name elsewhere.
+/// A task's two names: at the edge, and where its samples are shared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskPseudonym {
-    /// As it is known here.
+    /// Definition at the edge.
     pub here: TaskDefinition,
-    /// As it is known elsewhere.
+    /// Definition in what is shared.
     pub elsewhere: TaskDefinition,
-    /// How the name was made; see [`SharePolicy::naming`].
+    /// Fingerprint of the naming rules: [`SharePolicy::naming`](crate::share::SharePolicy::naming).
     pub naming: u64,
 }

@@ -1,27 +1,27 @@
-//! Tasks: contexts with a prediction of their own, as nodes of a tree.
+//! Tasks: contexts with predictions of their own, as nodes of a tree.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// How tasks are made from samples: each level adds something to what sets a task apart.
+/// Levels of the task tree: each one divides the tasks of the level above.
 #[derive(Clone, Debug)]
 pub struct TaskLevels {
-    /// The levels, from coarse to fine.
+    /// Levels, from coarse to fine.
     pub levels: Vec<Level>,
 }
 
-/// What a level of the task tree adds.
+/// One level of the task tree: the property that its tasks differ in.
 #[derive(Clone, Debug)]
 pub enum Level {
-    /// The values of attributes: columns and names. The site is one, so that tasks can be made by origin.
+    /// Values of these attributes: column and name of each. The site is one of the attributes.
     Attributes(Vec<(usize, String)>),
-    /// The cluster that a sample's features are in; one level of a tree at most.
+    /// Cluster of the sample's features. At most one level of a tree is made of clusters.
     Cluster(ClusterPlan),
 }
 
 impl TaskLevels {
-    /// What clusters are to be made of, if a level is made of them.
+    /// Plan of the level that is made of clusters; none if there is no such level.
     pub fn cluster(&self) -> Option<&ClusterPlan> {
         self.levels.iter().find_map(|level| match level {
             Level::Attributes(_) => None,
@@ -30,42 +30,44 @@ impl TaskLevels {
     }
 }
 
-/// What clusters are to be made of.
+/// Plan for the clusters of a level: their features and number.
 #[derive(Clone, Debug)]
 pub struct ClusterPlan {
     /// Column and name of each feature.
     pub features: Vec<(usize, String)>,
-    /// How many clusters; none to choose the number.
+    /// Number of clusters; none to choose it by the data.
     pub k: Option<usize>,
 }
 
-/// A node of the task tree. The number is a hash of the node's path, so that every worker, every
-/// process and every site gives the same task the same number without asking anybody.
+/// Identifier of a task, a node of the task tree.
+///
+/// It is a hash of the node's path, so that every worker, process and site computes the same
+/// identifier on its own.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct TaskId(pub u64);
 
 impl TaskId {
-    /// The root of every task tree: the task of all samples.
+    /// Root of every task tree: the task of all samples.
     pub const BASE: TaskId = TaskId(0);
 
-    /// The child of this task for some attribute values. The attributes' names belong to the
-    /// identity, so that a season and a city of one name stay apart.
+    /// Child of this task for some attributes' names and values. The names are part of the
+    /// identity, so that a season and a city of the same name differ.
     #[must_use]
     pub fn child(self, values: &[(String, String)]) -> TaskId {
         // FNV-1a over length-prefixed parts: stable over builds and platforms, which the hashers of
         // the standard library and of rustc-hash do not promise.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ self.0;
-        let mut eat = |bytes: &[u8]| {
+        let mut add = |bytes: &[u8]| {
             for byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
                 hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
             }
         };
-        eat(&self.0.to_le_bytes());
+        add(&self.0.to_le_bytes());
         for (attribute, value) in values {
-            eat(attribute.as_bytes());
-            eat(value.as_bytes());
+            add(attribute.as_bytes());
+            add(value.as_bytes());
         }
         // FNV's high bits mix slowly; the finalizer of SplitMix64 spreads them.
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -80,19 +82,29 @@ impl std::fmt::Display for TaskId {
     }
 }
 
-/// What a task is: its place in the tree and the attribute values that set it apart.
+/// Definition of a task: its place in the tree and its name.
+///
+/// ```
+/// use perennial_operators::{TaskDefinition, TaskId};
+///
+/// let hot = TaskDefinition::base().child(&[("season".into(), "hot".into())]);
+/// let athens = hot.child(&[("city".into(), "athens".into())]);
+/// assert_eq!(&*athens.name, "season=hot > city=athens");
+/// assert_eq!(hot.parent, Some(TaskId::BASE));
+/// assert_eq!(athens.parent, Some(hot.task));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskDefinition {
     /// The task.
     pub task: TaskId,
-    /// The task above it; none for the base task.
+    /// Parent task; none for the base task.
     pub parent: Option<TaskId>,
-    /// The name for people: the path from the top, `season=hot, cooling=none > city=athens`.
+    /// Name in logs and tables: the path from the top, `season=hot, cooling=none > city=athens`.
     pub name: Arc<str>,
 }
 
 impl TaskDefinition {
-    /// The definition of the base task.
+    /// Definition of the base task.
     pub fn base() -> Self {
         TaskDefinition {
             task: TaskId::BASE,
@@ -101,7 +113,7 @@ impl TaskDefinition {
         }
     }
 
-    /// The definition of a child of this task.
+    /// Definition of the child for some attributes' names and values.
     #[must_use]
     pub fn child(&self, values: &[(String, String)]) -> Self {
         let own = values
@@ -121,25 +133,25 @@ impl TaskDefinition {
     }
 }
 
-/// The way from the base task to the finest one that a sample belongs to.
+/// Path from the base task to the finest task of a sample.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskPath {
-    /// The base task first, the finest task last; never empty.
+    /// Tasks from coarse to fine, the base task first; never empty.
     pub nodes: Vec<TaskDefinition>,
 }
 
 impl TaskPath {
-    /// The finest task of the path.
+    /// Finest task of the path.
     pub fn leaf(&self) -> &TaskDefinition {
         &self.nodes[self.nodes.len() - 1]
     }
 }
 
-/// A model of a task: which task, and the how many-th model it trained.
+/// Identifier of a model: its task, and its version there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ModelId {
-    /// The task that owns the model.
+    /// Task that owns the model.
     pub task: TaskId,
-    /// Counts from 1.
+    /// Version; the first model of a task has 1.
     pub version: u32,
 }

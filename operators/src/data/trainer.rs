@@ -1,5 +1,5 @@
-//! What a training stage is given and what it gives back: the contract between the pipeline and the
-//! training program, which runs as a process of its own.
+//! Request and response of a training: the contract between the pipeline and the training program,
+//! which runs as a process of its own.
 
 use ndarray::Array2;
 use schemars::JsonSchema;
@@ -7,19 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::label::LabelKind;
 
-/// The samples and settings of one training.
+/// Samples and settings of one training.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainRequest {
-    /// One row a sample, NaN = missing.
+    /// Feature values, samples × features; NaN = missing.
     pub features: Array2<f32>,
-    /// One class number or number a sample.
+    /// Labels, one a sample: class numbers, or numbers.
     pub labels: Vec<f32>,
-    /// How much each sample counts, 1 on average. None if all count the same.
+    /// Weights, one a sample, 1 on average. None if all samples count the same.
     pub weights: Option<Vec<f32>>,
-    /// What the labels are.
+    /// Kind of the labels.
     pub kind: LabelKind,
-    /// What training starts from, one row a sample: the logits of the classes, or the number. The trees then correct the
-    /// model that gave it. None to start from the shares of the classes, or the mean.
+    /// Margins to start from, samples × [width](LabelKind::width): logits of the classes, or the
+    /// number. The trees then correct the model that predicted them. None to start from the shares
+    /// of the classes, or from the mean.
     pub margins: Option<Array2<f32>>,
     /// Settings of the built-in trainer.
     pub parameters: TreeParameters,
@@ -62,16 +63,17 @@ impl Default for TreeParameters {
     }
 }
 
-/// What the training program answers.
+/// Response of the training program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TrainResponse {
-    /// A model.
+    /// A model was trained.
     Trained {
-        /// The booster in XGBoost's JSON model format.
+        /// Booster in XGBoost's JSON model format.
         model: Vec<u8>,
-        /// XGBoost's own answers for the training rows, class probabilities or numbers, to check a conversion against.
+        /// XGBoost's own predictions of the training rows, samples × [width](LabelKind::width), to
+        /// check the converted model against.
         answers: Array2<f32>,
     },
-    /// Why there is none.
+    /// Training failed, for this reason.
     Failed(String),
 }

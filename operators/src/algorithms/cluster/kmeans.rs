@@ -1,49 +1,52 @@
-//! k-means: Lloyd's algorithm from seeds by k-means++ (Arthur & Vassilvitskii 2007, "k-means++: the advantages of
-//! careful seeding").
+//! k-means: Lloyd's algorithm from seeds by k-means++ (Arthur & Vassilvitskii 2007, "k-means++: the
+//! advantages of careful seeding").
 //!
-//! Values that are missing are left out of distances and means, as in k-POD (Chi, Chi & Baraniuk 2016, "k-POD: a
-//! method for k-means clustering of missing data"): what is made small is the sum over the values that are there,
-//! so that none has to be made up.
+//! Missing values are left out of distances and means, as in k-POD (Chi, Chi & Baraniuk 2016,
+//! "k-POD: a method for k-means clustering of missing data"): the sum over the known values is
+//! minimized, so that none has to be imputed.
 
 use super::points::{Points, squared_distance};
 use crate::data::priority;
 
-/// So many times seeds are drawn; the best outcome is taken.
+/// Number of draws of seeds; the best partition is taken.
 const DRAWS: u64 = 10;
-/// Lloyd's algorithm is stopped after so many rounds if it has not come to rest.
+/// Limit of rounds of Lloyd's algorithm, which usually converges earlier.
 const ROUNDS: usize = 100;
 
-/// Points by their nearest centre.
+/// Partition of points by their nearest centre.
 pub(super) struct Partition {
     dimensions: usize,
-    /// Row by row; nothing is missing.
+    /// Centres, k × dimensions, row by row; nothing is missing.
     centres: Vec<f64>,
-    /// The centre of each point.
+    /// Number of the centre of each point.
     pub(super) assigned: Vec<usize>,
-    /// The squared distance of each point to it.
+    /// Squared distance of each point to its centre.
     distances: Vec<f64>,
 }
 
 impl Partition {
+    /// Number of clusters.
     pub(super) fn k(&self) -> usize {
         self.centres.len() / self.dimensions.max(1)
     }
 
+    /// Centre of a cluster.
     pub(super) fn centre(&self, number: usize) -> &[f64] {
         &self.centres[number * self.dimensions..][..self.dimensions]
     }
 
-    /// How many points it has.
+    /// Number of points of a cluster.
     pub(super) fn size(&self, number: usize) -> u64 {
         let own = self.assigned.iter().filter(|other| **other == number);
         own.count() as u64
     }
 
+    /// Sum of squared distances to the centres, which k-means minimizes.
     fn inertia(&self) -> f64 {
         self.distances.iter().sum()
     }
 
-    /// Moves points to their nearest centres; whether any has moved.
+    /// Assigns points to their nearest centres; returns whether any has moved.
     fn assign(&mut self, points: &Points) -> bool {
         let mut moved = false;
         let mut distances = vec![0.0; self.k()];
@@ -71,12 +74,12 @@ impl Partition {
             }
         }
         for (centre, (sum, count)) in self.centres.iter_mut().zip(sums.iter().zip(counts)) {
-            // None of its points has a value: that of the mean of all is as good as any.
+            // No point of the cluster has this feature: 0, the mean of all points, stands for it.
             *centre = if count > 0.0 { sum / count } else { 0.0 };
         }
     }
 
-    /// A centre that lost all its points begins anew at the point that is farthest from its own.
+    /// Moves each centre without points to the point that is farthest from its own centre.
     fn revive(&mut self, points: &Points) {
         for number in 0..self.k() {
             if self.assigned.contains(&number) {
@@ -95,7 +98,7 @@ impl Partition {
     }
 }
 
-/// The place of the least number, the first of equals.
+/// Index of the least number, the first of equals.
 pub(super) fn least(numbers: &[f64]) -> usize {
     let mut least = 0;
     for (place, number) in numbers.iter().enumerate() {
@@ -106,7 +109,7 @@ pub(super) fn least(numbers: &[f64]) -> usize {
     least
 }
 
-/// The best partition into `k`; into fewer if there are fewer points that differ.
+/// Finds the best partition into `k` clusters; into fewer if fewer points differ.
 pub(super) fn cluster(points: &Points, k: usize) -> Partition {
     let mut best = lloyd(points, seeds(points, k, 0));
     for draw in 1..DRAWS {
@@ -118,12 +121,12 @@ pub(super) fn cluster(points: &Points, k: usize) -> Partition {
     best
 }
 
-/// Goes on from the centres of some of the points with all of them.
+/// Runs Lloyd's algorithm on `points` from the centres of a partition of some of them.
 pub(super) fn refine(points: &Points, partition: Partition) -> Partition {
     lloyd(points, partition.centres)
 }
 
-/// Draws seeds: each point with a chance that grows with its squared distance to the seeds before.
+/// Draws seeds, each with a probability in proportion to its squared distance to earlier seeds.
 fn seeds(points: &Points, k: usize, draw: u64) -> Vec<f64> {
     let mut centres: Vec<f64> = Vec::new();
     let mut distances = vec![1.0; points.len()];
@@ -149,7 +152,7 @@ fn seeds(points: &Points, k: usize, draw: u64) -> Vec<f64> {
     centres
 }
 
-/// The place at which the sum of the weights passes `mark`; never one without weight.
+/// Index at which the sum of the weights exceeds `mark`; never one with a weight of 0.
 fn pick(weights: &[f64], mark: f64) -> usize {
     let (mut sum, mut picked) = (0.0, 0);
     for (place, weight) in weights.iter().enumerate() {
@@ -164,6 +167,7 @@ fn pick(weights: &[f64], mark: f64) -> usize {
     picked
 }
 
+/// Lloyd's algorithm: assigns points and moves centres in turn.
 fn lloyd(points: &Points, centres: Vec<f64>) -> Partition {
     let mut partition = Partition {
         dimensions: points.dimensions(),

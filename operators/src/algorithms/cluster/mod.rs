@@ -1,7 +1,7 @@
 //! Clusters of features: a level of the task tree that is found in the data.
 //!
-//! They are found once, by k-means on standardized features of the bootstrap's samples, and are facts of the
-//! knowledge base from then on: a sample always belongs to the nearest centre.
+//! They are found once, by k-means on standardized features of the bootstrap's samples, and are
+//! facts of the knowledge base from then on: a sample always belongs to the nearest centre.
 
 mod kmeans;
 mod points;
@@ -15,19 +15,19 @@ use self::points::{ClusterFeature, Points, Scaling};
 use self::silhouette::silhouettes;
 use crate::data::{ClusterPlan, MISSING, priority};
 
-/// The name of a cluster's number in the names of tasks.
+/// Name of the cluster's number in the names of tasks.
 pub const CLUSTER: &str = "cluster";
 
-/// Where the number of clusters is not given, the most that are tried.
+/// Most clusters that are tried if their number is not given.
 pub const MOST_CHOSEN: usize = 10;
 
-/// Clusters are sought among so many samples, and then refined on all.
+/// Number of samples that clusters are sought among, before they are refined on all samples.
 const SOUGHT_AMONG: usize = 2000;
 
-/// Why there are no clusters.
+/// Reason why there are no clusters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    /// There is nothing to tell samples apart by.
+    /// All samples are alike in these features.
     #[error(
         "no two of the bootstrap's samples differ in {0}: no clusters can be made of that; name other features in \
          tasks.path, or take a longer bootstrap"
@@ -39,11 +39,11 @@ pub enum ClusterError {
          less, or take a longer bootstrap"
     )]
     TooFew {
-        /// How many there can be.
+        /// Number of clusters that there can be.
         found: usize,
-        /// How many were wanted.
+        /// Number of clusters wanted.
         k: usize,
-        /// Of which features.
+        /// Names of the features.
         features: String,
     },
 }
@@ -51,29 +51,52 @@ pub enum ClusterError {
 /// A cluster: the samples that are nearer to its centre than to any other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// How many of the samples that the clusters were made from it had.
+    /// Number of its samples among those that the clusters were found in.
     pub samples: u64,
-    /// Its centre, feature by feature, in the features' own units.
+    /// Centre, one value a feature, in the features' units.
     pub centre: Vec<f64>,
 }
 
-/// Clusters of features as they were found.
+/// Clusters of features, as they were found.
+///
+/// ```
+/// use ndarray::array;
+/// use perennial_operators::ClusterPlan;
+/// use perennial_operators::algorithms::cluster::{Clusters, Nearest};
+///
+/// // Two cold and dry rooms, and two hot and humid ones.
+/// let rooms = array![[20.0, 25.0], [21.0, 30.0], [31.0, 80.0], [30.0, 75.0]];
+/// let plan = ClusterPlan {
+///     features: vec![(0, "temperature".into()), (1, "humidity".into())],
+///     k: Some(2),
+/// };
+/// let clusters = Clusters::find(&plan, &[rooms.view()])?;
+/// assert_eq!((clusters.clusters[0].samples, clusters.clusters[1].samples), (2, 2));
+///
+/// // New samples belong to the nearest centre, by the features that they have.
+/// let samples = array![[23.0, 20.0], [f32::NAN, 70.0]];
+/// let mut numbers = Vec::new();
+/// Nearest::new(vec![0, 1], &clusters).extend(samples.view(), &mut numbers);
+/// assert_eq!(numbers, [0, 1]);
+/// # Ok::<(), perennial_operators::algorithms::cluster::ClusterError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Clusters {
-    /// What they are made of.
+    /// Features of the clusters.
     pub features: Vec<ClusterFeature>,
-    /// The clusters; the first has the number 1.
+    /// Clusters, by their centres; the first has the number 1 in names of tasks.
     pub clusters: Vec<Cluster>,
-    /// How well apart they are, −1 to 1, where their number was chosen by that.
+    /// Mean silhouette width, −1 to 1, by which their number was chosen; none if it was given.
     pub silhouette: Option<f64>,
 }
 
 impl Clusters {
-    /// Finds clusters among the rows of some batches' features. What is found depends on the rows and their order
-    /// alone, not on how they are cut into batches.
+    /// Finds clusters in some batches of features, each samples × features.
+    ///
+    /// The result depends on the rows and their order alone, not on how they are cut into batches.
     ///
     /// # Errors
-    /// The rows do not make as many clusters as wanted, or none at all.
+    /// The rows make no clusters at all, or fewer than wanted.
     pub fn find(plan: &ClusterPlan, batches: &[ArrayView2<'_, f32>]) -> Result<Self, ClusterError> {
         // A batch without rows may have no columns either.
         let batches: Vec<_> = batches
@@ -112,23 +135,23 @@ impl Clusters {
         })
     }
 
-    /// How many there are.
+    /// Number of clusters.
     pub fn len(&self) -> usize {
         self.clusters.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no clusters.
     pub fn is_empty(&self) -> bool {
         self.clusters.is_empty()
     }
 
-    /// What sets the tasks of a cluster apart, in the form of an attribute's value.
+    /// Name and value of a cluster, `number` from 0, in the form of an attribute's.
     pub fn value(number: u32) -> (String, String) {
         (CLUSTER.to_string(), (number + 1).to_string())
     }
 }
 
-/// Mean and standard deviation of each feature's values, those missing left out.
+/// Computes mean and standard deviation of each feature's known values.
 fn standardize(plan: &ClusterPlan, batches: &[ArrayView2<'_, f32>]) -> Vec<ClusterFeature> {
     let of_feature = |(column, name): &(usize, String)| {
         let values = || {
@@ -149,7 +172,7 @@ fn standardize(plan: &ClusterPlan, batches: &[ArrayView2<'_, f32>]) -> Vec<Clust
     plan.features.iter().map(of_feature).collect()
 }
 
-/// An even draw of rows, in their order: as many as clusters are sought among.
+/// Draws at most [`SOUGHT_AMONG`] rows evenly, in their order.
 fn drawn(rows: usize) -> Vec<usize> {
     let mut drawn: Vec<usize> = (0..rows).collect();
     if rows > SOUGHT_AMONG {
@@ -160,8 +183,8 @@ fn drawn(rows: usize) -> Vec<usize> {
     drawn
 }
 
-/// The number of clusters whose samples are best told apart; the smallest of equals. None if there is nothing to tell
-/// them apart by.
+/// Finds the partition with the greatest mean silhouette width; of equals, that with the fewest
+/// clusters. None if all points are alike.
 fn choose(sought: &Points) -> Option<(Partition, Option<f64>)> {
     let partitions: Vec<Partition> = (2..=MOST_CHOSEN)
         .map(|k| (k, cluster(sought, k)))
@@ -178,7 +201,7 @@ fn choose(sought: &Points) -> Option<(Partition, Option<f64>)> {
     best.map(|(partition, score)| (partition, Some(score)))
 }
 
-/// The clusters in the features' own units, numbered in the order of their centres.
+/// Converts a partition into clusters in the features' units, ordered by their centres.
 fn clusters(features: &[ClusterFeature], partition: &Partition) -> Vec<Cluster> {
     let mut clusters: Vec<Cluster> = (0..partition.k())
         .map(|number| Cluster {
@@ -203,15 +226,15 @@ fn clusters(features: &[ClusterFeature], partition: &Partition) -> Vec<Cluster> 
 pub struct Nearest {
     columns: Vec<usize>,
     scaling: Scaling,
-    /// Standardized centres, feature by feature: the values of all clusters side by side.
+    /// Standardized centres, features × k: the values of all clusters side by side.
     centres: Vec<f64>,
     k: usize,
-    /// Scratch: the squared distance to each centre.
+    /// Scratch: squared distance to each centre.
     distances: Vec<f64>,
 }
 
 impl Nearest {
-    /// For samples whose features are in these columns, in the order of the clusters' features.
+    /// Finder for samples that have the clusters' features, in their order, in these columns.
     pub fn new(columns: Vec<usize>, clusters: &Clusters) -> Self {
         let scaling = Scaling::new(&clusters.features);
         let k = clusters.len();
@@ -232,8 +255,11 @@ impl Nearest {
         }
     }
 
-    /// Appends for each row the number of its cluster, from 0: the first of the nearest by the features that the row
-    /// has; [`MISSING`] if it has none of them.
+    /// Appends the number of each row's cluster, from 0, for features of the shape samples ×
+    /// columns.
+    ///
+    /// It is the nearest one by the features that the row has, the first of equals; [`MISSING`] if
+    /// the row has none of them.
     pub fn extend(&mut self, features: ArrayView2<'_, f32>, numbers: &mut Vec<u32>) {
         numbers.reserve(features.nrows());
         for row in features.rows() {
@@ -249,9 +275,10 @@ impl Nearest {
                     *distance += (value - centre) * (value - centre);
                 }
             }
-            numbers.push(match known {
-                true => kmeans::least(&self.distances) as u32,
-                false => MISSING,
+            numbers.push(if known {
+                kmeans::least(&self.distances) as u32
+            } else {
+                MISSING
             });
         }
     }

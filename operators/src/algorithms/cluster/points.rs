@@ -3,20 +3,20 @@
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-/// A feature that clusters are made of.
+/// A feature of the clusters, and how it is standardized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterFeature {
-    /// Its name.
+    /// Name of the feature.
     pub name: String,
-    /// The mean of its values when the clusters were made.
+    /// Mean of its values when the clusters were found, in its unit.
     pub mean: f64,
-    /// Their standard deviation; 0 where all values were the same, which tell nothing apart.
+    /// Standard deviation of these values; 0 if they were all the same.
     pub scale: f64,
 }
 
-/// How values become standardized ones.
+/// Standardization of features.
 pub(crate) struct Scaling {
-    /// Mean and inverse of the standard deviation; none where a feature tells nothing apart.
+    /// Mean and inverse standard deviation of each feature; none if the feature does not vary.
     pub(crate) features: Vec<Option<(f64, f64)>>,
 }
 
@@ -31,7 +31,7 @@ impl Scaling {
         }
     }
 
-    /// The standardized value of a feature; none if it is missing or tells nothing.
+    /// Standardized value of a feature; none if it is missing or the feature does not vary.
     #[inline]
     pub(crate) fn value(&self, feature: usize, value: f32) -> Option<f64> {
         let (mean, inverse) = self.features[feature]?;
@@ -41,14 +41,14 @@ impl Scaling {
     }
 }
 
-/// Points row by row; NaN is missing. Every point has a value.
+/// Points, row by row; NaN = missing. Every point has a known value.
 pub(super) struct Points {
     dimensions: usize,
     values: Vec<f64>,
 }
 
 impl Points {
-    /// The rows of batches that have one of the features at least.
+    /// Standardizes the rows of some batches that have at least one of the features.
     pub(super) fn standardized(
         scaling: &Scaling,
         columns: &[usize],
@@ -57,19 +57,19 @@ impl Points {
         let dimensions = columns.len();
         let mut values = Vec::new();
         for row in batches.iter().flat_map(|batch| batch.rows()) {
-            let before = values.len();
+            let start = values.len();
             values.extend(columns.iter().enumerate().map(|(feature, column)| {
                 let value = scaling.value(feature, row[*column]);
                 value.unwrap_or(f64::NAN)
             }));
-            if values[before..].iter().all(|value| value.is_nan()) {
-                values.truncate(before);
+            if values[start..].iter().all(|value| value.is_nan()) {
+                values.truncate(start);
             }
         }
         Points { dimensions, values }
     }
 
-    /// Some of the points.
+    /// Copies some of the points.
     pub(super) fn select(&self, rows: &[usize]) -> Self {
         let values = rows.iter().flat_map(|row| self.row(*row));
         Points {
@@ -95,7 +95,7 @@ impl Points {
     }
 }
 
-/// The squared distance over the features that both have, and how many those are.
+/// Squared distance over the features that both points have, and the number of these features.
 pub(super) fn squared_distance(a: &[f64], b: &[f64]) -> (f64, usize) {
     let (mut sum, mut known) = (0.0, 0);
     for (a, b) in a.iter().zip(b) {

@@ -1,10 +1,10 @@
-//! How well clusters are apart: the mean silhouette width (Rousseeuw 1987, "Silhouettes: a graphical aid to the
-//! interpretation and validation of cluster analysis").
+//! Mean silhouette width: how well the clusters of a partition are separated (Rousseeuw 1987,
+//! "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis").
 
 use super::kmeans::Partition;
 use super::points::{Points, squared_distance};
 
-/// The mean silhouette widths of partitions of the same points.
+/// Mean silhouette widths, −1 to 1, of some partitions of the same points.
 pub(super) fn silhouettes(points: &Points, partitions: &[Partition]) -> Vec<f64> {
     let sizes: Vec<Vec<f64>> = partitions
         .iter()
@@ -18,8 +18,8 @@ pub(super) fn silhouettes(points: &Points, partitions: &[Partition]) -> Vec<f64>
     let mut sums: Vec<Vec<f64>> = sizes.iter().map(|sizes| vec![0.0; sizes.len()]).collect();
     for (row, point) in points.rows().enumerate() {
         sums.iter_mut().for_each(|sums| sums.fill(0.0));
-        for (other, point_there) in points.rows().enumerate() {
-            let distance = distance(point, point_there);
+        for (other, other_point) in points.rows().enumerate() {
+            let distance = distance(point, other_point);
             for (sums, partition) in sums.iter_mut().zip(partitions) {
                 sums[partition.assigned[other]] += distance;
             }
@@ -36,9 +36,10 @@ pub(super) fn silhouettes(points: &Points, partitions: &[Partition]) -> Vec<f64>
     totals.iter().map(|total| total / count).collect()
 }
 
-/// The silhouette width of a point of the cluster `own`, from the sums of its distances to each cluster's points.
+/// Silhouette width of a point of the cluster `own`, given the sum of its distances to the points
+/// of each cluster, and the clusters' sizes.
 fn width(sums: &[f64], sizes: &[f64], own: usize) -> f64 {
-    // Alone in its cluster, it is neither well nor badly placed.
+    // A point that is alone in its cluster has a width of 0, by definition.
     if sizes[own] <= 1.0 {
         return 0.0;
     }
@@ -48,15 +49,18 @@ fn width(sums: &[f64], sizes: &[f64], own: usize) -> f64 {
         .map(|number| sums[number] / sizes[number])
         .fold(f64::INFINITY, f64::min);
     let widest = within.max(nearest);
-    match widest.is_finite() && widest > 0.0 {
-        true => (nearest - within) / widest,
-        false => 0.0,
+    if widest.is_finite() && widest > 0.0 {
+        (nearest - within) / widest
+    } else {
+        0.0
     }
 }
 
-/// The distance of two points. That over the features that both have stands for that over all (Dixon 1979, "Pattern
-/// recognition with partly missing data"); where they have none in common, it is that of two points at random, whose
-/// squares differ by 2 on average in each standardized feature.
+/// Distance of two points: that over the features that both have, scaled up to all features (Dixon
+/// 1979, "Pattern recognition with partly missing data").
+///
+/// Points without a common feature get the distance of two random points, whose squared difference
+/// is 2 on average in each standardized feature.
 fn distance(a: &[f64], b: &[f64]) -> f64 {
     let (sum, known) = squared_distance(a, b);
     let dimensions = a.len() as f64;

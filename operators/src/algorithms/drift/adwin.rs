@@ -1,10 +1,12 @@
-//! ADWIN: a window over losses that is as long as they look alike (Bifet & Gavaldà 2007, "Learning from time-changing data
-//! with adaptive windowing", SIAM International Conference on Data Mining, §3 and §4).
+//! ADWIN: a window over losses that reaches back as long as their mean is the same (Bifet & Gavaldà
+//! 2007, "Learning from time-changing data with adaptive windowing", SIAM International Conference
+//! on Data Mining, §3 and §4).
 //!
-//! The window is cut where the means of its two parts differ by more than chance, at the place where they do so most, so
-//! that what is left is what came since. (The paper drops its oldest part little by little.) It is kept as an exponential histogram,
-//! in memory that grows with the logarithm of its length. What comes in are sums over the labels of an epoch, so the window
-//! is cut between epochs.
+//! The window is cut where the means of its two parts differ by more than chance, at the place
+//! where they differ most, so that the rest is what came since the change. (The paper drops the
+//! oldest part bit by bit.) It is kept as an exponential histogram, in memory that grows with the
+//! logarithm of its length. Its input are sums over the labels of an epoch, so it is cut between
+//! epochs.
 
 use std::collections::VecDeque;
 
@@ -12,39 +14,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{LabelKind, Losses, Rise};
 
-/// Buckets of one size before two of them become one of twice the size; the paper's M.
+/// Most buckets of one size; beyond it, the two oldest become one of twice the size. The paper's M.
 const BUCKETS: usize = 5;
-/// Losses that a part of the window needs before its mean says anything.
+/// Least number of losses in a part of the window whose mean is compared.
 const LEAST: i64 = 5;
 
-/// The window.
+/// An adaptive window over the losses of a task.
+///
+/// ```
+/// use perennial_operators::algorithms::drift::Adwin;
+/// use perennial_operators::{LabelKind, Losses};
+///
+/// // Ten labels an epoch; one prediction is wrong, and six from epoch 100 on.
+/// let mut window = Adwin::default();
+/// let rise = (0..110).find_map(|epoch| {
+///     let wrong = if epoch < 100 { 1.0 } else { 6.0 };
+///     let losses = Losses { count: 10, sum: wrong, squares: wrong };
+///     let rise = window.add(losses, LabelKind::Classes(2), 0.002);
+///     rise.map(|rise| (epoch, rise))
+/// });
+/// let (epoch, rise) = rise.unwrap();
+/// assert!((100..105).contains(&epoch));
+/// assert_eq!((rise.before, rise.after), (0.1, 0.6));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Adwin {
-    /// Sums of ever more epochs, those of the latest first; within a row the oldest first.
+    /// Rows of buckets. Each row's buckets sum twice as many epochs as those of the row before, and
+    /// are older; within a row, the oldest bucket is first.
     rows: Vec<VecDeque<Losses>>,
 }
 
 impl Adwin {
-    /// Takes in the losses of an epoch. Says if they have risen: that they have not has a probability of at most `delta`.
+    /// Adds the losses of an epoch, and returns a rise if there is one. If losses do not rise, a
+    /// rise is reported with a probability of at most `delta`.
     pub fn add(&mut self, losses: Losses, kind: LabelKind, delta: f64) -> Option<Rise> {
         self.insert(losses);
-        let mut left = self.total();
+        let mut kept = self.total();
         let mut dropped = Losses::default();
-        while let Some(buckets) = self.cut(&left, kind, delta) {
+        while let Some(buckets) = self.cut(&kept, kind, delta) {
             for _ in 0..buckets {
                 let oldest = self.drop_oldest();
-                left.take(&oldest);
+                kept.take(&oldest);
                 dropped.add(&oldest);
             }
         }
-        (dropped.count > 0 && left.mean() > dropped.mean()).then(|| Rise {
+        (dropped.count > 0 && kept.mean() > dropped.mean()).then(|| Rise {
             before: dropped.mean() as f32,
-            after: left.mean() as f32,
-            samples: left.count,
+            after: kept.mean() as f32,
+            samples: kept.count,
         })
     }
 
-    /// The sum over the window.
+    /// Sum over the window.
     fn total(&self) -> Losses {
         let mut total = Losses::default();
         for bucket in self.rows.iter().flatten() {
@@ -53,6 +74,7 @@ impl Adwin {
         total
     }
 
+    /// Adds a bucket, and merges buckets of rows that are full.
     fn insert(&mut self, losses: Losses) {
         let mut carried = Some(losses);
         let mut row = 0;
@@ -72,6 +94,7 @@ impl Adwin {
         }
     }
 
+    /// Removes the oldest bucket.
     fn drop_oldest(&mut self) -> Losses {
         let dropped = self.rows.last_mut().and_then(VecDeque::pop_front);
         while self.rows.last().is_some_and(VecDeque::is_empty) {
@@ -80,13 +103,13 @@ impl Adwin {
         dropped.unwrap_or_default()
     }
 
-    /// How many of the oldest buckets are to be dropped, if the means of the window's parts before and after some place
-    /// differ by more than chance: those before the place where they do so most.
+    /// Number of oldest buckets to drop: those before the place where the means of the two parts
+    /// differ most, if they differ by more than chance. `all` is the sum over the window.
     fn cut(&self, all: &Losses, kind: LabelKind, delta: f64) -> Option<usize> {
         let (variance, unit) = (all.variance(), all.unit(kind));
         let confidence = (2.0 * (all.count.max(2) as f64).ln() / delta).ln();
         let mut older = Losses::default();
-        let mut most = (1.0, None);
+        let mut best = (1.0, None);
         let oldest_first = self.rows.iter().rev().flatten();
         for (place, bucket) in oldest_first.enumerate() {
             older.add(bucket);
@@ -102,12 +125,12 @@ impl Adwin {
             let inverse = 1.0 / older.count as f64 + 1.0 / newer.count as f64;
             let chance = (2.0 * inverse * variance * confidence).sqrt()
                 + 2.0 / 3.0 * inverse * unit * confidence;
-            let apart = (older.mean() - newer.mean()).abs() / chance;
-            if apart > most.0 {
-                most = (apart, Some(place + 1));
+            let ratio = (older.mean() - newer.mean()).abs() / chance;
+            if ratio > best.0 {
+                best = (ratio, Some(place + 1));
             }
         }
-        most.1
+        best.1
     }
 }
 
@@ -126,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rise_is_told_soon_and_what_came_before_is_dropped() {
+    fn a_rise_is_reported_soon_and_older_losses_are_dropped() {
         let mut window = Adwin::default();
         for _ in 0..200 {
             let rise = window.add(errors(10, 2), LabelKind::Classes(3), DELTA);
             assert_eq!(rise, None);
         }
         assert_eq!(window.total().count, 2000);
-        // At an error rate of a half, some dozens of labels are enough.
+        // At an error rate of 0.5, some dozens of labels are enough.
         let rises = (1..30).find_map(|epoch| {
             let rise = window.add(errors(10, 5), LabelKind::Classes(3), DELTA);
             rise.map(|rise| (epoch, rise))
@@ -151,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_cuts_the_window_and_is_not_told() {
+    fn a_fall_cuts_the_window_and_is_not_reported() {
         let mut window = Adwin::default();
         for rate in [5, 1] {
             for _ in 0..200 {
@@ -174,9 +197,9 @@ mod tests {
 
     #[test]
     fn the_unit_of_a_number_does_not_matter() {
-        let tell = |unit: f64| {
+        let rises = |unit: f64| {
             let mut window = Adwin::default();
-            let mut told = Vec::new();
+            let mut epochs = Vec::new();
             for epoch in 0..300 {
                 let error =
                     unit * if epoch < 200 { 1.0 } else { 2.0 } * (1.0 + f64::from(epoch % 3));
@@ -186,12 +209,12 @@ mod tests {
                     squares: error * error,
                 };
                 if window.add(losses, LabelKind::Number, DELTA).is_some() {
-                    told.push(epoch);
+                    epochs.push(epoch);
                 }
             }
-            told
+            epochs
         };
-        assert!(!tell(1.0).is_empty());
-        assert_eq!(tell(1.0), tell(1024.0));
+        assert!(!rises(1.0).is_empty());
+        assert_eq!(rises(1.0), rises(1024.0));
     }
 }

@@ -1,4 +1,4 @@
-//! The detectors of one task, and the rules that configure them.
+//! Drift detectors of one task, and the rules that configure them.
 
 use std::sync::Arc;
 
@@ -7,78 +7,83 @@ use serde::{Deserialize, Serialize};
 use super::{Adwin, PageHinkley, PageHinkleyRules, Strangeness};
 use crate::data::{LabelKind, Rise, Score, Standing, TaskId, View};
 
-/// See [`KnowledgeChange::DriftMoved`].
+/// A task's detectors took in new losses or features.
+///
+/// Stored as [`KnowledgeChange::DriftMoved`](crate::flow::KnowledgeChange::DriftMoved).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DriftMoved {
     /// The task.
     pub task: TaskId,
-    /// What watches it, from the next epoch on.
+    /// Its detectors from the next epoch on.
     pub detectors: Arc<Detectors>,
 }
 
-/// See [`KnowledgeChange::DriftDetected`].
+/// A task's losses, or the strangeness of its features, have risen.
+///
+/// Stored as [`KnowledgeChange::DriftDetected`](crate::flow::KnowledgeChange::DriftDetected).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DriftDetected {
     /// The task.
     pub task: TaskId,
-    /// Who tells.
+    /// Detector that found it.
     pub detector: Detector,
-    /// By how much predictions lose more than they used to.
+    /// The rise.
     pub rise: Rise,
-    /// The task's labelled samples then.
+    /// Number of the task's labelled samples at that time.
     pub labelled: i64,
 }
 
-/// How drift is looked for.
+/// Rules of drift detection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DriftRules {
-    /// What is predicted.
+    /// Kind of the label.
     pub kind: LabelKind,
-    /// The probability with which [`Adwin`] may be wrong about a window; none if it is not used.
+    /// False-alarm probability of [`Adwin`] on losses; none to turn it off.
     pub adwin: Option<f64>,
-    /// What [`PageHinkley`] allows; none if it is not used.
+    /// Tolerances of [`PageHinkley`] on losses; none to turn it off.
     pub page_hinkley: Option<PageHinkleyRules>,
-    /// The probability with which [`Adwin`] may be wrong about how strange samples look; none if that is not looked at.
+    /// False-alarm probability of [`Adwin`] on the [strangeness](Strangeness) of features; none to
+    /// turn it off.
     pub features: Option<f64>,
-    /// Tasks with fewer labelled samples are not looked at.
+    /// Least number of labelled samples of a task whose losses are tested.
     pub min_samples: i64,
 }
 
 impl DriftRules {
-    /// Whether anything is looked for.
+    /// Whether any detector is turned on.
     pub fn any(&self) -> bool {
         self.adwin.is_some() || self.page_hinkley.is_some() || self.features.is_some()
     }
 }
 
-/// Who tells of drift.
+/// Detector that found a drift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Detector {
-    /// See [`Adwin`].
+    /// [`Adwin`] on losses.
     Adwin,
-    /// See [`PageHinkley`].
+    /// [`PageHinkley`] on losses.
     PageHinkley,
-    /// See [`features`].
+    /// [`Adwin`] on the [strangeness](Strangeness) of features.
     Features,
 }
 
-/// What is known of a task's losses, and of the last drift.
+/// State of a task's detectors, and its last drift.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detectors {
-    /// The score of all labels that were looked at.
+    /// Score of all labels that the detectors have seen.
     pub(crate) seen: Score,
-    /// All labels then.
+    /// Number of the task's labels at that time.
     labelled: i64,
     adwin: Adwin,
     page_hinkley: PageHinkley,
     features: Adwin,
-    /// The last drift, if there was any.
+    /// The last drift; none before the first.
     pub latest: Option<DriftDetected>,
 }
 
 impl Detectors {
-    /// Detectors of a task that has this standing and was not watched before.
+    /// Creates detectors of a task with this standing, whose earlier labels are not tested.
     pub(crate) fn new(standing: &Standing) -> Self {
         Detectors {
             seen: standing.total.score,
@@ -87,13 +92,15 @@ impl Detectors {
         }
     }
 
-    /// What was known when a run ended, for the next one: what came in between without being looked at is passed over.
+    /// Resumes with the state that an earlier run stored. Labels up to the score `seen` that it did
+    /// not test are skipped.
     #[must_use]
     pub fn resume(self, seen: Score) -> Self {
         Detectors { seen, ..self }
     }
 
-    /// Takes in how a task stands after an epoch. Says whether there was anything new, and the drift that it shows.
+    /// Tests the losses since the last call, given a task's standing after an epoch. Returns
+    /// whether there were any, and the drift that they show.
     pub(crate) fn look(
         &mut self,
         (task, standing): &View,
@@ -112,7 +119,7 @@ impl Detectors {
         let page_hinkley = rules
             .page_hinkley
             .and_then(|allowed| self.page_hinkley.add(losses, rules.kind, allowed));
-        // Where both tell at once, ADWIN's window tells better since when.
+        // If both find one, ADWIN's rise counts: its window shows better when the drift began.
         let adwin = adwin.map(|rise| (Detector::Adwin, rise));
         let page_hinkley = page_hinkley.map(|rise| (Detector::PageHinkley, rise));
         let detected = adwin
@@ -127,14 +134,14 @@ impl Detectors {
         (true, detected)
     }
 
-    /// Takes in how strange samples looked in an epoch.
+    /// Tests the strangeness of an epoch's samples, and returns the drift that it shows.
     pub(crate) fn look_at_features(
         &mut self,
         task: TaskId,
         strangeness: &Strangeness,
         delta: f64,
     ) -> Option<DriftDetected> {
-        // Both are shares.
+        // Strangeness is from 0 to 1, as losses of classes are.
         let share = LabelKind::Classes(2);
         let rise = self.features.add(strangeness.losses(), share, delta)?;
         self.latest = Some(DriftDetected {

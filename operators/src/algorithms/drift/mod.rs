@@ -1,4 +1,6 @@
-//! Drift detectors: ADWIN and Page-Hinkley on losses and on how unusual features are.
+//! Drift detectors: ADWIN and Page-Hinkley on losses, and ADWIN on the strangeness of features.
+//!
+//! Losses need labels; features show drift without any.
 
 mod adwin;
 mod detectors;

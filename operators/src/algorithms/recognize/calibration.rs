@@ -1,10 +1,11 @@
-//! Calibration: how usual a score is among samples of known tasks.
+//! Calibration: how usual a novelty score is among samples of known tasks.
 //!
-//! The p-value of a score is the share of calibration scores that are at least as high, the sample itself among them
-//! (split-conformal prediction: Papadopoulos et al. 2002; Bates et al. 2023, "Testing for outliers with conformal p-values",
-//! §2). A sample of a known task has a p-value of at most α with a probability of at most α, whatever the scores are, as long
-//! as it comes from where the calibration's samples come from. Those are the latest of known tasks, each scored before
-//! anything was learned from it.
+//! The p-value of a score is the share of calibration scores that are at least as high, the sample
+//! itself included (split-conformal prediction: Papadopoulos et al. 2002; Bates et al. 2023,
+//! "Testing for outliers with conformal p-values", §2). A sample of a known task has a p-value of
+//! at most α with a probability of at most α, whatever the scores are, as long as it comes from the
+//! same distribution as the calibration's samples. These are the latest of known tasks, each scored
+//! before anything was learned from it.
 
 use std::collections::VecDeque;
 
@@ -13,20 +14,21 @@ use serde::{Deserialize, Serialize};
 use super::method::METHODS;
 use crate::data::Epoch;
 
-/// Samples of the calibration, the latest.
+/// Number of samples in the calibration: the latest.
 const MOST: usize = 16_384;
-/// Samples of which there has to be a calibration before anything is told by it.
+/// Least number of samples in the calibration before it gives p-values.
 const LEAST: usize = 200;
-/// Samples of one epoch at most, those with the lowest priority.
+/// Most samples of one epoch: those with the lowest [priority](crate::data::priority).
 pub(crate) const MOST_OF_EPOCH: usize = 256;
 
-/// The scores of one sample: one a method, then all of them together; NaN where there is none.
+/// Novelty scores of one sample: one a [method](super::Method), then the score of all methods
+/// together; NaN = none. The same layout holds their p-values.
 pub type NoveltyScores = [f32; METHODS + 1];
 
-/// The scores of known samples, method by method.
+/// Sorted scores of known samples, by method.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Lowest first.
+    /// One column a method, as in [`NoveltyScores`]; lowest first.
     sorted: [Vec<f32>; METHODS + 1],
 }
 
@@ -42,7 +44,8 @@ impl Calibration {
         }
     }
 
-    /// The p-value of a score; none where too little is known, or there is no score.
+    /// P-value of a score by a method, an index into [`NoveltyScores`]. None with fewer than 200
+    /// calibration scores, or if the score is NaN.
     pub fn p(&self, method: usize, score: f32) -> Option<f32> {
         let sorted = &self.sorted[method];
         if sorted.len() < LEAST || score.is_nan() {
@@ -52,7 +55,8 @@ impl Calibration {
         Some((sorted.len() - below + 1) as f32 / (sorted.len() + 1) as f32)
     }
 
-    /// The score that this share of samples has or exceeds; none where too little is known.
+    /// Score that this share of samples has or exceeds, by a method, an index into
+    /// [`NoveltyScores`]. None with fewer than 200 calibration scores.
     pub fn quantile(&self, method: usize, share: f32) -> Option<f32> {
         let sorted = &self.sorted[method];
         let above = (share * sorted.len() as f32) as usize;
@@ -61,27 +65,52 @@ impl Calibration {
     }
 }
 
-/// The scores of an epoch's known samples.
+/// Novelty scores of an epoch's samples of known tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochScores {
-    /// Sample by sample.
+    /// Scores, one entry a sample.
     pub scores: Vec<NoveltyScores>,
-    /// Whether samples are compared with these, and all before, from the next epoch on.
+    /// Whether the calibration is made anew of these and all earlier scores, from the next epoch
+    /// on.
     pub counts: bool,
 }
 
-/// The latest scores, epoch by epoch.
+/// Window over the latest novelty scores of known samples, epoch by epoch.
+///
+/// ```
+/// use perennial_operators::Epoch;
+/// use perennial_operators::algorithms::recognize::{Calibrator, METHODS, Method};
+///
+/// // 400 known samples with the scores 0 to 399 by density, and none by the other methods.
+/// let density = Method::Density as usize;
+/// let mut calibrator = Calibrator::default();
+/// for epoch in 0..2 {
+///     let scores = (0..200).map(|row| {
+///         let mut scores = [f32::NAN; METHODS + 1];
+///         scores[density] = (200 * epoch + row) as f32;
+///         scores
+///     });
+///     calibrator.add(Epoch(epoch), scores.collect());
+/// }
+///
+/// let calibration = calibrator.calibration().unwrap();
+/// assert_eq!(calibration.p(density, 0.0), Some(1.0)); // all scores are as high
+/// assert_eq!(calibration.p(density, 500.0), Some(1.0 / 401.0)); // none but its own
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Calibrator {
     epochs: VecDeque<(Epoch, EpochScores)>,
-    /// How many samples there are, and how many of these do not count yet.
+    /// Number of samples in the window.
     held: usize,
+    /// Number of samples that came since the calibration was last made anew.
     fresh: usize,
 }
 
 impl Calibrator {
-    /// Takes in the scores of an epoch: what is to be committed, and the epochs that leave. Samples are compared with other
-    /// scores once there is a sixteenth of new ones.
+    /// Adds the scores of an epoch. Returns what is to be committed of it, and the epochs that
+    /// leave the window.
+    ///
+    /// The calibration is made anew when a sixteenth of the window's samples are new.
     pub fn add(&mut self, epoch: Epoch, scores: Vec<NoveltyScores>) -> (EpochScores, Vec<Epoch>) {
         self.held += scores.len();
         self.fresh += scores.len();
@@ -103,7 +132,7 @@ impl Calibrator {
         (added, left)
     }
 
-    /// Takes in what was committed, oldest first.
+    /// Restores the window from committed epochs, oldest first.
     pub fn restore(restored: impl IntoIterator<Item = (Epoch, EpochScores)>) -> Calibrator {
         let mut calibrator = Calibrator::default();
         for (epoch, scores) in restored {
@@ -117,7 +146,8 @@ impl Calibrator {
         calibrator
     }
 
-    /// What samples are compared with; none before anything counts.
+    /// Calibration of the scores in the window up to the last epoch that
+    /// [counts](EpochScores::counts); none before the first such epoch.
     pub fn calibration(&self) -> Option<Calibration> {
         let last = self.epochs.iter().rposition(|(_, scores)| scores.counts)?;
         let counting = self.epochs.iter().take(last + 1);

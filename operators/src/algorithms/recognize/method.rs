@@ -1,26 +1,38 @@
-//! Probes of the answer: how unsure it is (Hendrycks & Gimpel 2017, "A baseline for detecting misclassified and
-//! out-of-distribution examples in neural networks", §2).
+//! Methods of recognition: scores of how novel a sample is.
+//!
+//! Two methods score features against a [reference](super::Reference); three probe the prediction:
+//! how unsure it is (Hendrycks & Gimpel 2017, "A baseline for detecting misclassified and
+//! out-of-distribution examples in neural networks", §2) and how much experts disagree on it.
 
-/// How many methods there are.
+/// Number of methods.
 pub const METHODS: usize = 5;
 
-/// A way to score how strange a sample is.
+/// Method to score how novel a sample is; higher scores are more novel.
+///
+/// ```
+/// use perennial_operators::algorithms::recognize::Method;
+///
+/// let names = Method::ALL.map(Method::name);
+/// assert_eq!(names, ["density", "nearest", "probability", "entropy", "disagreement"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// How far its features are from the nearest centre of a task, in units of how samples lie around these.
+    /// Squared Mahalanobis distance of its features to the nearest task's centre, by the number of
+    /// features.
     Density,
-    /// How far its features are from the nearest known samples.
+    /// Mean squared distance of its features to the third nearest known sample, in standard
+    /// deviations.
     Nearest,
-    /// One less the probability of the class that is predicted.
+    /// 1 − probability of the predicted class.
     Probability,
-    /// The entropy of the classes' probabilities.
+    /// Entropy of the classes' probabilities, nats.
     Entropy,
-    /// How much the models and adapters along its path, and its neighbours, disagree.
+    /// Disagreement of the models along its path, and its neighbours.
     Disagreement,
 }
 
 impl Method {
-    /// All of them.
+    /// All methods, by number.
     pub const ALL: [Method; METHODS] = [
         Method::Density,
         Method::Nearest,
@@ -29,7 +41,7 @@ impl Method {
         Method::Disagreement,
     ];
 
-    /// The name in configs and predictions.
+    /// Name in configs and predictions.
     pub fn name(self) -> &'static str {
         match self {
             Method::Density => "density",
@@ -41,15 +53,17 @@ impl Method {
     }
 }
 
-/// One less the highest probability.
-pub(crate) fn probability(answer: &[f32]) -> f32 {
-    1.0 - answer.iter().copied().fold(0.0, f32::max)
+/// 1 − the highest probability.
+pub(crate) fn probability(probabilities: &[f32]) -> f32 {
+    1.0 - probabilities.iter().copied().fold(0.0, f32::max)
 }
 
-/// The entropy of the probabilities, nats.
-pub(crate) fn entropy(answer: &[f32]) -> f32 {
-    let there = answer.iter().filter(|probability| **probability > 0.0);
-    -there
+/// Entropy of the probabilities, nats.
+pub(crate) fn entropy(probabilities: &[f32]) -> f32 {
+    let positive = probabilities
+        .iter()
+        .filter(|probability| **probability > 0.0);
+    -positive
         .map(|probability| probability * probability.ln())
         .sum::<f32>()
 }

@@ -1,4 +1,8 @@
-//! Recognition of unseen samples: scores, their calibration to p-values, and the verdict.
+//! Recognition of unseen samples, those of no known task.
+//!
+//! [`Method`]s score how novel a sample is, two of them against a [`Reference`] of known samples. A
+//! [`Calibration`] turns scores into p-values, so that a configured share of known samples raises a
+//! false alarm. [`Recognized`] holds the verdicts.
 
 mod calibration;
 mod method;
@@ -7,8 +11,7 @@ mod reference;
 
 pub(crate) use self::calibration::MOST_OF_EPOCH;
 pub use self::calibration::{Calibration, Calibrator, EpochScores, NoveltyScores};
-pub(crate) use self::method::entropy;
-pub(crate) use self::method::probability;
 pub use self::method::{METHODS, Method};
+pub(crate) use self::method::{entropy, probability};
 pub use self::recognized::{RecognitionRules, Recognized, UnseenAnswer};
 pub use self::reference::{KnownTask, Nearness, Reference, ReferenceSample, Scratch};

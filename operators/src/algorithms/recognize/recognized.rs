@@ -1,4 +1,4 @@
-//! The verdicts on the samples of a batch: unseen or not, why, and what is nearest.
+//! Verdicts on the samples of a batch: unseen or not, why, and which known tasks are nearest.
 
 use std::sync::Arc;
 
@@ -7,101 +7,104 @@ use super::method::{METHODS, Method};
 use super::reference::Reference;
 use crate::data::TaskPath;
 
-/// What is answered to a sample of no known task.
+/// Prediction that a sample of no known task gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnseenAnswer {
-    /// What the nearest tasks of its path that are known say.
+    /// That of the known tasks on its path.
     Nearest,
-    /// What the base model says alone.
+    /// That of the base model alone.
     Base,
-    /// Nothing.
+    /// None: it is deferred.
     Defer,
 }
 
-/// How unseen samples are recognized.
+/// Rules of recognition.
 #[derive(Clone, Debug)]
 pub struct RecognitionRules {
-    /// Whether attribute values tell.
+    /// Whether a sample with an unknown attribute value is unseen.
     pub attributes: bool,
-    /// The scores that tell.
+    /// Methods that score samples.
     pub methods: Vec<Method>,
-    /// The share of samples of known tasks that are taken for unseen.
+    /// Share of known tasks' samples that are taken for unseen: the limit of p-values.
     pub false_alarm: f32,
-    /// Labels after which a task is known.
+    /// Number of labels from which on a task is known.
     pub known_after: i64,
-    /// The most unseen tasks that are kept.
+    /// Most unseen tasks that are kept.
     pub groups: usize,
-    /// What is answered.
+    /// Prediction that unseen samples get.
     pub answer: UnseenAnswer,
 }
 
-/// What is recognized of the samples of a batch.
+/// Verdicts on the samples of a batch, by row and by group of rows with one path.
 #[derive(Clone, Debug, Default)]
 pub struct Recognized {
-    /// The scores of each sample, and its p-values by the same; NaN where there are none.
+    /// Novelty scores, by row.
     pub scores: Vec<NoveltyScores>,
-    /// See `scores`.
+    /// P-values of the scores, by row; NaN = none.
     pub p: Vec<NoveltyScores>,
-    /// Whether each is taken for unseen.
+    /// Whether the sample is taken for unseen, by row.
     pub unseen: Vec<bool>,
-    /// By group of the batch, the first task of its path that is not known, as a place on the path.
+    /// Depth of the first task of the path that is not known, by group.
     pub new_from: Vec<Option<usize>>,
-    /// By group of the batch, whether it is that of a [region](crate::algorithms::unseen::region).
+    /// Whether the group is that of a [region](crate::algorithms::unseen::Region), by group.
     pub in_region: Vec<bool>,
-    /// The place of the task of the reference that is nearest to each.
+    /// Index of the nearest task of the reference, by row.
     pub nearest: Vec<u32>,
-    /// What nearest tasks are places in.
+    /// The reference.
     pub reference: Option<Arc<Reference>>,
-    /// Whether attribute values tell.
+    /// Whether a sample with an unknown attribute value is unseen.
     pub by_attributes: bool,
-    /// See [`RecognitionRules::false_alarm`].
+    /// Limit of p-values: [`RecognitionRules::false_alarm`].
     pub false_alarm: f32,
-    /// Whether nothing is answered to unseen samples.
+    /// Whether unseen samples get no prediction.
     pub defers: bool,
 }
 
 impl Recognized {
-    /// The p-value of a row by all methods together; none where too few samples of known tasks were scored.
+    /// P-value of a row by all methods together; none while too few known samples are scored.
     pub fn p_of(&self, row: usize) -> Option<f32> {
         Some(self.p[row][METHODS]).filter(|p| !p.is_nan())
     }
 
-    /// What tells that a row, of this group, is unseen.
+    /// Reasons why a row of this group is unseen: `attributes`, `region`, and names of methods.
     pub fn why(&self, row: usize, group: usize) -> impl Iterator<Item = &'static str> {
         let p = &self.p[row];
-        let is_new = self.new_from[group].is_some();
-        let region = (is_new && self.in_region[group]).then_some("region");
-        let is_new = is_new && self.by_attributes && !self.in_region[group];
-        let strange = p[METHODS] <= self.false_alarm;
-        // Where none tells alone, they do together.
+        let (is_new, in_region) = (self.new_from[group].is_some(), self.in_region[group]);
+        let by_attributes = is_new && self.by_attributes && !in_region;
+        let attributes = by_attributes.then_some("attributes");
+        let region = (is_new && in_region).then_some("region");
+        let is_outlier = p[METHODS] <= self.false_alarm;
+        // If no p-value is within the limit alone, the method with the least one is named.
         let least = p[..METHODS].iter().copied().fold(f32::INFINITY, f32::min);
         let limit = least.max(self.false_alarm);
-        let methods = Method::ALL.iter().filter(move |_| strange);
-        let telling = methods.filter(move |method| p[**method as usize] <= limit);
-        let attributes = is_new.then_some("attributes");
+        let methods = Method::ALL
+            .iter()
+            .filter(move |method| is_outlier && p[**method as usize] <= limit);
         attributes
             .into_iter()
             .chain(region)
-            .chain(telling.map(|method| method.name()))
+            .chain(methods.map(|method| method.name()))
     }
 
-    /// The known tasks that are nearest to a row of a group: the finest on its path, and the one with the nearest features.
+    /// Names of the known tasks nearest to a row of this group: the finest on its path, and the one
+    /// with the nearest features, if it is another.
     pub fn nearest_to<'a>(
         &'a self,
         row: usize,
-        place: usize,
+        group: usize,
         path: &'a TaskPath,
     ) -> impl Iterator<Item = &'a str> {
         let nodes = &path.nodes;
-        let finest = match self.new_from[place] {
+        let on_path = match self.new_from[group] {
             Some(new) => nodes[..new].last(),
             None => nodes.last(),
         };
-        let finest = finest.map(|node| (node.task, &*node.name));
-        let known = self.reference.as_ref().map(|reference| &reference.tasks);
-        let known = known.and_then(|tasks| tasks.get(self.nearest[row] as usize));
-        let alike = known.map(|task| (task.task, &*task.name));
-        let other = alike.filter(move |(task, _)| Some(*task) != finest.map(|(task, _)| task));
-        finest.into_iter().chain(other).map(|(_, name)| name)
+        let by_features = self
+            .reference
+            .as_ref()
+            .and_then(|reference| reference.tasks.get(self.nearest[row] as usize))
+            .filter(|task| Some(task.task) != on_path.map(|node| node.task));
+        let names = on_path.map(|node| &*node.name);
+        names.into_iter().chain(by_features.map(|task| &*task.name))
     }
 }

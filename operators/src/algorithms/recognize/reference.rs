@@ -1,10 +1,12 @@
-//! What samples of known tasks look like: what those that come are compared with.
+//! Reference: where samples of known tasks lie in the space of features.
 //!
-//! Near known tasks is what is near the centre of one of them, in units of how samples lie around their centres. That is
-//! the distance of Mahalanobis with one covariance for all tasks, as in Lee et al. 2018, "A simple unified framework for
-//! detecting out-of-distribution samples and adversarial attacks", §2.1; the covariance is shrunk as Ledoit & Wolf 2004,
-//! "A well-conditioned estimator for large-dimensional covariance matrices", §3.3, have it, so that few samples of many
-//! features still have one that can be inverted. Or it is what is near samples of known tasks, whatever their shape.
+//! A sample is near known tasks if it is near the centre of one of them, in units of how samples
+//! are spread around their centres. That is the Mahalanobis distance with one covariance for all
+//! tasks, as in Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
+//! samples and adversarial attacks", §2.1. The covariance is shrunk as in Ledoit & Wolf 2004, "A
+//! well-conditioned estimator for large-dimensional covariance matrices", §3.3, so that it can be
+//! inverted even with few samples of many features. Or a sample is near known tasks if it is near
+//! some of their samples, whatever the shape of their cloud.
 
 use std::sync::Arc;
 
@@ -14,75 +16,100 @@ use serde::{Deserialize, Serialize};
 use crate::algorithms::distance::add_squares;
 use crate::data::TaskId;
 
-/// Tasks whose centres are known, those with the most samples.
+/// Most tasks with a centre: those with the most samples.
 const MOST_CENTRES: usize = 64;
-/// Samples that a task needs before it has a centre of its own.
+/// Least number of samples of a task with a centre of its own.
 const LEAST_OF_TASK: usize = 20;
-/// Samples that are remembered, evenly drawn.
+/// Most samples that are kept to find nearest ones.
 const MOST_SAMPLES: usize = 256;
-/// How often the values of missing features are improved.
+/// Rounds in which the values of missing features are improved.
 const SWEEPS: usize = 4;
-/// How many of the nearest samples are looked at: the distance is that of the farthest of them.
+/// Number of nearest samples: the distance is that of the farthest of them.
 const NEAREST: usize = 3;
 
-/// What samples of known tasks look like. All is in standard deviations of features.
+/// Reference of samples of known tasks. All values are in standard deviations of features.
+///
+/// ```
+/// use perennial_operators::TaskId;
+/// use perennial_operators::algorithms::recognize::{Reference, ReferenceSample, Scratch};
+///
+/// // Known samples of one task, with two features from 0 to 9.
+/// let features: Vec<[f32; 2]> = (0..100)
+///     .map(|at| [(at % 10) as f32, (at / 10) as f32])
+///     .collect();
+/// let samples: Vec<ReferenceSample<'_>> = features
+///     .iter()
+///     .map(|features| ReferenceSample { task: TaskId(1), features })
+///     .collect();
+/// let reference = Reference::of(&samples, |_| None).unwrap();
+///
+/// let mut scratch = Scratch::default();
+/// let usual = reference.nearness(&[4.0, 5.0], true, &mut scratch);
+/// let outlier = reference.nearness(&[40.0, 5.0], true, &mut scratch);
+/// assert!(usual.density < 1.0 && outlier.density > 10.0);
+/// assert!(usual.nearest < 1.0 && outlier.nearest > 10.0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
-    /// For each feature its mean, and what makes one standard deviation 1; 0 where it does not vary.
+    /// Mean of each feature, in its unit.
     means: Vec<f32>,
+    /// Inverse of each feature's standard deviation; 0 for a feature that does not vary.
     scales: Vec<f32>,
-    /// The tasks that have centres.
+    /// Tasks with centres.
     pub tasks: Vec<KnownTask>,
-    /// Centre by centre.
+    /// Centres, tasks × features.
     centres: Vec<f32>,
-    /// The inverse of the covariance of how far samples are from their centres, row by row.
+    /// Inverse covariance of samples around their centres, features × features.
     precision: Vec<f32>,
-    /// How much of the covariance is that of independent features which all vary the same, 0 to 1.
+    /// Shrinkage of the covariance, 0 to 1: share that independent features of equal variance have
+    /// in it.
     pub shrinkage: f32,
-    /// Samples, feature by feature; what is missing is at the mean.
+    /// Samples, features × samples; missing values are at the mean.
     samples: Vec<f32>,
 }
 
-/// A task that samples are compared with.
+/// A known task that samples are compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownTask {
-    /// Which.
+    /// The task.
     pub task: TaskId,
-    /// Its name.
+    /// Its name, for logs and tables.
     pub name: Arc<str>,
 }
 
-/// A sample that a reference is made of.
+/// A known sample that a reference is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceSample<'a> {
-    /// Its finest task.
+    /// Finest task of the sample.
     pub task: TaskId,
-    /// Its features; NaN = missing.
+    /// Feature values; NaN = missing.
     pub features: &'a [f32],
 }
 
-/// How near a sample is to known tasks.
+/// Distances of a sample from known tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Nearness {
-    /// Its squared distance of Mahalanobis to the nearest centre, by the number of its features.
+    /// Squared Mahalanobis distance to the nearest centre, by the number of the sample's features.
     pub density: f32,
-    /// The mean square of how far its features are from those of the nearest samples; NaN if that was not asked for.
+    /// Mean squared distance of its features to the third nearest known sample; NaN if not
+    /// requested.
     pub nearest: f32,
-    /// The place of the task with the nearest centre.
+    /// Index of the task with the nearest centre.
     pub task: usize,
 }
 
-/// What is worked with, sample after sample.
+/// Scratch memory, reused from sample to sample.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     features: Vec<f32>,
-    apart: Vec<f32>,
+    differences: Vec<f32>,
     squares: Vec<f32>,
 }
 
 impl Reference {
-    /// What some samples look like, of which those that come first are remembered; none without any. `name` knows what tasks
-    /// are called.
+    /// Builds the reference of some samples; none if there are none.
+    ///
+    /// Nearest samples are sought among the first of them. `name` returns the name of a task.
     pub fn of(
         samples: &[ReferenceSample<'_>],
         name: impl Fn(TaskId) -> Option<Arc<str>>,
@@ -104,12 +131,12 @@ impl Reference {
         for feature in 0..width {
             reference
                 .samples
-                .extend(held.iter().map(|sample| known(sample[feature])));
+                .extend(held.iter().map(|sample| or_zero(sample[feature])));
         }
         Some(reference)
     }
 
-    /// Learns the means and deviations of features.
+    /// Computes means and standard deviations of features.
     fn scale(&mut self, samples: &[ReferenceSample<'_>]) {
         for (feature, (mean, scale)) in self.means.iter_mut().zip(&mut self.scales).enumerate() {
             let values = || {
@@ -122,7 +149,7 @@ impl Reference {
             let middle = values().sum::<f64>() / count;
             let variance = values().map(|value| (value - middle).powi(2)).sum::<f64>() / count;
             *mean = middle as f32;
-            // What varies by less than floats can tell does not vary.
+            // A deviation below the precision of floats counts as none.
             *scale = match variance.sqrt() {
                 deviation if deviation > middle.abs() * 1e-6 => deviation.recip() as f32,
                 _ => 0.0,
@@ -130,13 +157,13 @@ impl Reference {
         }
     }
 
-    /// Features in standard deviations; NaN = missing.
+    /// Converts features into standard deviations from the mean; NaN = missing.
     fn scaled(&self, features: &[f32]) -> impl Iterator<Item = f32> {
         let known = features.iter().zip(&self.means).zip(&self.scales);
         known.map(|((value, mean), scale)| (value - mean) * scale)
     }
 
-    /// Finds the centres of tasks, and gives for each sample the place of the one that it is of.
+    /// Computes the centres of tasks, and returns the index of each sample's task among them.
     fn add_centres(
         &mut self,
         samples: &[ReferenceSample<'_>],
@@ -153,15 +180,18 @@ impl Reference {
         counts.sort_unstable_by_key(|(count, task)| (std::cmp::Reverse(*count), *task));
         counts.truncate(MOST_CENTRES);
         if counts.is_empty() {
-            // Of none there are enough: all are one.
+            // No task has enough samples: all samples share one centre.
             counts.push((samples.len(), TaskId::BASE));
         }
         let is_one = counts.len() == 1 && counts[0].1 == TaskId::BASE;
-        let place = |task: TaskId| match is_one {
-            true => Some(0),
-            false => counts.iter().position(|(_, known)| *known == task),
+        let index_of = |task: TaskId| {
+            if is_one {
+                Some(0)
+            } else {
+                counts.iter().position(|(_, known)| *known == task)
+            }
         };
-        let centre_of: Vec<Option<usize>> = samples.iter().map(|one| place(one.task)).collect();
+        let centre_of: Vec<Option<usize>> = samples.iter().map(|one| index_of(one.task)).collect();
         let width = self.means.len();
         let mut sums = vec![(0.0_f64, 0.0_f64); counts.len() * width];
         for (sample, centre) in scaled.iter().zip(&centre_of) {
@@ -188,26 +218,26 @@ impl Reference {
         centre_of
     }
 
-    /// Learns how samples lie around their centres.
+    /// Computes the inverse of the shrunk covariance of samples around their centres.
     fn add_precision(&mut self, scaled: &[Vec<f32>], centre_of: &[Option<usize>]) {
         let width = self.means.len();
-        let apart: Vec<Vec<f64>> = scaled
+        let differences: Vec<Vec<f64>> = scaled
             .iter()
             .zip(centre_of)
             .filter_map(|(sample, centre)| {
                 let centre = &self.centres[(*centre)? * width..][..width];
-                let apart = sample.iter().zip(centre);
+                let pairs = sample.iter().zip(centre);
                 Some(
-                    apart
-                        .map(|(value, at)| f64::from(known(value - at)))
+                    pairs
+                        .map(|(value, at)| f64::from(or_zero(value - at)))
                         .collect(),
                 )
             })
             .collect();
-        let count = apart.len().max(1) as f64;
+        let count = differences.len().max(1) as f64;
         let mut covariance = DMatrix::<f64>::zeros(width, width);
         let mut fourth = 0.0;
-        for sample in &apart {
+        for sample in &differences {
             fourth += sample.iter().map(|part| part * part).sum::<f64>().powi(2);
             for (row, one) in sample.iter().enumerate() {
                 for (column, other) in sample.iter().enumerate() {
@@ -215,18 +245,19 @@ impl Reference {
                 }
             }
         }
-        // Their m, d² and b̄², all by the number of features.
+        // m, d² and b̄² of Ledoit & Wolf, each by the number of features.
         let features = width.max(1) as f64;
         let mean = covariance.trace() / features;
         let norm = covariance.norm_squared();
         let far = norm / features - mean * mean;
         let error = (fourth / count - norm) / count / features;
-        let shrinkage = match far > 0.0 {
-            true => (error / far).clamp(0.0, 1.0),
-            false => 1.0,
+        let shrinkage = if far > 0.0 {
+            (error / far).clamp(0.0, 1.0)
+        } else {
+            1.0
         };
         self.shrinkage = shrinkage as f32;
-        // What never varies, or varies by nothing but what others do, still has some room.
+        // A feature that does not vary, or only together with others, still gets a little variance.
         let least = 1e-4;
         let mut shrunk = covariance * (1.0 - shrinkage);
         for feature in 0..width {
@@ -239,7 +270,8 @@ impl Reference {
         self.precision = inverse.iter().map(|value| *value as f32).collect();
     }
 
-    /// How near a sample is to known tasks, and `among_samples` too, which costs most. What is missing of it says nothing.
+    /// Distances of a sample from known tasks. With `among_samples`, also from their nearest
+    /// samples, which costs most. Missing features do not count.
     pub fn nearness(
         &self,
         features: &[f32],
@@ -248,37 +280,40 @@ impl Reference {
     ) -> Nearness {
         let Scratch {
             features: scaled,
-            apart,
+            differences,
             squares,
         } = scratch;
         scaled.clear();
         scaled.extend(self.scaled(features));
-        let there = scaled.iter().filter(|value| !value.is_nan()).count().max(1) as f32;
+        let known = scaled.iter().filter(|value| !value.is_nan()).count().max(1) as f32;
         let task = self.nearest_centre(scaled);
         let width = scaled.len();
-        apart.clear();
+        differences.clear();
         let centre = &self.centres[task * width..][..width];
-        apart.extend(
+        differences.extend(
             scaled
                 .iter()
                 .zip(centre)
-                .map(|(value, at)| known(value - at)),
+                .map(|(value, at)| or_zero(value - at)),
         );
-        let density = self.density(scaled, apart);
+        let density = self.density(scaled, differences);
         Nearness {
-            density: density / there,
-            nearest: match among_samples {
-                true => self.nearest_samples(scaled, squares) / there,
-                false => f32::NAN,
+            density: density / known,
+            nearest: if among_samples {
+                self.nearest_samples(scaled, squares) / known
+            } else {
+                f32::NAN
             },
             task,
         }
     }
 
-    /// The squared distance of Mahalanobis of two samples, by the number of features that both have.
+    /// Squared Mahalanobis distance of two samples, by the number of features that both have.
     pub fn apart(&self, one: &[f32], other: &[f32], scratch: &mut Scratch) -> f32 {
         let Scratch {
-            features, apart, ..
+            features,
+            differences,
+            ..
         } = scratch;
         features.clear();
         features.extend(
@@ -286,20 +321,21 @@ impl Reference {
                 .zip(self.scaled(other))
                 .map(|(one, other)| one - other),
         );
-        let there = features
+        let known = features
             .iter()
             .filter(|value| !value.is_nan())
             .count()
             .max(1) as f32;
-        apart.clear();
-        apart.extend(features.iter().map(|value| known(*value)));
-        self.density(features, apart) / there
+        differences.clear();
+        differences.extend(features.iter().map(|value| or_zero(*value)));
+        self.density(features, differences) / known
     }
 
-    /// The squared distance of Mahalanobis over the features that are there, of a sample that is so far from a centre: the
-    /// least over all values that the missing ones could have, found feature by feature.
-    fn density(&self, scaled: &[f32], apart: &mut [f32]) -> f32 {
-        let width = apart.len().max(1);
+    /// Squared Mahalanobis distance over the features of `scaled` that are known, given the
+    /// sample's differences from a centre: the least over all values that the missing features
+    /// could have, found feature by feature.
+    fn density(&self, scaled: &[f32], differences: &mut [f32]) -> f32 {
+        let width = differences.len().max(1);
         let row = |feature: usize| &self.precision[feature * width..][..width];
         let dot = |one: &[f32], other: &[f32]| -> f32 {
             one.iter().zip(other).map(|(one, other)| one * other).sum()
@@ -312,28 +348,30 @@ impl Reference {
                     .filter(|(_, value)| value.is_nan());
                 for (feature, _) in missing {
                     let row = row(feature);
-                    apart[feature] -= dot(row, apart) / row[feature];
+                    differences[feature] -= dot(row, differences) / row[feature];
                 }
             }
         }
-        let rows = self.precision.chunks_exact(width).zip(&*apart);
-        rows.map(|(row, part)| part * dot(row, apart)).sum()
+        let rows = self.precision.chunks_exact(width).zip(&*differences);
+        rows.map(|(row, difference)| difference * dot(row, differences))
+            .sum()
     }
 
+    /// Index of the nearest centre, in standard deviations of features.
     fn nearest_centre(&self, scaled: &[f32]) -> usize {
         let mut nearest = (0, f32::INFINITY);
         let centres = self.centres.chunks_exact(scaled.len().max(1));
         for (place, centre) in centres.enumerate() {
-            let apart = scaled.iter().zip(centre);
-            let far: f32 = apart.map(|(value, at)| known(value - at).powi(2)).sum();
-            if far < nearest.1 {
-                nearest = (place, far);
+            let pairs = scaled.iter().zip(centre);
+            let distance: f32 = pairs.map(|(value, at)| or_zero(value - at).powi(2)).sum();
+            if distance < nearest.1 {
+                nearest = (place, distance);
             }
         }
         nearest.0
     }
 
-    /// The squared distance to the last of the nearest samples.
+    /// Squared distance to the last of the [`NEAREST`] samples.
     fn nearest_samples(&self, scaled: &[f32], squares: &mut Vec<f32>) -> f32 {
         let held = self.samples.len() / scaled.len().max(1);
         squares.clear();
@@ -354,7 +392,7 @@ impl Reference {
     }
 }
 
-/// A difference, none where a value is missing.
-fn known(apart: f32) -> f32 {
-    if apart.is_nan() { 0.0 } else { apart }
+/// The difference; 0 if a value is missing.
+fn or_zero(difference: f32) -> f32 {
+    if difference.is_nan() { 0.0 } else { difference }
 }

@@ -1,4 +1,5 @@
-//! Bounded memory: reservoirs of labelled samples and the quotas that share the memory out.
+//! Bounded memory: [reservoirs](Reservoir) of labelled samples, and the [quota](Quota) that divides
+//! the memory among tasks.
 
 mod quota;
 mod reservoir;

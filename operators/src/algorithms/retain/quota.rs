@@ -1,4 +1,4 @@
-//! The level: how many samples a task may keep, so that all tasks together stay within their bound.
+//! Quota: the number of samples that each task may keep, so that all together stay within a bound.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,43 @@ use rustc_hash::FxHashMap;
 
 use crate::data::TaskId;
 
-/// Finds the level: the highest at which all tasks together keep no more samples than they may. The largest tasks alone
-/// give up for the others. As samples come in it only ever falls.
+/// Quota of samples of one task: the highest with which all tasks together stay within their bound.
+///
+/// Only tasks with more samples than the quota give some up for the others. As samples come in, the
+/// quota only ever falls.
+///
+/// ```
+/// use perennial_operators::TaskId;
+/// use perennial_operators::algorithms::retain::Quota;
+///
+/// // A task may keep 100 samples, all together 120.
+/// let mut quota = Quota::new(100, 120);
+/// quota.grow(TaskId(1), 90);
+/// quota.grow(TaskId(2), 20);
+/// assert!(!quota.fall());
+///
+/// quota.grow(TaskId(3), 30);
+/// assert!(quota.fall());
+/// assert_eq!(quota.samples_per_task(), 70); // 70 + 20 + 30 samples
+/// ```
 #[derive(Clone, Debug)]
 pub struct Quota {
-    /// The most samples of all tasks.
+    /// Most samples of all tasks together.
     most: u64,
-    /// The most samples of one task.
+    /// Most samples of one task: the quota.
     level: u64,
-    /// What each task would keep on its own.
+    /// Samples of each task, up to the quota at the time when they came.
     sizes: FxHashMap<TaskId, u64>,
-    /// Numbers of samples below the level, and how many tasks keep so many.
+    /// Number of tasks by number of samples, for tasks with fewer samples than the quota.
     below: BTreeMap<u64, u64>,
-    /// How many tasks have as many samples as the level allows, or more.
+    /// Number of tasks with at least as many samples as the quota.
     full: u64,
-    /// Samples of all tasks.
+    /// Number of samples of all tasks together, each counted up to the quota.
     total: u64,
 }
 
 impl Quota {
-    /// No task keeps anything yet; one may keep `per_task` samples, all together may keep `most`.
+    /// Starts without samples. One task may keep `per_task` samples, all tasks together `most`.
     pub fn new(per_task: u64, most: u64) -> Self {
         Quota {
             most,
@@ -37,16 +54,16 @@ impl Quota {
         }
     }
 
-    /// The most samples that a task may keep.
+    /// The quota: most samples that a task may keep.
     pub fn samples_per_task(&self) -> u64 {
         self.level
     }
 
-    /// Labels of a task came.
+    /// Adds labels to a task. The quota stays as it is until [`fall`](Quota::fall).
     pub fn grow(&mut self, task: TaskId, labels: u64) {
         let size = self.sizes.entry(task).or_default();
         let before = (*size).min(self.level);
-        // Beyond the level it makes no difference how large a task is: there is no way back up.
+        // Beyond the quota a task's size makes no difference: the quota never rises again.
         *size = before.saturating_add(labels).min(self.level);
         let after = *size;
         if before == after {
@@ -66,11 +83,11 @@ impl Quota {
         }
     }
 
-    /// Lowers the level as far as it takes; says whether it did.
+    /// Lowers the quota until all tasks together stay within their bound; returns whether it fell.
     pub fn fall(&mut self) -> bool {
         let before = self.level;
         while self.total > self.most {
-            // Down to the next size it is the same tasks that give up.
+            // Down to the next size, the same tasks give up samples.
             let next = self.below.last_key_value().map_or(0, |(size, _)| *size);
             let room = self.level - next;
             let steps = match self.full {

@@ -1,32 +1,59 @@
-//! What one task keeps of its past: of each class the samples of lowest priority.
+//! Reservoir: the samples that one task keeps, of each class those with the lowest priority.
 
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::data::{ClassRetained, RetainedSample, priority, sequence_of};
 
-/// The class that a sample is kept in: all are of one where labels are not numbers of classes.
+/// Class that a sample is kept in: that of its label. If the label is a number, `classes` is 0 and
+/// all samples are in class 0.
 pub fn class_of(label: f32, classes: usize) -> usize {
     (label as usize).min(classes.saturating_sub(1))
 }
 
-/// Room for the samples of one task.
+/// A task's draw of its labelled samples, even within each class and balanced between classes.
 ///
-/// Where they are more than it may keep, the class of which it keeps the most gives one up, the one of
-/// highest priority. So each class keeps what it has up to an equal share of the room, and what rarer classes
-/// leave free is shared by the others (max-min fairness). As samples come in, no class's share ever grows again while
-/// the room stays as it is: what was given up is never missed.
+/// Beyond its capacity, the class with the most samples gives up the one with the highest
+/// [`priority`]. So each class keeps its samples up to an equal share of the
+/// capacity, and the others divide what rarer classes leave free (max-min fairness). While the
+/// capacity stays the same, the share of no class ever grows again, so that a sample given up is
+/// never missed.
+///
+/// ```
+/// use perennial_operators::RetainedSample;
+/// use perennial_operators::algorithms::retain::Reservoir;
+///
+/// let sample = |sequence: u64, label: f32| RetainedSample {
+///     sequence,
+///     time: 0,
+///     label,
+///     features: vec![20.0],
+///     weight: 1.0,
+/// };
+/// // 100 samples of class 0 and 3 of class 1.
+/// let candidates = (0..100).map(|sequence| sample(sequence, 0.0));
+/// let candidates = candidates.chain((100..103).map(|sequence| sample(sequence, 1.0)));
+///
+/// // With a capacity of 10, the rare class keeps all its samples.
+/// let mut reservoir = Reservoir::limited([None, None]);
+/// let turnover = reservoir.turn_over(candidates.collect(), &[100, 3], 10);
+/// let rare = turnover.samples.iter().filter(|sample| sample.label == 1.0);
+/// assert_eq!((reservoir.len(), rare.count()), (10, 3));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Reservoir {
     classes: Vec<Class>,
     kept: usize,
 }
 
+/// Samples of one class.
 #[derive(Clone, Debug, Default)]
 struct Class {
-    /// Priorities, the highest first to go.
+    /// Priorities of the samples kept; the highest is the first to go.
     kept: BinaryHeap<u64>,
+    /// Number of samples seen.
     seen: u64,
-    /// Of the samples seen, those up to this priority are kept and no others; none while that is so of all.
+    /// Highest priority that is admitted: of the samples seen, those up to it are kept and no
+    /// others. None while all are kept.
     limit: Option<u64>,
 }
 
@@ -36,17 +63,18 @@ impl Class {
     }
 }
 
-/// What an epoch changes in a reservoir.
+/// Change of a reservoir in one epoch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Turnover {
-    /// Samples that come in, by sequence number.
+    /// Samples added, by sequence number.
     pub samples: Vec<RetainedSample>,
-    /// Sequence numbers of those that leave.
+    /// Sequence numbers of the samples dropped, ascending.
     pub dropped: Vec<u64>,
 }
 
 impl Reservoir {
-    /// The reservoir of a task with the samples that it keeps: class and sequence number of each.
+    /// Restores a reservoir from the state of its classes and the samples that it keeps, each by
+    /// class and sequence number.
     pub fn restore(
         classes: &[ClassRetained],
         samples: impl IntoIterator<Item = (usize, u64)>,
@@ -61,7 +89,7 @@ impl Reservoir {
         reservoir
     }
 
-    /// An empty one that takes in nothing above the limits of the classes.
+    /// Creates an empty reservoir that admits no priority above its class's limit.
     pub fn limited(limits: impl IntoIterator<Item = Option<u64>>) -> Self {
         let class = |limit| Class {
             limit,
@@ -73,17 +101,17 @@ impl Reservoir {
         }
     }
 
-    /// How many samples it keeps.
+    /// Number of samples kept.
     pub fn len(&self) -> usize {
         self.kept
     }
 
-    /// Whether it keeps none.
+    /// Whether no samples are kept.
     pub fn is_empty(&self) -> bool {
         self.kept == 0
     }
 
-    /// How it stands, class by class.
+    /// State of each class, by class number.
     pub fn standing(&self) -> Vec<ClassRetained> {
         let standing = |class: &Class| ClassRetained {
             seen: class.seen,
@@ -92,8 +120,9 @@ impl Reservoir {
         self.classes.iter().map(standing).collect()
     }
 
-    /// Whether a sample would stay if no more came, in which case it does. Of some that belong to a larger
-    /// reservoir this finds all that can stay there.
+    /// Adds a sample if it stays within the capacity, and returns whether it does.
+    ///
+    /// Given a part of the samples of a larger reservoir, this finds all that may stay there.
     pub fn holds(&mut self, class: usize, priority: u64, capacity: usize) -> bool {
         if !self.class(class).admits(priority) {
             return false;
@@ -109,8 +138,10 @@ impl Reservoir {
         highest != priority
     }
 
-    /// Takes in an epoch's candidates and gives up what there is no room for; `seen` is how many labels of each class
-    /// came, those of the candidates among them. The outcome does not depend on the order of the candidates.
+    /// Adds an epoch's candidates, and drops samples beyond the capacity.
+    ///
+    /// `seen` is the number of labels of each class in the epoch, the candidates' included. The
+    /// result does not depend on the order of the candidates.
     pub fn turn_over(
         &mut self,
         candidates: Vec<RetainedSample>,
@@ -148,9 +179,11 @@ impl Reservoir {
         }
     }
 
-    /// A class of which samples are missing is complete up to the highest priority that it keeps. Should there be more
-    /// room one day, what comes then must not have a better chance than what came before. A class that keeps none begins
-    /// anew.
+    /// Limits each class that has dropped samples to the highest priority that it keeps, up to
+    /// which it is complete.
+    ///
+    /// If the capacity ever grows, later samples then have no better chance than earlier ones. A
+    /// class that keeps no samples has no limit.
     fn set_limits(&mut self) {
         for class in &mut self.classes {
             if class.seen > class.kept.len() as u64 {
@@ -159,6 +192,7 @@ impl Reservoir {
         }
     }
 
+    /// The class of this number, added if it is new.
     fn class(&mut self, class: usize) -> &mut Class {
         if class >= self.classes.len() {
             self.classes.resize_with(class + 1, Class::default);
@@ -166,12 +200,14 @@ impl Reservoir {
         &mut self.classes[class]
     }
 
+    /// Keeps a sample.
     fn put(&mut self, class: usize, priority: u64) {
         self.class(class).kept.push(priority);
         self.kept += 1;
     }
 
-    /// The highest priority of the largest class, the last of equals.
+    /// Drops the highest priority of the largest class, the last of equals; returns class and
+    /// priority.
     fn give_up(&mut self) -> Option<(usize, u64)> {
         let classes = self.classes.iter_mut().enumerate();
         let (number, largest) = classes.max_by_key(|(_, class)| class.kept.len())?;

@@ -1,130 +1,166 @@
-//! Label requests: which samples' labels would help most, within a budget.
+//! Label requests: the samples whose labels would help most, within a budget.
 //!
-//! A label helps the more the less sure the answer is (uncertainty sampling: Lewis & Gale 1994, "A sequential algorithm for
-//! training text classifiers"), the less the sample is like those of its task that were asked about before (Sener &
-//! Savarese 2018, "Active learning for convolutional neural networks: a core-set approach", §4), and the fewer of its task
-//! there were. The budget is a token bucket: so many labels a day of the stream's clock, of which those not asked for are
-//! saved up to a day's. Unseen tasks and unsure samples of known ones share it.
+//! A label helps the more the less sure the prediction is (uncertainty sampling: Lewis & Gale 1994,
+//! "A sequential algorithm for training text classifiers"), the less the sample resembles those of
+//! its task requested before (Sener & Savarese 2018, "Active learning for convolutional neural
+//! networks: a core-set approach", §4), and the fewer labels of its task were requested. The budget
+//! is a token bucket: it fills by a number of labels a day of the stream's clock, and holds at most
+//! those of one day. Unseen tasks and unsure samples of known tasks share it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::distance::scales;
 use crate::data::TaskId;
 
-/// Candidates of an epoch that are looked at, those that are least sure.
+/// Most candidates of an epoch that are considered: the least sure.
 pub(crate) const MOST_CANDIDATES: usize = 256;
-/// Of what can be asked for, this share is at a time: something is left for what comes later in the day.
+/// Share of the available labels that may be requested at a time: the rest is for later in the day.
 const SHARE: f64 = 0.25;
-/// LabelBudget of a task after which the next one is worth half.
+/// Number of requests of a task after which the next one is worth half.
 const HALF: f64 = 16.0;
-/// What a sample of a known task is worth, by one of a task that is or was unseen.
+/// Worth of a sample of a known task, by that of a task that is or was unseen.
 const KNOWN: f64 = 0.25;
-/// Tasks of which it is known what was asked, the latest; and samples of each.
+/// Most tasks in the history of requests: the latest.
 const MOST_TASKS: usize = 64;
+/// Most samples of each task in the history: the latest.
 const MOST_SAMPLES: usize = 8;
-/// Samples that a group has before it asks for labels: nothing is made of what comes once.
+/// Least number of samples of an unseen group whose labels are requested, as stray samples are
+/// wasted requests.
 pub(crate) const LEAST_GROUP_SAMPLES: u64 = 3;
-/// Microseconds of a day.
+/// One day, microseconds.
 const DAY: f64 = 86_400e6;
 
-/// A sample whose label is asked for.
+/// Request for the label of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelRequest {
-    /// Its sequence number.
+    /// Sequence number of the sample.
     pub sequence: u64,
-    /// Its id.
+    /// Id of the sample.
     pub id: String,
-    /// The key of its message, if it had one: its label's goes to the same partition with it.
+    /// Key of its message, if it had one: with it, its label goes to the same partition.
     pub key: Option<Vec<u8>>,
-    /// Its event time, microseconds since 1970.
+    /// Event time, microseconds since 1970-01-01 UTC.
     pub time: i64,
-    /// Its site.
+    /// Site of the sample.
     pub site: String,
-    /// The name of its finest task.
+    /// Name of its finest task.
     pub task: String,
-    /// Whether it is of no known task.
+    /// Whether the sample is unseen.
     pub unseen: bool,
-    /// How unsure the answer to it is, 0 to 1.
+    /// Uncertainty of the prediction, 0 to 1.
     pub uncertainty: f32,
-    /// The answer: probabilities by class, or the number.
+    /// Prediction: one probability a class, or the number.
     pub answer: Vec<f32>,
-    /// Its features; NaN = missing.
+    /// Feature values; NaN = missing.
     pub features: Vec<f32>,
 }
 
-/// A sample whose label could be asked for.
+/// A sample whose label may be requested.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Candidate {
-    /// The task that would learn from it.
+    /// Task that would learn from the label.
     pub task: TaskId,
-    /// Whether that is not defined.
+    /// Whether that task is not defined yet.
     pub is_new: bool,
-    /// The request that it would be.
+    /// The request.
     pub request: LabelRequest,
 }
 
-/// What has been asked for.
+/// History of label requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
-    /// How many more labels could be asked for at `clock`.
+    /// Labels left in the budget at `clock`.
     left: f64,
-    /// The stream's clock when labels were last asked for; none before.
+    /// Stream's clock at the last request, microseconds; none before the first.
     clock: Option<i64>,
-    /// Task by task, the one that was last asked about in front.
-    tasks: Vec<AskedOfTask>,
+    /// Requests by task, the latest task first.
+    tasks: Vec<TaskRequests>,
 }
 
-/// What has been asked for of a task.
+/// Requests of a task's samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct AskedOfTask {
+struct TaskRequests {
     task: TaskId,
-    /// Whether it was unseen when it was first asked about.
+    /// Whether the task was not defined at its first request.
     was_new: bool,
+    /// Number of requests.
     count: u64,
-    /// The latest samples' features.
+    /// Feature values of the latest samples, the latest first.
     samples: Vec<Vec<f32>>,
 }
 
-/// Asks for labels.
+/// Budget of label requests, and the choice of samples to request.
+///
+/// ```
+/// use perennial_operators::TaskId;
+/// use perennial_operators::algorithms::unseen::{Asked, Candidate, LabelBudget, LabelRequest};
+///
+/// let candidate = |sequence: u64, uncertainty: f32| Candidate {
+///     task: TaskId(1),
+///     is_new: true,
+///     request: LabelRequest {
+///         sequence,
+///         id: format!("r{sequence}"),
+///         key: None,
+///         time: 0,
+///         site: "athens".into(),
+///         task: "city=athens".into(),
+///         unseen: true,
+///         uncertainty,
+///         answer: vec![0.5, 0.5],
+///         features: vec![20.0],
+///     },
+/// };
+///
+/// // Of four labels a day, a quarter may be requested at a time: the least sure sample's.
+/// let mut budget = LabelBudget::restore(4.0, &[1.0], Asked::default());
+/// let candidates = vec![candidate(0, 0.2), candidate(1, 0.9)];
+/// let requests = budget.choose(candidates, 0, |_| true);
+/// assert_eq!((requests.len(), &*requests[0].id), (1, "r1"));
+/// ```
 pub struct LabelBudget {
+    /// Labels a day.
     per_day: f64,
-    /// For each feature what makes one standard deviation 1.
+    /// Inverse of each feature's standard deviation.
     scales: Vec<f32>,
-    asked: Asked,
+    history: Asked,
 }
 
 impl LabelBudget {
-    /// So many a day, after these; `deviations` are how much each feature varies, as far as it is known.
-    pub fn restore(per_day: f64, deviations: &[f32], asked: Asked) -> Self {
+    /// Restores the budget of `per_day` labels a day after earlier requests. `deviations` are the
+    /// features' standard deviations, empty if they are not known yet.
+    pub fn restore(per_day: f64, deviations: &[f32], history: Asked) -> Self {
         LabelBudget {
             per_day,
             scales: scales(deviations),
-            asked,
+            history,
         }
     }
 
-    /// Takes in how much each feature varies, as standard deviations.
+    /// Sets each feature's standard deviation.
     pub fn scale(&mut self, deviations: &[f32]) {
         self.scales = scales(deviations);
     }
 
-    /// What was asked for until now.
+    /// History of requests.
     pub fn asked(&self) -> &Asked {
-        &self.asked
+        &self.history
     }
 
-    /// How many labels can be asked for.
+    /// Labels left in the budget.
     fn left(&self, clock: i64) -> f64 {
-        match self.asked.clock {
+        match self.history.clock {
             None => self.per_day,
-            Some(before) => {
-                let days = (clock - before).max(0) as f64 / DAY;
-                (self.asked.left + days * self.per_day).min(self.per_day)
+            Some(last) => {
+                let days = (clock - last).max(0) as f64 / DAY;
+                (self.history.left + days * self.per_day).min(self.per_day)
             }
         }
     }
 
-    /// Asks for the labels that help most, of the candidates that may be asked about.
+    /// Requests the labels that help most, among the candidates that pass `may`.
+    ///
+    /// `clock` is the stream's, microseconds. Returns the requests by sequence number.
     pub fn choose(
         &mut self,
         mut candidates: Vec<Candidate>,
@@ -140,13 +176,13 @@ impl LabelBudget {
                 .total_cmp(&one.request.uncertainty);
             least_sure.then(one.request.sequence.cmp(&other.request.sequence))
         });
-        // Workers have told of no more each, whatever may be asked about.
+        // Each worker sends at most this many too, before `may` is known.
         candidates.truncate(MOST_CANDIDATES);
         candidates.retain(may);
-        let mut near: Vec<f64> = candidates.iter().map(|one| self.novelty(one)).collect();
+        let mut novelty: Vec<f64> = candidates.iter().map(|one| self.novelty(one)).collect();
         let mut chosen = Vec::new();
         while chosen.len() < most {
-            let worth = |(at, candidate): (usize, &Candidate)| self.worth(candidate) * near[at];
+            let worth = |(at, candidate): (usize, &Candidate)| self.worth(candidate) * novelty[at];
             let all = candidates.iter().enumerate();
             let best = all
                 .map(|one| (worth(one), one.0))
@@ -154,69 +190,78 @@ impl LabelBudget {
                 .max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));
             let Some((_, at)) = best else { break };
             let taken = candidates[at].clone();
-            for (near, other) in near.iter_mut().zip(&candidates) {
+            for (novelty, other) in novelty.iter_mut().zip(&candidates) {
                 if other.task == taken.task {
-                    let apart = self.apart(&taken.request.features, &other.request.features);
-                    *near = near.min(apart);
+                    let distance = self.distance(&taken.request.features, &other.request.features);
+                    *novelty = novelty.min(distance);
                 }
             }
-            near[at] = 0.0;
-            self.note(&taken);
+            novelty[at] = 0.0;
+            self.record(&taken);
             chosen.push(taken.request);
         }
         if !chosen.is_empty() {
             left -= chosen.len() as f64;
-            (self.asked.left, self.asked.clock) = (left, Some(clock));
+            (self.history.left, self.history.clock) = (left, Some(clock));
         }
         chosen.sort_by_key(|request| request.sequence);
         chosen
     }
 
-    fn of(&self, task: TaskId) -> Option<&AskedOfTask> {
-        self.asked.tasks.iter().find(|asked| asked.task == task)
+    /// Requests of a task, if there are any in the history.
+    fn requests_of(&self, task: TaskId) -> Option<&TaskRequests> {
+        self.history.tasks.iter().find(|of| of.task == task)
     }
 
-    /// What the label of a candidate is worth, whatever else was asked.
+    /// Worth of a candidate's label, its novelty aside.
     fn worth(&self, candidate: &Candidate) -> f64 {
-        let asked = self.of(candidate.task);
-        let count = asked.map_or(0, |asked| asked.count);
-        let was_new = asked.is_some_and(|asked| asked.was_new);
-        let new = match candidate.request.unseen || candidate.is_new || was_new {
-            true => 1.0,
-            false => KNOWN,
+        let requests = self.requests_of(candidate.task);
+        let count = requests.map_or(0, |requests| requests.count);
+        let was_new = requests.is_some_and(|requests| requests.was_new);
+        let by_task = if candidate.request.unseen || candidate.is_new || was_new {
+            1.0
+        } else {
+            KNOWN
         };
-        // Where answers are all alike unsure, what differs most is worth most: models are not to be fitted on the unsure alone.
-        let unsure = (1.0 + f64::from(candidate.request.uncertainty)) / 2.0;
-        new * unsure / (1.0 + count as f64 / HALF)
+        // From 0.5 to 1, so that novelty decides too: models are not to be fitted on unsure samples
+        // alone.
+        let by_uncertainty = (1.0 + f64::from(candidate.request.uncertainty)) / 2.0;
+        by_task * by_uncertainty / (1.0 + count as f64 / HALF)
     }
 
-    /// How far a candidate is from what its task was asked about, 0 to 1.
+    /// Novelty of a candidate, 0 to 1: its distance from the nearest sample of its task requested
+    /// before.
     fn novelty(&self, candidate: &Candidate) -> f64 {
-        let asked = self.of(candidate.task).map(|asked| &asked.samples);
-        let apart = asked.into_iter().flatten();
-        let apart = apart.map(|other| self.apart(other, &candidate.request.features));
-        apart.fold(1.0, f64::min)
+        let earlier = self
+            .requests_of(candidate.task)
+            .map(|requests| &requests.samples);
+        earlier
+            .into_iter()
+            .flatten()
+            .map(|other| self.distance(other, &candidate.request.features))
+            .fold(1.0, f64::min)
     }
 
-    /// How far two samples are apart, 0 to 1.
-    fn apart(&self, one: &[f32], other: &[f32]) -> f64 {
+    /// Distance of two samples, 0.1 to 1, over the features that both have.
+    fn distance(&self, one: &[f32], other: &[f32]) -> f64 {
         let (mut sum, mut count) = (0.0, 0.0);
         for (feature, (one, other)) in one.iter().zip(other).enumerate() {
-            let apart = f64::from((one - other) * self.scales.get(feature).unwrap_or(&1.0));
-            if !apart.is_nan() {
-                sum += apart * apart;
+            let difference = f64::from((one - other) * self.scales.get(feature).unwrap_or(&1.0));
+            if !difference.is_nan() {
+                sum += difference * difference;
                 count += 1.0;
             }
         }
-        // However alike, two samples are two.
+        // Even a sample that is just alike still has some novelty.
         0.1 + 0.9 * (1.0 - (-sum / f64::max(count, 1.0)).exp())
     }
 
-    fn note(&mut self, candidate: &Candidate) {
-        let tasks = &mut self.asked.tasks;
-        let at = tasks.iter().position(|asked| asked.task == candidate.task);
-        let mut asked = at.map_or_else(
-            || AskedOfTask {
+    /// Adds a request to the history.
+    fn record(&mut self, candidate: &Candidate) {
+        let tasks = &mut self.history.tasks;
+        let at = tasks.iter().position(|of| of.task == candidate.task);
+        let mut requests = at.map_or_else(
+            || TaskRequests {
                 task: candidate.task,
                 was_new: candidate.is_new,
                 count: 0,
@@ -224,10 +269,12 @@ impl LabelBudget {
             },
             |at| tasks.remove(at),
         );
-        asked.count += 1;
-        asked.samples.insert(0, candidate.request.features.clone());
-        asked.samples.truncate(MOST_SAMPLES);
-        tasks.insert(0, asked);
+        requests.count += 1;
+        requests
+            .samples
+            .insert(0, candidate.request.features.clone());
+        requests.samples.truncate(MOST_SAMPLES);
+        tasks.insert(0, requests);
         tasks.truncate(MOST_TASKS);
     }
 }
@@ -264,34 +311,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_stays_within_the_budget() {
-        let mut requests = LabelBudget::restore(8.0, &[1.0], Asked::default());
+    fn requests_stay_within_the_budget() {
+        let mut budget = LabelBudget::restore(8.0, &[1.0], Asked::default());
         let all = |from: u64| {
             (from..from + 50)
                 .map(|at| candidate(at, at, true, 0.5, 0.0))
                 .collect()
         };
-        // A quarter of what is left, again and again; then nothing is left.
+        // A quarter of what is left each time, until nothing is left.
         let many: Vec<usize> = (0..12)
-            .map(|at| requests.choose(all(100 * at), 0, any).len())
+            .map(|at| budget.choose(all(100 * at), 0, any).len())
             .collect();
         assert_eq!(many.iter().sum::<usize>(), 8, "{many:?}");
         assert_eq!(many[0], 2);
         assert_eq!(many[11], 0);
-        // Half a day later there are four again, and never more than a day's.
+        // Half a day later four are left again, and never more than those of a day.
         let later = |days: f64| (days * DAY) as i64;
         let mut some = 0;
         for at in 20..40 {
-            some += requests.choose(all(100 * at), later(0.5), any).len();
+            some += budget.choose(all(100 * at), later(0.5), any).len();
         }
         assert_eq!(some, 4);
-        assert_eq!(requests.left(later(99.0)), 8.0);
+        assert_eq!(budget.left(later(99.0)), 8.0);
     }
 
     #[test]
-    fn the_unsure_the_new_and_the_different_come_first() {
-        let mut requests = LabelBudget::restore(12.0, &[1.0], Asked::default());
-        let chosen = requests.choose(
+    fn unsure_new_and_different_samples_come_first() {
+        let mut budget = LabelBudget::restore(12.0, &[1.0], Asked::default());
+        let chosen = budget.choose(
             vec![
                 candidate(1, 1, true, 0.9, 0.0),
                 // As unsure as the first, and much the same.
@@ -304,30 +351,31 @@ mod tests {
             any,
         );
         assert_eq!(numbers(&chosen), [1, 3, 5]);
-        // What was asked before counts on.
+        // Earlier requests count.
         let again = vec![
             candidate(6, 1, true, 0.9, 0.0),
             candidate(7, 4, true, 0.3, 0.0),
         ];
         let asked = Asked {
             left: 1.0,
-            ..requests.asked().clone()
+            ..budget.asked().clone()
         };
-        let mut requests = LabelBudget::restore(1.0, &[1.0], asked);
-        assert_eq!(numbers(&requests.choose(again, 0, any)), [7]);
-        assert_eq!(requests.of(TaskId(1)).map(|asked| asked.count), Some(2));
+        let mut budget = LabelBudget::restore(1.0, &[1.0], asked);
+        assert_eq!(numbers(&budget.choose(again, 0, any)), [7]);
+        let requests = budget.requests_of(TaskId(1));
+        assert_eq!(requests.map(|requests| requests.count), Some(2));
     }
 
     #[test]
-    fn what_was_new_is_asked_about_more_until_it_has_labels() {
-        let mut requests = LabelBudget::restore(400.0, &[1.0], Asked::default());
-        requests.choose(vec![candidate(1, 1, true, 0.5, 0.0)], 0, any);
-        // It is a task by now.
+    fn a_task_that_was_new_is_requested_more_until_it_has_labels() {
+        let mut budget = LabelBudget::restore(400.0, &[1.0], Asked::default());
+        budget.choose(vec![candidate(1, 1, true, 0.5, 0.0)], 0, any);
+        // The task is defined by now.
         let all = (0..200).map(|at| {
-            let apart = 10.0 * at as f32;
-            candidate(10 + at, 1 + at % 2, false, 0.5, apart)
+            let feature = 10.0 * at as f32;
+            candidate(10 + at, 1 + at % 2, false, 0.5, feature)
         });
-        let chosen = requests.choose(all.collect(), 0, any);
+        let chosen = budget.choose(all.collect(), 0, any);
         let of_new = chosen.iter().filter(|one| one.sequence % 2 == 0).count();
         assert_eq!(chosen.len(), 100);
         assert!((60..90).contains(&of_new), "{of_new}");

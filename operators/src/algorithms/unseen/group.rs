@@ -1,98 +1,105 @@
-//! Unseen tasks: samples whose attributes have values that no task is defined for, in groups, until there are enough labels to
-//! say what they are.
+//! Groups of samples that no task is defined for, until labels show what they are.
 //!
-//! Where attributes tell nothing, samples that look like none of known tasks make [regions](region), each with a group.
-//!
-//! A group asks for nothing but a place in a bounded [table]. Labels of its samples are [held](hold) with it. When there
-//! are enough, they are [tried](crate::predict::predictor) on the tasks beside it: it may be one of them under another name, and is
-//! then an alias; or else it becomes a task, and learns from what was held. A group that makes room for others leaves its
-//! labels to the tasks above it. So nobody can define tasks with values made up, and no label is lost.
+//! Their attributes have unknown values, or, where attributes do not distinguish them, their
+//! features lie in a [region](super::Region) far from all known tasks. A group has a place in a
+//! bounded [table](super::Table), where its labels are [held](crate::unseen::hold()). When there
+//! are enough of them, the tasks beside the group are evaluated on them in a [trial](super::Trial):
+//! the group becomes an alias of one of these tasks, or a task of its own that learns from the held
+//! labels. A group that is evicted for others leaves its labels to the tasks above it. So made-up
+//! values cannot define any number of tasks, and no label is lost.
 
 use serde::{Deserialize, Serialize};
 
 use super::budget::{Asked, LabelRequest};
 use crate::data::{TaskDefinition, TaskPath};
 
-/// Samples that belong together and to no task that is defined.
+/// A group of samples that belong together, and to no task that is defined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnseenGroup {
-    /// The tasks above it, which are defined, and last the task that it would be.
+    /// Path to the task that the group would be: all tasks above it are defined.
     pub path: TaskPath,
-    /// The sequence number of the first of its samples.
+    /// Sequence number of its first sample.
     pub first: u64,
-    /// At most so many samples came.
+    /// Upper bound on the number of its samples.
     pub samples: u64,
-    /// So many of them may have been of groups that made room for it.
+    /// Error of this bound: at least `samples - error` samples are its own, the rest may be of
+    /// groups that were evicted for it.
     pub error: u64,
-    /// Labels that are held.
+    /// Number of labels held.
     pub labelled: u64,
-    /// How many there were when it was last tried on other tasks.
+    /// Number of labels at the last trial; 0 before the first.
     pub tried: u64,
-    /// Whether that is under way.
+    /// Whether a trial is under way.
     pub trying: bool,
 }
 
 impl UnseenGroup {
-    /// The task that it would be.
+    /// Task that the group would be.
     pub fn task(&self) -> &TaskDefinition {
         self.path.leaf()
     }
 }
 
-/// A labelled sample that waits until it is known what its group is.
+/// A labelled sample that is held until its group is settled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldSample {
-    /// Its sequence number.
+    /// Sequence number.
     pub sequence: u64,
-    /// Its class number, or its number.
+    /// Label: class number, or number.
     pub label: f32,
-    /// The sample and what was predicted of it, serialized.
+    /// The sample and its prediction, serialized.
     pub stored: Vec<u8>,
 }
 
-/// See [`KnowledgeChange::UnseenGrown`](crate::flow::KnowledgeChange::UnseenGrown).
+/// A group grew, or a trial of it began or ended.
+///
+/// Stored as [`KnowledgeChange::UnseenGrown`](crate::flow::KnowledgeChange::UnseenGrown).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnseenGrown {
-    /// The group as it is then.
+    /// The group afterwards.
     pub group: UnseenGroup,
-    /// Labelled samples that came in.
+    /// Labelled samples added to it.
     pub labelled: Vec<HeldSample>,
 }
 
-/// See [`KnowledgeChange::UnseenSettled`](crate::flow::KnowledgeChange::UnseenSettled).
+/// A group was settled: it has an outcome, and its labels are released.
+///
+/// Stored as [`KnowledgeChange::UnseenSettled`](crate::flow::KnowledgeChange::UnseenSettled).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnseenSettled {
-    /// The task that the group would have been, or is.
+    /// Task that the group would have been, or is.
     pub task: TaskDefinition,
-    /// The sequence number of the first of its samples.
+    /// Sequence number of its first sample.
     pub first: u64,
-    /// At most so many samples came.
+    /// Upper bound on the number of its samples.
     pub samples: u64,
-    /// Labels that were held.
+    /// Number of labels that were held.
     pub labelled: u64,
-    /// What became of it.
+    /// Outcome of the group.
     pub became: GroupOutcome,
 }
 
-/// What became of an unseen task.
+/// Outcome of a group of unseen samples.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupOutcome {
-    /// A task.
+    /// It became a task.
     Task,
-    /// Another name of a task that there was.
+    /// It became an alias of this task.
     Alias(TaskDefinition),
-    /// Known: its samples look like those of known tasks by now.
+    /// It was dropped: its samples look like those of known tasks by now.
     Known,
-    /// Nothing: it made room for others.
+    /// It was evicted for other groups.
     Forgotten,
 }
 
-/// See [`KnowledgeChange::LabelsRequested`](crate::flow::KnowledgeChange::LabelsRequested).
+/// Labels were requested.
+///
+/// Stored as [`KnowledgeChange::LabelsRequested`](crate::flow::KnowledgeChange::LabelsRequested).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelsRequested {
-    /// The samples.
+    /// The requests, one a sample.
     pub requests: Vec<LabelRequest>,
-    /// What has been asked for until then.
+    /// History of requests, these included.
     pub asked: Asked,
 }

@@ -1,112 +1,111 @@
-//! Regions: unseen tasks by features, where attributes tell nothing.
+//! Regions: unseen tasks by features, where attributes do not distinguish them.
 //!
-//! Samples that look like none of known tasks are remembered, the latest. Where some of them lie close together there is a
-//! region, around their mean; what comes within it from then on is of an unseen task, and goes the way of all unseen tasks.
-//! This is the leader algorithm (Hartigan 1975, "Clustering Algorithms", ch. 3) in the metric of
-//! [recognition](crate::algorithms::recognize::reference), with the radius that holds known samples around their own centres.
+//! The latest outliers, samples far from all known tasks, are kept. Where enough of them lie close
+//! together, a region is opened around their mean. Later samples within it are of an unseen task,
+//! which is treated like all unseen tasks. This is the leader algorithm (Hartigan 1975, "Clustering
+//! Algorithms", ch. 3) in the metric of the [reference](crate::algorithms::recognize::Reference),
+//! with the radius that holds known samples around their own centres.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::recognize::{Reference, Scratch};
-use crate::data::{TaskDefinition, TaskId, TaskPath};
+use crate::data::{TaskDefinition, TaskId, TaskPath, priority};
 
-/// Outlier samples that are remembered, the latest.
-const MOST_STRANGE: usize = 64;
-/// Of one epoch at most.
+/// Most outliers that are kept: the latest.
+const MOST_OUTLIERS: usize = 64;
+/// Most outliers of one epoch.
 pub(crate) const MAX_OUTLIERS_PER_EPOCH: usize = 16;
-/// So many of them make a region.
+/// Number of outliers close together that open a region.
 const LEAST_SAMPLES: usize = 8;
-/// Regions at most whose samples are of no known task.
+/// Most regions open at a time.
 const MOST_OPEN: usize = 16;
-/// Two samples that lie around one centre are twice as far from each other, squared, as from it.
-const APART: f32 = 2.0;
+/// Expected squared distance of two samples around one centre, as a multiple of that from the
+/// centre.
+const PAIR: f32 = 2.0;
 
-/// A part of the space of features whose samples are of one task.
+/// A region of the space of features whose samples are of one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
-    /// The task that its samples are of.
+    /// Path to the task of its samples: the base task, then the task itself.
     pub path: TaskPath,
-    /// Its centre; NaN = unknown.
+    /// Centre, one value a feature, in the features' units; NaN = unknown.
     pub centre: Vec<f32>,
-    /// Whether that task is unseen.
+    /// Whether its task is still unseen.
     pub open: bool,
 }
 
-/// A sample that looks like none of known tasks.
+/// A sample that is far from all known tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outlier {
-    /// Its sequence number.
+    /// Sequence number.
     pub sequence: u64,
-    /// Its features; NaN = missing.
+    /// Feature values; NaN = missing.
     pub features: Vec<f32>,
 }
 
-/// All regions, and where there may be others.
+/// All regions, and the outliers in none of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Regions {
-    /// How many were ever found.
+    /// Number of regions ever opened.
     found: u64,
-    /// Those that there are.
+    /// Present regions.
     pub regions: Arc<Vec<Region>>,
-    /// Outlier samples in none of them, the latest last.
-    strange: Vec<Outlier>,
+    /// Outliers in no region, the latest last.
+    #[serde(rename = "strange")]
+    outliers: Vec<Outlier>,
 }
 
 impl Regions {
-    /// Takes in strange samples of an epoch.
-    pub(crate) fn meet(&mut self, mut strange: Vec<Outlier>) {
-        strange.sort_unstable_by_key(|sample| crate::data::priority(sample.sequence));
-        strange.truncate(MAX_OUTLIERS_PER_EPOCH);
-        strange.sort_unstable_by_key(|sample| sample.sequence);
-        self.strange.extend(strange);
-        let over = self.strange.len().saturating_sub(MOST_STRANGE);
-        self.strange.drain(..over);
+    /// Adds an even draw of an epoch's outliers.
+    pub(crate) fn meet(&mut self, mut outliers: Vec<Outlier>) {
+        outliers.sort_unstable_by_key(|sample| priority(sample.sequence));
+        outliers.truncate(MAX_OUTLIERS_PER_EPOCH);
+        outliers.sort_unstable_by_key(|sample| sample.sequence);
+        self.outliers.extend(outliers);
+        let over = self.outliers.len().saturating_sub(MOST_OUTLIERS);
+        self.outliers.drain(..over);
     }
 
-    /// Makes a region of strange samples that lie close together, if there are any: the task that it is of, the sequence
-    /// number of its first sample, and how many there were.
+    /// Opens a region where enough outliers lie close together, if there is such a place. Returns
+    /// the path to its task, the sequence number of its first sample, and the number of its
+    /// samples.
     pub(crate) fn find(
         &mut self,
         reference: &Reference,
         radius: f32,
     ) -> Option<(TaskPath, u64, u64)> {
         let open = self.regions.iter().filter(|region| region.open);
-        if self.strange.len() < LEAST_SAMPLES || open.count() >= MOST_OPEN {
+        if self.outliers.len() < LEAST_SAMPLES || open.count() >= MOST_OPEN {
             return None;
         }
         let mut scratch = Scratch::default();
-        let mut near = |one: &Outlier| -> Vec<usize> {
-            let others = self.strange.iter().enumerate();
-            let is_near = |other: &Outlier| {
-                let apart = reference.apart(&one.features, &other.features, &mut scratch);
-                apart <= APART * radius
-            };
-            let mut is_near = is_near;
-            others
-                .filter(|(_, other)| is_near(other))
-                .map(|(at, _)| at)
-                .collect()
+        let near = |one: &Outlier| -> Vec<usize> {
+            let others = self.outliers.iter().enumerate();
+            let near = others.filter(|(_, other)| {
+                reference.apart(&one.features, &other.features, &mut scratch) <= PAIR * radius
+            });
+            near.map(|(at, _)| at).collect()
         };
-        let members: Vec<Vec<usize>> = self.strange.iter().map(&mut near).collect();
-        let members = members.into_iter().rev().max_by_key(Vec::len)?;
+        let neighbourhoods: Vec<Vec<usize>> = self.outliers.iter().map(near).collect();
+        let members = neighbourhoods.into_iter().rev().max_by_key(Vec::len)?;
         if members.len() < LEAST_SAMPLES {
             return None;
         }
-        let first = members.iter().map(|at| self.strange[*at].sequence).min()?;
+        let first = members.iter().map(|at| self.outliers[*at].sequence).min()?;
         let centre = mean(
             members
                 .iter()
-                .map(|at| self.strange[*at].features.as_slice()),
+                .map(|at| self.outliers[*at].features.as_slice()),
         );
-        // Samples at the edge of a known task on all sides lie around its own centre.
+        // Outliers on all sides of a known task have their mean at its centre: they are no region.
         let near = reference.nearness(&centre, false, &mut Scratch::default());
         if near.density <= radius {
             return None;
         }
         let mut at = 0;
-        self.strange.retain(|_| {
+        self.outliers.retain(|_| {
             at += 1;
             !members.contains(&(at - 1))
         });
@@ -120,17 +119,17 @@ impl Regions {
         Some((path, first, members.len() as u64))
     }
 
-    /// The tasks of regions that are no more, and never were anything.
+    /// Tasks of opened regions that no present region is of: their region was closed, or is of
+    /// another task.
     pub fn dissolved(&self) -> impl Iterator<Item = TaskId> {
         let all = (1..=self.found).map(|number| path(number).leaf().task);
-        let is_left = |task: &TaskId| {
-            let mut left = self.regions.iter();
-            left.any(|region| region.path.leaf().task == *task)
-        };
-        all.filter(move |task| !is_left(task))
+        all.filter(|task| {
+            let mut present = self.regions.iter();
+            !present.any(|region| region.path.leaf().task == *task)
+        })
     }
 
-    /// The unseen tasks whose regions look like known ones by now.
+    /// Unseen tasks whose regions are near known tasks by now.
     pub(crate) fn known(&self, reference: &Reference, radius: f32) -> Vec<TaskDefinition> {
         let mut scratch = Scratch::default();
         let mut is_known = |region: &&Region| {
@@ -144,8 +143,8 @@ impl Regions {
         known.map(|region| region.path.leaf().clone()).collect()
     }
 
-    /// What an unseen task is was found: that of a region perhaps, whose samples are of this task from then on, or which is
-    /// no more. Whether there is one.
+    /// Settles the open region of an unseen task: its samples are of the task `became` from now on;
+    /// without one, the region is closed. Returns whether there was such a region.
     pub(crate) fn settle(
         &mut self,
         task: &TaskDefinition,
@@ -170,7 +169,7 @@ impl Regions {
     }
 }
 
-/// The task of a region: below the base task, whatever the attributes say.
+/// Path to the task of a region: it is below the base task, whatever the samples' attributes.
 fn path(number: u64) -> TaskPath {
     let base = TaskDefinition::base();
     let own = base.child(&[("features".to_string(), format!("unseen-{number}"))]);
@@ -179,7 +178,7 @@ fn path(number: u64) -> TaskPath {
     }
 }
 
-/// The mean of some samples, feature by feature, of those that have it.
+/// Mean of some samples, feature by feature, over the samples that have the feature.
 fn mean<'a>(samples: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
     let mut sums: Vec<(f64, f64)> = Vec::new();
     for sample in samples {
@@ -203,7 +202,7 @@ mod tests {
 
     /// Known samples lie around (0, 0) and (9, 0), with a deviation of about 1.
     fn reference() -> Reference {
-        let noise = |at: u64| (crate::data::priority(at) as f32 / u64::MAX as f32 - 0.5) * 3.4;
+        let noise = |at: u64| (priority(at) as f32 / u64::MAX as f32 - 0.5) * 3.4;
         let samples: Vec<(TaskId, [f32; 2])> = (0..400)
             .map(|at| {
                 let task = at % 2;
@@ -221,7 +220,7 @@ mod tests {
         Reference::of(&samples, |_| None).expect("samples")
     }
 
-    fn strange(sequence: u64, x: f32, y: f32) -> Outlier {
+    fn outlier(sequence: u64, x: f32, y: f32) -> Outlier {
         Outlier {
             sequence,
             features: vec![x, y],
@@ -229,26 +228,26 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_close_together_is_a_region() {
+    fn outliers_close_together_open_a_region() {
         let (reference, radius) = (reference(), 4.0);
         let mut regions = Regions::default();
-        // Stray ones make none, however many.
+        // Scattered outliers open none, however many.
         regions.meet(
             (0..16)
-                .map(|at| strange(at, 40.0 * at as f32, 90.0))
+                .map(|at| outlier(at, 40.0 * at as f32, 90.0))
                 .collect(),
         );
         assert_eq!(regions.find(&reference, radius), None);
-        // Nor do those around a known centre.
+        // Nor do outliers around a known centre.
         let mut around = Regions::default();
         let ring = |at: u64| (at as f32 * 0.7).sin_cos();
         around.meet(
             (0..16)
-                .map(|at| strange(at, 3.0 * ring(at).0, 3.0 * ring(at).1))
+                .map(|at| outlier(at, 3.0 * ring(at).0, 3.0 * ring(at).1))
                 .collect(),
         );
         assert_eq!(around.find(&reference, radius), None);
-        let close = |at: u64| strange(100 + at, 4.0 + 0.1 * at as f32, -30.0);
+        let close = |at: u64| outlier(100 + at, 4.0 + 0.1 * at as f32, -30.0);
         regions.meet((0..9).map(close).collect());
         let (path, first, samples) = regions.find(&reference, radius).expect("a region");
         assert_eq!((first, samples), (100, 9));
@@ -257,17 +256,17 @@ mod tests {
         assert!((centre[0] - 4.4).abs() < 1e-5 && centre[1] == -30.0);
         assert_eq!(regions.find(&reference, radius), None);
         assert!(regions.known(&reference, radius).is_empty());
-        // What it becomes.
+        // Settled, it is not open any more.
         let task = path.leaf().clone();
         assert!(regions.settle(&task, Some(&task)));
         assert!(!regions.regions[0].open && !regions.settle(&task, None));
     }
 
     #[test]
-    fn a_region_that_looks_known_is_told() {
+    fn a_region_near_known_tasks_is_found() {
         let reference = reference();
         let mut regions = Regions::default();
-        regions.meet((0..8).map(|at| strange(at, 4.5, 6.0)).collect());
+        regions.meet((0..8).map(|at| outlier(at, 4.5, 6.0)).collect());
         let (path, ..) = regions.find(&reference, 4.0).expect("a region");
         assert!(regions.known(&reference, 4.0).is_empty());
         assert_eq!(regions.known(&reference, 1000.0), [path.leaf().clone()]);

@@ -1,8 +1,9 @@
-//! The table of unseen tasks: those that come most often, in bounded memory.
+//! Table of unseen tasks: those with the most samples, in bounded memory.
 //!
-//! It is the Space-Saving summary of Metwally et al. 2005, "Efficient computation of frequent and top-k elements in data
-//! streams", §3: where there is no room, the group with the fewest samples makes way, and the new one counts its samples as
-//! its own. With room for k groups, every one that has more than a k-th of all their samples is in the table.
+//! It is the Space-Saving summary of Metwally et al. 2005, "Efficient computation of frequent and
+//! top-k elements in data streams", §3: when the table is full, the group with the fewest samples
+//! is evicted, and the new one inherits its count. In a table of `k` groups, every group with more
+//! than 1/k of all groups' samples is present.
 
 use std::collections::BTreeSet;
 
@@ -11,29 +12,50 @@ use rustc_hash::FxHashMap;
 use super::group::{HeldSample, UnseenGroup};
 use crate::data::{TaskId, TaskPath};
 
-/// A group and the labelled samples that it holds.
+/// A group and its held samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The group.
     pub group: UnseenGroup,
-    /// Its labelled samples, in the order of the stream.
+    /// Labelled samples of the group, in the order of the stream.
     pub held: Vec<HeldSample>,
 }
 
-/// So many groups at most.
+/// A table of at most `room` groups, kept by the Space-Saving rule.
+///
+/// ```
+/// use perennial_operators::algorithms::unseen::Table;
+/// use perennial_operators::{TaskDefinition, TaskPath};
+///
+/// let path = |city: &str| {
+///     let base = TaskDefinition::base();
+///     let own = base.child(&[("city".into(), city.into())]);
+///     TaskPath { nodes: vec![base, own] }
+/// };
+/// let mut table = Table::restore(2, []);
+/// table.sight(path("athens"), 5, 0); // 5 samples, from sequence number 0 on
+/// table.sight(path("oslo"), 1, 5);
+///
+/// // The table is full: the smallest group is evicted, and the new one inherits its count.
+/// let evicted = table.sight(path("lima"), 1, 6).unwrap();
+/// assert_eq!(&*evicted.group.task().name, "city=oslo");
+/// let lima = &table.get(path("lima").leaf().task).unwrap().group;
+/// assert_eq!((lima.samples, lima.error), (2, 1));
+/// ```
 pub struct Table {
     room: usize,
     groups: FxHashMap<TaskId, Entry>,
-    /// By number of samples, those that came first in front.
+    /// Groups in the order of their eviction: by number of samples, then by the first sample.
     by_samples: BTreeSet<(u64, u64, TaskId)>,
 }
 
+/// Key of a group in `Table::by_samples`.
 fn place(group: &UnseenGroup) -> (u64, u64, TaskId) {
     (group.samples, group.first, group.task().task)
 }
 
 impl Table {
-    /// A table with room for so many groups, and these in it.
+    /// Creates a table with room for `room` groups, with these in it.
     pub fn restore(room: usize, entries: impl IntoIterator<Item = Entry>) -> Table {
         let mut table = Table {
             room,
@@ -47,12 +69,13 @@ impl Table {
         table
     }
 
-    /// A group.
+    /// The entry of a group, if it is in the table.
     pub fn get(&self, task: TaskId) -> Option<&Entry> {
         self.groups.get(&task)
     }
 
-    /// Takes in samples of a group, the first of them with this sequence number; gives back the group that made room.
+    /// Adds samples of a group, of which `first` is the lowest sequence number. Returns the group
+    /// that was evicted for it, if any.
     pub fn sight(&mut self, path: TaskPath, samples: u64, first: u64) -> Option<Entry> {
         let task = path.leaf().task;
         if let Some(entry) = self.groups.get_mut(&task) {
@@ -62,10 +85,10 @@ impl Table {
             return None;
         }
         let full = self.groups.len() >= self.room;
-        let least = self.by_samples.first().filter(|_| full);
-        let gone = least.map(|(_, _, task)| *task);
-        let gone = gone.and_then(|task| self.remove(task));
-        let error = gone.as_ref().map_or(0, |gone| gone.group.samples);
+        let smallest = self.by_samples.first().filter(|_| full);
+        let smallest = smallest.map(|(_, _, task)| *task);
+        let evicted = smallest.and_then(|task| self.remove(task));
+        let error = evicted.as_ref().map_or(0, |entry| entry.group.samples);
         let group = UnseenGroup {
             path,
             first,
@@ -78,26 +101,28 @@ impl Table {
         self.by_samples.insert(place(&group));
         let held = Vec::new();
         self.groups.insert(task, Entry { group, held });
-        gone
+        evicted
     }
 
-    /// Holds a labelled sample of a group; gives back the group that made room, if it has to be taken in for that.
+    /// Holds a labelled sample of a group, which is added if it is new. Returns the group that was
+    /// evicted for it, if any.
     pub fn hold(&mut self, path: TaskPath, sample: HeldSample) -> Option<Entry> {
         let task = path.leaf().task;
-        let gone = match self.groups.contains_key(&task) {
-            true => None,
-            false => self.sight(path, 1, sample.sequence),
+        let evicted = if self.groups.contains_key(&task) {
+            None
+        } else {
+            self.sight(path, 1, sample.sequence)
         };
         if let Some(entry) = self.groups.get_mut(&task) {
             entry.group.labelled += 1;
-            let place = |held: &HeldSample| held.sequence < sample.sequence;
-            let place = entry.held.partition_point(place);
+            let earlier = |held: &HeldSample| held.sequence < sample.sequence;
+            let place = entry.held.partition_point(earlier);
             entry.held.insert(place, sample);
         }
-        gone
+        evicted
     }
 
-    /// Notes that a group is being tried with the labels that it has now, or that it is no more.
+    /// Marks that a trial of a group with its present labels began, or that it ended.
     pub fn set_trying(&mut self, task: TaskId, trying: bool) {
         if let Some(Entry { group, .. }) = self.groups.get_mut(&task) {
             group.trying = trying;
@@ -107,14 +132,15 @@ impl Table {
         }
     }
 
-    /// Takes a group out.
+    /// Removes a group.
     pub fn remove(&mut self, task: TaskId) -> Option<Entry> {
         let entry = self.groups.remove(&task)?;
         self.by_samples.remove(&place(&entry.group));
         Some(entry)
     }
 
-    /// Takes the labelled samples of all groups out, with how many tasks above each are defined.
+    /// Removes the held samples of all groups, in the order of the stream, each with the number of
+    /// defined tasks on its path.
     pub fn take_held(&mut self) -> Vec<(usize, HeldSample)> {
         let mut held = Vec::new();
         for entry in self.groups.values_mut() {
@@ -126,7 +152,7 @@ impl Table {
         held
     }
 
-    /// The groups that have labels, by task.
+    /// Groups with held labels, by task.
     pub fn labelled(&self) -> Vec<TaskId> {
         let labelled = self
             .groups
@@ -152,11 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn those_that_come_often_stay_and_counts_are_bounds() {
+    fn frequent_groups_stay_and_counts_are_bounds() {
         let mut table = Table::restore(20, []);
         let mut counts = vec![0_u64; 10_000];
         for round in 0..5_000 {
-            // Every fifth is of one of three that come again and again; the others come once.
+            // Every fifth sample is of one of three frequent groups; all others are of new groups.
             let value = match round % 5 {
                 0 => round % 3,
                 _ => 10 + round,
@@ -188,8 +214,8 @@ mod tests {
         };
         assert!(table.hold(path(1), sample.clone()).is_none());
         assert_eq!(table.labelled(), [path(1).leaf().task]);
-        let gone = table.sight(path(2), 1, 8).expect("the first made room");
-        assert_eq!((gone.group.labelled, gone.held), (1, vec![sample]));
+        let evicted = table.sight(path(2), 1, 8).expect("the first group");
+        assert_eq!((evicted.group.labelled, evicted.held), (1, vec![sample]));
         assert!(table.labelled().is_empty());
     }
 }

@@ -1,49 +1,52 @@
-//! Trials: a group's labelled samples tried on the tasks beside it.
+//! Trials: tasks beside an unseen one are evaluated on its labelled samples.
+//!
+//! Inference carries a trial out and returns its result, from which a
+//! [group](super::UnseenGroup) becomes an alias or a task.
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::{TaskDefinition, TaskId, TaskPath};
 
-/// An unseen task that is to be tried.
+/// Order to evaluate the tasks beside an unseen one on its labelled samples.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trial {
-    /// The task that it would be.
+    /// Task that the group would be.
     pub task: TaskId,
-    /// The paths to the tasks beside it.
+    /// Paths to the tasks beside it, those with the same parent.
     pub beside: Vec<TaskPath>,
-    /// Its labelled samples.
+    /// Labelled samples of the group.
     pub samples: Vec<TrialSample>,
-    /// Whether there will be another trial when there are more labels.
+    /// Whether another trial follows when there are more labels.
     pub again: bool,
 }
 
 /// A labelled sample of an unseen task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrialSample {
-    /// Its features; NaN = missing.
+    /// Feature values; NaN = missing.
     pub features: Vec<f32>,
-    /// Its class number, or its number.
+    /// Label: class number, or number.
     pub label: f32,
-    /// What the answer to it lost, nats.
+    /// Loss of the prediction that was made of it, nats.
     pub lost: f32,
 }
 
-/// What came of a trial.
+/// Result of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrialResult {
-    /// The task that the unseen one would be.
+    /// Task that the group would be.
     pub task: TaskId,
-    /// What it is.
+    /// Verdict on the group.
     pub verdict: Verdict,
 }
 
-/// What an unseen task is, by a trial.
+/// Verdict of a trial on an unseen task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// A task of its own.
+    /// It is a task of its own.
     Apart,
-    /// Perhaps one of those beside it.
+    /// It may be one of the tasks beside it: another trial decides.
     Unsure,
-    /// This one.
+    /// It is this task.
     Same(TaskDefinition),
 }
