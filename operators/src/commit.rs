@@ -1,4 +1,4 @@
-//! The commit: all effects of an epoch, gathered when nothing more can happen in it.
+//! The commit: gathers all effects of an epoch once it is complete.
 
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::Operator;
@@ -7,14 +7,15 @@ use crate::data::Epoch;
 use crate::epochs::EpochBuffer;
 use crate::flow::{Effect, EpochEffects, Flow, KnowledgeChange};
 
-/// Takes effects to where they are made durable. Epochs come in order.
+/// Receiver of effects that makes them durable. Epochs come in order.
 pub trait Commit {
-    /// Offers the next epoch; gives it back if there is no room for it now.
+    /// Offers the effects of the next epoch; returns them if there is no room for them now.
     fn offer(&mut self, effects: EpochEffects) -> Option<EpochEffects>;
 }
 
 impl EpochEffects {
-    /// Puts effects that arrived in any order into the one order that does not depend on workers.
+    /// Sorts effects, which arrive in any order, into an order that does not depend on the number of
+    /// workers.
     pub fn gather(epoch: Epoch, effects: Vec<Effect>) -> Self {
         let mut gathered = EpochEffects {
             epoch,
@@ -32,7 +33,7 @@ impl EpochEffects {
         for effect in effects {
             gathered.add(effect);
         }
-        gathered.changes.sort_by_key(KnowledgeChange::place);
+        gathered.changes.sort_by_key(KnowledgeChange::order);
         gathered.models.sort();
         gathered.predictions.sort_by_key(|(first, _)| *first);
         gathered.pending.sort_by_key(|(last, _)| *last);
@@ -65,8 +66,9 @@ impl EpochEffects {
     }
 }
 
-/// Gathers the effects of each epoch on worker 0, the one that has a `commit`, and offers them to `commit`. The epoch stays open
-/// until the offer is taken, so that a probe of the result bounds how far the source runs ahead.
+/// Gathers the effects of each epoch on worker 0, the only one with a `commit`, and offers them to
+/// it. An epoch stays open until its offer is taken, so that a probe of the returned stream bounds
+/// how far the source runs ahead.
 pub fn commit<'scope>(
     effects: Flow<'scope, Effect>,
     mut commit: Option<impl Commit + 'static>,
@@ -81,18 +83,12 @@ pub fn commit<'scope>(
             let mut refused = None;
             move |(input, frontier), output| {
                 input.for_each(|capability, effects| {
-                    buffer.hold(&capability, 0, effects.drain(..));
+                    buffer.hold(&capability, effects.drain(..));
                 });
-                loop {
-                    let (capability, effects) = match refused.take() {
-                        Some(again) => again,
-                        None => match buffer.next(frontier) {
-                            Some((epoch, capability, effects)) => {
-                                (capability, EpochEffects::gather(epoch, effects))
-                            }
-                            None => break,
-                        },
-                    };
+                while let Some((capability, effects)) = refused.take().or_else(|| {
+                    let (epoch, capability, effects) = buffer.next(frontier)?;
+                    Some((capability, EpochEffects::gather(epoch, effects)))
+                }) {
                     let Some(commit) = &mut commit else { break };
                     match commit.offer(effects) {
                         None => output.session(&capability).give(*capability.time()),

@@ -4,14 +4,15 @@
 //! | --- | --- |
 //! | [`each`](Epochs::each) | with each record, as it arrives |
 //! | [`per_epoch`](Epochs::per_epoch) | with all records of an epoch, once it is complete |
-//! | [`each_after`](Epochs::each_after) | with each record, once the feedback for its epoch is complete |
+//! | [`each_after`](Epochs::each_after) | with each record, once its epoch's feedback is complete |
 //!
-//! Capabilities, frontiers and failures are handled here and nowhere else. An operator is written by
-//! hand only where it owns a capability for a reason of its own: the source, training, the link's
-//! inbox, and the commit.
+//! Capabilities, frontiers and failures are handled here. An operator is written by hand only where
+//! it keeps, moves or refuses capabilities for a reason of its own: the source, statistics, training,
+//! the link's inbox, and the commit.
 //!
-//! A failure is reported once. The operator then does nothing more and keeps the capability of the
-//! epoch that failed, so that the frontier stays there: an epoch that failed must not look complete.
+//! An operator that fails reports the failure once and then does nothing more. It keeps the
+//! capability of the failed epoch, so that the frontier stays there: an epoch that failed must not
+//! look complete.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -23,20 +24,21 @@ use timely::dataflow::operators::generic::{Operator, Session, source};
 use timely::dataflow::operators::{Capability, InputCapability};
 use timely::progress::frontier::MutableAntichain;
 
-use crate::Failure;
 use crate::data::Epoch;
+use crate::error::Failure;
 use crate::flow::Flow;
 
-/// Reports the failure that stops an operator.
+/// Callback that reports the failure of an operator.
 pub type OnFailure = Rc<dyn Fn(Failure)>;
 
-/// Output of an operator in one epoch: `give` adds a record, `give_iterator` several.
+/// Output of an operator in one epoch: `give` sends a record, `give_iterator` several.
 pub type Out<'a, 'b, O> =
     Session<'a, 'b, Epoch, CapacityContainerBuilder<Vec<O>>, Capability<Epoch>>;
 
 /// Verbs on a stream whose timestamps are epochs.
 pub trait Epochs<'scope, D: 'static>: Sized {
-    /// Maps each record to any number of others as it arrives. Like `flat_map`, but named in the graph.
+    /// Maps each record to any number of others as it arrives, like `flat_map`, under a name of its
+    /// own in the graph.
     ///
     /// ```
     /// use perennial_operators::Epoch;
@@ -56,8 +58,8 @@ pub trait Epochs<'scope, D: 'static>: Sized {
         I: IntoIterator + 'static,
         I::Item: 'static;
 
-    /// Calls `logic` with all records of an epoch once it is complete. Epochs come in order; one
-    /// without records does not come.
+    /// Calls `logic` with all records of an epoch once no more can arrive. Epochs come in order;
+    /// an epoch without records is left out.
     ///
     /// ```
     /// use perennial_operators::Epoch;
@@ -94,9 +96,8 @@ pub trait Epochs<'scope, D: 'static>: Sized {
         logic: impl FnMut(Epoch, Vec<D>, &mut Out<'_, '_, O>) -> Result<(), Failure> + 'static,
     ) -> Flow<'scope, O>;
 
-    /// Calls `logic` with each record once nothing more can arrive over `feedback` for its epoch.
-    /// Before that, `hear` takes in what arrived, an epoch's at a time and in the order of epochs.
-    /// Both work on `state`.
+    /// Calls `logic` with each record once no more `feedback` can arrive for its epoch. First calls
+    /// `receive` with the feedback up to that epoch, epoch by epoch. Both work on `state`.
     ///
     /// ```
     /// use std::rc::Rc;
@@ -115,13 +116,19 @@ pub trait Epochs<'scope, D: 'static>: Sized {
     ///             "Multiply",
     ///             on_failure,
     ///             1,
-    ///             |factor, heard| Ok(heard.into_iter().for_each(|new| *factor = new)),
-    ///             |factor, number, out| Ok(out.give(*factor * number)),
+    ///             |factor, feedback| {
+    ///                 feedback.into_iter().for_each(|new| *factor = new);
+    ///                 Ok(())
+    ///             },
+    ///             |factor, number, out| {
+    ///                 out.give(*factor * number);
+    ///                 Ok(())
+    ///             },
     ///         );
     ///         multiplied.capture()
     ///     })
     /// });
-    /// // A factor holds from its epoch on.
+    /// // A factor is in force from its epoch on.
     /// assert_eq!(captured.extract(), [(Epoch(1), vec![10]), (Epoch(2), vec![60])]);
     /// ```
     fn each_after<S: 'static, F: 'static, O: 'static>(
@@ -130,7 +137,7 @@ pub trait Epochs<'scope, D: 'static>: Sized {
         name: &str,
         on_failure: OnFailure,
         state: S,
-        hear: impl FnMut(&mut S, Vec<F>) -> Result<(), Failure> + 'static,
+        receive: impl FnMut(&mut S, Vec<F>) -> Result<(), Failure> + 'static,
         logic: impl FnMut(&mut S, D, &mut Out<'_, '_, O>) -> Result<(), Failure> + 'static,
     ) -> Flow<'scope, O>;
 }
@@ -177,7 +184,7 @@ impl<'scope, D: 'static> Epochs<'scope, D> for Flow<'scope, D> {
             let mut failed = None;
             move |(input, frontier), output| {
                 input.for_each(|capability, records| {
-                    buffer.hold(&capability, 0, records.drain(..));
+                    buffer.hold(&capability, records.drain(..));
                 });
                 while failed.is_none()
                     && let Some((epoch, capability, records)) = buffer.next(frontier)
@@ -198,7 +205,7 @@ impl<'scope, D: 'static> Epochs<'scope, D> for Flow<'scope, D> {
         name: &str,
         on_failure: OnFailure,
         mut state: S,
-        mut hear: impl FnMut(&mut S, Vec<F>) -> Result<(), Failure> + 'static,
+        mut receive: impl FnMut(&mut S, Vec<F>) -> Result<(), Failure> + 'static,
         mut logic: impl FnMut(&mut S, D, &mut Out<'_, '_, O>) -> Result<(), Failure> + 'static,
     ) -> Flow<'scope, O> {
         self.binary_frontier(
@@ -208,27 +215,29 @@ impl<'scope, D: 'static> Epochs<'scope, D> for Flow<'scope, D> {
             name,
             move |_capability, _info| {
                 let mut buffer = EpochBuffer::new();
-                let mut heard = FeedbackBuffer::new();
+                let mut received = FeedbackBuffer::new();
                 let mut failed = None;
                 move |(input, _), (feedback, feedback_frontier), output| {
                     input.for_each(|capability, records| {
-                        buffer.hold(&capability, 0, records.drain(..));
+                        buffer.hold(&capability, records.drain(..));
                     });
-                    feedback.for_each(|capability, records| heard.push(&capability, records));
+                    feedback.for_each(|capability, records| received.push(&capability, records));
                     while failed.is_none()
                         && let Some((epoch, capability, records)) = buffer.next(feedback_frontier)
                     {
-                        let mut session = output.session(&capability);
-                        let mut before = heard.take_until(epoch);
-                        let result = before
-                            .try_for_each(|feedback| hear(&mut state, feedback))
-                            .and_then(|()| {
-                                let mut records = records.into_iter();
-                                records
-                                    .try_for_each(|record| logic(&mut state, record, &mut session))
-                            });
+                        let mut out = output.session(&capability);
+                        let run = || {
+                            for feedback in received.take_until(epoch) {
+                                receive(&mut state, feedback)?;
+                            }
+                            for record in records {
+                                logic(&mut state, record, &mut out)?;
+                            }
+                            Ok(())
+                        };
+                        let result = run();
+                        drop(out);
                         if let Err(failure) = result {
-                            drop(session);
                             failed = Some(capability);
                             on_failure(failure);
                         }
@@ -256,7 +265,7 @@ fn is_complete(frontier: &MutableAntichain<Epoch>, epoch: Epoch) -> bool {
     !frontier.less_equal(&epoch)
 }
 
-/// Records by epoch, each epoch with the capability to send in it.
+/// Records of open epochs, each epoch with a capability for output 0.
 pub(crate) struct EpochBuffer<D> {
     epochs: BTreeMap<Epoch, (Capability<Epoch>, Vec<D>)>,
 }
@@ -268,30 +277,26 @@ impl<D> EpochBuffer<D> {
         }
     }
 
-    /// Holds records that arrived with `capability`, with the capability to send on output `port` in
-    /// their epoch.
+    /// Holds records that arrived with `capability`, and the capability to send in their epoch.
     pub(crate) fn hold(
         &mut self,
         capability: &InputCapability<Epoch>,
-        port: usize,
         records: impl IntoIterator<Item = D>,
     ) {
-        // The stamps of this dataflow are single epochs, so there always is a least one.
+        // A timestamp of this dataflow is a single epoch, so there always is a least one.
         if let Some(epoch) = capability.least() {
-            self.hold_at(*epoch, || capability.delayed(epoch, port), records);
+            self.hold_at(*epoch, || capability.delayed(epoch, 0), records);
         }
     }
 
-    /// Like [`hold`](EpochBuffer::hold), with the capability to send one epoch later.
+    /// Holds records that arrived with `capability`, and the capability to send one epoch later.
     pub(crate) fn hold_next(
         &mut self,
         capability: &InputCapability<Epoch>,
-        port: usize,
         records: impl IntoIterator<Item = D>,
     ) {
         if let Some(epoch) = capability.least() {
-            let later = || capability.delayed(&epoch.next(), port);
-            self.hold_at(*epoch, later, records);
+            self.hold_at(*epoch, || capability.delayed(&epoch.next(), 0), records);
         }
     }
 
@@ -308,8 +313,8 @@ impl<D> EpochBuffer<D> {
             .extend(records);
     }
 
-    /// Takes the earliest epoch if it is complete. One at a time, so that an operator that fails at
-    /// one epoch still holds the capabilities of those after it.
+    /// Takes the earliest epoch, if it is complete. One at a time, so that an operator that fails
+    /// at an epoch still holds the capabilities of later ones.
     pub(crate) fn next(
         &mut self,
         frontier: &MutableAntichain<Epoch>,
@@ -322,7 +327,8 @@ impl<D> EpochBuffer<D> {
     }
 }
 
-/// Feedback by the epoch from which on it holds. It has no capabilities: nothing is sent in reply.
+/// Feedback by the epoch from which on it is in force. It needs no capabilities: nothing is sent
+/// in reply.
 struct FeedbackBuffer<D> {
     epochs: BTreeMap<Epoch, Vec<D>>,
 }
@@ -334,7 +340,7 @@ impl<D> FeedbackBuffer<D> {
         }
     }
 
-    /// Keeps records that arrived with `capability` until their epoch.
+    /// Adds records that arrived with `capability`.
     fn push(&mut self, capability: &InputCapability<Epoch>, records: &mut Vec<D>) {
         if let Some(epoch) = capability.least() {
             self.epochs.entry(*epoch).or_default().append(records);

@@ -1,8 +1,54 @@
 //! The dataflow of Perennial: one operator a file, no input or output, each testable alone.
 //!
-//! Samples flow as [`Batch`]es of columns through [`allocate`](allocate::allocate),
-//! [`infer`](infer::infer), [`join`](join::join) and on; what is learned flows as
-//! [`KnowledgeChange`]s. The timestamp is the [`Epoch`].
+//! Samples flow as [`Batch`]es of columns, facts that are learned as [`KnowledgeChange`]s. The
+//! timestamp is the [`Epoch`]. What flows lies below, what acts lies above; each floor uses only the
+//! floors below it, and no stage uses another.
+//!
+//! | floor | holds |
+//! | --- | --- |
+//! | stages | the operators, by stage of the loop |
+//! | [`epochs`] | three verbs on streams, with which operators are written |
+//! | [`flow`] | records that flow between operators |
+//! | [`algorithms`] | algorithms without streams, each with its source |
+//! | [`data`] | samples, tasks, scores, and other words that every floor uses |
+//!
+//! | stage | operators |
+//! | --- | --- |
+//! | [`ingest`] | [`source`], [`allocate`], [`define`] |
+//! | [`predict`] | [`infer`], [`calibrate`], [`render`] |
+//! | [`label`] | [`join`] |
+//! | [`share`] | [`share`](share::share) |
+//! | [`unseen`] | [`hold`], [`group`], [`known`] |
+//! | [`learn`] | [`summarize`], [`statistics`], [`strangeness`], [`drift`], [`adapt`], [`recent`] |
+//! | | [`retain`], [`trigger`], [`train`], [`receive`] |
+//! | [`commit`] | [`commit`](commit::commit) |
+//!
+//! What [`learn`] yields comes back as [`Feedback`] and [`TaskUpdate`]s, and is in force one epoch
+//! later.
+//!
+//! [`KnowledgeChange`]: flow::KnowledgeChange
+//! [`Feedback`]: flow::Feedback
+//! [`TaskUpdate`]: flow::TaskUpdate
+//! [`source`]: ingest::source
+//! [`allocate`]: ingest::allocate
+//! [`define`]: ingest::define
+//! [`infer`]: predict::infer
+//! [`calibrate`]: predict::calibrate
+//! [`render`]: predict::render
+//! [`join`]: label::join
+//! [`hold`]: unseen::hold
+//! [`group`]: unseen::group
+//! [`known`]: unseen::known
+//! [`summarize`]: learn::summarize
+//! [`statistics`]: learn::statistics
+//! [`strangeness`]: learn::strangeness
+//! [`drift`]: learn::drift
+//! [`adapt`]: learn::adapt
+//! [`recent`]: learn::recent
+//! [`retain`]: learn::retain
+//! [`trigger`]: learn::trigger
+//! [`train`]: learn::train
+//! [`receive`]: learn::receive
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -11,6 +57,7 @@ pub mod algorithms;
 pub mod commit;
 pub mod data;
 pub mod epochs;
+mod error;
 pub mod flow;
 pub mod ingest;
 pub mod label;
@@ -28,6 +75,4 @@ pub use self::data::{
     TrainRequest, TrainResponse, TreeParameters, View, id_number, in_scales, is_held_back,
     number_loss, priority, scale, sequence_of,
 };
-
-/// What went wrong, as the operators pass it on: they neither cause nor handle it.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub use self::error::{Failure, OperatorError};

@@ -1,4 +1,4 @@
-//! Batches of samples on their way: allocated to tasks, predicted, labelled.
+//! Batches of samples: allocated to tasks, predicted, labelled.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::algorithms::recognize::Recognized;
 use crate::algorithms::unseen::TrialResult;
 use crate::data::{Batch, TaskPath};
 
-/// Counting sort of the row numbers by group.
+/// Sorts the row numbers by group, ascending within each (a counting sort).
 pub(crate) fn order_by_group(group_of: &[u32], groups: &[Group]) -> Vec<u32> {
     let mut next: Vec<usize> = groups.iter().map(|group| group.start).collect();
     let mut order = vec![0; group_of.len()];
@@ -23,41 +23,41 @@ pub(crate) fn order_by_group(group_of: &[u32], groups: &[Group]) -> Vec<u32> {
     order
 }
 
-/// The rows of a batch that belong to one finest task.
+/// Rows of a batch that belong to one finest task.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The way from the base task to the finest.
+    /// Path from the base task to the finest.
     pub path: Rc<TaskPath>,
-    /// Where the group's rows begin in [`Allocated::order`].
+    /// Start of the group's rows in [`Allocated::order`].
     pub start: usize,
-    /// Where they end.
+    /// End of the group's rows there, exclusive.
     pub end: usize,
 }
 
-/// A batch whose rows are allocated to tasks.
+/// Batch whose rows are allocated to tasks.
 #[derive(Clone, Debug)]
 pub struct Allocated {
-    /// The epoch.
+    /// Header of the epoch.
     pub header: EpochHeader,
     /// The samples.
     pub batch: Batch,
-    /// The groups, by first appearance.
+    /// Groups of rows, in order of first appearance.
     pub groups: Vec<Group>,
     /// Row numbers, group by group, ascending within each.
     pub order: Vec<u32>,
-    /// For each row the number of its group.
+    /// For each row, the index of its group.
     pub group_of: Vec<u32>,
-    /// See [`Slice::labels`](super::intake::Slice::labels).
+    /// Labels that arrived in the epoch, as in [`Slice::labels`](super::intake::Slice::labels).
     pub labels: Arc<Vec<(u64, f32)>>,
 }
 
 impl Allocated {
-    /// The same rows, some of them on other paths.
-    pub(crate) fn moved(self, to: &[Option<&TaskPath>]) -> Allocated {
+    /// Moves each row to its path in `new_paths`, if it has one there.
+    pub(crate) fn moved(self, new_paths: &[Option<&TaskPath>]) -> Allocated {
         let mut paths: Vec<Rc<TaskPath>> =
             self.groups.into_iter().map(|group| group.path).collect();
         let mut group_of = self.group_of;
-        for (group, path) in group_of.iter_mut().zip(to) {
+        for (group, path) in group_of.iter_mut().zip(new_paths) {
             let Some(path) = path else { continue };
             let known = paths.iter().position(|known| **known == **path);
             *group = known.unwrap_or(paths.len()) as u32;
@@ -65,13 +65,13 @@ impl Allocated {
                 paths.push(Rc::new((*path).clone()));
             }
         }
-        // Some may be left without rows, and groups are numbered by first appearance.
-        let mut places = vec![u32::MAX; paths.len()];
+        // Groups may be left without rows; the others are numbered by first appearance.
+        let mut new_index = vec![u32::MAX; paths.len()];
         let mut groups: Vec<Group> = Vec::new();
         for group in &mut group_of {
-            let place = &mut places[*group as usize];
-            if *place == u32::MAX {
-                *place = groups.len() as u32;
+            let index = &mut new_index[*group as usize];
+            if *index == u32::MAX {
+                *index = groups.len() as u32;
                 let path = paths[*group as usize].clone();
                 groups.push(Group {
                     path,
@@ -79,8 +79,8 @@ impl Allocated {
                     end: 0,
                 });
             }
-            *group = *place;
-            groups[*place as usize].end += 1;
+            *group = *index;
+            groups[*index as usize].end += 1;
         }
         let mut start = 0;
         for group in &mut groups {
@@ -96,40 +96,41 @@ impl Allocated {
     }
 }
 
-/// A batch with its predictions. In the bootstrap nothing is predicted and the arrays are empty.
+/// Batch with its predictions. The bootstrap is not predicted: its arrays are empty.
 #[derive(Clone, Debug)]
 pub struct Predicted {
     /// The samples and their tasks.
     pub allocated: Rc<Allocated>,
-    /// Class probabilities: one row a sample, one column a class. Where the label is a number, one column with it.
+    /// Predictions: one row a sample, and one column a class with its probability, or a single
+    /// column where the label is a number.
     pub probabilities: Array2<f32>,
-    /// For each group, how the outputs of the models along its path are pooled into one prediction.
+    /// For each group, the pool that makes one prediction of the outputs of the models on its path.
     pub pools: Vec<Rc<Pool>>,
-    /// Outputs of these models and of the neighbours: one row a sample; for each member of its
-    /// group's pool, one column a class, or a single one for a number.
+    /// Outputs of these models and of the neighbours: one row a sample, and for each member of its
+    /// group's pool one column a class, or a single column where the label is a number.
     pub outputs: Array2<f32>,
-    /// The baselines' predictions for the same samples, in the order of the config.
+    /// Predictions of the baselines for the same samples, in the order of the config.
     pub baselines: Vec<Array2<f32>>,
-    /// Verdicts on which samples are of unseen tasks, if they are recognized.
+    /// Which samples look like samples of unseen tasks, if recognition is on.
     pub recognized: Option<Recognized>,
     /// Results of the trials of unseen tasks in this epoch.
     pub trials: Vec<TrialResult>,
 }
 
 impl Predicted {
-    /// Whether the batch was predicted, not only read.
+    /// Whether the batch was predicted; empty batches and those of the bootstrap are not.
     pub fn is_predicted(&self) -> bool {
         self.probabilities.nrows() == self.allocated.batch.len() && !self.pools.is_empty()
     }
 
-    /// Number of samples that are taken for those of unseen tasks; none if it is zero or not looked at.
+    /// Number of samples recognized as unseen; none if it is zero or recognition is off.
     pub fn count_unseen(&self) -> Option<u64> {
         let unseen = self.recognized.as_ref()?.unseen.iter();
         let count = unseen.filter(|unseen| **unseen).count() as u64;
         (count > 0).then_some(count)
     }
 
-    /// Leaves the samples to the first so many tasks of their paths.
+    /// Cuts the paths of the samples, and the pools, to their first `nodes` tasks.
     pub(crate) fn cut(&mut self, nodes: usize) {
         for group in &mut Rc::make_mut(&mut self.allocated).groups {
             Rc::make_mut(&mut group.path).nodes.truncate(nodes);
@@ -140,7 +141,7 @@ impl Predicted {
     }
 }
 
-/// The class with the highest probability, the first of equals; what a prediction says.
+/// Predicted class: the one with the highest probability, and the first of equals.
 pub fn predicted_class(probabilities: ndarray::ArrayView1<'_, f32>) -> usize {
     let mut best = 0;
     for (class, probability) in probabilities.iter().enumerate() {
@@ -151,20 +152,20 @@ pub fn predicted_class(probabilities: ndarray::ArrayView1<'_, f32>) -> usize {
     best
 }
 
-/// Rows of one batch whose labels became known.
+/// Rows of one batch whose labels became known in an epoch.
 #[derive(Clone, Debug)]
 pub struct Labelled {
     /// The batch and its predictions.
     pub predicted: Rc<Predicted>,
-    /// Which rows.
+    /// Numbers of the rows.
     pub rows: Vec<u32>,
-    /// Their class numbers, or numbers, one a row of `rows`.
+    /// Their labels (class numbers, or numbers), one for each of `rows`.
     pub labels: Vec<f32>,
 }
 
-/// All labels that became known to one worker in an epoch.
+/// All labels that became known on one worker in an epoch.
 #[derive(Clone, Debug)]
 pub struct LabelledEpoch {
-    /// Their batches, oldest first.
+    /// Labels by batch, oldest batch first.
     pub batches: Vec<Labelled>,
 }

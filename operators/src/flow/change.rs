@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::model::{ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Revision};
-use super::stage::{StageKind, StageMoved};
+use super::stage::StageMoved;
 use crate::algorithms::adapter::Adapter;
 use crate::algorithms::cluster::Clusters;
 use crate::algorithms::drift::{DriftDetected, DriftMoved};
@@ -22,168 +22,117 @@ use crate::data::{
 pub enum KnowledgeChange {
     /// A task was seen for the first time.
     TaskDefined(TaskDefinition),
-    /// Samples or labels of an unseen task came in, or it is being tried.
+    /// An unseen task gained samples or labels, or its trial began.
     UnseenGrown(UnseenGrown),
-    /// What an unseen task is was found.
+    /// It was decided what an unseen task is.
     UnseenSettled(UnseenSettled),
-    /// Samples came that look like none of known tasks, or it was found what their tasks are.
+    /// Outliers came in, or regions of them were found, assigned to a task or dissolved.
     RegionsMoved(Regions),
-    /// Labels of some samples are asked for.
+    /// Labels of some samples were requested.
     LabelsRequested(LabelsRequested),
-    /// Labels came in for a task, and perhaps older ones left its window.
+    /// Labels of a task came in, or older ones left its window.
     StatisticsMoved(StatisticsMoved),
     /// A task's adapter learned from labels.
     AdapterMoved(AdapterMoved),
-    /// Labelled samples came in for a finest task, and perhaps older ones are no longer among its recent ones.
+    /// Labelled samples of a finest task came in, or older ones ceased to be recent.
     RecentMoved(RecentMoved),
-    /// Predictions of a task came to be judged, as they are watched for drift.
+    /// A task's drift detectors took in new losses.
     DriftMoved(DriftMoved),
-    /// The predictions of a task lose more than they used to.
+    /// A task's predictions have begun to lose more than before.
     DriftDetected(DriftDetected),
-    /// Samples of known tasks were scored as those of unseen ones would be.
+    /// Novelty scores of samples of known tasks came in, or older ones ceased to count.
     CalibrationMoved(CalibrationMoved),
-    /// What samples of known tasks look like from then on.
+    /// The samples of known tasks were summed up anew, for recognition to compare samples with.
     ReferenceDrawn(Arc<Reference>),
-    /// How much each feature varies over the samples of the bootstrap: its standard deviation, 0 where none is known.
+    /// The features' standard deviations over the bootstrap were measured.
     FeaturesScaled {
-        /// By feature.
+        /// One standard deviation a feature; 0 where it is unknown.
         deviations: Vec<f32>,
     },
-    /// How much may be retained from now on.
+    /// The bounds on retained samples were set.
     MemoryBounded(MemoryBounded),
-    /// Labels came in for a finest task, of which some samples were retained, and perhaps earlier ones dropped.
+    /// Labelled samples of a finest task came in; some were retained, and earlier ones dropped.
     SamplesRetained(SamplesRetained),
     /// A stage of a task's learning went from one state to the next.
     StageMoved(StageMoved),
     /// A model was trained and stored.
     ModelTrained(ModelTrained),
-    /// How well the model of one task does on the samples of another.
+    /// The model of one task was evaluated on the samples of another.
     RelationScored(RelationScored),
-    /// A model was judged on held-back samples of its task.
+    /// A candidate was evaluated on held-back samples of its task.
     ModelEvaluated(ModelEvaluated),
-    /// A model answers from the next epoch on.
+    /// A model was deployed; it predicts from the next epoch on.
     ModelDeployed {
-        /// Which model.
+        /// The model.
         model: ModelId,
     },
-    /// A model no longer answers from the next epoch on: its task inherits again. It changes nothing if another has replaced it
-    /// meanwhile.
+    /// A model was retired: from the next epoch on, its task inherits. Without effect on a task
+    /// whose deployed model is another one by then.
     ModelRetired {
-        /// Which model; with version 0, whichever answers.
+        /// The model; with version 0, whichever is deployed.
         model: ModelId,
     },
-    /// A model did worse than the one that it had replaced, which answers again from the next epoch on; or somebody
-    /// has said so. It changes nothing if another has replaced it meanwhile.
+    /// A model was rolled back, because it did worse than its predecessor or on request; from the
+    /// next epoch on, the predecessor predicts again. Without effect on a task whose deployed model
+    /// is another one by then.
     ModelRolledBack {
-        /// The model that answers no longer.
+        /// The model that is replaced.
         model: ModelId,
-        /// The version that answers again; none if its task inherits again.
+        /// The version that is restored; none if the task inherits again.
         to: Option<u32>,
     },
-    /// A model that answered for some edges first has done well, and answers for all.
+    /// A model did well at the edges that tried it first, and is deployed at all of them.
     ModelPromoted {
-        /// Which model.
+        /// The model.
         model: ModelId,
     },
-    /// Whether the model of a task is to stay, whatever is learned.
+    /// The deployed model of a task was pinned, so that nothing learned replaces it, or unpinned.
     TaskPinned {
-        /// Which task.
+        /// The task.
         task: TaskId,
-        /// Whether it is.
+        /// Whether it is pinned from now on.
         pinned: bool,
     },
-    /// What the cloud knows of a task was taken in.
+    /// An update of a task that was published elsewhere was taken in.
     Followed {
-        /// Which task.
+        /// The task.
         task: TaskId,
-        /// The edge that has donated it, if it is a model of one.
+        /// The edge that donated the model, for the update of a donated model.
         donor: Option<Arc<str>>,
-        /// Which revision of it.
+        /// The revision that was taken in.
         revision: Revision,
     },
-    /// Clusters of features were found in the bootstrap: tasks are made of them from then on.
+    /// Clusters of features were found in the bootstrap; a level of the task tree is made of them.
     ClustersFound(Arc<Clusters>),
-    /// A task has another name where its samples are shared.
+    /// A task got the name under which its samples are shared.
     TaskPseudonym(TaskPseudonym),
-    /// How an edge did was taken in.
+    /// An edge's statistics of a task were taken in.
     EdgeReport(EdgeReport),
-    /// A model that was trained elsewhere was taken in, for trainings here to start from.
+    /// A model that was trained elsewhere was taken in, as a donor for trainings here.
     ModelDonated(Box<ModelDonated>),
 }
 
-impl KnowledgeChange {
-    /// The place of the change among those of its epoch, the same whatever the number of workers:
-    /// clusters are found, tasks are defined and unseen ones grow, then statistics move, then adapters, recent samples and detectors, then samples are
-    /// retained and dropped, then each model goes through its stages.
-    pub fn place(&self) -> impl Ord + use<> {
-        let learning = |model: &ModelId, stage: StageKind, step: u16| {
-            (4, model.task, model.version, stage as u16 * 100 + step)
-        };
-        match self {
-            KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
-            KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
-            KnowledgeChange::TaskPseudonym(renamed) => (0, renamed.here.task, 1, 1),
-            KnowledgeChange::EdgeReport(reported) => (1, reported.statistics.task.task, 2, 0),
-            KnowledgeChange::UnseenSettled(settled) => (0, settled.task.task, 2, 0),
-            // One that made room can come again in the same epoch.
-            KnowledgeChange::UnseenGrown(grown) => (0, grown.group.task().task, 3, 0),
-            KnowledgeChange::RegionsMoved(_) => (0, TaskId(u64::MAX), 4, 0),
-            KnowledgeChange::LabelsRequested(_) => (1, TaskId::BASE, 0, 0),
-            KnowledgeChange::StatisticsMoved(moved) => (1, moved.task, 1, 0),
-            KnowledgeChange::AdapterMoved(moved) => (2, moved.task, 0, 0),
-            KnowledgeChange::RecentMoved(moved) => (2, moved.task, 1, 0),
-            KnowledgeChange::DriftMoved(moved) => (2, moved.task, 2, 0),
-            KnowledgeChange::DriftDetected(detected) => (2, detected.task, 3, 0),
-            KnowledgeChange::CalibrationMoved(_) => (2, TaskId::BASE, 4, 0),
-            KnowledgeChange::ReferenceDrawn(_) => (4, TaskId::BASE, 0, 3),
-            KnowledgeChange::FeaturesScaled { .. } => (4, TaskId::BASE, 0, 0),
-            KnowledgeChange::MemoryBounded(_) => (3, TaskId::BASE, 0, 0),
-            KnowledgeChange::SamplesRetained(retained) => (3, retained.task, 0, 1),
-            KnowledgeChange::StageMoved(moved) => {
-                learning(&moved.model, moved.stage, moved.state as u16 * 10)
-            }
-            // A task is in one training at a time.
-            KnowledgeChange::RelationScored(scored) => (4, scored.task, 0, 0),
-            // What a stage yields comes after it ran and before it is completed.
-            KnowledgeChange::ModelTrained(trained) => {
-                learning(&trained.model, StageKind::Train, 35)
-            }
-            KnowledgeChange::ModelEvaluated(evaluated) => {
-                learning(&evaluated.model, StageKind::Evaluate, 35)
-            }
-            // What answers again is what the training is measured against.
-            KnowledgeChange::ModelRolledBack { model, .. } => (4, model.task, 0, 1),
-            KnowledgeChange::TaskPinned { task, .. } => (4, *task, 0, 2),
-            KnowledgeChange::Followed { task, .. } => (4, *task, 0, 4),
-            KnowledgeChange::ModelDonated(donated) => (4, donated.task(), 0, 5),
-            KnowledgeChange::ModelDeployed { model } => learning(model, StageKind::Deploy, 35),
-            KnowledgeChange::ModelPromoted { model } => learning(model, StageKind::Deploy, 50),
-            KnowledgeChange::ModelRetired { model } => learning(model, StageKind::Deploy, 60),
-        }
-    }
-}
-
-/// See [`KnowledgeChange::EdgeReport`].
+/// Statistics of an edge at one task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EdgeReport {
-    /// The edge.
+    /// Name of the edge.
     pub edge: Arc<str>,
-    /// How it did at a task.
+    /// Its statistics.
     pub statistics: SharedStatistics,
 }
 
-/// See [`KnowledgeChange::StatisticsMoved`].
+/// Labels that a task gained in an epoch, and those that left its window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatisticsMoved {
     /// The task.
     pub task: TaskId,
-    /// What came in.
+    /// The sum over the labels that came in.
     pub difference: Box<TaskDifference>,
-    /// The epochs whose scores left the task's window.
+    /// Epochs whose scores left the task's window.
     pub left: Vec<Epoch>,
 }
 
-/// See [`KnowledgeChange::AdapterMoved`].
+/// State of a task's adapter after an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdapterMoved {
     /// The task.
@@ -192,11 +141,11 @@ pub struct AdapterMoved {
     pub adapter: Arc<Adapter>,
 }
 
-/// See [`KnowledgeChange::CalibrationMoved`].
+/// Novelty scores that the calibration gained in an epoch, and those that left it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationMoved {
-    /// What came in.
+    /// Scores that came in.
     pub scores: EpochScores,
-    /// The epochs whose scores no longer count.
+    /// Epochs whose scores no longer count.
     pub left: Vec<Epoch>,
 }

@@ -10,45 +10,45 @@ use super::stage::{StageKind, StageMoved, StageState};
 use super::training::{Deployment, TrainOrder, TrainOutcome};
 use crate::data::{Epoch, SharedSamples};
 
-/// Something that an epoch does and that is committed with it.
+/// Something that an epoch does, committed with it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Effect {
-    /// Input was read.
+    /// Input that was read.
     Intake(Intake),
-    /// Something was learned.
+    /// A fact that was learned.
     Change(KnowledgeChange),
-    /// The bytes of a model, stored under their hash.
+    /// A model: the BLAKE3 hash of its ONNX bytes in hexadecimal, and the bytes, stored under it.
     Model(String, Arc<Vec<u8>>),
     /// Predictions of a slice, ready to be written.
     Predictions {
-        /// Sequence number of the first of them.
+        /// Sequence number of the first.
         first: u64,
-        /// How many.
+        /// Number of predictions.
         rows: u64,
-        /// In the output's format.
+        /// The predictions, in the output's format.
         bytes: Vec<u8>,
     },
-    /// Samples of this epoch that still wait for their labels at its end.
+    /// Samples of this epoch that wait for their labels at its end.
     Pending {
-        /// Sequence number of the last of them.
+        /// Sequence number of the last.
         last: u64,
         /// The samples, serialized by the join.
         bytes: Vec<u8>,
     },
-    /// Samples of earlier epochs whose labels came in this one.
+    /// Samples of earlier epochs that wait no longer, because their labels came in this one.
     Released {
-        /// Once no sample up to this sequence number waits, this is no longer needed.
+        /// Once no sample up to this sequence number waits, the list can be dropped.
         last: u64,
-        /// Their sequence numbers, serialized by the join.
+        /// Sequence numbers of the samples, serialized by the join.
         bytes: Vec<u8>,
     },
-    /// Samples before this sequence number no longer wait on the sending worker.
+    /// Sequence number before which no sample waits on the sending worker.
     PendingFloor(u64),
-    /// Labelled samples that are shared.
+    /// Labelled samples to share.
     Shared(SharedSamples),
-    /// Predictions whose label will never be known.
+    /// Number of predictions whose labels will never be known.
     Unlabelled(u64),
-    /// Predictions of samples that are taken for those of unseen tasks.
+    /// Number of samples recognized as unseen.
     Unseen(u64),
 }
 
@@ -57,26 +57,25 @@ pub enum Effect {
 pub struct EpochEffects {
     /// The epoch.
     pub epoch: Epoch,
-    /// What was read, if anything was.
+    /// Input that was read, if any.
     pub intake: Option<Intake>,
-    /// What was learned, in canonical order.
+    /// Facts that were learned, by [`KnowledgeChange::order`].
     pub changes: Vec<KnowledgeChange>,
-    /// New models.
+    /// New models: the hash of each and its ONNX bytes.
     pub models: Vec<(String, Arc<Vec<u8>>)>,
-    /// Predictions, slice by slice in input order.
+    /// Predictions, slice by slice in input order, each with its first sequence number.
     pub predictions: Vec<(u64, Vec<u8>)>,
-    /// Samples that wait: the last sequence number of each slice, and the slice.
+    /// Samples that wait for labels, slice by slice, each with its last sequence number.
     pub pending: Vec<(u64, Vec<u8>)>,
-    /// Samples that wait no more, list by list, each with the sequence number up to which it is needed.
+    /// Samples that wait no longer, list by list, each with its `last`, as in [`Effect::Released`].
     pub released: Vec<(u64, Vec<u8>)>,
-    /// Labelled samples that are shared.
+    /// Labelled samples to share.
     pub shared: Vec<SharedSamples>,
-    /// Nothing before this sequence number waits; none if the epoch says nothing of that, as one in which
-    /// nothing is read.
+    /// Sequence number before which no sample waits; none if nothing was read in the epoch.
     pub pending_floor: Option<u64>,
-    /// Predictions whose label will never be known.
+    /// Number of predictions whose labels will never be known.
     pub unlabelled: u64,
-    /// Predictions of samples that are taken for those of unseen tasks.
+    /// Number of samples recognized as unseen.
     pub unseen: u64,
 }
 
@@ -87,9 +86,9 @@ impl From<KnowledgeChange> for Effect {
 }
 
 impl TrainOrder {
-    /// The training stage, which waits from the epoch of its order on.
+    /// Turns the order into its training stage, which waits from this epoch on.
     pub fn into_effect(self) -> Effect {
-        Effect::Change(KnowledgeChange::StageMoved(StageMoved {
+        KnowledgeChange::StageMoved(StageMoved {
             model: self.model,
             stage: StageKind::Train,
             state: StageState::Waiting,
@@ -98,14 +97,15 @@ impl TrainOrder {
             initial: self.initial,
             recent: self.recent,
             detail: self.reason,
-        }))
+        })
+        .into()
     }
 }
 
 impl TrainOutcome {
-    /// What is committed of the outcome: its changes and the bytes of its models.
+    /// Turns the outcome into what is committed of it: its changes and the bytes of its models.
     pub fn into_effects(self) -> Vec<Effect> {
-        let mut effects: Vec<Effect> = self.changes.into_iter().map(Effect::Change).collect();
+        let mut effects: Vec<Effect> = self.changes.into_iter().map(Effect::from).collect();
         if let Some(Deployment::Deploy(model)) = self.deployment {
             effects.push(Effect::Model(model.hash, model.onnx));
         }

@@ -1,4 +1,4 @@
-//! Feedback: what inference and allocation hear one epoch later.
+//! Feedback: what one epoch teaches allocation, inference and the join of the next.
 
 use std::sync::Arc;
 
@@ -10,40 +10,41 @@ use crate::algorithms::recognize::{Calibration, Reference};
 use crate::algorithms::unseen::{Region, Trial};
 use crate::data::{RecentMoved, TaskDefinition, TaskId};
 
-/// What inference hears over the feedback edge, one epoch later.
+/// Feedback for inference, in force from the next epoch on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Feedback {
-    /// The models that answer change.
+    /// A change of the deployed models.
     Deployment(Deployment),
-    /// A task's adapter has learned.
+    /// The new adapter of a task.
     Adapter(AdapterMoved),
-    /// Labels came in for samples of a task.
+    /// Labelled samples of a task that came in, and those that ceased to be recent.
     Recent(RecentMoved),
-    /// How much each feature varies: its standard deviation.
+    /// Standard deviation of each feature.
     Scales(Vec<f32>),
-    /// There are enough labels of a task for it to be known.
+    /// A task that has enough labels to be known.
     Known(TaskId),
-    /// What samples of known tasks look like.
+    /// A summary of the samples of known tasks, which recognition compares samples with.
     Reference(Arc<Reference>),
-    /// How they are scored.
+    /// Novelty scores of samples of known tasks, which recognition compares scores with.
     Calibration(Arc<Calibration>),
-    /// Where samples are that look like none of known tasks.
+    /// All regions of features that hold samples of one task, known or not.
     Regions(Arc<Vec<Region>>),
-    /// An unseen task is to be tried on the tasks beside it.
+    /// A trial of an unseen task on the tasks beside it.
     Trial(Arc<Trial>),
 }
 
 impl Feedback {
-    /// Its place among what arrives for an epoch: the same deployments come last there as in the knowledge base.
-    pub(crate) fn place(&self) -> impl Ord + use<> {
+    /// Position among the feedback of an epoch. Of several deployments for one task, the one that
+    /// comes last, and so wins, is the one that wins in the knowledge base.
+    pub(crate) fn order(&self) -> impl Ord + use<> {
         let deployment = match self {
-            Feedback::Deployment(deployment) => Some(deployment.place()),
+            Feedback::Deployment(deployment) => Some(deployment.order()),
             _ => None,
         };
         (self.task(), deployment)
     }
 
-    /// The task that it is about.
+    /// The task that the feedback is about; the base task where it is about all tasks.
     pub fn task(&self) -> TaskId {
         match self {
             Feedback::Deployment(deployment) => deployment.task(),
@@ -59,29 +60,29 @@ impl Feedback {
     }
 }
 
-/// Update about a task or a label, which every worker hears one epoch later.
+/// Update about a task or a label, in force on every worker from the next epoch on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskUpdate {
-    /// A task is defined.
+    /// A task was defined.
     Defined(TaskId),
-    /// A region of features was opened; its task is not defined yet.
+    /// A region of features was opened for an unseen task, which is not defined yet.
     RegionOpened(TaskId),
     /// The region of a task was closed.
     RegionClosed(TaskId),
-    /// The first task is the second under another name.
+    /// The first task turned out to be the second under another name.
     Aliased(TaskId, TaskDefinition),
-    /// The label of the sample with this sequence number was asked for.
+    /// The label of the sample with this sequence number was requested.
     LabelRequested(u64),
 }
 
 impl TrainOutcome {
-    /// What inference learns from the outcome.
+    /// Turns the outcome into feedback for inference.
     pub fn feedback(self) -> Vec<Feedback> {
         let deployment = self.deployment.map(Feedback::Deployment);
         let learned = self.changes.into_iter().filter_map(|change| match change {
             KnowledgeChange::FeaturesScaled { deviations } => Some(Feedback::Scales(deviations)),
             KnowledgeChange::ReferenceDrawn(reference) => Some(Feedback::Reference(reference)),
-            // Elsewhere there were labels enough for the task to be known.
+            // Whoever published an update of the task had enough labels for it to be known.
             KnowledgeChange::Followed {
                 task, donor: None, ..
             } => Some(Feedback::Known(task)),

@@ -1,4 +1,4 @@
-//! Input of an epoch: its header, its slices for the workers, and its bad records.
+//! Input of an epoch: its header, the workers' slices, and the bad records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,54 +8,55 @@ use serde::{Deserialize, Serialize};
 use crate::algorithms::cluster::Clusters;
 use crate::data::{Batch, Epoch, Offsets, OwnedRecord};
 
-/// What a source read for an epoch, good or bad.
+/// Summary of what a source read for an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intake {
-    /// The epoch.
+    /// Header of the epoch.
     pub header: EpochHeader,
-    /// Records read.
+    /// Number of records read.
     pub records: u64,
-    /// Good samples among them.
+    /// Number of good samples among them.
     pub samples: u64,
-    /// Good samples that belonged to the bootstrap.
+    /// Number of good samples that belong to the bootstrap.
     pub bootstrapped: u64,
-    /// Whether the stream has ended with this epoch.
+    /// Whether the stream ends with this epoch.
     pub ended: bool,
-    /// The epoch's bad records.
+    /// Bad records.
     pub dead_letters: Vec<DeadLetter>,
-    /// Where reading goes on after this epoch, for the partitions that it moved on in.
+    /// Offset to read next, for each partition that was read in this epoch.
     pub offsets: Offsets,
-    /// Labels that came before their samples and wait on from this epoch.
+    /// Labels that came before their samples and wait for them from this epoch on.
     pub early_labels: Vec<EarlyLabel>,
-    /// Earlier ones that wait no more, by the numbers of their ids.
+    /// Id numbers of earlier `early_labels` that wait no longer.
     pub settled_labels: Vec<u64>,
-    /// How far what edges share was taken in, for those of which something was.
+    /// Progress at each edge from which something was taken in.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
 }
 
-/// How far what an edge shares was taken in.
+/// Progress in taking in what an edge shares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeProgress {
-    /// When the edge's knowledge base was made, microseconds since 1970 by its clock: one that is made anew counts anew.
+    /// When the edge's knowledge base was created, microseconds since 1970 by the edge's clock. A
+    /// new knowledge base starts its numbers anew.
     pub since: i64,
-    /// The number of the next change to take in.
+    /// Number of the next change to take in.
     pub next: u64,
-    /// Samples of that one that were taken in.
+    /// Samples of that change that are taken in already.
     pub rows: u64,
     /// Samples taken in so far.
     pub samples: u64,
-    /// Samples that the edge has shed, as it last said.
+    /// Samples that the edge has shed, by its last message.
     pub shed: u64,
-    /// The latest event time of its samples, microseconds since 1970.
+    /// Latest event time of its samples, microseconds since 1970.
     pub time: i64,
-    /// When it sent what was last taken in, microseconds since 1970 by its clock.
+    /// When the last message was sent, microseconds since 1970 by the edge's clock.
     pub sent: i64,
-    /// Bytes of the messages that were taken in.
+    /// Bytes of all messages taken in.
     pub bytes: u64,
 }
 
 impl Intake {
-    /// Adds what another reader read in the same epoch.
+    /// Adds the intake of another reader in the same epoch.
     pub fn merge(&mut self, other: Intake) {
         self.records += other.records;
         self.samples += other.samples;
@@ -72,62 +73,62 @@ impl Intake {
     }
 }
 
-/// Where an epoch stands relative to the bootstrap, the labelled head of the stream that trains the
-/// first models and is not scored.
+/// Position of an epoch relative to the bootstrap, the labelled head of the stream that trains the
+/// first models and is not predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// All samples of the epoch belong to the bootstrap.
+    /// All samples belong to the bootstrap.
     Bootstrap,
-    /// The same, and it is the bootstrap's last epoch.
+    /// The last epoch of the bootstrap.
     BootstrapEnds,
     /// Samples are predicted first and learned from later.
     Live,
-    /// An epoch without samples that closes the stream: labels that were still to come are known now.
+    /// The last epoch of the stream. It has no samples; the labels that are still due become known.
     Ended,
 }
 
-/// What every worker knows of an epoch, whether it holds samples of it or not.
+/// Facts of an epoch for every worker, whether it has samples of the epoch or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochHeader {
-    /// Which epoch.
+    /// The epoch.
     pub epoch: Epoch,
-    /// How many samples the whole stream had after this epoch, over all workers.
+    /// Samples in the stream up to the end of this epoch, over all workers.
     pub end: u64,
     /// The stream's clock, microseconds since 1970: the latest event time so far in replay, the
     /// wall clock in live mode.
     pub clock: i64,
-    /// Bootstrap or scored.
+    /// Position relative to the bootstrap.
     pub phase: Phase,
 }
 
-/// One worker's share of an epoch.
+/// The part of an epoch that one worker processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Slice {
-    /// The worker that it is for.
+    /// Index of the worker.
     pub worker: usize,
-    /// The epoch that it is of.
+    /// Header of the epoch.
     pub header: EpochHeader,
     /// The samples, possibly none.
     pub batch: Batch,
-    /// Labels of earlier samples or of this epoch's, on any worker: sequence numbers, ascending, and class
-    /// numbers, or numbers. Empty when samples carry their labels.
+    /// Labels that arrived in the epoch, for samples up to this epoch on any worker: sequence
+    /// numbers, ascending, and class numbers or numbers. Empty where samples carry their labels.
     pub labels: Arc<Vec<(u64, f32)>>,
-    /// The clusters that samples are allocated to, where the task tree has a level of them.
+    /// Clusters to allocate samples to, where the task tree has a level of clusters.
     pub clusters: Option<Arc<Clusters>>,
 }
 
-/// A record that could not be used, with the reason. It goes to the dead letters.
+/// A record that could not be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// Where it came from: a file, a topic.
+    /// Where the record came from: a file, a topic.
     pub source: String,
-    /// Its number there, from 1: the line of a text file, the row of a table.
+    /// Number of the record there, from 1: the line of a text file, the row of a table.
     pub record: u64,
     /// What is wrong with it, in one sentence.
     pub reason: String,
-    /// The record as it came, cut after some kilobytes.
+    /// Excerpt of the record: its first kilobytes.
     pub content: String,
-    /// All of the record, when it came from a broker. A file of dead letters shows the excerpt.
+    /// The whole record, if it came from a broker. A file of dead letters shows the excerpt.
     #[serde(skip)]
     pub message: Option<Box<OwnedRecord>>,
 }
@@ -135,14 +136,14 @@ pub struct DeadLetter {
 /// A label that came before its sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EarlyLabel {
-    /// The number that stands for the sample's id; see [`id_number`].
+    /// Number of the sample's id; see [`id_number`](crate::data::id_number).
     pub id: u64,
     /// The class number, or the number.
     pub label: f32,
-    /// Good samples that were read before it came.
+    /// Good samples that had been read when it came.
     pub end: u64,
     /// The stream's clock when it came, microseconds since 1970.
     pub clock: i64,
-    /// The record that brought it.
+    /// The record that it came in.
     pub message: OwnedRecord,
 }

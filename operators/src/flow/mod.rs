@@ -1,6 +1,7 @@
 //! Records that flow between operators.
 //!
-//! Floor 3 of the crate: it knows the data and the algorithms whose results it carries, no operator.
+//! Floor 3 of the crate: it uses the data, and the algorithms whose results it carries, but no
+//! operator.
 
 mod batch;
 mod change;
@@ -8,6 +9,7 @@ mod effect;
 mod feedback;
 mod intake;
 mod model;
+mod order;
 mod stage;
 mod stored;
 mod training;
@@ -28,7 +30,8 @@ pub use self::intake::{DeadLetter, EarlyLabel, EdgeProgress, EpochHeader, Intake
 pub use self::model::{
     ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,
 };
+pub use self::order::ChangeOrder;
 pub use self::stage::{StageKind, StageMoved, StageState};
-pub(crate) use self::stored::{Stored, released_sequences};
+pub(crate) use self::stored::{Stored, encode_released, released_sequences};
 pub use self::stored::{WaitingSample, waiting_samples};
 pub use self::training::{DeployedModel, Deployment, TrainOrder, TrainOutcome};

@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{ModelId, TaskDefinition, TaskId};
 
-/// Which of the things that were published of a task is meant: later ones are greater.
+/// Revision of a published task; later revisions compare greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Revision {
-    /// When the knowledge base of who published it was made, microseconds since 1970 by its clock: one that is made anew counts
-    /// anew.
+    /// When the publisher's knowledge base was created, microseconds since 1970 by the publisher's
+    /// clock. A new knowledge base starts its numbers anew.
     pub since: i64,
-    /// Grows with each.
+    /// Number of the revision, growing from one to the next.
     pub number: u64,
 }
 
-/// See [`KnowledgeChange::ModelDonated`].
+/// A model that was trained elsewhere, a donor for trainings here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelDonated {
-    /// Who has trained it: an edge by its name, or the cloud.
+    /// Where it was trained: the name of an edge, or the cloud.
     pub donor: Arc<str>,
-    /// The tasks above the model's, the base task first, and that one last.
+    /// Path from the base task to the model's task.
     pub path: Vec<TaskDefinition>,
-    /// How it was made.
+    /// The model and how it was trained.
     pub trained: ModelTrained,
-    /// How it was judged there.
+    /// Its evaluation there, if there was any.
     pub evaluated: Option<ModelEvaluated>,
 }
 
@@ -36,104 +36,107 @@ impl ModelDonated {
     }
 }
 
-/// See [`KnowledgeChange::ModelTrained`].
+/// A trained model; its ONNX bytes are stored under their hash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelTrained {
-    /// Which model.
+    /// Task and version of the model.
     pub model: ModelId,
-    /// BLAKE3 hash of its ONNX bytes, in hexadecimal; the bytes are stored under it.
+    /// BLAKE3 hash of its ONNX bytes, in hexadecimal.
     pub hash: String,
     /// Size of the ONNX bytes.
     pub bytes: u64,
-    /// Samples that it was fitted on.
+    /// Number of samples that it was fitted on.
     pub samples: u64,
-    /// The sequence number of the latest sample that was known of its task: what comes after is new to it.
+    /// Sequence number of the task's latest sample at the time of training; later samples are new
+    /// to the model.
     pub latest: u64,
     /// How it was built from its relatives.
     pub remodeling: Remodeling,
 }
 
-/// How a model is built from its relatives.
+/// Way to build a model from its relatives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remodeling {
-    /// From its task's samples alone.
+    /// Fitted on the task's samples alone.
     Scratch,
-    /// Its trees correct another model.
+    /// Fitted to correct another model.
     WarmStart {
         /// The model that it starts from.
         from: ModelId,
     },
-    /// From the samples of a relative as well.
+    /// Fitted on the samples of the task and of a relative.
     Pooled {
         /// The relative.
         with: TaskId,
     },
-    /// From its task's samples since its losses rose.
+    /// Fitted on the task's samples since its losses rose.
     Recent,
-    /// It is an earlier model of its task.
+    /// An earlier model of the task, unchanged.
     Recalled {
-        /// Which.
+        /// Version of the earlier model.
         version: u32,
     },
-    /// It is a model that was trained elsewhere, as it is.
+    /// A model that was trained elsewhere, unchanged.
     Adopted {
-        /// Which, by the numbers there.
+        /// The model, by its id there.
         model: ModelId,
     },
 }
 
-/// See [`KnowledgeChange::RelationScored`].
+/// Evaluation of the model of one task on the samples of another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RelationScored {
-    /// The model of the other task.
+    /// The model.
     pub model: ModelId,
-    /// The task whose samples it was asked about.
+    /// The task whose samples it was evaluated on.
     pub task: TaskId,
-    /// How many, the latest of those that the task's own models are fitted on.
+    /// Number of samples: the latest of those that the task's own models are fitted on.
     pub samples: u64,
-    /// Its share of right predictions, where the label has classes.
+    /// Share of right predictions, where the label has classes.
     pub accuracy: Option<f64>,
-    /// Its mean loss, nats.
+    /// Mean loss, nats.
     pub log_loss: f64,
-    /// The root of its mean squared error, where the label is a number.
+    /// Root of the mean squared error, where the label is a number.
     pub rmse: Option<f64>,
 }
 
-/// See [`KnowledgeChange::ModelEvaluated`].
+/// Evaluation of a candidate against the incumbent, on held-back samples of its task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelEvaluated {
     /// The candidate.
     pub model: ModelId,
-    /// The model that it was judged against: what answers without it, if anything does.
+    /// The model that predicts without the candidate, if there is one.
     pub incumbent: Option<ModelId>,
-    /// Samples that both were judged on, none of which the candidate was fitted on.
+    /// Number of samples that both were evaluated on; the candidate was fitted on none of them.
     pub samples: u64,
-    /// How many that all count the same would tell as much; 0 where there was nothing to compare with.
+    /// Effective sample size (Kish 1965, "Survey Sampling"): the number of samples of equal weight
+    /// that tell as much. 0 without an incumbent.
     pub effective_samples: f64,
-    /// The candidate's share of right predictions on them, where the label has classes.
+    /// The candidate's share of right predictions, where the label has classes.
     pub accuracy: Option<f64>,
-    /// The candidate's mean loss on them, nats.
+    /// The candidate's mean loss, nats.
     pub log_loss: f64,
-    /// The root of the candidate's mean squared error on them, where the label is a number.
+    /// Root of the candidate's mean squared error, where the label is a number.
     pub rmse: Option<f64>,
-    /// The incumbent's accuracy on them.
+    /// The incumbent's share of right predictions.
     pub incumbent_accuracy: Option<f64>,
-    /// The incumbent's mean loss on them.
+    /// The incumbent's mean loss, nats.
     pub incumbent_log_loss: Option<f64>,
-    /// The incumbent's root of the mean squared error.
+    /// Root of the incumbent's mean squared error.
     pub incumbent_rmse: Option<f64>,
-    /// Where the label is a number, the size of a usual error, by which losses are counted in nats: that of the base
-    /// task's first model, for all models.
+    /// Where the label is a number, the size of a typical error, in the label's unit: that of the
+    /// base task's first model, for all models. Losses in nats are of errors in this scale.
     pub scale: Option<f32>,
 }
 
 impl ModelEvaluated {
-    /// By how many nats the candidate was better, over all samples; 0 where there was nothing to compare with.
+    /// Nats that the candidate gained on the incumbent, over all effective samples; 0 without an
+    /// incumbent.
     pub fn evidence(&self) -> f32 {
         let gain = self
             .incumbent_log_loss
-            .map_or(0.0, |before| before - self.log_loss);
+            .map_or(0.0, |incumbent| incumbent - self.log_loss);
         (gain * self.effective_samples) as f32
     }
 }

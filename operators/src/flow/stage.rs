@@ -4,33 +4,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::ModelId;
 
-/// The stages of learning.
+/// Stage of a model's learning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {
-    /// A model is fitted.
+    /// A candidate is fitted.
     Train,
-    /// It is judged against the model that answers now.
+    /// The candidate is judged against the deployed model.
     Evaluate,
-    /// It takes over.
+    /// The candidate replaces the deployed model.
     Deploy,
 }
 
-/// The states of a stage.
+/// State of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageState {
-    /// Its trigger has fired; it waits for its turn.
+    /// The stage's trigger has fired; the stage waits for its turn.
     Waiting,
-    /// What it works on is committed and can be read.
+    /// The stage's input is committed and can be read.
     Ready,
-    /// Its samples are being gathered.
+    /// The stage gathers its samples.
     Starting,
-    /// It works.
+    /// The stage works.
     Running,
-    /// It is done.
+    /// The stage is done.
     Completed,
-    /// It could not be done; the reason is with it.
+    /// The stage failed; `detail` says why.
     Failed,
 }
 
@@ -41,23 +41,23 @@ impl StageState {
     }
 }
 
-/// See [`KnowledgeChange::StageMoved`].
+/// A stage with the state that it went into.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageMoved {
-    /// The model that the stage is about.
+    /// The model that is learned.
     pub model: ModelId,
-    /// Which stage.
+    /// The stage.
     pub stage: StageKind,
-    /// The state that it is in now.
+    /// Its new state.
     pub state: StageState,
-    /// Labelled samples of the task when its trigger fired.
+    /// Labelled samples of the task when the trigger fired.
     pub labelled: i64,
-    /// The stream's clock when its trigger fired, microseconds since 1970.
+    /// The stream's clock when the trigger fired, microseconds since 1970.
     pub clock: i64,
     /// Whether the stage belongs to the initial training.
     pub initial: bool,
-    /// Where drift gave the order, how many labels of the task had come since.
+    /// Labels of the task since the drift began, if drift was the trigger.
     pub recent: Option<u64>,
-    /// Why: the trigger's condition, what was decided, what failed.
+    /// The reason: the trigger's condition, the decision, or the failure.
     pub detail: String,
 }

@@ -10,20 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{Allocated, Group, Predicted, order_by_group};
 use super::intake::EpochHeader;
-use crate::Failure;
 use crate::algorithms::pool::Pool;
 use crate::data::{Batch, SharedTexts, TaskPath, Texts, id_number};
+use crate::error::{Failure, OperatorError};
 
-/// Waiting samples as they are stored: the rows from the first that waits to the end of its batch,
-/// with only the columns that are needed once the label is known.
+/// Rows of a batch that wait for labels, as they are stored: all rows from the first that waits to
+/// the end of the batch, with the columns that are needed once a label is known.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Stored {
     header: EpochHeader,
+    /// Sequence number of the first stored row.
     first: u64,
+    /// Stored rows that wait.
     waiting: Vec<u32>,
-    /// The numbers of the samples' ids, where labels have to find them.
+    /// Numbers of the samples' ids, where labels come on their own and have to find them.
     ids: Vec<u64>,
-    /// Ids and attributes, where the samples are shared once their labels are known.
+    /// Ids and attributes, where samples are shared once their labels are known.
     names: Option<Names>,
     times: Vec<i64>,
     features: Array2<f32>,
@@ -32,15 +34,15 @@ pub(crate) struct Stored {
     pools: Vec<Rc<Pool>>,
     group_of: Vec<u32>,
     probabilities: Array2<f32>,
-    answers: Array2<f32>,
+    outputs: Array2<f32>,
     baselines: Vec<Array2<f32>>,
 }
 
-/// What samples are called.
+/// Ids and attributes of samples.
 #[derive(Serialize, Deserialize)]
 struct Names {
     ids: Texts,
-    /// The site first.
+    /// Attributes, the site first.
     attributes: Vec<SharedTexts>,
 }
 
@@ -60,58 +62,71 @@ impl Names {
 }
 
 impl Stored {
-    /// The rows of a batch that wait; `by_id` if labels come on their own, `named` if they are shared with their names.
-    pub(crate) fn new(scored: &Predicted, rows: &[u32], by_id: bool, named: bool) -> Self {
-        let first = rows.first().map_or(0, |row| *row as usize);
-        let of = first..scored.allocated.batch.len();
-        let names = named.then(|| Names::of(&scored.allocated.batch, of.clone()));
+    /// Stores `waiting` rows of a batch, ascending: with the numbers of their ids if labels come on
+    /// their own (`by_id`), and with their names if samples are shared (`named`).
+    pub(crate) fn new(predicted: &Predicted, waiting: &[u32], by_id: bool, named: bool) -> Self {
+        let batch = &predicted.allocated.batch;
+        let first = waiting.first().map_or(0, |row| *row as usize);
+        let rows = first..batch.len();
+        let names = named.then(|| Names::of(batch, rows.clone()));
         Stored {
             names,
-            ..Stored::slice(scored, rows, of, by_id)
+            ..Stored::slice(predicted, waiting, rows, by_id)
         }
     }
 
-    /// One row of a batch.
-    pub(crate) fn of_row(scored: &Predicted, row: u32) -> Self {
-        let at = row as usize;
-        Stored::slice(scored, &[row], at..at + 1, false)
+    /// Stores one row of a batch.
+    pub(crate) fn of_row(predicted: &Predicted, row: u32) -> Self {
+        let first = row as usize;
+        Stored::slice(predicted, &[row], first..first + 1, false)
     }
 
-    /// Some of these rows of a batch.
-    fn slice(scored: &Predicted, rows: &[u32], of: Range<usize>, by_id: bool) -> Self {
-        let allocated = &scored.allocated;
+    fn slice(predicted: &Predicted, waiting: &[u32], rows: Range<usize>, by_id: bool) -> Self {
+        let allocated = &predicted.allocated;
         let batch = &allocated.batch;
-        let first = of.start;
-        let ids = if by_id { of.clone() } else { 0..0 };
-        let (groups, group_of) = groups_from(&allocated.group_of[of.clone()]);
-        // What was not predicted has no pools.
-        let pools = groups.iter().filter_map(|group| scored.pools.get(*group));
+        let first = rows.start;
+        let with_id = if by_id { rows.clone() } else { 0..0 };
+        let (groups, group_of) = compact_groups(&allocated.group_of[rows.clone()]);
+        // A batch that was not predicted has no pools.
+        let pools = groups
+            .iter()
+            .filter_map(|group| predicted.pools.get(*group));
         Stored {
             header: allocated.header,
             first: batch.sequence(first),
-            waiting: rows.iter().map(|row| row - first as u32).collect(),
-            ids: ids.map(|row| id_number(batch.ids.get(row))).collect(),
+            waiting: waiting.iter().map(|row| row - first as u32).collect(),
+            ids: with_id.map(|row| id_number(batch.ids.get(row))).collect(),
             names: None,
-            times: batch.times[of.clone()].to_vec(),
-            features: batch.features.slice(s![of.clone(), ..]).to_owned(),
-            labels: batch.labels.get(of.clone()).unwrap_or_default().to_vec(),
+            times: batch.times[rows.clone()].to_vec(),
+            features: batch.features.slice(s![rows.clone(), ..]).to_owned(),
+            labels: batch.labels.get(rows.clone()).unwrap_or_default().to_vec(),
             pools: pools.cloned().collect(),
             paths: groups
                 .iter()
                 .map(|group| (*allocated.groups[*group].path).clone())
                 .collect(),
             group_of,
-            probabilities: slice(&scored.probabilities, &of),
-            answers: slice(&scored.outputs, &of),
-            baselines: scored
+            probabilities: slice_rows(&predicted.probabilities, &rows),
+            outputs: slice_rows(&predicted.outputs, &rows),
+            baselines: predicted
                 .baselines
                 .iter()
-                .map(|answers| slice(answers, &of))
+                .map(|outputs| slice_rows(outputs, &rows))
                 .collect(),
         }
     }
 
-    /// The samples, and which rows of them wait.
+    /// Encodes the rows, for [`Stored::decode`] to read.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, OperatorError> {
+        postcard::to_stdvec(self).map_err(|error| OperatorError::Encode("waiting", error))
+    }
+
+    /// Decodes what [`Stored::encode`] has encoded.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, OperatorError> {
+        postcard::from_bytes(bytes).map_err(|error| OperatorError::Decode("waiting", error))
+    }
+
+    /// Restores the rows as a batch, with the numbers of those that wait.
     pub(crate) fn restore(self) -> (Predicted, Vec<u32>) {
         let mut sizes = vec![0; self.paths.len()];
         for group in &self.group_of {
@@ -149,45 +164,47 @@ impl Stored {
                 ..Batch::default()
             },
         };
-        let scored = Predicted {
+        let predicted = Predicted {
             allocated: Rc::new(allocated),
             probabilities: self.probabilities,
             pools: self.pools,
-            outputs: self.answers,
+            outputs: self.outputs,
             baselines: self.baselines,
             recognized: None,
             trials: Vec::new(),
         };
-        (scored, self.waiting)
+        (predicted, self.waiting)
     }
 }
 
-/// The groups that some rows are of, in order of appearance, and for each row the number of its own among
-/// them: of many tasks, few have samples that wait.
-fn groups_from(group_of: &[u32]) -> (Vec<usize>, Vec<u32>) {
+/// Groups of some rows, in order of first appearance, and for each row the index of its group among
+/// them. Of many groups in a batch, few have rows that wait.
+fn compact_groups(group_of: &[u32]) -> (Vec<usize>, Vec<u32>) {
     let mut groups = Vec::new();
-    let mut places: FxHashMap<u32, u32> = FxHashMap::default();
-    let place_of = group_of.iter().map(|group| {
-        *places.entry(*group).or_insert_with(|| {
-            groups.push(*group as usize);
-            groups.len() as u32 - 1
+    let mut indices: FxHashMap<u32, u32> = FxHashMap::default();
+    let group_of = group_of
+        .iter()
+        .map(|group| {
+            *indices.entry(*group).or_insert_with(|| {
+                groups.push(*group as usize);
+                groups.len() as u32 - 1
+            })
         })
-    });
-    let place_of = place_of.collect();
-    (groups, place_of)
+        .collect();
+    (groups, group_of)
 }
 
-/// These rows; what was not predicted has none.
-fn slice(answers: &Array2<f32>, of: &Range<usize>) -> Array2<f32> {
-    let rows = answers.nrows();
-    let of = of.start.min(rows)..of.end.min(rows);
-    answers.slice(s![of, ..]).to_owned()
+/// Rows of an array; none of an empty one, as that of a batch that was not predicted.
+fn slice_rows(array: &Array2<f32>, rows: &Range<usize>) -> Array2<f32> {
+    let count = array.nrows();
+    let rows = rows.start.min(count)..rows.end.min(count);
+    array.slice(s![rows, ..]).to_owned()
 }
 
-/// A sample that waits for a label of its own.
+/// A sample that waits for a label that comes on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitingSample {
-    /// The number of its id; see [`id_number`].
+    /// Number of the sample's id; see [`id_number`].
     pub id: u64,
     /// Its sequence number.
     pub sequence: u64,
@@ -195,8 +212,15 @@ pub struct WaitingSample {
     pub clock: i64,
 }
 
-/// The samples of what was given out as pending and released that wait for labels of their own, oldest
-/// first.
+/// Reads the samples that still wait for labels that come on their own, oldest first, from the
+/// bytes of [`Effect::Pending`] and [`Effect::Released`].
+///
+/// # Errors
+///
+/// Fails if the bytes are not those of the join.
+///
+/// [`Effect::Pending`]: super::effect::Effect::Pending
+/// [`Effect::Released`]: super::effect::Effect::Released
 pub fn waiting_samples(
     pending: &[Vec<u8>],
     released: &[Vec<u8>],
@@ -204,7 +228,7 @@ pub fn waiting_samples(
     let released = released_sequences(released)?;
     let mut waiting = Vec::new();
     for bytes in pending {
-        let stored: Stored = postcard::from_bytes(bytes)?;
+        let stored = Stored::decode(bytes)?;
         let samples = stored.waiting.iter().filter_map(|row| {
             Some(WaitingSample {
                 id: *stored.ids.get(*row as usize)?,
@@ -217,11 +241,19 @@ pub fn waiting_samples(
     Ok(waiting)
 }
 
-/// The sequence numbers of what was given out as released.
-pub(crate) fn released_sequences(released: &[Vec<u8>]) -> Result<FxHashSet<u64>, Failure> {
+/// Encodes the sequence numbers of released samples, for [`released_sequences`] to read.
+pub(crate) fn encode_released(sequences: &[u64]) -> Result<Vec<u8>, OperatorError> {
+    postcard::to_stdvec(sequences).map_err(|error| OperatorError::Encode("released", error))
+}
+
+/// Decodes the sequence numbers of released samples from the bytes of
+/// [`Effect::Released`](super::effect::Effect::Released).
+pub(crate) fn released_sequences(released: &[Vec<u8>]) -> Result<FxHashSet<u64>, OperatorError> {
     let mut sequences = FxHashSet::default();
     for bytes in released {
-        sequences.extend(postcard::from_bytes::<Vec<u64>>(bytes)?);
+        let decoded: Vec<u64> = postcard::from_bytes(bytes)
+            .map_err(|error| OperatorError::Decode("released", error))?;
+        sequences.extend(decoded);
     }
     Ok(sequences)
 }

@@ -7,39 +7,41 @@ use serde::{Deserialize, Serialize};
 use super::change::KnowledgeChange;
 use crate::data::{ModelId, TaskId};
 
-/// A model that answers for its task from the next epoch on.
+/// A model to deploy: it predicts for its task from the next epoch on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeployedModel {
-    /// Which model.
+    /// Task and version of the model.
     pub model: ModelId,
     /// BLAKE3 hash of its ONNX bytes, in hexadecimal.
     pub hash: String,
     /// Its ONNX bytes.
     pub onnx: Arc<Vec<u8>>,
-    /// See [`Answering::evidence`](crate::algorithms::pool::DeployedModelRef::evidence).
+    /// Nats by which it beat the incumbent, over all held-back samples; see
+    /// [`ModelEvaluated::evidence`](super::model::ModelEvaluated::evidence).
     pub evidence: f32,
-    /// See [`ModelEvaluated::scale`](super::model::ModelEvaluated::scale).
+    /// Size of a typical error, in the label's unit, where the label is a number; see
+    /// [`ModelEvaluated::scale`](super::model::ModelEvaluated::scale).
     pub scale: Option<f32>,
 }
 
-/// A change of the models that answer, from the next epoch on.
+/// A change of the deployed models, in force from the next epoch on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Deployment {
-    /// A model takes over for its task.
+    /// Deploys a model for its task.
     Deploy(DeployedModel),
-    /// An earlier model answers again, if the one that did worse still does.
+    /// Restores an earlier model, if `from` is still deployed.
     Restore {
-        /// The one that did worse.
+        /// The model that did worse.
         from: ModelId,
-        /// The earlier one.
+        /// The earlier model.
         to: DeployedModel,
     },
-    /// A task no longer has a model of its own, if this one answers; with version 0, whichever does.
+    /// Retires a model, if it is still deployed; with version 0, whichever is. Its task inherits.
     Retire(ModelId),
 }
 
 impl Deployment {
-    /// The task that it is about.
+    /// The task whose model changes.
     pub fn task(&self) -> TaskId {
         match self {
             Deployment::Deploy(deployed) => deployed.model.task,
@@ -48,8 +50,10 @@ impl Deployment {
         }
     }
 
-    /// Its place among those of an epoch, which is that of its change; see [`KnowledgeChange::place`].
-    pub(crate) fn place(&self) -> (u32, bool) {
+    /// Position among the deployments of a task in an epoch, which agrees with
+    /// [`KnowledgeChange::order`]: a model is restored before others are deployed or retired, and
+    /// these follow by version.
+    pub(crate) fn order(&self) -> (u32, bool) {
         match self {
             Deployment::Restore { .. } => (0, false),
             Deployment::Deploy(deployed) => (deployed.model.version, false),
@@ -58,32 +62,32 @@ impl Deployment {
     }
 }
 
-/// The order to train a model.
+/// Order to train a model.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct TrainOrder {
-    /// The model to be: its task, and the version it will have.
+    /// The model to train: its task, and the version that it will have.
     pub model: ModelId,
     /// Labelled samples of the task when the order was given.
     pub labelled: i64,
-    /// The stream's clock then.
+    /// The stream's clock when the order was given, microseconds since 1970.
     pub clock: i64,
-    /// The condition that gave it.
+    /// The condition that held.
     pub reason: String,
     /// Whether it belongs to the initial training, for which even live inference waits.
     pub initial: bool,
-    /// Where drift gave it, how many labels of the task had come since.
+    /// Labels of the task since the drift began, if drift was the reason.
     pub recent: Option<u64>,
 }
 
-/// What a training stage ended with.
+/// Outcome of a training order, or of an update from elsewhere.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainOutcome {
-    /// Which model it was about.
+    /// The model that was trained.
     pub model: ModelId,
-    /// What is now known of it.
+    /// Facts that were learned.
     pub changes: Vec<KnowledgeChange>,
-    /// What becomes of the task's model, if anything does.
+    /// Change of the task's deployed model, if any.
     pub deployment: Option<Deployment>,
-    /// The bytes of models that answer nothing here, under their hashes.
+    /// Hashes and ONNX bytes of models that are stored but not deployed here.
     pub models: Vec<(String, Arc<Vec<u8>>)>,
 }

@@ -1,4 +1,4 @@
-//! Task allocation: each sample to the path of tasks that it belongs to.
+//! Task allocation: assigns each sample to the path of tasks that it belongs to.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,36 +10,37 @@ use crate::data::{Batch, Level, MISSING, TaskDefinition, TaskId, TaskLevels, Tas
 use crate::epochs::Epochs;
 use crate::flow::{Allocated, EpochHeader, Flow, Group, Slice, TaskUpdate, order_by_group};
 
-/// Paths that are remembered at most: values that nobody has seen before can come without end.
+/// Most paths that are cached. New attribute values can come without end.
 const MOST_PATHS: usize = 1 << 17;
 
-/// Allocates the rows of batches, remembering the paths that it has met.
+/// Allocates the rows of batches. Caches the paths that it has seen.
 pub struct Allocator {
     levels: TaskLevels,
     /// The columns of all path attributes.
     columns: Vec<usize>,
-    /// Finds the clusters of samples, once these are known.
+    /// Finds the clusters of samples, once clusters are known.
     nearest: Option<Nearest>,
-    /// Tasks that are others under another name.
+    /// Aliases → the tasks that they are other names of.
     aliases: FxHashMap<TaskId, TaskDefinition>,
-    /// Which dictionaries the codes are of.
+    /// Generation of the dictionaries that the cached codes are of.
     generation: u64,
-    /// The codes of all path attributes of a row, and its cluster if there are any → index into `paths`. A
-    /// source changes the meaning of a code only with a new generation, so the codes can stand for the values.
+    /// Codes of all path attributes of a row, and its cluster if there are any → index into `paths`.
+    /// A source changes the meaning of a code only with a new generation, so codes can stand for
+    /// values.
     known: FxHashMap<Box<[u32]>, u32>,
     paths: Vec<Rc<TaskPath>>,
-    /// Finest task → index into `paths`: with aliases, several keys lead to one.
+    /// Finest task → index into `paths`. With aliases, several keys lead to one path.
     path_to: FxHashMap<TaskId, u32>,
     /// Scratch: the codes of the current row.
     key: Vec<u32>,
     /// Scratch: the clusters of the current batch's rows.
     clusters: Vec<u32>,
-    /// Scratch: for each path the number of its group in the current batch, plus one.
+    /// Scratch: for each path, the number of its group in the current batch from 1, or 0.
     group_of_path: Vec<u32>,
 }
 
 impl Allocator {
-    /// An allocator that has met no sample yet.
+    /// Allocator that has seen no sample yet.
     pub fn new(levels: TaskLevels) -> Self {
         let columns = levels.levels.iter().flat_map(|level| match level {
             Level::Attributes(attributes) => attributes.as_slice(),
@@ -60,7 +61,7 @@ impl Allocator {
         }
     }
 
-    /// Allocates to these clusters from now on. They never change, so that only the first ones that it is told count.
+    /// Allocates to these clusters from now on. Clusters never change, so only the first call counts.
     pub fn know(&mut self, clusters: &Clusters) {
         if self.nearest.is_none() {
             let plan = self.levels.cluster();
@@ -70,7 +71,7 @@ impl Allocator {
         }
     }
 
-    /// Takes one task for another from now on.
+    /// Replaces a task by another, of which it is an alias, from now on.
     pub fn alias(&mut self, task: TaskId, old: TaskDefinition) {
         self.aliases.insert(task, old);
         self.forget_paths();
@@ -130,8 +131,8 @@ impl Allocator {
         }
     }
 
-    /// Allocates what one worker has of an epoch.
-    fn slice(&mut self, slice: Slice) -> Allocated {
+    /// Allocates one worker's slice of an epoch.
+    fn allocate_slice(&mut self, slice: Slice) -> Allocated {
         if let Some(clusters) = &slice.clusters {
             self.know(clusters);
         }
@@ -161,8 +162,8 @@ impl Allocator {
         path
     }
 
-    /// Missing values do not set a task apart: a level without any known value is left out, so that
-    /// a site of unknown city still is a task below what is known.
+    /// Makes the path of a row. A level without any known value is left out, so that a site of
+    /// unknown city still is a task below the levels that are known.
     fn new_path(&self, batch: &Batch, row: usize) -> TaskPath {
         let mut nodes = vec![TaskDefinition::base()];
         for level in &self.levels.levels {
@@ -172,13 +173,13 @@ impl Allocator {
                     .filter(|(column, _)| batch.attributes[*column][row] != MISSING)
                     .map(|(column, name)| (name.clone(), batch.attribute(*column, row).to_string()))
                     .collect(),
-                Level::Cluster(_) => {
-                    let number = self.clusters.get(row).filter(|number| **number != MISSING);
-                    number
-                        .map(|number| Clusters::value(*number))
-                        .into_iter()
-                        .collect()
-                }
+                Level::Cluster(_) => self
+                    .clusters
+                    .get(row)
+                    .filter(|number| **number != MISSING)
+                    .map(|number| Clusters::value(*number))
+                    .into_iter()
+                    .collect(),
             };
             if !values.is_empty() {
                 let node = nodes[nodes.len() - 1].child(&values);
@@ -190,28 +191,29 @@ impl Allocator {
     }
 }
 
-/// Allocates every slice that arrives on this worker. `settled` comes over the feedback edge: what it says of aliases holds
-/// from its epoch on.
+/// Allocates the samples of every slice. `updates` is a feedback edge, broadcast to every worker; an
+/// alias is in force from its epoch on.
 pub fn allocate<'scope>(
     slices: Flow<'scope, Slice>,
-    settled: Flow<'scope, TaskUpdate>,
+    updates: Flow<'scope, TaskUpdate>,
     allocator: Allocator,
 ) -> Flow<'scope, Rc<Allocated>> {
     slices.each_after(
-        settled,
+        updates,
         "Allocate",
+        // Nothing here can fail.
         Rc::new(drop),
         allocator,
-        |allocator, settled| {
-            for settled in settled {
-                if let TaskUpdate::Aliased(task, old) = settled {
+        |allocator, updates| {
+            for update in updates {
+                if let TaskUpdate::Aliased(task, old) = update {
                     allocator.alias(task, old);
                 }
             }
             Ok(())
         },
         |allocator, slice, out| {
-            out.give(Rc::new(allocator.slice(slice)));
+            out.give(Rc::new(allocator.allocate_slice(slice)));
             Ok(())
         },
     )

@@ -1,4 +1,4 @@
-//! The source: binds epochs to what a reader thread read, and owns the dataflow's capabilities.
+//! The source: binds epochs to what a reader thread has read, and owns the dataflow's capabilities.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,50 +11,50 @@ use timely::dataflow::operators::generic::source as timely_source;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Map;
 
-use crate::Failure;
 use crate::data::Epoch;
 use crate::epochs::OnFailure;
+use crate::error::Failure;
 use crate::flow::{Effect, Flow, Intake, Slice};
 
-/// What a reader has for one epoch.
+/// An epoch as its reader delivers it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourceEpoch {
     /// The epoch; each reader's epochs follow each other without a gap.
     pub epoch: Epoch,
-    /// Shares for workers, those without samples included.
+    /// One slice a worker, without samples if it has none.
     pub slices: Vec<Slice>,
-    /// What was read.
+    /// Summary of what was read.
     pub intake: Intake,
-    /// What reading it taught: clusters of features that were found, how edges did, models of theirs.
+    /// Further effects of reading: clusters of features, and statistics and models of edges.
     pub effects: Vec<Effect>,
 }
 
-/// What a reader says next.
+/// Answer of a reader.
 pub enum Reading {
-    /// An epoch.
+    /// The next epoch.
     Epoch(Box<SourceEpoch>),
-    /// Nothing yet.
+    /// The next epoch is not ready yet.
     NotYet,
-    /// The stream has ended; nothing follows ever.
+    /// The stream has ended.
     Ended,
 }
 
-/// The receiving end of a reader thread. It never blocks.
+/// Receiving end of a reader thread. It never blocks.
 pub trait Reader {
-    /// What the reader says next.
+    /// Takes the next epoch, if it is ready.
     fn next(&mut self) -> Result<Reading, Failure>;
 }
 
-/// How the source is held back.
+/// Limits on how far the source runs ahead.
 #[derive(Clone)]
 pub struct Pace {
-    /// How far the dataflow is.
+    /// Probe of the epochs that are committed.
     pub probe: Handle<Epoch>,
-    /// How many epochs the source may be ahead of it.
+    /// Most epochs that the source may be ahead of the probe.
     pub epochs_in_flight: u64,
-    /// Set when the run is to stop: the source then opens no further epoch.
+    /// Set to stop the run: the source then opens no further epoch.
     pub stop: Arc<AtomicBool>,
-    /// For each worker, the epoch that its source opens next; [`u64::MAX`] if it opens none.
+    /// For each worker, the epoch that its source opens next; [`u64::MAX`] if none.
     pub next: Arc<Vec<AtomicU64>>,
 }
 
@@ -68,14 +68,15 @@ impl Pace {
     }
 }
 
-/// How soon the source looks again when it may not or cannot open an epoch. Neither the probe nor
+/// Time until the source tries again to open an epoch. It has to poll, since neither the probe nor
 /// the reader's channel activates operators.
-const LOOK_AGAIN: Duration = Duration::from_micros(100);
+const POLL: Duration = Duration::from_micros(100);
 
-/// Reads epochs from `reader`, beginning at `start`; a worker that reads nothing has no reader.
+/// Emits the epochs of `reader` from `start` on: their slices, each on its worker, and their
+/// effects. A worker that reads nothing has no reader.
 ///
-/// The operator alone owns capabilities. When the reader fails, it reports and keeps its capability:
-/// a stream that has failed must not look like one that has ended.
+/// This operator alone creates capabilities. When the reader fails, it reports the failure and
+/// keeps its capability: a stream that has failed must not look like one that has ended.
 pub fn source<'scope, R: Reader + 'static>(
     scope: Scope<'scope, Epoch>,
     reader: Option<R>,
@@ -98,7 +99,7 @@ pub fn source<'scope, R: Reader + 'static>(
                 return;
             }
             if !pace.allows(*capability.time()) {
-                activator.activate_after(LOOK_AGAIN);
+                activator.activate_after(POLL);
                 return;
             }
             match reader.next() {
@@ -109,7 +110,7 @@ pub fn source<'scope, R: Reader + 'static>(
                     next(following.0);
                     activator.activate();
                 }
-                Ok(Reading::NotYet) => activator.activate_after(LOOK_AGAIN),
+                Ok(Reading::NotYet) => activator.activate_after(POLL),
                 Ok(Reading::Ended) => {
                     open = None;
                     next(u64::MAX);

@@ -2,35 +2,38 @@
 
 use std::rc::Rc;
 
+use timely::dataflow::operators::vec::Map;
+
 use super::joiner::{JoinOutput, Joiner};
 use crate::epochs::{Epochs, OnFailure};
 use crate::flow::{Effect, Flow, LabelledEpoch, Predicted, TaskUpdate};
 
-/// Joins predictions with their labels. `settled` comes over the feedback edge, broadcast to every worker: it says whose labels
-/// are asked for. The first stream is what became known, the second what must be committed so that a restart goes on with
-/// the same samples waiting.
+/// Joins predictions with their labels. The first returned stream has the labels that became known;
+/// the second has what is committed, so that after a restart the same samples wait.
+///
+/// `updates` is a feedback edge, broadcast to every worker; of its updates, the label requests
+/// matter here.
 pub fn join<'scope>(
-    scored: Flow<'scope, Rc<Predicted>>,
-    settled: Flow<'scope, TaskUpdate>,
+    predicted: Flow<'scope, Rc<Predicted>>,
+    updates: Flow<'scope, TaskUpdate>,
     joiner: Joiner,
     on_failure: OnFailure,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, Effect>) {
-    use timely::dataflow::operators::vec::Map;
-    let joined: Flow<'scope, Rc<JoinOutput>> = scored.each_after(
-        settled,
+    let joined: Flow<'scope, Rc<JoinOutput>> = predicted.each_after(
+        updates,
         "Join",
         on_failure,
         joiner,
-        |joiner, settled| {
-            for settled in settled {
-                if let TaskUpdate::LabelRequested(sequence) = settled {
+        |joiner, updates| {
+            for update in updates {
+                if let TaskUpdate::LabelRequested(sequence) = update {
                     joiner.request(sequence);
                 }
             }
             Ok(())
         },
-        |joiner, scored, out| {
-            out.give(Rc::new(joiner.join(scored)?));
+        |joiner, predicted, out| {
+            out.give(Rc::new(joiner.join(predicted)?));
             Ok(())
         },
     );

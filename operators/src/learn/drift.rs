@@ -1,8 +1,9 @@
-//! Drift: tasks whose predictions lose more than they used to.
+//! Drift: detects tasks whose predictions lose more than before.
 //!
-//! What is looked at is the share of wrong predictions, or where the label is a number the size of the error, epoch by
-//! epoch; and how strange samples look, labels or none. Where it has risen, that is a [change](crate::algorithms::drift::DriftDetected) of the knowledge base, and a
-//! [trigger](super::trigger) can order a training on what came since.
+//! Detectors watch, epoch by epoch, the share of wrong predictions, or the size of the error where the
+//! label is a number; and, with labels or without, the strangeness of samples. Drift is a
+//! [change](DriftDetected) of the knowledge base, and a [trigger](super::trigger) can order a training
+//! on the samples since.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,56 +14,57 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::vec::Map;
 
-pub use crate::algorithms::drift::Strangeness;
-use crate::algorithms::drift::{Detectors, DriftDetected, DriftMoved, DriftRules};
+use crate::algorithms::drift::{Detectors, DriftDetected, DriftMoved, DriftRules, Strangeness};
 use crate::data::{TaskId, View};
 use crate::epochs::Epochs;
 use crate::flow::{Effect, Flow, KnowledgeChange};
 
-/// The detectors of a worker's tasks.
+/// Detectors of a worker's tasks.
 struct Watchers {
     rules: DriftRules,
     tasks: FxHashMap<TaskId, Arc<Detectors>>,
 }
 
-/// What is known of a task's losses from now on, and the drift that they show.
-type Found = (DriftMoved, Option<DriftDetected>);
+/// New state of a task's detectors, and the drift that they have detected.
+type Watched = (DriftMoved, Option<DriftDetected>);
 
 impl Watchers {
-    /// Looks at all that an epoch brought.
-    fn look_at(&mut self, looks: Vec<Look>) -> Vec<Found> {
-        let mut strange: BTreeMap<TaskId, Strangeness> = BTreeMap::new();
-        let mut found = BTreeMap::new();
-        for look in looks {
-            match look {
-                Look::Standing(view) => found.extend(self.look(&view).map(|found| (view.0, found))),
-                Look::Features(task, part) => strange.entry(task).or_default().add(&part),
+    /// Takes in the observations of an epoch and returns the new states, by task.
+    fn watch(&mut self, observations: Vec<Observation>) -> Vec<Watched> {
+        let mut strangeness_of: BTreeMap<TaskId, Strangeness> = BTreeMap::new();
+        let mut watched: BTreeMap<TaskId, Watched> = BTreeMap::new();
+        for observation in observations {
+            match observation {
+                Observation::Standing(view) => {
+                    watched.extend(self.watch_losses(&view).map(|new| (view.0, new)));
+                }
+                Observation::Strangeness(task, part) => {
+                    strangeness_of.entry(task).or_default().add(&part);
+                }
             }
         }
-        for (task, strangeness) in strange {
+        for (task, strangeness) in strangeness_of {
             let (Some(delta), Some(known)) = (self.rules.features, self.tasks.get_mut(&task))
             else {
                 continue;
             };
-            let detected = Arc::make_mut(known).look_at_features(task, &strangeness, delta);
+            let by_features = Arc::make_mut(known).look_at_features(task, &strangeness, delta);
             let detectors = known.clone();
             let moved = DriftMoved { task, detectors };
-            // Where losses tell too, they tell better since when.
-            let by_losses = found
-                .remove(&task)
-                .and_then(|(_, detected): Found| detected);
-            found.insert(task, (moved, by_losses.or(detected)));
+            // Losses that show drift too tell better when it began.
+            let by_losses = watched.remove(&task).and_then(|(_, detected)| detected);
+            watched.insert(task, (moved, by_losses.or(by_features)));
         }
-        found.into_values().collect()
+        watched.into_values().collect()
     }
 
-    fn look(&mut self, view: &View) -> Option<Found> {
+    fn watch_losses(&mut self, view: &View) -> Option<Watched> {
         let (task, standing) = view;
         if standing.total.labelled < self.rules.min_samples {
             return None;
         }
         let mut detectors = match self.tasks.get(task) {
-            // What a restart tells again.
+            // A restart emits the standing again.
             Some(known) if known.seen == standing.total.score => return None,
             Some(known) => (**known).clone(),
             None => Detectors::new(standing),
@@ -78,23 +80,24 @@ impl Watchers {
     }
 }
 
-/// What is looked at.
+/// Observation of a task in an epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Look {
+enum Observation {
     Standing(View),
-    Features(TaskId, Strangeness),
+    Strangeness(TaskId, Strangeness),
 }
 
-impl Look {
+impl Observation {
     fn task(&self) -> TaskId {
         match self {
-            Look::Standing((task, _)) | Look::Features(task, _) => *task,
+            Observation::Standing((task, _)) | Observation::Strangeness(task, _) => *task,
         }
     }
 }
 
-/// Looks for drift in how tasks stand, and in how strange their samples look. `restored` are the detectors of this worker's
-/// tasks as the knowledge base has them. The first stream is the drift that was found, the second what is committed.
+/// Detects drift in the losses of tasks and in the strangeness of their samples. The first returned
+/// stream has the drift, the second what is committed. `restored` are the detectors of this worker's
+/// tasks as the knowledge base has them.
 pub fn drift<'scope>(
     views: Flow<'scope, View>,
     strangeness: Flow<'scope, (TaskId, Strangeness)>,
@@ -105,21 +108,19 @@ pub fn drift<'scope>(
         rules,
         tasks: restored.into_iter().collect(),
     };
-    let features = strangeness.map(|(task, strangeness)| Look::Features(task, strangeness));
-    let looks = views.map(Look::Standing).concat(features);
-    // Differential dataflow assigns tasks to workers by a hash of its own.
-    let by_task = Exchange::new(|look: &Look| look.task().0);
-    let found: Flow<'scope, Found> =
-        looks.per_epoch(by_task, "Drift", move |_epoch, looks, out| {
-            out.give_iterator(watchers.look_at(looks).into_iter());
+    let strangeness = strangeness.map(|(task, part)| Observation::Strangeness(task, part));
+    let observations = views.map(Observation::Standing).concat(strangeness);
+    // Differential dataflow spreads tasks over workers by a hash of its own.
+    let by_task = Exchange::new(|observation: &Observation| observation.task().0);
+    let watched: Flow<'scope, Watched> =
+        observations.per_epoch(by_task, "Drift", move |_epoch, observations, out| {
+            out.give_iterator(watchers.watch(observations).into_iter());
         });
-    let detected = found.clone().flat_map(|(_, detected)| detected);
-    let effects = found.flat_map(|(moved, detected)| {
+    let detected = watched.clone().flat_map(|(_, detected)| detected);
+    let effects = watched.flat_map(|(moved, detected)| {
+        let moved = KnowledgeChange::DriftMoved(moved);
         let detected = detected.map(KnowledgeChange::DriftDetected);
-        [Some(KnowledgeChange::DriftMoved(moved)), detected]
-            .into_iter()
-            .flatten()
-            .map(Effect::Change)
+        [moved].into_iter().chain(detected).map(Effect::from)
     });
     (detected, effects)
 }

@@ -1,4 +1,4 @@
-//! Stage 5, learn: statistics, drift, adapters and memory from labels; triggers and training from those.
+//! Stage 5, learn: learns statistics, drift, adapters and memory from labels, and orders trainings.
 
 mod adapt;
 mod drift;

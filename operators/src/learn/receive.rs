@@ -1,4 +1,4 @@
-//! Following: models and tasks that come from elsewhere enter the dataflow as if they had been trained here.
+//! Receiving: models and tasks that come over the link enter the dataflow as if trained here.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 
-use crate::Failure;
 use crate::data::{Epoch, TaskId};
 use crate::epochs::OnFailure;
+use crate::error::Failure;
 use crate::flow::{Deployment, Flow, Predicted, TrainOutcome};
 
-/// Where they come in, on a thread of its own.
+/// Receiving end of the link, which runs on a thread of its own.
 pub trait Inbox {
-    /// Takes what has come.
+    /// Takes the outcomes that have arrived.
     fn take(&mut self) -> Result<Vec<TrainOutcome>, Failure>;
 }
 
-/// Holds samples back until there is a model that answers for all.
+/// Gate that holds samples back until the base task has a model.
 #[derive(Clone)]
 pub struct FirstModelGate {
-    /// The first epoch that may have samples that are predicted; [`u64::MAX`] while that is not known.
+    /// The first epoch that may have samples to predict; [`u64::MAX`] until it is known.
     pub opens: Arc<AtomicU64>,
-    /// How many epochs after the one with which a model comes in it is. All readers are to agree on it, so that none may have
-    /// read as far when the model comes.
+    /// Number of epochs from the one in which the model arrives to the one that opens. All readers
+    /// must agree on the latter, so no reader may have read that far when the model arrives.
     pub after: u64,
 }
 
@@ -36,22 +36,22 @@ impl FirstModelGate {
     }
 }
 
-/// Whether a model of the base task comes with this.
-fn answers_for_all(outcome: &TrainOutcome) -> bool {
-    let deployment = outcome.deployment.as_ref();
-    let deployed = deployment.is_some_and(|it| matches!(it, Deployment::Deploy(_)));
-    deployed && outcome.model.task == TaskId::BASE
+/// Whether an outcome deploys a model for the base task.
+fn deploys_base(outcome: &TrainOutcome) -> bool {
+    let deploys = matches!(outcome.deployment, Some(Deployment::Deploy(_)));
+    deploys && outcome.model.task == TaskId::BASE
 }
 
-/// Lets what has come in with each epoch, on the worker that has the inbox.
+/// Emits outcomes received over the link, once an epoch, on the worker that owns `inbox`. An outcome
+/// that deploys a model for the base task opens `gate`.
 pub fn receive<'scope>(
     clock: Flow<'scope, Rc<Predicted>>,
     mut inbox: Option<impl Inbox + 'static>,
     gate: FirstModelGate,
     on_failure: OnFailure,
 ) -> Flow<'scope, TrainOutcome> {
-    clock.unary(Pipeline, "Follow", move |_capability, _info| {
-        // Capabilities of what failed: the frontier stays where it is.
+    clock.unary(Pipeline, "Receive", move |_capability, _info| {
+        // After a failure, its capability, so that the frontier stays there.
         let mut failed = Vec::new();
         move |input, output| {
             input.for_each(|capability, headers| {
@@ -61,8 +61,8 @@ pub fn receive<'scope>(
                 };
                 match inbox.take() {
                     Ok(outcomes) => {
-                        if let (true, Some(epoch)) =
-                            (outcomes.iter().any(answers_for_all), capability.least())
+                        if outcomes.iter().any(deploys_base)
+                            && let Some(epoch) = capability.least()
                         {
                             gate.open(*epoch);
                         }

@@ -1,5 +1,7 @@
-//! Recent samples: the latest labelled samples of each finest task. Samples find their [neighbours](crate::algorithms::neighbours) among
-//! them, and after [drift](super::drift) models are fitted on them.
+//! Recent samples: the latest labelled samples of each finest task.
+//!
+//! Samples find their [neighbours](crate::algorithms::neighbours) among them, and after
+//! [drift](super::drift) models are fitted on them.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,61 +17,68 @@ use crate::flow::{Flow, Labelled, LabelledEpoch};
 
 /// Labelled samples of one task in one batch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Part {
+struct TaskSamples {
     task: TaskId,
     parent: Option<TaskId>,
-    /// The sequence number of the batch: no two have samples in between each other's.
+    /// First sequence number of the batch. Batches do not overlap, so it orders them.
     first: u64,
     samples: RecentSamples,
 }
 
-/// The samples of one batch by finest task.
-fn parts(labelled: &Labelled) -> Vec<Part> {
+/// Splits the samples of one batch by finest task.
+fn by_task(labelled: &Labelled) -> Vec<TaskSamples> {
     let allocated = &labelled.predicted.allocated;
     let batch = &allocated.batch;
-    let mut parts: Vec<Part> = Vec::new();
-    let mut place_of = vec![0; allocated.groups.len()];
+    let mut tasks: Vec<TaskSamples> = Vec::new();
+    // For each group, the index of its task in `tasks` from 1, or 0.
+    let mut index_of = vec![0; allocated.groups.len()];
     for (row, label) in labelled.rows.iter().zip(&labelled.labels) {
         let row = *row as usize;
         let group = allocated.group_of[row] as usize;
-        if place_of[group] == 0 {
+        if index_of[group] == 0 {
             let leaf = allocated.groups[group].path.leaf();
-            parts.push(Part {
+            tasks.push(TaskSamples {
                 task: leaf.task,
                 parent: leaf.parent,
                 first: batch.first,
                 samples: RecentSamples::default(),
             });
-            place_of[group] = parts.len();
+            index_of[group] = tasks.len();
         }
-        let samples = &mut parts[place_of[group] - 1].samples;
+        let samples = &mut tasks[index_of[group] - 1].samples;
         samples.sequences.push(batch.sequence(row));
         samples.times.push(batch.times[row]);
         samples.labels.push(*label);
         samples.features.extend(batch.features.row(row));
     }
-    parts
+    tasks
 }
 
-/// The epochs that a task's recent samples are of, oldest first, and how many are of each.
+/// Epochs of a task's recent samples, oldest first, each with its number of samples.
 pub type WindowEpochs = VecDeque<(Epoch, usize)>;
 
-/// One task's samples of an epoch: the latest, and the epochs whose samples leave with them.
-fn moved(epoch: Epoch, part: Part, most: usize, held: &mut WindowEpochs) -> RecentMoved {
-    let Part {
+/// Adds a task's samples of an epoch to its window, and removes the epochs that `most` samples no
+/// longer need.
+fn slide(
+    epoch: Epoch,
+    arrived: TaskSamples,
+    most: usize,
+    window: &mut WindowEpochs,
+) -> RecentMoved {
+    let TaskSamples {
         task,
         parent,
         mut samples,
         ..
-    } = part;
+    } = arrived;
     samples.keep_latest(most);
-    held.push_back((epoch, samples.labels.len()));
-    let mut total: usize = held.iter().map(|(_, count)| count).sum();
+    window.push_back((epoch, samples.labels.len()));
+    let mut total: usize = window.iter().map(|(_, count)| count).sum();
     let mut left = Vec::new();
-    while let Some((oldest, count)) = held.front().filter(|(_, count)| total - count >= most) {
+    while let Some((oldest, count)) = window.front().filter(|(_, count)| total - count >= most) {
         left.push(*oldest);
         total -= count;
-        held.pop_front();
+        window.pop_front();
     }
     RecentMoved {
         task,
@@ -79,31 +88,31 @@ fn moved(epoch: Epoch, part: Part, most: usize, held: &mut WindowEpochs) -> Rece
     }
 }
 
-/// Keeps the `most` latest labelled samples of each finest task, in whole epochs. `restored` are those of this worker's
-/// tasks as the knowledge base has them.
+/// Keeps the `most` latest labelled samples of each finest task, in whole epochs. `restored` are the
+/// windows of this worker's tasks as the knowledge base has them.
 pub fn recent<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     most: usize,
     restored: Vec<(TaskId, WindowEpochs)>,
 ) -> Flow<'scope, RecentMoved> {
-    let mut held: FxHashMap<TaskId, WindowEpochs> = restored.into_iter().collect();
+    let mut windows: FxHashMap<TaskId, WindowEpochs> = restored.into_iter().collect();
     labelled
-        .each("SortOut", |epoch| {
-            let parts = epoch.batches.iter().flat_map(parts);
-            parts.collect::<Vec<_>>()
+        .each("Split by task", |epoch| {
+            let tasks = epoch.batches.iter().flat_map(by_task);
+            tasks.collect::<Vec<_>>()
         })
         .per_epoch(
-            Exchange::new(|part: &Part| part.task.0),
+            Exchange::new(|arrived: &TaskSamples| arrived.task.0),
             "Recent",
-            move |epoch, mut parts, out| {
-                parts.sort_unstable_by_key(|part| (part.task, part.first));
-                let mut parts = parts.into_iter().peekable();
-                while let Some(mut part) = parts.next() {
-                    while let Some(next) = parts.next_if(|next| next.task == part.task) {
-                        part.samples.append(next.samples);
+            move |epoch, mut arrived, out| {
+                arrived.sort_unstable_by_key(|part| (part.task, part.first));
+                let mut parts = arrived.into_iter().peekable();
+                while let Some(mut samples) = parts.next() {
+                    while let Some(next) = parts.next_if(|next| next.task == samples.task) {
+                        samples.samples.append(next.samples);
                     }
-                    let held = held.entry(part.task).or_default();
-                    out.give(moved(epoch, part, most, held));
+                    let window = windows.entry(samples.task).or_default();
+                    out.give(slide(epoch, samples, most, window));
                 }
             },
         )

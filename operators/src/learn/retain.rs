@@ -1,13 +1,13 @@
 //! Retention: a bounded sample of each task's past, for training and for judging.
 //!
-//! Every sample gets a priority that is a hash of its sequence number, and of each class a task keeps the
-//! samples of lowest priority: bottom-k sampling (Cohen & Kaplan 2007, "Summarizing data using bottom-k
-//! sketches"). Of one class each subset is as likely to be kept as any other of its size, and
-//! what is kept depends neither on the number of workers nor on who saw a sample first.
+//! The priority of a sample is a hash of its sequence number. Of each class, a task keeps the samples
+//! of lowest priority: bottom-k sampling (Cohen & Kaplan 2007, "Summarizing data using bottom-k
+//! sketches"). Within a class, each subset is as likely to be kept as any other of its size, and
+//! which samples are kept depends neither on the number of workers nor on the order of arrival.
 //!
-//! Two bounds hold: one for each task, and one for all together, which becomes a [`Quota`] that all tasks share. An epoch's
-//! level follows from the number of labels that each task has had, so it is known before anything is kept, and
-//! no epoch ever leaves more than there is room for.
+//! Two bounds hold: one for each task, and one for all tasks together, which becomes a [`Quota`] that
+//! all tasks share. An epoch's quota follows from the number of labels that each task has had, so it
+//! is known before anything is kept, and no epoch ever leaves more than there is room for.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -20,18 +20,17 @@ use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, Exchange as _};
 
-pub use crate::algorithms::retain::{Quota, Reservoir, Turnover, class_of};
-pub use crate::data::priority;
-use crate::data::{Epoch, MemoryBounded, RetainedSample, SamplesRetained, TaskId};
+use crate::algorithms::retain::{Quota, Reservoir, Turnover, class_of};
+use crate::data::{Epoch, MemoryBounded, RetainedSample, SamplesRetained, TaskId, priority};
 use crate::epochs::{Epochs, once};
 use crate::flow::{Effect, Flow, KnowledgeChange, Labelled, LabelledEpoch};
 
-/// How much may be retained.
+/// Bounds on retained samples.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryRules {
-    /// The most samples of a finest task.
+    /// Most samples of a finest task.
     pub samples_per_task: usize,
-    /// The most bytes of all samples.
+    /// Most bytes of all samples.
     pub bytes: u64,
     /// Number of features.
     pub features: usize,
@@ -40,39 +39,40 @@ pub struct MemoryRules {
 }
 
 impl MemoryRules {
-    /// The bound at a level.
-    fn bounded(&self, level: &Quota) -> MemoryBounded {
+    /// The bounds under a quota.
+    fn bounded(&self, quota: &Quota) -> MemoryBounded {
         MemoryBounded {
-            samples_per_task: level.samples_per_task(),
+            samples_per_task: quota.samples_per_task(),
             bytes: self.bytes,
             sample_bytes: RetainedSample::bytes(self.features),
         }
     }
 }
 
-/// What the knowledge base has of samples when the dataflow starts.
+/// Retained samples as the knowledge base has them when the dataflow starts.
 #[derive(Clone, Debug, Default)]
 pub struct RestoredMemory {
-    /// The first epoch.
+    /// The first epoch of the run.
     pub start: Epoch,
-    /// The bound as it was.
+    /// Bounds at the last commit.
     pub bounded: Option<MemoryBounded>,
-    /// This worker's tasks.
+    /// Reservoirs of this worker's tasks.
     pub reservoirs: Vec<(TaskId, Reservoir)>,
-    /// Of all tasks that miss samples, up to which priority each class is complete.
+    /// For each task of any worker that has dropped samples: for each class, the priority up to
+    /// which it is complete.
     pub limits: Vec<(TaskId, Vec<Option<u64>>)>,
-    /// How many labels each of all tasks has had.
+    /// Number of labels of each task of any worker.
     pub seen: Vec<(TaskId, u64)>,
 }
 
-/// What an epoch means for what is retained.
+/// Event that changes what is retained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum RetentionEvent {
     /// A sample may be retained.
     Candidate(TaskId, RetainedSample),
-    /// A task had so many labels of each class.
-    Met(TaskId, Vec<u64>),
-    /// From this epoch on a task may keep so many samples.
+    /// Labels of a task arrived: their number by class.
+    Counted(TaskId, Vec<u64>),
+    /// The most samples that a task may keep changed.
     Quota(usize),
 }
 
@@ -89,41 +89,41 @@ pub fn retain<'scope>(
         limits,
         seen,
     } = restored;
-    let (candidates, met) = sift(labelled, rules, limits).ok_err(|notice| match notice {
-        RetentionEvent::Met(task, met) => Err((task, met)),
+    let (candidates, counts) = sift(labelled, rules, limits).ok_err(|event| match event {
+        RetentionEvent::Counted(task, counts) => Err((task, counts)),
         other => Ok(other),
     });
-    let bounds = bound(met.clone(), rules, start, (bounded, seen));
-    let levels = bounds
+    let bounds = bound(counts.clone(), rules, start, (bounded, seen));
+    let quotas = bounds
         .clone()
         .map(|(bounded, _)| bounded.samples_per_task)
         .broadcast()
-        .map(|level| RetentionEvent::Quota(level as usize));
-    let bounded = bounds.filter(|(_, is_new)| *is_new);
-    let bounded =
-        bounded.map(|(bounded, _)| Effect::Change(KnowledgeChange::MemoryBounded(bounded)));
+        .map(|quota| RetentionEvent::Quota(quota as usize));
+    let new_bounds = bounds
+        .filter(|(_, is_new)| *is_new)
+        .map(|(bounded, _)| KnowledgeChange::MemoryBounded(bounded).into());
     let of_tasks = candidates
-        .concat(met.map(|(task, met)| RetentionEvent::Met(task, met)))
-        .exchange(|notice| match notice {
-            RetentionEvent::Candidate(task, _) | RetentionEvent::Met(task, _) => task.0,
+        .concat(counts.map(|(task, counts)| RetentionEvent::Counted(task, counts)))
+        .exchange(|event| match event {
+            RetentionEvent::Candidate(task, _) | RetentionEvent::Counted(task, _) => task.0,
             RetentionEvent::Quota(_) => 0,
         });
     let reservoirs = Reservoirs {
-        of: reservoirs.into_iter().collect(),
-        level: 0,
+        tasks: reservoirs.into_iter().collect(),
+        quota: 0,
     };
-    turn_over(of_tasks.concat(levels), reservoirs).concat(bounded)
+    turn_over(of_tasks.concat(quotas), reservoirs).concat(new_bounds)
 }
 
-/// Keeps the level, all on worker 0: what it is from the first epoch on, and whenever it falls; with it, whether
-/// the knowledge base does not know it yet.
+/// Keeps the quota, all on worker 0. Emits the bounds in the first epoch and whenever they fall, each
+/// with whether they are new to the knowledge base.
 fn bound<'scope>(
-    met: Flow<'scope, (TaskId, Vec<u64>)>,
+    counts: Flow<'scope, (TaskId, Vec<u64>)>,
     rules: MemoryRules,
     start: Epoch,
     (mut known, seen): (Option<MemoryBounded>, Vec<(TaskId, u64)>),
 ) -> Flow<'scope, (MemoryBounded, bool)> {
-    let scope = met.scope();
+    let scope = counts.scope();
     let mut quota = Quota::new(
         rules.samples_per_task as u64,
         rules.bytes / RetainedSample::bytes(rules.features),
@@ -131,17 +131,17 @@ fn bound<'scope>(
     for (task, seen) in seen {
         quota.grow(task, seen);
     }
-    // The first epoch comes even if nothing is met in it.
+    // An empty count, so that the first epoch comes even if it has no labels.
     let first = match scope.index() {
         0 => once(scope, start, (TaskId::BASE, Vec::new())),
         _ => empty(scope),
     };
     let to_one = Exchange::new(|_: &(TaskId, Vec<u64>)| 0);
     first
-        .concat(met)
-        .per_epoch(to_one, "Bound", move |epoch, met, out| {
-            for (task, met) in met.into_iter().filter(|(_, met)| !met.is_empty()) {
-                quota.grow(task, met.iter().sum());
+        .concat(counts)
+        .per_epoch(to_one, "Bound", move |epoch, counts, out| {
+            for (task, counts) in counts.into_iter().filter(|(_, counts)| !counts.is_empty()) {
+                quota.grow(task, counts.iter().sum());
             }
             if quota.fall() || epoch == start {
                 let bounded = rules.bounded(&quota);
@@ -152,43 +152,49 @@ fn bound<'scope>(
         })
 }
 
-/// The reservoirs of a worker's tasks.
+/// Reservoirs of a worker's tasks.
 struct Reservoirs {
-    of: FxHashMap<TaskId, Reservoir>,
-    /// The most samples of one.
-    level: usize,
+    tasks: FxHashMap<TaskId, Reservoir>,
+    /// Most samples of each.
+    quota: usize,
 }
 
 impl Reservoirs {
-    /// What an epoch changes.
-    fn turn_over(&mut self, notices: Vec<RetentionEvent>) -> Vec<SamplesRetained> {
+    /// Takes in the events of an epoch and returns the changes of each task, by task.
+    fn turn_over(&mut self, events: Vec<RetentionEvent>) -> Vec<SamplesRetained> {
         let mut tasks: BTreeMap<TaskId, (Vec<RetainedSample>, Vec<u64>)> = BTreeMap::new();
-        for notice in notices {
-            match notice {
+        for event in events {
+            match event {
                 RetentionEvent::Candidate(task, sample) => {
-                    tasks.entry(task).or_default().0.push(sample)
+                    tasks.entry(task).or_default().0.push(sample);
                 }
-                RetentionEvent::Met(task, met) => add(&mut tasks.entry(task).or_default().1, &met),
-                RetentionEvent::Quota(level) => {
-                    let larger = self.of.iter().filter(|(_, of)| of.len() > level);
-                    for (task, _) in larger {
-                        tasks.entry(*task).or_default();
+                RetentionEvent::Counted(task, counts) => {
+                    add(&mut tasks.entry(task).or_default().1, &counts);
+                }
+                RetentionEvent::Quota(quota) => {
+                    for (task, reservoir) in &self.tasks {
+                        if reservoir.len() > quota {
+                            tasks.entry(*task).or_default();
+                        }
                     }
-                    self.level = level;
+                    self.quota = quota;
                 }
             }
         }
-        let changes = tasks.into_iter().map(|(task, (candidates, met))| {
-            let reservoir = self.of.entry(task).or_default();
-            let Turnover { samples, dropped } = reservoir.turn_over(candidates, &met, self.level);
-            SamplesRetained {
-                task,
-                samples,
-                dropped,
-                classes: reservoir.standing(),
-            }
-        });
-        changes.collect()
+        tasks
+            .into_iter()
+            .map(|(task, (candidates, counts))| {
+                let reservoir = self.tasks.entry(task).or_default();
+                let Turnover { samples, dropped } =
+                    reservoir.turn_over(candidates, &counts, self.quota);
+                SamplesRetained {
+                    task,
+                    samples,
+                    dropped,
+                    classes: reservoir.standing(),
+                }
+            })
+            .collect()
     }
 }
 
@@ -199,79 +205,83 @@ fn add(to: &mut Vec<u64>, more: &[u64]) {
     }
 }
 
-/// Lets each task's samples in and out, epoch by epoch.
+/// Retains and drops samples of each task, epoch by epoch.
 fn turn_over<'scope>(
-    notices: Flow<'scope, RetentionEvent>,
+    events: Flow<'scope, RetentionEvent>,
     mut reservoirs: Reservoirs,
 ) -> Flow<'scope, Effect> {
-    notices.per_epoch(Pipeline, "Retain", move |_epoch, notices, out| {
-        let changes = reservoirs.turn_over(notices).into_iter();
-        out.give_iterator(
-            changes.map(|change| Effect::Change(KnowledgeChange::SamplesRetained(change))),
-        );
+    events.per_epoch(Pipeline, "Retain", move |_epoch, events, out| {
+        let retained = reservoirs.turn_over(events).into_iter();
+        let changes = retained.map(KnowledgeChange::SamplesRetained);
+        out.give_iterator(changes.map(Effect::from));
     })
 }
 
-/// What one worker knows of a task: the samples that it cannot rule out, and how many labels came in this epoch.
+/// State of a task on a worker that its samples arrive at.
 #[derive(Default)]
 struct Sieve {
+    /// Samples seen here, to rule out those that cannot be among the retained ones.
     possible: Reservoir,
-    met: Vec<u64>,
+    /// Labels of the current epoch, by class.
+    counts: Vec<u64>,
 }
 
-/// The samples that this worker cannot rule out, and how many labels each task had.
+/// Emits the samples that this worker cannot rule out, and the number of labels of each task.
 fn sift<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     rules: MemoryRules,
     limits: Vec<(TaskId, Vec<Option<u64>>)>,
 ) -> Flow<'scope, RetentionEvent> {
-    let limited = limits.into_iter().map(|(task, limits)| {
-        let possible = Reservoir::limited(limits);
-        let met = Vec::new();
-        (task, Sieve { possible, met })
-    });
-    let mut sieves: FxHashMap<TaskId, Sieve> = limited.collect();
+    let mut sieves: FxHashMap<TaskId, Sieve> = limits
+        .into_iter()
+        .map(|(task, limits)| {
+            let possible = Reservoir::limited(limits);
+            let counts = Vec::new();
+            (task, Sieve { possible, counts })
+        })
+        .collect();
     labelled.each("Sift", move |epoch| {
-        let (mut notices, mut met) = (Vec::new(), Vec::new());
-        for part in &epoch.batches {
-            sift_part(part, &rules, &mut sieves, &mut met, |notice| {
-                notices.push(notice);
+        let (mut events, mut counted) = (Vec::new(), Vec::new());
+        for batch in &epoch.batches {
+            sift_batch(batch, &rules, &mut sieves, &mut counted, |event| {
+                events.push(event);
             });
         }
-        for task in met {
-            let counts = sieves.get_mut(&task).map(|sieve| &mut sieve.met);
-            let counts = counts.map(std::mem::take).unwrap_or_default();
-            notices.push(RetentionEvent::Met(task, counts));
+        for task in counted {
+            let sieve = sieves.entry(task).or_default();
+            let counts = std::mem::take(&mut sieve.counts);
+            events.push(RetentionEvent::Counted(task, counts));
         }
-        notices
+        events
     })
 }
 
-/// Hands over the samples of one batch that their tasks' sieves hold, and notes which tasks had their first label.
-fn sift_part(
-    part: &Labelled,
+/// Emits the samples of one batch that their tasks' sieves hold, and adds the tasks to `counted`
+/// that have their first label of the epoch.
+fn sift_batch(
+    labelled: &Labelled,
     rules: &MemoryRules,
     sieves: &mut FxHashMap<TaskId, Sieve>,
-    met: &mut Vec<TaskId>,
-    mut each: impl FnMut(RetentionEvent),
+    counted: &mut Vec<TaskId>,
+    mut emit: impl FnMut(RetentionEvent),
 ) {
-    let allocated = &part.predicted.allocated;
+    let allocated = &labelled.predicted.allocated;
     let batch = &allocated.batch;
     let leaf = |group: usize| allocated.groups[group].path.leaf().task;
-    for (row, label) in part.rows.iter().zip(&part.labels) {
+    for (row, label) in labelled.rows.iter().zip(&labelled.labels) {
         let row = *row as usize;
         let task = leaf(allocated.group_of[row] as usize);
         let sequence = batch.sequence(row);
         let class = class_of(*label, rules.classes);
         let sieve = sieves.entry(task).or_default();
-        if sieve.met.is_empty() {
-            sieve.met.resize(rules.classes.max(1), 0);
-            met.push(task);
+        if sieve.counts.is_empty() {
+            sieve.counts.resize(rules.classes.max(1), 0);
+            counted.push(task);
         }
-        sieve.met[class] += 1;
+        sieve.counts[class] += 1;
         let possible = &mut sieve.possible;
         if possible.holds(class, priority(sequence), rules.samples_per_task) {
-            each(RetentionEvent::Candidate(
+            emit(RetentionEvent::Candidate(
                 task,
                 RetainedSample {
                     sequence,

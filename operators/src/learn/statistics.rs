@@ -1,4 +1,4 @@
-//! Statistics per task, differentially: totals, and windows that slide by retraction.
+//! Statistics of each task, kept differentially: totals, and windows that slide by retraction.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ use crate::data::{Epoch, Standing, TaskDifference, TaskId, TaskScores, View};
 use crate::epochs::Epochs;
 use crate::flow::{Effect, Flow, KnowledgeChange, StatisticsMoved};
 
-/// The latest epochs of a task's labels: the fewest that hold the window's number of scored labels.
+/// The latest epochs of a task's labels: the fewest that have the window's number of scored labels.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     epochs: VecDeque<(Epoch, TaskScores)>,
@@ -24,7 +24,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Adds an epoch's labels and takes out the epochs that are no longer needed for `size` labels.
+    /// Adds an epoch's labels, and removes the epochs that `size` labels no longer need.
     pub fn slide(
         &mut self,
         epoch: Epoch,
@@ -45,18 +45,18 @@ impl Window {
     }
 }
 
-/// What the knowledge base has of a task's statistics when the dataflow starts.
+/// A task's statistics as the knowledge base has them when the dataflow starts.
 #[derive(Clone, Debug)]
 pub struct RestoredStatistics {
     /// The task.
     pub task: TaskId,
-    /// Its total.
+    /// Sum over all of its labels.
     pub total: TaskScores,
-    /// The epochs in its window, oldest first.
+    /// Epochs of its window, oldest first.
     pub window: Vec<(Epoch, TaskScores)>,
 }
 
-/// The windows of a worker's tasks.
+/// Windows of a worker's tasks.
 struct Windows {
     size: i64,
     tasks: FxHashMap<TaskId, Window>,
@@ -74,7 +74,8 @@ impl Windows {
         Windows { size, tasks }
     }
 
-    /// Takes in what a task's labels of an epoch move: the change, and what it adds to the standing.
+    /// Takes in a task's labels of an epoch. Returns the change to commit, and the difference of the
+    /// task's standing.
     fn slide(
         &mut self,
         epoch: Epoch,
@@ -86,7 +87,7 @@ impl Windows {
             window: TaskScores::default(),
         };
         let mut left = Vec::new();
-        // Labels without a score, those of the bootstrap, are in no window.
+        // Labels of the bootstrap have no score, and are in no window.
         if difference.score.count > 0 {
             standing.window = standing.total;
             let window = self.tasks.entry(task).or_default();
@@ -105,17 +106,17 @@ impl Windows {
     }
 }
 
-/// A task and what an epoch's labels move in its statistics.
+/// A task, and the difference that an epoch's labels make to its statistics.
 pub type Summary = (TaskId, Box<TaskDifference>);
 
-/// What sliding gives: what is committed, or what is added to a standing.
+/// Output of sliding: a change to commit, or the difference of a standing.
 enum Slid {
     Change(StatisticsMoved),
     Standing(Epoch, TaskId, Standing),
 }
 
 /// Sums the workers' summaries and slides the windows, once an epoch is complete.
-// What is called an error here is the second of two streams.
+// The error of `ok_err` is only the second of two streams.
 #[allow(clippy::result_large_err)]
 fn slide<'scope>(
     summaries: Flow<'scope, Summary>,
@@ -124,7 +125,7 @@ fn slide<'scope>(
     let by_task = Exchange::new(|(task, _): &Summary| task.0);
     let slid: Flow<'scope, Slid> =
         summaries.per_epoch(by_task, "Slide", move |epoch, mut summaries, out| {
-            // In the order in which changes are committed, and each worker's of a task together.
+            // Sorted, the workers' summaries of a task are side by side, and changes come in order.
             summaries.sort_unstable_by_key(|(task, _)| *task);
             let mut summaries = summaries.into_iter().peekable();
             while let Some((task, mut difference)) = summaries.next() {
@@ -137,16 +138,16 @@ fn slide<'scope>(
             }
         });
     slid.ok_err(|slid| match slid {
-        Slid::Change(moved) => Ok(Effect::Change(KnowledgeChange::StatisticsMoved(moved))),
+        Slid::Change(moved) => Ok(Effect::from(KnowledgeChange::StatisticsMoved(moved))),
         Slid::Standing(epoch, task, standing) => Err((task, epoch, standing)),
     })
 }
 
-/// A difference of a collection.
+/// Update of a differential collection.
 type Update = (TaskId, Epoch, Standing);
 
-/// Keeps how all tasks stand; `restored` are this worker's tasks. The first stream carries the new
-/// standing of each task that moved; the second the changes that are committed.
+/// Keeps the standing of all tasks. The first returned stream has the new standing of each task that
+/// moved, the second the changes to commit. `restored` are this worker's tasks.
 pub fn statistics<'scope>(
     summaries: Flow<'scope, Summary>,
     window: i64,
@@ -154,23 +155,23 @@ pub fn statistics<'scope>(
 ) -> (Flow<'scope, View>, Flow<'scope, Effect>) {
     let scope = summaries.scope();
     let (changes, moved) = slide(summaries, Windows::restore(window, &restored));
-    // What is known at the start enters at the first epoch of all, before anything moves.
-    let known = restored
+    // Restored standings enter at epoch 0, before anything moves.
+    let initial = restored
         .iter()
-        .map(initial)
+        .map(restore)
         .collect::<Vec<_>>()
         .to_stream(scope);
     let collection: VecCollection<'scope, Epoch, TaskId, Standing> =
-        moved.concat(known).as_collection();
+        moved.concat(initial).as_collection();
     let counted = collection.count_total().inner;
     let views = at_their_epochs(counted.filter(|(_, _, difference)| *difference > 0));
     (views, changes)
 }
 
-/// Gives each view the timestamp of its epoch: what differential dataflow counts when several epochs
-/// are complete at once, it sends with that of the earliest.
+/// Sends each view with the timestamp of its epoch. Differential dataflow, when several epochs are
+/// complete at once, sends all views with the timestamp of the earliest.
 fn at_their_epochs<'scope>(counted: Flow<'scope, (View, Epoch, isize)>) -> Flow<'scope, View> {
-    counted.unary(Pipeline, "AtTheirEpochs", |_capability, _info| {
+    counted.unary(Pipeline, "At their epochs", |_capability, _info| {
         |input, output| {
             input.for_each(|capability, counted| {
                 let mut epochs: BTreeMap<Epoch, Vec<View>> = BTreeMap::new();
@@ -186,7 +187,7 @@ fn at_their_epochs<'scope>(counted: Flow<'scope, (View, Epoch, isize)>) -> Flow<
     })
 }
 
-fn initial(restored: &RestoredStatistics) -> Update {
+fn restore(restored: &RestoredStatistics) -> Update {
     let mut window = TaskScores::default();
     for (_, scores) in &restored.window {
         window.plus_equals(scores);

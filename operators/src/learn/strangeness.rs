@@ -1,7 +1,9 @@
-//! Features: whether samples of a task look less like known ones than they used to, labels or none.
+//! Strangeness: measures whether samples of a task look less like known ones than before, with labels
+//! or without.
 //!
-//! What is watched is one less the p-value of [density](crate::predict::recognizer): among samples like those before, it is spread
-//! evenly from 0 to 1, and it rises where features move away from where they were.
+//! The strangeness of a sample is one less the p-value of its [density](Method::Density). Among
+//! samples like earlier ones it is uniform on 0 to 1, and it rises where features move away from
+//! where they were.
 
 use std::rc::Rc;
 
@@ -13,13 +15,13 @@ use crate::data::TaskId;
 use crate::epochs::Epochs;
 use crate::flow::{Flow, Predicted};
 
-/// How strange the samples of a batch look, by task; each task's sum is in those of its ancestors too.
-fn by_task(scored: &Predicted) -> FxHashMap<TaskId, Strangeness> {
+/// Strangeness of the samples of a batch, summed by task; a task's sum counts for its ancestors too.
+fn by_task(predicted: &Predicted) -> FxHashMap<TaskId, Strangeness> {
     let mut tasks: FxHashMap<TaskId, Strangeness> = FxHashMap::default();
-    let Some(recognized) = &scored.recognized else {
+    let Some(recognized) = &predicted.recognized else {
         return tasks;
     };
-    let allocated = &scored.allocated;
+    let allocated = &predicted.allocated;
     for group in &allocated.groups {
         let mut sum = Strangeness::default();
         for row in &allocated.order[group.start..group.end] {
@@ -37,9 +39,9 @@ fn by_task(scored: &Predicted) -> FxHashMap<TaskId, Strangeness> {
     tasks
 }
 
-/// How strange samples look, batch by batch and task by task.
+/// Emits the strangeness of samples, summed by batch and task.
 pub fn strangeness<'scope>(
-    scored: Flow<'scope, Rc<Predicted>>,
+    predicted: Flow<'scope, Rc<Predicted>>,
 ) -> Flow<'scope, (TaskId, Strangeness)> {
-    scored.each("Strangeness", |scored| by_task(&scored))
+    predicted.each("Strangeness", |predicted| by_task(&predicted))
 }

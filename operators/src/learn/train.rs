@@ -1,4 +1,4 @@
-//! Training stages in the order of epochs: orders go in, outcomes come back over the feedback edge.
+//! Training in the order of epochs: takes orders, and emits outcomes for the feedback edge.
 
 use std::collections::BTreeMap;
 
@@ -12,46 +12,47 @@ use timely::progress::Antichain;
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::SyncActivator;
 
-use crate::Failure;
 use crate::data::{Epoch, EpochsLater, ModelId};
 use crate::epochs::{EpochBuffer, OnFailure};
+use crate::error::Failure;
 use crate::flow::{Flow, TrainOrder, TrainOutcome};
 
-/// Who carries training stages out, on threads of its own.
+/// Trainer that carries out training stages on threads of its own.
 pub trait Training {
     /// Starts the stages of orders that were given together, once everything up to the epoch `after`
-    /// is committed. `activator` is activated when an outcome is there.
+    /// is committed. Activates `activator` when an outcome is ready.
     fn start(&mut self, orders: Vec<TrainOrder>, after: Epoch, activator: &SyncActivator);
 
-    /// Takes the outcomes that are there.
+    /// Takes the outcomes that are ready.
     fn ended(&mut self) -> Result<Vec<TrainOutcome>, Failure>;
 }
 
-/// Whether inference waits for training.
+/// Whether the stream waits for training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrainingMode {
-    /// An order of epoch `e` is carried out in epoch `e + 1`, which is not over before: the same
+    /// An order of epoch `e` is carried out in epoch `e + 1`, which stays open until then. The same
     /// input gives the same models.
     Replay,
-    /// The stream goes on; an outcome enters at whatever epoch it is ready in.
+    /// The stream goes on; an outcome enters at the epoch in which it is ready.
     Live,
 }
 
-/// Orders that are being carried out in one epoch, with the capability that holds it open.
+/// Orders that are carried out in one epoch, with the capability that holds it open.
 struct Round {
     capability: Capability<Epoch>,
     running: usize,
     outcomes: Vec<TrainOutcome>,
 }
 
-/// The orders under way.
+/// Orders under way.
 #[derive(Default)]
 struct Rounds {
     /// Orders that the stream waits for, by the epoch that they hold open.
     held: BTreeMap<Epoch, Round>,
-    /// Which round an order belongs to; those of no round enter when they are ready.
+    /// The round of each held order. The outcome of any other order enters when it is ready.
     round_of: BTreeMap<ModelId, Epoch>,
-    /// Live orders under way, and the capability to answer them, which follows the frontier.
+    /// Number of live orders under way, with the capability for their outcomes, which follows the
+    /// frontier.
     free: Option<(Capability<Epoch>, usize)>,
 }
 
@@ -72,18 +73,18 @@ impl Rounds {
         self.free = Some((capability, running + 1));
     }
 
-    /// Lets the free orders' capability follow the frontier, so that it holds nothing up.
+    /// Moves the capability of live orders on with the frontier, so that it holds no epoch open.
     fn follow(&mut self, frontier: &MutableAntichain<Epoch>) {
         if let Some((capability, _)) = &mut self.free
             && let Some(epoch) = frontier.frontier().first()
-            // At the start the frontier is behind what resumed orders hold.
+            // At the start, the frontier is before the epoch of resumed orders.
             && epoch.next() > *capability.time()
         {
             capability.downgrade(&epoch.next());
         }
     }
 
-    /// Files an outcome; gives it back with its capability if it is of no round.
+    /// Adds an outcome to its round; returns it with its capability if it is of a live order.
     fn file(&mut self, outcome: TrainOutcome) -> Option<(Capability<Epoch>, TrainOutcome)> {
         if let Some(epoch) = self.round_of.remove(&outcome.model) {
             if let Some(round) = self.held.get_mut(&epoch) {
@@ -93,34 +94,33 @@ impl Rounds {
             return None;
         }
         let (capability, running) = self.free.take()?;
-        let answer = capability.clone();
         if running > 1 {
-            self.free = Some((capability, running - 1));
+            self.free = Some((capability.clone(), running - 1));
         }
-        Some((answer, outcome))
+        Some((capability, outcome))
     }
 
     /// Takes the rounds whose orders have all ended.
-    fn over(&mut self) -> Vec<Round> {
-        let over: Vec<Epoch> = self
+    fn take_ended(&mut self) -> Vec<Round> {
+        let ended: Vec<Epoch> = self
             .held
             .iter()
             .filter(|(_, round)| round.running == 0)
             .map(|(epoch, _)| *epoch)
             .collect();
-        over.iter()
+        ended
+            .iter()
             .filter_map(|epoch| self.held.remove(epoch))
             .collect()
     }
 }
 
-/// What an order of epoch `e` can move, it moves in `e + 1` or later. Said to the dataflow as the
-/// operator's own summary, so that inference of an epoch need not wait for the statistics of the one
-/// just before it.
+/// Path summary of the operator: orders of epoch `e` take effect in `e + 1` at the earliest, so
+/// inference need not wait for the statistics of the epoch just before.
 const LATER: EpochsLater = EpochsLater(1);
 
-/// Carries out training orders, all on worker 0, the one that has a `training`. `resumed` are the orders that a run before this one
-/// had not finished, given in the last committed epoch `committed` or before.
+/// Carries out training orders, all on worker 0, the only one with a `training`. `resumed` has the
+/// last committed epoch, and the orders up to it that an earlier run has not finished.
 pub fn train<'scope, T: Training + 'static>(
     scope: Scope<'scope, Epoch>,
     orders: Flow<'scope, TrainOrder>,
@@ -138,7 +138,7 @@ pub fn train<'scope, T: Training + 'static>(
     builder.build(move |capabilities| {
         let mut buffer = EpochBuffer::new();
         let mut rounds = Rounds::default();
-        // `capability` is of the epoch after the one that gave the orders.
+        // `capability` is of the epoch after that of the orders.
         let begin = move |rounds: &mut Rounds,
                           training: &mut Option<T>,
                           after: Epoch,
@@ -156,17 +156,17 @@ pub fn train<'scope, T: Training + 'static>(
                 training.start(orders, after, &activator);
             }
         };
-        let (after, resumed) = resumed;
+        let (committed, resumed) = resumed;
         if let Some(capability) = capabilities.first().filter(|_| !resumed.is_empty()) {
-            let capability = capability.delayed(&after.next());
-            begin(&mut rounds, &mut training, after, &capability, resumed);
+            let capability = capability.delayed(&committed.next());
+            begin(&mut rounds, &mut training, committed, &capability, resumed);
         }
         drop(capabilities);
         move |frontiers| {
             let frontier = &frontiers[0];
             let mut output = output.activate();
             input.for_each(|capability, orders| {
-                buffer.hold_next(&capability, 0, orders.drain(..));
+                buffer.hold_next(&capability, orders.drain(..));
             });
             while let Some((epoch, capability, orders)) = buffer.next(frontier) {
                 begin(&mut rounds, &mut training, epoch, &capability, orders);
@@ -182,7 +182,7 @@ pub fn train<'scope, T: Training + 'static>(
                 }
                 Err(failure) => on_failure(failure),
             }
-            for mut round in rounds.over() {
+            for mut round in rounds.take_ended() {
                 round.outcomes.sort_by_key(|outcome| outcome.model);
                 output
                     .session(&round.capability)

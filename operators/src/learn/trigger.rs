@@ -1,4 +1,4 @@
-//! Triggers: the conditions that start a training stage.
+//! Triggers: conditions that start a training stage.
 
 use std::rc::Rc;
 
@@ -12,10 +12,10 @@ use crate::data::{ModelId, Standing, TaskId, View};
 use crate::epochs::Epochs;
 use crate::flow::{EpochHeader, Flow, Phase, Predicted, TrainOrder};
 
-/// After more labels than that, drift is no longer news.
+/// Number of labels since drift began after which drift orders no more trainings.
 const MOST_RECENT: i64 = 2_000;
 
-/// What a trigger looks at, for each task.
+/// Metric of a task that a trigger watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Metric {
     /// Labelled samples since the task's last training was ordered.
@@ -26,19 +26,19 @@ pub enum Metric {
     AccuracyDrop,
     /// Mean log loss in the window, nats.
     LogLoss,
-    /// Mean error without its sign in the window, in the label's unit.
+    /// Mean absolute error in the window, in the label's unit.
     Mae,
     /// Root of the mean squared error in the window, in the label's unit.
     Rmse,
-    /// By which share of the RMSE over all time that in the window is higher.
+    /// Rise of the RMSE in the window over that of all time, as a share of the latter.
     RmseRise,
     /// Seconds of the stream's clock since the task's last training was ordered.
     ModelAge,
-    /// Whether a training is to be ordered for [drift](super::drift): 1 if so, else 0.
+    /// Whether [drift](super::drift) calls for a training: 1 if so, else 0.
     Drift,
 }
 
-/// How a metric is compared with the threshold.
+/// Comparison of a metric with a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Comparison {
     /// `>`
@@ -62,30 +62,31 @@ impl Comparison {
     }
 }
 
-/// One condition. A task's training is ordered when any of its triggers holds.
+/// A condition. A task's training is ordered when any of its triggers holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trigger {
-    /// The condition as it was written, for people.
+    /// The condition as the user wrote it.
     pub text: String,
-    /// What is looked at.
+    /// Left side of the condition.
     pub metric: Metric,
-    /// How it is compared.
+    /// The comparison.
     pub comparison: Comparison,
-    /// With what: a count, a share, nats, seconds or the label's unit, as the metric has it.
+    /// Right side, in the metric's unit: a count, a share, nats, seconds or the label's unit.
     pub threshold: f64,
 }
 
-/// When triggers are looked at.
+/// Times at which triggers are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
-    /// Microseconds of the stream's clock between two looks; 0 looks at every epoch.
+    /// Microseconds of the stream's clock between two evaluations; 0 evaluates in every epoch.
     pub period: i64,
-    /// Daily time window in seconds after midnight UTC, `from` included and `to` not; it may pass midnight.
+    /// Daily time window in seconds after midnight UTC: from the first up to, but without, the
+    /// second. It may pass midnight.
     pub between: Option<(i64, i64)>,
 }
 
 impl Schedule {
-    /// Whether there is a look when the clock has gone from `before` to `now`.
+    /// Whether triggers are due when the clock moves from `before` to `now`.
     fn is_due(&self, before: i64, now: i64) -> bool {
         // Periods are counted from the opening of the daily window, so that a period of a day ends
         // when the window opens, and not while it is closed.
@@ -104,39 +105,39 @@ impl Schedule {
     }
 }
 
-/// The rules of training: when, and for which tasks.
+/// Rules by which trainings are ordered.
 #[derive(Clone, Debug)]
 pub struct TriggerRules {
     /// The conditions.
     pub triggers: Vec<Trigger>,
-    /// When they are looked at.
+    /// When the conditions are evaluated.
     pub schedule: Schedule,
-    /// A task with fewer labelled samples does not train.
+    /// Fewest labelled samples of a task for its first training.
     pub min_samples: i64,
-    /// A task that gained fewer labelled samples since its last training does not train again.
+    /// Fewest labelled samples since a task's last training for another one.
     pub min_new_samples: i64,
-    /// Metrics over the window need at least this many scored labels in it.
+    /// Fewest scored labels in the window for metrics over the window.
     pub min_window: i64,
 }
 
-/// What the triggers know of a task.
+/// State of a task's training, as triggers see it.
 #[derive(Clone, Debug, Default)]
 pub struct TaskTraining {
-    /// The version that its last order asked for; 0 before the first.
+    /// Version of the model that was last ordered; 0 before the first order.
     pub version: u32,
-    /// Its labelled samples then.
+    /// Labelled samples of the task at that order.
     pub labelled: i64,
-    /// The stream's clock then, microseconds.
+    /// The stream's clock at that order, microseconds since 1970.
     pub clock: i64,
-    /// Whether that order is still being worked on.
+    /// Whether that order is still under way.
     pub running: bool,
-    /// The last drift that there was, if there was any.
+    /// The last drift, if there was any.
     pub drift: Option<DriftDetected>,
     standing: Standing,
 }
 
 impl TaskTraining {
-    /// A task whose last training was ordered for `version`.
+    /// State of a task whose last training was ordered for `version`.
     pub fn ordered(version: u32, labelled: i64, clock: i64, running: bool) -> Self {
         TaskTraining {
             version,
@@ -147,7 +148,7 @@ impl TaskTraining {
         }
     }
 
-    /// The metric's value; none where there is too little to tell.
+    /// Value of a metric; none if there are too few labels for it.
     fn value(&self, metric: Metric, rules: &TriggerRules, clock: i64) -> Option<f64> {
         let Standing { total, window } = &self.standing;
         let window = &window.score;
@@ -156,39 +157,43 @@ impl TaskTraining {
             Metric::NewSamples => Some((total.labelled - self.labelled) as f64),
             Metric::Accuracy => in_window(window.accuracy()),
             Metric::AccuracyDrop => {
-                let now = in_window(window.accuracy())?;
-                Some(total.score.accuracy()? - now)
+                let recent = in_window(window.accuracy())?;
+                Some(total.score.accuracy()? - recent)
             }
             Metric::LogLoss => in_window(window.log_loss()),
             Metric::Mae => in_window(window.mae()),
             Metric::Rmse => in_window(window.rmse()),
             Metric::RmseRise => {
-                let now = in_window(window.rmse())?;
-                let before = total.score.rmse().filter(|before| *before > 0.0)?;
-                Some(now / before - 1.0)
+                let recent = in_window(window.rmse())?;
+                let overall = total.score.rmse().filter(|overall| *overall > 0.0)?;
+                Some(recent / overall - 1.0)
             }
             Metric::ModelAge => {
                 (self.version > 0).then(|| (clock - self.clock) as f64 / 1_000_000.0)
             }
-            Metric::Drift => Some(f64::from(u8::from(self.drifted(rules).is_some()))),
+            Metric::Drift => Some(f64::from(u8::from(
+                self.labels_since_drift(rules).is_some(),
+            ))),
         }
     }
 
-    /// How many labels came since the last drift, if a training is to be ordered for it: the first when there are enough of
-    /// them, and others each time that there are twice as many, as long as they are few.
-    fn drifted(&self, rules: &TriggerRules) -> Option<i64> {
+    /// Number of labels since the last drift began, if it calls for a training. It does so first at
+    /// `min_new_samples`, and then each time that the number has doubled, up to [`MOST_RECENT`].
+    fn labels_since_drift(&self, rules: &TriggerRules) -> Option<i64> {
         let drift = self.drift?;
         let before = drift.labelled - drift.rise.samples;
         let recent = self.standing.total.labelled - before;
-        let least = match self.labelled >= drift.labelled {
-            true => 2 * (self.labelled - before),
-            false => rules.min_new_samples,
+        let ordered_since = self.labelled >= drift.labelled;
+        let least = if ordered_since {
+            2 * (self.labelled - before)
+        } else {
+            rules.min_new_samples
         };
         (least..=MOST_RECENT).contains(&recent).then_some(recent)
     }
 
-    /// The first trigger that holds.
-    fn fires<'a>(&self, rules: &'a TriggerRules, clock: i64) -> Option<&'a Trigger> {
+    /// The first trigger that holds, if the task has the samples for a training.
+    fn firing<'a>(&self, rules: &'a TriggerRules, clock: i64) -> Option<&'a Trigger> {
         let labelled = self.standing.total.labelled;
         let gained = labelled - self.labelled;
         if labelled < rules.min_samples || gained < rules.min_new_samples {
@@ -200,6 +205,7 @@ impl TaskTraining {
         })
     }
 
+    /// Orders a training, of a version above `after`.
     fn order(
         &mut self,
         task: TaskId,
@@ -226,18 +232,19 @@ impl TaskTraining {
     }
 }
 
-/// Watches the tasks of one worker.
+/// Triggers of the tasks of one worker.
 pub struct Watch {
     rules: TriggerRules,
     tasks: FxHashMap<TaskId, TaskTraining>,
+    /// Tasks to evaluate: those with events since they were last evaluated.
     moved: FxHashSet<TaskId>,
     clock: i64,
-    /// Versions of models that are ordered here are greater.
+    /// Version above which models are numbered here.
     after: u32,
 }
 
 impl Watch {
-    /// A watch over tasks as they were when the stream was last committed, at `clock`.
+    /// Watch over tasks as they were at the last commit, when the stream's clock was `clock`.
     pub fn restore(
         rules: TriggerRules,
         tasks: impl IntoIterator<Item = (TaskId, TaskTraining)>,
@@ -252,15 +259,16 @@ impl Watch {
         }
     }
 
-    /// Gives models that are ordered here versions after this one, where lower ones come from elsewhere.
+    /// Gives models that are ordered here versions above `after`, where lower ones come from
+    /// elsewhere.
     #[must_use]
     pub fn numbering_after(self, after: u32) -> Self {
         Watch { after, ..self }
     }
 
-    /// Takes in one notice.
-    pub fn notice(&mut self, notice: TriggerEvent) {
-        match notice {
+    /// Takes in an event.
+    pub fn notice(&mut self, event: TriggerEvent) {
+        match event {
             TriggerEvent::Moved((task, standing)) => {
                 self.tasks.entry(task).or_default().standing = standing;
                 self.moved.insert(task);
@@ -279,7 +287,7 @@ impl Watch {
         }
     }
 
-    /// What is to be trained at the end of an epoch, by task.
+    /// Evaluates the triggers at the end of an epoch, and returns the orders, by task.
     pub fn look(&mut self, header: &EpochHeader) -> Vec<TrainOrder> {
         let before = std::mem::replace(&mut self.clock, header.clock);
         let mut orders = match header.phase {
@@ -294,7 +302,8 @@ impl Watch {
         orders
     }
 
-    /// The initial training: every task that has the samples for it, and the base task in any case.
+    /// Orders the initial training: of each task that has the samples for it, and of the base task
+    /// in any case.
     fn initial(&mut self, clock: i64) -> Vec<TrainOrder> {
         self.moved.clear();
         let (least, after) = (self.rules.min_samples, self.after);
@@ -307,9 +316,10 @@ impl Watch {
             .collect()
     }
 
+    /// Orders the trainings of the tasks whose triggers hold.
     fn due(&mut self, clock: i64) -> Vec<TrainOrder> {
         let (rules, after) = (&self.rules, self.after);
-        // Only time itself moves a model's age; all else moves with the task's statistics.
+        // A model's age moves without events, all other metrics only with them.
         let by_age = rules
             .triggers
             .iter()
@@ -319,7 +329,7 @@ impl Watch {
         }
         let mut orders = Vec::new();
         let tasks = &mut self.tasks;
-        // A task in training is looked at again when that has ended.
+        // A task in training is kept, to be evaluated again once the training has ended.
         self.moved.retain(|task| {
             let Some(state) = tasks.get_mut(task) else {
                 return false;
@@ -327,9 +337,9 @@ impl Watch {
             if state.running {
                 return true;
             }
-            if let Some(trigger) = state.fires(rules, clock) {
+            if let Some(trigger) = state.firing(rules, clock) {
                 let recent = match trigger.metric {
-                    Metric::Drift => state.drifted(rules).map(i64::unsigned_abs),
+                    Metric::Drift => state.labels_since_drift(rules).map(i64::unsigned_abs),
                     _ => None,
                 };
                 let order = state.order(*task, after, clock, &trigger.text, false);
@@ -341,14 +351,14 @@ impl Watch {
     }
 }
 
-/// What the watch is told.
+/// Event that can make a trigger hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TriggerEvent {
-    /// A task stands differently.
+    /// The standing of a task moved.
     Moved(View),
-    /// The predictions of a task lose more than they used to.
+    /// Drift of a task was detected.
     Drifted(DriftDetected),
-    /// The training of a model has ended, well or not.
+    /// The training of a model ended, well or not.
     Ended(ModelId),
 }
 
@@ -362,7 +372,7 @@ impl TriggerEvent {
     }
 }
 
-/// Gives the orders to train. `ended` comes over the feedback edge.
+/// Emits the orders to train. `ended` is a feedback edge.
 pub fn trigger<'scope>(
     views: Flow<'scope, View>,
     drifted: Flow<'scope, DriftDetected>,
@@ -370,22 +380,23 @@ pub fn trigger<'scope>(
     clock: Flow<'scope, Rc<Predicted>>,
     watch: Watch,
 ) -> Flow<'scope, TrainOrder> {
-    let notices = views
+    let events = views
         .map(TriggerEvent::Moved)
         .concat(drifted.map(TriggerEvent::Drifted))
         .concat(ended.map(TriggerEvent::Ended))
-        .exchange(|notice| notice.task().0);
-    // Every worker gets the header of every epoch, so the headers pace the look. Notices of an epoch
-    // without a header, as those known at the start, are taken in with the next one; and a notice
-    // after the last header keeps nothing open.
-    let headers = clock.map(|scored| scored.allocated.header);
+        .exchange(|event| event.task().0);
+    // Every worker gets the header of every epoch, so the headers pace the evaluation. Events of an
+    // epoch without a header, as those at the start, are taken in with the next header, and events
+    // after the last header hold no epoch open.
+    let headers = clock.map(|predicted| predicted.allocated.header);
     headers.each_after(
-        notices,
+        events,
         "Trigger",
+        // Nothing here can fail.
         Rc::new(drop),
         watch,
-        |watch, notices| {
-            notices.into_iter().for_each(|notice| watch.notice(notice));
+        |watch, events| {
+            events.into_iter().for_each(|event| watch.notice(event));
             Ok(())
         },
         |watch, header, out| {

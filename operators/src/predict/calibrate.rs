@@ -1,4 +1,4 @@
-//! Calibrating: the scores of samples of known tasks, with which those that come are compared.
+//! Calibration: collects novelty scores of samples of known tasks, to compare later scores with.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,26 +12,27 @@ use crate::data::{Epoch, priority};
 use crate::epochs::Epochs;
 use crate::flow::{CalibrationMoved, Effect, Feedback, Flow, KnowledgeChange, Predicted};
 
-/// A sample's priority, and its scores.
+/// Priority of a sample, and its scores.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct CalibrationCandidate(u64, NoveltyScores);
 
-/// The samples of known tasks of a batch with the lowest priorities: a draw that does not depend on how samples are spread
-/// over batches.
-fn candidates(scored: &Predicted) -> Vec<CalibrationCandidate> {
-    let Some(recognized) = &scored.recognized else {
+/// Candidates of a batch: its samples of known tasks with the lowest priorities. Drawn by priority,
+/// the sample does not depend on how the stream is cut into batches.
+fn candidates(predicted: &Predicted) -> Vec<CalibrationCandidate> {
+    let Some(recognized) = &predicted.recognized else {
         return Vec::new();
     };
-    let allocated = &scored.allocated;
-    let rows = recognized
+    let allocated = &predicted.allocated;
+    let is_known = |group: &u32| recognized.new_from[*group as usize].is_none();
+    let candidates = recognized
         .scores
         .iter()
         .zip(&allocated.group_of)
-        .enumerate();
-    let known = rows.filter(|(_, (_, group))| recognized.new_from[**group as usize].is_none());
-    let candidates = known.map(|(row, (scores, _))| {
-        CalibrationCandidate(priority(allocated.batch.sequence(row)), *scores)
-    });
+        .enumerate()
+        .filter(|(_, (_, group))| is_known(group))
+        .map(|(row, (scores, _))| {
+            CalibrationCandidate(priority(allocated.batch.sequence(row)), *scores)
+        });
     lowest(candidates.collect())
 }
 
@@ -41,42 +42,44 @@ fn lowest(mut candidates: Vec<CalibrationCandidate>) -> Vec<CalibrationCandidate
     candidates
 }
 
-/// What became of the calibration in an epoch: what is committed, and what samples are compared with from the next epoch
-/// on, if that is something else than before.
+/// The change of the calibration in an epoch, and the new calibration, if later samples are to be
+/// compared with another one.
 type Calibrated = (CalibrationMoved, Option<Arc<Calibration>>);
 
-/// Collects the scores of samples of known tasks, all on worker 0. The first stream is what samples are to be compared
-/// with from the next epoch on, the second what is committed.
+/// Collects the novelty scores of samples of known tasks, all on worker 0. The first returned stream
+/// has new calibrations, in force from the next epoch on; the second has what is committed.
 pub fn calibrate<'scope>(
-    scored: Flow<'scope, Rc<Predicted>>,
-    restored: Calibrator,
+    predicted: Flow<'scope, Rc<Predicted>>,
+    mut calibrator: Calibrator,
 ) -> (Flow<'scope, Feedback>, Flow<'scope, Effect>) {
-    let mut calibrator = restored;
-    let calibrated = scored
-        .each("Candidates", |scored| candidates(&scored))
+    let calibrated = predicted
+        .each("Candidates", |predicted| candidates(&predicted))
         .per_epoch(
             Exchange::new(|_: &CalibrationCandidate| 0),
             "Calibrate",
-            move |epoch, candidates, out| out.give(moved(&mut calibrator, epoch, candidates)),
+            move |epoch, candidates, out| out.give(add(&mut calibrator, epoch, candidates)),
         );
-    let told = calibrated.clone().flat_map(|(_, calibration)| calibration);
-    let effects =
-        calibrated.map(|(moved, _)| Effect::Change(KnowledgeChange::CalibrationMoved(moved)));
-    (told.map(Feedback::Calibration), effects)
+    let feedback = calibrated
+        .clone()
+        .flat_map(|(_, calibration)| calibration.map(Feedback::Calibration));
+    let effects = calibrated.map(|(moved, _)| KnowledgeChange::CalibrationMoved(moved).into());
+    (feedback, effects)
 }
 
-fn moved(
+fn add(
     calibrator: &mut Calibrator,
     epoch: Epoch,
     candidates: Vec<CalibrationCandidate>,
 ) -> Calibrated {
-    let lowest = lowest(candidates).into_iter();
-    let (scores, left) = calibrator.add(epoch, lowest.map(|candidate| candidate.1).collect());
-    let counts = scores.counts;
-    let moved = CalibrationMoved { scores, left };
-    let calibration = match counts {
-        true => calibrator.calibration().map(Arc::new),
-        false => None,
+    let scores = lowest(candidates)
+        .into_iter()
+        .map(|candidate| candidate.1)
+        .collect();
+    let (scores, left) = calibrator.add(epoch, scores);
+    let calibration = if scores.counts {
+        calibrator.calibration().map(Arc::new)
+    } else {
+        None
     };
-    (moved, calibration)
+    (CalibrationMoved { scores, left }, calibration)
 }

@@ -1,27 +1,27 @@
-//! Inference: predictions for each batch by the models that were deployed before its epoch.
+//! Inference: predicts each batch with the models that were deployed before its epoch.
 
 use std::rc::Rc;
 
 use super::predictor::{Models, Predictor};
-use crate::Failure;
 use crate::epochs::{Epochs, OnFailure};
+use crate::error::Failure;
 use crate::flow::{Allocated, Deployment, Feedback, Flow, Predicted};
 
-/// Predicts every batch with the models deployed before its epoch. `told` is the feedback edge,
-/// broadcast to every worker: what arrives at epoch `e` holds from `e` on, so an epoch waits until nothing can arrive for it
-/// any more and never sees two models of a task.
+/// Predicts every batch. `feedback` is a feedback edge, broadcast to every worker: what arrives for
+/// epoch `e` is in force from `e` on. An epoch waits until its feedback is complete, so it never sees
+/// two models of a task.
 pub fn infer<'scope, M: Models + 'static>(
     allocated: Flow<'scope, Rc<Allocated>>,
-    told: Flow<'scope, Feedback>,
+    feedback: Flow<'scope, Feedback>,
     predictor: Predictor<M>,
     on_failure: OnFailure,
 ) -> Flow<'scope, Rc<Predicted>> {
     allocated.each_after(
-        told,
+        feedback,
         "Infer",
         on_failure,
         predictor,
-        learn,
+        receive,
         |predictor, allocated, out| {
             out.give(Rc::new(predictor.predict(allocated)?));
             Ok(())
@@ -30,13 +30,13 @@ pub fn infer<'scope, M: Models + 'static>(
 }
 
 /// Takes in the feedback of one epoch.
-fn learn<M: Models>(
+fn receive<M: Models>(
     predictor: &mut Predictor<M>,
     mut feedback: Vec<Feedback>,
 ) -> Result<(), Failure> {
-    feedback.sort_by_key(Feedback::place);
-    for learned in &feedback {
-        match learned {
+    feedback.sort_by_key(Feedback::order);
+    for feedback in &feedback {
+        match feedback {
             Feedback::Deployment(Deployment::Deploy(model)) => predictor.deploy(model)?,
             Feedback::Deployment(Deployment::Restore { from, to }) => {
                 if predictor.is_deployed(*from) {
@@ -51,15 +51,17 @@ fn learn<M: Models>(
             Feedback::Adapter(moved) => predictor.adapt(moved),
             Feedback::Recent(moved) => predictor.neighbours.learn(moved),
             Feedback::Scales(deviations) => predictor.neighbours.scale(deviations),
-            Feedback::Known(task) => predictor.recognize(|recognizer| recognizer.know(*task)),
+            Feedback::Known(task) => {
+                predictor.update_recognizer(|it| it.know(*task));
+            }
             Feedback::Reference(reference) => {
-                predictor.recognize(|recognizer| recognizer.compare_with(reference.clone()));
+                predictor.update_recognizer(|it| it.compare_with(reference.clone()));
             }
             Feedback::Calibration(calibration) => {
-                predictor.recognize(|recognizer| recognizer.calibrate(calibration.clone()));
+                predictor.update_recognizer(|it| it.calibrate(calibration.clone()));
             }
             Feedback::Regions(regions) => {
-                predictor.recognize(|recognizer| recognizer.divide(regions.clone()));
+                predictor.update_recognizer(|it| it.divide(regions.clone()));
             }
             Feedback::Trial(trial) => predictor.attempt_next(trial.clone()),
         }

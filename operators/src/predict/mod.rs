@@ -1,4 +1,4 @@
-//! Stage 2, predict: runs the deployed models, pools what they return, and recognizes unseen samples.
+//! Stage 2, predict: runs the deployed models, pools their outputs, and recognizes unseen samples.
 
 mod calibrate;
 mod infer;

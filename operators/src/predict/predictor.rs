@@ -1,4 +1,4 @@
-//! Inference: each batch through the models of its tasks.
+//! Prediction of batches by the models of their tasks.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,26 +7,26 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 use super::recognizer::Recognizer;
-use crate::Failure;
 use crate::algorithms::neighbours::Neighbours;
 use crate::algorithms::pool::{
     Adapters, Corrections, Deployed, DeployedModelRef, Integration, Pool,
 };
 use crate::algorithms::recognize::{Recognized, UnseenAnswer};
-pub use crate::algorithms::unseen::Trial;
+use crate::algorithms::unseen::Trial;
 use crate::data::{LabelKind, ModelId, TaskId, TaskPath};
+use crate::error::{Failure, OperatorError};
 use crate::flow::{AdapterMoved, Allocated, DeployedModel, Group, Phase, Predicted};
 
-/// Where models live: loads them and runs them. ONNX Runtime in the product.
+/// Runtime of models, such as ONNX Runtime: loads and runs them.
 pub trait Models {
-    /// Makes a model ready; its bytes may be kept, to make it ready again.
+    /// Loads a model. The runtime may keep the bytes, to load it again.
     fn load(&mut self, model: ModelId, onnx: &Arc<Vec<u8>>) -> Result<(), Failure>;
 
-    /// Forgets a model.
+    /// Unloads a model.
     fn unload(&mut self, model: ModelId);
 
-    /// Writes the class probabilities of `features` (samples × features) to `probabilities`
-    /// (samples × classes), or the numbers that are predicted (samples × 1).
+    /// Writes the output of a model for `features` (samples × features) to `probabilities`: class
+    /// probabilities (samples × classes), or numbers (samples × 1).
     fn predict(
         &mut self,
         model: ModelId,
@@ -35,10 +35,10 @@ pub trait Models {
     ) -> Result<(), Failure>;
 }
 
-/// Answers that the pipeline is compared with, from models that it has anyway.
+/// Baseline that the pipeline is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Baseline {
-    /// The base model of the bootstrap, never changed.
+    /// The base model of the bootstrap, unchanged.
     Frozen,
     /// The base model, retrained whenever the base task's triggers fire.
     Single,
@@ -50,35 +50,36 @@ const FROZEN: ModelId = ModelId {
     version: 1,
 };
 
-/// How predictions are made of the answers of models.
+/// Rules by which model outputs become predictions.
 #[derive(Clone, Copy, Debug)]
 pub struct InferenceRules {
-    /// What is predicted.
+    /// Kind of label.
     pub kind: LabelKind,
-    /// How the experts along a path are weighted.
+    /// Weighting of the experts along a path.
     pub integration: Integration,
-    /// Whether tasks correct the models that answer for them, and samples ask their neighbours.
+    /// Whether adapters and neighbours correct the models.
     pub adapters: bool,
 }
 
-/// Predicts batches with the models that are deployed.
+/// Predictor of batches, with the deployed models and their corrections.
 pub struct Predictor<M> {
     pub(super) models: M,
     pub(super) deployed: Deployed,
     pub(super) adapters: Adapters,
     pub(super) neighbours: Neighbours,
     recognizer: Option<Recognizer>,
-    /// Unseen tasks that are to be tried.
+    /// Trials to run with the next batch.
     pub(super) trials: Vec<Arc<Trial>>,
     pub(super) rules: InferenceRules,
     baselines: Vec<Baseline>,
-    /// Scratch: the rows of one model, gathered, and what it said of them.
+    /// Scratch: the gathered rows of one model.
     features: Vec<f32>,
-    said: Array2<f32>,
+    /// Scratch: the model's outputs for them.
+    output: Array2<f32>,
 }
 
 impl<M: Models> Predictor<M> {
-    /// A predictor without any model; `adapters` and `neighbours` are what tasks have learned before.
+    /// Predictor without models. `adapters` and `neighbours` are what tasks have learned before.
     pub fn new(
         models: M,
         rules: InferenceRules,
@@ -97,54 +98,58 @@ impl<M: Models> Predictor<M> {
             rules,
             baselines,
             features: Vec::new(),
-            said: Array2::zeros((0, rules.kind.width())),
+            output: Array2::zeros((0, rules.kind.width())),
         }
     }
 
-    /// Lets a model answer for its task from now on.
-    pub fn deploy(&mut self, deployed: &DeployedModel) -> Result<(), Failure> {
-        self.models.load(deployed.model, &deployed.onnx)?;
-        let answering = DeployedModelRef {
-            model: deployed.model,
-            evidence: deployed.evidence,
-            scale: deployed.scale,
+    /// Deploys a model for its task, in place of the one that is deployed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the model cannot be loaded.
+    pub fn deploy(&mut self, model: &DeployedModel) -> Result<(), Failure> {
+        self.models.load(model.model, &model.onnx)?;
+        let deployed = DeployedModelRef {
+            model: model.model,
+            evidence: model.evidence,
+            scale: model.scale,
         };
-        let before = self.deployed.insert(deployed.model.task, answering);
-        if let Some(before) = before.filter(|before| before.model != deployed.model) {
-            self.unload(before.model);
+        let replaced = self.deployed.insert(model.model.task, deployed);
+        if let Some(replaced) = replaced.filter(|replaced| replaced.model != model.model) {
+            self.unload(replaced.model);
         }
         Ok(())
     }
 
-    /// Whether a model answers for its task.
+    /// Whether a model is the deployed one of its task.
     pub(crate) fn is_deployed(&self, model: ModelId) -> bool {
-        let answering = self.deployed.get(&model.task);
-        answering.is_some_and(|answering| answering.model == model)
+        let deployed = self.deployed.get(&model.task);
+        deployed.is_some_and(|deployed| deployed.model == model)
     }
 
-    /// Lets a task's model answer no more.
+    /// Retires the deployed model of a task.
     pub fn retire(&mut self, task: TaskId) {
-        if let Some(answering) = self.deployed.remove(&task) {
-            self.unload(answering.model);
+        if let Some(retired) = self.deployed.remove(&task) {
+            self.unload(retired.model);
         }
     }
 
-    /// Takes in what a task has learned.
+    /// Replaces the adapter of a task.
     pub fn adapt(&mut self, moved: &AdapterMoved) {
         self.adapters.insert(moved.task, moved.adapter.clone());
     }
 
-    /// Tries an unseen task with the next batch.
+    /// Adds a trial, to run with the next batch.
     pub fn attempt_next(&mut self, trial: Arc<Trial>) {
         self.trials.push(trial);
     }
 
-    /// Tells the recognizer, if there is one.
-    pub(crate) fn recognize(&mut self, tell: impl FnOnce(&mut Recognizer)) {
-        self.recognizer.as_mut().map(tell);
+    /// Calls `update` with the recognizer, if there is one.
+    pub(super) fn update_recognizer(&mut self, update: impl FnOnce(&mut Recognizer)) {
+        self.recognizer.as_mut().map(update);
     }
 
-    /// Forgets a model, unless a baseline still answers by it.
+    /// Unloads a model, unless a baseline still needs it.
     fn unload(&mut self, model: ModelId) {
         if !self.is_baseline(model) {
             self.models.unload(model);
@@ -155,11 +160,16 @@ impl<M: Models> Predictor<M> {
         model == FROZEN && self.baselines.contains(&Baseline::Frozen)
     }
 
-    /// Predicts a batch. Batches of the bootstrap pass without predictions.
+    /// Predicts a batch, after the trials that are due. A batch of the bootstrap passes without
+    /// predictions.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a model fails, or if a task has none.
     pub fn predict(&mut self, allocated: Rc<Allocated>) -> Result<Predicted, Failure> {
         let rows = allocated.batch.len();
         let width = self.rules.kind.width();
-        let tried = self.attempts()?;
+        let trials = self.run_trials()?;
         let allocated = self.move_to_regions(allocated);
         if allocated.header.phase != Phase::Live || rows == 0 {
             return Ok(Predicted {
@@ -169,48 +179,49 @@ impl<M: Models> Predictor<M> {
                 outputs: Array2::zeros((0, width)),
                 baselines: Vec::new(),
                 recognized: None,
-                trials: tried,
+                trials,
             });
         }
         let pools = self.pools(&allocated)?;
         let most = pools.iter().map(|pool| pool.answers()).max();
-        let mut answers = Array2::zeros((rows, most.unwrap_or(1) * width));
-        for (model, asked) in by_model(&pools) {
-            self.ask(model, &allocated, &asked, &mut answers)?;
+        let mut outputs = Array2::zeros((rows, most.unwrap_or(1) * width));
+        for (model, users) in by_model(&pools) {
+            self.run_model(model, &allocated, &users, &mut outputs)?;
         }
         let mut probabilities = Array2::zeros((rows, width));
-        let rows = answers.rows_mut().into_iter().zip(probabilities.rows_mut());
+        let rows = outputs.rows_mut().into_iter().zip(probabilities.rows_mut());
         let features = allocated.batch.features.rows();
-        for (((mut answers, mut to), features), group) in
+        for (((mut outputs, mut prediction), features), group) in
             rows.zip(features).zip(&allocated.group_of)
         {
-            if let (Some(answers), Some(to), Some(features)) = (
-                answers.as_slice_mut(),
-                to.as_slice_mut(),
+            if let (Some(outputs), Some(prediction), Some(features)) = (
+                outputs.as_slice_mut(),
+                prediction.as_slice_mut(),
                 features.as_slice(),
             ) {
-                self.integrate(&pools[*group as usize], features, answers, to);
+                self.integrate(&pools[*group as usize], features, outputs, prediction);
             }
         }
-        let baselines = self.baselines(&allocated, &pools, &answers)?;
-        let recognizer = self.recognizer.as_mut();
-        let recognized = recognizer
-            .map(|recognizer| recognizer.recognize(&allocated, &pools, &answers, &probabilities));
+        let baselines = self.baselines(&allocated, &pools, &outputs)?;
+        let recognized = self
+            .recognizer
+            .as_mut()
+            .map(|it| it.recognize(&allocated, &pools, &outputs, &probabilities));
         if let Some(recognized) = &recognized {
-            self.answer_unseen(&allocated, recognized, &mut probabilities)?;
+            self.predict_unseen(&allocated, recognized, &mut probabilities)?;
         }
         Ok(Predicted {
             allocated,
             probabilities,
             pools,
-            outputs: answers,
+            outputs,
             baselines,
             recognized,
-            trials: tried,
+            trials,
         })
     }
 
-    /// Gives the samples that are in regions to the tasks of these, whatever their attributes say.
+    /// Moves the samples that lie in regions to the tasks of these, whatever their attributes are.
     fn move_to_regions(&mut self, allocated: Rc<Allocated>) -> Rc<Allocated> {
         let regions = match &mut self.recognizer {
             Some(recognizer) if allocated.header.phase == Phase::Live => {
@@ -228,8 +239,8 @@ impl<M: Models> Predictor<M> {
         Rc::new(Rc::unwrap_or_clone(allocated).moved(&paths))
     }
 
-    /// Lets the base model alone answer to unseen samples, if it is to.
-    fn answer_unseen(
+    /// Replaces the predictions of unseen samples by those of the base model, if the rules say so.
+    fn predict_unseen(
         &mut self,
         allocated: &Allocated,
         recognized: &Recognized,
@@ -240,8 +251,10 @@ impl<M: Models> Predictor<M> {
         let (Some(UnseenAnswer::Base), Some(base)) = (answer, base) else {
             return Ok(());
         };
-        let unseen = recognized.unseen.iter().enumerate();
-        let rows: Vec<usize> = unseen
+        let rows: Vec<usize> = recognized
+            .unseen
+            .iter()
+            .enumerate()
             .filter(|(_, unseen)| **unseen)
             .map(|(row, _)| row)
             .collect();
@@ -249,155 +262,155 @@ impl<M: Models> Predictor<M> {
             return Ok(());
         }
         let features = allocated.batch.features.select(Axis(0), &rows);
-        let mut said = Array2::zeros((rows.len(), probabilities.ncols()));
+        let mut output = Array2::zeros((rows.len(), probabilities.ncols()));
         self.models
-            .predict(base, features.view(), said.view_mut())?;
-        for (row, said) in rows.into_iter().zip(said.rows()) {
-            probabilities.row_mut(row).assign(&said);
+            .predict(base, features.view(), output.view_mut())?;
+        for (row, output) in rows.into_iter().zip(output.rows()) {
+            probabilities.row_mut(row).assign(&output);
         }
         Ok(())
     }
 
-    /// Makes the answers to one sample one, and asks its neighbours in between.
+    /// Makes one prediction of the model outputs for a sample. Neighbours correct what the models
+    /// predict together, and their outputs are filled in here.
     fn integrate(
         &mut self,
         pool: &Pool,
         features: &[f32],
-        answers: &mut [f32],
-        probabilities: &mut [f32],
+        outputs: &mut [f32],
+        prediction: &mut [f32],
     ) {
         let width = self.rules.kind.width();
-        let (models, rest) = answers.split_at_mut(pool.models.len() * width);
-        pool.integrate(models, probabilities);
+        let (of_models, of_neighbours) = outputs.split_at_mut(pool.models.len() * width);
+        pool.integrate(of_models, prediction);
         if pool.neighbours.is_empty() {
             return;
         }
-        let places = rest.chunks_exact_mut(width);
-        for (task, to) in pool.neighbours.iter().zip(places) {
+        let chunks = of_neighbours.chunks_exact_mut(width);
+        for (task, output) in pool.neighbours.iter().zip(chunks) {
             self.neighbours
-                .answer(*task, features, self.rules.kind, probabilities, to);
+                .answer(*task, features, self.rules.kind, prediction, output);
         }
-        pool.conclude(rest, probabilities);
+        pool.conclude(of_neighbours, prediction);
     }
 
-    /// For each group how its answers become one.
-    fn pools(&self, allocated: &Allocated) -> Result<Vec<Rc<Pool>>, Failure> {
+    /// The pool of each group.
+    fn pools(&self, allocated: &Allocated) -> Result<Vec<Rc<Pool>>, OperatorError> {
         let InferenceRules {
             kind,
             integration,
             adapters,
         } = self.rules;
-        let lessons = adapters.then_some(Corrections {
+        let corrections = adapters.then_some(Corrections {
             adapters: &self.adapters,
             neighbours: &self.neighbours,
         });
         let pool = |group: &Group| {
-            let pool = Pool::new(&group.path, &self.deployed, lessons, integration, kind);
-            pool.map(Rc::new).ok_or_else(|| {
-                Failure::from(format!(
-                    "no model answers for task \"{}\": not even the base task has one",
-                    group.path.leaf().name
-                ))
+            let pool = Pool::new(&group.path, &self.deployed, corrections, integration, kind);
+            pool.map(Rc::new).ok_or_else(|| OperatorError::NoModel {
+                task: group.path.leaf().name.clone(),
             })
         };
         allocated.groups.iter().map(pool).collect()
     }
 
-    /// Runs a model once for the groups that ask it, each with its place among those that they ask, and puts what it said
-    /// at that place.
-    fn ask(
+    /// Runs a model once for all groups that use it, and copies its output to its columns of
+    /// `outputs`. `users` has each group with the model's index in the group's pool.
+    fn run_model(
         &mut self,
         model: ModelId,
         allocated: &Allocated,
-        asked: &[(usize, usize)],
-        answers: &mut Array2<f32>,
+        users: &[(usize, usize)],
+        outputs: &mut Array2<f32>,
     ) -> Result<(), Failure> {
-        let values = self.rules.kind.width();
+        let width = self.rules.kind.width();
         let features = &allocated.batch.features;
-        let (rows, width) = features.dim();
+        let (rows, feature_count) = features.dim();
         let rows_of = |group: usize| {
             let group = &allocated.groups[group];
             &allocated.order[group.start..group.end]
         };
-        let count: usize = asked.iter().map(|(group, _)| rows_of(*group).len()).sum();
-        if count == rows && answers.ncols() == values {
+        let count: usize = users.iter().map(|(group, _)| rows_of(*group).len()).sum();
+        if count == rows && outputs.ncols() == width {
             return self
                 .models
-                .predict(model, features.view(), answers.view_mut());
+                .predict(model, features.view(), outputs.view_mut());
         }
-        if self.said.nrows() < count {
-            self.said = Array2::zeros((count, values));
+        if self.output.nrows() < count {
+            self.output = Array2::zeros((count, width));
         }
-        let mut said = self.said.slice_mut(s![..count, ..]);
+        let mut output = self.output.slice_mut(s![..count, ..]);
         if count == rows {
             self.models
-                .predict(model, features.view(), said.view_mut())?;
+                .predict(model, features.view(), output.view_mut())?;
         } else {
-            let Some(all) = features.as_slice() else {
-                return Err("a batch's features are not row by row in memory".into());
-            };
+            let all = features
+                .as_slice()
+                .ok_or(OperatorError::Layout("a batch's features"))?;
             self.features.clear();
-            for row in asked.iter().flat_map(|(group, _)| rows_of(*group)) {
-                let start = *row as usize * width;
-                self.features.extend_from_slice(&all[start..start + width]);
+            for row in users.iter().flat_map(|(group, _)| rows_of(*group)) {
+                let start = *row as usize * feature_count;
+                self.features
+                    .extend_from_slice(&all[start..start + feature_count]);
             }
-            let gathered = ArrayView2::from_shape((count, width), &self.features)?;
-            self.models.predict(model, gathered, said.view_mut())?;
+            let gathered = ArrayView2::from_shape((count, feature_count), &self.features)?;
+            self.models.predict(model, gathered, output.view_mut())?;
         }
-        let stride = answers.ncols();
-        let (Some(said), Some(to)) = (said.as_slice(), answers.as_slice_mut()) else {
-            return Err("predictions are not row by row in memory".into());
+        let stride = outputs.ncols();
+        let (Some(output), Some(outputs)) = (output.as_slice(), outputs.as_slice_mut()) else {
+            return Err(OperatorError::Layout("predictions").into());
         };
         let mut gathered = 0;
-        for (group, place) in asked {
+        for (group, index) in users {
             for row in rows_of(*group) {
                 let row = *row as usize;
-                let from = if count == rows { row } else { gathered } * values;
-                let start = row * stride + place * values;
-                to[start..start + values].copy_from_slice(&said[from..from + values]);
+                let from = if count == rows { row } else { gathered } * width;
+                let to = row * stride + index * width;
+                outputs[to..to + width].copy_from_slice(&output[from..from + width]);
                 gathered += 1;
             }
         }
         Ok(())
     }
 
-    /// What the baselines say; a model that every group has asked first has said it already.
+    /// Baseline predictions. Reuses the first columns of `outputs` if every group's first model is
+    /// the baseline.
     fn baselines(
         &mut self,
         allocated: &Allocated,
         pools: &[Rc<Pool>],
-        answers: &Array2<f32>,
+        outputs: &Array2<f32>,
     ) -> Result<Vec<Array2<f32>>, Failure> {
         let width = self.rules.kind.width();
         let base = self.deployed.get(&TaskId::BASE);
         let single = base.map_or(FROZEN, |base| base.model);
-        let mut said: Vec<Array2<f32>> = Vec::with_capacity(self.baselines.len());
+        let mut baselines: Vec<Array2<f32>> = Vec::with_capacity(self.baselines.len());
         for baseline in &self.baselines {
             let model = match baseline {
                 Baseline::Frozen => FROZEN,
                 Baseline::Single => single,
             };
             if pools.iter().all(|pool| pool.models.first() == Some(&model)) {
-                said.push(answers.slice(s![.., ..width]).to_owned());
+                baselines.push(outputs.slice(s![.., ..width]).to_owned());
                 continue;
             }
             let mut probabilities = Array2::zeros((allocated.batch.len(), width));
             let features = allocated.batch.features.view();
             self.models
                 .predict(model, features, probabilities.view_mut())?;
-            said.push(probabilities);
+            baselines.push(probabilities);
         }
-        Ok(said)
+        Ok(baselines)
     }
 }
 
-/// For each model, in order, the groups that ask it, and its place among those that they ask.
+/// The groups that use each model, each with the model's index in its pool; models in order.
 fn by_model(pools: &[Rc<Pool>]) -> BTreeMap<ModelId, Vec<(usize, usize)>> {
-    let mut asked: BTreeMap<ModelId, Vec<(usize, usize)>> = BTreeMap::new();
+    let mut users: BTreeMap<ModelId, Vec<(usize, usize)>> = BTreeMap::new();
     for (group, pool) in pools.iter().enumerate() {
-        for (place, model) in pool.models.iter().enumerate() {
-            asked.entry(*model).or_default().push((group, place));
+        for (index, model) in pool.models.iter().enumerate() {
+            users.entry(*model).or_default().push((group, index));
         }
     }
-    asked
+    users
 }

@@ -1,9 +1,10 @@
-//! Recognition of unseen samples: whether a sample is of a task that is known.
+//! Recognition of unseen samples: decides whether a sample belongs to a known task.
 //!
-//! An attribute value of which there are no labels yet says it at once. Otherwise a sample is scored: how far its features
-//! are from those of known tasks, and how unsure the answer to it is. Each score is turned into a p-value by
-//! [calibration] with samples of known tasks; together they are Fisher's −Σ ln p (Fisher 1932, "Statistical
-//! Methods for Research Workers", §21.1), calibrated once more, since they depend on each other.
+//! A sample with an attribute value that has no labels yet is unseen. Any other sample gets novelty
+//! scores: the distance of its features from those of known tasks, and the uncertainty of its
+//! prediction. The [calibration](Calibration) with samples of known tasks turns each score into a
+//! p-value. Fisher's −Σ ln p combines them (Fisher 1932, "Statistical Methods for Research Workers",
+//! §21.1), and is calibrated once more, since the scores depend on each other.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::algorithms::unseen::Region;
 use crate::data::{Batch, TaskId};
 use crate::flow::{Allocated, Group};
 
-/// Recognizes unseen samples.
+/// Recognizer of unseen samples.
 pub struct Recognizer {
     rules: RecognitionRules,
     reference: Option<Arc<Reference>>,
@@ -31,7 +32,7 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// A recognizer to which these tasks are known.
+    /// Recognizer that knows these tasks.
     pub fn new(rules: RecognitionRules, known: impl IntoIterator<Item = TaskId>) -> Self {
         Recognizer {
             rules,
@@ -43,70 +44,75 @@ impl Recognizer {
         }
     }
 
-    /// What is answered to unseen samples.
+    /// Kind of prediction that unseen samples get.
     pub fn answer(&self) -> UnseenAnswer {
         self.rules.answer
     }
 
-    /// Takes in what samples of known tasks look like.
+    /// Compares samples with these samples of known tasks from now on.
     pub fn compare_with(&mut self, reference: Arc<Reference>) {
         self.reference = Some(reference);
     }
 
-    /// Takes in how usual scores are.
+    /// Compares scores with this calibration from now on.
     pub fn calibrate(&mut self, calibration: Arc<Calibration>) {
         self.calibration = Some(calibration);
     }
 
-    /// A task is known from now on.
+    /// Adds a known task.
     pub fn know(&mut self, task: TaskId) {
         self.known.insert(task);
     }
 
-    /// Takes in where samples are that look like none of known tasks.
+    /// Replaces the regions.
     pub fn divide(&mut self, regions: Arc<Vec<Region>>) {
         self.regions = regions;
     }
 
-    /// The regions that samples of a batch are in, by row; nothing if none is in any.
+    /// The region of each row of a batch, if it is in one; empty if no row is.
     pub fn regions_of(&mut self, batch: &Batch) -> Vec<Option<&Region>> {
         let (Some(reference), Some(calibration)) = (&self.reference, &self.calibration) else {
             return Vec::new();
         };
         let radius = calibration.quantile(Method::Density as usize, self.rules.false_alarm);
-        let (Some(radius), false) = (radius, self.regions.is_empty()) else {
+        let Some(radius) = radius.filter(|_| !self.regions.is_empty()) else {
             return Vec::new();
         };
-        let mut found = Vec::new();
+        let mut regions = Vec::new();
         for (row, features) in batch.features.rows().into_iter().enumerate() {
             let Some(features) = features.as_slice() else {
                 continue;
             };
-            let apart = self.regions.iter().map(|region| {
-                let apart = reference.apart(features, &region.centre, &mut self.scratch);
-                (apart, region)
-            });
-            let nearest = apart.min_by(|(one, _), (other, _)| one.total_cmp(other));
-            let Some((apart, region)) = nearest.filter(|(apart, _)| *apart <= radius) else {
+            let nearest = self
+                .regions
+                .iter()
+                .map(|region| {
+                    let distance = reference.apart(features, &region.centre, &mut self.scratch);
+                    (distance, region)
+                })
+                .min_by(|(one, _), (other, _)| one.total_cmp(other));
+            let Some((distance, region)) = nearest.filter(|(distance, _)| *distance <= radius)
+            else {
                 continue;
             };
             let known = reference.nearness(features, false, &mut self.scratch);
-            let of = reference.tasks.get(known.task).map(|task| task.task);
-            // Once it is known, the task of a region has a centre of its own.
-            if of == Some(region.path.leaf().task) || apart < known.density {
-                found.resize(batch.len(), None);
-                found[row] = Some(region);
+            let known_task = reference.tasks.get(known.task).map(|task| task.task);
+            // The task of a region has a centre in the reference too, once it is known.
+            if known_task == Some(region.path.leaf().task) || distance < known.density {
+                regions.resize(batch.len(), None);
+                regions[row] = Some(region);
             }
         }
-        found
+        regions
     }
 
-    /// Recognizes the samples of a batch, to which these answers were given.
+    /// Recognizes the samples of a batch by the `outputs` of the models and neighbours in `pools`,
+    /// and by the predictions (`probabilities`) that these make together.
     pub fn recognize(
         &mut self,
         allocated: &Allocated,
         pools: &[Rc<Pool>],
-        answers: &Array2<f32>,
+        outputs: &Array2<f32>,
         probabilities: &Array2<f32>,
     ) -> Recognized {
         let rows = allocated.batch.len();
@@ -130,48 +136,56 @@ impl Recognizer {
             false_alarm: self.rules.false_alarm,
             defers: self.rules.answer == UnseenAnswer::Defer,
         };
-        let answered = probabilities.rows().into_iter().zip(answers.rows());
+        let rows = probabilities.rows().into_iter().zip(outputs.rows());
         let features = allocated.batch.features.rows();
-        for (((answer, said), features), group) in answered.zip(features).zip(&allocated.group_of) {
+        for (((prediction, outputs), features), group) in
+            rows.zip(features).zip(&allocated.group_of)
+        {
             let group = *group as usize;
-            let (Some(answer), Some(said), Some(features)) =
-                (answer.as_slice(), said.as_slice(), features.as_slice())
-            else {
+            let (Some(prediction), Some(outputs), Some(features)) = (
+                prediction.as_slice(),
+                outputs.as_slice(),
+                features.as_slice(),
+            ) else {
                 continue;
             };
-            let (scores, nearest) = self.scores(features, &pools[group], said, answer);
-            let by_attributes = self.rules.attributes || recognized.in_region[group];
-            let is_new = recognized.new_from[group].is_some() && by_attributes;
+            let (scores, nearest) = self.scores(features, &pools[group], outputs, prediction);
+            let by_path = self.rules.attributes || recognized.in_region[group];
+            let is_new = recognized.new_from[group].is_some() && by_path;
             self.judge(scores, nearest, is_new, &mut recognized);
         }
         recognized
     }
 
+    /// Depth of the first task of the group's path that is not known.
     fn new_from(&self, group: &Group) -> Option<usize> {
         let is_new = |task: &TaskId| !self.known.contains(task);
         let mut nodes = group.path.nodes.iter().map(|node| node.task);
         nodes.position(|task| is_new(&task))
     }
 
+    /// Whether the group's task is that of an open region.
     fn in_region(&self, group: &Group) -> bool {
         let leaf = group.path.leaf().task;
         let mut regions = self.regions.iter().filter(|region| region.open);
         regions.any(|region| region.path.leaf().task == leaf)
     }
 
-    /// The scores of a sample, and the place of the nearest task.
+    /// Novelty scores of a sample, and the index of the nearest task in the reference.
     fn scores(
         &mut self,
         features: &[f32],
         pool: &Pool,
-        said: &[f32],
-        answer: &[f32],
+        outputs: &[f32],
+        prediction: &[f32],
     ) -> (NoveltyScores, u32) {
         let mut scores = [f32::NAN; METHODS + 1];
         let mut nearest = 0;
         let methods = &self.rules.methods;
         let by_features = methods.contains(&Method::Density) || methods.contains(&Method::Nearest);
-        if let (Some(reference), true) = (&self.reference, by_features) {
+        if let Some(reference) = &self.reference
+            && by_features
+        {
             let among_samples = methods.contains(&Method::Nearest);
             let near = reference.nearness(features, among_samples, &mut self.scratch);
             scores[Method::Density as usize] = near.density;
@@ -181,17 +195,24 @@ impl Recognizer {
         for method in methods {
             let score = match method {
                 Method::Density | Method::Nearest => continue,
-                Method::Probability => probability(answer),
-                Method::Entropy => entropy(answer),
-                Method::Disagreement => pool.disagreement(said, answer),
+                Method::Probability => probability(prediction),
+                Method::Entropy => entropy(prediction),
+                Method::Disagreement => pool.disagreement(outputs, prediction),
             };
             scores[*method as usize] = score;
         }
         (scores, nearest)
     }
 
-    /// Turns scores into p-values, and these into a verdict.
-    fn judge(&self, mut scores: NoveltyScores, nearest: u32, is_new: bool, to: &mut Recognized) {
+    /// Turns the scores of a sample into p-values and a verdict, and adds all of them to
+    /// `recognized`.
+    fn judge(
+        &self,
+        mut scores: NoveltyScores,
+        nearest: u32,
+        is_new: bool,
+        recognized: &mut Recognized,
+    ) {
         let mut p = [f32::NAN; METHODS + 1];
         if let Some(calibration) = &self.calibration {
             let mut sum = 0.0;
@@ -207,10 +228,11 @@ impl Recognizer {
                 p[METHODS] = value;
             }
         }
-        to.unseen
+        recognized
+            .unseen
             .push(is_new || p[METHODS] <= self.rules.false_alarm);
-        to.scores.push(scores);
-        to.p.push(p);
-        to.nearest.push(nearest);
+        recognized.scores.push(scores);
+        recognized.p.push(p);
+        recognized.nearest.push(nearest);
     }
 }

@@ -1,4 +1,4 @@
-//! Sharing: selects what an edge's policy lets leave, within the label stage.
+//! Sharing, within the label stage: selects what the policy of an edge lets leave its site.
 
 mod policy;
 mod share;

@@ -1,7 +1,8 @@
-//! Sharing: what leaves a site, by its policy. Nothing else decides that.
+//! The sharing policy of a site. It alone decides what leaves.
 //!
-//! Labelled samples are shared as they become known, column by column; a column that is withheld is not there. Attributes and ids
-//! can be replaced by pseudonyms, BLAKE3 under a key that stays at the site: equal values stay equal, and cannot be read.
+//! Samples are shared column by column once their labels are known; withheld columns are left out.
+//! Ids and attributes can be replaced by pseudonyms, BLAKE3 hashes under a key that stays at the
+//! site: equal values have equal pseudonyms, and nobody without the key can guess the values.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,29 +12,29 @@ use crate::data::{
 };
 use crate::flow::{KnowledgeChange, Labelled};
 
-/// How much of an id or an attribute is shared.
+/// Treatment of an id or an attribute when it is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Treatment {
-    /// As it is.
+    /// Shared unchanged.
     Shared,
-    /// Equal values can be told to be equal, and no more.
+    /// Replaced by a pseudonym, the same for equal values.
     Pseudonym,
-    /// Not at all.
+    /// Left out.
     Withheld,
 }
 
-/// Makes pseudonyms, under a key.
+/// Key with which pseudonyms are made.
 #[derive(Clone)]
 pub struct Pseudonyms([u8; 32]);
 
 impl Pseudonyms {
-    /// Those of a secret.
+    /// Derives the key from a secret.
     pub fn new(secret: &[u8]) -> Self {
         Pseudonyms(blake3::derive_key("perennial pseudonyms 1", secret))
     }
 
-    /// The pseudonym of a value of a column.
+    /// Pseudonym of a value of a column.
     pub fn of(&self, column: &str, value: &str) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&(column.len() as u64).to_le_bytes());
@@ -49,50 +50,49 @@ impl std::fmt::Debug for Pseudonyms {
     }
 }
 
-/// What of samples is shared.
+/// Columns of labelled samples that are shared.
 #[derive(Clone, Debug)]
 pub struct SampleRules {
-    /// The name of the id's column, and how much of it.
+    /// Name and treatment of the id's column.
     pub id: (String, Treatment),
-    /// The same of each attribute, the site first.
+    /// Name and treatment of each attribute, the site first.
     pub attributes: Vec<(String, Treatment)>,
-    /// The name of each feature's column, and whether it is shared.
+    /// Name of each feature, and whether it is shared.
     pub features: Vec<(String, bool)>,
 }
 
-/// What is shared, and how.
+/// Sharing policy of a site.
 #[derive(Clone, Debug)]
 pub struct SharePolicy {
-    /// What of labelled samples is, if they are.
+    /// Columns of labelled samples that are shared; none if samples are not shared.
     pub samples: Option<SampleRules>,
-    /// How attributes are treated where tasks are named by them.
+    /// Name and treatment of each attribute in the names of tasks, the site first.
     pub attributes: Vec<(String, Treatment)>,
-    /// Whether statistics of tasks are.
+    /// Whether statistics of tasks are shared.
     pub statistics: bool,
-    /// Whether models that were trained here are.
+    /// Whether models that were trained here are shared.
     pub models: bool,
-    /// The levels of the task tree.
+    /// Levels of the task tree.
     pub levels: TaskLevels,
-    /// What makes pseudonyms, where there are any.
+    /// Key of pseudonyms, if there are any.
     pub pseudonyms: Option<Pseudonyms>,
 }
 
 impl SharePolicy {
-    /// Of these labelled samples, what leaves: nothing of those that were read when nothing was shared, and have waited for their
-    /// labels since.
-    pub fn samples(&self, part: &Labelled) -> Option<SharedSamples> {
+    /// The shared columns of labelled samples. None of samples that were read while nothing was
+    /// shared, which have waited for their labels without ids and attributes.
+    pub fn samples(&self, labelled: &Labelled) -> Option<SharedSamples> {
         let rules = self.samples.as_ref()?;
-        let batch = &part.predicted.allocated.batch;
-        if part.rows.is_empty() || !is_named(batch) {
+        let batch = &labelled.predicted.allocated.batch;
+        if labelled.rows.is_empty() || !is_named(batch) {
             return None;
         }
-        let rows = || part.rows.iter().map(|row| *row as usize);
+        let rows = || labelled.rows.iter().map(|row| *row as usize);
         let ids = |push: &dyn Fn(&mut Texts, &str)| {
             let mut ids = Texts::default();
             rows().for_each(|row| push(&mut ids, batch.ids.get(row)));
             ids
         };
-        let attributes = rules.attributes.iter().enumerate();
         Some(SharedSamples {
             sequences: rows().map(|row| batch.sequence(row)).collect(),
             times: rows().map(|row| batch.times[row]).collect(),
@@ -103,11 +103,14 @@ impl SharePolicy {
                     ids.push(&self.pseudonym(&rules.id.0, id));
                 })),
             },
-            attributes: attributes
+            attributes: rules
+                .attributes
+                .iter()
+                .enumerate()
                 .map(|(column, (name, treatment))| {
                     let mut texts = match treatment {
                         Treatment::Withheld => return None,
-                        _ => SharedTexts::of(batch, column, &part.rows),
+                        _ => SharedTexts::of(batch, column, &labelled.rows),
                     };
                     if *treatment == Treatment::Pseudonym {
                         for value in &mut texts.values {
@@ -125,26 +128,27 @@ impl SharePolicy {
                     shared.then(|| rows().map(|row| batch.features[[row, column]]).collect())
                 })
                 .collect(),
-            labels: part.labels.clone(),
+            labels: labelled.labels.clone(),
         })
     }
 
-    /// Of what is learned, the statistics that leave. `known` are the tasks as they are known elsewhere.
+    /// The shared statistics among `changes`. `known` maps a task to its definition elsewhere; a
+    /// task without one is left out.
     pub fn statistics(
         &self,
         changes: &[KnowledgeChange],
         known: &impl Fn(TaskId) -> Option<TaskDefinition>,
     ) -> Vec<SharedStatistics> {
-        // Who has the samples makes the statistics.
+        // Whoever receives the samples computes the statistics.
         if !self.statistics || self.samples.is_some() {
             return Vec::new();
         }
-        let moved = changes.iter().filter_map(|change| match change {
-            KnowledgeChange::StatisticsMoved(moved) => Some(moved),
-            _ => None,
-        });
-        moved
-            .filter_map(|moved| {
+        changes
+            .iter()
+            .filter_map(|change| {
+                let KnowledgeChange::StatisticsMoved(moved) = change else {
+                    return None;
+                };
                 let scores = moved.difference.scores();
                 Some(SharedStatistics {
                     task: known(moved.task)?,
@@ -160,13 +164,14 @@ impl SharePolicy {
         pseudonyms.map_or_else(String::new, |pseudonyms| pseudonyms.of(column, value))
     }
 
-    /// Whether tasks have other names elsewhere.
+    /// Whether some tasks have other names, or none, elsewhere.
     pub fn renames(&self) -> bool {
         self.path_attributes()
             .any(|(_, _, treatment)| treatment != Treatment::Shared)
     }
 
-    /// By what is told whether names of tasks were made as they are made now: how much of each attribute is shared, and what pseudonyms are made with.
+    /// Fingerprint of the naming rules: the treatment of each path attribute, and the pseudonym key.
+    /// Names made under another fingerprint are stale.
     pub fn naming(&self) -> u64 {
         let mut hasher = match &self.pseudonyms {
             Some(Pseudonyms(key)) => blake3::Hasher::new_keyed(key),
@@ -180,22 +185,24 @@ impl SharePolicy {
         u64::from_le_bytes(number)
     }
 
-    /// How many levels of the task tree are told by attributes that are shared as they are: their tasks have the same names for
-    /// all.
+    /// Number of levels, from the top of the task tree, whose attributes are all shared unchanged:
+    /// their tasks have the same names at all sites.
     pub fn common_levels(&self) -> usize {
         let is_shared = |(column, _): &(usize, String)| {
             let treatment = self.attributes.get(*column);
             treatment.is_some_and(|(_, treatment)| *treatment == Treatment::Shared)
         };
-        let levels = self.levels.levels.iter();
-        let common = levels.take_while(|level| match level {
-            Level::Attributes(attributes) => attributes.iter().all(is_shared),
-            Level::Cluster(_) => false,
-        });
-        common.count()
+        self.levels
+            .levels
+            .iter()
+            .take_while(|level| match level {
+                Level::Attributes(attributes) => attributes.iter().all(is_shared),
+                Level::Cluster(_) => false,
+            })
+            .count()
     }
 
-    /// The attributes that tasks are named by, and how much of them is shared.
+    /// Column, name and treatment of each attribute that tasks are named by.
     pub fn path_attributes(&self) -> impl Iterator<Item = (usize, &str, Treatment)> {
         let levels = self.levels.levels.iter();
         let attributes = levels.flat_map(|level| match level {
@@ -203,22 +210,24 @@ impl SharePolicy {
             Level::Cluster(_) => &[],
         });
         attributes.map(|(column, name)| {
-            let treatment = self.attributes.get(*column);
-            let treatment = treatment.map_or(Treatment::Withheld, |(_, treatment)| *treatment);
+            let treatment = match self.attributes.get(*column) {
+                Some((_, treatment)) => *treatment,
+                None => Treatment::Withheld,
+            };
             (*column, name.as_str(), treatment)
         })
     }
 
-    /// What the tasks on the path of a row are elsewhere, from the base task on; a task that is set apart by what is
-    /// withheld is not known there, nor are those below it.
+    /// Path of a row's tasks as they are named elsewhere, from the base task on. It ends above the
+    /// first task that depends on a withheld attribute.
     pub(crate) fn elsewhere(&self, batch: &Batch, row: usize) -> Vec<TaskDefinition> {
         let mut path = vec![TaskDefinition::base()];
         for level in &self.levels.levels {
             let Level::Attributes(attributes) = level else {
                 break;
             };
-            // What is missing sets no task apart.
-            let known = attributes
+            // A missing value makes no task.
+            let present = attributes
                 .iter()
                 .filter(|(column, _)| batch.attributes[*column][row] != MISSING);
             let value = |(column, name): &(usize, String)| {
@@ -229,11 +238,12 @@ impl SharePolicy {
                     Treatment::Withheld => None,
                 }
             };
-            let values: Option<Vec<_>> = known.map(value).collect();
-            let Some(values) = values else { break };
+            let Some(values) = present.map(value).collect::<Option<Vec<_>>>() else {
+                break;
+            };
             if !values.is_empty() {
-                let above = path.last().map(|above| above.child(&values));
-                path.extend(above);
+                let node = path.last().map(|above| above.child(&values));
+                path.extend(node);
             }
         }
         path

@@ -10,64 +10,67 @@ use crate::data::{TaskId, TaskPath, TaskPseudonym};
 use crate::epochs::Epochs;
 use crate::flow::{Effect, Flow, KnowledgeChange, Labelled, LabelledEpoch};
 
-/// Gives out what leaves of labelled samples, and the names that tasks have where it goes, each once. `renamed` are those that were
-/// given out before.
+/// Emits what the policy shares of labelled samples, and the pseudonym of each of their tasks once.
+/// `known` are the pseudonyms that were emitted before.
 pub fn share<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     policy: SharePolicy,
-    renamed: &[TaskPseudonym],
+    known: &[TaskPseudonym],
 ) -> Flow<'scope, Effect> {
     let naming = policy.naming();
-    let renamed = renamed.iter().filter(|it| it.naming == naming);
-    let mut renamed: FxHashSet<TaskId> = renamed.map(|it| it.here.task).collect();
+    let mut named: FxHashSet<TaskId> = known
+        .iter()
+        .filter(|pseudonym| pseudonym.naming == naming)
+        .map(|pseudonym| pseudonym.here.task)
+        .collect();
     labelled.each("Share", move |epoch| {
         let mut effects = Vec::new();
-        for part in &epoch.batches {
+        for batch in &epoch.batches {
             if policy.renames() {
-                let renamed = names(&policy, naming, part, &mut renamed);
-                let renamed = renamed.into_iter().map(KnowledgeChange::TaskPseudonym);
-                effects.extend(renamed.map(Effect::Change));
+                let pseudonyms = new_pseudonyms(&policy, naming, batch, &mut named);
+                let changes = pseudonyms.into_iter().map(KnowledgeChange::TaskPseudonym);
+                effects.extend(changes.map(Effect::from));
             }
-            effects.extend(policy.samples(part).into_iter().map(Effect::Shared));
+            effects.extend(policy.samples(batch).map(Effect::Shared));
         }
         effects
     })
 }
 
-/// The names that are not in `known` yet of the tasks of labelled samples.
-fn names(
+/// Pseudonyms of the tasks of labelled samples that are not in `named` yet.
+fn new_pseudonyms(
     policy: &SharePolicy,
     naming: u64,
-    part: &Labelled,
-    known: &mut FxHashSet<TaskId>,
+    labelled: &Labelled,
+    named: &mut FxHashSet<TaskId>,
 ) -> Vec<TaskPseudonym> {
-    let allocated = &part.predicted.allocated;
+    let allocated = &labelled.predicted.allocated;
     if !is_named(&allocated.batch) {
         return Vec::new();
     }
-    let mut met: BTreeMap<u32, u32> = BTreeMap::new();
-    for row in &part.rows {
-        met.entry(allocated.group_of[*row as usize]).or_insert(*row);
+    let mut first_rows: BTreeMap<u32, u32> = BTreeMap::new();
+    for row in &labelled.rows {
+        let group = allocated.group_of[*row as usize];
+        first_rows.entry(group).or_insert(*row);
     }
-    let mut renamed = Vec::new();
-    for (group, row) in met {
+    let mut pseudonyms = Vec::new();
+    for (group, row) in first_rows {
         let path: &TaskPath = &allocated.groups[group as usize].path;
-        if known.contains(&path.leaf().task) {
+        if named.contains(&path.leaf().task) {
             continue;
         }
         let elsewhere = policy.elsewhere(&allocated.batch, row as usize);
         for (here, elsewhere) in path.nodes.iter().zip(elsewhere) {
-            if known.insert(here.task) {
-                let here = here.clone();
-                renamed.push(TaskPseudonym {
-                    here,
+            if named.insert(here.task) {
+                pseudonyms.push(TaskPseudonym {
+                    here: here.clone(),
                     elsewhere,
                     naming,
                 });
             }
         }
-        // Those below have no name elsewhere, which need not be found out again.
-        known.extend(path.nodes.iter().map(|task| task.task));
+        // Tasks further down have no name elsewhere, which need not be found out again.
+        named.extend(path.nodes.iter().map(|task| task.task));
     }
-    renamed
+    pseudonyms
 }

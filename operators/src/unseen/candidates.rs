@@ -2,40 +2,40 @@
 
 use crate::algorithms::recognize::entropy;
 use crate::algorithms::unseen::{Candidate, LabelRequest, MOST_CANDIDATES};
-use crate::data::{LabelKind, TaskId};
+use crate::data::{LabelKind, SITE, TaskId};
 use crate::flow::Predicted;
 
-/// How unsure the answer to a row is, 0 to 1: its entropy by the most that there could be, or for a number how much those
-/// who were asked disagree.
-pub(super) fn uncertainty(scored: &Predicted, row: usize, kind: LabelKind) -> f32 {
-    let (answer, answers) = (scored.probabilities.row(row), scored.outputs.row(row));
-    let (Some(answer), Some(answers)) = (answer.as_slice(), answers.as_slice()) else {
+/// Uncertainty of the prediction of a row, 0 to 1: its entropy over the highest possible entropy,
+/// or, for a number, a bounded measure of how much the experts disagree.
+pub(super) fn uncertainty(predicted: &Predicted, row: usize, kind: LabelKind) -> f32 {
+    let (prediction, outputs) = (predicted.probabilities.row(row), predicted.outputs.row(row));
+    let (Some(prediction), Some(outputs)) = (prediction.as_slice(), outputs.as_slice()) else {
         return 0.0;
     };
     match kind {
-        LabelKind::Classes(classes) => entropy(answer) / (classes.max(2) as f32).ln(),
+        LabelKind::Classes(classes) => entropy(prediction) / (classes.max(2) as f32).ln(),
         LabelKind::Number => {
-            let pool = &scored.pools[scored.allocated.group_of[row] as usize];
-            let apart = pool.disagreement(answers, answer);
-            apart / (1.0 + apart)
+            let pool = &predicted.pools[predicted.allocated.group_of[row] as usize];
+            let disagreement = pool.disagreement(outputs, prediction);
+            disagreement / (1.0 + disagreement)
         }
     }
 }
 
 impl Candidate {
-    /// The row of a batch, of which this task would learn.
+    /// Makes a row of a batch a candidate of `task`, which comes with whether it is new.
     pub(super) fn new(
-        scored: &Predicted,
+        predicted: &Predicted,
         row: usize,
         task: (TaskId, bool),
         uncertainty: f32,
     ) -> Self {
-        let allocated = &scored.allocated;
+        let allocated = &predicted.allocated;
         let batch = &allocated.batch;
         let leaf = allocated.groups[allocated.group_of[row] as usize]
             .path
             .leaf();
-        let recognized = scored.recognized.as_ref();
+        let recognized = predicted.recognized.as_ref();
         Candidate {
             task: task.0,
             is_new: task.1,
@@ -47,25 +47,26 @@ impl Candidate {
                     Some(key.to_vec())
                 }),
                 time: batch.times[row],
-                site: batch.attribute(crate::data::SITE, row).to_string(),
+                site: batch.attribute(SITE, row).to_string(),
                 task: leaf.name.to_string(),
                 unseen: recognized.is_some_and(|recognized| recognized.unseen[row]),
                 uncertainty,
-                answer: scored.probabilities.row(row).to_vec(),
+                answer: predicted.probabilities.row(row).to_vec(),
                 features: batch.features.row(row).to_vec(),
             },
         }
     }
 }
 
-/// Those of a worker's candidates that can be among the least sure of all.
+/// Rows of a batch with the highest uncertainty, at most [`MOST_CANDIDATES`].
 #[derive(Default)]
 pub(super) struct LeastSure {
+    /// Uncertainty, sequence number, row, and the task with whether it is new.
     rows: Vec<(f32, u64, usize, (TaskId, bool))>,
 }
 
 impl LeastSure {
-    /// Adds a row, by how unsure its answer is.
+    /// Adds a row.
     pub(super) fn add(
         &mut self,
         uncertainty: f32,
@@ -75,23 +76,24 @@ impl LeastSure {
     ) {
         self.rows.push((uncertainty, sequence, row, task));
         if self.rows.len() >= 2 * MOST_CANDIDATES {
-            self.keep();
+            self.shrink();
         }
     }
 
-    fn keep(&mut self) {
+    fn shrink(&mut self) {
         self.rows.sort_unstable_by(|one, other| {
-            let least_sure = other.0.total_cmp(&one.0);
-            least_sure.then(one.1.cmp(&other.1))
+            let by_uncertainty = other.0.total_cmp(&one.0);
+            by_uncertainty.then(one.1.cmp(&other.1))
         });
         self.rows.truncate(MOST_CANDIDATES);
     }
 
-    /// The candidates of a batch.
-    pub(super) fn of(mut self, scored: &Predicted) -> Vec<Candidate> {
-        self.keep();
-        let rows = self.rows.into_iter();
-        rows.map(|(uncertainty, _, row, task)| Candidate::new(scored, row, task, uncertainty))
+    /// Makes the rows candidates, the least sure first.
+    pub(super) fn into_candidates(mut self, predicted: &Predicted) -> Vec<Candidate> {
+        self.shrink();
+        self.rows
+            .into_iter()
+            .map(|(uncertainty, _, row, task)| Candidate::new(predicted, row, task, uncertainty))
             .collect()
     }
 }

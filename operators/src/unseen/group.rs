@@ -1,4 +1,4 @@
-//! Grouping: unseen tasks grow and are settled, epoch by epoch, all on one worker.
+//! Grouping: unseen tasks grow and settle, epoch by epoch, all on one worker.
 
 use std::rc::Rc;
 
@@ -10,33 +10,33 @@ use super::hold::GroupEvent;
 use crate::epochs::{Epochs, OnFailure};
 use crate::flow::{Effect, Feedback, Flow, LabelledEpoch, TaskUpdate};
 
-/// What comes of grouping.
+/// Output streams of grouping.
 pub struct GroupStreams<'scope> {
-    /// Labels of groups that are settled, for all that learns.
+    /// Labels of settled groups, for everything that learns.
     pub labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    /// What is known of unseen tasks from the next epoch on.
+    /// Updates about tasks, in force on every worker from the next epoch on.
     pub tasks: Flow<'scope, TaskUpdate>,
-    /// What inference is to try.
+    /// Trials for inference to run, on this worker.
     pub trials: Flow<'scope, Feedback>,
-    /// What all inference is to know.
+    /// Regions for inference, in force on every worker from the next epoch on.
     pub regions: Flow<'scope, Feedback>,
-    /// What is committed.
+    /// Changes to commit.
     pub effects: Flow<'scope, Effect>,
 }
 
 /// Keeps unseen tasks in groups, all on worker 0.
 pub fn group<'scope>(
-    sightings: Flow<'scope, GroupEvent>,
+    events: Flow<'scope, GroupEvent>,
     mut groups: Groups,
     on_failure: OnFailure,
 ) -> GroupStreams<'scope> {
-    let grouped: Flow<'scope, Grouped> = sightings.try_per_epoch(
+    let grouped: Flow<'scope, Grouped> = events.try_per_epoch(
         Exchange::new(|_: &GroupEvent| 0),
         "Group",
         on_failure,
-        move |_epoch, sightings, out| {
-            groups.take_in(sightings)?;
-            out.give_iterator(groups.give_out().into_iter());
+        move |_epoch, events, out| {
+            groups.receive(events)?;
+            out.give_iterator(groups.take_output().into_iter());
             Ok(())
         },
     );
@@ -46,7 +46,7 @@ pub fn group<'scope>(
             _ => None,
         }),
         tasks: grouped.clone().flat_map(|grouped| match grouped {
-            Grouped::TaskUpdate(settled) => Some(settled),
+            Grouped::TaskUpdate(update) => Some(update),
             _ => None,
         }),
         trials: grouped.clone().flat_map(|grouped| match grouped {
@@ -58,7 +58,7 @@ pub fn group<'scope>(
             _ => None,
         }),
         effects: grouped.flat_map(|grouped| match grouped {
-            Grouped::Change(change) => Some(Effect::Change(*change)),
+            Grouped::Change(change) => Some((*change).into()),
             _ => None,
         }),
     }

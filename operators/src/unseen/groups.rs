@@ -1,4 +1,4 @@
-//! What unseen tasks there are, and what becomes of them.
+//! Groups of samples of unseen tasks, and the decisions what these tasks are.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,7 +7,6 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::hold::GroupEvent;
-use crate::Failure;
 use crate::algorithms::recognize::{Calibration, Method, Reference};
 use crate::algorithms::unseen::{
     Candidate, Entry, GroupOutcome, HeldSample, LEAST_GROUP_SAMPLES, LabelBudget, LabelsRequested,
@@ -15,25 +14,26 @@ use crate::algorithms::unseen::{
     Verdict,
 };
 use crate::data::{TaskDefinition, TaskId, TaskPath};
+use crate::error::{Failure, OperatorError};
 use crate::flow::{KnowledgeChange, Labelled, LabelledEpoch, TaskUpdate};
 
-/// Tasks that an unseen one is tried on, at most.
+/// Most tasks that an unseen task is tried on.
 const MOST_BESIDE: usize = 1000;
-/// An unseen task that may be another one is tried again when it has so many times the labels.
-const LATER: u64 = 3;
+/// Factor on the labels of the first trial at which an undecided unseen task is tried again.
+const SECOND_TRIAL: u64 = 3;
 
-/// When an unseen task becomes a task.
+/// Rules by which unseen tasks become tasks.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupRules {
-    /// Labels after which it is tried, and becomes a task or an alias; at least 1.
+    /// Labels at which an unseen task is tried; at least 1.
     pub known_after: u64,
-    /// The most unseen tasks that are kept.
+    /// Most unseen tasks that are kept.
     pub groups: usize,
-    /// The share of samples of known tasks that look like none.
+    /// Share of samples of known tasks that recognition may take for outliers.
     pub false_alarm: f32,
 }
 
-/// What the grouping of an epoch gives.
+/// Output of the grouping.
 #[derive(Clone)]
 pub(super) enum Grouped {
     Change(Box<KnowledgeChange>),
@@ -47,28 +47,30 @@ pub(super) enum Grouped {
 pub struct Groups {
     rules: GroupRules,
     table: Table,
-    /// The tasks that are defined, by the one above.
+    /// Defined tasks, by the task above.
     below: FxHashMap<TaskId, BTreeMap<TaskId, TaskDefinition>>,
     /// Groups that the knowledge base has.
     stored: FxHashSet<TaskId>,
     /// Groups that changed in this epoch, with the labelled samples that came in.
     touched: BTreeMap<TaskId, Vec<HeldSample>>,
-    requests: Option<LabelBudget>,
+    budget: Option<LabelBudget>,
     regions: Regions,
-    /// What known samples look like, and how far they are from their centres at most, as a rule.
+    /// Summary of the samples of known tasks.
     reference: Option<Arc<Reference>>,
+    /// Distance from the nearest centre within which all samples of known tasks lie, but for the
+    /// share of false alarms.
     radius: Option<f32>,
     out: Vec<Grouped>,
     released: Vec<Labelled>,
 }
 
 impl Groups {
-    /// The groups as the knowledge base has them, among its tasks.
+    /// Groups as the knowledge base has them, among its defined `tasks`.
     pub fn restore(
         rules: GroupRules,
         entries: Vec<Entry>,
         tasks: impl IntoIterator<Item = TaskDefinition>,
-        requests: Option<LabelBudget>,
+        budget: Option<LabelBudget>,
         regions: Regions,
     ) -> Groups {
         let stored = entries.iter().map(|entry| entry.group.task().task);
@@ -78,7 +80,7 @@ impl Groups {
             table: Table::restore(rules.groups, entries),
             below: FxHashMap::default(),
             touched: BTreeMap::new(),
-            requests,
+            budget,
             regions,
             reference: None,
             radius: None,
@@ -98,35 +100,39 @@ impl Groups {
         }
     }
 
-    /// Takes in what known samples look like.
+    /// Compares outliers with these samples of known tasks from now on.
     pub fn compare_with(&mut self, reference: Arc<Reference>) {
         self.reference = Some(reference);
     }
 
-    /// Takes in how far they are from their centres.
+    /// Takes the radius of known tasks from the calibrated novelty scores.
     pub fn calibrate(&mut self, calibration: &Calibration) {
         let density = Method::Density as usize;
         self.radius = calibration.quantile(density, self.rules.false_alarm);
     }
 
-    /// The trials that were asked for and whose outcome is not known.
+    /// The trials that have begun and have no result yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the held samples of a group cannot be read.
     pub fn trials(&self) -> Result<Vec<Arc<Trial>>, Failure> {
-        let asked = self.table.labelled().into_iter().filter_map(|task| {
+        let trials = self.table.labelled().into_iter().filter_map(|task| {
             let entry = self.table.get(task)?;
             entry.group.trying.then(|| self.trial(entry))
         });
-        asked.collect()
+        Ok(trials.collect::<Result<_, _>>()?)
     }
 
-    /// Takes in what was seen in an epoch.
-    pub(super) fn take_in(&mut self, mut sightings: Vec<GroupEvent>) -> Result<(), Failure> {
+    /// Takes in the events of an epoch.
+    pub(super) fn receive(&mut self, events: Vec<GroupEvent>) -> Result<(), OperatorError> {
         let mut samples: FxHashMap<TaskId, (TaskPath, u64, u64)> = FxHashMap::default();
-        let (mut labelled, mut tried, mut ended) = (Vec::new(), Vec::new(), false);
+        let (mut labelled, mut results, mut ended) = (Vec::new(), Vec::new(), false);
         let (mut candidates, mut clock) = (Vec::new(), None);
-        let (mut strange, mut redrawn) = (Vec::new(), false);
+        let (mut outliers, mut new_reference) = (Vec::new(), false);
         let mut defined = Vec::new();
-        for sighting in sightings.drain(..) {
-            match sighting {
+        for event in events {
+            match event {
                 GroupEvent::Samples(path, count, first) => {
                     let task = path.leaf().task;
                     let (_, sum, least) = samples.entry(task).or_insert((path, 0, first));
@@ -138,98 +144,111 @@ impl Groups {
                     defined.push(task.task);
                     self.define(task);
                 }
-                GroupEvent::Trial(outcome) => tried.push(outcome),
+                GroupEvent::Trial(result) => results.push(result),
                 GroupEvent::Candidate(candidate) => candidates.push(*candidate),
-                GroupEvent::Outlier(sample) => strange.push(sample),
+                GroupEvent::Outlier(outlier) => outliers.push(outlier),
                 GroupEvent::Reference(reference) => {
-                    redrawn = true;
+                    new_reference = true;
                     self.compare_with(reference);
                 }
                 GroupEvent::Calibration(calibration) => self.calibrate(&calibration),
                 GroupEvent::Clock(now) => clock = clock.max(Some(now)),
                 GroupEvent::Scales(deviations) => {
-                    if let Some(requests) = &mut self.requests {
-                        requests.scale(&deviations);
+                    if let Some(budget) = &mut self.budget {
+                        budget.scale(&deviations);
                     }
                 }
                 GroupEvent::Ended => ended = true,
             }
         }
-        // In an order that does not depend on workers.
+        // Sorted, the result does not depend on the number of workers.
         let mut samples: Vec<_> = samples.into_values().collect();
         samples.sort_unstable_by_key(|(_, _, first)| *first);
         for (path, count, first) in samples {
             self.touched.entry(path.leaf().task).or_default();
-            let gone = self.table.sight(path, count, first);
-            self.let_go(gone, GroupOutcome::Forgotten)?;
+            let evicted = self.table.sight(path, count, first);
+            self.dissolve(evicted, GroupOutcome::Forgotten)?;
         }
         labelled.sort_unstable_by_key(|(_, sample)| sample.sequence);
         for (path, sample) in labelled {
-            let came = self.touched.entry(path.leaf().task).or_default();
-            came.push(sample.clone());
-            let gone = self.table.hold(path, sample);
-            self.let_go(gone, GroupOutcome::Forgotten)?;
+            let arrived = self.touched.entry(path.leaf().task).or_default();
+            arrived.push(sample.clone());
+            let evicted = self.table.hold(path, sample);
+            self.dissolve(evicted, GroupOutcome::Forgotten)?;
         }
-        // What is defined elsewhere is no longer unseen.
+        // A task that was defined elsewhere is no longer unseen.
         defined.sort_unstable();
         for task in defined {
             self.promote(task)?;
         }
-        self.divide(strange, redrawn)?;
-        tried.sort_unstable_by_key(|tried: &TrialResult| tried.task);
-        for tried in tried {
-            self.conclude(tried)?;
+        self.move_regions(outliers, new_reference)?;
+        results.sort_unstable_by_key(|result: &TrialResult| result.task);
+        for result in results {
+            self.conclude(result)?;
         }
         if let Some(clock) = clock {
-            self.ask(candidates, clock);
+            self.request_labels(candidates, clock);
         }
-        match ended {
-            true => self.end(),
-            false => self.look(),
+        if ended {
+            self.release_all()
+        } else {
+            self.start_trials()
         }
     }
 
-    /// Finds regions of strange samples, and those that look known since known samples were looked at again.
-    fn divide(&mut self, strange: Vec<Outlier>, redrawn: bool) -> Result<(), Failure> {
+    /// Takes in outliers and opens a region if enough of them lie close together. After a change of
+    /// the reference, dissolves the regions that look known by now.
+    fn move_regions(
+        &mut self,
+        outliers: Vec<Outlier>,
+        new_reference: bool,
+    ) -> Result<(), OperatorError> {
         let (Some(reference), Some(radius)) = (self.reference.clone(), self.radius) else {
             return Ok(());
         };
-        if redrawn {
+        if new_reference {
             for task in self.regions.known(&reference, radius) {
                 let entry = self.table.remove(task.task);
-                self.let_go(entry, GroupOutcome::Known)?;
+                self.dissolve(entry, GroupOutcome::Known)?;
             }
         }
-        if strange.is_empty() {
+        if outliers.is_empty() {
             return Ok(());
         }
-        self.regions.meet(strange);
+        self.regions.meet(outliers);
         if let Some((path, first, samples)) = self.regions.find(&reference, radius) {
             let task = path.leaf().task;
-            self.out
-                .push(Grouped::TaskUpdate(TaskUpdate::RegionOpened(task)));
+            self.update(TaskUpdate::RegionOpened(task));
             self.touched.entry(task).or_default();
-            let gone = self.table.sight(path, samples, first);
-            self.let_go(gone, GroupOutcome::Forgotten)?;
-            self.tell_regions();
+            let evicted = self.table.sight(path, samples, first);
+            self.dissolve(evicted, GroupOutcome::Forgotten)?;
+            self.send_regions();
         }
-        let moved = KnowledgeChange::RegionsMoved(self.regions.clone());
-        self.out.push(Grouped::Change(Box::new(moved)));
+        self.change(KnowledgeChange::RegionsMoved(self.regions.clone()));
         Ok(())
     }
 
-    fn tell_regions(&mut self) {
+    fn change(&mut self, change: KnowledgeChange) {
+        self.out.push(Grouped::Change(Box::new(change)));
+    }
+
+    fn update(&mut self, update: TaskUpdate) {
+        self.out.push(Grouped::TaskUpdate(update));
+    }
+
+    fn send_regions(&mut self) {
         let regions = self.regions.regions.clone();
         self.out.push(Grouped::Regions(regions));
     }
 
-    /// Asks for the labels that help most. What may never come again asks for none.
-    fn ask(&mut self, candidates: Vec<Candidate>, clock: i64) {
-        let Some(requests) = &mut self.requests else {
+    /// Requests the labels that help most. A group requests none before it surely has
+    /// [`LEAST_GROUP_SAMPLES`], since others like it may never come.
+    fn request_labels(&mut self, candidates: Vec<Candidate>, clock: i64) {
+        let Some(budget) = &mut self.budget else {
             return;
         };
         let table = &self.table;
-        let chosen = requests.choose(candidates, clock, |candidate| {
+        let chosen = budget.choose(candidates, clock, |candidate| {
             let entry = table.get(candidate.task);
             let group = entry.map(|entry| &entry.group);
             let certain = group.map_or(0, |group| group.samples - group.error);
@@ -238,72 +257,74 @@ impl Groups {
         if chosen.is_empty() {
             return;
         }
+        let asked = budget.asked().clone();
         for request in &chosen {
-            let requested = TaskUpdate::LabelRequested(request.sequence);
-            self.out.push(Grouped::TaskUpdate(requested));
+            self.update(TaskUpdate::LabelRequested(request.sequence));
         }
-        let change = KnowledgeChange::LabelsRequested(LabelsRequested {
+        self.change(KnowledgeChange::LabelsRequested(LabelsRequested {
             requests: chosen,
-            asked: requests.asked().clone(),
-        });
-        self.out.push(Grouped::Change(Box::new(change)));
+            asked,
+        }));
     }
 
-    /// Lets a group go, if there is one: its labels are those of the tasks above it.
-    fn let_go(&mut self, gone: Option<Entry>, became: GroupOutcome) -> Result<(), Failure> {
-        let Some(entry) = gone else { return Ok(()) };
+    /// Settles a group, if there is one, that becomes no task of its own. Its labels go to the tasks
+    /// above it.
+    fn dissolve(
+        &mut self,
+        entry: Option<Entry>,
+        outcome: GroupOutcome,
+    ) -> Result<(), OperatorError> {
+        let Some(entry) = entry else { return Ok(()) };
         let above = entry.group.path.nodes.len() - 1;
         for sample in &entry.held {
             self.released.push(sample.release(Some(above))?);
         }
-        self.settle(entry, became);
+        self.settle(entry, outcome);
         Ok(())
     }
 
-    /// Writes down what became of a group; of one that was forgotten, only if the knowledge base has it.
-    fn settle(&mut self, entry: Entry, became: GroupOutcome) {
+    /// Emits the outcome of a group; that of a forgotten one only if the knowledge base has it.
+    fn settle(&mut self, entry: Entry, outcome: GroupOutcome) {
         let task = entry.group.task().clone();
-        let its_task = match &became {
+        let new_task = match &outcome {
             GroupOutcome::Task => Some(&task),
             GroupOutcome::Alias(old) => Some(old),
             GroupOutcome::Known | GroupOutcome::Forgotten => None,
         };
-        if self.regions.settle(&task, its_task) {
-            let moved = KnowledgeChange::RegionsMoved(self.regions.clone());
-            self.out.push(Grouped::Change(Box::new(moved)));
-            self.tell_regions();
-            if its_task.is_none() {
-                let dissolved = TaskUpdate::RegionClosed(task.task);
-                self.out.push(Grouped::TaskUpdate(dissolved));
+        if self.regions.settle(&task, new_task) {
+            self.change(KnowledgeChange::RegionsMoved(self.regions.clone()));
+            self.send_regions();
+            if new_task.is_none() {
+                self.update(TaskUpdate::RegionClosed(task.task));
             }
         }
         self.touched.remove(&task.task);
         let was_stored = self.stored.remove(&task.task);
-        if was_stored || became != GroupOutcome::Forgotten {
-            let settled = KnowledgeChange::UnseenSettled(UnseenSettled {
+        if was_stored || outcome != GroupOutcome::Forgotten {
+            self.change(KnowledgeChange::UnseenSettled(UnseenSettled {
                 task,
                 first: entry.group.first,
                 samples: entry.group.samples,
                 labelled: entry.group.labelled,
-                became,
-            });
-            self.out.push(Grouped::Change(Box::new(settled)));
+                became: outcome,
+            }));
         }
     }
 
-    /// Looks at the groups that have enough labels.
-    fn look(&mut self) -> Result<(), Failure> {
+    /// Starts trials of the groups that have enough labels. A group with no task beside it needs no
+    /// trial.
+    fn start_trials(&mut self) -> Result<(), OperatorError> {
+        let (first, second) = (
+            self.rules.known_after,
+            SECOND_TRIAL * self.rules.known_after,
+        );
         for task in self.table.labelled() {
             let Some(entry) = self.table.get(task) else {
                 continue;
             };
             let group = &entry.group;
-            let due = match group.tried {
-                0 => self.rules.known_after,
-                _ => LATER * self.rules.known_after,
-            };
-            if group.labelled < due || group.trying || group.tried >= LATER * self.rules.known_after
-            {
+            let due = if group.tried == 0 { first } else { second };
+            if group.labelled < due || group.trying || group.tried >= second {
                 continue;
             }
             if self.beside(&group.path).next().is_none() {
@@ -320,50 +341,50 @@ impl Groups {
         Ok(())
     }
 
-    /// The paths to the tasks beside the end of this one.
+    /// Paths to the defined tasks that share the parent of the path's leaf.
     fn beside<'a>(&'a self, path: &'a TaskPath) -> impl Iterator<Item = TaskPath> + 'a {
         let above = &path.nodes[..path.nodes.len() - 1];
         let parent = above.last().map(|node| node.task);
-        let beside = parent.and_then(|parent| self.below.get(&parent));
-        let beside = beside.into_iter().flat_map(BTreeMap::values);
-        let beside = beside.take(MOST_BESIDE);
-        beside.map(|task| {
-            let nodes = above.iter().chain([task]).cloned().collect();
-            TaskPath { nodes }
-        })
+        let siblings = parent.and_then(|parent| self.below.get(&parent));
+        siblings
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .take(MOST_BESIDE)
+            .map(|task| TaskPath {
+                nodes: above.iter().chain([task]).cloned().collect(),
+            })
     }
 
-    fn trial(&self, entry: &Entry) -> Result<Arc<Trial>, Failure> {
+    fn trial(&self, entry: &Entry) -> Result<Arc<Trial>, OperatorError> {
         let samples = entry.held.iter().map(HeldSample::trial);
         Ok(Arc::new(Trial {
             task: entry.group.task().task,
             beside: self.beside(&entry.group.path).collect(),
             samples: samples.collect::<Result<_, _>>()?,
-            again: entry.group.labelled < LATER * self.rules.known_after,
+            again: entry.group.labelled < SECOND_TRIAL * self.rules.known_after,
         }))
     }
 
-    fn conclude(&mut self, tried: TrialResult) -> Result<(), Failure> {
-        match tried.verdict {
-            Verdict::Apart => self.promote(tried.task),
+    fn conclude(&mut self, result: TrialResult) -> Result<(), OperatorError> {
+        match result.verdict {
+            Verdict::Apart => self.promote(result.task),
             Verdict::Unsure => {
-                self.touched.entry(tried.task).or_default();
-                self.table.set_trying(tried.task, false);
+                self.touched.entry(result.task).or_default();
+                self.table.set_trying(result.task, false);
                 Ok(())
             }
             Verdict::Same(old) => {
-                let entry = self.table.remove(tried.task);
+                let entry = self.table.remove(result.task);
                 if entry.is_some() {
-                    let settled = TaskUpdate::Aliased(tried.task, old.clone());
-                    self.out.push(Grouped::TaskUpdate(settled));
+                    self.update(TaskUpdate::Aliased(result.task, old.clone()));
                 }
-                self.let_go(entry, GroupOutcome::Alias(old))
+                self.dissolve(entry, GroupOutcome::Alias(old))
             }
         }
     }
 
-    /// Makes a group a task, and the tasks below it of which it has labels.
-    fn promote(&mut self, task: TaskId) -> Result<(), Failure> {
+    /// Defines the task of a group, and the tasks below it that its labels are of.
+    fn promote(&mut self, task: TaskId) -> Result<(), OperatorError> {
         let Some(entry) = self.table.remove(task) else {
             return Ok(());
         };
@@ -375,10 +396,8 @@ impl Groups {
             for node in nodes.flat_map(|group| &group.path.nodes[above..]) {
                 if defined.insert(node.task) {
                     self.define(node.clone());
-                    self.out
-                        .push(Grouped::TaskUpdate(TaskUpdate::Defined(node.task)));
-                    let change = KnowledgeChange::TaskDefined(node.clone());
-                    self.out.push(Grouped::Change(Box::new(change)));
+                    self.update(TaskUpdate::Defined(node.task));
+                    self.change(KnowledgeChange::TaskDefined(node.clone()));
                 }
             }
             self.released.push(labelled);
@@ -387,8 +406,8 @@ impl Groups {
         Ok(())
     }
 
-    /// Leaves all labels that are held to the tasks above.
-    fn end(&mut self) -> Result<(), Failure> {
+    /// Releases all held labels, to the tasks above their groups.
+    fn release_all(&mut self) -> Result<(), OperatorError> {
         for task in self.table.labelled() {
             self.touched.insert(task, Vec::new());
         }
@@ -398,43 +417,40 @@ impl Groups {
         Ok(())
     }
 
-    /// Gives out what came of an epoch.
-    pub(super) fn give_out(&mut self) -> Vec<Grouped> {
+    /// Takes the output of an epoch.
+    pub(super) fn take_output(&mut self) -> Vec<Grouped> {
         for (task, labelled) in std::mem::take(&mut self.touched) {
             let Some(entry) = self.table.get(task) else {
                 continue;
             };
             self.stored.insert(task);
             let group = entry.group.clone();
-            let grown = KnowledgeChange::UnseenGrown(UnseenGrown { group, labelled });
-            self.out.push(Grouped::Change(Box::new(grown)));
+            self.change(KnowledgeChange::UnseenGrown(UnseenGrown {
+                group,
+                labelled,
+            }));
         }
         if !self.released.is_empty() {
-            let parts = std::mem::take(&mut self.released);
-            self.out
-                .push(Grouped::Released(Rc::new(LabelledEpoch { batches: parts })));
+            let batches = std::mem::take(&mut self.released);
+            let released = Rc::new(LabelledEpoch { batches });
+            self.out.push(Grouped::Released(released));
         }
         std::mem::take(&mut self.out)
     }
 }
 
 impl HeldSample {
-    fn trial(&self) -> Result<TrialSample, Failure> {
+    fn trial(&self) -> Result<TrialSample, OperatorError> {
         let Labelled {
-            predicted: scored,
-            rows,
-            ..
+            predicted, rows, ..
         } = self.release(None)?;
         let row = rows.first().map_or(0, |row| *row as usize);
-        let answer: Vec<f32> = scored.probabilities.row(row).to_vec();
-        let pool = scored
-            .pools
-            .first()
-            .ok_or("a sample without a prediction is held")?;
+        let prediction: Vec<f32> = predicted.probabilities.row(row).to_vec();
+        let pool = predicted.pools.first().ok_or(OperatorError::NotPredicted)?;
         Ok(TrialSample {
-            features: scored.allocated.batch.features.row(row).to_vec(),
+            features: predicted.allocated.batch.features.row(row).to_vec(),
             label: self.label,
-            lost: pool.loss(&answer, self.label),
+            lost: pool.loss(&prediction, self.label),
         })
     }
 }

@@ -1,28 +1,27 @@
-//! Held samples: storing a labelled sample with its group, and releasing it.
+//! Held samples: labelled samples that are stored with their group, and released when it settles.
 
-use crate::Failure;
 use crate::algorithms::unseen::HeldSample;
+use crate::error::OperatorError;
 use crate::flow::{Labelled, Predicted, Stored};
 
 impl HeldSample {
-    /// A row of a batch and its label.
-    pub(crate) fn new(scored: &Predicted, row: u32, label: f32) -> Result<Self, Failure> {
+    /// Stores a row of a batch with its label.
+    pub(crate) fn new(predicted: &Predicted, row: u32, label: f32) -> Result<Self, OperatorError> {
         Ok(HeldSample {
-            sequence: scored.allocated.batch.sequence(row as usize),
+            sequence: predicted.allocated.batch.sequence(row as usize),
             label,
-            stored: postcard::to_stdvec(&Stored::of_row(scored, row))?,
+            stored: Stored::of_row(predicted, row).encode()?,
         })
     }
 
-    /// The label as operators take it: of a sample of all tasks on its path, or of the first so many.
-    pub(crate) fn release(&self, nodes: Option<usize>) -> Result<Labelled, Failure> {
-        let stored: Stored = postcard::from_bytes(&self.stored)?;
-        let (mut scored, rows) = stored.restore();
+    /// Restores the labelled sample, for all tasks of its path or only the first `nodes` of them.
+    pub(crate) fn release(&self, nodes: Option<usize>) -> Result<Labelled, OperatorError> {
+        let (mut predicted, rows) = Stored::decode(&self.stored)?.restore();
         if let Some(nodes) = nodes {
-            scored.cut(nodes);
+            predicted.cut(nodes);
         }
         Ok(Labelled {
-            predicted: scored.into(),
+            predicted: predicted.into(),
             rows,
             labels: vec![self.label],
         })

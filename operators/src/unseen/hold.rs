@@ -1,4 +1,5 @@
-//! Holding: labels of samples whose tasks are not all defined are kept from all that learns, and go to their groups.
+//! Holding: labels of samples whose tasks are not all defined are held back from everything that
+//! learns, and go to their groups.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,73 +11,73 @@ use timely::dataflow::operators::core::OkErr;
 use timely::dataflow::operators::vec::Map;
 
 use super::candidates::{LeastSure, uncertainty};
-use crate::Failure;
 use crate::algorithms::recognize::{Calibration, Reference};
 use crate::algorithms::unseen::{
     Candidate, HeldSample, MAX_OUTLIERS_PER_EPOCH, Outlier, TrialResult,
 };
 use crate::data::{LabelKind, TaskDefinition, TaskId, TaskPath, priority};
 use crate::epochs::{Epochs, OnFailure};
+use crate::error::OperatorError;
 use crate::flow::{Flow, Group, Labelled, LabelledEpoch, Phase, Predicted, TaskUpdate};
 
-/// What happened to unseen tasks in an epoch; groups hear all of it on one worker.
+/// Event that concerns unseen tasks, for the grouping.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum GroupEvent {
     /// Samples arrived: their path, their number, and the sequence number of the first.
     Samples(TaskPath, u64, u64),
-    /// A label arrived.
+    /// A label arrived, for a sample with this path.
     Labelled(TaskPath, HeldSample),
     /// A task was defined without having been unseen.
     Defined(TaskDefinition),
     /// A group was tried on the tasks beside it.
     Trial(TrialResult),
-    /// The label of a sample could be asked for.
+    /// A sample is a candidate for a label request.
     Candidate(Box<Candidate>),
     /// A sample is far from all known tasks.
     Outlier(Outlier),
-    /// What samples of known tasks look like.
+    /// The samples of known tasks were summed up anew.
     Reference(Arc<Reference>),
-    /// Usual scores of samples of known tasks.
+    /// The novelty scores of samples of known tasks were calibrated anew.
     Calibration(Arc<Calibration>),
-    /// The stream's clock.
+    /// The stream's clock moved, microseconds since 1970.
     Clock(i64),
-    /// How much each feature varies, as standard deviations.
+    /// The standard deviation of each feature was measured.
     Scales(Vec<f32>),
     /// The stream has ended.
     Ended,
 }
 
 /// Input of the operator.
-enum Seen {
+enum HoldInput {
     Predicted(Rc<Predicted>),
     Labelled(Rc<LabelledEpoch>),
 }
 
-/// What is looked for.
+/// Rules of holding.
 #[derive(Clone, Copy, Debug)]
 pub struct HoldRules {
-    /// What is predicted.
+    /// Kind of label.
     pub kind: LabelKind,
-    /// Whether attribute values tell of unseen tasks.
+    /// Whether samples with new attribute values belong to unseen tasks.
     pub by_attributes: bool,
-    /// Whether samples are told of whose labels could be asked for.
+    /// Whether to emit candidates for label requests.
     pub asks: bool,
 }
 
-/// Tells samples of defined tasks from others.
+/// The tasks that are defined, to tell unseen ones from them.
 struct Holder {
     rules: HoldRules,
-    /// Unseen tasks by features.
+    /// Unseen tasks that are regions of features.
     regions: FxHashSet<TaskId>,
     defined: FxHashSet<TaskId>,
-    /// Other names of tasks, and tasks of regions that are no more. Samples that were predicted before this was known have
-    /// them.
+    /// Aliases, and tasks of closed regions: samples that were predicted before have them on their
+    /// paths.
     gone: FxHashSet<TaskId>,
 }
 
 impl Holder {
-    fn settle(&mut self, settled: &TaskUpdate) {
-        match settled {
+    fn update(&mut self, update: &TaskUpdate) {
+        match update {
             TaskUpdate::Defined(task) => self.defined.insert(*task),
             TaskUpdate::Aliased(task, _) | TaskUpdate::RegionClosed(task) => {
                 self.gone.insert(*task)
@@ -86,13 +87,13 @@ impl Holder {
         };
     }
 
-    /// Whether all tasks of a path are. The leaf tells: what is above a task is defined before it.
+    /// Whether all tasks of a path are defined. Its leaf decides: tasks above are defined before.
     fn is_defined(&self, group: &Group) -> bool {
         let leaf = group.path.leaf().task;
         self.defined.contains(&leaf) || !self.rules.by_attributes && !self.regions.contains(&leaf)
     }
 
-    /// The path down to the first task that is not defined, if there is one.
+    /// The path down to its first task that is not defined, if there is one.
     fn undefined(&self, group: &Group) -> Option<TaskPath> {
         let nodes = &group.path.nodes;
         if self.is_defined(group) {
@@ -104,170 +105,168 @@ impl Holder {
         Some(TaskPath { nodes })
     }
 
-    /// The samples of a batch whose tasks are not all defined.
-    fn sight(&self, scored: &Predicted, mut tell: impl FnMut(GroupEvent)) {
-        let allocated = &scored.allocated;
+    /// Emits the events of a batch: its unseen samples, trials, outliers and candidates.
+    fn emit_events(&self, predicted: &Predicted, mut emit: impl FnMut(GroupEvent)) {
+        let allocated = &predicted.allocated;
         match allocated.header.phase {
             Phase::Live => {}
             Phase::Bootstrap | Phase::BootstrapEnds => return,
-            Phase::Ended => return tell(GroupEvent::Ended),
+            Phase::Ended => return emit(GroupEvent::Ended),
         }
         for group in &allocated.groups {
             if let Some(path) = self.undefined(group) {
                 let first = allocated
                     .batch
                     .sequence(allocated.order[group.start] as usize);
-                tell(GroupEvent::Samples(
-                    path,
-                    (group.end - group.start) as u64,
-                    first,
-                ));
+                let count = (group.end - group.start) as u64;
+                emit(GroupEvent::Samples(path, count, first));
             }
         }
-        for tried in &scored.trials {
-            tell(GroupEvent::Trial(tried.clone()));
+        for result in &predicted.trials {
+            emit(GroupEvent::Trial(result.clone()));
         }
-        for strange in self.strange(scored) {
-            tell(GroupEvent::Outlier(strange));
+        for outlier in self.outliers(predicted) {
+            emit(GroupEvent::Outlier(outlier));
         }
         if self.rules.asks {
-            tell(GroupEvent::Clock(allocated.header.clock));
-            for candidate in self.candidates(scored) {
-                tell(GroupEvent::Candidate(Box::new(candidate)));
+            emit(GroupEvent::Clock(allocated.header.clock));
+            for candidate in self.candidates(predicted) {
+                emit(GroupEvent::Candidate(Box::new(candidate)));
             }
         }
     }
 
-    /// Samples of a batch whose tasks are defined and that look like none of known tasks.
-    fn strange(&self, scored: &Predicted) -> Vec<Outlier> {
-        let Some(recognized) = &scored.recognized else {
+    /// Samples of a batch whose tasks are defined, but that are far from all known tasks.
+    fn outliers(&self, predicted: &Predicted) -> Vec<Outlier> {
+        let Some(recognized) = &predicted.recognized else {
             return Vec::new();
         };
-        let (allocated, batch) = (&scored.allocated, &scored.allocated.batch);
-        let is_strange = |row: &usize| {
+        let (allocated, batch) = (&predicted.allocated, &predicted.allocated.batch);
+        let is_outlier = |row: &usize| {
             let p = recognized.p_of(*row);
             p.is_some_and(|p| p <= recognized.false_alarm)
                 && self.is_defined(&allocated.groups[allocated.group_of[*row] as usize])
         };
-        let mut rows: Vec<usize> = (0..batch.len()).filter(is_strange).collect();
+        let mut rows: Vec<usize> = (0..batch.len()).filter(is_outlier).collect();
         rows.sort_unstable_by_key(|row| priority(batch.sequence(*row)));
         rows.truncate(MAX_OUTLIERS_PER_EPOCH);
-        let strange = rows.into_iter().map(|row| Outlier {
-            sequence: batch.sequence(row),
-            features: batch.features.row(row).to_vec(),
-        });
-        strange.collect()
+        rows.into_iter()
+            .map(|row| Outlier {
+                sequence: batch.sequence(row),
+                features: batch.features.row(row).to_vec(),
+            })
+            .collect()
     }
 
-    /// The samples of a batch whose answers are least sure.
-    fn candidates(&self, scored: &Predicted) -> Vec<Candidate> {
-        let allocated = &scored.allocated;
-        let mut least_sure = LeastSure::default();
-        if !scored.is_predicted() {
+    /// Samples of a batch whose predictions are least certain.
+    fn candidates(&self, predicted: &Predicted) -> Vec<Candidate> {
+        if !predicted.is_predicted() {
             return Vec::new();
         }
-        let tasks = allocated
+        let allocated = &predicted.allocated;
+        let tasks: Vec<(TaskId, bool)> = allocated
             .groups
             .iter()
             .map(|group| match self.undefined(group) {
                 Some(path) => (path.leaf().task, true),
                 None => (group.path.leaf().task, false),
-            });
-        let tasks: Vec<(TaskId, bool)> = tasks.collect();
+            })
+            .collect();
+        let mut least_sure = LeastSure::default();
         for (row, group) in allocated.group_of.iter().enumerate() {
-            let uncertainty = uncertainty(scored, row, self.rules.kind);
+            let uncertainty = uncertainty(predicted, row, self.rules.kind);
             let sequence = allocated.batch.sequence(row);
             least_sure.add(uncertainty, sequence, row, tasks[*group as usize]);
         }
-        least_sure.of(scored)
+        least_sure.into_candidates(predicted)
     }
 
-    /// Tells of the labels of samples whose tasks are not all defined, and passes on the others.
-    fn sort_out(
+    /// Emits the labels of samples whose tasks are not all defined, and returns the others.
+    fn hold_back(
         &self,
         labelled: Rc<LabelledEpoch>,
-        mut tell: impl FnMut(GroupEvent),
-    ) -> Result<Rc<LabelledEpoch>, Failure> {
-        let new: Vec<NewGroups> = labelled
+        mut emit: impl FnMut(GroupEvent),
+    ) -> Result<Rc<LabelledEpoch>, OperatorError> {
+        let undefined: Vec<UndefinedPaths> = labelled
             .batches
             .iter()
-            .map(|part| self.new_in(part))
+            .map(|batch| self.undefined_paths(batch))
             .collect();
-        if new.iter().all(Vec::is_empty) {
+        if undefined.iter().all(Vec::is_empty) {
             return Ok(labelled);
         }
-        let mut parts = Vec::with_capacity(new.len());
-        for (part, new) in labelled.batches.iter().zip(new) {
-            if new.is_empty() {
-                parts.push(part.clone());
+        let mut batches = Vec::with_capacity(undefined.len());
+        for (batch, undefined) in labelled.batches.iter().zip(undefined) {
+            if undefined.is_empty() {
+                batches.push(batch.clone());
                 continue;
             }
-            let mut others = Labelled {
-                predicted: part.predicted.clone(),
+            let mut defined = Labelled {
+                predicted: batch.predicted.clone(),
                 rows: Vec::new(),
                 labels: Vec::new(),
             };
-            let allocated = &part.predicted.allocated;
-            for (row, label) in part.rows.iter().zip(&part.labels) {
-                match &new[allocated.group_of[*row as usize] as usize] {
-                    Some(path) => {
-                        let sample = HeldSample::new(&part.predicted, *row, *label)?;
-                        match self.gone.contains(&path.leaf().task) {
-                            true => parts.push(sample.release(Some(path.nodes.len() - 1))?),
-                            false => tell(GroupEvent::Labelled(path.clone(), sample)),
-                        }
-                    }
-                    None => {
-                        others.rows.push(*row);
-                        others.labels.push(*label);
-                    }
+            let allocated = &batch.predicted.allocated;
+            for (row, label) in batch.rows.iter().zip(&batch.labels) {
+                let Some(path) = &undefined[allocated.group_of[*row as usize] as usize] else {
+                    defined.rows.push(*row);
+                    defined.labels.push(*label);
+                    continue;
+                };
+                let sample = HeldSample::new(&batch.predicted, *row, *label)?;
+                if self.gone.contains(&path.leaf().task) {
+                    batches.push(sample.release(Some(path.nodes.len() - 1))?);
+                } else {
+                    emit(GroupEvent::Labelled(path.clone(), sample));
                 }
             }
-            parts.push(others);
+            batches.push(defined);
         }
-        Ok(Rc::new(LabelledEpoch { batches: parts }))
+        Ok(Rc::new(LabelledEpoch { batches }))
     }
 
-    /// For each group of a batch that has labels, the path down to its first task that is not defined; nothing if there is
-    /// none.
-    fn new_in(&self, part: &Labelled) -> NewGroups {
-        let allocated = &part.predicted.allocated;
-        let mut new = Vec::new();
-        // All that the bootstrap has is defined by it.
+    /// For each group of a batch that has labels, the path down to its first task that is not
+    /// defined; empty if all tasks are defined.
+    fn undefined_paths(&self, batch: &Labelled) -> UndefinedPaths {
+        let allocated = &batch.predicted.allocated;
+        let mut paths = Vec::new();
+        // The bootstrap defines all tasks of its samples.
         if allocated.header.phase != Phase::Live {
-            return new;
+            return paths;
         }
-        for row in &part.rows {
+        for row in &batch.rows {
             let number = allocated.group_of[*row as usize] as usize;
             let group = &allocated.groups[number];
             if self.is_defined(group) {
                 continue;
             }
-            new.resize(allocated.groups.len(), None);
-            if new[number].is_none() {
-                new[number] = self.undefined(group);
+            paths.resize(allocated.groups.len(), None);
+            if paths[number].is_none() {
+                paths[number] = self.undefined(group);
             }
         }
-        new
+        paths
     }
 }
 
-type NewGroups = Vec<Option<TaskPath>>;
+type UndefinedPaths = Vec<Option<TaskPath>>;
 
 /// Output of the operator.
-enum Sorted {
+enum HoldOutput {
     Event(GroupEvent),
     Labelled(Rc<LabelledEpoch>),
 }
 
-/// Holds the labels of samples whose tasks are not all defined. `settled` comes over the feedback edge, broadcast to every
-/// worker; `settled_before` is what the knowledge base has of it. The first stream is what others learn from, the second what
-/// groups are told.
+/// Holds back the labels of samples whose tasks are not all defined. The first returned stream has
+/// the other labels, for everything that learns; the second has the events for the grouping.
+///
+/// `updates` is a feedback edge, broadcast to every worker; `restored` are the updates that the
+/// knowledge base has.
 pub fn hold<'scope>(
-    scored: Flow<'scope, Rc<Predicted>>,
+    predicted: Flow<'scope, Rc<Predicted>>,
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    settled: Flow<'scope, TaskUpdate>,
-    settled_before: impl IntoIterator<Item = TaskUpdate>,
+    updates: Flow<'scope, TaskUpdate>,
+    restored: impl IntoIterator<Item = TaskUpdate>,
     rules: HoldRules,
     on_failure: OnFailure,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, GroupEvent>) {
@@ -277,35 +276,35 @@ pub fn hold<'scope>(
         defined: FxHashSet::default(),
         gone: FxHashSet::default(),
     };
-    for settled in settled_before {
-        holder.settle(&settled);
+    for update in restored {
+        holder.update(&update);
     }
-    let seen = scored
-        .map(Seen::Predicted)
-        .concat(labelled.map(Seen::Labelled));
-    let sorted: Flow<'scope, Sorted> = seen.each_after(
-        settled,
+    let inputs = predicted
+        .map(HoldInput::Predicted)
+        .concat(labelled.map(HoldInput::Labelled));
+    let outputs: Flow<'scope, HoldOutput> = inputs.each_after(
+        updates,
         "Hold",
         on_failure,
         holder,
-        |holder, settled| {
-            settled.iter().for_each(|settled| holder.settle(settled));
+        |holder, updates| {
+            updates.iter().for_each(|update| holder.update(update));
             Ok(())
         },
-        |holder, seen, out| {
-            let mut tell = |sighting| out.give(Sorted::Event(sighting));
-            match seen {
-                Seen::Predicted(scored) => holder.sight(&scored, tell),
-                Seen::Labelled(labelled) => {
-                    let labelled = holder.sort_out(labelled, &mut tell)?;
-                    out.give(Sorted::Labelled(labelled));
+        |holder, input, out| {
+            let mut emit = |event| out.give(HoldOutput::Event(event));
+            match input {
+                HoldInput::Predicted(predicted) => holder.emit_events(&predicted, emit),
+                HoldInput::Labelled(labelled) => {
+                    let labelled = holder.hold_back(labelled, &mut emit)?;
+                    out.give(HoldOutput::Labelled(labelled));
                 }
             }
             Ok(())
         },
     );
-    sorted.ok_err(|sorted| match sorted {
-        Sorted::Labelled(labelled) => Ok(labelled),
-        Sorted::Event(sighting) => Err(sighting),
+    outputs.ok_err(|output| match output {
+        HoldOutput::Labelled(labelled) => Ok(labelled),
+        HoldOutput::Event(event) => Err(event),
     })
 }

@@ -1,4 +1,4 @@
-//! Known tasks: those of which there are enough labels.
+//! Known tasks: tasks with enough labels to compare other samples with theirs.
 
 use rustc_hash::FxHashSet;
 use timely::dataflow::channels::pact::Exchange;
@@ -7,14 +7,15 @@ use crate::data::{TaskId, View};
 use crate::epochs::Epochs;
 use crate::flow::Flow;
 
-/// Tells of each task once that has so many labels. `restored` are those of this worker's tasks that are known already.
+/// Emits each task once, when it reaches `labels` labels. `restored` are the tasks of this worker
+/// that have reached them before.
 pub fn known<'scope>(
     views: Flow<'scope, View>,
     labels: i64,
     restored: impl IntoIterator<Item = TaskId>,
 ) -> Flow<'scope, TaskId> {
     let mut known: FxHashSet<TaskId> = restored.into_iter().collect();
-    // Differential dataflow has workers of its own for tasks.
+    // Differential dataflow spreads tasks over workers by a hash of its own.
     let by_task = Exchange::new(|(task, _): &View| task.0);
     views.per_epoch(by_task, "Known", move |_epoch, views, out| {
         let labelled = views

@@ -1,4 +1,4 @@
-//! Stage 4, unseen: finds out what unseen tasks are before anything learns from their labels.
+//! Stage 4, unseen: holds the labels of unseen tasks until it is decided what each task is.
 
 mod candidates;
 mod group;
