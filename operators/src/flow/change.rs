@@ -105,8 +105,10 @@ pub enum KnowledgeChange {
     /// Clusters of features were found in the bootstrap; a level of the task tree is made of them.
     ClustersFound(Arc<Clusters>),
     /// A task got the name under which its samples are shared.
+    #[serde(rename = "renamed")]
     TaskPseudonym(TaskPseudonym),
     /// An edge's statistics of a task were taken in.
+    #[serde(rename = "reported")]
     EdgeReport(EdgeReport),
     /// A model that was trained elsewhere was taken in, as a donor for trainings here.
     ModelDonated(Box<ModelDonated>),
