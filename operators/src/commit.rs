@@ -14,8 +14,8 @@ pub trait Commit {
 }
 
 impl EpochEffects {
-    /// Sorts effects, which arrive in any order, into an order that does not depend on the number of
-    /// workers.
+    /// Sorts effects, which arrive in any order, into an order that does not depend on the number
+    /// of workers.
     pub fn gather(epoch: Epoch, effects: Vec<Effect>) -> Self {
         let mut gathered = EpochEffects {
             epoch,

@@ -1,8 +1,8 @@
 //! The dataflow of Perennial: one operator a file, no input or output, each testable alone.
 //!
 //! Samples flow as [`Batch`]es of columns, facts that are learned as [`KnowledgeChange`]s. The
-//! timestamp is the [`Epoch`]. What flows lies below, what acts lies above; each floor uses only the
-//! floors below it, and no stage uses another.
+//! timestamp is the [`Epoch`]. What flows lies below, what acts lies above; each floor uses only
+//! the floors below it, and no stage uses another.
 //!
 //! | floor | holds |
 //! | --- | --- |

@@ -24,9 +24,9 @@ pub struct Allocator {
     aliases: FxHashMap<TaskId, TaskDefinition>,
     /// Generation of the dictionaries that the cached codes are of.
     generation: u64,
-    /// Codes of all path attributes of a row, and its cluster if there are any → index into `paths`.
-    /// A source changes the meaning of a code only with a new generation, so codes can stand for
-    /// values.
+    /// Codes of all path attributes of a row, and its cluster if there are any → index into
+    /// `paths`. A source changes the meaning of a code only with a new generation, so codes can
+    /// stand for values.
     known: FxHashMap<Box<[u32]>, u32>,
     paths: Vec<Rc<TaskPath>>,
     /// Finest task → index into `paths`. With aliases, several keys lead to one path.
@@ -61,7 +61,8 @@ impl Allocator {
         }
     }
 
-    /// Allocates to these clusters from now on. Clusters never change, so only the first call counts.
+    /// Allocates to these clusters from now on. Clusters never change, so only the first call
+    /// counts.
     pub fn know(&mut self, clusters: &Clusters) {
         if self.nearest.is_none() {
             let plan = self.levels.cluster();
@@ -191,8 +192,8 @@ impl Allocator {
     }
 }
 
-/// Allocates the samples of every slice. `updates` is a feedback edge, broadcast to every worker; an
-/// alias is in force from its epoch on.
+/// Allocates the samples of every slice. `updates` is a feedback edge, broadcast to every worker;
+/// an alias is in force from its epoch on.
 pub fn allocate<'scope>(
     slices: Flow<'scope, Slice>,
     updates: Flow<'scope, TaskUpdate>,

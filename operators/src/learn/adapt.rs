@@ -12,8 +12,8 @@ use crate::data::{LabelKind, TaskId, in_scales};
 use crate::epochs::Epochs;
 use crate::flow::{AdapterMoved, Flow, Labelled, LabelledEpoch, Predicted};
 
-/// Sums by task, and by the task whose model predicted. Labels of an epoch can be for predictions of
-/// several models.
+/// Sums by task, and by the task whose model predicted. Labels of an epoch can be for predictions
+/// of several models.
 type Sums = FxHashMap<(TaskId, TaskId), AdapterSum>;
 
 /// Sum over the labels of one group of a batch, not yet by task.
@@ -26,15 +26,15 @@ struct GroupSum {
     start: usize,
 }
 
-/// Sums over the labels of a batch, by group. They share one buffer: with many tasks, few labels are
-/// of one group.
+/// Sums over the labels of a batch, by group. They share one buffer: with many tasks, few labels
+/// are of one group.
 struct GroupSums {
     groups: Vec<GroupSum>,
     /// For each group of the batch, its index in `groups` from 1, or 0.
     index_of: Vec<u32>,
-    /// For each group in fixed point: labels by class, outputs of each of the pool's models by class,
-    /// excess loss by slot. Where the label is a number: number of labels, errors of each of the
-    /// models in scales, excess loss by slot.
+    /// For each group in fixed point: labels by class, outputs of each of the pool's models by
+    /// class, excess loss by slot. Where the label is a number: number of labels, errors of each of
+    /// the models in scales, excess loss by slot.
     sums: Vec<i64>,
 }
 
@@ -197,8 +197,8 @@ fn learn(adapters: &mut Adapters, mut sums: Vec<(TaskId, AdapterSum)>) -> Vec<Ad
         .collect()
 }
 
-/// Teaches adapters from labels, each on the worker of its task. `adapters` are this worker's as the
-/// knowledge base has them.
+/// Teaches adapters from labels, each on the worker of its task. `adapters` are this worker's as
+/// the knowledge base has them.
 pub fn adapt<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     kind: LabelKind,

@@ -1,9 +1,9 @@
 //! Drift: detects tasks whose predictions lose more than before.
 //!
-//! Detectors watch, epoch by epoch, the share of wrong predictions, or the size of the error where the
-//! label is a number; and, with labels or without, the strangeness of samples. Drift is a
-//! [change](DriftDetected) of the knowledge base, and a [trigger](super::trigger) can order a training
-//! on the samples since.
+//! Detectors watch, epoch by epoch, the share of wrong predictions, or the size of the error where
+//! the label is a number; and, with labels or without, the strangeness of samples. Drift is a
+//! [change](DriftDetected) of the knowledge base, and a [trigger](super::trigger) can order a
+//! training on the samples since.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,8 +96,8 @@ impl Observation {
 }
 
 /// Detects drift in the losses of tasks and in the strangeness of their samples. The first returned
-/// stream has the drift, the second what is committed. `restored` are the detectors of this worker's
-/// tasks as the knowledge base has them.
+/// stream has the drift, the second what is committed. `restored` are the detectors of this
+/// worker's tasks as the knowledge base has them.
 pub fn drift<'scope>(
     views: Flow<'scope, View>,
     strangeness: Flow<'scope, (TaskId, Strangeness)>,

@@ -42,8 +42,8 @@ fn deploys_base(outcome: &TrainOutcome) -> bool {
     deploys && outcome.model.task == TaskId::BASE
 }
 
-/// Emits outcomes received over the link, once an epoch, on the worker that owns `inbox`. An outcome
-/// that deploys a model for the base task opens `gate`.
+/// Emits outcomes received over the link, once an epoch, on the worker that owns `inbox`. An
+/// outcome that deploys a model for the base task opens `gate`.
 pub fn receive<'scope>(
     clock: Flow<'scope, Rc<Predicted>>,
     mut inbox: Option<impl Inbox + 'static>,

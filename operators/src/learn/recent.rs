@@ -88,8 +88,8 @@ fn slide(
     }
 }
 
-/// Keeps the `most` latest labelled samples of each finest task, in whole epochs. `restored` are the
-/// windows of this worker's tasks as the knowledge base has them.
+/// Keeps the `most` latest labelled samples of each finest task, in whole epochs. `restored` are
+/// the windows of this worker's tasks as the knowledge base has them.
 pub fn recent<'scope>(
     labelled: Flow<'scope, Rc<LabelledEpoch>>,
     most: usize,

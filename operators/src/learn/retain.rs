@@ -1,13 +1,14 @@
 //! Retention: a bounded sample of each task's past, for training and for judging.
 //!
-//! The priority of a sample is a hash of its sequence number. Of each class, a task keeps the samples
-//! of lowest priority: bottom-k sampling (Cohen & Kaplan 2007, "Summarizing data using bottom-k
-//! sketches"). Within a class, each subset is as likely to be kept as any other of its size, and
-//! which samples are kept depends neither on the number of workers nor on the order of arrival.
+//! The priority of a sample is a hash of its sequence number. Of each class, a task keeps the
+//! samples of lowest priority: bottom-k sampling (Cohen & Kaplan 2007, "Summarizing data using
+//! bottom-k sketches"). Within a class, each subset is as likely to be kept as any other of its
+//! size, and which samples are kept depends neither on the number of workers nor on the order of
+//! arrival.
 //!
-//! Two bounds hold: one for each task, and one for all tasks together, which becomes a [`Quota`] that
-//! all tasks share. An epoch's quota follows from the number of labels that each task has had, so it
-//! is known before anything is kept, and no epoch ever leaves more than there is room for.
+//! Two bounds hold: one for each task, and one for all tasks together, which becomes a [`Quota`]
+//! that all tasks share. An epoch's quota follows from the number of labels that each task has had,
+//! so it is known before anything is kept, and no epoch ever leaves more than there is room for.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -115,8 +116,8 @@ pub fn retain<'scope>(
     turn_over(of_tasks.concat(quotas), reservoirs).concat(new_bounds)
 }
 
-/// Keeps the quota, all on worker 0. Emits the bounds in the first epoch and whenever they fall, each
-/// with whether they are new to the knowledge base.
+/// Keeps the quota, all on worker 0. Emits the bounds in the first epoch and whenever they fall,
+/// each with whether they are new to the knowledge base.
 fn bound<'scope>(
     counts: Flow<'scope, (TaskId, Vec<u64>)>,
     rules: MemoryRules,

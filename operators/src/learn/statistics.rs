@@ -74,8 +74,8 @@ impl Windows {
         Windows { size, tasks }
     }
 
-    /// Takes in a task's labels of an epoch. Returns the change to commit, and the difference of the
-    /// task's standing.
+    /// Takes in a task's labels of an epoch. Returns the change to commit, and the difference of
+    /// the task's standing.
     fn slide(
         &mut self,
         epoch: Epoch,
@@ -146,8 +146,8 @@ fn slide<'scope>(
 /// Update of a differential collection.
 type Update = (TaskId, Epoch, Standing);
 
-/// Keeps the standing of all tasks. The first returned stream has the new standing of each task that
-/// moved, the second the changes to commit. `restored` are this worker's tasks.
+/// Keeps the standing of all tasks. The first returned stream has the new standing of each task
+/// that moved, the second the changes to commit. `restored` are this worker's tasks.
 pub fn statistics<'scope>(
     summaries: Flow<'scope, Summary>,
     window: i64,

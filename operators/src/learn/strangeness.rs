@@ -1,5 +1,5 @@
-//! Strangeness: measures whether samples of a task look less like known ones than before, with labels
-//! or without.
+//! Strangeness: measures whether samples of a task look less like known ones than before, with
+//! labels or without.
 //!
 //! The strangeness of a sample is one less the p-value of its [density](Method::Density). Among
 //! samples like earlier ones it is uniform on 0 to 1, and it rises where features move away from
@@ -15,7 +15,8 @@ use crate::data::TaskId;
 use crate::epochs::Epochs;
 use crate::flow::{Flow, Predicted};
 
-/// Strangeness of the samples of a batch, summed by task; a task's sum counts for its ancestors too.
+/// Strangeness of the samples of a batch, summed by task; a task's sum counts for its ancestors
+/// too.
 fn by_task(predicted: &Predicted) -> FxHashMap<TaskId, Strangeness> {
     let mut tasks: FxHashMap<TaskId, Strangeness> = FxHashMap::default();
     let Some(recognized) = &predicted.recognized else {

@@ -19,8 +19,8 @@ use crate::flow::{Flow, TrainOrder, TrainOutcome};
 
 /// Trainer that carries out training stages on threads of its own.
 pub trait Training {
-    /// Starts the stages of orders that were given together, once everything up to the epoch `after`
-    /// is committed. Activates `activator` when an outcome is ready.
+    /// Starts the stages of orders that were given together, once everything up to the epoch
+    /// `after` is committed. Activates `activator` when an outcome is ready.
     fn start(&mut self, orders: Vec<TrainOrder>, after: Epoch, activator: &SyncActivator);
 
     /// Takes the outcomes that are ready.

@@ -46,8 +46,8 @@ fn lowest(mut candidates: Vec<CalibrationCandidate>) -> Vec<CalibrationCandidate
 /// compared with another one.
 type Calibrated = (CalibrationMoved, Option<Arc<Calibration>>);
 
-/// Collects the novelty scores of samples of known tasks, all on worker 0. The first returned stream
-/// has new calibrations, in force from the next epoch on; the second has what is committed.
+/// Collects the novelty scores of samples of known tasks, all on worker 0. The first returned
+/// stream has new calibrations, in force from the next epoch on; the second has what is committed.
 pub fn calibrate<'scope>(
     predicted: Flow<'scope, Rc<Predicted>>,
     mut calibrator: Calibrator,

@@ -8,8 +8,8 @@ use crate::error::Failure;
 use crate::flow::{Allocated, Deployment, Feedback, Flow, Predicted};
 
 /// Predicts every batch. `feedback` is a feedback edge, broadcast to every worker: what arrives for
-/// epoch `e` is in force from `e` on. An epoch waits until its feedback is complete, so it never sees
-/// two models of a task.
+/// epoch `e` is in force from `e` on. An epoch waits until its feedback is complete, so it never
+/// sees two models of a task.
 pub fn infer<'scope, M: Models + 'static>(
     allocated: Flow<'scope, Rc<Allocated>>,
     feedback: Flow<'scope, Feedback>,

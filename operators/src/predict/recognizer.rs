@@ -3,8 +3,8 @@
 //! A sample with an attribute value that has no labels yet is unseen. Any other sample gets novelty
 //! scores: the distance of its features from those of known tasks, and the uncertainty of its
 //! prediction. The [calibration](Calibration) with samples of known tasks turns each score into a
-//! p-value. Fisher's −Σ ln p combines them (Fisher 1932, "Statistical Methods for Research Workers",
-//! §21.1), and is calibrated once more, since the scores depend on each other.
+//! p-value. Fisher's −Σ ln p combines them (Fisher 1932, "Statistical Methods for Research
+//! Workers", §21.1), and is calibrated once more, since the scores depend on each other.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! Trials: tests whether an unseen task is one of the tasks beside it under another name.
 //!
 //! Each task beside it predicts the labelled samples of the unseen task. A task that is the same
-//! loses less than the predictions that were made, and no more than it expects to lose. The expected
-//! loss of true probabilities p is their entropy, with the variance Σ p ln²p − (Σ p ln p)², so that
-//! the sum of the excess losses is about normal (the test of Spiegelhalter 1986, "Probabilistic
-//! prediction in patient management and clinical trials", §2, for the logarithmic score). Where the
-//! label is a number, losses are those of a normal distribution: half a nat on average, with a
-//! variance of a half.
+//! loses less than the predictions that were made, and no more than it expects to lose. The
+//! expected loss of true probabilities p is their entropy, with the variance
+//! Σ p ln²p − (Σ p ln p)², so that the sum of the excess losses is about normal (the test of
+//! Spiegelhalter 1986, "Probabilistic prediction in patient management and clinical trials", §2,
+//! for the logarithmic score). Where the label is a number, losses are those of a normal
+//! distribution: half a nat on average, with a variance of a half.
 
 use std::sync::Arc;
 

@@ -170,8 +170,8 @@ impl SharePolicy {
             .any(|(_, _, treatment)| treatment != Treatment::Shared)
     }
 
-    /// Fingerprint of the naming rules: the treatment of each path attribute, and the pseudonym key.
-    /// Names made under another fingerprint are stale.
+    /// Fingerprint of the naming rules: the treatment of each path attribute, and the pseudonym
+    /// key. Names made under another fingerprint are stale.
     pub fn naming(&self) -> u64 {
         let mut hasher = match &self.pseudonyms {
             Some(Pseudonyms(key)) => blake3::Hasher::new_keyed(key),

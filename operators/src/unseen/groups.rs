@@ -267,8 +267,8 @@ impl Groups {
         }));
     }
 
-    /// Settles a group, if there is one, that becomes no task of its own. Its labels go to the tasks
-    /// above it.
+    /// Settles a group, if there is one, that becomes no task of its own. Its labels go to the
+    /// tasks above it.
     fn dissolve(
         &mut self,
         entry: Option<Entry>,
