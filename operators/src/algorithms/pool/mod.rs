@@ -43,8 +43,8 @@ const LEAST_PROBABILITY: f32 = 1e-9;
 pub struct DeployedModelRef {
     /// The model.
     pub model: ModelId,
-    /// Evidence for the model: by how many nats its loss was below the incumbent's, in sum over the
-    /// samples that it was judged on.
+    /// Evidence for the model: nats by which its loss was below the incumbent's, summed over the
+    /// samples that both were judged on.
     pub evidence: f32,
     /// Scale of the label, if it is a number, in its unit: that of the
     /// [evaluation](crate::flow::ModelEvaluated::scale).
@@ -116,7 +116,7 @@ pub struct Pool {
     biases: Vec<f32>,
 }
 
-/// What tasks learned from their labels to correct models' outputs with.
+/// Adapters and neighbours of tasks, which correct the outputs of models.
 #[derive(Clone, Copy)]
 pub struct Corrections<'a> {
     /// Adapters of the tasks.

@@ -10,13 +10,12 @@ pub fn class_of(label: f32, classes: usize) -> usize {
     (label as usize).min(classes.saturating_sub(1))
 }
 
-/// A task's draw of its labelled samples, even within each class and balanced between classes.
+/// A task's labelled samples that are kept: an even draw of each class, balanced between classes.
 ///
 /// Beyond its capacity, the class with the most samples gives up the one with the highest
-/// [`priority`]. So each class keeps its samples up to an equal share of the
-/// capacity, and the others divide what rarer classes leave free (max-min fairness). While the
-/// capacity stays the same, the share of no class ever grows again, so that a sample given up is
-/// never missed.
+/// [`priority`]. So each class keeps its samples up to an equal share of the capacity, and the
+/// others divide what rarer classes leave free (max-min fairness). While the capacity stays the
+/// same, the share of no class ever grows again, so that a sample given up is never missed.
 ///
 /// ```
 /// use perennial_operators::RetainedSample;
