@@ -74,6 +74,10 @@ pub fn commit<'scope>(
     mut commit: Option<impl Commit + 'static>,
 ) -> Flow<'scope, Epoch> {
     let scope = effects.scope();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "holds an epoch until its offer is taken"
+    )]
     effects.unary_frontier(
         Exchange::new(|_: &Effect| 0),
         "Commit",

@@ -142,6 +142,7 @@ pub trait Epochs<'scope, D: 'static>: Sized {
     ) -> Flow<'scope, O>;
 }
 
+#[expect(clippy::disallowed_methods, reason = "the verbs are written with them")]
 impl<'scope, D: 'static> Epochs<'scope, D> for Flow<'scope, D> {
     fn each<I>(self, name: &str, mut logic: impl FnMut(D) -> I + 'static) -> Flow<'scope, I::Item>
     where

@@ -50,9 +50,6 @@
 //! [`train`]: learn::train
 //! [`receive`]: learn::receive
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 pub mod algorithms;
 pub mod commit;
 pub mod data;
