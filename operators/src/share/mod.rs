@@ -1,7 +1,7 @@
 //! Sharing, within the label stage: selects what the policy of an edge lets leave its site.
 
+mod labelled;
 mod policy;
-mod share;
 
+pub use self::labelled::share;
 pub use self::policy::{Pseudonyms, SampleRules, SharePolicy, Treatment};
-pub use self::share::share;
