@@ -116,7 +116,7 @@ impl<'a> LinkRole<'a> {
     }
 
     /// Sends what a finished run has left in the outbox, until all has arrived, nothing arrives for
-    /// [`PATIENCE`], or `stop` is set.
+    /// a minute, or `stop` is set.
     pub fn send_rest(
         &self,
         knowledge: &Arc<KnowledgeBase>,
