@@ -1,9 +1,9 @@
-//! The commit: epochs made durable, in order, on a thread of its own.
+//! The committer: makes epochs durable, in order, on a thread of its own.
 //!
 //! Outputs are appended as epochs come. A commit flushes them, then writes one atomic batch to the
-//! knowledge base that holds the input position, what was learned, the samples that wait, and the
-//! length of each output. What a crash leaves in an output beyond its committed length is cut off
-//! when it is opened again.
+//! knowledge base: the input position, knowledge changes, pending samples, and the length of each
+//! output file. What a crash leaves in a file beyond its committed length is cut off when the file
+//! is opened again.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,21 +12,23 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, Progress};
 use perennial_operators::commit::Commit;
-use perennial_operators::flow::{EpochEffects, KnowledgeChange, Phase, StageKind, StageState};
+use perennial_operators::flow::{
+    EpochEffects, Intake, KnowledgeChange, Phase, StageKind, StageState,
+};
 use perennial_operators::{Score, TaskId};
 
 use super::outputs::Outputs;
-use crate::config::Config;
-use crate::config::Mode;
+use crate::config::{Config, Mode};
 use crate::error::Error;
 use crate::fault;
 use crate::link::outbox::Outbox;
 use crate::run_status::CommitWatch;
 
-/// Epochs that may wait for the committer.
+/// Limit on the epochs that wait for the committer.
 const QUEUE: usize = 4;
 
-/// Changes that may wait for their commit: with many tasks, each epoch has many, and they are in memory until then.
+/// Changes that make a commit due. They are in memory until then, and with many tasks each epoch
+/// has many.
 const CHANGES: usize = 100_000;
 
 /// The dataflow's end of the committer.
@@ -39,41 +41,45 @@ impl Commit for CommitSender {
         match self.sender.try_send(effects) {
             Ok(()) => None,
             Err(TrySendError::Full(effects)) => Some(effects),
-            // The committer has failed and said so; the run is about to end.
+            // The committer has reported its failure; the run is about to end.
             Err(TrySendError::Disconnected(effects)) => Some(effects),
         }
     }
 }
 
-/// The committer's thread.
+/// State of the committer's thread.
 pub struct Committer {
     knowledge: Arc<KnowledgeBase>,
     outputs: Outputs,
-    /// What is shared, if anything is.
+    /// Keeps what is shared with the cloud, if anything is.
     outbox: Option<Outbox>,
-    committed: Arc<CommitWatch>,
-    /// At most so many epochs are committed together.
+    watch: Arc<CommitWatch>,
+    /// Epochs that make a commit due.
     epochs: usize,
-    /// How long an epoch waits for its commit at most.
+    /// Limit on how long an epoch waits for its commit.
     interval: Duration,
+    /// Progress with the epochs that wait.
     progress: Progress,
-    /// How all predictions did.
+    /// Score of all predictions with labels.
     score: Score,
-    /// See [`Status::publications`].
+    /// Number of changes in this run that the cloud publishes.
     publications: u64,
+    /// Epochs that wait for their commit.
     waiting: Vec<EpochEffects>,
+    /// When the first of them came.
     since: Instant,
-    /// When the run began and what the runs before it took.
+    /// When the run began, and the seconds that earlier runs took.
     began: (Instant, f64),
 }
 
 impl Committer {
-    /// Starts the thread. It ends when the [`CommitSender`] is dropped; its result is the first failure.
+    /// Starts the thread. It ends when the [`CommitSender`] is dropped, or with a failure, with
+    /// which `on_failure` is called.
     pub fn start(
         knowledge: Arc<KnowledgeBase>,
         outputs: Outputs,
         outbox: Option<Outbox>,
-        committed: Arc<CommitWatch>,
+        watch: Arc<CommitWatch>,
         config: &Config,
         on_failure: impl FnOnce(Error) + Send + 'static,
     ) -> Result<(CommitSender, JoinHandle<()>), Error> {
@@ -81,13 +87,13 @@ impl Committer {
         let progress = view.progress()?;
         let score = view.statistics_of(TaskId::BASE)?.score;
         drop(view);
-        committed.set(progress.clone(), score, 0);
+        watch.set(progress.clone(), score, 0);
         let (sender, receiver) = bounded(QUEUE);
         let mut committer = Committer {
             knowledge,
             outputs,
             outbox,
-            committed,
+            watch,
             epochs: config.commit.epochs,
             interval: interval(config),
             began: (Instant::now(), progress.seconds),
@@ -105,6 +111,7 @@ impl Committer {
         Ok((CommitSender { sender }, thread))
     }
 
+    /// Receives epochs and commits whenever a commit is due.
     fn run(&mut self, receiver: &Receiver<EpochEffects>) -> Result<(), Error> {
         loop {
             let limit = self.interval;
@@ -118,9 +125,10 @@ impl Committer {
                     if self.waiting.is_empty() {
                         self.since = Instant::now();
                     }
-                    let urgent = self.take(effects)?;
-                    // What a run restores is no epoch of the stream: it must not shift which epochs are
-                    // committed together, and so what the files of a folder hold.
+                    let urgent = self.add(effects)?;
+                    // Epochs without intake restore what a run had begun. They must not shift which
+                    // epochs of the stream are committed together, since each commit that writes to
+                    // a folder makes one file there.
                     let read = self.waiting.iter().filter(|epoch| epoch.intake.is_some());
                     let full = read.count() >= self.epochs || self.changes() >= CHANGES;
                     if urgent || full || self.since.elapsed() >= limit {
@@ -133,65 +141,67 @@ impl Committer {
         }
     }
 
-    /// Writes an epoch's outputs and counts it; says whether it must be committed at once.
-    fn take(&mut self, mut effects: EpochEffects) -> Result<bool, Error> {
+    /// Appends an epoch's outputs and counts the epoch. Returns whether it must be committed at
+    /// once: a training reads its samples from the commit of the epoch that ordered it.
+    fn add(&mut self, mut effects: EpochEffects) -> Result<bool, Error> {
         self.outputs.append(&effects)?;
         if self.outputs.kafka.is_none() {
-            // What went to a file is there. What was sent may have to be sent again.
+            // Predictions in a file are done with. Those on a topic may have to be sent again.
             effects.predictions.clear();
         }
-        let progress = &mut self.progress;
-        progress.epoch = progress.epoch.max(effects.epoch);
-        progress.changes += effects.changes.len() as u64;
-        progress.unlabelled += effects.unlabelled;
-        progress.unseen += effects.unseen;
-        let mut ended = false;
+        self.progress.epoch = self.progress.epoch.max(effects.epoch);
+        self.progress.changes += effects.changes.len() as u64;
+        self.progress.unlabelled += effects.unlabelled;
+        self.progress.unseen += effects.unseen;
         if let Some(intake) = &effects.intake {
-            let first_scored = intake.header.phase == Phase::Live
-                && matches!(progress.header, Some(before) if before.phase == Phase::BootstrapEnds);
-            if first_scored {
-                progress.bootstrap_seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
-            }
-            progress.header = Some(intake.header);
-            progress.records += intake.records;
-            progress.samples += intake.samples;
-            progress.bootstrapped += intake.bootstrapped;
-            progress.dead_letters += intake.dead_letters.len() as u64;
-            progress.offsets.extend(
-                intake
-                    .offsets
-                    .iter()
-                    .map(|(place, next)| (place.clone(), *next)),
-            );
-            ended = intake.ended;
+            self.count_intake(intake);
         }
-        let mut ordered = false;
         for change in &effects.changes {
-            match change {
-                // A training reads its samples from the commit of the epoch that ordered it.
-                KnowledgeChange::StageMoved(moved) => {
-                    ordered |=
-                        (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting);
-                }
-                KnowledgeChange::StatisticsMoved(moved) if moved.task == TaskId::BASE => {
-                    self.score.add(&moved.difference.score);
-                }
-                KnowledgeChange::ModelDeployed { .. }
-                | KnowledgeChange::ModelRetired { .. }
-                | KnowledgeChange::ModelRolledBack { .. }
-                | KnowledgeChange::ModelPromoted { .. }
-                | KnowledgeChange::ModelDonated(_) => self.publications += 1,
-                _ => {}
-            }
+            self.count_change(change);
         }
+        let ended = effects.intake.as_ref().is_some_and(|intake| intake.ended);
+        let ordered = effects.changes.iter().any(is_order);
         self.waiting.push(effects);
         Ok(ordered || ended)
     }
 
+    fn count_intake(&mut self, intake: &Intake) {
+        let progress = &mut self.progress;
+        let is_first_live = intake.header.phase == Phase::Live
+            && matches!(progress.header, Some(last) if last.phase == Phase::BootstrapEnds);
+        if is_first_live {
+            progress.bootstrap_seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
+        }
+        progress.header = Some(intake.header);
+        progress.records += intake.records;
+        progress.samples += intake.samples;
+        progress.bootstrapped += intake.bootstrapped;
+        progress.dead_letters += intake.dead_letters.len() as u64;
+        let offsets = intake.offsets.iter();
+        progress
+            .offsets
+            .extend(offsets.map(|(place, next)| (place.clone(), *next)));
+    }
+
+    fn count_change(&mut self, change: &KnowledgeChange) {
+        match change {
+            KnowledgeChange::StatisticsMoved(moved) if moved.task == TaskId::BASE => {
+                self.score.add(&moved.difference.score);
+            }
+            KnowledgeChange::ModelDeployed { .. }
+            | KnowledgeChange::ModelRetired { .. }
+            | KnowledgeChange::ModelRolledBack { .. }
+            | KnowledgeChange::ModelPromoted { .. }
+            | KnowledgeChange::ModelDonated(_) => self.publications += 1,
+            _ => {}
+        }
+    }
+
+    /// Commits the epochs that wait.
     fn commit(&mut self) -> Result<(), Error> {
         let has_news = self.outbox.as_ref().is_some_and(Outbox::has_news);
         if self.waiting.iter().all(is_idle) && !has_news {
-            // A stream at rest commits nothing. The epochs' numbers are used again after a crash.
+            // A stream at rest commits nothing. After a crash the epochs' numbers are used again.
             self.waiting.clear();
             return Ok(());
         }
@@ -217,20 +227,18 @@ impl Committer {
         fault::point("commit: after knowledge");
         self.waiting.clear();
         let progress = self.progress.clone();
-        self.committed.set(progress, self.score, self.publications);
+        self.watch.set(progress, self.score, self.publications);
         Ok(())
     }
 
-    /// How many changes wait.
+    /// Number of changes that wait for their commit.
     fn changes(&self) -> usize {
         self.waiting.iter().map(|epoch| epoch.changes.len()).sum()
     }
-}
 
-/// Results on topics, the knowledge base and the position in the input, together or not at all: first the
-/// commit is prepared, then the transaction decides, then the commit counts. After a crash the decision is
-/// found with the group's offsets.
-impl Committer {
+    /// Commits results on topics, knowledge base and input offsets together or not at all. The
+    /// commit is prepared, the transaction decides, then the commit is applied. After a crash the
+    /// offsets of the consumer group tell how the transaction ended.
     fn commit_with_transaction(&mut self, outbox: &OutboxWrite) -> Result<(), Error> {
         let (epochs, progress) = (&self.waiting, &self.progress);
         self.knowledge.prepare(epochs, progress, outbox)?;
@@ -242,11 +250,22 @@ impl Committer {
     }
 }
 
-/// How long an epoch waits for its commit at most: in a replay of what has an end, until enough others have come.
+/// Limit on how long an epoch waits for its commit. A replay has none, unless it is of edges, which
+/// may pause: it commits by counts alone.
 fn interval(config: &Config) -> Duration {
     match config.mode {
         Mode::Replay if config.source.edges.is_none() => Duration::MAX,
         _ => Duration::from_millis(config.commit.interval_ms),
+    }
+}
+
+/// Whether a change orders a training.
+fn is_order(change: &KnowledgeChange) -> bool {
+    match change {
+        KnowledgeChange::StageMoved(moved) => {
+            (moved.stage, moved.state) == (StageKind::Train, StageState::Waiting)
+        }
+        _ => false,
     }
 }
 
@@ -269,6 +288,7 @@ fn is_idle(effects: &EpochEffects) -> bool {
         && effects.unlabelled == 0
 }
 
+/// Receives as `recv_timeout` does; [`Duration::MAX`] is no limit.
 fn receive(
     receiver: &Receiver<EpochEffects>,
     wait: Duration,

@@ -1,4 +1,4 @@
-//! The commit: one thread writes what epochs did, outputs and knowledge together.
+//! The commit: one thread writes the effects of epochs, outputs and knowledge base together.
 
 pub mod committer;
 pub mod outputs;

@@ -1,4 +1,4 @@
-//! The outputs of a run: files whose committed length is known, and topics.
+//! Outputs of a run: files whose lengths are committed, and topics.
 
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
 use perennial_connectors::sink::{AppendFile, Output, RequestRenderer};
@@ -8,15 +8,15 @@ use perennial_operators::flow::{DeadLetter, EpochEffects, KnowledgeChange};
 
 use crate::error::Error;
 
-/// Names under which the lengths of files are committed.
+/// Name under which the length of the file of predictions is committed.
 pub const PREDICTIONS: &str = "predictions";
-/// See [`PREDICTIONS`].
+/// Name under which the length of the file of dead letters is committed.
 pub const DEAD_LETTERS: &str = "dead letters";
 
-/// See [`PREDICTIONS`].
+/// Name under which the length of the file of label requests is committed.
 pub const LABEL_REQUESTS: &str = "label requests";
 
-/// Where predictions, dead letters and label requests go.
+/// Files and topics of predictions, dead letters and label requests.
 pub struct Outputs {
     /// The file of predictions, if there is one.
     pub predictions: Option<Output>,
@@ -24,7 +24,7 @@ pub struct Outputs {
     pub dead_letters: Option<AppendFile>,
     /// The file of label requests, if there is one.
     pub requests: Option<AppendFile>,
-    /// Renders them.
+    /// Renders label requests.
     pub renderer: RequestRenderer,
     /// The topics, if there are any.
     pub kafka: Option<KafkaSink>,
@@ -44,7 +44,8 @@ fn requests(effects: &EpochEffects) -> impl Iterator<Item = &LabelRequest> {
 }
 
 impl Outputs {
-    /// Adds the outputs of an epoch. They need not be durable yet.
+    /// Appends the outputs of an epoch to files, and sends them to topics. They are durable only
+    /// after a flush.
     pub fn append(&mut self, effects: &EpochEffects) -> Result<(), Error> {
         if let Some(output) = &mut self.predictions {
             for (_, bytes) in &effects.predictions {
@@ -66,6 +67,7 @@ impl Outputs {
         self.send(effects)
     }
 
+    /// Sends the outputs of an epoch to topics.
     fn send(&mut self, effects: &EpochEffects) -> Result<(), Error> {
         let Some(kafka) = &mut self.kafka else {
             return Ok(());
@@ -83,7 +85,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// Makes files durable and returns their lengths, by name.
+    /// Makes files durable. Returns their lengths, by name.
     pub fn flush_files(&mut self) -> Result<Vec<(&'static str, u64)>, Error> {
         let mut lengths = Vec::new();
         if let Some(output) = &mut self.predictions {
@@ -98,12 +100,12 @@ impl Outputs {
         Ok(lengths)
     }
 
-    /// Whether results count only with a transaction, for which a commit has to be prepared.
+    /// Whether results are committed by a transaction, for which a commit has to be prepared.
     pub fn is_transactional(&self) -> bool {
         self.kafka.as_ref().is_some_and(KafkaSink::is_transactional)
     }
 
-    /// Waits until what was sent has arrived, sending it again where it has not.
+    /// Waits until all that was sent has arrived; sends all of it again until it has.
     pub fn flush_topics(&mut self, epochs: &[EpochEffects]) -> Result<(), Error> {
         while let Some(kafka) = &mut self.kafka {
             if kafka.flush()? {
@@ -114,7 +116,8 @@ impl Outputs {
         Ok(())
     }
 
-    /// Commits the transaction that holds the epochs' results, again and again until it counts.
+    /// Commits the transaction with the results of `epochs`. An aborted transaction is sent and
+    /// tried again.
     pub fn commit_topics(
         &mut self,
         epochs: &[EpochEffects],
@@ -125,10 +128,7 @@ impl Outputs {
             if kafka.commit(offsets, number)? == Outcome::Committed {
                 break;
             }
-            tracing::info!(
-                number,
-                "the transaction was aborted: sending its results again"
-            );
+            tracing::info!(number, "transaction aborted; sending its results again");
             epochs.iter().try_for_each(|effects| self.send(effects))?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The feedback loops: opened before the first stage, closed after the last.
 //!
-//! What enters a loop in epoch `e` comes out in `e + 1`, so an epoch sees one state throughout.
+//! A record that enters a loop in epoch `e` comes out in `e + 1`. So an epoch sees one state of
+//! models and tasks, whatever is learned in it.
 
 use perennial_operators::flow::{Feedback, Flow, KnowledgeChange, TaskUpdate, TrainOutcome};
 use perennial_operators::{Epoch, EpochsLater, TaskDefinition};
@@ -12,32 +13,35 @@ use timely::dataflow::operators::{Concat, ConnectLoop, Feedback as _};
 use super::ingest::IngestStreams;
 use super::learn::LearnStreams;
 use super::predict::PredictStreams;
+use super::train::TrainStreams;
 use super::unseen::UnseenStreams;
 use crate::fault;
 
-/// Streams that come out of the loops, each one epoch later than it went in.
+/// Streams that come out of the loops.
 pub(super) struct FeedbackStreams<'scope> {
     /// Updates about tasks, on every worker.
     pub tasks: Flow<'scope, TaskUpdate>,
-    /// What inference learns: models and everything that corrects or recognizes, on every worker;
-    /// trials of unseen tasks on one.
+    /// Everything that inference learns: models, corrections of models, and what recognizes unseen
+    /// samples, on every worker; trials of unseen tasks, on worker 0 alone.
     pub models: Flow<'scope, Feedback>,
-    /// Outcomes of trainings, on worker 0.
+    /// Outcomes of trainings and updates from the link, on worker 0.
     pub outcomes: Flow<'scope, TrainOutcome>,
-    /// Tasks that were defined elsewhere, on worker 0.
+    /// Tasks that are defined by these outcomes, on worker 0.
     pub adopted: Flow<'scope, TaskDefinition>,
 }
 
-/// Ends of the loops that are still open.
-pub(super) struct Closing<'scope> {
+/// Loops that are to be closed: the handle of each.
+pub(super) struct OpenLoops<'scope> {
     tasks: Handle<'scope, Epoch, Vec<TaskUpdate>>,
     models: Handle<'scope, Epoch, Vec<Feedback>>,
     trials: Handle<'scope, Epoch, Vec<Feedback>>,
     outcomes: Handle<'scope, Epoch, Vec<TrainOutcome>>,
+    /// Adopted tasks, which go round once more: as updates, to every worker.
+    adopted: Flow<'scope, TaskDefinition>,
 }
 
 /// Opens the loops.
-pub(super) fn open(scope: Scope<'_, Epoch>) -> (FeedbackStreams<'_>, Closing<'_>) {
+pub(super) fn open(scope: Scope<'_, Epoch>) -> (FeedbackStreams<'_>, OpenLoops<'_>) {
     let later = EpochsLater(1);
     let (close_tasks, tasks) = scope.feedback::<Vec<TaskUpdate>>(later);
     let (close_models, models) = scope.feedback::<Vec<Feedback>>(later);
@@ -45,7 +49,7 @@ pub(super) fn open(scope: Scope<'_, Epoch>) -> (FeedbackStreams<'_>, Closing<'_>
     let (close_outcomes, outcomes) = scope.feedback::<Vec<TrainOutcome>>(later);
     let trained = outcomes.clone().flat_map(|outcome| {
         if outcome.deployment.is_some() {
-            // It has come back into the dataflow and is not deployed yet.
+            // The model is back in the dataflow and not deployed yet.
             fault::point("swap: decided");
         }
         outcome.feedback()
@@ -61,31 +65,31 @@ pub(super) fn open(scope: Scope<'_, Epoch>) -> (FeedbackStreams<'_>, Closing<'_>
         tasks: tasks.broadcast(),
         models: trained.concat(models).broadcast().concat(trials),
         outcomes,
-        adopted,
+        adopted: adopted.clone(),
     };
-    let closing = Closing {
+    let loops = OpenLoops {
         tasks: close_tasks,
         models: close_models,
         trials: close_trials,
         outcomes: close_outcomes,
+        adopted,
     };
-    (feedback, closing)
+    (feedback, loops)
 }
 
-impl<'scope> Closing<'scope> {
-    /// Closes the loops.
+impl<'scope> OpenLoops<'scope> {
+    /// Closes the loops with what the stages yield.
     pub(super) fn close(
         self,
-        adopted: Flow<'scope, TaskDefinition>,
         ingested: &IngestStreams<'scope>,
         predicted: &PredictStreams<'scope>,
         resolved: &UnseenStreams<'scope>,
         learned: &LearnStreams<'scope>,
-        outcomes: Flow<'scope, TrainOutcome>,
+        trained: &TrainStreams<'scope>,
     ) {
-        let defined = ingested.defined.clone().concat(adopted);
-        let defined = defined.map(|task| TaskUpdate::Defined(task.task));
+        let defined = ingested.defined.clone().concat(self.adopted);
         defined
+            .map(|task| TaskUpdate::Defined(task.task))
             .concat(resolved.tasks.clone())
             .connect_loop(self.tasks);
         predicted
@@ -97,6 +101,6 @@ impl<'scope> Closing<'scope> {
             .concat(learned.neighbours.clone().map(Feedback::Recent))
             .connect_loop(self.models);
         resolved.trials.clone().connect_loop(self.trials);
-        outcomes.connect_loop(self.outcomes);
+        trained.outcomes.clone().connect_loop(self.outcomes);
     }
 }

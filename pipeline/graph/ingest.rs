@@ -16,33 +16,43 @@ use crate::config::Settings;
 use crate::input::reader::Channel;
 use crate::restore::IngestStart;
 
+/// What a worker's source reads with.
+pub struct SourceParts {
+    /// The worker's reader, if it has one.
+    pub reader: Option<Channel>,
+    /// Holds the source back; its probe follows the commit.
+    pub pace: Pace,
+    /// Called when the source fails: epochs that it has opened are still to be committed.
+    pub on_failure: OnFailure,
+}
+
 /// Streams of the stage ingest.
 pub(super) struct IngestStreams<'scope> {
     /// Batches whose samples are allocated to tasks.
     pub allocated: Flow<'scope, Rc<Allocated>>,
-    /// Tasks that are defined by their first sample.
+    /// Tasks that are defined by their first sample, each once.
     pub defined: Flow<'scope, TaskDefinition>,
-    /// What is committed.
+    /// Effects of the stage.
     pub effects: Flow<'scope, Effect>,
 }
 
+/// Builds the stage.
 pub(super) fn build<'scope>(
     scope: Scope<'scope, Epoch>,
     settings: &Settings,
-    reader: Option<Channel>,
-    pace: Pace,
+    parts: SourceParts,
     start: IngestStart,
     feedback: &FeedbackStreams<'scope>,
-    on_source_failure: OnFailure,
 ) -> IngestStreams<'scope> {
-    let (slices, intake) = source(scope, reader, start.epoch, pace, on_source_failure);
+    let (reader, pace) = (parts.reader, parts.pace);
+    let (slices, intake) = source(scope, reader, start.epoch, pace, parts.on_failure);
     let allocated = allocate(slices, feedback.tasks.clone(), start.allocator);
-    let defines = match &settings.unseen {
-        // After the bootstrap, groups find out what becomes a task.
-        Some(rules) if rules.attributes => allocated.clone().filter(|it| is_bootstrap(it)),
+    let defining = match &settings.unseen {
+        // After the bootstrap, groups of unseen samples decide what becomes a task.
+        Some(rules) if rules.attributes => allocated.clone().filter(|batch| is_bootstrap(batch)),
         _ => allocated.clone(),
     };
-    let defined = define(defines, start.defined);
+    let defined = define(defining, start.defined);
     let changes = defined.clone().map(KnowledgeChange::TaskDefined);
     IngestStreams {
         allocated,
@@ -51,9 +61,6 @@ pub(super) fn build<'scope>(
     }
 }
 
-fn is_bootstrap(allocated: &Allocated) -> bool {
-    matches!(
-        allocated.header.phase,
-        Phase::Bootstrap | Phase::BootstrapEnds
-    )
+fn is_bootstrap(batch: &Allocated) -> bool {
+    matches!(batch.header.phase, Phase::Bootstrap | Phase::BootstrapEnds)
 }

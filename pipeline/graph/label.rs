@@ -1,4 +1,4 @@
-//! Stage label of the graph: joins predictions with their labels, and shares what policy lets leave.
+//! Stage label of the graph: joins predictions with labels, and shares what the policy lets leave.
 
 use std::rc::Rc;
 
@@ -16,10 +16,11 @@ use crate::restore::LabelStart;
 pub(super) struct LabelStreams<'scope> {
     /// Labels that became known, with their samples and predictions.
     pub labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    /// What is committed.
+    /// Effects of the stage.
     pub effects: Flow<'scope, Effect>,
 }
 
+/// Builds the stage. Without a `policy` nothing is shared.
 pub(super) fn build<'scope>(
     predicted: &PredictStreams<'scope>,
     policy: Option<SharePolicy>,
@@ -27,10 +28,12 @@ pub(super) fn build<'scope>(
     feedback: &FeedbackStreams<'scope>,
     on_failure: &OnFailure,
 ) -> LabelStreams<'scope> {
+    // Waiting samples keep their ids and attributes only if they are shared later.
+    let joiner = start.joiner.naming(policy.is_some());
     let (labelled, mut effects) = join(
         predicted.predicted.clone(),
         feedback.tasks.clone(),
-        start.joiner.naming(policy.is_some()),
+        joiner,
         on_failure.clone(),
     );
     if let Some(policy) = policy {

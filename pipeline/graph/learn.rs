@@ -1,4 +1,4 @@
-//! Stage learn of the graph: statistics, drift, adapters and memory from labels.
+//! Stage learn of the graph: statistics, drift detectors, adapters and memory learn from labels.
 
 use perennial_operators::TaskId;
 use perennial_operators::algorithms::drift::DriftDetected;
@@ -19,20 +19,21 @@ use crate::restore::LearnStart;
 
 /// Streams of the stage learn.
 pub(super) struct LearnStreams<'scope> {
-    /// The standing of each task that moved.
+    /// Statistics of each task that changed.
     pub views: Flow<'scope, View>,
-    /// Drift that was detected.
+    /// Detected drift.
     pub drifted: Flow<'scope, DriftDetected>,
-    /// Tasks that have labels enough to be known.
+    /// Tasks that have got enough labels to be known, each once.
     pub known: Flow<'scope, TaskId>,
-    /// Adapters that learned.
+    /// Adapters that changed.
     pub adapters: Flow<'scope, AdapterMoved>,
-    /// Recent samples among which new ones find their neighbours.
+    /// Recent samples in which new samples find their neighbours.
     pub neighbours: Flow<'scope, RecentMoved>,
-    /// What is committed.
+    /// Effects of the stage.
     pub effects: Flow<'scope, Effect>,
 }
 
+/// Builds the stage. What the settings leave out is an empty stream.
 pub(super) fn build<'scope>(
     settings: &Settings,
     predicted: &PredictStreams<'scope>,

@@ -1,4 +1,4 @@
-//! Stage predict of the graph: runs the deployed models and recognizes unseen samples.
+//! Stage predict of the graph: runs the deployed models, and recognizes unseen samples.
 
 use std::rc::Rc;
 
@@ -22,13 +22,14 @@ use crate::restore::PredictStart;
 pub(super) struct PredictStreams<'scope> {
     /// Batches with their predictions.
     pub predicted: Flow<'scope, Rc<Predicted>>,
-    /// How samples of known tasks are scored, whenever that changes.
+    /// The novelty scores of samples of known tasks, whenever they change.
     pub calibration: Flow<'scope, Feedback>,
-    /// What is committed.
+    /// Effects of the stage.
     pub effects: Flow<'scope, Effect>,
 }
 
-/// Predictor of a worker, and the calibrator if unseen samples are recognized.
+/// The predictor of a worker, with the deployed models loaded, and the calibrator if unseen samples
+/// are recognized.
 pub(super) fn predictor(
     settings: &Settings,
     runtime: Runtime,
@@ -62,6 +63,7 @@ pub(super) fn predictor(
     Ok((predictor, calibrator))
 }
 
+/// Builds the stage. Without a `renderer`, predictions are not written.
 pub(super) fn build<'scope>(
     ingested: &IngestStreams<'scope>,
     (predictor, calibrator): (Predictor<Sessions>, Option<Calibrator>),
@@ -69,10 +71,9 @@ pub(super) fn build<'scope>(
     feedback: &FeedbackStreams<'scope>,
     on_failure: &OnFailure,
 ) -> PredictStreams<'scope> {
-    let models = feedback.models.clone();
     let predicted = infer(
         ingested.allocated.clone(),
-        models,
+        feedback.models.clone(),
         predictor,
         on_failure.clone(),
     );

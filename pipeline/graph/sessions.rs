@@ -1,4 +1,4 @@
-//! The models of one worker: sessions of ONNX Runtime, as many as their memory allows.
+//! Models of one worker: a session of ONNX Runtime for each, within a memory bound.
 
 use std::sync::Arc;
 
@@ -10,33 +10,38 @@ use rustc_hash::FxHashMap;
 
 use crate::fault;
 
-/// A session, and when it was last asked.
+/// A session, with what it takes and when it was last used.
 struct LoadedSession {
     session: Session,
+    /// An estimate of its memory, bytes.
     bytes: usize,
-    asked: u64,
+    /// Number of the `predict` call that used it last.
+    used: u64,
 }
 
-/// Models by their ONNX bytes, which all workers share, and sessions of those that were asked last. Where there is no room
-/// for a session, the one that was not asked for the longest time goes; it is made again when its model is asked.
+/// The ONNX bytes of all models, which workers share, and sessions of the most recently used ones.
+///
+/// When a new session would exceed the memory bound, the least recently used sessions are dropped.
+/// A dropped session is made again when its model is next used.
 pub struct Sessions {
     runtime: Runtime,
     features: usize,
-    /// How many values an answer has.
+    /// Number of columns of an output: one for each class, or one for a number.
     width: usize,
-    /// The most bytes that sessions may take; one there always is.
+    /// Memory bound of all sessions, bytes. One session is kept even above it.
     bound: usize,
     models: FxHashMap<ModelId, Arc<Vec<u8>>>,
     loaded: FxHashMap<ModelId, LoadedSession>,
-    /// Bytes that sessions take.
+    /// Memory of all sessions, bytes.
     taken: usize,
-    /// Questions so far.
-    asked: u64,
+    /// Number of `predict` calls so far.
+    calls: u64,
+    /// Number of sessions dropped for lack of room.
     evicted: u64,
 }
 
 impl Sessions {
-    /// No model yet.
+    /// Sessions without any model; `bound` is their memory bound in bytes.
     pub fn new(runtime: Runtime, features: usize, width: usize, bound: usize) -> Self {
         Sessions {
             runtime,
@@ -46,17 +51,17 @@ impl Sessions {
             models: FxHashMap::default(),
             loaded: FxHashMap::default(),
             taken: 0,
-            asked: 0,
+            calls: 0,
             evicted: 0,
         }
     }
 
-    /// Makes the session of a model.
+    /// Makes the session of a model, and drops others until it has room.
     fn make(&mut self, model: ModelId, onnx: &[u8]) -> Result<(), Failure> {
         self.drop_session(model);
         let bytes = session_bytes(onnx.len());
         while self.taken + bytes > self.bound {
-            let oldest = self.loaded.iter().min_by_key(|(_, loaded)| loaded.asked);
+            let oldest = self.loaded.iter().min_by_key(|(_, loaded)| loaded.used);
             let Some(oldest) = oldest.map(|(model, _)| *model) else {
                 break;
             };
@@ -68,7 +73,7 @@ impl Sessions {
         let loaded = LoadedSession {
             session,
             bytes,
-            asked: self.asked,
+            used: self.calls,
         };
         self.loaded.insert(model, loaded);
         Ok(())
@@ -89,7 +94,7 @@ impl Models for Sessions {
     }
 
     fn unload(&mut self, model: ModelId) {
-        // Its successor answers on this worker, and may not on others yet.
+        // The successor is deployed on this worker, and maybe not yet on others.
         fault::point("swap: replaced");
         self.models.remove(&model);
         self.drop_session(model);
@@ -101,7 +106,7 @@ impl Models for Sessions {
         features: ArrayView2<'_, f32>,
         probabilities: ArrayViewMut2<'_, f32>,
     ) -> Result<(), Failure> {
-        self.asked += 1;
+        self.calls += 1;
         if !self.loaded.contains_key(&model) {
             let Some(onnx) = self.models.get(&model).cloned() else {
                 return Err(format!(
@@ -113,7 +118,7 @@ impl Models for Sessions {
             self.make(model, &onnx)?;
         }
         if let Some(loaded) = self.loaded.get_mut(&model) {
-            loaded.asked = self.asked;
+            loaded.used = self.calls;
             loaded.session.predict(features, probabilities)?;
         }
         Ok(())
@@ -126,7 +131,7 @@ impl Drop for Sessions {
             tracing::info!(
                 evicted = self.evicted,
                 bytes = self.bound,
-                "sessions of models were evicted: they take more than inference.memory_bytes"
+                "model sessions were evicted: all together exceed inference.memory_bytes"
             );
         }
     }

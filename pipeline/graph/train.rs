@@ -1,10 +1,8 @@
-//! Stage train of the graph: triggers order trainings, trainings and the link yield models.
+//! Stage train of the graph: triggers order trainings; trainings and the link yield models.
 
-use perennial_operators::Epoch;
 use perennial_operators::epochs::OnFailure;
 use perennial_operators::flow::{Effect, Flow, TrainOrder, TrainOutcome};
 use perennial_operators::learn::{FirstModelGate, TrainingMode, receive, train, trigger};
-use timely::dataflow::Scope;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
@@ -12,37 +10,32 @@ use timely::dataflow::operators::vec::Map;
 use super::feedback::FeedbackStreams;
 use super::learn::LearnStreams;
 use super::predict::PredictStreams;
-use crate::config::Mode;
-use crate::config::{Role, Settings};
+use crate::config::{Config, Mode, Role, Settings};
 use crate::learning::Learner;
-use crate::link::common::OTHERS;
+use crate::link::common::LAST_CLOUD_VERSION;
 use crate::link::inbox::LinkInbox;
 use crate::restore::TrainStart;
 
-/// What a worker carries trainings out with; on worker 0 only.
-pub(super) struct Trainers {
-    /// Carries out trainings here.
+/// Where a worker's new models come from. Worker 0 alone has a learner and an inbox.
+pub struct Trainers {
+    /// Carries out trainings, if models are trained here.
     pub learner: Option<Learner>,
-    /// Models that come over the link.
+    /// Updates from the cloud, or at the cloud verdicts on canaries.
     pub inbox: Option<LinkInbox>,
-    /// Holds samples back until there is a first model.
+    /// Holds samples back until the first model has come.
     pub gate: FirstModelGate,
 }
 
 /// Streams of the stage train.
 pub(super) struct TrainStreams<'scope> {
-    /// Outcomes of trainings, here or elsewhere.
+    /// Outcomes of trainings and updates from the link.
     pub outcomes: Flow<'scope, TrainOutcome>,
-    /// What is committed.
+    /// Effects of the stage.
     pub effects: Flow<'scope, Effect>,
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one for each stream and setting it stands between"
-)]
+/// Builds the stage.
 pub(super) fn build<'scope>(
-    scope: Scope<'scope, Epoch>,
     settings: &Settings,
     predicted: &PredictStreams<'scope>,
     learned: &LearnStreams<'scope>,
@@ -52,42 +45,31 @@ pub(super) fn build<'scope>(
     on_failure: &OnFailure,
 ) -> TrainStreams<'scope> {
     let config = settings.config();
-    let link = config.link.as_ref();
-    let mode = match config.mode {
-        Mode::Replay => TrainingMode::Replay,
-        Mode::Live => TrainingMode::Live,
-    };
-    let first_number = match config.role {
-        Role::Edge => OTHERS,
-        Role::Local | Role::Cloud => 0,
-    };
-    let trains = config.role != Role::Edge || link.is_none_or(|link| link.train);
-    let (orders, mut outcomes) = if trains {
+    let scope = learned.views.scope();
+    let (orders, mut outcomes) = if trains(config) {
         let orders = trigger(
             learned.views.clone(),
             learned.drifted.clone(),
             feedback.outcomes.clone().map(|outcome| outcome.model),
             predicted.predicted.clone(),
-            start.watch.numbering_after(first_number),
+            start.watch.numbering_after(numbered_after(config.role)),
         );
         let outcomes = train(
             scope,
             orders.clone(),
             trainers.learner,
-            mode,
+            training_mode(config.mode),
             start.resumed,
             on_failure.clone(),
         );
         (orders, outcomes)
     } else {
-        // The cloud decides what is deployed at such an edge.
+        // The cloud decides which models are deployed at such an edge.
         (empty(scope), empty(scope))
     };
-    // An edge receives what the cloud publishes; a cloud, the verdicts on models that some edges had first.
-    if config.role == Role::Edge || link.is_some_and(|link| link.canary.is_some()) {
-        let clock = predicted.predicted.clone();
+    if receives(config) {
         outcomes = outcomes.concat(receive(
-            clock,
+            predicted.predicted.clone(),
             trainers.inbox,
             trainers.gate,
             on_failure.clone(),
@@ -98,5 +80,32 @@ pub(super) fn build<'scope>(
     TrainStreams {
         outcomes,
         effects: ordered.concat(ended),
+    }
+}
+
+/// Whether models are trained here.
+fn trains(config: &Config) -> bool {
+    config.role != Role::Edge || config.link.as_ref().is_none_or(|link| link.train)
+}
+
+/// Whether outcomes come over the link: an edge receives what the cloud publishes, and a cloud with
+/// canaries the verdicts on their models.
+fn receives(config: &Config) -> bool {
+    let link = config.link.as_ref();
+    config.role == Role::Edge || link.is_some_and(|link| link.canary.is_some())
+}
+
+/// The version after which models that are trained here are numbered.
+fn numbered_after(role: Role) -> u32 {
+    match role {
+        Role::Edge => LAST_CLOUD_VERSION,
+        Role::Local | Role::Cloud => 0,
+    }
+}
+
+fn training_mode(mode: Mode) -> TrainingMode {
+    match mode {
+        Mode::Replay => TrainingMode::Replay,
+        Mode::Live => TrainingMode::Live,
     }
 }

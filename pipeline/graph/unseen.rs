@@ -1,4 +1,6 @@
-//! Stage unseen of the graph: finds out what unseen tasks are before anything learns from their labels.
+//! Stage unseen of the graph: holds labels of unseen tasks, and groups their samples, until each
+//! group is a task of its own or part of a known one. Only then may the stage learn have the
+//! labels.
 
 use std::rc::Rc;
 
@@ -19,19 +21,19 @@ use crate::restore::UnseenStart;
 
 /// Streams of the stage unseen.
 pub(super) struct UnseenStreams<'scope> {
-    /// Labels of samples whose tasks are all defined, with those of groups that were resolved.
+    /// Labels of samples whose tasks are all defined, and labels of resolved groups.
     pub labelled: Flow<'scope, Rc<LabelledEpoch>>,
     /// Updates about tasks.
     pub tasks: Flow<'scope, TaskUpdate>,
-    /// Trials of groups on the tasks beside them.
+    /// Trials of groups with the models of neighbouring tasks.
     pub trials: Flow<'scope, Feedback>,
-    /// Regions of features in which no known task is.
+    /// Regions of features that no known task covers.
     pub regions: Flow<'scope, Feedback>,
-    /// What is committed.
+    /// Effects of the stage.
     pub effects: Flow<'scope, Effect>,
 }
 
-/// Without a `start`, unseen samples are not recognized and all labels pass.
+/// Builds the stage. Without a `start`, unseen samples are not recognized and all labels pass.
 pub(super) fn build<'scope>(
     ingested: &IngestStreams<'scope>,
     predicted: &PredictStreams<'scope>,
@@ -50,20 +52,20 @@ pub(super) fn build<'scope>(
             effects: empty(scope),
         };
     };
-    let (passed, sightings) = hold(
+    let (passed, held) = hold(
         predicted.predicted.clone(),
         labelled.labelled.clone(),
         feedback.tasks.clone(),
-        start.settled,
+        start.updates,
         start.rules,
         on_failure.clone(),
     );
     let defined = ingested.defined.clone().concat(feedback.adopted.clone());
-    let sightings = sightings
+    let events = held
         .concat(defined.map(GroupEvent::Defined))
-        .concat(feedback.outcomes.clone().flat_map(features_learned))
-        .concat(predicted.calibration.clone().flat_map(calibration_of));
-    let grouped = group(sightings, start.groups, on_failure.clone());
+        .concat(feedback.outcomes.clone().flat_map(feature_events))
+        .concat(predicted.calibration.clone().flat_map(calibration_event));
+    let grouped = group(events, start.groups, on_failure.clone());
     UnseenStreams {
         labelled: grouped.labelled.concat(passed),
         tasks: grouped.tasks,
@@ -73,19 +75,19 @@ pub(super) fn build<'scope>(
     }
 }
 
-/// What a training found out about features.
-fn features_learned(outcome: TrainOutcome) -> Vec<GroupEvent> {
+/// What a training found out about features, for groups.
+fn feature_events(outcome: TrainOutcome) -> Vec<GroupEvent> {
     let changes = outcome.changes.into_iter();
-    let learned = changes.filter_map(|change| match change {
+    let events = changes.filter_map(|change| match change {
         KnowledgeChange::FeaturesScaled { deviations } => Some(GroupEvent::Scales(deviations)),
         KnowledgeChange::ReferenceDrawn(reference) => Some(GroupEvent::Reference(reference)),
         _ => None,
     });
-    learned.collect()
+    events.collect()
 }
 
-fn calibration_of(learned: Feedback) -> Option<GroupEvent> {
-    match learned {
+fn calibration_event(feedback: Feedback) -> Option<GroupEvent> {
+    match feedback {
         Feedback::Calibration(calibration) => Some(GroupEvent::Calibration(calibration)),
         _ => None,
     }

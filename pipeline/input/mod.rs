@@ -1,4 +1,4 @@
-//! Input: sources, the threads that read them, and how epochs are cut.
+//! Input: sources, the threads that read them, and the plan by which epochs are cut.
 
 pub mod plan;
 pub mod portion;

@@ -8,35 +8,35 @@ use perennial_operators::ClusterPlan;
 
 use crate::config::Mode;
 
-/// How a stream is cut into epochs.
+/// How a stream is cut into epochs, and which worker reads it.
 #[derive(Clone)]
 pub struct EpochPlan {
-    /// Records in an epoch.
+    /// Records of an epoch, over all workers.
     pub records: u64,
     /// Records of the bootstrap.
     pub bootstrap: u64,
-    /// Replay or live: whose clock counts.
+    /// Replay takes its clock from the samples, live from the machine.
     pub mode: Mode,
-    /// Records a second at most.
+    /// Limit on the records read per second, if there is one.
     pub rate: Option<f64>,
-    /// What clusters are to be made of, if a level of the task tree is.
+    /// Features and number of clusters to find, if the task tree has a level of clusters.
     pub clustering: Option<ClusterPlan>,
-    /// In live mode, how long an epoch is.
+    /// Length of an epoch in live mode.
     pub tick: Duration,
-    /// From topics, how many bytes of records it holds at most.
+    /// Limit on the bytes of an epoch's records, for topics.
     pub bytes: usize,
-    /// Which worker this is.
+    /// Index of the worker.
     pub worker: usize,
-    /// Of how many.
+    /// Number of workers.
     pub workers: usize,
     /// Set when the run is to stop.
     pub stop: Arc<AtomicBool>,
-    /// The first epoch with samples that are predicted: before it, nothing may be able to answer.
+    /// First epoch that may have samples to predict: before it, no model may be deployed.
     pub opens: Arc<AtomicU64>,
 }
 
 impl EpochPlan {
-    /// Records in a scored epoch: in live mode no more than come in a tick.
+    /// Records of an epoch after the bootstrap: in live mode at most as many as come in a tick.
     pub(crate) fn live_records(&self) -> u64 {
         match (self.mode, self.rate) {
             (Mode::Live, Some(rate)) => {

@@ -1,4 +1,4 @@
-//! Portions: the part of an epoch that each worker gets.
+//! Portions: the part of an epoch that one reader reads, batch by batch for the workers.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,15 @@ use perennial_connectors::source::kafka::Limit;
 use perennial_operators::Batch;
 
 use super::plan::EpochPlan;
-use super::reader::{FOUND_AMONG_BYTES, LONG};
 use crate::config::Mode;
 
-/// How much of topics is read for an epoch.
+/// Limit on the bytes of topics' records in the epoch in which clusters are found.
+const CLUSTERING_BYTES: usize = 256 << 20;
+
+/// Effectively no time limit (24 h).
+const NO_TIME_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Limits on what is read from topics for an epoch.
 pub(crate) struct Limits {
     began: Instant,
     tick: Duration,
@@ -19,25 +24,27 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(cut: &EpochPlan, finding: bool) -> Limits {
+    /// Limits of the epoch that begins now; `finding` if clusters are found in it.
+    pub(crate) fn new(plan: &EpochPlan, finding: bool) -> Limits {
         Limits {
             began: Instant::now(),
             // A replay is cut by counts alone, and ends with its topics.
-            tick: match cut.mode {
-                Mode::Live if !finding => cut.tick,
-                _ => LONG,
+            tick: match plan.mode {
+                Mode::Live if !finding => plan.tick,
+                _ => NO_TIME_LIMIT,
             },
             bytes: if finding {
-                FOUND_AMONG_BYTES
+                CLUSTERING_BYTES
             } else {
-                cut.bytes
+                plan.bytes
             },
-            workers: cut.workers,
+            workers: plan.workers,
         }
     }
 
-    /// Each worker gets what comes in its part of the tick; this is the how many-th.
-    fn of(&self, records: usize, part: u32) -> Limit {
+    /// Limit on the part of worker number `part`, counted from 1: the tick is divided among
+    /// workers.
+    fn of_part(&self, records: usize, part: u32) -> Limit {
         Limit {
             records,
             bytes: self.bytes.div_ceil(self.workers),
@@ -46,18 +53,21 @@ impl Limits {
     }
 }
 
-/// What one reader has of an epoch.
+/// The part of an epoch that one reader reads.
 pub(crate) struct Portion {
+    /// Batches, each with the worker that it is for.
     pub(super) batches: Vec<(usize, Batch)>,
     pub(super) dead_letters: Vec<perennial_operators::flow::DeadLetter>,
+    /// Records of the stream that were read, bad ones included.
     pub(super) records: u64,
-    /// Records of the stream up to its end.
+    /// Records of the stream up to the end of the portion.
     pub(super) position: u64,
-    /// Whether the stream gave nothing because it has ended.
+    /// Whether nothing was read because the stream has ended.
     pub(super) nothing_left: bool,
 }
 
 impl Portion {
+    /// An empty portion that begins at `position`.
     pub(crate) fn new(position: u64) -> Self {
         Portion {
             batches: Vec::new(),
@@ -68,22 +78,23 @@ impl Portion {
         }
     }
 
-    /// The same from topics, where each worker gets what comes in its part of the tick.
+    /// Reads as [`fill`](Self::fill) does from topics, where each worker gets what comes in its
+    /// part of the tick.
     pub(crate) fn fill_within<E>(
         &mut self,
         wanted: u64,
         limits: &Limits,
         mut read: impl FnMut(Limit) -> Result<Read, E>,
     ) -> Result<(), E> {
-        let mut parts = 0;
+        let mut part = 0;
         self.fill(wanted, limits.workers as u64, |records| {
-            parts += 1;
-            read(limits.of(records, parts))
+            part += 1;
+            read(limits.of_part(records, part))
         })
     }
 
-    /// Reads an epoch's records in as many parts as there are workers; an empty part for each where
-    /// nothing is wanted.
+    /// Reads the `wanted` records of an epoch in `workers` parts of about the same size, one for
+    /// each worker. With no record wanted every part is empty, so that all workers see the epoch.
     pub(crate) fn fill<E>(
         &mut self,
         wanted: u64,
@@ -97,9 +108,9 @@ impl Portion {
                 batch,
                 dead_letters,
                 position,
-                ended: nothing_follows,
+                ended: stream_ended,
             } = read(part as usize)?;
-            ended |= nothing_follows;
+            ended |= stream_ended;
             // Not every dead letter is a record of the stream: labels have some of their own.
             self.records += position - self.position;
             self.position = position;

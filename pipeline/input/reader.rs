@@ -1,4 +1,10 @@
 //! Reader threads: read epochs ahead of the dataflow, bounded by a channel.
+//!
+//! A simulated stream has a reader thread on each worker, which makes the samples of that worker.
+//! Any other source has one thread in all, which deals the samples of each epoch to all workers. A
+//! thread reads an epoch, finds clusters in the first one if the task tree has a level of clusters,
+//! and sends the epoch to the source operator. It ends with the stream, with a failure, or when the
+//! run is to stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,36 +26,32 @@ use super::portion::{Limits, Portion};
 use crate::config::Mode;
 use crate::fault;
 
-/// Epochs that a reader may hold ready beyond what the dataflow has taken.
+/// Epochs that a reader keeps ready for the dataflow.
 const READ_AHEAD: usize = 2;
-/// How many epochs a reader may be beyond the last that the dataflow has taken.
+
+/// Limit on how many epochs a reader is ahead of the last one that the dataflow has taken.
 pub const MAX_LEAD: u64 = READ_AHEAD as u64 + 2;
 
-/// Clusters of features are found among the bootstrap's first records, so many at most. They are read as one epoch, so
-/// that the clusters are committed with the first samples that they hold for, or neither is.
-const FOUND_AMONG: u64 = 50_000;
+/// Limit on the records of the epoch in which clusters are found, the first of the bootstrap. It is
+/// one epoch, so that the clusters are committed together with the first samples allocated by them.
+const CLUSTERING_RECORDS: u64 = 50_000;
 
-/// From topics, an epoch in which clusters are found holds at most so many bytes of records.
-pub(crate) const FOUND_AMONG_BYTES: usize = 256 << 20;
-
-/// Longer than anybody waits for records that are there.
-pub(crate) const LONG: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Where samples come from, for one worker.
+/// Source of samples.
 pub enum SourceKind {
-    /// One reader for all workers: it shares its samples out.
-    Shared(Box<dyn Source>),
-    /// The same, of topics.
+    /// A file.
+    File(Box<dyn Source>),
+    /// Kafka topics of samples and labels.
     Topics(Box<KafkaSource>),
-    /// The same, of what edges share.
+    /// The topic in which edges share their changes.
     Edges(Box<EdgeSource>),
-    /// A reader on each worker, which makes the worker's own share of a stream of so many samples.
+    /// A simulated stream, and its number of samples.
     Simulated(Simulator, u64),
 }
 
 type Message = Result<SourceEpoch, Failure>;
 
-/// A reader thread, and the dataflow's end of it. The thread ends when that is dropped and the run is to stop.
+/// A reader thread, and the dataflow's end of it. The thread ends when the channel is dropped and
+/// the run is to stop.
 pub type RunningReader = (Channel, JoinHandle<()>);
 
 /// The dataflow's end of a reader thread.
@@ -63,7 +65,7 @@ impl Reader for Channel {
         match self.receiver.try_recv() {
             Ok(epoch) => Ok(Reading::Epoch(Box::new(epoch?))),
             Err(TryRecvError::Empty) => Ok(Reading::NotYet),
-            // A reader that was stopped is not at the end of its stream, though others may be.
+            // A reader that was stopped has not reached the end of its stream.
             Err(TryRecvError::Disconnected) if self.stop.load(Ordering::Relaxed) => {
                 Ok(Reading::NotYet)
             }
@@ -72,65 +74,69 @@ impl Reader for Channel {
     }
 }
 
-/// Starts the reader thread of a worker, going on from what is committed, with clusters if they were found.
+/// Starts the reader thread of a worker. It resumes after the committed epochs, with the clusters
+/// that were found in them, if any.
 pub fn start(
-    origin: SourceKind,
-    cut: EpochPlan,
+    source: SourceKind,
+    plan: EpochPlan,
     committed: &Progress,
     clusters: Option<Arc<Clusters>>,
 ) -> Result<RunningReader, SourceError> {
     let (sender, receiver) = bounded(READ_AHEAD);
-    let stop = cut.stop.clone();
-    let mut driver = ReaderThread::new(origin, cut, committed, clusters)?;
-    let thread = std::thread::spawn(move || driver.run(&sender));
+    let stop = plan.stop.clone();
+    let mut reader = ReaderThread::new(source, plan, committed, clusters)?;
+    let thread = std::thread::spawn(move || reader.run(&sender));
     Ok((Channel { receiver, stop }, thread))
 }
 
+/// State of a reader thread.
 struct ReaderThread {
-    origin: SourceKind,
-    cut: EpochPlan,
+    source: SourceKind,
+    plan: EpochPlan,
+    /// The next epoch.
     epoch: Epoch,
     /// Records read so far, over all workers.
     position: u64,
     /// Good samples among them.
     samples: u64,
+    /// The stream's clock, microseconds.
     clock: i64,
-    /// The phase of the epoch before.
-    before: Option<Phase>,
-    /// A failure that came after some records of its epoch: they go first.
+    /// Phase of the previous epoch.
+    previous: Option<Phase>,
+    /// Failure of a file after some records of an epoch: the epoch goes first.
     failed: Option<SourceError>,
-    /// The clusters that samples are allocated to, once they are found.
+    /// Clusters that samples are allocated to, once they are found.
     clusters: Option<Arc<Clusters>>,
-    /// When reading began and where, to keep to the rate.
+    /// Time and position at which reading began, to keep to the rate.
     began: (Instant, u64),
 }
 
 impl ReaderThread {
     fn new(
-        mut origin: SourceKind,
-        cut: EpochPlan,
+        mut source: SourceKind,
+        plan: EpochPlan,
         committed: &Progress,
         clusters: Option<Arc<Clusters>>,
     ) -> Result<Self, SourceError> {
-        if let SourceKind::Shared(source) = &mut origin {
-            source.skip_to(committed.records)?;
+        if let SourceKind::File(file) = &mut source {
+            file.skip_to(committed.records)?;
         }
         let header = committed.header;
         Ok(ReaderThread {
-            origin,
+            source,
             epoch: committed.next_epoch(),
             position: committed.records,
             samples: committed.samples,
             clock: header.map_or(i64::MIN, |header| header.clock),
-            before: header.map(|header| header.phase),
+            previous: header.map(|header| header.phase),
             failed: None,
             clusters,
             began: (Instant::now(), committed.records),
-            cut,
+            plan,
         })
     }
 
-    /// Reads to the end, or to a failure, which is the last thing that is sent.
+    /// Sends epochs up to the last one, or up to a failure, which is then the last message.
     fn run(&mut self, sender: &Sender<Message>) {
         while let Some(message) = self.next().transpose() {
             let is_last = message.as_ref().map_or(true, |epoch| epoch.intake.ended);
@@ -140,90 +146,98 @@ impl ReaderThread {
         }
     }
 
-    /// The next epoch; none if the run is to stop, or a topic was to be read to where it ended, which is not
-    /// the end of the stream.
+    /// Reads the next epoch. There is none if the run is to stop, or if a topic has been read to
+    /// where this run ends, which is not the end of its stream.
     fn next(&mut self) -> Result<Option<SourceEpoch>, Failure> {
-        let bootstrapping = matches!(self.before, None | Some(Phase::Bootstrap));
-        let wanted = match self.before {
-            None | Some(Phase::Bootstrap) => {
-                let left = self.cut.bootstrap.saturating_sub(self.position);
-                let most = match self.plan() {
-                    Some(_) => FOUND_AMONG,
-                    None => self.cut.records,
-                };
-                most.min(left)
-            }
-            // The initial training has an epoch of its own, so that its models answer in the next.
-            Some(Phase::BootstrapEnds) => 0,
-            Some(Phase::Live | Phase::Ended) if self.is_held() => {
-                std::thread::sleep(self.cut.tick);
-                0
-            }
-            Some(Phase::Live | Phase::Ended) => self.cut.live_records(),
-        };
+        let bootstrapping = matches!(self.previous, None | Some(Phase::Bootstrap));
+        let wanted = self.wanted();
         self.keep_to_rate(wanted);
-        let mut share = self.read(wanted)?;
-        let bootstrap_ends = self.position >= self.cut.bootstrap || share.nothing_left;
-        if let (true, true, SourceKind::Topics(source)) =
-            (bootstrapping, bootstrap_ends, &mut self.origin)
+        let mut portion = self.read(wanted)?;
+        let bootstrap_ends = self.position >= self.plan.bootstrap || portion.nothing_left;
+        if bootstrapping
+            && bootstrap_ends
+            && let SourceKind::Topics(topics) = &mut self.source
         {
-            share.dead_letters.extend(source.complete_labels()?);
+            portion.dead_letters.extend(topics.complete_labels()?);
         }
-        if self.cut.stop.load(Ordering::Relaxed) {
-            // It may be less than a whole epoch.
+        if self.plan.stop.load(Ordering::Relaxed) {
+            // The portion may be less than a whole epoch.
             return Ok(None);
         }
-        if share.nothing_left && matches!(self.origin, SourceKind::Topics(_) | SourceKind::Edges(_))
-        {
+        let is_topic = matches!(self.source, SourceKind::Topics(_) | SourceKind::Edges(_));
+        if portion.nothing_left && is_topic {
             return Ok(None);
         }
-        let found = self.find_clusters(&share)?;
+        let found = self.find_clusters(&portion)?;
         let phase = match (bootstrapping, bootstrap_ends) {
             (true, false) => Phase::Bootstrap,
             (true, true) => Phase::BootstrapEnds,
-            (false, _) if share.nothing_left => Phase::Ended,
+            (false, _) if portion.nothing_left => Phase::Ended,
             (false, _) => Phase::Live,
         };
-        self.before = Some(phase);
-        if self.cut.mode == Mode::Live {
+        self.previous = Some(phase);
+        if self.plan.mode == Mode::Live {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             self.clock = now.map_or(self.clock, |since| since.as_micros() as i64);
         }
-        let mut epoch = self.bind(share, phase);
-        // All readers find the same, and one says so.
-        let found = found.filter(|_| self.cut.worker == 0);
-        let found = found.map(KnowledgeChange::ClustersFound);
-        epoch.effects.extend(found.map(Effect::Change));
+        let mut epoch = self.bind(portion, phase);
+        // All readers find the same clusters, and the first one reports them.
+        if let Some(clusters) = found.filter(|_| self.plan.worker == 0) {
+            let change = KnowledgeChange::ClustersFound(clusters);
+            epoch.effects.push(Effect::Change(change));
+        }
         Ok(Some(epoch))
     }
 
-    /// Whether there is nothing yet that answers.
+    /// Number of records of the next epoch. While there is no model to predict with, it is 0, and a
+    /// tick passes first.
+    fn wanted(&self) -> u64 {
+        match self.previous {
+            None | Some(Phase::Bootstrap) => {
+                let left = self.plan.bootstrap.saturating_sub(self.position);
+                let most = match self.clusters_to_find() {
+                    Some(_) => CLUSTERING_RECORDS,
+                    None => self.plan.records,
+                };
+                most.min(left)
+            }
+            // The initial training has an epoch of its own, so that its models predict in the next.
+            Some(Phase::BootstrapEnds) => 0,
+            Some(Phase::Live | Phase::Ended) if self.is_held() => {
+                std::thread::sleep(self.plan.tick);
+                0
+            }
+            Some(Phase::Live | Phase::Ended) => self.plan.live_records(),
+        }
+    }
+
+    /// Whether the next epoch comes before the first model.
     fn is_held(&self) -> bool {
-        self.epoch.0 < self.cut.opens.load(Ordering::SeqCst)
+        self.epoch.0 < self.plan.opens.load(Ordering::SeqCst)
     }
 
-    /// What clusters are to be made of, if they are still to be found.
-    fn plan(&self) -> Option<&ClusterPlan> {
-        let plan = self.cut.clustering.as_ref();
-        plan.filter(|_| self.clusters.is_none())
+    /// The clusters to find, if they are not found yet.
+    fn clusters_to_find(&self) -> Option<&ClusterPlan> {
+        let clustering = self.plan.clustering.as_ref();
+        clustering.filter(|_| self.clusters.is_none())
     }
 
-    /// Finds clusters in what was read, if they are still to be found.
-    fn find_clusters(&mut self, share: &Portion) -> Result<Option<Arc<Clusters>>, Failure> {
-        if self.plan().is_none() {
+    /// Finds clusters in a portion, if they are not found yet.
+    fn find_clusters(&mut self, portion: &Portion) -> Result<Option<Arc<Clusters>>, Failure> {
+        if self.clusters_to_find().is_none() {
             return Ok(None);
         }
-        // Of a part of the records other clusters would be made.
+        // Clusters of a part of the records would be other clusters.
         if let Some(error) = self.failed.take() {
             return Err(error.into());
         }
-        // Each reader of the simulator makes the samples of its own worker, and needs those of all.
-        let whole = match &mut self.origin {
-            SourceKind::Simulated(simulator, _) => vec![(0, simulator.fill(0..share.position))],
-            SourceKind::Shared(_) | SourceKind::Topics(_) | SourceKind::Edges(_) => Vec::new(),
+        // A simulated portion has the samples of one worker. Clusters are made of those of all.
+        let whole = match &mut self.source {
+            SourceKind::Simulated(simulator, _) => vec![(0, simulator.fill(0..portion.position))],
+            SourceKind::File(_) | SourceKind::Topics(_) | SourceKind::Edges(_) => Vec::new(),
         };
         let batches = if whole.is_empty() {
-            &share.batches
+            &portion.batches
         } else {
             &whole
         };
@@ -231,14 +245,16 @@ impl ReaderThread {
             .iter()
             .map(|(_, batch)| batch.features.view())
             .collect();
-        let found = self.plan().map(|plan| Clusters::find(plan, &features));
+        let found = self
+            .clusters_to_find()
+            .map(|plan| Clusters::find(plan, &features));
         self.clusters = found.transpose()?.map(Arc::new);
         fault::point("clusters: found");
         Ok(self.clusters.clone())
     }
 
-    /// Binds what was read to the next epoch.
-    fn bind(&mut self, mut share: Portion, phase: Phase) -> SourceEpoch {
+    /// Binds a portion to the next epoch.
+    fn bind(&mut self, mut portion: Portion, phase: Phase) -> SourceEpoch {
         let header = EpochHeader {
             epoch: self.epoch,
             end: self.samples,
@@ -247,8 +263,8 @@ impl ReaderThread {
         };
         self.epoch = self.epoch.next();
         let (mut edges, mut effects) = Default::default();
-        let closed = match &mut self.origin {
-            SourceKind::Topics(source) => source.close_epoch(&header),
+        let closed = match &mut self.source {
+            SourceKind::Topics(topics) => topics.close_epoch(&header),
             SourceKind::Edges(source) => {
                 let closed = source.close_epoch();
                 (edges, effects) = (closed.edges, closed.effects);
@@ -257,31 +273,28 @@ impl ReaderThread {
                     ..Closed::default()
                 }
             }
-            SourceKind::Shared(_) | SourceKind::Simulated(..) => Closed::default(),
+            SourceKind::File(_) | SourceKind::Simulated(..) => Closed::default(),
         };
-        share.dead_letters.extend(closed.settled.dead_letters);
+        portion.dead_letters.extend(closed.settled.dead_letters);
         let labels = Arc::new(closed.settled.labels);
         let is_bootstrap = matches!(phase, Phase::Bootstrap | Phase::BootstrapEnds);
-        let samples: u64 = share
-            .batches
-            .iter()
-            .map(|(_, batch)| batch.len() as u64)
-            .sum();
+        let batches = portion.batches.iter();
+        let samples: u64 = batches.map(|(_, batch)| batch.len() as u64).sum();
         SourceEpoch {
             epoch: header.epoch,
             intake: Intake {
                 header,
-                records: share.records,
+                records: portion.records,
                 samples,
                 bootstrapped: if is_bootstrap { samples } else { 0 },
                 ended: phase == Phase::Ended,
-                dead_letters: share.dead_letters,
+                dead_letters: portion.dead_letters,
                 offsets: closed.offsets,
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
                 edges,
             },
-            slices: share
+            slices: portion
                 .batches
                 .into_iter()
                 .map(|(worker, batch)| Slice {
@@ -296,85 +309,79 @@ impl ReaderThread {
         }
     }
 
+    /// Waits until `wanted` more records are due at the plan's rate, or the run is to stop.
     fn keep_to_rate(&self, wanted: u64) {
-        let Some(rate) = self.cut.rate else { return };
-        let ahead = (self.position + wanted - self.began.1) as f64 / rate;
-        while let Some(wait) = Duration::from_secs_f64(ahead).checked_sub(self.began.0.elapsed()) {
-            if self.cut.stop.load(Ordering::Relaxed) {
+        let Some(rate) = self.plan.rate else { return };
+        let (began, position) = self.began;
+        let due = (self.position + wanted - position) as f64 / rate;
+        while let Some(wait) = Duration::from_secs_f64(due).checked_sub(began.elapsed()) {
+            if self.plan.stop.load(Ordering::Relaxed) {
                 return;
             }
             std::thread::sleep(wait.min(Duration::from_millis(50)));
         }
     }
 
-    /// Reads this reader's share of an epoch.
+    /// Reads this reader's portion of an epoch of `wanted` records.
     fn read(&mut self, wanted: u64) -> Result<Portion, Failure> {
-        let finding = self.plan().is_some();
-        match &mut self.origin {
-            SourceKind::Shared(source) => {
+        let finding = self.clusters_to_find().is_some();
+        let mut portion = Portion::new(self.position);
+        match &mut self.source {
+            SourceKind::File(file) => {
                 if let Some(error) = self.failed.take() {
                     return Err(error.into());
                 }
-                let mut share = Portion::new(self.position);
-                let workers = self.cut.workers as u64;
-                if let Err(error) = share.fill(wanted, workers, |part| source.read(part)) {
-                    if share.records == 0 {
+                let workers = self.plan.workers as u64;
+                if let Err(error) = portion.fill(wanted, workers, |records| file.read(records)) {
+                    if portion.records == 0 {
                         return Err(error.into());
                     }
                     self.failed = Some(error);
                 }
-                Ok(self.count(share))
             }
-            SourceKind::Topics(source) => {
-                let mut share = Portion::new(self.position);
-                let limits = Limits::new(&self.cut, finding);
-                share.fill_within(wanted, &limits, |limit| source.read(limit))?;
-                Ok(self.count(share))
+            SourceKind::Topics(topics) => {
+                let limits = Limits::new(&self.plan, finding);
+                portion.fill_within(wanted, &limits, |limit| topics.read(limit))?;
             }
-            SourceKind::Edges(source) => {
-                let mut share = Portion::new(self.position);
-                let limits = Limits::new(&self.cut, finding);
-                share.fill_within(wanted, &limits, |limit| source.read(limit))?;
-                Ok(self.count(share))
+            SourceKind::Edges(edges) => {
+                let limits = Limits::new(&self.plan, finding);
+                portion.fill_within(wanted, &limits, |limit| edges.read(limit))?;
             }
             SourceKind::Simulated(simulator, limit) => {
                 let begin = self.position;
                 let end = begin.saturating_add(wanted).min(*limit);
-                let part = |number: u64| begin + (end - begin) * number / self.cut.workers as u64;
-                let worker = self.cut.worker as u64;
-                let batch = simulator.fill(part(worker)..part(worker + 1));
-                self.position = end;
-                self.samples = end;
-                // All readers must tell the same time, so each looks at the epoch's last sample.
+                let (worker, workers) = (self.plan.worker as u64, self.plan.workers as u64);
+                let bound = |worker: u64| begin + (end - begin) * worker / workers;
+                let batch = simulator.fill(bound(worker)..bound(worker + 1));
+                // All readers must have the same clock, so each looks at the epoch's last sample.
                 if end > begin {
                     let last = simulator.fill(end - 1..end);
-                    self.clock = self
-                        .clock
-                        .max(last.times.first().copied().unwrap_or(i64::MIN));
+                    let time = last.times.first().copied();
+                    self.clock = self.clock.max(time.unwrap_or(i64::MIN));
                 }
-                Ok(Portion {
+                (self.position, self.samples) = (end, end);
+                return Ok(Portion {
                     records: batch.len() as u64,
                     position: end,
-                    batches: vec![(self.cut.worker, batch)],
+                    batches: vec![(self.plan.worker, batch)],
                     dead_letters: Vec::new(),
                     nothing_left: wanted > 0 && begin == end,
-                })
+                });
             }
         }
+        self.count(&portion);
+        Ok(portion)
     }
-}
 
-impl ReaderThread {
-    /// Counts a share of a stream that one reader reads alone.
-    fn count(&mut self, share: Portion) -> Portion {
-        self.position = share.position;
-        for (_, batch) in &share.batches {
+    /// Counts a portion that is all that is read of its epoch.
+    fn count(&mut self, portion: &Portion) {
+        self.position = portion.position;
+        for (_, batch) in &portion.batches {
             self.samples += batch.len() as u64;
-            if self.cut.mode == Mode::Replay {
+            if self.plan.mode == Mode::Replay {
                 let latest = batch.times.iter().copied().max();
                 self.clock = self.clock.max(latest.unwrap_or(i64::MIN));
             }
         }
-        share
     }
 }

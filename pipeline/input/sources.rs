@@ -1,4 +1,4 @@
-//! Opening what a config names as its source, and starting its readers.
+//! Sources: opens the source that a config names, and starts its readers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,15 +16,14 @@ use perennial_operators::TopicPartition;
 use perennial_operators::label::LabelTiming;
 
 use super::plan::EpochPlan;
-use super::reader;
-use super::reader::{RunningReader, SourceKind};
-use crate::config::Mode;
-use crate::config::{ConfigError, Settings};
+use super::reader::{self, RunningReader, SourceKind};
+use crate::config::{ConfigError, Mode, Settings};
 use crate::error::Error;
 use crate::link::common;
 use crate::restore::Restored;
 
-/// Opens the source and starts its readers, one a worker at most: one alone shares out what it reads.
+/// Opens the source and starts its readers: one for each worker of a simulated stream, else a
+/// single one that deals its records to all workers.
 pub fn start_readers(
     settings: &Settings,
     restored: &Restored,
@@ -34,7 +33,7 @@ pub fn start_readers(
     health: &Health,
 ) -> Result<Vec<RunningReader>, Error> {
     let config = settings.config();
-    let mut cut = EpochPlan {
+    let mut plan = EpochPlan {
         records: config.epoch.records,
         bootstrap: 0,
         mode: config.mode,
@@ -48,45 +47,40 @@ pub fn start_readers(
         opens,
     };
     let mut readers = Vec::new();
-    let mut start = |origin: SourceKind, cut: &EpochPlan| -> Result<(), Error> {
-        let clusters = restored.clusters.clone();
-        readers.push(reader::start(
-            origin,
-            cut.clone(),
-            &restored.progress,
-            clusters,
-        )?);
+    let mut start = |source: SourceKind, plan: &EpochPlan| -> Result<(), Error> {
+        let (progress, clusters) = (&restored.progress, restored.clusters.clone());
+        readers.push(reader::start(source, plan.clone(), progress, clusters)?);
         Ok(())
     };
     if let Some(simulated) = &config.source.simulator {
         let simulator = Simulator::new(simulated.clone())?;
         let limit = simulated.records.unwrap_or(u64::MAX);
-        cut.bootstrap = bootstrap_records(settings, simulated.records)?;
+        plan.bootstrap = bootstrap_records(settings, simulated.records)?;
         for worker in 0..workers {
-            cut.worker = worker;
-            start(SourceKind::Simulated(simulator.clone(), limit), &cut)?;
+            plan.worker = worker;
+            start(SourceKind::Simulated(simulator.clone(), limit), &plan)?;
         }
     } else if config.source.kafka.is_some() {
-        cut.bootstrap = bootstrap_records(settings, None)?;
-        let source = open_topics(settings, &restored.resume()?, health, &cut.stop)?;
-        start(SourceKind::Topics(Box::new(source)), &cut)?;
+        plan.bootstrap = bootstrap_records(settings, None)?;
+        let source = open_topics(settings, &restored.resume()?, health, &plan.stop)?;
+        start(SourceKind::Topics(Box::new(source)), &plan)?;
     } else if let Some(edges) = &config.source.edges {
-        cut.bootstrap = bootstrap_records(settings, None)?;
-        let source = open_edges(settings, edges, restored, health, &cut.stop)?;
-        start(SourceKind::Edges(Box::new(source)), &cut)?;
+        plan.bootstrap = bootstrap_records(settings, None)?;
+        let source = open_edges(settings, edges, restored, health, &plan.stop)?;
+        start(SourceKind::Edges(Box::new(source)), &plan)?;
     } else {
         let mut source = open_file(settings)?;
         let total = match config.bootstrap.share {
             Some(_) => source.count()?,
             None => None,
         };
-        cut.bootstrap = bootstrap_records(settings, total)?;
-        start(SourceKind::Shared(source), &cut)?;
+        plan.bootstrap = bootstrap_records(settings, total)?;
+        start(SourceKind::File(source), &plan)?;
     }
     Ok(readers)
 }
 
-/// The file of a config, open.
+/// Opens the file of a config, with its file of labels if there is one.
 pub fn open_file(settings: &Settings) -> Result<Box<dyn Source>, Error> {
     let source = &settings.config().source;
     let config = FileConfig {
@@ -126,7 +120,7 @@ fn label_columns(settings: &Settings) -> Option<LabelColumns> {
     })
 }
 
-/// The topics of a config, open.
+/// Opens the topics of a config, to resume at `resume`.
 pub fn open_topics(
     settings: &Settings,
     resume: &Resume,
@@ -162,7 +156,7 @@ pub fn open_topics(
     Ok(open(&options, topics, &settings.schema, resume)?)
 }
 
-/// What edges share with a config, open.
+/// Opens the changes that edges share with the pipeline of a config.
 fn open_edges(
     settings: &Settings,
     edges: &EdgesConfig,
@@ -193,7 +187,7 @@ fn open_edges(
     Ok(EdgeSource::open(options, &settings.schema, &resume)?)
 }
 
-/// The partitions that the samples and labels of a config are read from.
+/// The partitions of the topics of samples and labels of a config.
 pub fn source_partitions(settings: &Settings) -> Result<BTreeSet<TopicPartition>, Error> {
     let config = settings.config();
     let Some(kafka) = &config.kafka else {
@@ -201,15 +195,12 @@ pub fn source_partitions(settings: &Settings) -> Result<BTreeSet<TopicPartition>
     };
     let samples = config.source.kafka.as_ref().map(|samples| &samples.topic);
     let labels = config.labels.kafka.as_ref().map(|labels| &labels.topic);
-    let topics: Vec<&str> = samples
-        .into_iter()
-        .chain(labels)
-        .map(String::as_str)
-        .collect();
+    let topics = samples.into_iter().chain(labels);
+    let topics: Vec<&str> = topics.map(String::as_str).collect();
     Ok(partitions(kafka, config.group(), &topics)?)
 }
 
-/// How many records the bootstrap has.
+/// Number of records of the bootstrap; `total` is that of the stream, if it has an end.
 pub fn bootstrap_records(settings: &Settings, total: Option<u64>) -> Result<u64, ConfigError> {
     let bootstrap = &settings.config().bootstrap;
     match (bootstrap.share, bootstrap.records, total) {

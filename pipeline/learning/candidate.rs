@@ -1,37 +1,37 @@
-//! Candidates: models that a training stage fits, and the recipes for them.
+//! Candidates: models that a training stage builds, and the recipes for them.
 
 use perennial_connectors::trainer::Trained;
 use perennial_operators::flow::{DeployedModel, Remodeling};
 use perennial_operators::{ModelId, RetainedSample, TaskId};
 
-/// A way to build a model.
+/// A way to build a model for a task.
 pub enum Recipe {
-    /// From the task's samples alone.
+    /// Fit on the task's samples alone.
     Scratch,
-    /// Its trees correct another model.
+    /// Fit trees that correct the logits of this model.
     WarmStart(DeployedModel),
-    /// From a relative's samples as well.
+    /// Fit on the task's samples and these samples of a relative.
     Pooled(TaskId, Vec<RetainedSample>),
-    /// From the task's samples since its losses rose, the first of which has this sequence number.
+    /// Fit on the task's samples since drift, the first of which has this sequence number.
     Recent(u64),
-    /// It is an earlier model of the task.
+    /// Take this earlier model of the task as it is.
     Recalled(ModelId),
-    /// It is a model that was trained elsewhere.
+    /// Take this model, trained elsewhere, as it is.
     Adopted(DeployedModel),
 }
 
-/// A model that was built.
+/// A model that was built by a recipe.
 pub struct Candidate {
-    /// How.
-    pub way: Recipe,
+    /// The recipe.
+    pub recipe: Recipe,
     /// The model.
     pub trained: Trained,
 }
 
 impl Candidate {
-    /// How it was built, as it is remembered.
+    /// The recipe, as the knowledge base stores it.
     pub fn remodeling(&self) -> Remodeling {
-        match &self.way {
+        match &self.recipe {
             Recipe::Scratch => Remodeling::Scratch,
             Recipe::WarmStart(from) => Remodeling::WarmStart { from: from.model },
             Recipe::Pooled(with, _) => Remodeling::Pooled { with: *with },
@@ -43,9 +43,9 @@ impl Candidate {
         }
     }
 
-    /// The same for people.
+    /// Name of the recipe in stage details.
     pub fn name(&self) -> &'static str {
-        match &self.way {
+        match &self.recipe {
             Recipe::Scratch => "from scratch",
             Recipe::WarmStart(_) => "warm start",
             Recipe::Pooled(..) => "pooled",

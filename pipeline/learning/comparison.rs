@@ -1,20 +1,20 @@
 //! Paired comparison of two models on the same samples.
 
-/// By how much less a model lost on a sample than another.
+/// Difference of the losses of two models on one sample.
 #[derive(Clone, Copy, Debug)]
 pub struct PairedGain {
-    /// Nats.
+    /// Loss of the other model minus loss of the own one, nats: above zero, the own one is better.
     pub gain: f64,
-    /// How many samples the sample stands for.
+    /// Number of samples that the sample stands for.
     pub weight: f64,
 }
 
-/// The mean of mean_and_error differences and its standard error, that of a weighted mean (Cochran, *Sampling Techniques*, 1977,
-/// on ratios; here of all that the samples stand for).
+/// Weighted mean of the gains and its standard error (Cochran, *Sampling Techniques*, 1977, on
+/// ratios; here of all samples that the given ones stand for).
 pub(super) fn mean_and_error(gains: &[PairedGain]) -> (f64, f64) {
-    let all: f64 = gains.iter().map(|one| one.weight).sum();
+    let total: f64 = gains.iter().map(|one| one.weight).sum();
     let sum: f64 = gains.iter().map(|one| one.weight * one.gain).sum();
-    let mean = sum / all;
+    let mean = sum / total;
     let squares =
         |of: &dyn Fn(&PairedGain) -> f64| gains.iter().map(|one| of(one).powi(2)).sum::<f64>();
     let deviations = squares(&|one| one.weight * (one.gain - mean));
@@ -23,12 +23,13 @@ pub(super) fn mean_and_error(gains: &[PairedGain]) -> (f64, f64) {
     (mean, error)
 }
 
-/// How many samples that all count the same would tell as much (Kish, *Survey Sampling*, 1965).
+/// Number of equally weighted samples that would be as informative (Kish, *Survey Sampling*, 1965);
+/// 0 without gains.
 pub(super) fn effective_sample_size(gains: &[PairedGain]) -> f64 {
-    let all: f64 = gains.iter().map(|one| one.weight).sum();
+    let total: f64 = gains.iter().map(|one| one.weight).sum();
     let squares: f64 = gains.iter().map(|one| one.weight.powi(2)).sum();
     if squares > 0.0 {
-        all * all / squares
+        total * total / squares
     } else {
         0.0
     }

@@ -1,4 +1,4 @@
-//! What every training round needs.
+//! Training context: what every training round needs.
 
 use std::sync::Arc;
 
@@ -10,32 +10,32 @@ use perennial_operators::{LabelKind, TreeParameters};
 use crate::config::CandidateConfig;
 use crate::run_status::CommitWatch;
 
-/// What the learner works with.
+/// Knowledge, tools and settings of the trainings of a run.
 pub struct TrainingContext {
-    /// Where samples and models are.
+    /// Has samples and models.
     pub knowledge: Arc<KnowledgeBase>,
-    /// How far the commit is.
-    pub committed: Arc<CommitWatch>,
-    /// What fits models.
+    /// Tells which epochs are committed.
+    pub watch: Arc<CommitWatch>,
+    /// Fits models.
     pub trainer: Trainer,
     /// Runs models to judge them.
     pub runtime: Runtime,
     /// Number of features.
     pub features: usize,
-    /// What is predicted.
+    /// Classes or a number.
     pub kind: LabelKind,
     /// Share of the samples that no model is fitted on.
     pub holdout: f64,
     /// Settings of the trees.
     pub trees: TreeParameters,
-    /// A training takes at most so many samples.
+    /// Limit on the samples of a training.
     pub max_samples: usize,
-    /// How a task's model may be built.
+    /// Recipes that may be tried.
     pub candidates: Vec<CandidateConfig>,
-    /// By how many nats no related task may get worse.
+    /// Nats by which a related task may get worse.
     pub gate_margin: f64,
-    /// Whether samples are compared with those of known tasks.
+    /// Whether unseen samples are recognized, for which a reference of known ones is drawn.
     pub recognizes: bool,
-    /// Trainings at a time.
+    /// Number of trainings at a time.
     pub threads: usize,
 }

@@ -8,30 +8,30 @@ use perennial_operators::TaskId;
 use perennial_operators::flow::DeployedModel;
 
 use super::losses::losses;
-use super::remodel::{MOST_RELATIVES, MOST_SAMPLES};
+use super::remodel::{MOST_RELATIVES, latest_samples};
 use super::round::TrainingRound;
 use super::split::Split;
 
 impl TrainingRound<'_> {
-    /// The donor whose model does best on the task's samples, if it does better than the `rival`.
+    /// The donated model with the least loss on the task's samples, if it loses less than the
+    /// incumbent.
     pub(super) fn best_donor(
         &self,
         task: TaskId,
-        rival: &DeployedModel,
+        incumbent: &DeployedModel,
         split: &Split,
     ) -> Result<Option<DeployedModel>, KnowledgeError> {
-        let latest = split.fitted.len().saturating_sub(MOST_SAMPLES);
-        let samples = &split.fitted[latest..];
-        let loss = |model: &DeployedModel| {
-            losses(self.workshop, &model.onnx, samples, self.scale())
+        let samples = latest_samples(split);
+        let mean_loss = |model: &DeployedModel| {
+            losses(self.context, &model.onnx, samples, self.scale())
                 .ok()?
                 .mean()
         };
-        let Some(mut least) = loss(rival) else {
+        let Some(mut least) = mean_loss(incumbent) else {
             return Ok(None);
         };
         let mut best = None;
-        for record in self.donors(task)? {
+        for record in self.donations(task)? {
             let trained = record.donated.trained;
             let named = format!("a model of {}", record.donated.donor);
             let model = DeployedModel {
@@ -41,28 +41,29 @@ impl TrainingRound<'_> {
                 evidence: 0.0,
                 scale: None,
             };
-            // What its site says of it counts for nothing: what counts is how it does here.
-            if let Some(own) = loss(&model).filter(|own| *own < least) {
-                least = own;
+            // The donor's own evaluation is not trusted: only the loss on samples here counts.
+            if let Some(loss) = mean_loss(&model).filter(|loss| *loss < least) {
+                least = loss;
                 best = Some(model);
             }
         }
         Ok(best)
     }
 
-    /// Models of donors, those of the same task first, then those with the nearest ancestor in common.
-    fn donors(&self, task: TaskId) -> Result<Vec<DonatedRecord>, KnowledgeError> {
+    /// Donated models, at most [`MOST_RELATIVES`]: first those of the same task, then those whose
+    /// nearest ancestor in common is nearer.
+    fn donations(&self, task: TaskId) -> Result<Vec<DonatedRecord>, KnowledgeError> {
         let distance: BTreeMap<TaskId, usize> = self.path(task).into_iter().zip(0..).collect();
-        let mut donors = Vec::new();
+        let mut donations = Vec::new();
         for (subject, record) in self.view.donated()? {
-            let path = record.donated.path.iter().rev();
-            let common = path.clone().find_map(|above| distance.get(&above.task));
-            if let Some(common) = common {
-                donors.push((*common, subject, record));
+            let mut path = record.donated.path.iter().rev();
+            let nearest = path.find_map(|above| distance.get(&above.task));
+            if let Some(nearest) = nearest {
+                donations.push((*nearest, subject, record));
             }
         }
-        donors.sort_by_key(|(common, subject, _)| (*common, *subject));
-        donors.truncate(MOST_RELATIVES);
-        Ok(donors.into_iter().map(|(.., record)| record).collect())
+        donations.sort_by_key(|(nearest, subject, _)| (*nearest, *subject));
+        donations.truncate(MOST_RELATIVES);
+        Ok(donations.into_iter().map(|(.., record)| record).collect())
     }
 }

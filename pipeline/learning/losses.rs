@@ -19,31 +19,32 @@ pub fn samples_matrix(samples: &[RetainedSample], features: usize) -> Array2<f32
     matrix
 }
 
-/// What a model lost on samples.
+/// Losses of a model on samples, in their order.
 pub(super) struct Losses {
     kind: LabelKind,
     each: Vec<Loss>,
 }
 
-/// What a model lost on a sample.
+/// Loss of a model on one sample.
 struct Loss {
-    /// Nats.
+    /// The loss, nats.
     loss: f64,
-    /// 1 for the right class, 0 for another; of a number the squared error.
+    /// For classes 1 if the prediction is right and else 0; for a number the squared error.
     figure: f64,
-    /// How many samples the sample stands for.
+    /// Number of samples that the sample stands for.
     weight: f64,
 }
 
 impl Losses {
-    /// By how much less was lost than by another on the same samples.
+    /// Gains over another model on the same samples.
     pub fn gains(&self, other: &Losses) -> Vec<PairedGain> {
-        let both = self.each.iter().zip(&other.each);
-        both.map(|(own, other)| PairedGain {
-            gain: other.loss - own.loss,
-            weight: own.weight,
-        })
-        .collect()
+        let pairs = self.each.iter().zip(&other.each);
+        pairs
+            .map(|(own, other)| PairedGain {
+                gain: other.loss - own.loss,
+                weight: own.weight,
+            })
+            .collect()
     }
 
     /// The mean loss, nats; none without samples.
@@ -51,7 +52,7 @@ impl Losses {
         self.weighted(|one| one.loss)
     }
 
-    /// The share of right predictions, where the label has classes; 0 of nothing.
+    /// The share of right predictions, if the label is a class; 0 without samples.
     pub fn accuracy(&self) -> Option<f64> {
         match self.kind {
             LabelKind::Classes(_) => Some(self.weighted(|one| one.figure).unwrap_or(0.0)),
@@ -59,7 +60,7 @@ impl Losses {
         }
     }
 
-    /// The root of the mean squared error, where the label is a number; none without samples.
+    /// The root of the mean squared error, if the label is a number; none without samples.
     pub fn rmse(&self) -> Option<f64> {
         match self.kind {
             LabelKind::Classes(_) => None,
@@ -69,47 +70,52 @@ impl Losses {
 
     /// The standard error of the mean loss, nats.
     pub fn error(&self) -> f64 {
-        let alone = self.each.iter().map(|one| PairedGain {
-            gain: one.loss,
-            weight: one.weight,
-        });
-        mean_and_error(&alone.collect::<Vec<_>>()).1
+        let losses: Vec<PairedGain> = self
+            .each
+            .iter()
+            .map(|one| PairedGain {
+                gain: one.loss,
+                weight: one.weight,
+            })
+            .collect();
+        mean_and_error(&losses).1
     }
 
+    /// Weighted mean of a figure; none without samples.
     fn weighted(&self, of: impl Fn(&Loss) -> f64) -> Option<f64> {
-        let all: f64 = self.each.iter().map(|one| one.weight).sum();
+        let total: f64 = self.each.iter().map(|one| one.weight).sum();
         let sum: f64 = self.each.iter().map(|one| one.weight * of(one)).sum();
-        (all > 0.0).then(|| sum / all)
+        (total > 0.0).then(|| sum / total)
     }
 }
 
-/// What a model says of samples: a row of class probabilities, or of a number, for each.
-pub(crate) fn answers(
-    workshop: &TrainingContext,
+/// Outputs of a model on samples: samples × classes, or samples × 1 for a number.
+pub(crate) fn outputs(
+    context: &TrainingContext,
     onnx: &[u8],
     samples: &[RetainedSample],
 ) -> Result<Array2<f32>, OnnxError> {
-    let (features, width) = (workshop.features, workshop.kind.width());
-    let mut answers = Array2::zeros((samples.len(), width));
+    let (features, width) = (context.features, context.kind.width());
+    let mut outputs = Array2::zeros((samples.len(), width));
     if !samples.is_empty() {
-        let mut session = workshop.runtime.session(onnx, features, width)?;
+        let mut session = context.runtime.session(onnx, features, width)?;
         let rows = samples_matrix(samples, features);
-        session.predict(rows.view(), answers.view_mut())?;
+        session.predict(rows.view(), outputs.view_mut())?;
     }
-    Ok(answers)
+    Ok(outputs)
 }
 
-/// What a model loses on samples; `scale` is that of a number.
+/// Losses of a model on samples. If the label is a number, they are in units of `scale`.
 pub(super) fn losses(
-    workshop: &TrainingContext,
+    context: &TrainingContext,
     onnx: &[u8],
     samples: &[RetainedSample],
     scale: Option<f32>,
 ) -> Result<Losses, OnnxError> {
-    let answers = answers(workshop, onnx, samples)?;
-    let rows = answers.rows().into_iter().zip(samples);
+    let outputs = outputs(context, onnx, samples)?;
+    let rows = outputs.rows().into_iter().zip(samples);
     let each = rows.map(|(row, sample)| {
-        let (loss, figure) = match workshop.kind {
+        let (loss, figure) = match context.kind {
             LabelKind::Classes(_) => {
                 let label = sample.label as usize;
                 let is_right = predicted_class(row) == label;
@@ -129,7 +135,7 @@ pub(super) fn losses(
         }
     });
     Ok(Losses {
-        kind: workshop.kind,
+        kind: context.kind,
         each: each.collect(),
     })
 }

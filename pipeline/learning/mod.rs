@@ -1,8 +1,10 @@
-//! Learning: from an order to train to a model that answers, or to none.
+//! Learning: training orders are carried out, candidates judged, and the best one deployed or
+//! refused.
 
 mod candidate;
 mod comparison;
 mod context;
+mod decide;
 mod donors;
 mod gate;
 mod judge;

@@ -1,4 +1,5 @@
-//! Recalling: where a task has drifted to how it was before, its model of then answers again, and nothing is trained.
+//! Recalling: if a task has drifted back to how it was before, an earlier model of it is deployed
+//! again, and nothing is trained.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,84 +17,86 @@ use super::round::TrainingRound;
 use super::snapshot::load;
 use crate::config::CandidateConfig;
 
-/// Earlier models that are tried, the latest.
+/// Limit on the earlier models that are tried, the latest first.
 const MOST_MODELS: usize = 10;
-/// By how many standard errors an earlier model may lose more than when it was judged, and must lose less than what answers
-/// now.
+
+/// Standard errors by which an earlier model may lose more than when it was judged, and by which it
+/// must lose less than the deployed model and the incumbent.
 const ERRORS: f64 = 2.0;
 
 impl TrainingRound<'_> {
-    /// The earlier model of the task that loses least on what came since the drift, if it loses as little as when it was
-    /// judged, and less than the model that answers now and the `rival`.
+    /// The earlier model of the task with the least loss on samples since the drift, if it loses as
+    /// little as when it was judged, and less than the deployed model and the incumbent.
     pub(super) fn recall(
         &self,
         order: &TrainOrder,
         reviewed: &Reviewed,
-        rival: Option<&DeployedModel>,
+        incumbent: Option<&DeployedModel>,
         recent: &[RetainedSample],
     ) -> Result<Option<Candidate>, KnowledgeError> {
-        let is_allowed = self.workshop.candidates.contains(&CandidateConfig::Recall);
+        let is_allowed = self.context.candidates.contains(&CandidateConfig::Recall);
         if !is_allowed || recent.len() < LEAST_SAMPLES {
             return Ok(None);
         }
-        let answering = match reviewed.answers {
+        let deployed = match reviewed.deployed {
             Some(model) => Some(load(&self.view, model)?),
             None => None,
         };
-        let rivals: Vec<DeployedModel> = answering.into_iter().chain(rival.cloned()).collect();
-        let loses =
-            |model: &DeployedModel| losses(self.workshop, &model.onnx, recent, self.scale()).ok();
-        let others: Vec<Losses> = rivals.iter().filter_map(loses).collect();
+        let current: Vec<DeployedModel> = deployed.into_iter().chain(incumbent.cloned()).collect();
+        let losses_of =
+            |model: &DeployedModel| losses(self.context, &model.onnx, recent, self.scale()).ok();
+        let others: Vec<Losses> = current.iter().filter_map(losses_of).collect();
         let mut best: Option<(f64, DeployedModel)> = None;
-        for (model, expected) in self.former(order, &rivals)? {
-            let Some(own) = loses(&model) else {
+        for (model, expected) in self.earlier_models(order, &current)? {
+            let Some(own) = losses_of(&model) else {
                 continue;
             };
             let Some(loss) = own.mean() else {
                 continue;
             };
-            let as_then = loss <= expected + ERRORS * own.error();
-            let better = others.iter().all(|other| {
+            let as_judged = loss <= expected + ERRORS * own.error();
+            let is_better = others.iter().all(|other| {
                 let gains = own.gains(other);
                 let (gain, error) = mean_and_error(&gains);
                 effective_sample_size(&gains) >= LEAST_SAMPLES as f64 && gain > ERRORS * error
             });
-            if as_then && better && best.as_ref().is_none_or(|(least, _)| loss < *least) {
+            if as_judged && is_better && best.as_ref().is_none_or(|(least, _)| loss < *least) {
                 best = Some((loss, model));
             }
         }
-        Ok(best.map(|(_, former)| Candidate {
-            way: Recipe::Recalled(former.model),
+        Ok(best.map(|(_, earlier)| Candidate {
+            recipe: Recipe::Recalled(earlier.model),
             trained: Trained {
-                onnx: former.onnx.to_vec(),
-                hash: former.hash,
+                onnx: earlier.onnx.to_vec(),
+                hash: earlier.hash,
                 deviation: 0.0,
                 metrics: BTreeMap::new(),
             },
         }))
     }
 
-    /// The models that answered for the task before, the latest first, each with what it lost when it was judged.
-    fn former(
+    /// Models that were deployed for the task and are not `current`, the latest first, each with
+    /// its loss when it was judged.
+    fn earlier_models(
         &self,
         order: &TrainOrder,
-        rivals: &[DeployedModel],
+        current: &[DeployedModel],
     ) -> Result<Vec<(DeployedModel, f64)>, KnowledgeError> {
-        let mut met: BTreeSet<String> = rivals.iter().map(|rival| rival.hash.clone()).collect();
-        let mut former = Vec::new();
+        let mut seen: BTreeSet<String> = current.iter().map(|model| model.hash.clone()).collect();
+        let mut earlier = Vec::new();
         let task = order.model.task;
         for record in self.view.models_of(task)?.into_iter().rev() {
             let model = record.trained.model;
-            if former.len() == MOST_MODELS {
+            if earlier.len() == MOST_MODELS {
                 break;
             }
             if let (Some(_), Some(evaluated)) = (record.deployed, record.evaluated)
                 && evaluated.samples >= LEAST_SAMPLES as u64
-                && met.insert(record.trained.hash)
+                && seen.insert(record.trained.hash)
             {
-                former.push((load(&self.view, model)?, evaluated.log_loss));
+                earlier.push((load(&self.view, model)?, evaluated.log_loss));
             }
         }
-        Ok(former)
+        Ok(earlier)
     }
 }

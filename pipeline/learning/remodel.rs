@@ -1,10 +1,9 @@
-//! Remodeling: the ways in which a task's model can be built from its relatives.
+//! Remodeling: builds candidates for a task's model from its samples and its relatives.
 
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::KnowledgeError;
-use perennial_connectors::trainer::TrainerError;
-use perennial_connectors::trainer::{Job, Trained};
+use perennial_connectors::trainer::{Job, Trained, TrainerError};
 use perennial_operators::flow::{DeployedModel, KnowledgeChange, RelationScored, TrainOrder};
 use perennial_operators::{ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters};
 
@@ -15,97 +14,116 @@ use super::split::Split;
 use super::stage_log::StageLog;
 use crate::config::CandidateConfig;
 
-/// Relatives whose models are tried on a task's samples, the nearest first.
+/// Limit on the relatives or donations whose models are tried on a task's samples.
 pub(super) const MOST_RELATIVES: usize = 30;
-/// Samples of the task that they are tried on, the latest.
-pub(super) const MOST_SAMPLES: usize = 200;
 
-/// A warm start takes one of so many boosting rounds: a correction of what is known already has less to learn.
+/// Limit on the samples of the task that they are tried on.
+const MOST_SAMPLES: usize = 200;
+
+/// A warm start takes one boosting round where a model from scratch takes this many: it has less to
+/// learn.
 const WARM_START: u32 = 6;
 
+/// The latest samples of a split that candidates are fitted on, at most [`MOST_SAMPLES`].
+pub(super) fn latest_samples(split: &Split) -> &[RetainedSample] {
+    let first = split.fitted.len().saturating_sub(MOST_SAMPLES);
+    &split.fitted[first..]
+}
+
 impl TrainingRound<'_> {
-    /// The candidates for an order. `rival` is what answers without them.
+    /// The candidates for an order, or why one could not be built.
     pub(super) fn candidates(
         &self,
         order: &TrainOrder,
-        rival: Option<&DeployedModel>,
+        incumbent: Option<&DeployedModel>,
         split: &Split,
         log: &mut StageLog<'_>,
     ) -> Result<Vec<Result<Candidate, String>>, KnowledgeError> {
-        let task = order.model.task;
-        let allowed = &self.workshop.candidates;
-        let warm_starts = self.workshop.trainer.warm_starts();
-        let may = |candidate: CandidateConfig| {
+        let recipes = self.recipes(order.model.task, incumbent, split, log)?;
+        Ok(recipes
+            .into_iter()
+            .map(|recipe| self.fit(order.model, recipe, &split.fitted))
+            .collect())
+    }
+
+    /// Recipes to try for a model of `task`.
+    fn recipes(
+        &self,
+        task: TaskId,
+        incumbent: Option<&DeployedModel>,
+        split: &Split,
+        log: &mut StageLog<'_>,
+    ) -> Result<Vec<Recipe>, KnowledgeError> {
+        let warm_starts = self.context.trainer.warm_starts();
+        let allows = |candidate: CandidateConfig| {
             let is_warm = matches!(
                 candidate,
                 CandidateConfig::WarmStart | CandidateConfig::Relative
             );
-            allowed.contains(&candidate) && (warm_starts || !is_warm)
+            self.context.candidates.contains(&candidate) && (warm_starts || !is_warm)
         };
-        let mut ways = Vec::new();
-        let answers = rival;
-        let rival = rival.filter(|_| task != TaskId::BASE);
-        if may(CandidateConfig::Scratch) || rival.is_none() {
-            ways.push(Recipe::Scratch);
+        let mut recipes = Vec::new();
+        // The incumbent of a task below the base is the model of an ancestor.
+        let ancestor = incumbent.filter(|_| task != TaskId::BASE);
+        if allows(CandidateConfig::Scratch) || ancestor.is_none() {
+            recipes.push(Recipe::Scratch);
         }
-        if let (Some(first), true) = (split.drifted, may(CandidateConfig::Recent)) {
-            ways.push(Recipe::Recent(first));
+        if let (Some(first), true) = (split.drifted, allows(CandidateConfig::Recent)) {
+            recipes.push(Recipe::Recent(first));
         }
-        if let Some(rival) = rival {
-            if may(CandidateConfig::WarmStart) {
-                ways.push(Recipe::WarmStart(rival.clone()));
+        if let Some(ancestor) = ancestor {
+            if allows(CandidateConfig::WarmStart) {
+                recipes.push(Recipe::WarmStart(ancestor.clone()));
             }
-            let (pooled, relative) = (may(CandidateConfig::Pooled), may(CandidateConfig::Relative));
+            let pooled = allows(CandidateConfig::Pooled);
+            let relative = allows(CandidateConfig::Relative);
             if (pooled || relative)
-                && let Some(best) = self.best_relative(task, rival, split, log)?
+                && let Some(best) = self.best_relative(task, ancestor, split, log)?
             {
                 if pooled {
-                    let theirs = self.material(best.model.task)?.samples;
+                    let theirs = self.training_samples(best.model.task)?.samples;
                     let theirs = split.without_held_back(theirs);
-                    ways.push(Recipe::Pooled(best.model.task, theirs));
+                    recipes.push(Recipe::Pooled(best.model.task, theirs));
                 }
                 if relative {
-                    ways.push(Recipe::WarmStart(best));
+                    recipes.push(Recipe::WarmStart(best));
                 }
             }
         }
-        if let (Some(answers), true) = (answers, may(CandidateConfig::Donor))
-            && let Some(best) = self.best_donor(task, answers, split)?
+        if let (Some(incumbent), true) = (incumbent, allows(CandidateConfig::Donor))
+            && let Some(best) = self.best_donor(task, incumbent, split)?
         {
             if warm_starts {
-                ways.push(Recipe::WarmStart(best.clone()));
+                recipes.push(Recipe::WarmStart(best.clone()));
             }
-            ways.push(Recipe::Adopted(best));
+            recipes.push(Recipe::Adopted(best));
         }
-        Ok(ways
-            .into_iter()
-            .map(|way| self.fit(order.model, way, &split.fitted))
-            .collect())
+        Ok(recipes)
     }
 
-    /// The relative whose model does best on the task's samples, if it does better than the `rival`.
+    /// The relative whose model has the least loss on the task's samples, if it loses less than the
+    /// incumbent. Logs the relation to each relative.
     fn best_relative(
         &self,
         task: TaskId,
-        rival: &DeployedModel,
+        incumbent: &DeployedModel,
         split: &Split,
         log: &mut StageLog<'_>,
     ) -> Result<Option<DeployedModel>, KnowledgeError> {
-        let latest = split.fitted.len().saturating_sub(MOST_SAMPLES);
-        let samples = &split.fitted[latest..];
-        let loss = |model: &DeployedModel| {
-            let losses = losses(self.workshop, &model.onnx, samples, self.scale()).ok()?;
+        let samples = latest_samples(split);
+        let losses_of = |model: &DeployedModel| {
+            let losses = losses(self.context, &model.onnx, samples, self.scale()).ok()?;
             Some((losses.mean()?, losses))
         };
-        let Some(mut least) = loss(rival).map(|(mean, _)| mean) else {
+        let Some((mut least, _)) = losses_of(incumbent) else {
             return Ok(None);
         };
         let mut best = None;
         for relative in self.relatives(task) {
-            let Some(model) = self.answering(&[relative])? else {
+            let Some(model) = self.deployed_model(&[relative])? else {
                 continue;
             };
-            let Some((log_loss, losses)) = loss(&model) else {
+            let Some((log_loss, losses)) = losses_of(&model) else {
                 continue;
             };
             log.changes
@@ -125,7 +143,8 @@ impl TrainingRound<'_> {
         Ok(best)
     }
 
-    /// Tasks with models of their own that are neither above nor below, those with the nearest ancestor in common first.
+    /// Tasks with models of their own that are neither above nor below `task`, at most
+    /// [`MOST_RELATIVES`]: first those whose nearest ancestor in common is nearer.
     fn relatives(&self, task: TaskId) -> Vec<TaskId> {
         let distance: BTreeMap<TaskId, usize> = self.path(task).into_iter().zip(0..).collect();
         let mut relatives: Vec<(usize, TaskId)> = self
@@ -133,11 +152,9 @@ impl TrainingRound<'_> {
             .iter()
             .filter(|(other, record)| record.deployed.is_some() && !distance.contains_key(other))
             .filter_map(|(other, _)| {
-                let common = self
-                    .path(*other)
-                    .into_iter()
-                    .find_map(|a| distance.get(&a))?;
-                (*common > 0).then_some((*common, *other))
+                let path = self.path(*other);
+                let nearest = path.iter().find_map(|above| distance.get(above))?;
+                (*nearest > 0).then_some((*nearest, *other))
             })
             .collect();
         relatives.sort_unstable();
@@ -145,18 +162,18 @@ impl TrainingRound<'_> {
         relatives.into_iter().map(|(_, task)| task).collect()
     }
 
-    /// Builds a model in a given way on some samples of the task.
+    /// Builds a model by a recipe, on `samples` of the task.
     pub(super) fn fit(
         &self,
         model: ModelId,
-        way: Recipe,
+        recipe: Recipe,
         samples: &[RetainedSample],
     ) -> Result<Candidate, String> {
         if samples.is_empty() {
             return Err("there are no labelled samples to fit a model on".to_string());
         }
-        let rounds = self.workshop.trees.rounds;
-        let trained = match &way {
+        let rounds = self.context.trees.rounds;
+        let trained = match &recipe {
             Recipe::Scratch => self.train(model, samples, rounds, None),
             Recipe::WarmStart(from) => {
                 let rounds = rounds.div_ceil(WARM_START);
@@ -184,10 +201,11 @@ impl TrainingRound<'_> {
         };
         Ok(Candidate {
             trained: trained?,
-            way,
+            recipe,
         })
     }
 
+    /// Trains a model on `samples`, with the model `from` as the margin if there is one.
     fn train(
         &self,
         model: ModelId,
@@ -196,14 +214,14 @@ impl TrainingRound<'_> {
         from: Option<&DeployedModel>,
     ) -> Result<Trained, String> {
         let request = TrainRequest {
-            features: samples_matrix(samples, self.workshop.features),
+            features: samples_matrix(samples, self.context.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
             weights: weights(samples),
-            kind: self.workshop.kind,
+            kind: self.context.kind,
             margins: None,
             parameters: TreeParameters {
                 rounds,
-                ..self.workshop.trees.clone()
+                ..self.context.trees.clone()
             },
         };
         let record = self.tasks.get(&model.task);
@@ -214,9 +232,9 @@ impl TrainingRound<'_> {
             request: &request,
             from: from.map(|model| model.onnx.as_slice()),
         };
-        self.workshop.trainer.train(&job).map_err(|error| {
+        self.context.trainer.train(&job).map_err(|error| {
             let reason = error.to_string();
-            // A run that is told to stop cancels what it has begun.
+            // A run that is to stop cancels its trainings.
             if !matches!(error, TrainerError::Cancelled) {
                 tracing::warn!(task = job.task, reason, "training failed");
             }
@@ -225,15 +243,15 @@ impl TrainingRound<'_> {
     }
 }
 
-/// How much each sample counts in a training, 1 on average, so that what the trees' settings mean does not depend on how
-/// many samples each stands for. None if all count the same.
+/// Weight of each sample in a training, 1 on average, so that settings such as the least weight of
+/// a leaf mean the same whatever the samples stand for. None if all weights are equal.
 fn weights(samples: &[RetainedSample]) -> Option<Vec<f32>> {
     let first = samples.first()?.weight;
     if samples.iter().all(|sample| sample.weight == first) {
         return None;
     }
-    let all: f64 = samples.iter().map(|sample| f64::from(sample.weight)).sum();
-    let mean = all / samples.len() as f64;
-    let share = |sample: &RetainedSample| (f64::from(sample.weight) / mean) as f32;
-    Some(samples.iter().map(share).collect())
+    let total: f64 = samples.iter().map(|sample| f64::from(sample.weight)).sum();
+    let mean = total / samples.len() as f64;
+    let relative = |sample: &RetainedSample| (f64::from(sample.weight) / mean) as f32;
+    Some(samples.iter().map(relative).collect())
 }

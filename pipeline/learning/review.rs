@@ -1,5 +1,5 @@
-//! Reviewing: whether the model that answers does better than the one that it replaced, now that there are samples that
-//! neither of them knew.
+//! Reviewing: compares a deployed model with its predecessor, the version that it replaced, on
+//! samples that came since its training. Neither of them was fitted on those.
 
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::flow::DeployedModel;
@@ -13,41 +13,45 @@ use super::reviewed::Reviewed;
 use super::round::TrainingRound;
 use super::snapshot::load;
 
-/// Compares the model of a task with an earlier version on what came after its training.
+/// Standard errors by which a model must do worse than its predecessor to be rolled back.
+const ERRORS: f64 = 3.0;
+
+/// Compares the model of a task with the version `predecessor`.
 pub fn review(
-    workshop: &TrainingContext,
+    context: &TrainingContext,
     model: ModelId,
-    before: u32,
+    predecessor: u32,
 ) -> Result<Reviewed, KnowledgeError> {
-    let round = TrainingRound::new(workshop)?;
-    let material = round.material(model.task)?;
-    round.compare(model, before, &material.samples)
+    let round = TrainingRound::new(context)?;
+    let training = round.training_samples(model.task)?;
+    round.compare(model, predecessor, &training.samples)
 }
 
 impl TrainingRound<'_> {
-    /// Compares the model of a task with the version before on what came after its training.
+    /// Compares the deployed model of a task with the version that it replaced, if it has replaced
+    /// one.
     pub(super) fn review(
         &self,
         task: TaskId,
         samples: &[RetainedSample],
     ) -> Result<Reviewed, KnowledgeError> {
         let version = self.tasks.get(&task).and_then(|record| record.deployed);
-        let answers = version.map(|version| ModelId { task, version });
-        let Some(model) = answers else {
-            return Ok(Reviewed::unchanged(answers));
+        let deployed = version.map(|version| ModelId { task, version });
+        let Some(model) = deployed else {
+            return Ok(Reviewed::unchanged(deployed));
         };
         match self.view.model(model)?.and_then(|record| record.replaced) {
-            Some(before) => self.compare(model, before, samples),
-            None => Ok(Reviewed::unchanged(answers)),
+            Some(predecessor) => self.compare(model, predecessor, samples),
+            None => Ok(Reviewed::unchanged(deployed)),
         }
     }
 
-    /// Compares the model of a task with an earlier version. It is rolled back if its mean loss is higher by more than three
-    /// standard errors of the mean_and_error differences.
+    /// Compares a model with its predecessor on the `samples` after its training. The model is
+    /// rolled back if it does worse.
     fn compare(
         &self,
         model: ModelId,
-        before: u32,
+        predecessor: u32,
         samples: &[RetainedSample],
     ) -> Result<Reviewed, KnowledgeError> {
         let mut reviewed = Reviewed::unchanged(Some(model));
@@ -60,33 +64,34 @@ impl TrainingRound<'_> {
             return Ok(reviewed);
         }
         reviewed.is_judged = true;
-        let before = ModelId {
+        let predecessor = ModelId {
             task: model.task,
-            version: before,
+            version: predecessor,
         };
-        let before = load(&self.view, before)?;
-        if self.does_worse(&load(&self.view, model)?, &before, fresh) {
-            reviewed.answers = Some(before.model);
-            reviewed.restored = Some(before);
+        let predecessor = load(&self.view, predecessor)?;
+        if self.does_worse(&load(&self.view, model)?, &predecessor, fresh) {
+            reviewed.deployed = Some(predecessor.model);
+            reviewed.restored = Some(predecessor);
             reviewed.dropped = Some(model);
         }
         Ok(reviewed)
     }
 
+    /// Whether the mean loss of `model` is higher by more than [`ERRORS`] standard errors of the
+    /// paired differences.
     fn does_worse(
         &self,
         model: &DeployedModel,
-        before: &DeployedModel,
+        predecessor: &DeployedModel,
         fresh: &[RetainedSample],
     ) -> bool {
-        let losses =
-            |model: &DeployedModel| losses(self.workshop, &model.onnx, fresh, self.scale());
-        let (Ok(own), Ok(other)) = (losses(model), losses(before)) else {
+        let losses = |model: &DeployedModel| losses(self.context, &model.onnx, fresh, self.scale());
+        let (Ok(own), Ok(other)) = (losses(model), losses(predecessor)) else {
             return false;
         };
         let gains = own.gains(&other);
         let (gain, error) = mean_and_error(&gains);
-        // Of a few that weigh much, the error is not known.
-        effective_sample_size(&gains) >= LEAST_SAMPLES as f64 && gain < -3.0 * error
+        // With few effective samples the standard error itself is uncertain.
+        effective_sample_size(&gains) >= LEAST_SAMPLES as f64 && gain < -ERRORS * error
     }
 }

@@ -1,39 +1,39 @@
-//! Results of reviewing the deployed models when a pipeline starts.
+//! Results of reviewing a deployed model.
 
 use perennial_operators::ModelId;
 use perennial_operators::flow::{DeployedModel, Deployment, KnowledgeChange};
 
-/// What a review found of a task's model.
+/// What a review of a task's model found.
 pub struct Reviewed {
-    /// The model that answers after it.
-    pub answers: Option<ModelId>,
-    /// The earlier model, if that answers again.
+    /// The deployed model after the review.
+    pub deployed: Option<ModelId>,
+    /// The predecessor, if it is deployed again.
     pub restored: Option<DeployedModel>,
-    /// The model that did worse.
+    /// The model that did worse than its predecessor.
     pub dropped: Option<ModelId>,
-    /// Whether there was enough to compare on.
+    /// Whether there were enough samples to compare the two.
     pub is_judged: bool,
 }
 
 impl Reviewed {
-    /// Nothing is found against what answers.
-    pub(crate) fn unchanged(answers: Option<ModelId>) -> Reviewed {
+    /// A review that finds nothing against the deployed model.
+    pub(crate) fn unchanged(deployed: Option<ModelId>) -> Reviewed {
         Reviewed {
-            answers,
+            deployed,
             restored: None,
             dropped: None,
             is_judged: false,
         }
     }
 
-    /// What is to be known of it.
+    /// The rollback as a knowledge change, if there is one.
     pub fn change(&self) -> Option<KnowledgeChange> {
-        let to = self.answers.map(|model| model.version);
+        let to = self.deployed.map(|model| model.version);
         self.dropped
             .map(|model| KnowledgeChange::ModelRolledBack { model, to })
     }
 
-    /// What it changes, if no other model takes over.
+    /// The rollback as a deployment, if there is one; for when no candidate is deployed.
     pub fn deployment(&self) -> Option<Deployment> {
         let (from, to) = (self.dropped?, self.restored.clone()?);
         Some(Deployment::Restore { from, to })

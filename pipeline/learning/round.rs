@@ -1,41 +1,54 @@
-//! The stages of training orders: train, evaluate, decide whether to deploy.
+//! Training rounds: orders are carried out in stages, train, evaluate and deploy.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{
-    DeployedModel, Deployment, KnowledgeChange, ModelEvaluated, StageKind, StageState, TrainOrder,
-    TrainOutcome,
+    DeployedModel, Deployment, KnowledgeChange, StageKind, StageState, TrainOrder, TrainOutcome,
 };
 use perennial_operators::{Failure, ModelId, Moments, TaskId};
 
 use super::candidate::Candidate;
-use super::comparison::PairedGain;
 use super::context::TrainingContext;
-use super::gate::worsened;
-use super::judge::{Incumbent, Judgement, judge};
+use super::judge::{JudgedModel, Judgement, judge};
 use super::reviewed::Reviewed;
+use super::samples::TrainingSamples;
 use super::snapshot::load;
 use super::split::Split;
 use super::stage_log::StageLog;
 
 /// Orders that are carried out on one view of the knowledge base.
 pub struct TrainingRound<'a> {
-    pub(super) workshop: &'a TrainingContext,
+    pub(super) context: &'a TrainingContext,
     pub(super) view: View<'a>,
     pub(super) tasks: BTreeMap<TaskId, TaskRecord>,
     pub(super) children: BTreeMap<TaskId, Vec<TaskId>>,
-    /// See [`TrainingRound::scale`].
+    /// Scale of the label when the round starts.
     pub(super) scale: Option<f32>,
-    /// What this round deploys, by task: children are judged against it.
+    /// Deployments of this round, by task: children are judged against them.
     pub(super) deployed: Mutex<BTreeMap<TaskId, Deployment>>,
 }
 
+/// Samples of an order.
+pub(super) struct OrderSamples {
+    pub split: Split,
+    /// Sequence number of the latest sample.
+    pub latest: u64,
+    /// Finest task of each sample, by sequence number.
+    pub leaf_of: BTreeMap<u64, TaskId>,
+}
+
+/// A candidate and what judging found.
+pub(super) struct JudgedCandidate {
+    pub candidate: Candidate,
+    pub judgement: Judgement,
+}
+
 impl<'a> TrainingRound<'a> {
-    /// Coarse tasks first: a task's model must be better than what answers without it, and that can
-    /// be a model of this very round.
+    /// Carries out orders, coarse tasks first: the incumbent of a task can be a model of this
+    /// round.
     pub fn carry_out(&self, orders: Vec<TrainOrder>) -> Result<Vec<TrainOutcome>, Failure> {
         let mut levels: BTreeMap<usize, Vec<TrainOrder>> = BTreeMap::new();
         for order in orders {
@@ -50,23 +63,26 @@ impl<'a> TrainingRound<'a> {
         Ok(outcomes)
     }
 
-    /// The scale of the label, if it is a number and has one: that of the base task's model, of this round if there was
-    /// none before.
+    /// The scale of the label, if it is a number and has one: that of the base task's model, which
+    /// may be of this round.
     pub(super) fn scale(&self) -> Option<f32> {
-        let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = match deployed.get(&TaskId::BASE) {
+        let of_round = match self.deployed().get(&TaskId::BASE) {
             Some(Deployment::Deploy(model) | Deployment::Restore { to: model, .. }) => model.scale,
             _ => None,
         };
-        self.scale.or(fresh)
+        self.scale.or(of_round)
     }
 
-    /// Carries out the orders of one level, some at a time.
+    fn deployed(&self) -> MutexGuard<'_, BTreeMap<TaskId, Deployment>> {
+        self.deployed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out the orders of one level, several at a time.
     fn level(&self, orders: &[TrainOrder]) -> Result<Vec<TrainOutcome>, Failure> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            for _ in 0..self.workshop.threads.min(orders.len()) {
+            for _ in 0..self.context.threads.min(orders.len()) {
                 scope.spawn(|| {
                     while let Some(order) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let result = self.stages(order);
@@ -78,21 +94,10 @@ impl<'a> TrainingRound<'a> {
         });
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcomes: Vec<TrainOutcome> = results.into_iter().collect::<Result<_, _>>()?;
-        let mut deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deployed = self.deployed();
         for outcome in &outcomes {
             if let Some(deployment) = &outcome.deployment {
-                match deployment {
-                    Deployment::Deploy(DeployedModel { model, .. }) => {
-                        tracing::info!(task = %model.task, version = model.version, "model deployed");
-                    }
-                    Deployment::Restore { to, .. } => {
-                        let ModelId { task, version } = to.model;
-                        tracing::info!(%task, version, "model answers again");
-                    }
-                    Deployment::Retire(model) => {
-                        tracing::info!(task = %model.task, version = model.version, "model retired");
-                    }
-                }
+                log_deployment(deployment);
                 deployed.insert(outcome.model.task, deployment.clone());
             }
         }
@@ -115,7 +120,7 @@ impl<'a> TrainingRound<'a> {
         path
     }
 
-    /// The stages of one order.
+    /// Carries out the stages of one order.
     fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, Failure> {
         let task = order.model.task;
         let mut log = StageLog::new(order);
@@ -126,83 +131,75 @@ impl<'a> TrainingRound<'a> {
             log.moved(StageKind::Train, StageState::Failed, why);
             return Ok(log.outcome(None));
         }
-        if order.initial && task == TaskId::BASE {
-            log.changes.push(self.scales()?);
-        }
-        let mut material = self.material(task)?;
-        if order.recent.is_some() {
-            self.add_recent(task, &mut material)?;
-        }
-        if task == TaskId::BASE && self.workshop.recognizes {
-            log.changes.extend(self.reference(&material));
-        }
-        let reviewed = self.review(task, &material.samples)?;
+        let training = self.prepare(order, &mut log)?;
+        let reviewed = self.review(task, &training.samples)?;
         if let Some(rolled_back) = reviewed.change() {
             log.changes.push(rolled_back);
         }
-        let rival = self.rival(task, &reviewed)?;
-        let latest = material.samples.last().map_or(0, |sample| sample.sequence);
-        let recent = order
-            .recent
-            .map_or(0, |many| Split::latest(&material.samples, many));
-        let since = &material.samples[material.samples.len() - recent..];
-        let recalled = self.recall(order, &reviewed, rival.as_ref(), since)?;
-        let holdout = self.workshop.holdout;
+        let incumbent = self.incumbent(task, &reviewed)?;
+        let TrainingSamples { samples, leaf_of } = training;
+        let latest = samples.last().map_or(0, |sample| sample.sequence);
+        let recent = order.recent.map_or(0, |many| Split::latest(&samples, many));
+        let since_drift = &samples[samples.len() - recent..];
+        let recalled = self.recall(order, &reviewed, incumbent.as_ref(), since_drift)?;
+        let holdout = self.context.holdout;
         let split = match recalled {
-            Some(_) => Split::to_judge(since.to_vec(), holdout),
-            None => Split::new(material.samples, recent, holdout, task),
+            Some(_) => Split::to_judge(since_drift.to_vec(), holdout),
+            None => Split::new(samples, recent, holdout, task),
         };
-        let mut detail = match &recalled {
+        let detail = match &recalled {
             Some(_) => "an earlier model fits what came since the drift".to_string(),
             None => format!("{} samples", split.fitted.len()),
         };
         log.moved(StageKind::Train, StageState::Running, &detail);
         let candidates = match recalled {
             Some(recalled) => vec![Ok(recalled)],
-            None => self.candidates(order, rival.as_ref(), &split, &mut log)?,
+            None => self.candidates(order, incumbent.as_ref(), &split, &mut log)?,
         };
-        let best = match self.best(order, candidates, rival.as_ref(), &split) {
-            Ok(best) => best,
-            // Without it nothing could answer. The order stays, for the next run.
+        match self.best(order, candidates, incumbent.as_ref(), &split) {
+            Ok(best) => {
+                let samples = OrderSamples {
+                    split,
+                    latest,
+                    leaf_of,
+                };
+                Ok(self.evaluate(order, log, best, samples, detail, &reviewed))
+            }
+            // Without the first model there are no predictions. The order stays, for the next run.
             Err(reason) if order.initial && task == TaskId::BASE => {
-                let what = "the first model could not be trained, and without it nothing answers";
-                return Err(format!("{what}: {reason}. Run again to try again").into());
+                let what =
+                    "the first model could not be trained, and without it nothing is predicted";
+                Err(format!("{what}: {reason}; run again to retry").into())
             }
             Err(reason) => {
                 log.moved(StageKind::Train, StageState::Failed, &reason);
-                return Ok(log.outcome(reviewed.deployment()));
+                Ok(log.outcome(reviewed.deployment()))
             }
-        };
-        let Judged {
-            candidate,
-            judgement,
-        } = best;
-        log.trained(&candidate, split.fitted.len(), latest);
-        for (name, value) in &candidate.trained.metrics {
-            detail.push_str(&format!(", {name} {value}"));
-        }
-        log.moved(StageKind::Train, StageState::Completed, &detail);
-        log.moved(StageKind::Evaluate, StageState::Waiting, "");
-        log.moved(StageKind::Evaluate, StageState::Running, "");
-        let known = judgement.evaluated.clone();
-        let is_gated = self.gate(task, &judgement, &split, &material.leaf_of);
-        let evaluated = KnowledgeChange::ModelEvaluated(judgement.evaluated);
-        log.changes.push(evaluated);
-        let why = format!("{}, {}", candidate.name(), judgement.why);
-        log.moved(
-            StageKind::Evaluate,
-            StageState::Completed,
-            is_gated.as_deref().unwrap_or(&why),
-        );
-        if judgement.deploys && is_gated.is_none() {
-            Ok(self.deploy(order, log, candidate, split, latest, &known))
-        } else {
-            Ok(self.refuse(order, log, &reviewed))
         }
     }
 
-    /// How much each feature varies over all labelled samples so far.
-    fn scales(&self) -> Result<KnowledgeChange, KnowledgeError> {
+    /// Reads the samples of an order, and logs what recognition is to know about them.
+    fn prepare(
+        &self,
+        order: &TrainOrder,
+        log: &mut StageLog<'_>,
+    ) -> Result<TrainingSamples, KnowledgeError> {
+        let task = order.model.task;
+        if order.initial && task == TaskId::BASE {
+            log.changes.push(self.feature_scales()?);
+        }
+        let mut training = self.training_samples(task)?;
+        if order.recent.is_some() {
+            self.add_recent(task, &mut training)?;
+        }
+        if task == TaskId::BASE && self.context.recognizes {
+            log.changes.extend(self.reference(&training));
+        }
+        Ok(training)
+    }
+
+    /// The standard deviation of each feature over all labelled samples so far.
+    fn feature_scales(&self) -> Result<KnowledgeChange, KnowledgeError> {
         let moments = self.view.statistics_of(TaskId::BASE)?.moments;
         let deviation = |moments: &Moments| moments.variance().unwrap_or(0.0).sqrt() as f32;
         Ok(KnowledgeChange::FeaturesScaled {
@@ -210,9 +207,10 @@ impl<'a> TrainingRound<'a> {
         })
     }
 
-    /// What a candidate is judged against: what answers without it. For the base task that is its model before, for
-    /// any other the nearest ancestor's.
-    fn rival(
+    /// The incumbent, against which candidates are judged: for the base task its deployed model,
+    /// for any other the model that would predict if the task had none of its own, the nearest
+    /// ancestor's.
+    fn incumbent(
         &self,
         task: TaskId,
         reviewed: &Reviewed,
@@ -220,34 +218,34 @@ impl<'a> TrainingRound<'a> {
         let path = self.path(task);
         match (task, &reviewed.restored) {
             (TaskId::BASE, Some(restored)) => Ok(Some(restored.clone())),
-            (TaskId::BASE, None) => self.answering(&path),
-            _ => self.answering(&path[1..]),
+            (TaskId::BASE, None) => self.deployed_model(&path),
+            _ => self.deployed_model(&path[1..]),
         }
     }
 
-    /// Judges the candidates, and takes the one with the least loss.
+    /// Judges the candidates, and takes the one with the least loss; or why there is none.
     fn best(
         &self,
         order: &TrainOrder,
         candidates: Vec<Result<Candidate, String>>,
-        rival: Option<&DeployedModel>,
+        incumbent: Option<&DeployedModel>,
         split: &Split,
-    ) -> Result<Judged, String> {
-        let mut best: Option<Judged> = None;
+    ) -> Result<JudgedCandidate, String> {
+        let mut best: Option<JudgedCandidate> = None;
         let count = candidates.len();
         let mut reason = "there are no labelled samples to fit a model on".to_string();
         for candidate in candidates {
             let judged = candidate.and_then(|candidate| {
-                let own = Incumbent {
+                let own = JudgedModel {
                     model: order.model,
                     onnx: &candidate.trained.onnx,
                 };
-                let rival = rival.map(|deployed| Incumbent {
+                let incumbent = incumbent.map(|deployed| JudgedModel {
                     model: deployed.model,
                     onnx: &deployed.onnx,
                 });
-                match judge(self.workshop, own, rival, count, split, self.scale()) {
-                    Ok(judgement) => Ok(Judged {
+                match judge(self.context, own, incumbent, count, split, self.scale()) {
+                    Ok(judgement) => Ok(JudgedCandidate {
                         candidate,
                         judgement,
                     }),
@@ -256,7 +254,7 @@ impl<'a> TrainingRound<'a> {
             });
             match judged {
                 Ok(judged) => {
-                    let loss = |judged: &Judged| judged.judgement.evaluated.log_loss;
+                    let loss = |judged: &JudgedCandidate| judged.judgement.evaluated.log_loss;
                     if best.as_ref().is_none_or(|best| loss(&judged) < loss(best)) {
                         best = Some(judged);
                     }
@@ -267,101 +265,15 @@ impl<'a> TrainingRound<'a> {
         best.ok_or(reason)
     }
 
-    /// Whether a related task would get worse, and which. Related are the tasks below for which the model would answer.
-    fn gate(
-        &self,
-        task: TaskId,
-        judgement: &Judgement,
-        split: &Split,
-        leaf_of: &BTreeMap<u64, TaskId>,
-    ) -> Option<String> {
-        let mut gains: BTreeMap<TaskId, Vec<PairedGain>> = BTreeMap::new();
-        for (sample, gain) in split.judged.iter().zip(&judgement.gains) {
-            let Some(leaf) = leaf_of.get(&sample.sequence) else {
-                continue;
-            };
-            let path = self.path(*leaf);
-            let below = path.iter().take_while(|below| **below != task);
-            let owns = |task: &&TaskId| self.tasks.get(task).is_some_and(|r| r.deployed.is_some());
-            // For what is below a model of its own, that one goes on answering.
-            if !below.clone().any(|below| owns(&below)) {
-                below.for_each(|below| gains.entry(*below).or_default().push(*gain));
-            }
-        }
-        let (related, worse) = worsened(&gains, self.workshop.gate_margin)?;
-        let name = self.tasks.get(&related).map(|r| r.definition.name.clone());
-        Some(format!(
-            "{} would get worse by {worse:.4} nats (gate.margin)",
-            name.as_deref().unwrap_or("a related task"),
-        ))
-    }
-
-    /// Deploys what was judged better, fitted once more with the samples that it was judged on.
-    fn deploy(
-        &self,
-        order: &TrainOrder,
-        mut log: StageLog<'_>,
-        candidate: Candidate,
-        split: Split,
-        latest: u64,
-        evaluated: &ModelEvaluated,
-    ) -> TrainOutcome {
-        log.moved(StageKind::Deploy, StageState::Running, "");
-        let model = match split.all() {
-            None => candidate,
-            Some(all) => match self.fit(order.model, candidate.way, &all) {
-                Ok(model) => {
-                    log.trained(&model, all.len(), latest);
-                    model
-                }
-                Err(reason) => {
-                    log.moved(StageKind::Deploy, StageState::Failed, &reason);
-                    return log.outcome(None);
-                }
-            },
-        };
-        log.changes
-            .push(KnowledgeChange::ModelDeployed { model: order.model });
-        log.moved(StageKind::Deploy, StageState::Completed, "");
-        log.outcome(Some(Deployment::Deploy(DeployedModel {
-            model: order.model,
-            hash: model.trained.hash,
-            onnx: Arc::new(model.trained.onnx),
-            evidence: evaluated.evidence(),
-            scale: evaluated.scale,
-        })))
-    }
-
-    /// A task below the base that is not better off with a model of its own has none: if it had one,
-    /// it inherits again.
-    fn refuse(
-        &self,
-        order: &TrainOrder,
-        mut log: StageLog<'_>,
-        reviewed: &Reviewed,
-    ) -> TrainOutcome {
-        let task = order.model.task;
-        match reviewed.answers.filter(|_| task != TaskId::BASE) {
-            None => log.outcome(reviewed.deployment()),
-            Some(model) => {
-                log.changes.push(KnowledgeChange::ModelRetired { model });
-                // One that was rolled back just now has not been told yet.
-                log.outcome(Some(Deployment::Retire(reviewed.dropped.unwrap_or(model))))
-            }
-        }
-    }
-
-    /// The model of the first task of `path` that has one, those deployed in this round included.
-    pub(super) fn answering(
+    /// The deployed model of the first task of `path` that has one; deployments of this round
+    /// count.
+    pub(super) fn deployed_model(
         &self,
         path: &[TaskId],
     ) -> Result<Option<DeployedModel>, KnowledgeError> {
         for task in path {
-            let fresh = {
-                let deployed = self.deployed.lock().unwrap_or_else(PoisonError::into_inner);
-                deployed.get(task).cloned()
-            };
-            match fresh {
+            let of_round = self.deployed().get(task).cloned();
+            match of_round {
                 Some(Deployment::Deploy(model) | Deployment::Restore { to: model, .. }) => {
                     return Ok(Some(model));
                 }
@@ -381,8 +293,17 @@ impl<'a> TrainingRound<'a> {
     }
 }
 
-/// A candidate and what judging found.
-struct Judged {
-    candidate: Candidate,
-    judgement: Judgement,
+fn log_deployment(deployment: &Deployment) {
+    match deployment {
+        Deployment::Deploy(DeployedModel { model, .. }) => {
+            tracing::info!(task = %model.task, version = model.version, "model deployed");
+        }
+        Deployment::Restore { to, .. } => {
+            let ModelId { task, version } = to.model;
+            tracing::info!(%task, version, "model rolled back");
+        }
+        Deployment::Retire(model) => {
+            tracing::info!(task = %model.task, version = model.version, "model retired");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What a task has to learn from: samples of its past, and after drift its latest ones.
+//! Training samples: retained samples of a task's past, and after drift its latest ones.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,16 +8,16 @@ use perennial_operators::{RetainedSample, TaskId, priority};
 
 use super::round::TrainingRound;
 
-/// What a task has to learn from.
+/// Samples that a task learns from.
 pub(super) struct TrainingSamples {
-    /// Retained samples of the task and of all below it, in the order of the stream.
+    /// Samples of the task and all tasks below it, in the order of the stream.
     pub samples: Vec<RetainedSample>,
-    /// The finest task of each, by sequence number.
+    /// Finest task of each sample, by sequence number.
     pub leaf_of: BTreeMap<u64, TaskId>,
 }
 
 impl TrainingRound<'_> {
-    /// A task and everything below it.
+    /// A task and all tasks below it.
     fn family(&self, task: TaskId) -> BTreeSet<TaskId> {
         let mut family = BTreeSet::new();
         let mut open = vec![task];
@@ -29,34 +29,36 @@ impl TrainingRound<'_> {
         family
     }
 
-    pub(super) fn material(&self, task: TaskId) -> Result<TrainingSamples, KnowledgeError> {
-        let mut material = TrainingSamples {
+    /// Retained samples of a task and all tasks below it, at most as many as a training takes.
+    pub(super) fn training_samples(&self, task: TaskId) -> Result<TrainingSamples, KnowledgeError> {
+        let mut training = TrainingSamples {
             samples: Vec::new(),
             leaf_of: BTreeMap::new(),
         };
         for leaf in self.family(task) {
             let samples = self.view.samples_of(leaf)?;
             let numbers = samples.iter().map(|sample| sample.sequence);
-            material
+            training
                 .leaf_of
                 .extend(numbers.map(|number| (number, leaf)));
-            material.samples.extend(samples);
+            training.samples.extend(samples);
         }
-        let most = self.workshop.max_samples;
-        if material.samples.len() > most {
-            draw(&mut material.samples, most);
+        let most = self.context.max_samples;
+        if training.samples.len() > most {
+            draw(&mut training.samples, most);
         }
-        material.samples.sort_by_key(|sample| sample.sequence);
-        Ok(material)
+        training.samples.sort_by_key(|sample| sample.sequence);
+        Ok(training)
     }
 
-    /// Adds the latest samples of the task and of all below it: of what came since drift, what is retained has little.
+    /// Adds the recent samples of a task and all tasks below it. Retained samples are spread over
+    /// the whole past, so few of them came since the drift.
     pub(super) fn add_recent(
         &self,
         task: TaskId,
-        material: &mut TrainingSamples,
+        training: &mut TrainingSamples,
     ) -> Result<(), KnowledgeError> {
-        let TrainingSamples { samples, leaf_of } = material;
+        let TrainingSamples { samples, leaf_of } = training;
         let mut latest = Vec::new();
         let mut since: BTreeMap<TaskId, u64> = BTreeMap::new();
         for leaf in self.family(task) {
@@ -64,7 +66,7 @@ impl TrainingRound<'_> {
             since.extend(recent.first().map(|first| (leaf, first.sequence)));
             latest.extend(recent.into_iter().map(|sample| (leaf, sample)));
         }
-        // From there on all of a task are among its recent ones.
+        // From a task's first recent sample on, the recent ones are complete.
         samples.retain(|sample| {
             let leaf = leaf_of.get(&sample.sequence);
             let first = leaf.and_then(|leaf| since.get(leaf));
@@ -79,19 +81,20 @@ impl TrainingRound<'_> {
     }
 }
 
-/// Leaves so many samples, each subset of that size equally likely, and always the same. Of what a reservoir keeps of a
-/// class all priorities are low: those of samples that stand for many must be spread as the others' are.
+/// Draws `most` of the samples: each subset of that size is equally likely, and the draw repeats.
+/// The priorities that a reservoir keeps are low where a sample stands for many. Multiplied by the
+/// weight, they are spread alike for all samples.
 fn draw(samples: &mut Vec<RetainedSample>, most: usize) {
     samples.select_nth_unstable_by(most, draw_order);
     samples.truncate(most);
 }
 
-/// The order in which samples are drawn; see [`draw`].
+/// Order in which samples are drawn, by weighted priority.
 pub(super) fn draw_order(one: &RetainedSample, other: &RetainedSample) -> Ordering {
-    let of = |sample: &RetainedSample| {
+    let key = |sample: &RetainedSample| {
         let priority = priority(sample.sequence);
         (priority as f64 * f64::from(sample.weight), priority)
     };
-    let ((one, first), (other, second)) = (of(one), of(other));
+    let ((one, first), (other, second)) = (key(one), key(other));
     one.total_cmp(&other).then(first.cmp(&second))
 }

@@ -1,4 +1,4 @@
-//! Snapshots of the knowledge base that a training round reads.
+//! Snapshots: what a training round reads from the knowledge base before it starts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use perennial_operators::{ModelId, TaskId};
 use super::context::TrainingContext;
 use super::round::TrainingRound;
 
-/// A deployed model from the knowledge base.
+/// Loads a model from the knowledge base.
 pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
     let onnx = view.onnx(model)?;
     let evaluated = view.model(model)?.and_then(|record| record.evaluated);
@@ -24,8 +24,9 @@ pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeE
 }
 
 impl<'a> TrainingRound<'a> {
-    pub fn new(workshop: &'a TrainingContext) -> Result<Self, KnowledgeError> {
-        let view = workshop.knowledge.view();
+    /// A round on the knowledge base as it is now.
+    pub fn new(context: &'a TrainingContext) -> Result<Self, KnowledgeError> {
+        let view = context.knowledge.view();
         let tasks = view.tasks()?;
         let mut children: BTreeMap<TaskId, Vec<TaskId>> = BTreeMap::new();
         for (task, record) in &tasks {
@@ -37,13 +38,13 @@ impl<'a> TrainingRound<'a> {
         let scale = match base {
             Some(version) => {
                 let task = TaskId::BASE;
-                let record = view.model(ModelId { task, version })?;
-                record.and_then(|record| record.evaluated?.scale)
+                let model = view.model(ModelId { task, version })?;
+                model.and_then(|model| model.evaluated?.scale)
             }
             None => None,
         };
         Ok(TrainingRound {
-            workshop,
+            context,
             scale,
             view,
             tasks,

@@ -1,38 +1,39 @@
-//! Fitting and judging: which of a task's samples serve for what.
+//! Split: which of a task's samples candidates are fitted on, and which they are judged on.
 
 use perennial_operators::{RetainedSample, TaskId, is_held_back};
 
 use super::judge::LEAST_SAMPLES;
 
-/// Which samples of a task a candidate is fitted on, and which it is judged on.
+/// Samples of a task, split for fitting and judging.
 ///
-/// The base task is judged on samples that no model is ever fitted on, picked evenly over time: its
-/// rival is its own model before, which knows all but the latest samples. Any other task is judged on
-/// its latest samples, since what matters is whether knowing the task's past helps with what comes
-/// next, new sites included; what its rivals, its ancestors, know of those samples only makes the
-/// test harder.
+/// The base task is judged on held-back samples, spread evenly over time. No model is ever fitted
+/// on them: the incumbent, the task's predecessor, was fitted on all but the latest of the others.
 ///
-/// After drift, either is judged on what came since: the base task on what is held back of that, any other on its later
-/// half.
+/// Any other task is judged on its latest samples, since a model of its own must help with what
+/// comes next, new sites included. The incumbent, an ancestor's model, may have been fitted on some
+/// of them; that only makes the test harder.
+///
+/// After drift, only samples since the drift are judged on: for the base task the held-back ones of
+/// them, for any other task their later half.
 pub struct Split {
-    /// What a candidate is fitted on.
+    /// Samples that candidates are fitted on.
     pub fitted: Vec<RetainedSample>,
-    /// What it is judged on.
+    /// Samples that they are judged on.
     pub judged: Vec<RetainedSample>,
-    /// After drift, the sequence number of the first sample that came since.
+    /// After drift, the sequence number of the first sample since.
     pub drifted: Option<u64>,
-    /// Whether it is judged on the latest samples.
+    /// Whether the latest samples are judged on.
     forward: bool,
-    /// The share of samples that no model is ever fitted on.
+    /// Share of samples that no model is ever fitted on.
     holdout: f64,
 }
 
 impl Split {
-    /// Share of a task's samples, the latest ones, that it is judged on.
+    /// Share of a task's samples, the latest ones, that are judged on without drift.
     const LATEST: f64 = 0.25;
 
-    /// Splits a task's samples, which come in the order of the stream; the latest `recent` came after drift, if there
-    /// was any. `holdout` is the share that no model is ever fitted on.
+    /// Splits a task's samples, given in the order of the stream. The latest `recent` came since
+    /// drift; 0 without drift. `holdout` is the share that no model is ever fitted on.
     pub fn new(samples: Vec<RetainedSample>, recent: usize, holdout: f64, task: TaskId) -> Self {
         let held_back = |sample: &RetainedSample| is_held_back(sample.sequence, holdout);
         let since = samples.len() - recent.min(samples.len());
@@ -66,7 +67,7 @@ impl Split {
         }
     }
 
-    /// All samples are for judging what is fitted already.
+    /// Uses all samples for judging a model that is fitted already.
     pub fn to_judge(samples: Vec<RetainedSample>, holdout: f64) -> Self {
         Split {
             fitted: Vec::new(),
@@ -77,17 +78,18 @@ impl Split {
         }
     }
 
-    /// How many of some samples, the latest, stand for so many.
+    /// Number of latest samples whose weights add up to at most `many`.
     pub fn latest(samples: &[RetainedSample], many: u64) -> usize {
-        let mut stood_for = 0.0;
+        let mut weight = 0.0;
         let latest = samples.iter().rev().take_while(|sample| {
-            stood_for += f64::from(sample.weight);
-            stood_for <= many as f64
+            weight += f64::from(sample.weight);
+            weight <= many as f64
         });
         latest.count()
     }
 
-    /// All samples that a deployed model is fitted on, if they are more than a candidate's.
+    /// Samples that a model is fitted on before it is deployed, if they are more than the candidate
+    /// was fitted on.
     pub fn all(self) -> Option<Vec<RetainedSample>> {
         if !self.forward {
             return None;
@@ -98,7 +100,7 @@ impl Split {
         Some(all)
     }
 
-    /// Those samples, of this task or another, that a model may be fitted on.
+    /// Leaves those of `samples`, of this task or another, that a model may be fitted on.
     pub fn without_held_back(&self, mut samples: Vec<RetainedSample>) -> Vec<RetainedSample> {
         samples.retain(|sample| !is_held_back(sample.sequence, self.holdout));
         samples

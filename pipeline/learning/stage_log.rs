@@ -1,4 +1,4 @@
-//! What a training order goes through, as knowledge changes.
+//! Stage log: what a training order goes through, as knowledge changes.
 
 use perennial_operators::flow::{
     Deployment, KnowledgeChange, ModelTrained, StageKind, StageMoved, StageState, TrainOrder,
@@ -7,7 +7,7 @@ use perennial_operators::flow::{
 
 use super::candidate::Candidate;
 
-/// The changes of an order's stages, in the making.
+/// Collects the changes of an order's stages.
 pub struct StageLog<'a> {
     order: &'a TrainOrder,
     /// The changes so far.
@@ -15,7 +15,7 @@ pub struct StageLog<'a> {
 }
 
 impl<'a> StageLog<'a> {
-    /// A log without any change yet.
+    /// An empty log.
     pub fn new(order: &'a TrainOrder) -> Self {
         StageLog {
             order,
@@ -23,7 +23,7 @@ impl<'a> StageLog<'a> {
         }
     }
 
-    /// A stage is in a state now.
+    /// Logs that a stage went into a state.
     pub fn moved(&mut self, stage: StageKind, state: StageState, detail: &str) {
         tracing::debug!(model = ?self.order.model, ?stage, ?state, detail, "stage");
         self.changes.push(KnowledgeChange::StageMoved(StageMoved {
@@ -38,7 +38,8 @@ impl<'a> StageLog<'a> {
         }));
     }
 
-    /// A model was trained on so many samples, when the latest known was the one with this number.
+    /// Logs that a model was trained on `samples` samples. `latest` is the sequence number of the
+    /// latest one known then.
     pub fn trained(&mut self, candidate: &Candidate, samples: usize, latest: u64) {
         let trained = &candidate.trained;
         self.changes
@@ -52,7 +53,7 @@ impl<'a> StageLog<'a> {
             }));
     }
 
-    /// What the order ended with.
+    /// Ends the log with the deployment that the order results in, if any.
     pub fn outcome(self, deployment: Option<Deployment>) -> TrainOutcome {
         TrainOutcome {
             model: self.order.model,

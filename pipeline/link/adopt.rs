@@ -1,4 +1,4 @@
-//! Adoption: how an edge uses tasks and models that the cloud published.
+//! Adoption: how an edge takes in tasks and models that the cloud published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +11,17 @@ use perennial_operators::flow::{
 use perennial_operators::share::SharePolicy;
 use perennial_operators::{ModelId, TaskId, TaskPseudonym};
 
-use super::common::{CLOUD, OTHERS};
+use super::common::{CLOUD_DONOR, LAST_CLOUD_VERSION};
 use crate::error::Error;
 
-/// What was published under the names that tasks have here; none if it is of tasks of others, under pseudonyms.
+/// A published task under the names that tasks have here. None if it is a task of other edges,
+/// known only by pseudonyms.
 pub(crate) fn at_home(
     published: Published,
     policy: Option<&SharePolicy>,
     knowledge: &KnowledgeBase,
 ) -> Result<Option<Published>, Error> {
-    // A donor's model is of no task here.
+    // The tasks of a donor are not tasks here, and keep their names.
     let renames = |policy: &&SharePolicy| policy.renames() && published.donor.is_none();
     let Some(policy) = policy.filter(renames) else {
         return Ok(Some(published));
@@ -29,7 +30,8 @@ pub(crate) fn at_home(
     Ok(rename(published, &renamed, policy.common_levels()))
 }
 
-/// Renames the tasks of a path; those of the first levels, whose attributes are shared as they are, have the same names for all.
+/// Renames the tasks of a path. Those of the first `common` levels have the same names everywhere,
+/// since their attributes are shared as they are.
 fn rename(
     mut published: Published,
     renamed: &BTreeMap<TaskId, TaskPseudonym>,
@@ -53,18 +55,19 @@ fn rename(
     Some(published)
 }
 
-/// What becomes of a model that was published.
+/// How a published model is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
-    /// It answers.
+    /// The model is deployed.
     Answers,
-    /// It answers, and trainings may start from it.
+    /// The model is deployed, and trainings may start from it.
     Both,
-    /// Trainings may start from it.
+    /// Trainings may start from the model.
     Donation,
 }
 
-/// What becomes of it: where a model of the edge's own answers, that is for the next training to beat.
+/// How a published model is used. If a model that the edge trained is deployed, the next training
+/// decides between the two.
 pub(crate) fn usage(published: &Published, trains: bool, knowledge: &KnowledgeBase) -> Usage {
     if published.donor.is_some() {
         return Usage::Donation;
@@ -75,13 +78,14 @@ pub(crate) fn usage(published: &Published, trains: bool, knowledge: &KnowledgeBa
     let task = published.task();
     let record = knowledge.view().task(task).ok().flatten();
     let version = record.and_then(|record| record.deployed);
-    match version.is_some_and(|version| version > OTHERS) {
-        true => Usage::Donation,
-        false => Usage::Both,
+    if version.is_some_and(|version| version > LAST_CLOUD_VERSION) {
+        Usage::Donation
+    } else {
+        Usage::Both
     }
 }
 
-/// What was published, as the dataflow takes it in.
+/// A published task as an outcome for the dataflow.
 pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
     let Published {
         revision,
@@ -102,7 +106,7 @@ pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
     let mut models = Vec::new();
     if let (Some(model), true) = (&model, usage != Usage::Answers) {
         changes.push(KnowledgeChange::ModelDonated(Box::new(ModelDonated {
-            donor: donor.unwrap_or_else(|| CLOUD.into()),
+            donor: donor.unwrap_or_else(|| CLOUD_DONOR.into()),
             path: path.clone(),
             trained: model.trained.clone(),
             evaluated: model.evaluated.clone(),

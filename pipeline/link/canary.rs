@@ -1,5 +1,6 @@
-//! Canaries: a model that replaces another answers at some edges first. Once they have shared samples that neither of the two knew, the
-//! two are compared on what came since; the new one is rolled back, or answers for all.
+//! Canaries: edges that get a model first if it replaces another one. Once they have shared enough
+//! samples that came since its training, the two models are compared on these. The new one is then
+//! rolled back, or promoted to all edges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,16 +11,16 @@ use perennial_connectors::knowledge_base::{ModelRecord, View};
 use perennial_operators::ModelId;
 use perennial_operators::flow::{KnowledgeChange, TrainOutcome};
 
-use super::common::PAUSE;
+use super::common::RETRY_PAUSE;
 use super::inbox::{LinkInbox, hand_over};
 use super::publish::on_trial;
 use crate::config::CanaryConfig;
 use crate::error::Error;
 use crate::learning::{TrainingContext, review};
 
-/// Judges models that are on trial, on a thread of its own, which ends when the run is to stop.
+/// Starts a thread that judges models on trial. It ends when the run is to stop.
 pub fn judge(
-    workshop: Arc<TrainingContext>,
+    context: Arc<TrainingContext>,
     canary: CanaryConfig,
     stop: Arc<AtomicBool>,
 ) -> (LinkInbox, JoinHandle<()>) {
@@ -28,29 +29,30 @@ pub fn judge(
         let is_stopped = || stop.load(Ordering::Relaxed);
         let mut trials = Trials::default();
         while !is_stopped() {
-            match trials.ended(&workshop, &canary) {
+            match trials.ended(&context, &canary) {
                 Ok(outcomes) => {
                     for outcome in outcomes {
                         hand_over(&sender, outcome, &is_stopped);
                     }
                 }
-                Err(error) => tracing::error!("canaries cannot be judged: {error}"),
+                Err(error) => tracing::error!("cannot judge canaries: {error}"),
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(RETRY_PAUSE);
         }
     });
     (inbox, thread)
 }
 
-/// The version that the other edges have: the last one before a model on trial that was on none.
+/// The version that the other edges have: the latest before the model on trial that is promoted or
+/// has replaced none.
 fn stable(view: &View<'_>, on_trial: &ModelRecord) -> Result<u32, Error> {
     let task = on_trial.trained.model.task;
     let mut record = on_trial.clone();
     while record.promoted.is_none()
         && let Some(version) = record.replaced
-        && let Some(before) = view.model(ModelId { task, version })?
+        && let Some(predecessor) = view.model(ModelId { task, version })?
     {
-        record = before;
+        record = predecessor;
     }
     Ok(record.trained.model.version)
 }
@@ -58,23 +60,23 @@ fn stable(view: &View<'_>, on_trial: &ModelRecord) -> Result<u32, Error> {
 /// Models on trial.
 #[derive(Default)]
 struct Trials {
-    /// How many samples the canaries had shared when a model was first seen on trial.
+    /// Number of samples that the canaries had shared when a model was first seen on trial.
     began: BTreeMap<ModelId, u64>,
-    /// Those that have been judged; the knowledge base says so soon.
+    /// Models that have been judged, though the verdict may not be committed yet.
     judged: BTreeSet<ModelId>,
 }
 
 impl Trials {
-    /// What becomes of those about which enough is known.
+    /// The verdicts on models with enough samples.
     fn ended(
         &mut self,
-        workshop: &TrainingContext,
+        context: &TrainingContext,
         canary: &CanaryConfig,
     ) -> Result<Vec<TrainOutcome>, Error> {
-        let view = workshop.knowledge.view();
+        let view = context.knowledge.view();
         let edges = view.edges()?;
-        let shared = canary.edges.iter().filter_map(|edge| edges.get(edge));
-        let shared: u64 = shared.map(|progress| progress.samples).sum();
+        let canaries = canary.edges.iter().filter_map(|edge| edges.get(edge));
+        let shared: u64 = canaries.map(|progress| progress.samples).sum();
         let mut outcomes = Vec::new();
         for (task, record) in view.tasks()? {
             let Some(on_trial) = on_trial(&view, task, &record)? else {
@@ -85,14 +87,14 @@ impl Trials {
             if shared - began < canary.samples || self.judged.contains(&model) {
                 continue;
             }
-            let reviewed = review(workshop, model, stable(&view, &on_trial)?)?;
-            // There may be too few samples of this task yet.
+            let reviewed = review(context, model, stable(&view, &on_trial)?)?;
+            // The samples may be of other tasks.
             if !reviewed.is_judged {
                 continue;
             }
             self.judged.insert(model);
-            let change = reviewed.change();
-            let change = change.unwrap_or(KnowledgeChange::ModelPromoted { model });
+            let promoted = KnowledgeChange::ModelPromoted { model };
+            let change = reviewed.change().unwrap_or(promoted);
             outcomes.push(TrainOutcome {
                 model,
                 changes: vec![change],

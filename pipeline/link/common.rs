@@ -1,4 +1,4 @@
-//! What both ends of the link share: keys, policy, store and retries.
+//! Parts of the link that cloud and edge share: keys, policy, model store and retries.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,33 +11,34 @@ use perennial_operators::share::{Pseudonyms, SharePolicy};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 
-/// At an edge that trains models of its own, theirs are the versions after this one, and those before the cloud's.
-pub const OTHERS: u32 = 1 << 20;
+/// Last version that a model of the cloud can have at an edge. Models that the edge trains have
+/// greater ones.
+pub const LAST_CLOUD_VERSION: u32 = 1 << 20;
 
-/// By what name a donation of the cloud's goes, at an edge that has a model of its own.
-pub const CLOUD: &str = "the cloud";
+/// Name of the cloud as a donor, at an edge that has a model of its own.
+pub const CLOUD_DONOR: &str = "the cloud";
 
-/// Samples are shared in changes of about so many bytes, and a message has as many bytes of changes, or one change.
-pub(super) const CHANGE: usize = 1 << 20;
+/// Bytes of changes in a message. A change of samples has about as many; one that has more, as a
+/// model may, has a message of its own.
+pub(super) const MESSAGE_BYTES: usize = 1 << 20;
 
-/// The fewest bytes of a secret: others could be tried out.
+/// Least length of a secret, bytes: a shorter one could be guessed.
 const LEAST_SECRET: usize = 16;
 
-/// How long to wait before what failed is tried again, and for what may come.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
-pub(super) const GLANCE: Duration = Duration::from_millis(100);
+/// Pause before a failed step is tried again.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a run with nothing else to do waits for something to arrive.
-pub(super) const LAST: Duration = Duration::from_secs(60);
+/// Limit on a single wait, so that a thread soon sees that the run is to stop.
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
-/// By what cloud and edges tell that they have the same schema.
+/// Hash of the schema, by which cloud and edges check that they have the same one.
 pub fn schema(settings: &Settings) -> String {
     let parts = settings.fingerprint();
     let schema = parts.into_iter().find(|(name, _)| name == SCHEMA);
     schema_hash(&schema.map(|(_, schema)| schema).unwrap_or_default())
 }
 
-/// The keys by which the cloud knows its edges.
+/// The keys with which the cloud verifies what its edges send.
 pub fn edge_keys(link: &LinkConfig) -> Result<BTreeMap<String, VerifyingKey>, Error> {
     let key = |(edge, path): (&String, &std::path::PathBuf)| {
         let key = verifying_key(path)?;
@@ -46,7 +47,7 @@ pub fn edge_keys(link: &LinkConfig) -> Result<BTreeMap<String, VerifyingKey>, Er
     link.edges.iter().map(key).collect()
 }
 
-/// What is shared, if anything is, with the secret that pseudonyms are made with.
+/// The policy of what is shared, if anything is, with the secret of its pseudonyms.
 pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
     let Some(mut policy) = settings.share.clone() else {
         return Ok(None);
@@ -64,30 +65,35 @@ pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
     Ok(Some(policy))
 }
 
-/// Where large models are, if anywhere.
+/// The store of large models, if there is one.
 pub fn open_store(link: &LinkConfig) -> Result<Option<ModelStore>, Error> {
     Ok(link.store.as_ref().map(ModelStore::open).transpose()?)
 }
 
-/// The file of a key that the config's check has found there.
+/// The path of a key; the config's check has made sure that there is one.
 pub(super) fn key_file(path: &Option<std::path::PathBuf>) -> &Path {
     path.as_deref().unwrap_or(Path::new(""))
 }
 
-/// Tells why something is tried again, once for each reason.
+/// Logs why the connection is retried: once for each reason, though a retry comes twice a second.
 #[derive(Default)]
-pub(super) struct RetryLog(String);
+pub(super) struct RetryLog {
+    /// The last reason; empty before the first failure.
+    reason: String,
+}
 
 impl RetryLog {
-    pub(super) fn tell(&mut self, error: &Error) {
+    /// Logs a failure, unless the last one had the same reason.
+    pub(super) fn failed(&mut self, error: &Error) {
         let reason = error.to_string();
-        if self.0 != reason {
-            tracing::warn!("the cloud is not reached, and is tried again: {reason}");
-            self.0 = reason;
+        if self.reason != reason {
+            tracing::warn!("cannot reach the cloud's Kafka; retrying: {reason}");
+            self.reason = reason;
         }
     }
 
-    pub(super) fn is_known(&self) -> bool {
-        !self.0.is_empty()
+    /// Whether there was a failure.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.reason.is_empty()
     }
 }

@@ -1,4 +1,4 @@
-//! The inbox: updates that came over the link and wait for the dataflow.
+//! Inbox: updates from the link that wait for the dataflow.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,51 +7,86 @@ use perennial_operators::Failure;
 use perennial_operators::flow::TrainOutcome;
 use perennial_operators::learn::Inbox;
 
-use super::common::GLANCE;
-use super::subscribe::QUEUE;
+use super::common::POLL;
 
-/// What the dataflow takes in over the link, or of it.
+/// Limit on the updates that wait in the channel, and on those that wait for a later epoch.
+const ROOM: usize = 16;
+
+/// The dataflow's end of the link.
 pub struct LinkInbox {
-    coming: Receiver<TrainOutcome>,
-    /// What has come and waits for a later epoch.
-    held: VecDeque<TrainOutcome>,
+    receiver: Receiver<TrainOutcome>,
+    /// Updates that wait for a later epoch.
+    waiting: VecDeque<TrainOutcome>,
 }
 
 impl LinkInbox {
-    /// An inbox, and where to put what it is to have.
+    /// An empty inbox, and the sender of its updates.
     pub fn new() -> (Sender<TrainOutcome>, LinkInbox) {
-        let (sender, coming) = bounded(QUEUE);
-        let held = VecDeque::new();
-        (sender, LinkInbox { coming, held })
+        let (sender, receiver) = bounded(ROOM);
+        let waiting = VecDeque::new();
+        (sender, LinkInbox { receiver, waiting })
     }
 }
 
 impl Inbox for LinkInbox {
     fn take(&mut self) -> Result<Vec<TrainOutcome>, Failure> {
-        let room = QUEUE.saturating_sub(self.held.len());
-        self.held.extend(self.coming.try_iter().take(room));
-        // Changes of an epoch are put into an order of their own, in which an older model could come last: each task has one
-        // outcome an epoch.
-        let mut met = BTreeSet::new();
-        let held = std::mem::take(&mut self.held).into_iter();
-        let (taken, held): (VecDeque<_>, _) =
-            held.partition(|outcome| met.insert(outcome.model.task));
-        self.held = held;
+        let room = ROOM.saturating_sub(self.waiting.len());
+        self.waiting.extend(self.receiver.try_iter().take(room));
+        // The commit sorts the changes of an epoch, and an older model could come last. So each
+        // task has at most one outcome in an epoch.
+        let mut seen = BTreeSet::new();
+        let (taken, later): (VecDeque<_>, _) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|outcome| seen.insert(outcome.model.task));
+        self.waiting = later;
         Ok(taken.into())
     }
 }
 
-/// Waits until there is room for it.
+/// Sends an outcome to an inbox; waits until there is room or `is_stopped`.
 pub(super) fn hand_over(
     sender: &Sender<TrainOutcome>,
-    outcome: TrainOutcome,
+    mut outcome: TrainOutcome,
     is_stopped: &dyn Fn() -> bool,
 ) {
-    let mut outcome = outcome;
     while !is_stopped() {
-        match sender.send_timeout(outcome, GLANCE) {
-            Err(SendTimeoutError::Timeout(again)) => outcome = again,
+        match sender.send_timeout(outcome, POLL) {
+            Err(SendTimeoutError::Timeout(unsent)) => outcome = unsent,
             Ok(()) | Err(SendTimeoutError::Disconnected(_)) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use perennial_operators::{ModelId, TaskId};
+
+    use super::*;
+
+    #[test]
+    fn a_task_has_at_most_one_outcome_in_an_epoch() {
+        let (sender, mut inbox) = LinkInbox::new();
+        // The earlier model is deployed again after the later one, with another task's in between.
+        let models = [(1, 3), (2, 1), (1, 2), (1, 4), (2, 2)];
+        for (task, version) in models {
+            let task = TaskId(task);
+            let outcome = TrainOutcome {
+                model: ModelId { task, version },
+                changes: Vec::new(),
+                deployment: None,
+                models: Vec::new(),
+            };
+            sender.send(outcome).expect("room");
+        }
+        let mut take = || {
+            let taken = inbox.take().expect("outcomes").into_iter();
+            taken
+                .map(|outcome| (outcome.model.task.0, outcome.model.version))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(take(), [(1, 3), (2, 1)]);
+        assert_eq!(take(), [(1, 2), (2, 2)]);
+        assert_eq!(take(), [(1, 4)]);
+        assert_eq!(take(), []);
     }
 }

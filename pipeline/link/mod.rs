@@ -1,4 +1,5 @@
-//! The link between edges and their cloud.
+//! The link between edges and their cloud: the cloud publishes models and tasks, an edge subscribes
+//! to them, and sends what its policy lets leave from a durable outbox.
 
 pub mod adopt;
 mod canary;

@@ -1,4 +1,5 @@
-//! An edge's outbox: what its policy lets leave, put there with the commit that it is of, and kept until it has arrived.
+//! Outbox of an edge: changes that its policy lets leave. They are put there by the commit that
+//! they belong to, and stay until they have arrived, or are shed for lack of room.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,135 +15,131 @@ use perennial_operators::flow::{
 use perennial_operators::share::{SharePolicy, Treatment};
 use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
-use super::common::policy;
-use super::common::{CHANGE, OTHERS};
+use super::common::{LAST_CLOUD_VERSION, MESSAGE_BYTES, policy};
 use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};
 use crate::error::Error;
 
-/// A change that waits.
+/// A change in the outbox.
 struct Waiting {
     number: u64,
     bytes: u64,
     samples: u64,
 }
 
-/// How far sending is.
+/// How far the outbox has been sent; shared by the committer and the sending thread.
 #[derive(Debug, Default)]
 pub struct SendProgress {
-    /// Changes before this one have arrived.
+    /// Number of the first change that has not arrived.
     pub sent: AtomicU64,
-    /// Changes before this one were sent, and may have arrived.
+    /// Number of the first change that was never sent: those before may have arrived.
     pub tried: AtomicU64,
 }
 
 impl SendProgress {
-    /// Changes before this one have arrived.
+    /// Number of the first change that has not arrived.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
 }
 
-/// What waits to be sent, as the committer keeps it.
+/// The outbox, as the committer keeps it.
 pub struct Outbox {
     policy: SharePolicy,
     config: OutboxConfig,
     /// Whether large models go to a store.
     has_store: bool,
-    /// ShareTerms, the last of which count, and whether they have been committed.
+    /// Terms of sharing so far; the last ones are in force.
     terms: Vec<ShareTerms>,
-    is_agreed: bool,
+    /// Whether the terms in force are in the knowledge base.
+    is_committed: bool,
+    /// Changes that wait to arrive, by number.
     waiting: VecDeque<Waiting>,
-    /// What waits under terms that hold no longer.
+    /// Changes that the terms in force no longer let leave: the next commit sheds them.
     forbidden: Vec<Waiting>,
-    underway: Arc<SendProgress>,
-    /// Tasks as they are known elsewhere, by their numbers here.
+    send_progress: Arc<SendProgress>,
+    /// Tasks as they are named elsewhere, by their ids here.
     names: BTreeMap<TaskId, TaskDefinition>,
 }
 
 impl Outbox {
-    /// The outbox of an edge that shares anything. `underway` is where it is told what has arrived.
+    /// Opens the outbox of an edge, if it shares anything. `send_progress` is that of the thread
+    /// that sends from it.
     pub fn open(
         settings: &Settings,
         link: &LinkConfig,
         knowledge: &KnowledgeBase,
-        underway: Arc<SendProgress>,
+        send_progress: Arc<SendProgress>,
     ) -> Result<Option<Outbox>, Error> {
         let Some(policy) = policy(settings)? else {
             return Ok(None);
         };
         let view = knowledge.view();
         let progress = view.progress()?.outbox;
-        underway.sent.fetch_max(progress.sent, Ordering::SeqCst);
-        // By the process before this one.
-        underway.tried.fetch_max(progress.next, Ordering::SeqCst);
+        send_progress
+            .sent
+            .fetch_max(progress.sent, Ordering::SeqCst);
+        // An earlier process may have sent any change that waits.
+        send_progress
+            .tried
+            .fetch_max(progress.next, Ordering::SeqCst);
         let sizes = view.outbox_sizes()?;
         let first = sizes
             .first_key_value()
             .map_or(progress.next, |(number, _)| *number);
         let mut terms = view.terms()?;
-        let mine = terms_of(&policy, link);
+        let in_force = terms_of(&policy, link);
         let (mut waiting, mut forbidden) = (VecDeque::new(), Vec::new());
         view.departures(first, |number, departure| {
             if let Some(bytes) = sizes.get(&number).copied() {
-                let of = terms.get(departure.terms as usize);
-                let is_allowed = of.is_some_and(|of| mine.allow(of, &departure));
+                let its_terms = terms.get(departure.terms as usize);
+                let is_allowed = its_terms.is_some_and(|terms| in_force.allow(terms, &departure));
                 let samples = departure.samples;
-                let found = Waiting {
+                let change = Waiting {
                     number,
                     bytes,
                     samples,
                 };
-                match is_allowed {
-                    true => waiting.push_back(found),
-                    false => forbidden.push(found),
+                if is_allowed {
+                    waiting.push_back(change);
+                } else {
+                    forbidden.push(change);
                 }
             }
             Ok(())
         })?;
-        let names = match policy.renames() {
-            true => view
-                .renamed()?
-                .into_values()
-                .filter(|renamed| renamed.naming == policy.naming())
-                .map(|renamed| (renamed.here.task, renamed.elsewhere))
-                .collect(),
-            false => view
-                .tasks()?
-                .into_iter()
-                .map(|(task, record)| (task, record.definition))
-                .collect(),
-        };
-        let is_agreed = terms.last() == Some(&mine);
-        if !is_agreed {
-            terms.push(mine);
+        let is_committed = terms.last() == Some(&in_force);
+        if !is_committed {
+            terms.push(in_force);
         }
         Ok(Some(Outbox {
+            names: names_elsewhere(&view, &policy)?,
             policy,
             config: link.outbox.clone(),
             has_store: link.store.is_some(),
             terms,
-            is_agreed,
+            is_committed,
             waiting,
             forbidden,
-            underway,
-            names,
+            send_progress,
         }))
     }
 
-    /// Whether something has arrived that is still taken to wait.
+    /// Whether a change has arrived since the last commit.
     pub fn has_news(&self) -> bool {
-        let sent = self.underway.sent();
+        let sent = self.send_progress.sent();
         self.waiting
             .front()
             .is_some_and(|first| first.number < sent)
     }
 
-    /// Whether something waits under terms that hold no longer: it is shed with the next commit, and must not leave before.
+    /// Whether a change waits that the terms in force no longer let leave. It is to be shed before
+    /// anything is sent.
     pub fn has_forbidden(&self) -> bool {
         !self.forbidden.is_empty()
     }
 
-    /// Puts what may leave of a commit into the outbox, and drops what has arrived or has no room.
+    /// Puts the changes of a commit that may leave into the outbox, drops those that have arrived,
+    /// and sheds those without room.
     pub fn take(
         &mut self,
         epochs: &mut [EpochEffects],
@@ -156,7 +153,7 @@ impl Outbox {
         for change in self.changes(epochs) {
             self.add(&change, progress, &mut write)?;
         }
-        if !write.added.is_empty() && !std::mem::replace(&mut self.is_agreed, true) {
+        if !write.added.is_empty() && !std::mem::replace(&mut self.is_committed, true) {
             write.terms = Some(self.terms.clone());
         }
         let first = self.waiting.front().map(|first| first.number);
@@ -167,8 +164,9 @@ impl Outbox {
         Ok(write)
     }
 
+    /// Drops the changes that have arrived.
     fn drop_sent(&mut self, progress: &mut OutboxProgress) {
-        let sent = self.underway.sent();
+        let sent = self.send_progress.sent();
         while self
             .waiting
             .front()
@@ -182,7 +180,7 @@ impl Outbox {
         }
     }
 
-    /// Numbers a change, and puts it where it waits, if there is room for it.
+    /// Numbers a change and puts it into the outbox, if there is room for it.
     fn add(
         &mut self,
         change: &Change,
@@ -203,16 +201,16 @@ impl Outbox {
         };
         let number = progress.next;
         progress.next += 1;
-        // A model may be put aside; what has no room in a message otherwise never gets any.
-        let is_put_aside = self.has_store && !change.models.is_empty();
-        let is_too_large = !is_put_aside && encoded.len() > LARGEST_CONTENT;
+        // A store takes large models. Anything else that does not fit into a message never will.
+        let is_stored = self.has_store && !change.models.is_empty();
+        let is_too_large = !is_stored && encoded.len() > LARGEST_CONTENT;
         if is_too_large {
             tracing::error!(
                 bytes = encoded.len(),
                 samples = departure.samples,
                 models = departure.models,
-                "a change is larger than a message of the link may be, and is shed: set link.store for large models, lower \
-                 epoch.records for samples"
+                "dropped a change that does not fit into a message of the link: set link.store for \
+                 large models, lower epoch.records for samples"
             );
         }
         let new = Waiting {
@@ -221,17 +219,19 @@ impl Outbox {
             samples: departure.samples,
         };
         write.added.push((number, departure, Some(encoded)));
-        match is_too_large {
-            true => self.shed(&new, Shedding::Size, progress, write),
-            false => self.make_room(new, progress, write),
+        if is_too_large {
+            self.shed(&new, Shedding::Size, progress, write);
+        } else {
+            self.make_room(new, progress, write);
         }
         Ok(())
     }
 
-    /// What may leave of a commit: changes of so many bytes that several have room in the outbox, unless a part of an epoch, or
-    /// statistics, have more; each model by itself.
+    /// What may leave of a commit, cut into changes that fit into a message and of which several
+    /// fit into the outbox. An epoch's part of a batch is not cut, nor are statistics. Each model
+    /// is a change of its own.
     fn changes(&mut self, epochs: &mut [EpochEffects]) -> Vec<Change> {
-        let most = CHANGE.min(self.config.bytes as usize / 8);
+        let most = MESSAGE_BYTES.min(self.config.bytes as usize / 8);
         let (mut changes, mut models) = (Vec::new(), Vec::new());
         let (mut change, mut bytes) = (Change::default(), 0);
         for effects in epochs {
@@ -263,32 +263,29 @@ impl Outbox {
         changes
     }
 
-    /// The models that were trained here and deployed.
+    /// The models that were trained here and deployed in an epoch.
     fn models(&self, effects: &EpochEffects) -> Vec<Donation> {
         let mut trained = BTreeMap::new();
         let mut evaluated = BTreeMap::new();
         let mut models = Vec::new();
         for change in &effects.changes {
             match change {
-                KnowledgeChange::ModelTrained(it) => {
-                    trained.insert(it.model, it);
+                KnowledgeChange::ModelTrained(change) => {
+                    trained.insert(change.model, change);
                 }
-                KnowledgeChange::ModelEvaluated(it) => {
-                    evaluated.insert(it.model, it);
+                KnowledgeChange::ModelEvaluated(change) => {
+                    evaluated.insert(change.model, change);
                 }
-                KnowledgeChange::ModelDeployed { model } if model.version > OTHERS => {
+                KnowledgeChange::ModelDeployed { model } if model.version > LAST_CLOUD_VERSION => {
                     let (Some(trained), Some(path)) = (trained.get(model), self.path(model.task))
                     else {
                         continue;
                     };
-                    let bytes = effects.models.iter();
-                    let mut bytes = bytes.filter(|(hash, _)| *hash == trained.hash);
-                    let evaluated = evaluated.get(model).copied().cloned();
-                    models.extend(
-                        bytes
-                            .next()
-                            .map(|(_, onnx)| self.donation(path, trained, evaluated, onnx)),
-                    );
+                    let mut stored = effects.models.iter();
+                    if let Some((_, onnx)) = stored.find(|(hash, _)| *hash == trained.hash) {
+                        let evaluated = evaluated.get(model).copied().cloned();
+                        models.push(self.donation(path, trained, evaluated, onnx));
+                    }
                 }
                 _ => {}
             }
@@ -296,7 +293,7 @@ impl Outbox {
         models
     }
 
-    /// The path of a task as it is known elsewhere.
+    /// The path of a task as it is named elsewhere.
     fn path(&self, task: TaskId) -> Option<Vec<TaskDefinition>> {
         let mut path = vec![self.names.get(&task)?.clone()];
         while let Some(parent) = path[0].parent {
@@ -306,6 +303,7 @@ impl Outbox {
         Some(path)
     }
 
+    /// Takes in the names that tasks get elsewhere.
     fn learn_names(&mut self, changes: &[KnowledgeChange]) {
         for change in changes {
             match change {
@@ -321,7 +319,7 @@ impl Outbox {
         }
     }
 
-    /// Puts a change where it waits, and sheds what there is no room for.
+    /// Puts a change into the outbox, and sheds changes for which there is no room.
     fn make_room(&mut self, new: Waiting, progress: &mut OutboxProgress, write: &mut OutboxWrite) {
         let mut bytes: u64 = self.waiting.iter().map(|waiting| waiting.bytes).sum();
         bytes += new.bytes;
@@ -339,30 +337,31 @@ impl Outbox {
         }
     }
 
-    /// Sheds a change, and counts it.
+    /// Sheds a change and counts it.
     fn shed(
         &self,
-        waiting: &Waiting,
+        change: &Waiting,
         why: Shedding,
         progress: &mut OutboxProgress,
         write: &mut OutboxWrite,
     ) {
         progress.shed += 1;
-        progress.shed_samples += waiting.samples;
+        progress.shed_samples += change.samples;
         let mut added = write.added.iter_mut();
-        match added.find(|(number, ..)| *number == waiting.number) {
-            Some((_, departure, change)) => {
+        match added.find(|(number, ..)| *number == change.number) {
+            Some((_, departure, encoded)) => {
                 departure.shed = Some(why);
-                *change = None;
+                *encoded = None;
             }
             None => {
-                let tried = waiting.number < self.underway.tried.load(Ordering::SeqCst);
-                write.shed.push((waiting.number, why, tried));
+                let tried = change.number < self.send_progress.tried.load(Ordering::SeqCst);
+                write.shed.push((change.number, why, tried));
             }
         }
     }
 
-    /// A model under the name that its task has elsewhere. Numbers of tasks here are made of what nobody is to read.
+    /// A model under the name that its task has elsewhere. Task ids are replaced too: they are
+    /// hashes of names that must not leave.
     fn donation(
         &self,
         path: Vec<TaskDefinition>,
@@ -414,7 +413,26 @@ impl Outbox {
     }
 }
 
-/// Sheds all that waits, where nothing may leave any more.
+/// Definitions of tasks as they are named elsewhere, by their ids here.
+fn names_elsewhere(
+    view: &View<'_>,
+    policy: &SharePolicy,
+) -> Result<BTreeMap<TaskId, TaskDefinition>, Error> {
+    if policy.renames() {
+        let renamed = view.renamed()?.into_values();
+        Ok(renamed
+            .filter(|renamed| renamed.naming == policy.naming())
+            .map(|renamed| (renamed.here.task, renamed.elsewhere))
+            .collect())
+    } else {
+        let tasks = view.tasks()?.into_iter();
+        Ok(tasks
+            .map(|(task, record)| (task, record.definition))
+            .collect())
+    }
+}
+
+/// Sheds all changes that wait, for an edge that no longer shares anything.
 pub fn shed_all(view: &View<'_>, progress: &mut OutboxProgress) -> Result<OutboxWrite, Error> {
     let waiting = view.outbox_sizes()?;
     let shed = waiting.keys();
@@ -422,7 +440,7 @@ pub fn shed_all(view: &View<'_>, progress: &mut OutboxProgress) -> Result<Outbox
     progress.shed_samples += progress.samples;
     (progress.waiting, progress.samples, progress.bytes) = (0, 0, 0);
     Ok(OutboxWrite {
-        // By a process before this one, it may have been sent.
+        // An earlier process may have sent them.
         shed: shed
             .map(|number| (*number, Shedding::Policy, true))
             .collect(),
@@ -431,7 +449,7 @@ pub fn shed_all(view: &View<'_>, progress: &mut OutboxProgress) -> Result<Outbox
     })
 }
 
-/// Under which terms the policy lets things leave.
+/// The terms under which a policy lets changes leave.
 fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> ShareTerms {
     let mut terms = ShareTerms {
         to: format!("{} at {}", link.changes, link.kafka.brokers),
@@ -449,7 +467,7 @@ fn terms_of(policy: &SharePolicy, link: &LinkConfig) -> ShareTerms {
             Treatment::Pseudonym => pseudonyms,
             Treatment::Withheld => return,
         };
-        if !names.iter().any(|known| known == name) {
+        if !names.iter().any(|listed| listed == name) {
             names.push(name.to_string());
         }
     };

@@ -1,4 +1,5 @@
-//! The cloud publishes each task, and the model that answers for it.
+//! Publishing: the cloud publishes each task with its deployed model, and models that edges
+//! donated.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,27 +14,26 @@ use perennial_connectors::link::{
 use perennial_operators::flow::{ModelDonated, Revision};
 use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
-use super::common::{GLANCE, PAUSE};
-use super::common::{key_file, open_store, schema};
+use super::common::{POLL, RETRY_PAUSE, key_file, open_store, schema};
 use super::send_thread::SendThread;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 use crate::run_status::CommitWatch;
 
-/// Partitions of the topic of changes, over which edges are spread.
+/// Partitions of the topic of changes; edges are spread over them.
 const PARTITIONS: i32 = 8;
 
-/// Makes the topic of what edges share, if it is not there.
+/// Makes the topic of changes, which edges send to, if it does not exist.
 pub fn prepare(link: &LinkConfig) -> Result<(), Error> {
     Ok(make_topic(&link.kafka, &link.changes, PARTITIONS, false)?)
 }
 
-/// Publishes what answers, from what the knowledge base has now on, on a thread of its own.
+/// Starts a thread that publishes all tasks of the knowledge base, and each one again that changes.
 pub fn publish(
     settings: &Settings,
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
-    committed: Arc<CommitWatch>,
+    watch: Arc<CommitWatch>,
 ) -> Result<SendThread, Error> {
     let key = signing_key(key_file(&link.sign))?;
     let store = open_store(link)?;
@@ -43,11 +43,12 @@ pub fn publish(
     let canary = link.canary.clone();
     let (mut sent, mut seen) = (BTreeMap::new(), None);
     Ok(SendThread::start(move |is_last, is_over| {
-        // What there is to publish is read after how much it is, so that nothing is missed.
-        let publications = committed.status().publications;
+        // The number is read before the knowledge base is: what is committed in between is
+        // published twice rather than missed.
+        let publications = watch.status().publications;
         if seen == Some(publications) {
             if !is_last {
-                committed.wait_for_publication(seen, GLANCE);
+                watch.wait_for_publication(seen, POLL);
             }
             return;
         }
@@ -55,18 +56,21 @@ pub fn publish(
         let first = canary.as_ref().map_or(&[][..], |canary| &canary.edges);
         match publish_new(publish, &knowledge, &schema, first, &mut sent) {
             Ok(true) => seen = Some(publications),
-            // It is tried again.
-            Ok(false) => std::thread::sleep(PAUSE),
+            // What has not arrived is published by the next call.
+            Ok(false) => std::thread::sleep(RETRY_PAUSE),
             Err(error) => {
-                tracing::error!("what was learned cannot be published: {error}");
-                std::thread::sleep(PAUSE);
+                tracing::error!("cannot publish: {error}");
+                std::thread::sleep(RETRY_PAUSE);
             }
         }
     }))
 }
 
-/// Publishes the tasks of which something else answers than was published, and what edges have donated since; whether all has
-/// arrived. `publish` says so of each. The edges in `first`, if there are any, get models first that replace others.
+/// Publishes tasks and donated models that have changed since they were last published, as `sent`
+/// has it. Returns whether all have arrived; `publish` returns so of one.
+///
+/// A model that replaces another is published for the edges in `first` alone, until it is promoted.
+/// With no edge in `first`, it is published for all.
 pub fn publish_new(
     mut publish: impl FnMut(Published) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
@@ -101,7 +105,7 @@ pub fn publish_new(
             },
             model: model(&view, *task, record)?,
         };
-        match arrives(publish(published), *task)? {
+        match arrival(publish(published), *task)? {
             Arrival::NotYet => return Ok(false),
             Arrival::Done => tracing::info!(%task, number = revision.number, "published"),
             Arrival::Never => {}
@@ -116,8 +120,8 @@ pub fn publish_new(
         if sent.get(&subject) == Some(&revision) {
             continue;
         }
-        let published = publish(donated(&view, schema, revision, record)?);
-        if arrives(published, subject.0)? == Arrival::NotYet {
+        let result = publish(donation(&view, schema, revision, record)?);
+        if arrival(result, subject.0)? == Arrival::NotYet {
             return Ok(false);
         }
         sent.insert(subject, revision);
@@ -125,30 +129,30 @@ pub fn publish_new(
     Ok(true)
 }
 
-/// What becomes of what is published.
+/// How publishing ended.
 #[derive(Clone, Copy, PartialEq)]
 enum Arrival {
     Done,
     /// It is to be tried again.
     NotYet,
-    /// Edges go on with what they have.
+    /// It is too large: edges keep what they have.
     Never,
 }
 
-fn arrives(published: Result<bool, LinkError>, task: TaskId) -> Result<Arrival, Error> {
-    match published {
+fn arrival(result: Result<bool, LinkError>, task: TaskId) -> Result<Arrival, Error> {
+    match result {
         Ok(true) => Ok(Arrival::Done),
         Ok(false) => Ok(Arrival::NotYet),
         Err(error @ LinkError::TooLarge { .. }) => {
-            tracing::error!(%task, "what was learned is not published: {error}");
+            tracing::error!(%task, "not published: {error}");
             Ok(Arrival::Never)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// What an edge has donated, for the others.
-fn donated(
+/// A model that an edge donated, to be published for the others.
+fn donation(
     view: &View<'_>,
     schema: &str,
     revision: Revision,
@@ -179,7 +183,7 @@ fn donated(
     })
 }
 
-/// The model of a task if it has replaced another, and it was not found yet that it may answer for all.
+/// The deployed model of a task, if it has replaced another one and is not promoted yet.
 pub fn on_trial(
     view: &View<'_>,
     task: TaskId,
@@ -192,7 +196,7 @@ pub fn on_trial(
     Ok(model.filter(|model| model.replaced.is_some() && model.promoted.is_none()))
 }
 
-/// The tasks from the base task down to this one.
+/// The tasks from the base task down to `task`.
 fn path(tasks: &BTreeMap<TaskId, TaskRecord>, task: TaskId) -> Vec<TaskDefinition> {
     let mut path = VecDeque::new();
     let mut current = Some(task);
@@ -203,6 +207,7 @@ fn path(tasks: &BTreeMap<TaskId, TaskRecord>, task: TaskId) -> Vec<TaskDefinitio
     path.into()
 }
 
+/// The deployed model of a task, to be published.
 fn model(
     view: &View<'_>,
     task: TaskId,
@@ -212,13 +217,13 @@ fn model(
         return Ok(None);
     };
     let model = ModelId { task, version };
-    let Some(known) = view.model(model)? else {
+    let Some(stored) = view.model(model)? else {
         return Ok(None);
     };
     Ok(Some(PublishedModel {
         model,
-        trained: known.trained,
-        evaluated: known.evaluated,
+        trained: stored.trained,
+        evaluated: stored.evaluated,
         onnx: view.onnx(model)?,
         is_stored: false,
     }))

@@ -1,15 +1,16 @@
-//! The link between cloud and edges: the cloud publishes what answers, an edge takes it in and shares what its policy says.
-//! Neither waits for it: what cannot be sent yet is tried again, and an edge goes on with what it has.
+//! Role of a process in the link: the cloud publishes, an edge subscribes and sends what its policy
+//! lets leave. Neither waits for the other: what cannot be sent yet is tried again, and an edge
+//! predicts with the models that it has.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{signing_key, verifying_key};
 
-use super::common::{GLANCE, LAST, edge_keys};
+use super::common::{POLL, edge_keys};
 use super::inbox::LinkInbox;
 use super::outbox::{Outbox, SendProgress};
 use super::send_thread::SendThread;
@@ -19,34 +20,36 @@ use crate::error::Error;
 use crate::learning::TrainingContext;
 use crate::run_status::CommitWatch;
 
-/// This process's ends of the link, by the part that it plays: none if all is local.
+/// How long [`LinkRole::send_rest`] waits for the next change to arrive before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Parts of the link that a process runs, by its role: none if it is local.
 pub struct LinkRole<'a> {
     settings: &'a Settings,
     link: Option<&'a LinkConfig>,
     role: Role,
-    underway: Arc<SendProgress>,
+    send_progress: Arc<SendProgress>,
 }
 
 impl<'a> LinkRole<'a> {
-    /// Those of a config.
+    /// The role that the settings name.
     pub fn new(settings: &'a Settings) -> Self {
         let config = settings.config();
         LinkRole {
             settings,
             link: config.link.as_ref(),
             role: config.role,
-            underway: Arc::default(),
+            send_progress: Arc::default(),
         }
     }
 
     /// Whether models are trained here.
     pub fn trains(&self) -> bool {
-        let trains = self.link.is_some_and(|link| link.train);
-        self.role != Role::Edge || trains
+        self.role != Role::Edge || self.link.is_some_and(|link| link.train)
     }
 
-    /// Reads the keys, so that one that cannot be used is told at once, and makes the topic of what edges share, which the
-    /// cloud reads from the beginning.
+    /// Reads the keys, so that one that cannot be used is an error at once. In the cloud, makes the
+    /// topic of changes too, which it reads from the beginning.
     pub fn prepare(&self) -> Result<(), Error> {
         let Some(link) = self.link else { return Ok(()) };
         edge_keys(link)?;
@@ -62,55 +65,58 @@ impl<'a> LinkRole<'a> {
     pub fn outbox(&self, knowledge: &KnowledgeBase) -> Result<Option<Outbox>, Error> {
         match (self.role, self.link) {
             (Role::Edge, Some(link)) => {
-                Outbox::open(self.settings, link, knowledge, self.underway.clone())
+                Outbox::open(self.settings, link, knowledge, self.send_progress.clone())
             }
             _ => Ok(None),
         }
     }
 
-    /// An edge's end of what comes down.
-    pub fn follow(
+    /// Subscribes an edge to what the cloud publishes: the inbox of updates, and the thread that
+    /// fills it.
+    pub fn subscribe(
         &self,
         knowledge: &Arc<KnowledgeBase>,
-        committed: &Arc<CommitWatch>,
+        watch: &Arc<CommitWatch>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Option<(LinkInbox, JoinHandle<()>)>, Error> {
         let (Role::Edge, Some(link)) = (self.role, self.link) else {
             return Ok(None);
         };
-        let (knowledge, committed) = (knowledge.clone(), committed.clone());
-        subscribe::subscribe(self.settings, link, knowledge, committed, stop.clone()).map(Some)
+        let (knowledge, watch) = (knowledge.clone(), watch.clone());
+        subscribe::subscribe(self.settings, link, knowledge, watch, stop.clone()).map(Some)
     }
 
-    /// In the cloud, what judges models that some edges have first.
+    /// Judges canaries in a cloud that has any: the inbox of verdicts, and the thread that fills
+    /// it.
     pub fn canary(
         &self,
-        workshop: &Arc<TrainingContext>,
+        context: &Arc<TrainingContext>,
         stop: &Arc<AtomicBool>,
     ) -> Option<(LinkInbox, JoinHandle<()>)> {
         let canary = self.link?.canary.clone()?;
-        Some(canary::judge(workshop.clone(), canary, stop.clone()))
+        Some(canary::judge(context.clone(), canary, stop.clone()))
     }
 
-    /// What sends: what the cloud knows goes down, what an edge shares up.
-    pub fn outgoing(
+    /// The thread by which the cloud publishes, or an edge sends its changes.
+    pub fn send_thread(
         &self,
         knowledge: &Arc<KnowledgeBase>,
-        committed: &Arc<CommitWatch>,
+        watch: &Arc<CommitWatch>,
     ) -> Result<Option<SendThread>, Error> {
         let (settings, knowledge) = (self.settings, knowledge.clone());
         match (self.role, self.link) {
             (Role::Cloud, Some(link)) => {
-                publish::publish(settings, link, knowledge, committed.clone()).map(Some)
+                publish::publish(settings, link, knowledge, watch.clone()).map(Some)
             }
             (Role::Edge, Some(link)) if settings.share.is_some() => {
-                send::send(settings, link, knowledge, self.underway.clone()).map(Some)
+                send::send(settings, link, knowledge, self.send_progress.clone()).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    /// Sends what a run that is over has left in the outbox, until all has arrived, nothing does any more, or `stop` is set.
+    /// Sends what a finished run has left in the outbox, until all has arrived, nothing arrives for
+    /// a minute, or `stop` is set.
     pub fn send_rest(
         &self,
         knowledge: &Arc<KnowledgeBase>,
@@ -127,28 +133,28 @@ impl<'a> LinkRole<'a> {
         };
         let changes = waiting.len();
         tracing::info!(changes, "sending what waits in the outbox");
-        let outgoing = send::send(
+        let thread = send::send(
             self.settings,
             link,
             knowledge.clone(),
-            self.underway.clone(),
+            self.send_progress.clone(),
         )?;
         let (mut sent, mut moved) = (0, Instant::now());
-        while sent <= *last && moved.elapsed() < LAST && !stop.load(Ordering::SeqCst) {
-            std::thread::sleep(GLANCE);
-            if sent != self.underway.sent() {
-                (sent, moved) = (self.underway.sent(), Instant::now());
+        while sent <= *last && moved.elapsed() < PATIENCE && !stop.load(Ordering::SeqCst) {
+            std::thread::sleep(POLL);
+            if sent != self.send_progress.sent() {
+                (sent, moved) = (self.send_progress.sent(), Instant::now());
             }
         }
-        outgoing.finish();
+        thread.finish();
         self.settle(knowledge)?;
-        self.tell_waiting(knowledge)
+        self.warn_waiting(knowledge)
     }
 
-    /// Remembers what has arrived since the last commit of a run that is over, and sheds what may leave no longer, before anything is
-    /// sent.
+    /// Commits what has arrived since the last commit, and sheds changes that the policy no longer
+    /// lets leave. It is called before anything is sent, and after the threads of a run have ended.
     pub fn settle(&self, knowledge: &KnowledgeBase) -> Result<(), Error> {
-        // A crash has left it open what the last commit is.
+        // After a crash it may be open whether the last commit counts.
         if knowledge.prepared()?.is_some() {
             return Ok(());
         }
@@ -165,13 +171,13 @@ impl<'a> LinkRole<'a> {
         Ok(knowledge.commit(&[], &progress, &write)?)
     }
 
-    /// Says so if a run that is over leaves something in the outbox.
-    pub fn tell_waiting(&self, knowledge: &KnowledgeBase) -> Result<(), Error> {
+    /// Warns if a run that is over leaves something in the outbox.
+    pub fn warn_waiting(&self, knowledge: &KnowledgeBase) -> Result<(), Error> {
         let waiting = knowledge.view().progress()?.outbox.waiting;
         if waiting > 0 {
             tracing::warn!(
                 changes = waiting,
-                "not all that is shared has arrived: the next run sends what waits in the outbox"
+                "the outbox still has changes that have not arrived; the next run sends them"
             );
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! An edge sends what waits in its outbox, in order.
+//! Sending: an edge sends the changes that wait in its outbox, in order.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,47 +10,48 @@ use perennial_connectors::link::{
     Change, Changes, LinkError, Sender, SigningKey, now, signing_key,
 };
 
-use super::common::{CHANGE, GLANCE, PAUSE};
-use super::common::{RetryLog, key_file, open_store, schema};
+use super::common::{MESSAGE_BYTES, POLL, RETRY_PAUSE, RetryLog, key_file, open_store, schema};
 use super::outbox::SendProgress;
 use super::send_thread::SendThread;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 
-/// How long changes are waited for that go with the same message.
+/// How long changes are collected for the next message.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Sends what waits, from what has not arrived on, on a thread of its own. `underway` is told how far that is.
+/// Starts a thread that sends the changes that have not arrived yet, and keeps `send_progress` up
+/// to date.
 pub fn send(
     settings: &Settings,
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
-    underway: Arc<SendProgress>,
+    send_progress: Arc<SendProgress>,
 ) -> Result<SendThread, Error> {
     let key = signing_key(key_file(&link.sign))?;
     let link = link.clone();
     let edge = settings.config().name.clone();
     let schema = schema(settings);
-    // What cannot be a store is told at once.
+    // A store that cannot be opened is an error now, not a retry later.
     open_store(&link)?;
-    let (mut sender, mut sent_at) = (None, None::<Instant>);
-    let mut trouble = RetryLog::default();
+    let mut connection: Option<Sender> = None;
+    let mut sent_at: Option<Instant> = None;
+    let mut retries = RetryLog::default();
     Ok(SendThread::start(move |is_last, is_over| {
-        let end = match &mut sender {
-            Some(end) => end,
-            // It was tried a moment ago.
-            None if is_last && trouble.is_known() => return,
+        let sender = match &mut connection {
+            Some(sender) => sender,
+            // The cloud could not be reached a moment ago.
+            None if is_last && retries.has_failed() => return,
             None => match open(&link, &key) {
-                Ok(opened) => sender.insert(opened),
+                Ok(sender) => connection.insert(sender),
                 Err(error) => {
-                    trouble.tell(&error);
-                    return std::thread::sleep(PAUSE);
+                    retries.failed(&error);
+                    return std::thread::sleep(RETRY_PAUSE);
                 }
             },
         };
         let lingers = sent_at.is_some_and(|at| at.elapsed() < LINGER);
         if lingers && !is_last {
-            return std::thread::sleep(GLANCE);
+            return std::thread::sleep(POLL);
         }
         let message = Changes {
             edge: edge.clone(),
@@ -60,18 +61,18 @@ pub fn send(
             shed: 0,
             changes: Vec::new(),
         };
-        let send = |message: &mut Changes| end.send(message, is_over);
-        match send_all(send, &knowledge, message, &underway) {
+        let send = |message: &mut Changes| sender.send(message, is_over);
+        match send_all(send, &knowledge, message, &send_progress) {
             Ok(true) => sent_at = Some(Instant::now()),
-            // It is tried again.
-            Ok(false) => std::thread::sleep(PAUSE),
+            // What has not arrived is sent by the next call.
+            Ok(false) => std::thread::sleep(RETRY_PAUSE),
             Err(error) => {
-                tracing::error!("what is shared cannot be sent: {error}");
-                std::thread::sleep(PAUSE);
+                tracing::error!("cannot send changes to the cloud: {error}");
+                std::thread::sleep(RETRY_PAUSE);
             }
         }
         if !is_last {
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(POLL);
         }
     }))
 }
@@ -88,16 +89,17 @@ fn open(link: &LinkConfig, key: &SigningKey) -> Result<Sender, Error> {
     )?)
 }
 
-/// Sends all that waits, in messages like this one; whether it has arrived. `send` says so of each.
+/// Sends all changes that wait, in messages like `message`. Returns whether all have arrived;
+/// `send` returns so of one message.
 pub fn send_all(
     mut send: impl FnMut(&mut Changes) -> Result<bool, LinkError>,
     knowledge: &KnowledgeBase,
     mut message: Changes,
-    underway: &SendProgress,
+    send_progress: &SendProgress,
 ) -> Result<bool, Error> {
     loop {
         let view = knowledge.view();
-        let waiting = view.outbox(underway.sent(), CHANGE)?;
+        let waiting = view.outbox(send_progress.sent(), MESSAGE_BYTES)?;
         let Some((last, _)) = waiting.last() else {
             return Ok(true);
         };
@@ -106,15 +108,15 @@ pub fn send_all(
         message.changes = waiting
             .into_iter()
             .map(|(number, bytes)| {
-                let change = postcard::from_bytes::<Change>(&bytes);
-                change.map(|change| (number, change))
+                let change: Change = postcard::from_bytes(&bytes)?;
+                Ok((number, change))
             })
-            .collect::<Result<_, _>>()
+            .collect::<Result<_, postcard::Error>>()
             .map_err(|error| Error::Failed(error.into()))?;
-        underway.tried.fetch_max(next, Ordering::SeqCst);
+        send_progress.tried.fetch_max(next, Ordering::SeqCst);
         if !send(&mut message)? {
             return Ok(false);
         }
-        underway.sent.store(next, Ordering::SeqCst);
+        send_progress.sent.store(next, Ordering::SeqCst);
     }
 }

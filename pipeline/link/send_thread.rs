@@ -1,17 +1,18 @@
-//! The thread that sends what an edge shares.
+//! Send thread: sends over the link whatever is committed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// A thread that sends what is committed, and ends when all of it is sent or cannot be.
+/// A thread that sends until the run is over and all is sent or cannot be.
 pub struct SendThread {
     thread: JoinHandle<()>,
     finishing: Arc<AtomicBool>,
 }
 
 impl SendThread {
-    /// Starts it. `work` is called again and again, at last with true; it is also told how to find out meanwhile that the run is over.
+    /// Starts the thread. It calls `work(is_last, is_over)` again and again: `is_last` is true for
+    /// the last call, and `is_over()` becomes true as soon as the run is over.
     pub(crate) fn start(
         mut work: impl FnMut(bool, &dyn Fn() -> bool) + Send + 'static,
     ) -> SendThread {
@@ -30,7 +31,7 @@ impl SendThread {
         SendThread { thread, finishing }
     }
 
-    /// Sends what is left, and ends.
+    /// Lets the thread send what is left, and waits until it has ended.
     pub fn finish(self) {
         self.finishing.store(true, Ordering::SeqCst);
         // A panic has ended the process already.

@@ -1,4 +1,4 @@
-//! An edge takes in what the cloud publishes.
+//! Subscribing: an edge takes in tasks and models that the cloud publishes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,33 +6,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::link::{Following, Subscriber, verifying_key};
+use perennial_connectors::link::{Following, Published, Subscriber, verifying_key};
 use perennial_operators::TaskId;
-use perennial_operators::flow::Revision;
+use perennial_operators::flow::{Revision, TrainOutcome};
+use perennial_operators::share::SharePolicy;
 
 use super::adopt::{at_home, outcome, usage};
-use super::common::{GLANCE, PAUSE};
-use super::common::{RetryLog, key_file, open_store, schema};
+use super::common::{POLL, RETRY_PAUSE, RetryLog, key_file, open_store, schema};
 use super::inbox::{LinkInbox, hand_over};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 use crate::run_status::CommitWatch;
 
-/// What may wait for the dataflow.
-pub(crate) const QUEUE: usize = 16;
+/// How often the knowledge base is searched for new names of tasks, while an update waits for one.
+const NAMES_EVERY: Duration = Duration::from_secs(2);
 
-/// How long what could not be taken is left alone before all is read again: where a task had no name yet, and where a clock was wrong.
-const UNNAMED: Duration = Duration::from_secs(2);
-const EARLY: Duration = Duration::from_secs(60);
+/// How long an update from the future is left alone before it is read again: a clock may be
+/// corrected.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
-/// Follows the cloud on a thread of its own, which ends when the run is to stop.
+/// Subscribes to what the cloud publishes: the inbox of updates, and the thread that fills it. The
+/// thread ends when the run is to stop.
 pub fn subscribe(
     settings: &Settings,
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
-    committed: Arc<CommitWatch>,
+    watch: Arc<CommitWatch>,
     stop: Arc<AtomicBool>,
 ) -> Result<(LinkInbox, JoinHandle<()>), Error> {
     let following = Following {
@@ -44,73 +46,137 @@ pub fn subscribe(
         takes_donations: link.train,
         known: BTreeMap::new(),
     };
-    let (sender, inbox) = LinkInbox::new();
-    // What cannot be a store is told at once.
+    // A store that cannot be opened is an error now, not a retry later.
     open_store(link)?;
-    let (link, policy) = (link.clone(), settings.share.clone());
-    let trains = link.train;
-    // Trainings of its own find out how much features vary.
-    let mut is_told = !trains || settings.config().bootstrap.is_none();
-    let thread = std::thread::spawn(move || {
-        let is_stopped = || stop.load(Ordering::Relaxed);
-        let (mut follower, mut trouble) = (None, RetryLog::default());
-        let (mut missed, mut handed) = (Skipped::after(0), BTreeMap::new());
-        while !is_stopped() {
-            match &mut follower {
-                None => match open(&link, &following, &handed, &knowledge) {
-                    Ok((opened, names)) => {
-                        follower = Some(opened);
-                        (missed, trouble) = (Skipped::after(names), RetryLog::default());
-                    }
-                    Err(error) => {
-                        trouble.tell(&error);
-                        std::thread::sleep(PAUSE);
-                    }
-                },
-                Some(end) => {
-                    let Some(published) = end.next(GLANCE) else {
-                        if missed.can_be_had(end, &knowledge) {
-                            follower = None;
-                        }
-                        continue;
-                    };
-                    let (subject, revision) = (published.subject(), published.revision);
-                    match at_home(*published, policy.as_ref(), &knowledge) {
-                        Ok(Some(mut published)) => {
-                            // Once, also where the commit with it is still to come.
-                            if !is_told || is_scaled(&knowledge) {
-                                published.deviations = None;
-                            }
-                            is_told &= published.deviations.is_none();
-                            let is_base = published.path.len() == 1;
-                            let use_as = usage(&published, trains, &knowledge);
-                            hand_over(&sender, outcome(published, use_as), &is_stopped);
-                            handed.insert(subject, revision);
-                            if is_base {
-                                // It is not waited for any more.
-                                committed.set_stage(None);
-                            }
-                        }
-                        Ok(None) => missed.is_unnamed = true,
-                        Err(error) => {
-                            tracing::error!("what the cloud knows is lost on it: {error}")
-                        }
-                    }
-                }
-            }
-        }
-    });
+    let (sender, inbox) = LinkInbox::new();
+    let mut updates = Updates {
+        link: link.clone(),
+        following,
+        policy: settings.share.clone(),
+        // An edge with a bootstrap of its own measures the features itself.
+        wants_scales: !link.train || settings.config().bootstrap.is_none(),
+        knowledge,
+        watch,
+        sender,
+        handed_over: BTreeMap::new(),
+    };
+    let thread = std::thread::spawn(move || updates.run(&stop));
     Ok((inbox, thread))
 }
 
-/// What a follower could not take when it read it.
+/// Takes updates from the cloud to the inbox.
+struct Updates {
+    link: LinkConfig,
+    following: Following,
+    policy: Option<SharePolicy>,
+    /// Whether the standard deviations of features are still to come from the cloud. They are taken
+    /// once, also while the commit with them is still to come.
+    wants_scales: bool,
+    knowledge: Arc<KnowledgeBase>,
+    watch: Arc<CommitWatch>,
+    sender: Sender<TrainOutcome>,
+    /// Revisions that the inbox has got, by task and donor. They may not be committed yet.
+    handed_over: BTreeMap<(TaskId, u64), Revision>,
+}
+
+impl Updates {
+    /// Takes in updates until `stop` is set. Opens a new subscriber whenever everything is to be
+    /// read again.
+    fn run(&mut self, stop: &AtomicBool) {
+        let is_stopped = || stop.load(Ordering::Relaxed);
+        let (mut current, mut retries) = (None, RetryLog::default());
+        let mut skipped = Skipped::after(0);
+        while !is_stopped() {
+            let Some(subscriber) = &mut current else {
+                match self.open() {
+                    Ok((subscriber, names)) => {
+                        current = Some(subscriber);
+                        (skipped, retries) = (Skipped::after(names), RetryLog::default());
+                    }
+                    Err(error) => {
+                        retries.failed(&error);
+                        std::thread::sleep(RETRY_PAUSE);
+                    }
+                }
+                continue;
+            };
+            match subscriber.next(POLL) {
+                Some(published) => self.take_in(*published, &mut skipped, &is_stopped),
+                None if skipped.is_worth_reading(subscriber, &self.knowledge) => current = None,
+                None => {}
+            }
+        }
+    }
+
+    /// Subscribes from the beginning of the topic, without the revisions that are known or were
+    /// handed over. Also returns how many tasks have pseudonyms.
+    fn open(&self) -> Result<(Subscriber, usize), Error> {
+        let store = open_store(&self.link)?;
+        let view = self.knowledge.view();
+        let (mut known, renamed) = (view.followed()?, view.renamed()?);
+        // The cloud publishes a task that has a pseudonym under the pseudonym's number.
+        for (elsewhere, renamed) in &renamed {
+            if let Some(revision) = known.get(&(renamed.here.task, 0)).copied() {
+                known.insert((*elsewhere, 0), revision);
+            }
+        }
+        for (subject, revision) in &self.handed_over {
+            let known = known.entry(*subject).or_default();
+            *known = (*known).max(*revision);
+        }
+        let following = Following {
+            known,
+            ..self.following.clone()
+        };
+        let kafka = &self.link.kafka;
+        let subscriber = Subscriber::open(kafka, following, store, &Health::default())?;
+        Ok((subscriber, renamed.len()))
+    }
+
+    /// Hands an update over to the inbox, or notes why it was skipped.
+    fn take_in(
+        &mut self,
+        published: Published,
+        skipped: &mut Skipped,
+        is_stopped: &dyn Fn() -> bool,
+    ) {
+        let (subject, revision) = (published.subject(), published.revision);
+        match at_home(published, self.policy.as_ref(), &self.knowledge) {
+            Ok(Some(mut published)) => {
+                if !self.wants_scales || self.has_scales() {
+                    published.deviations = None;
+                }
+                self.wants_scales &= published.deviations.is_none();
+                let is_base = published.path.len() == 1;
+                let used_as = usage(&published, self.link.train, &self.knowledge);
+                hand_over(&self.sender, outcome(published, used_as), is_stopped);
+                self.handed_over.insert(subject, revision);
+                if is_base {
+                    // The run no longer waits for the first model.
+                    self.watch.set_stage(None);
+                }
+            }
+            Ok(None) => skipped.is_unnamed = true,
+            Err(error) => tracing::error!("dropped an update from the cloud: {error}"),
+        }
+    }
+
+    /// Whether the standard deviations of features are known. They never change.
+    fn has_scales(&self) -> bool {
+        matches!(self.knowledge.view().deviations(), Ok(Some(_)))
+    }
+}
+
+/// Updates that a subscriber read and skipped.
 struct Skipped {
-    /// When it was opened, and when it was last looked for names.
+    /// When the subscriber was opened.
     opened: Instant,
-    looked: Instant,
-    /// How many tasks had names elsewhere.
+    /// When names were last searched for.
+    searched: Instant,
+    /// Number of tasks with pseudonyms when the subscriber was opened.
     names: usize,
-    /// Whether something is of a task that has no name elsewhere: it may be one of others, or one here that is to be named.
+    /// Whether an update is of a task without a name here: a task of others, or one here that is
+    /// still to get its pseudonym.
     is_unnamed: bool,
 }
 
@@ -118,87 +184,23 @@ impl Skipped {
     fn after(names: usize) -> Skipped {
         Skipped {
             opened: Instant::now(),
-            looked: Instant::now(),
+            searched: Instant::now(),
             names,
             is_unnamed: false,
         }
     }
 
-    /// Whether it could be taken by now, so that all is worth reading again.
-    fn can_be_had(&mut self, follower: &Subscriber, knowledge: &KnowledgeBase) -> bool {
-        if follower.is_early() && self.opened.elapsed() > EARLY {
+    /// Whether a skipped update might be taken in by now, so that everything is worth reading
+    /// again.
+    fn is_worth_reading(&mut self, subscriber: &Subscriber, knowledge: &KnowledgeBase) -> bool {
+        if subscriber.is_early() && self.opened.elapsed() > CLOCK_EVERY {
             return true;
         }
-        if !self.is_unnamed || self.looked.elapsed() < UNNAMED {
+        if !self.is_unnamed || self.searched.elapsed() < NAMES_EVERY {
             return false;
         }
-        self.looked = Instant::now();
+        self.searched = Instant::now();
         let renamed = knowledge.view().renamed();
         renamed.is_ok_and(|renamed| renamed.len() > self.names)
-    }
-}
-
-/// Begins to follow from the beginning, but for what is known, or was handed over and will be; also gives how many tasks have names
-/// elsewhere.
-fn open(
-    link: &LinkConfig,
-    following: &Following,
-    handed: &BTreeMap<(TaskId, u64), Revision>,
-    knowledge: &KnowledgeBase,
-) -> Result<(Subscriber, usize), Error> {
-    let store = open_store(link)?;
-    let view = knowledge.view();
-    let (mut known, renamed) = (view.followed()?, view.renamed()?);
-    // What is published of a task is known by its number there.
-    for (elsewhere, renamed) in &renamed {
-        if let Some(revision) = known.get(&(renamed.here.task, 0)).copied() {
-            known.insert((*elsewhere, 0), revision);
-        }
-    }
-    for (subject, revision) in handed {
-        let known = known.entry(*subject).or_default();
-        *known = (*known).max(*revision);
-    }
-    let following = Following {
-        known,
-        ..following.clone()
-    };
-    let follower = Subscriber::open(&link.kafka, following, store, &Health::default())?;
-    Ok((follower, renamed.len()))
-}
-
-/// Whether it is known how much features vary: that stays as it is.
-fn is_scaled(knowledge: &KnowledgeBase) -> bool {
-    matches!(knowledge.view().deviations(), Ok(Some(_)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_task_has_one_outcome_an_epoch() {
-        let (sender, mut inbox) = LinkInbox::new();
-        // The earlier model answers again after the later one; another task's is in between.
-        let models = [(1, 3), (2, 1), (1, 2), (1, 4), (2, 2)];
-        for (task, version) in models {
-            let task = TaskId(task);
-            let outcome = TrainOutcome {
-                model: ModelId { task, version },
-                changes: Vec::new(),
-                deployment: None,
-                models: Vec::new(),
-            };
-            sender.send(outcome).expect("room");
-        }
-        let mut take = || {
-            let taken = inbox.take().expect("outcomes").into_iter();
-            let taken = taken.map(|outcome| (outcome.model.task.0, outcome.model.version));
-            taken.collect::<Vec<_>>()
-        };
-        assert_eq!(take(), [(1, 3), (2, 1)]);
-        assert_eq!(take(), [(1, 2), (2, 2)]);
-        assert_eq!(take(), [(1, 4)]);
-        assert_eq!(take(), []);
     }
 }

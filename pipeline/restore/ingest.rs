@@ -10,9 +10,9 @@ use crate::config::Settings;
 pub struct IngestStart {
     /// The first epoch to read.
     pub epoch: Epoch,
-    /// Allocates samples to tasks.
+    /// Allocates samples to tasks; knows which tasks are aliases.
     pub allocator: Allocator,
-    /// Tasks that are defined.
+    /// Tasks that are defined already.
     pub defined: Vec<TaskId>,
 }
 

@@ -1,4 +1,4 @@
-//! First state of the input: where reading resumes and what waits.
+//! First state of the readers: where reading resumes, and what waits there.
 
 use perennial_connectors::source::edges::EdgesResume;
 use perennial_connectors::source::kafka::Resume;
@@ -8,7 +8,7 @@ use perennial_operators::flow::waiting_samples;
 use super::Restored;
 
 impl Restored {
-    /// Where to go on in topics.
+    /// Where reading resumes in topics, with the samples and labels that wait for each other.
     pub fn resume(&self) -> Result<Resume, Failure> {
         Ok(Resume {
             records: self.progress.records,
@@ -19,7 +19,7 @@ impl Restored {
         })
     }
 
-    /// Where to go on in what edges share.
+    /// Where reading resumes in the changes of edges.
     pub fn resume_edges(&self) -> EdgesResume {
         EdgesResume {
             records: self.progress.records,

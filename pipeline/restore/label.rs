@@ -8,9 +8,9 @@ use crate::config::Settings;
 
 /// First state of the stage label.
 pub struct LabelStart {
-    /// Joins predictions with labels; it has the worker's pending samples.
+    /// Joins predictions with labels; starts with the worker's pending samples.
     pub joiner: Joiner,
-    /// Names of tasks that have left already.
+    /// Tasks whose pseudonyms were shared already.
     pub renamed: Vec<TaskPseudonym>,
 }
 
@@ -20,20 +20,22 @@ impl Restored {
         settings: &Settings,
         shard: Shard,
     ) -> Result<LabelStart, Failure> {
-        let pending = self
+        // Pending samples are dealt to workers batch by batch: any worker can join any of them.
+        let pending: Vec<Vec<u8>> = self
             .pending
             .iter()
             .skip(shard.worker)
-            .step_by(shard.workers);
-        let pending: Vec<Vec<u8>> = pending.cloned().collect();
-        let waited = RestoredRows {
+            .step_by(shard.workers)
+            .cloned()
+            .collect();
+        let rows = RestoredRows {
             pending: &pending,
             released: &self.released,
             committed: self.progress.header.as_ref(),
             requested: &self.requested,
         };
         Ok(LabelStart {
-            joiner: Joiner::restore(settings.arrival, waited)?,
+            joiner: Joiner::restore(settings.arrival, rows)?,
             renamed: self.renamed.clone(),
         })
     }

@@ -14,19 +14,19 @@ use super::{Restored, Shard};
 use crate::config::Settings;
 use crate::error::Error;
 
-/// First state of the stage learn: that of the worker's tasks.
+/// First state of the stage learn, for the worker's tasks.
 pub struct LearnStart {
-    /// Statistics.
+    /// Statistics of tasks.
     pub statistics: Vec<RestoredStatistics>,
-    /// Drift detectors.
+    /// Drift detectors of tasks.
     pub detectors: Vec<(TaskId, Arc<Detectors>)>,
-    /// Tasks that have labels enough to be known, if unseen samples are recognized.
+    /// Tasks with enough labels to be known; none if unseen samples are not recognized.
     pub known: Vec<TaskId>,
-    /// Adapters.
+    /// Adapters of tasks.
     pub adapters: Adapters,
-    /// The epochs that the recent samples of each task are of.
+    /// Epochs of the recent samples of each task, with the number of samples in each.
     pub recent_epochs: Vec<(TaskId, WindowEpochs)>,
-    /// Retained samples.
+    /// Retained samples of tasks.
     pub memory: RestoredMemory,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn recents(
     view: &View<'_>,
     tasks: &BTreeMap<TaskId, TaskRecord>,
 ) -> Result<Vec<(Epoch, RecentMoved)>, Error> {
-    let recents = view.recents()?.into_iter().map(|((task, epoch), samples)| {
+    let moved = view.recents()?.into_iter().map(|((task, epoch), samples)| {
         let parent = tasks.get(&task).and_then(|record| record.definition.parent);
         let moved = RecentMoved {
             task,
@@ -45,11 +45,12 @@ pub(super) fn recents(
         };
         (epoch, moved)
     });
-    let mut recents: Vec<_> = recents.collect();
+    let mut recents: Vec<_> = moved.collect();
     recents.sort_by_key(|(epoch, moved)| (*epoch, moved.task));
     Ok(recents)
 }
 
+/// Statistics of all tasks, each with the epochs of its window.
 pub(super) fn statistics(view: &View<'_>) -> Result<Vec<RestoredStatistics>, Error> {
     let mut windows: BTreeMap<TaskId, Vec<(Epoch, TaskScores)>> = BTreeMap::new();
     for ((task, epoch), scores) in view.windows()? {
@@ -79,14 +80,20 @@ impl Restored {
         }
     }
 
-    /// Tasks with at least `labels` labels, here or in the cloud.
+    /// Tasks with at least `labels` labels here, and tasks that the cloud published.
     pub(super) fn known(&self, labels: i64) -> impl Iterator<Item = TaskId> {
-        let stand = self.statistics.iter();
-        let known = stand.filter(move |restored| restored.total.labelled >= labels);
-        // What donors know of their tasks says nothing of those here.
-        let followed = self.followed.keys().filter(|(_, donor)| *donor == 0);
-        let followed = followed.map(|(task, _)| *task);
-        known.map(|restored| restored.task).chain(followed)
+        let labelled = self
+            .statistics
+            .iter()
+            .filter(move |restored| restored.total.labelled >= labels)
+            .map(|restored| restored.task);
+        // A donor's labels are of tasks elsewhere: they make no task known here.
+        let published = self
+            .followed
+            .keys()
+            .filter(|(_, donor)| *donor == 0)
+            .map(|(task, _)| *task);
+        labelled.chain(published)
     }
 
     /// The statistics of a worker's tasks.
@@ -100,38 +107,41 @@ impl Restored {
 
     /// The adapters of a worker's tasks.
     fn adapters(&self, shard: Shard) -> Adapters {
-        let adapters = self.adapters.iter();
-        let mine = adapters.filter(|(task, _)| shard.has(**task));
-        mine.map(|(task, adapter)| (*task, adapter.clone()))
+        self.adapters
+            .iter()
+            .filter(|(task, _)| shard.has(**task))
+            .map(|(task, adapter)| (*task, adapter.clone()))
             .collect()
     }
 
-    /// What watches a worker's tasks for drift.
+    /// The drift detectors of a worker's tasks; they resume at the scores of the last commit.
     fn detectors(&self, shard: Shard) -> Vec<(TaskId, Arc<Detectors>)> {
-        let stand = self.statistics.iter();
-        let mine = stand.filter(|restored| shard.has(restored.task));
-        mine.filter_map(|RestoredStatistics { task, total, .. }| {
-            let detectors = self.detectors.get(task)?;
-            Some((*task, Arc::new((**detectors).clone().resume(total.score))))
-        })
-        .collect()
+        self.statistics
+            .iter()
+            .filter(|restored| shard.has(restored.task))
+            .filter_map(|RestoredStatistics { task, total, .. }| {
+                let detectors = self.detectors.get(task)?;
+                Some((*task, Arc::new((**detectors).clone().resume(total.score))))
+            })
+            .collect()
     }
 
-    /// The epochs that the recent samples of a worker's tasks are of.
+    /// The epochs of the recent samples of a worker's tasks.
     fn recent_epochs(&self, shard: Shard) -> Vec<(TaskId, WindowEpochs)> {
-        let mut held: BTreeMap<TaskId, WindowEpochs> = BTreeMap::new();
+        let mut epochs: BTreeMap<TaskId, WindowEpochs> = BTreeMap::new();
         for (epoch, moved) in &self.recents {
             if shard.has(moved.task) {
                 let count = moved.samples.labels.len();
-                held.entry(moved.task)
+                epochs
+                    .entry(moved.task)
                     .or_default()
                     .push_back((*epoch, count));
             }
         }
-        held.into_iter().collect()
+        epochs.into_iter().collect()
     }
 
-    /// What is retained, of a worker's tasks.
+    /// The retained samples of a worker's tasks, with the limits and label counts of all tasks.
     fn memory(&self, shard: Shard) -> RestoredMemory {
         let reservoir = |retained: &Retained| {
             Reservoir::restore(&retained.classes, retained.samples.iter().copied())

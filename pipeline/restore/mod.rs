@@ -1,4 +1,7 @@
-//! First state of the dataflow, as the knowledge base has it: worker by worker, stage by stage.
+//! First state of the dataflow, read from the knowledge base and cut by worker and stage.
+//!
+//! [`Restored`] is what the knowledge base has. Each file turns a part of it into the first state
+//! of one stage, as the worker of a [`Shard`] needs it; `input` does the same for the readers.
 
 mod ingest;
 mod input;
@@ -40,67 +43,77 @@ use crate::error::Error;
 /// The knowledge base as the dataflow starts from it.
 #[derive(Clone)]
 pub struct Restored {
-    /// Where the stream stands.
+    /// Progress of the stream.
     pub progress: Progress,
-    /// The clusters of features, if they were found.
+    /// Clusters of features, once they are found.
     pub clusters: Option<Arc<Clusters>>,
-    /// Every task that is defined.
-    pub tasks: Vec<TaskDefinition>,
-    /// Unseen tasks, and what they hold.
-    unseen: Vec<Entry>,
-    /// Samples that wait whose labels are asked for.
-    pub requested: Vec<u64>,
-    /// The revisions of tasks that were taken in from the cloud.
-    followed: BTreeMap<(TaskId, u64), Revision>,
-    /// Tasks that have another name where samples are shared.
-    pub renamed: Vec<TaskPseudonym>,
-    /// How far what edges share was taken in.
-    edges: BTreeMap<String, EdgeProgress>,
-    /// Where samples are that look like none of known tasks.
-    regions: Regions,
-    /// What labels have been asked for.
-    asked: Asked,
-    /// Tasks that are others under another name.
+    /// Definitions of all tasks.
+    tasks: Vec<TaskDefinition>,
+    /// Tasks that turned out to be another one, with the definition of that one.
     aliases: BTreeMap<TaskId, TaskDefinition>,
-    /// The models that answer, the frozen baseline first.
-    pub deployed: Vec<DeployedModel>,
-    /// Orders that were given and not finished.
-    pub orders: Vec<TrainOrder>,
-    /// Samples that wait for labels.
-    pub pending: Vec<Vec<u8>>,
-    /// Samples among them whose own labels have come.
-    pub released: Vec<Vec<u8>>,
-    /// What tasks have learned from labels.
-    pub adapters: Adapters,
-    /// What watches tasks for drift.
-    detectors: BTreeMap<TaskId, Arc<Detectors>>,
-    /// How samples of known tasks were scored as those of unseen ones would be.
-    calibration: BTreeMap<Epoch, EpochScores>,
-    /// What samples of known tasks look like.
-    reference: Option<Arc<Reference>>,
-    /// The latest labelled samples of finest tasks, oldest first.
+    /// Tasks whose names are pseudonyms where samples are shared.
+    renamed: Vec<TaskPseudonym>,
+
+    /// Deployed models, the frozen baseline first.
+    deployed: Vec<DeployedModel>,
+    /// Adapters of all tasks.
+    adapters: Adapters,
+    /// Latest labelled samples of finest tasks, oldest first.
     recents: Vec<(Epoch, RecentMoved)>,
-    /// How much each feature varies, once it is known.
+    /// Standard deviation of each feature, once the initial training has measured it.
     deviations: Option<Vec<f32>>,
-    /// Labels that wait for their samples.
-    pub early_labels: Vec<EarlyLabel>,
+
+    /// Predicted samples that wait for their labels, serialized, oldest first.
+    pending: Vec<Vec<u8>>,
+    /// Samples of `pending` that no longer wait, since their labels have come, serialized.
+    released: Vec<Vec<u8>>,
+    /// Sequence numbers of pending samples whose labels are requested.
+    requested: Vec<u64>,
+    /// Labels that came before their samples.
+    early_labels: Vec<EarlyLabel>,
+
+    /// Groups of unseen samples, with their samples.
+    unseen: Vec<Entry>,
+    /// Regions of features that no known task covers.
+    regions: Regions,
+    /// Label requests so far, which count against the budget.
+    asked: Asked,
+    /// Novelty scores of samples of known tasks, by epoch.
+    calibration: BTreeMap<Epoch, EpochScores>,
+    /// Features of samples of known tasks, as a reference for novelty.
+    reference: Option<Arc<Reference>>,
+
+    /// Statistics of all tasks.
     statistics: Vec<RestoredStatistics>,
+    /// Drift detectors of tasks.
+    detectors: BTreeMap<TaskId, Arc<Detectors>>,
+    /// Bounds on retained samples, as last committed.
     bounded: Option<MemoryBounded>,
+    /// Retained samples of tasks.
     retained: BTreeMap<TaskId, Retained>,
+
+    /// Orders whose trainings have not ended.
+    orders: Vec<TrainOrder>,
+    /// Trainings of each task so far.
     training: Vec<(TaskId, TaskTraining)>,
+    /// Latest revision of each published task that was taken in, by task and donor; donor 0 is the
+    /// cloud.
+    followed: BTreeMap<(TaskId, u64), Revision>,
+    /// How far the changes of each edge were taken in.
+    edges: BTreeMap<String, EdgeProgress>,
 }
 
-/// The part of all tasks that one of several workers keeps.
+/// The tasks that one of several workers keeps.
 #[derive(Clone, Copy)]
 pub struct Shard {
-    /// Number of the worker.
+    /// Index of the worker.
     pub worker: usize,
     /// Number of all workers.
     pub workers: usize,
 }
 
 impl Shard {
-    /// Whether a task belongs to the worker: the rule by which timely exchanges records by task.
+    /// Whether a task belongs to the worker: the same rule by which streams are exchanged by task.
     fn has(self, task: TaskId) -> bool {
         task.0 % self.workers as u64 == self.worker as u64
     }
@@ -108,22 +121,23 @@ impl Shard {
 
 /// First state of a worker's dataflow, stage by stage.
 pub struct Start {
-    /// Of the stage ingest.
+    /// First state of the stage ingest.
     pub ingest: IngestStart,
-    /// Of the stage predict.
+    /// First state of the stage predict.
     pub predict: PredictStart,
-    /// Of the stage label.
+    /// First state of the stage label.
     pub label: LabelStart,
-    /// Of the stage unseen, if unseen samples are recognized.
+    /// First state of the stage unseen, if unseen samples are recognized.
     pub unseen: Option<UnseenStart>,
-    /// Of the stage learn.
+    /// First state of the stage learn.
     pub learn: LearnStart,
-    /// Of the stage train.
+    /// First state of the stage train.
     pub train: TrainStart,
 }
 
 impl Restored {
-    /// Reads it from a view; `keep_frozen` loads the first base model too, `with_recents` the recent samples.
+    /// Reads the state from a view. `keep_frozen` loads the first base model too, `with_recents`
+    /// the recent samples.
     pub fn read(view: &View<'_>, keep_frozen: bool, with_recents: bool) -> Result<Self, Error> {
         let tasks = view.tasks()?;
         let stages = view.stages()?;
@@ -136,9 +150,10 @@ impl Restored {
             pending: view.pending()?,
             released: view.released()?,
             adapters: view.adapters()?.into_iter().collect(),
-            recents: match with_recents {
-                true => recents(view, &tasks)?,
-                false => Vec::new(),
+            recents: if with_recents {
+                recents(view, &tasks)?
+            } else {
+                Vec::new()
             },
             deviations: view.deviations()?,
             early_labels: view.early_labels()?,
@@ -170,7 +185,7 @@ impl Restored {
         self.progress.next_epoch()
     }
 
-    /// First state of a worker's dataflow.
+    /// Builds the first state of a worker's dataflow.
     pub fn start(&self, settings: &Settings, shard: Shard) -> Result<Start, Failure> {
         let unseen = self.start_unseen(settings, shard);
         let trials = match &unseen {
@@ -187,14 +202,14 @@ impl Restored {
         })
     }
 
-    /// Whether there is a model that answers for all.
-    pub fn answers(&self) -> bool {
+    /// Whether the base task has a deployed model, so that every sample gets a prediction.
+    pub fn has_base_model(&self) -> bool {
         let mut deployed = self.deployed.iter();
         deployed.any(|model| model.model.task == TaskId::BASE)
     }
 }
 
-/// Whether a stream has come to its end.
+/// Whether a stream has been read to its end.
 pub fn is_finished(progress: &Progress) -> bool {
     progress
         .header

@@ -23,11 +23,11 @@ pub struct PredictStart {
     pub deployed: Vec<DeployedModel>,
     /// Adapters of all tasks.
     pub adapters: Adapters,
-    /// Recent samples among which new ones find their neighbours.
+    /// Recent samples in which new samples find their neighbours.
     pub neighbours: Neighbours,
-    /// Recognizes unseen samples, if that is configured; it comes with the calibrator.
+    /// Recognizes unseen samples, and calibrates the recognition; none if it is not configured.
     pub recognition: Option<(Recognizer, Calibrator)>,
-    /// Trials of unseen tasks that were ordered and not carried out.
+    /// Trials of unseen tasks that were ordered and not carried out; on worker 0.
     pub trials: Vec<Arc<Trial>>,
 }
 
@@ -47,7 +47,7 @@ impl Restored {
         }
     }
 
-    /// What samples find their neighbours among, up to `most` of each task.
+    /// The samples in which new ones find their neighbours, at most `most` of each task.
     fn neighbours(&self, most: usize) -> Neighbours {
         let mut neighbours = Neighbours::new(most);
         if let Some(deviations) = &self.deviations {
@@ -59,12 +59,13 @@ impl Restored {
         neighbours
     }
 
-    /// How samples of known tasks were scored as those of unseen ones would be.
+    /// The calibrator, with the novelty scores of samples of known tasks so far.
     pub(super) fn calibrator(&self) -> Calibrator {
         let epochs = self.calibration.iter();
         Calibrator::restore(epochs.map(|(epoch, scores)| (*epoch, scores.clone())))
     }
-    /// What recognizes unseen samples by these rules.
+
+    /// The recognizer of unseen samples by `rules`.
     fn recognizer(&self, rules: RecognitionRules) -> Recognizer {
         let known = self.known(rules.known_after);
         let mut recognizer = Recognizer::new(rules, known);
@@ -79,7 +80,8 @@ impl Restored {
     }
 }
 
-/// The deployed models; with `keep_frozen` the first base model too, in front.
+/// The deployed models. With `keep_frozen` the first base model comes in front, if another one has
+/// replaced it.
 pub(super) fn deployed(
     view: &View<'_>,
     tasks: &BTreeMap<TaskId, TaskRecord>,

@@ -14,9 +14,10 @@ use crate::config::Settings;
 
 /// First state of the stage train.
 pub struct TrainStart {
-    /// Watches the worker's tasks for what triggers training.
+    /// Watches the worker's tasks for conditions that trigger training.
     pub watch: Watch,
-    /// The last committed epoch, and orders given until then whose training has not ended; on worker 0.
+    /// The last committed epoch, and the orders until then whose trainings have not ended; no
+    /// orders except on worker 0.
     pub resumed: (Epoch, Vec<TrainOrder>),
 }
 
@@ -38,7 +39,7 @@ impl Restored {
     }
 }
 
-/// Orders whose stages have not ended.
+/// Orders whose trainings have not ended.
 pub(super) fn unfinished(stages: &BTreeMap<(ModelId, StageKind), StageRecord>) -> Vec<TrainOrder> {
     stages
         .iter()
@@ -54,7 +55,7 @@ pub(super) fn unfinished(stages: &BTreeMap<(ModelId, StageKind), StageRecord>) -
         .collect()
 }
 
-/// What is known of the trainings of tasks.
+/// Trainings of tasks that had one, or that are watched for drift.
 pub(super) fn training(
     tasks: &BTreeMap<TaskId, TaskRecord>,
     orders: &[TrainOrder],
@@ -71,7 +72,7 @@ pub(super) fn training(
                 record.clock_at_order,
                 running,
             );
-            training.drift = detectors.get(task).and_then(|watching| watching.latest);
+            training.drift = detectors.get(task).and_then(|detectors| detectors.latest);
             (*task, training)
         })
         .collect()

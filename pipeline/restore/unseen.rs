@@ -9,12 +9,12 @@ use crate::config::Settings;
 
 /// First state of the stage unseen.
 pub struct UnseenStart {
-    /// Unseen tasks; worker 0 keeps them all.
+    /// Groups of unseen samples; worker 0 keeps them all.
     pub groups: Groups,
-    /// Rules by which labels are held.
+    /// Rules by which labels are held back.
     pub rules: HoldRules,
-    /// What is known of unseen tasks.
-    pub settled: Vec<TaskUpdate>,
+    /// Updates about tasks so far, as the stage would have received them.
+    pub updates: Vec<TaskUpdate>,
 }
 
 impl Restored {
@@ -23,7 +23,7 @@ impl Restored {
         let requests = settings.config().label_requests.as_ref();
         let per_day = requests.map(|requests| requests.per_day);
         let group_rules = GroupRules {
-            // Without any label nothing can be tried.
+            // A group without labels cannot be tried.
             known_after: rules.known_after.unsigned_abs().max(1),
             groups: rules.groups,
             false_alarm: rules.false_alarm,
@@ -35,33 +35,36 @@ impl Restored {
                 by_attributes: rules.attributes,
                 asks: per_day.is_some(),
             },
-            settled: self.settled(),
+            updates: self.task_updates(),
         })
     }
 
-    /// What is known of tasks that were unseen.
-    fn settled(&self) -> Vec<TaskUpdate> {
-        let defined = self.tasks.iter().map(|task| TaskUpdate::Defined(task.task));
-        let aliases = self.aliases.iter();
-        let aliases = aliases.map(|(task, old)| TaskUpdate::Aliased(*task, old.clone()));
-        let regions = self.regions.regions.iter();
-        let regions = regions.map(|region| TaskUpdate::RegionOpened(region.path.leaf().task));
-        let dissolved = self.regions.dissolved().map(TaskUpdate::RegionClosed);
-        let known = defined.chain(aliases).chain(regions);
-        known.chain(dissolved).collect()
+    /// The updates about tasks that the knowledge base amounts to.
+    fn task_updates(&self) -> Vec<TaskUpdate> {
+        let (tasks, aliases, regions) = (&self.tasks, &self.aliases, &self.regions);
+        let defined = tasks.iter().map(|task| TaskUpdate::Defined(task.task));
+        let aliased = aliases
+            .iter()
+            .map(|(task, old)| TaskUpdate::Aliased(*task, old.clone()));
+        let opened = regions
+            .regions
+            .iter()
+            .map(|region| TaskUpdate::RegionOpened(region.path.leaf().task));
+        let closed = regions.dissolved().map(TaskUpdate::RegionClosed);
+        defined.chain(aliased).chain(opened).chain(closed).collect()
     }
 
-    /// Unseen tasks, all on the first worker, and so many labels to ask for a day.
+    /// Groups of unseen samples, all on worker 0, with a budget of `per_day` label requests a day.
     fn groups(&self, rules: GroupRules, per_day: Option<f64>, worker: usize) -> Groups {
         if worker > 0 {
             return Groups::restore(rules, Vec::new(), [], None, Regions::default());
         }
         let deviations = self.deviations.as_deref().unwrap_or_default();
-        let requests =
+        let budget =
             per_day.map(|per_day| LabelBudget::restore(per_day, deviations, self.asked.clone()));
         let tasks = self.tasks.iter().cloned();
         let regions = self.regions.clone();
-        let mut groups = Groups::restore(rules, self.unseen.clone(), tasks, requests, regions);
+        let mut groups = Groups::restore(rules, self.unseen.clone(), tasks, budget, regions);
         if let Some(reference) = &self.reference {
             groups.compare_with(reference.clone());
         }

@@ -1,166 +1,254 @@
 //! Running a pipeline: from a config to its report.
 
 mod outputs;
-pub mod progress;
+pub(crate) mod progress;
 mod shutdown;
-pub mod signals;
+pub(crate) mod signals;
 mod trainer;
 mod worker;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
+use perennial_connectors::sink::kafka::KafkaSink;
+use perennial_connectors::trainer::{Cancel, Trainer};
 use perennial_operators::learn::FirstModelGate;
 
 use self::outputs::{open_outputs, open_sink, schema_id, settle};
 use self::shutdown::Shutdown;
 use self::signals::stop_when_told;
-use self::trainer::{open_trainer, workshop};
-use self::worker::{RunParts, dataflow};
-use crate::commit::committer::Committer;
-use crate::config::BaselineConfig;
-use crate::config::{Role, Settings};
+use self::trainer::{open_trainer, training_context};
+use self::worker::{RunParts, dataflow, own_parts};
+use crate::commit::committer::{CommitSender, Committer};
+use crate::commit::outputs::Outputs;
+use crate::config::{BaselineConfig, Role, Settings};
 use crate::error::Error;
-use crate::input::reader::MAX_LEAD;
+use crate::input::reader::{Channel, MAX_LEAD};
 use crate::input::sources::start_readers;
 use crate::learning::Learner;
 use crate::link::common;
+use crate::link::inbox::LinkInbox;
 use crate::link::role::LinkRole;
 use crate::link::send_thread::SendThread;
 use crate::report::Report;
 use crate::restore::{Restored, is_finished};
 use crate::run_status::CommitWatch;
 
-/// How a worker waits when there is nothing to do.
-const PARK: Duration = Duration::from_millis(1);
-/// How long a run that is told to stop tries to commit what it has begun.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Runs a pipeline to the end of its stream, or until it is told to stop, and returns its report.
+/// Runs a pipeline until its stream has ended or the process gets a signal to stop, and returns its
+/// report.
 pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, Error> {
-    let ending = Shutdown::default();
-    stop_when_told(&ending.stop)?;
+    let shutdown = Shutdown::default();
+    stop_when_told(&shutdown.stop)?;
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
     let health = Health::default();
-    let sink = open_sink(settings, &health, &ending.stop)?;
+    let sink = open_sink(settings, &health, &shutdown.stop)?;
     settle(settings, &knowledge, sink.as_ref())?;
     let progress = knowledge.view().progress()?;
+    let link = LinkRole::new(settings);
     if is_finished(&progress) {
-        tracing::info!("the stream has been worked through before");
-        LinkRole::new(settings).send_rest(&knowledge, &ending.stop)?;
+        tracing::info!("this stream is already complete");
+        link.send_rest(&knowledge, &shutdown.stop)?;
         return Report::read(settings, &knowledge);
     }
     if let Some(header) = progress.header {
         let (epoch, records) = (header.epoch.0, progress.records);
-        tracing::info!(epoch, records, "going on after the last commit");
+        tracing::info!(epoch, records, "resuming after the last commit");
     }
-    let config = settings.config();
-    let ends = LinkRole::new(settings);
-    ends.prepare()?;
-    ends.settle(&knowledge)?;
-    let share = common::policy(settings)?;
-    let runtime = Runtime::load()?;
-    let trains = ends.trains();
-    let trainer = match trains {
-        false => None,
-        true => Some(open_trainer(settings, state, &runtime)?),
+    link.prepare()?;
+    link.settle(&knowledge)?;
+    let run = Run {
+        settings,
+        knowledge,
+        link,
+        shutdown,
+        threads: Vec::new(),
     };
-    let keep_frozen = config.report.baselines.contains(&BaselineConfig::Frozen);
-    let restored = Restored::read(
-        &knowledge.view(),
-        keep_frozen,
-        settings.recent_samples() > 0,
-    )?;
-    let stop = ending.stop.clone();
-    let outputs = open_outputs(settings, state, &restored, sink)?;
-    let schema_id = schema_id(settings)?;
-    // An edge that trains nothing has to wait for what answers.
-    let has_bootstrap = !config.bootstrap.is_none();
-    let waits = config.role == Role::Edge && !(trains && has_bootstrap);
-    let is_held = waits && !restored.answers();
-    let gate = FirstModelGate {
-        opens: Arc::new(AtomicU64::new(if is_held { u64::MAX } else { 0 })),
-        after: config.epoch.in_flight + MAX_LEAD,
-    };
-    let opens = gate.opens.clone();
-    let readers = start_readers(settings, &restored, workers, stop, opens, &health)?;
-    let (channels, mut threads): (Vec<_>, Vec<_>) = readers
-        .into_iter()
-        .map(|(channel, thread)| (Some(channel), thread))
-        .unzip();
-    let committed = Arc::new(CommitWatch::new(health));
-    let failed = ending.clone();
-    let (offer, committing) = Committer::start(
-        knowledge.clone(),
-        outputs,
-        ends.outbox(&knowledge)?,
-        committed.clone(),
-        config,
-        move |error| failed.fail(error, true),
-    )?;
-    threads.push(committing);
-    let (mut learner, mut inbox, mut cancel) = (None, None, None);
-    if let Some(trainer) = trainer {
-        cancel = Some(trainer.cancel());
-        let workshop = Arc::new(workshop(
-            settings,
-            knowledge.clone(),
-            committed.clone(),
-            trainer,
-            &runtime,
-        ));
-        let (end, training) = Learner::start(workshop.clone());
-        learner = Some(end);
-        threads.push(training);
-        if let Some((end, judging)) = ends.canary(&workshop, &ending.stop) {
-            inbox = Some(end);
-            threads.push(judging);
+    run.execute(state, workers, sink, health)
+}
+
+/// A run with its threads.
+struct Run<'a> {
+    settings: &'a Settings,
+    knowledge: Arc<KnowledgeBase>,
+    link: LinkRole<'a>,
+    shutdown: Shutdown,
+    /// Threads that are joined when the dataflow has ended, in the order in which they were
+    /// started.
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The learner of a run, the inbox of its canaries' verdicts, and what cancels its trainings.
+type LearnerParts = (Option<Learner>, Option<LinkInbox>, Option<Cancel>);
+
+impl Run<'_> {
+    /// Starts the threads around the dataflow, runs the dataflow, and ends the threads.
+    fn execute(
+        mut self,
+        state: &Path,
+        workers: usize,
+        sink: Option<KafkaSink>,
+        health: Health,
+    ) -> Result<Report, Error> {
+        let settings = self.settings;
+        let share = common::policy(settings)?;
+        let runtime = Runtime::load()?;
+        let trainer = if self.link.trains() {
+            Some(open_trainer(settings, state, &runtime)?)
+        } else {
+            None
+        };
+        let restored = self.restore()?;
+        let outputs = open_outputs(settings, state, &restored, sink)?;
+        let schema_id = schema_id(settings)?;
+        let is_held = self.waits_for_model(&restored);
+        let gate = FirstModelGate {
+            opens: Arc::new(AtomicU64::new(if is_held { u64::MAX } else { 0 })),
+            after: settings.config().epoch.in_flight + MAX_LEAD,
+        };
+        let readers = self.start_readers(&restored, workers, &gate, &health)?;
+        let watch = Arc::new(CommitWatch::new(health));
+        let commit = self.start_committer(outputs, &watch)?;
+        let (learner, verdicts, cancel) = self.start_learner(trainer, &watch, &runtime);
+        let updates = self.start_subscriber(&watch, is_held)?;
+        let sender = self.link.send_thread(&self.knowledge, &watch)?;
+        let parts = RunParts {
+            own: Mutex::new(own_parts(
+                workers,
+                restored,
+                readers,
+                learner,
+                updates.or(verdicts),
+                commit,
+            )),
+            settings: settings.clone(),
+            runtime,
+            gate,
+            share,
+            next: Arc::new((0..workers).map(|_| AtomicU64::new(0)).collect()),
+            shutdown: self.shutdown.clone(),
+            watch,
+            cancel,
+            schema_id,
+        };
+        let worked = dataflow(parts, workers);
+        self.end_threads(sender);
+        self.link.settle(&self.knowledge)?;
+        self.link.warn_waiting(&self.knowledge)?;
+        worked?;
+        match self.shutdown.take() {
+            Some(error) => Err(error),
+            None => Report::read(settings, &self.knowledge),
         }
     }
-    if let Some((end, following)) = ends.follow(&knowledge, &committed, &ending.stop)? {
-        inbox = Some(end);
-        threads.push(following);
+
+    /// Reads the first state of the dataflow from the knowledge base.
+    fn restore(&self) -> Result<Restored, Error> {
+        let baselines = &self.settings.config().report.baselines;
+        let keep_frozen = baselines.contains(&BaselineConfig::Frozen);
+        let with_recents = self.settings.recent_samples() > 0;
+        Restored::read(&self.knowledge.view(), keep_frozen, with_recents)
+    }
+
+    /// Whether samples are held back until the cloud's first model comes: an edge without a
+    /// bootstrap of its own has none to predict with.
+    fn waits_for_model(&self, restored: &Restored) -> bool {
+        let config = self.settings.config();
+        let bootstraps = self.link.trains() && !config.bootstrap.is_none();
+        config.role == Role::Edge && !bootstraps && !restored.has_base_model()
+    }
+
+    /// Starts the readers; returns the dataflow's ends of them, worker by worker.
+    fn start_readers(
+        &mut self,
+        restored: &Restored,
+        workers: usize,
+        gate: &FirstModelGate,
+        health: &Health,
+    ) -> Result<Vec<Channel>, Error> {
+        let (stop, opens) = (self.shutdown.stop.clone(), gate.opens.clone());
+        let readers = start_readers(self.settings, restored, workers, stop, opens, health)?;
+        let (channels, threads): (Vec<_>, Vec<_>) = readers.into_iter().unzip();
+        self.threads.extend(threads);
+        Ok(channels)
+    }
+
+    /// Starts the committer; returns the dataflow's end of it.
+    fn start_committer(
+        &mut self,
+        outputs: Outputs,
+        watch: &Arc<CommitWatch>,
+    ) -> Result<CommitSender, Error> {
+        let shutdown = self.shutdown.clone();
+        let (sender, thread) = Committer::start(
+            self.knowledge.clone(),
+            outputs,
+            self.link.outbox(&self.knowledge)?,
+            watch.clone(),
+            self.settings.config(),
+            move |error| shutdown.fail(error, true),
+        )?;
+        self.threads.push(thread);
+        Ok(sender)
+    }
+
+    /// Starts the learner and the judge of canaries, if models are trained here.
+    fn start_learner(
+        &mut self,
+        trainer: Option<Trainer>,
+        watch: &Arc<CommitWatch>,
+        runtime: &Runtime,
+    ) -> LearnerParts {
+        let Some(trainer) = trainer else {
+            return (None, None, None);
+        };
+        let cancel = trainer.cancel();
+        let (knowledge, watch) = (self.knowledge.clone(), watch.clone());
+        let context = training_context(self.settings, knowledge, watch, trainer, runtime);
+        let context = Arc::new(context);
+        let (learner, training) = Learner::start(context.clone());
+        self.threads.push(training);
+        let verdicts = self.link.canary(&context, &self.shutdown.stop);
+        let verdicts = verdicts.map(|(inbox, judging)| {
+            self.threads.push(judging);
+            inbox
+        });
+        (Some(learner), verdicts, Some(cancel))
+    }
+
+    /// Subscribes to what the cloud publishes, at an edge.
+    fn start_subscriber(
+        &mut self,
+        watch: &Arc<CommitWatch>,
+        is_held: bool,
+    ) -> Result<Option<LinkInbox>, Error> {
+        let stop = &self.shutdown.stop;
+        let Some((inbox, thread)) = self.link.subscribe(&self.knowledge, watch, stop)? else {
+            return Ok(None);
+        };
+        self.threads.push(thread);
         if is_held {
-            tracing::warn!("nothing answers yet: waiting for the cloud's first model");
-            committed.set_stage(Some("waiting for the cloud's first model".to_string()));
+            tracing::warn!("no model yet: waiting for the cloud's first model");
+            watch.set_stage(Some("waiting for the cloud's first model".to_string()));
         }
+        Ok(Some(inbox))
     }
-    let outgoing = ends.outgoing(&knowledge, &committed)?;
-    let shared = RunParts {
-        settings: settings.clone(),
-        restored: Mutex::new(std::iter::repeat_n(Arc::new(restored), workers).collect()),
-        runtime,
-        channels: Mutex::new(channels),
-        learner: Mutex::new(learner),
-        inbox: Mutex::new(inbox),
-        gate,
-        share,
-        offer: Mutex::new(Some(offer)),
-        next: Arc::new((0..workers).map(|_| AtomicU64::new(0)).collect()),
-        ending: ending.clone(),
-        committed: committed.clone(),
-        cancel,
-        schema_id,
-    };
-    let worked = dataflow(shared, workers);
-    ending.stop.store(true, Ordering::SeqCst);
-    // While a process ends, what RocksDB and librdkafka need is taken away: nobody may be using them then.
-    for thread in threads {
-        // A panic has ended the process already.
-        let _ = thread.join();
-    }
-    // Of what is committed by now.
-    outgoing.into_iter().for_each(SendThread::finish);
-    ends.settle(&knowledge)?;
-    ends.tell_waiting(&knowledge)?;
-    worked?;
-    match ending.take() {
-        Some(error) => Err(error),
-        None => Report::read(settings, &knowledge),
+
+    /// Joins the threads, and then lets the link send what they have committed.
+    fn end_threads(&mut self, sender: Option<SendThread>) {
+        self.shutdown.stop.store(true, Ordering::SeqCst);
+        // While a process exits, RocksDB and librdkafka are taken down: no thread may be using them
+        // then.
+        for thread in self.threads.drain(..) {
+            // A panic has ended the process already.
+            let _ = thread.join();
+        }
+        if let Some(sender) = sender {
+            sender.finish();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Outputs of a run: opened, resumed and rendered to.
+//! Outputs of a run: opened, resumed after the last commit, and rendered.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use perennial_connectors::kafka::{Health, KafkaError, TopicFormat};
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::sink::kafka::register_predictions;
-use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, committed};
+use perennial_connectors::sink::kafka::{
+    KafkaSink, MessageRenderer, committed, register_predictions,
+};
 use perennial_connectors::sink::{AppendFile, Format, Output, Renderer, RequestRenderer};
 use perennial_operators::Failure;
 
@@ -18,7 +19,7 @@ use crate::graph::Render;
 use crate::input::sources::source_partitions;
 use crate::restore::Restored;
 
-/// Registers the schema of predictions, where they are Avro and there is a registry.
+/// Registers the schema of predictions if they are Avro and there is a registry; returns its id.
 pub(crate) fn schema_id(settings: &Settings) -> Result<Option<u32>, Error> {
     let config = settings.config();
     let predictions = config.predictions.as_ref();
@@ -31,7 +32,8 @@ pub(crate) fn schema_id(settings: &Settings) -> Result<Option<u32>, Error> {
     }
 }
 
-pub(crate) fn format(settings: &Settings) -> Format {
+/// The format of the file of predictions.
+fn format(settings: &Settings) -> Format {
     let predictions = settings.config().predictions.as_ref();
     let path = predictions.and_then(|config| config.path.as_ref());
     predictions
@@ -39,8 +41,8 @@ pub(crate) fn format(settings: &Settings) -> Format {
         .unwrap_or_else(|| path.map_or(Format::Jsonl, |path| Format::of(path)))
 }
 
-/// What renders predictions on one worker.
-pub(crate) fn render(
+/// The renderer of predictions for one worker, if they are written.
+pub(crate) fn renderer(
     settings: &Settings,
     schema_id: Option<u32>,
 ) -> Result<Option<Render>, Failure> {
@@ -54,16 +56,17 @@ pub(crate) fn render(
                 TopicFormat::Json => MessageRenderer::json(&layout),
                 TopicFormat::Avro => MessageRenderer::avro(&layout, schema_id)?,
             };
-            Box::new(move |scored, bytes| renderer.render(scored, bytes))
+            Box::new(move |batch, bytes| renderer.render(batch, bytes))
         }
         None => {
             let mut renderer = Renderer::new(format(settings), &layout);
-            Box::new(move |scored, bytes| renderer.render(scored, bytes))
+            Box::new(move |batch, bytes| renderer.render(batch, bytes))
         }
     }))
 }
 
-/// The topics that results go to, if any do. Whoever had the same partitions is fenced from here on.
+/// Opens the topics of results, if there are any. It fences any earlier process that writes to
+/// them.
 pub(crate) fn open_sink(
     settings: &Settings,
     health: &Health,
@@ -78,8 +81,8 @@ pub(crate) fn open_sink(
     Ok(Some(sink))
 }
 
-/// Settles a commit that was prepared and of which a crash left open whether it counts: it does if its
-/// transaction does, which the group's offsets tell.
+/// Settles a prepared commit that a crash left open: it counts if its transaction was committed,
+/// which the offsets of the consumer group tell.
 pub(crate) fn settle(
     settings: &Settings,
     knowledge: &KnowledgeBase,
@@ -93,7 +96,7 @@ pub(crate) fn settle(
     let known = knowledge.view().progress()?.commits;
     let places = source_partitions(settings)?;
     let found = committed(kafka, config.group(), &places)?;
-    let apart = |found: u64| KafkaError::Apart {
+    let differ = |found: u64| KafkaError::Apart {
         group: config.group().to_string(),
         found,
         known,
@@ -101,13 +104,15 @@ pub(crate) fn settle(
     match (knowledge.prepared()?, found) {
         (Some(prepared), Some(found)) if found == prepared => Ok(knowledge.apply_prepared()?),
         (Some(_), found) if found.unwrap_or(0) == known => Ok(knowledge.drop_prepared()?),
-        (Some(_), found) => Err(apart(found.unwrap_or(0)).into()),
-        (None, Some(found)) if found != known => Err(apart(found).into()),
-        // Offsets that were kept for too short a time, or set by hand: the knowledge base has its own.
+        (Some(_), found) => Err(differ(found.unwrap_or(0)).into()),
+        (None, Some(found)) if found != known => Err(differ(found).into()),
+        // The broker has dropped the group's offsets, or somebody has set them: those in the
+        // knowledge base count.
         (None, _) => Ok(()),
     }
 }
 
+/// Opens the files of outputs at their committed lengths, beside the topics `kafka`.
 pub(crate) fn open_outputs(
     settings: &Settings,
     state: &Path,
@@ -117,7 +122,8 @@ pub(crate) fn open_outputs(
     let config = settings.config();
     let committed = |name: &str| restored.progress.outputs.get(name).copied().unwrap_or(0);
     let predictions = config.predictions.as_ref();
-    let predictions = match predictions.and_then(|predictions| predictions.path.as_ref()) {
+    let path = predictions.and_then(|predictions| predictions.path.as_ref());
+    let predictions = match path {
         Some(path) => {
             let header = Renderer::new(format(settings), &settings.layout()).header();
             let length = committed(PREDICTIONS);
@@ -134,7 +140,8 @@ pub(crate) fn open_outputs(
         }
     };
     let requests = config.label_requests.as_ref();
-    let requests = match requests.and_then(|requests| requests.path.as_ref()) {
+    let path = requests.and_then(|requests| requests.path.as_ref());
+    let requests = match path {
         Some(path) => Some(AppendFile::open(path, b"", committed(LABEL_REQUESTS))?),
         None => None,
     };

@@ -1,4 +1,4 @@
-//! Progress on a terminal as one line that moves; elsewhere as plain lines, now and then.
+//! Progress: one line that moves on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -9,18 +9,20 @@ use perennial_operators::LabelKind;
 
 use crate::run_status::CommitWatch;
 
-/// How often a terminal is refreshed, and how often a plain line is written.
+/// How often the line on a terminal is refreshed.
 const REFRESH: Duration = Duration::from_millis(200);
+
+/// How often a plain line is written.
 const LINE: Duration = Duration::from_secs(10);
 
-/// A line that says how far things are.
+/// The progress line of a command.
 pub struct ProgressLine {
     bar: Option<ProgressBar>,
     shown: Instant,
 }
 
 impl ProgressLine {
-    /// A line that is first shown after a while.
+    /// A line that is first due after one interval.
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
@@ -35,7 +37,7 @@ impl ProgressLine {
         }
     }
 
-    /// Whether it is time to show something new.
+    /// Whether the line is due to be shown again.
     pub fn is_due(&self) -> bool {
         let every = if self.bar.is_some() { REFRESH } else { LINE };
         self.shown.elapsed() >= every
@@ -62,36 +64,37 @@ impl Drop for ProgressLine {
     }
 }
 
-/// Shows how far the commit is.
+/// Shows the progress of a run.
 pub struct Display {
     kind: LabelKind,
     line: ProgressLine,
-    before: (Instant, u64),
+    /// Time and records when the line was last shown.
+    last: (Instant, u64),
 }
 
 impl Display {
-    /// A display of a run that goes on from `progress`.
+    /// A display of a run that resumes from `progress`.
     pub fn new(progress: &Progress, kind: LabelKind) -> Self {
         Display {
             kind,
             line: ProgressLine::new(),
-            before: (Instant::now(), progress.records),
+            last: (Instant::now(), progress.records),
         }
     }
 
-    /// Shows the state of the commit, if it is time.
-    pub fn show(&mut self, committed: &CommitWatch) {
+    /// Shows what is committed, if the line is due.
+    pub fn show(&mut self, watch: &CommitWatch) {
         if self.line.is_due() {
-            let text = self.text(committed);
+            let text = self.text(watch);
             self.line.show(text);
         }
     }
 
-    fn text(&mut self, committed: &CommitWatch) -> String {
-        let status = committed.status();
-        let (since, records) = self.before;
+    fn text(&mut self, watch: &CommitWatch) -> String {
+        let status = watch.status();
+        let (since, records) = self.last;
         let rate = (status.progress.records - records) as f64 / since.elapsed().as_secs_f64();
-        self.before = (Instant::now(), status.progress.records);
+        self.last = (Instant::now(), status.progress.records);
         let epoch = status.progress.header.map_or(0, |header| header.epoch.0);
         let mut text = format!(
             "{} records ({rate:.0}/s), epoch {epoch}",
@@ -107,7 +110,7 @@ impl Display {
         if let Some(stage) = status.stage {
             text.push_str(&format!(", {stage}"));
         }
-        if let Some(waiting) = committed.waiting() {
+        if let Some(waiting) = watch.waiting() {
             text.push_str(&format!(", waiting for Kafka: {waiting}"));
         }
         text

@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::Error;
 
-/// Sets `stop` when the process is told to end.
+/// Sets `stop` at the first SIGINT or SIGTERM. A second one ends the process at once.
 pub fn stop_when_told(stop: &Arc<AtomicBool>) -> Result<(), Error> {
-    let told = Arc::new(AtomicBool::new(false));
+    let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, told.clone())
-            .and_then(|_| signal_hook::flag::register(signal, told.clone()))
+        signal_hook::flag::register_conditional_shutdown(signal, 1, signalled.clone())
+            .and_then(|_| signal_hook::flag::register(signal, signalled.clone()))
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
             .map_err(|error| Error::Failed(error.into()))?;
     }

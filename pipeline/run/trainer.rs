@@ -1,4 +1,4 @@
-//! The trainer of a run.
+//! The trainer of a run, and the context of its trainings.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use crate::error::Error;
 use crate::learning::TrainingContext;
 use crate::run_status::CommitWatch;
 
-/// What the learner works with.
-pub(crate) fn workshop(
+/// The training context of a run.
+pub(crate) fn training_context(
     settings: &Settings,
     knowledge: Arc<KnowledgeBase>,
-    committed: Arc<CommitWatch>,
+    watch: Arc<CommitWatch>,
     trainer: Trainer,
     runtime: &Runtime,
 ) -> TrainingContext {
     let config = settings.config();
     TrainingContext {
         knowledge,
-        committed,
+        watch,
         trainer,
         runtime: runtime.clone(),
         features: settings.features(),
@@ -38,7 +38,8 @@ pub(crate) fn workshop(
     }
 }
 
-/// What fits models. A command's trainings have their folders in the state, which is of one process at a time.
+/// Opens the trainer that the settings name. A training command gets its folders below `state`,
+/// which one process at a time uses.
 pub(crate) fn open_trainer(
     settings: &Settings,
     state: &Path,
@@ -55,6 +56,7 @@ pub(crate) fn open_trainer(
     Ok(Trainer::Command(Box::new(trainer)))
 }
 
+/// Number of processors.
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -1,8 +1,8 @@
-//! A worker of the dataflow: builds its graph and runs it until it is drained.
+//! Worker of the dataflow: builds its graph and runs it until it is drained.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::Cancel;
@@ -13,50 +13,85 @@ use perennial_operators::{Epoch, Failure};
 use timely::dataflow::operators::probe::Handle;
 use timely::worker::Worker;
 
-use super::outputs::render;
+use super::outputs::renderer;
 use super::progress::Display;
 use super::shutdown::Shutdown;
-use super::{PARK, PATIENCE};
 use crate::commit::committer::CommitSender;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::graph;
-use crate::graph::WorkerParts;
+use crate::graph::{self, SourceParts, Trainers, WorkerParts};
 use crate::input::reader::Channel;
 use crate::learning::Learner;
 use crate::link::inbox::LinkInbox;
 use crate::restore::Restored;
 use crate::run_status::CommitWatch;
 
-/// What the workers take their parts from.
+/// How long an idle worker parks.
+const PARK: Duration = Duration::from_millis(1);
+
+/// How long a run that is to stop tries to commit the epochs that it has opened.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Parts of a run that its workers share, and those of each worker.
 pub(super) struct RunParts {
     pub(super) settings: Settings,
-    /// One for each worker, which lets go of it once its graph is built: it holds samples.
-    pub(super) restored: Mutex<Vec<Arc<Restored>>>,
+    /// Parts of each worker, until it takes them.
+    pub(super) own: Mutex<Vec<Option<OwnParts>>>,
     pub(super) runtime: Runtime,
-    pub(super) channels: Mutex<Vec<Option<Channel>>>,
-    pub(super) learner: Mutex<Option<Learner>>,
-    pub(super) inbox: Mutex<Option<LinkInbox>>,
     pub(super) gate: FirstModelGate,
     pub(super) share: Option<SharePolicy>,
-    pub(super) offer: Mutex<Option<CommitSender>>,
+    /// For each worker, the epoch that its source opens next.
     pub(super) next: Arc<Vec<AtomicU64>>,
-    pub(super) ending: Shutdown,
-    pub(super) committed: Arc<CommitWatch>,
+    pub(super) shutdown: Shutdown,
+    pub(super) watch: Arc<CommitWatch>,
+    /// Cancels trainings.
     pub(super) cancel: Option<Cancel>,
-    /// The id of the schema of predictions in a registry, if they are Avro and there is one.
+    /// Id of the schema of predictions in a registry, if they are Avro and there is one.
     pub(super) schema_id: Option<u32>,
 }
 
+/// Parts of one worker.
+pub(super) struct OwnParts {
+    /// Shared by all workers, and dropped once their graphs are built: it holds samples.
+    restored: Arc<Restored>,
+    reader: Option<Channel>,
+    learner: Option<Learner>,
+    inbox: Option<LinkInbox>,
+    commit: Option<CommitSender>,
+}
+
+/// Parts of each worker. The first one alone gets the learner, the inbox and the committer.
+pub(super) fn own_parts(
+    workers: usize,
+    restored: Restored,
+    readers: Vec<Channel>,
+    mut learner: Option<Learner>,
+    mut inbox: Option<LinkInbox>,
+    commit: CommitSender,
+) -> Vec<Option<OwnParts>> {
+    let restored = Arc::new(restored);
+    let mut readers = readers.into_iter();
+    let mut commit = Some(commit);
+    let own = (0..workers).map(|_| OwnParts {
+        restored: restored.clone(),
+        reader: readers.next(),
+        learner: learner.take(),
+        inbox: inbox.take(),
+        commit: commit.take(),
+    });
+    own.map(Some).collect()
+}
+
 /// Runs the workers until the stream or the run has ended.
-pub(super) fn dataflow(shared: RunParts, workers: usize) -> Result<(), Error> {
+pub(super) fn dataflow(parts: RunParts, workers: usize) -> Result<(), Error> {
     let config = timely::Config::process(workers);
     let guards = timely::execute(config, move |worker| {
-        if let Err(failure) = work(worker, &shared) {
-            shared.ending.fail(Error::Failed(failure), true);
+        if let Err(failure) = work(worker, &parts) {
+            parts.shutdown.fail(Error::Failed(failure), true);
         }
-        shared.committed.close();
-        shared.cancel.iter().for_each(Cancel::cancel);
+        // Nothing more is committed: threads that wait for a commit or a training are let go.
+        parts.watch.close();
+        parts.cancel.iter().for_each(Cancel::cancel);
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
         }
@@ -68,51 +103,35 @@ pub(super) fn dataflow(shared: RunParts, workers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn work(worker: &mut Worker, shared: &RunParts) -> Result<(), Failure> {
+/// Builds the graph on a worker and runs it.
+fn work(worker: &mut Worker, parts: &RunParts) -> Result<(), Failure> {
     let index = worker.index();
-    let settings = &shared.settings;
-    let first = (index == 0).then_some(());
-    let restored = {
-        let mut all = locked(&shared.restored);
-        all.pop().ok_or("there are more workers than were meant")?
+    let own = {
+        let mut all = parts.own.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(index).and_then(Option::take)
     };
-    let pace = Pace {
-        probe: Handle::new(),
-        epochs_in_flight: settings.config().epoch.in_flight,
-        stop: shared.ending.stop.clone(),
-        next: shared.next.clone(),
+    let own = own.ok_or("there are more workers than were meant")?;
+    let restored = own.restored.clone();
+    let kind = parts.settings.label_kind();
+    let probe = {
+        let worker_parts = worker_parts(own, parts)?;
+        graph::build(worker, &parts.settings, &restored, worker_parts)?
     };
-    let parts = WorkerParts {
-        pace,
-        reader: locked(&shared.channels)
-            .get_mut(index)
-            .and_then(Option::take),
-        inbox: first.and_then(|()| locked(&shared.inbox).take()),
-        learner: first.and_then(|()| locked(&shared.learner).take()),
-        offer: first.and_then(|()| locked(&shared.offer).take()),
-        gate: shared.gate.clone(),
-        share: shared.share.clone(),
-        renderer: render(settings, shared.schema_id)?,
-        runtime: shared.runtime.clone(),
-        // What the source read before it failed is still to be committed.
-        on_source_failure: shared.ending.on_failure(false),
-        on_failure: shared.ending.on_failure(true),
-    };
-    let probe = graph::build(worker, settings, &restored, parts)?;
-    let mut display = (index == 0).then(|| Display::new(&restored.progress, settings.label_kind()));
+    let mut display = (index == 0).then(|| Display::new(&restored.progress, kind));
     drop(restored);
+    let shutdown = &parts.shutdown;
     let mut stopping: Option<Instant> = None;
     while worker.has_dataflows() && !probe.done() {
         worker.step_or_park(Some(PARK));
         if let Some(display) = &mut display {
-            display.show(&shared.committed);
+            display.show(&parts.watch);
         }
-        if shared.ending.abort.load(Ordering::Relaxed) {
+        if shutdown.abort.load(Ordering::Relaxed) {
             break;
         }
-        if shared.ending.stop.load(Ordering::Relaxed) {
+        if shutdown.stop.load(Ordering::Relaxed) {
             let since = *stopping.get_or_insert_with(Instant::now);
-            if drained(&probe, &shared.next) || since.elapsed() > PATIENCE {
+            if is_drained(&probe, &parts.next) || since.elapsed() > PATIENCE {
                 break;
             }
         }
@@ -120,12 +139,36 @@ fn work(worker: &mut Worker, shared: &RunParts) -> Result<(), Failure> {
     Ok(())
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// What a worker brings to its graph.
+fn worker_parts(own: OwnParts, parts: &RunParts) -> Result<WorkerParts, Failure> {
+    let pace = Pace {
+        probe: Handle::new(),
+        epochs_in_flight: parts.settings.config().epoch.in_flight,
+        stop: parts.shutdown.stop.clone(),
+        next: parts.next.clone(),
+    };
+    Ok(WorkerParts {
+        source: SourceParts {
+            reader: own.reader,
+            pace,
+            // Epochs that the source opened before it failed are still to be committed.
+            on_failure: parts.shutdown.on_failure(false),
+        },
+        runtime: parts.runtime.clone(),
+        renderer: renderer(&parts.settings, parts.schema_id)?,
+        share: parts.share.clone(),
+        trainers: Trainers {
+            learner: own.learner,
+            inbox: own.inbox,
+            gate: parts.gate.clone(),
+        },
+        commit: own.commit,
+        on_failure: parts.shutdown.on_failure(true),
+    })
 }
 
-/// Whether every epoch that a source has opened is with the committer.
-fn drained(probe: &Handle<Epoch>, next: &[AtomicU64]) -> bool {
+/// Whether the committer has every epoch that a source has opened.
+fn is_drained(probe: &Handle<Epoch>, next: &[AtomicU64]) -> bool {
     let opened = next.iter().map(|next| next.load(Ordering::Acquire)).min();
     opened.is_none_or(|opened| !probe.less_than(&Epoch(opened)))
 }
