@@ -19,11 +19,13 @@ struct Rooms {
 const OPERATORS: Rooms = Rooms {
     root: "operators/src",
     floors: &[
-        &["data"],
+        &["data", "error"],
         &["algorithms"],
         &["flow"],
         &["epochs"],
-        &["ingest", "predict", "label", "share", "unseen", "learn", "commit"],
+        &[
+            "ingest", "predict", "label", "share", "unseen", "learn", "commit",
+        ],
     ],
 };
 
@@ -73,7 +75,11 @@ fn files_do_not_import_each_other_in_circles() {
             }
         }
     }
-    assert!(circles.is_empty(), "in a circle of imports:\n{}", circles.join("\n"));
+    assert!(
+        circles.is_empty(),
+        "in a circle of imports:\n{}",
+        circles.join("\n")
+    );
 }
 
 #[test]
@@ -88,7 +94,9 @@ fn crate_roots_reexport_no_globs() {
         let globs = reexports.filter(|item| {
             let mut leaves = Vec::new();
             flatten(&item.tree, &mut Vec::new(), &mut leaves);
-            leaves.iter().any(|leaf| leaf.last().is_some_and(|name| name == "*"))
+            leaves
+                .iter()
+                .any(|leaf| leaf.last().is_some_and(|name| name == "*"))
         });
         let line = |item: syn::ItemUse| format!("{}:{}", root.display(), line_of(&item));
         globs.map(line).collect::<Vec<_>>()
@@ -124,7 +132,14 @@ fn type_names_are_unique_in_a_crate() {
 #[test]
 fn comments_fit_their_width() {
     let mut wide = Vec::new();
-    for folder in ["operators", "connectors", "pipeline", "trainer", "tests", "benches"] {
+    for folder in [
+        "operators",
+        "connectors",
+        "pipeline",
+        "trainer",
+        "tests",
+        "benches",
+    ] {
         for file in rust_files(&project().join(folder)) {
             let text = read(&file);
             for (number, line) in text.lines().enumerate() {
@@ -134,7 +149,11 @@ fn comments_fit_their_width() {
             }
         }
     }
-    assert!(wide.is_empty(), "wider than {WIDTH} columns:\n{}", wide.join("\n"));
+    assert!(
+        wide.is_empty(),
+        "wider than {WIDTH} columns:\n{}",
+        wide.join("\n")
+    );
 }
 
 #[test]
@@ -215,7 +234,8 @@ impl Rooms {
             let module = self.module_of(&file);
             let Some(room) = module.first() else { continue };
             let floor = self.floor(room);
-            let floor = floor.unwrap_or_else(|| panic!("{room} is on no floor: add it to this test"));
+            let floor =
+                floor.unwrap_or_else(|| panic!("{room} is on no floor: add it to this test"));
             for (path, line) in paths(&file, &module) {
                 let target = path.first().map(|name| exported.get(name).unwrap_or(name));
                 let above = target.filter(|target| *target != room);
@@ -240,7 +260,8 @@ impl Rooms {
     /// of its children is not counted.
     fn imports(&self) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
         let files = self.files();
-        let modules: BTreeSet<Vec<String>> = files.iter().map(|file| self.module_of(file)).collect();
+        let modules: BTreeSet<Vec<String>> =
+            files.iter().map(|file| self.module_of(file)).collect();
         let mut imports: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for file in files {
             let module = self.module_of(&file);
@@ -262,7 +283,9 @@ impl Rooms {
             let mut leaves = Vec::new();
             flatten(&item.tree, &mut Vec::new(), &mut leaves);
             for leaf in leaves {
-                let inner = leaf.iter().skip_while(|name| *name == "self" || *name == "crate");
+                let inner = leaf
+                    .iter()
+                    .skip_while(|name| *name == "self" || *name == "crate");
                 if let (Some(room), Some(name)) = (inner.clone().next(), leaf.last()) {
                     exported.insert(name.clone(), room.clone());
                 }
@@ -273,10 +296,14 @@ impl Rooms {
 
     /// Names of the modules that lead to a file, without the crate.
     fn module_of(&self, file: &Path) -> Vec<String> {
-        let inner = file.strip_prefix(project().join(self.root)).expect("a file of the crate");
+        let inner = file
+            .strip_prefix(project().join(self.root))
+            .expect("a file of the crate");
         let inner = inner.with_extension("");
         let names = inner.iter().map(|name| name.to_string_lossy().to_string());
-        names.filter(|name| !["mod", "lib", "main"].contains(&&**name)).collect()
+        names
+            .filter(|name| !["mod", "lib", "main"].contains(&&**name))
+            .collect()
     }
 }
 
@@ -353,7 +380,10 @@ impl<'a> Visit<'a> for Paths {
     }
 
     fn visit_path(&mut self, path: &'a syn::Path) {
-        let names = path.segments.iter().map(|segment| segment.ident.to_string());
+        let names = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string());
         self.add(&names.collect::<Vec<_>>(), line_of(path));
         visit::visit_path(self, path);
     }
@@ -412,7 +442,8 @@ fn parse(path: &Path) -> syn::File {
 
 /// Rust files below a folder, in the order of their paths.
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     let mut files = Vec::new();

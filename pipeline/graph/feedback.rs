@@ -10,25 +10,10 @@ use timely::dataflow::operators::core::feedback::Handle;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, ConnectLoop, Feedback as _};
 
-use super::ingest::IngestStreams;
-use super::learn::LearnStreams;
-use super::predict::PredictStreams;
-use super::train::TrainStreams;
-use super::unseen::UnseenStreams;
+use super::streams::{
+    FeedbackStreams, IngestStreams, LearnStreams, PredictStreams, TrainStreams, UnseenStreams,
+};
 use crate::fault;
-
-/// Streams that come out of the loops.
-pub(super) struct FeedbackStreams<'scope> {
-    /// Updates about tasks, on every worker.
-    pub tasks: Flow<'scope, TaskUpdate>,
-    /// Everything that inference learns: models, corrections of models, and what recognizes unseen
-    /// samples, on every worker; trials of unseen tasks, on worker 0 alone.
-    pub models: Flow<'scope, Feedback>,
-    /// Outcomes of trainings and updates from the link, on worker 0.
-    pub outcomes: Flow<'scope, TrainOutcome>,
-    /// Tasks that are defined by these outcomes, on worker 0.
-    pub adopted: Flow<'scope, TaskDefinition>,
-}
 
 /// Loops that are to be closed: the handle of each.
 pub(super) struct OpenLoops<'scope> {

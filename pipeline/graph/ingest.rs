@@ -11,7 +11,7 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::core::Filter;
 use timely::dataflow::operators::vec::Map;
 
-use super::feedback::FeedbackStreams;
+use super::streams::{FeedbackStreams, IngestStreams};
 use crate::config::Settings;
 use crate::input::reader::Channel;
 use crate::restore::IngestStart;
@@ -24,16 +24,6 @@ pub struct SourceParts {
     pub pace: Pace,
     /// Called when the source fails: epochs that it has opened are still to be committed.
     pub on_failure: OnFailure,
-}
-
-/// Streams of the stage ingest.
-pub(super) struct IngestStreams<'scope> {
-    /// Batches whose samples are allocated to tasks.
-    pub allocated: Flow<'scope, Rc<Allocated>>,
-    /// Tasks that are defined by their first sample, each once.
-    pub defined: Flow<'scope, TaskDefinition>,
-    /// Effects of the stage.
-    pub effects: Flow<'scope, Effect>,
 }
 
 /// Builds the stage.

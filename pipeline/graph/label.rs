@@ -8,17 +8,8 @@ use perennial_operators::label::join;
 use perennial_operators::share::{SharePolicy, share};
 use timely::dataflow::operators::Concat;
 
-use super::feedback::FeedbackStreams;
-use super::predict::PredictStreams;
+use super::streams::{FeedbackStreams, LabelStreams, PredictStreams};
 use crate::restore::LabelStart;
-
-/// Streams of the stage label.
-pub(super) struct LabelStreams<'scope> {
-    /// Labels that became known, with their samples and predictions.
-    pub labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    /// Effects of the stage.
-    pub effects: Flow<'scope, Effect>,
-}
 
 /// Builds the stage. Without a `policy` nothing is shared.
 pub(super) fn build<'scope>(

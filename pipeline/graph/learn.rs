@@ -12,26 +12,9 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
-use super::predict::PredictStreams;
-use super::unseen::UnseenStreams;
+use super::streams::{LearnStreams, PredictStreams, UnseenStreams};
 use crate::config::Settings;
 use crate::restore::LearnStart;
-
-/// Streams of the stage learn.
-pub(super) struct LearnStreams<'scope> {
-    /// Statistics of each task that changed.
-    pub views: Flow<'scope, View>,
-    /// Detected drift.
-    pub drifted: Flow<'scope, DriftDetected>,
-    /// Tasks that have got enough labels to be known, each once.
-    pub known: Flow<'scope, TaskId>,
-    /// Adapters that changed.
-    pub adapters: Flow<'scope, AdapterMoved>,
-    /// Recent samples in which new samples find their neighbours.
-    pub neighbours: Flow<'scope, RecentMoved>,
-    /// Effects of the stage.
-    pub effects: Flow<'scope, Effect>,
-}
 
 /// Builds the stage. What the settings leave out is an empty stream.
 pub(super) fn build<'scope>(

@@ -15,6 +15,7 @@ mod label;
 mod learn;
 mod predict;
 mod sessions;
+mod streams;
 mod train;
 mod unseen;
 

@@ -12,21 +12,10 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 
 use super::Render;
-use super::feedback::FeedbackStreams;
-use super::ingest::IngestStreams;
 use super::sessions::Sessions;
+use super::streams::{FeedbackStreams, IngestStreams, PredictStreams};
 use crate::config::Settings;
 use crate::restore::PredictStart;
-
-/// Streams of the stage predict.
-pub(super) struct PredictStreams<'scope> {
-    /// Batches with their predictions.
-    pub predicted: Flow<'scope, Rc<Predicted>>,
-    /// The novelty scores of samples of known tasks, whenever they change.
-    pub calibration: Flow<'scope, Feedback>,
-    /// Effects of the stage.
-    pub effects: Flow<'scope, Effect>,
-}
 
 /// The predictor of a worker, with the deployed models loaded, and the calibrator if unseen samples
 /// are recognized.

@@ -7,9 +7,7 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
-use super::feedback::FeedbackStreams;
-use super::learn::LearnStreams;
-use super::predict::PredictStreams;
+use super::streams::{FeedbackStreams, LearnStreams, PredictStreams, TrainStreams};
 use crate::config::{Config, Mode, Role, Settings};
 use crate::learning::Learner;
 use crate::link::common::LAST_CLOUD_VERSION;
@@ -24,14 +22,6 @@ pub struct Trainers {
     pub inbox: Option<LinkInbox>,
     /// Holds samples back until the first model has come.
     pub gate: FirstModelGate,
-}
-
-/// Streams of the stage train.
-pub(super) struct TrainStreams<'scope> {
-    /// Outcomes of trainings and updates from the link.
-    pub outcomes: Flow<'scope, TrainOutcome>,
-    /// Effects of the stage.
-    pub effects: Flow<'scope, Effect>,
 }
 
 /// Builds the stage.

@@ -13,25 +13,8 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
-use super::feedback::FeedbackStreams;
-use super::ingest::IngestStreams;
-use super::label::LabelStreams;
-use super::predict::PredictStreams;
+use super::streams::{FeedbackStreams, IngestStreams, LabelStreams, PredictStreams, UnseenStreams};
 use crate::restore::UnseenStart;
-
-/// Streams of the stage unseen.
-pub(super) struct UnseenStreams<'scope> {
-    /// Labels of samples whose tasks are all defined, and labels of resolved groups.
-    pub labelled: Flow<'scope, Rc<LabelledEpoch>>,
-    /// Updates about tasks.
-    pub tasks: Flow<'scope, TaskUpdate>,
-    /// Trials of groups with the models of neighbouring tasks.
-    pub trials: Flow<'scope, Feedback>,
-    /// Regions of features that no known task covers.
-    pub regions: Flow<'scope, Feedback>,
-    /// Effects of the stage.
-    pub effects: Flow<'scope, Effect>,
-}
 
 /// Builds the stage. Without a `start`, unseen samples are not recognized and all labels pass.
 pub(super) fn build<'scope>(

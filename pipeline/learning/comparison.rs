@@ -1,5 +1,8 @@
 //! Paired comparison of two models on the same samples.
 
+/// Held-back samples that a candidate must be judged on before it replaces anything.
+pub(super) const LEAST_SAMPLES: usize = 10;
+
 /// Difference of the losses of two models on one sample.
 #[derive(Clone, Copy, Debug)]
 pub struct PairedGain {

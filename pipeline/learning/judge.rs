@@ -4,7 +4,7 @@ use perennial_connectors::onnx::OnnxError;
 use perennial_operators::flow::ModelEvaluated;
 use perennial_operators::{LabelKind, ModelId, TaskId, scale};
 
-use super::comparison::{PairedGain, effective_sample_size, mean_and_error};
+use super::comparison::{LEAST_SAMPLES, PairedGain, effective_sample_size, mean_and_error};
 use super::context::TrainingContext;
 use super::losses::{Losses, losses, outputs};
 use super::split::Split;
@@ -28,9 +28,6 @@ pub struct Judgement {
     /// Gain of the candidate over the incumbent on each judged sample; empty without an incumbent.
     pub gains: Vec<PairedGain>,
 }
-
-/// Held-back samples that a candidate must be judged on before it replaces anything.
-pub(super) const LEAST_SAMPLES: usize = 10;
 
 /// Judges a candidate by its mean loss on held-back samples.
 ///

@@ -5,6 +5,7 @@ mod candidate;
 mod comparison;
 mod context;
 mod decide;
+mod deployed;
 mod donors;
 mod gate;
 mod judge;
@@ -22,6 +23,6 @@ mod split;
 mod stage_log;
 
 pub use self::context::TrainingContext;
+pub use self::deployed::load;
 pub use self::learner::Learner;
 pub use self::review::review;
-pub use self::snapshot::load;

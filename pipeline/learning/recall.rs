@@ -9,12 +9,11 @@ use perennial_operators::RetainedSample;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 
 use super::candidate::{Candidate, Recipe};
-use super::comparison::{effective_sample_size, mean_and_error};
-use super::judge::LEAST_SAMPLES;
+use super::comparison::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
+use super::deployed::load;
 use super::losses::{Losses, losses};
 use super::reviewed::Reviewed;
 use super::round::TrainingRound;
-use super::snapshot::load;
 use crate::config::CandidateConfig;
 
 /// Limit on the earlier models that are tried, the latest first.

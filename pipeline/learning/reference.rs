@@ -6,8 +6,8 @@ use perennial_operators::RetainedSample;
 use perennial_operators::algorithms::recognize::{Reference, ReferenceSample};
 use perennial_operators::flow::KnowledgeChange;
 
-use super::round::TrainingRound;
-use super::samples::{TrainingSamples, draw_order};
+use super::round::{TrainingRound, TrainingSamples};
+use super::samples::draw_order;
 
 /// Limit on the samples of a reference.
 const MOST: usize = 20_000;

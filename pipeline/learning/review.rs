@@ -5,13 +5,12 @@ use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::flow::DeployedModel;
 use perennial_operators::{ModelId, RetainedSample, TaskId};
 
-use super::comparison::{effective_sample_size, mean_and_error};
+use super::comparison::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::context::TrainingContext;
-use super::judge::LEAST_SAMPLES;
+use super::deployed::load;
 use super::losses::losses;
 use super::reviewed::Reviewed;
 use super::round::TrainingRound;
-use super::snapshot::load;
 
 /// Standard errors by which a model must do worse than its predecessor to be rolled back.
 const ERRORS: f64 = 3.0;

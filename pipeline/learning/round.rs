@@ -12,10 +12,9 @@ use perennial_operators::{Failure, ModelId, Moments, TaskId};
 
 use super::candidate::Candidate;
 use super::context::TrainingContext;
+use super::deployed::load;
 use super::judge::{JudgedModel, Judgement, judge};
 use super::reviewed::Reviewed;
-use super::samples::TrainingSamples;
-use super::snapshot::load;
 use super::split::Split;
 use super::stage_log::StageLog;
 
@@ -44,6 +43,14 @@ pub(super) struct OrderSamples {
 pub(super) struct JudgedCandidate {
     pub candidate: Candidate,
     pub judgement: Judgement,
+}
+
+/// Samples that a task learns from.
+pub(super) struct TrainingSamples {
+    /// Samples of the task and all tasks below it, in the order of the stream.
+    pub samples: Vec<RetainedSample>,
+    /// Finest task of each sample, by sequence number.
+    pub leaf_of: BTreeMap<u64, TaskId>,
 }
 
 impl<'a> TrainingRound<'a> {

@@ -6,15 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::{RetainedSample, TaskId, priority};
 
-use super::round::TrainingRound;
-
-/// Samples that a task learns from.
-pub(super) struct TrainingSamples {
-    /// Samples of the task and all tasks below it, in the order of the stream.
-    pub samples: Vec<RetainedSample>,
-    /// Finest task of each sample, by sequence number.
-    pub leaf_of: BTreeMap<u64, TaskId>,
-}
+use super::round::{TrainingRound, TrainingSamples};
 
 impl TrainingRound<'_> {
     /// A task and all tasks below it.

@@ -1,27 +1,13 @@
 //! Snapshots: what a training round reads from the knowledge base before it starts.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use perennial_connectors::knowledge_base::{KnowledgeError, View};
-use perennial_operators::flow::{DeployedModel, ModelEvaluated};
 use perennial_operators::{ModelId, TaskId};
 
 use super::context::TrainingContext;
 use super::round::TrainingRound;
-
-/// Loads a model from the knowledge base.
-pub fn load(view: &View<'_>, model: ModelId) -> Result<DeployedModel, KnowledgeError> {
-    let onnx = view.onnx(model)?;
-    let evaluated = view.model(model)?.and_then(|record| record.evaluated);
-    Ok(DeployedModel {
-        model,
-        hash: blake3::hash(&onnx).to_hex().to_string(),
-        onnx: Arc::new(onnx),
-        evidence: evaluated.as_ref().map_or(0.0, ModelEvaluated::evidence),
-        scale: evaluated.and_then(|evaluated| evaluated.scale),
-    })
-}
 
 impl<'a> TrainingRound<'a> {
     /// A round on the knowledge base as it is now.

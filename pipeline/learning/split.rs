@@ -1,8 +1,8 @@
 //! Split: which of a task's samples candidates are fitted on, and which they are judged on.
 
-use perennial_operators::{RetainedSample, TaskId, is_held_back};
+use super::comparison::LEAST_SAMPLES;
 
-use super::judge::LEAST_SAMPLES;
+use perennial_operators::{RetainedSample, TaskId, is_held_back};
 
 /// Samples of a task, split for fitting and judging.
 ///
