@@ -1,6 +1,18 @@
-//! Perennial's outside: sources, sinks, the knowledge base, ONNX Runtime and the trainer.
+//! Connections of Perennial to the outside. This crate does all input and output; it depends on
+//! the data types of `perennial_operators`, which does none.
 //!
-//! Connectors know the data types of `perennial_operators`; the operators know nobody.
+//! The modules from low to high; each uses only those above it in this list:
+//!
+//! - [`schema`]: which columns of a record mean what.
+//! - [`native`]: where the native libraries and the training program are.
+//! - [`kafka`]: settings, clients, errors and health of Kafka.
+//! - [`mod@format`]: records as JSON and Avro, and the schema registry.
+//! - [`onnx`]: tree models written as ONNX, and any ONNX model run.
+//! - [`link`]: signed messages between the cloud and the edges.
+//! - [`source`]: samples and labels from files, the simulator, Kafka and edges.
+//! - [`sink`]: predictions, dead letters and label requests to files and topics; samples to topics.
+//! - [`trainer`]: training by the training program, or by a command of the user's own.
+//! - [`knowledge_base`]: everything that the pipeline knows, stored in RocksDB.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

@@ -1,4 +1,4 @@
-//! Where the native parts are: ONNX Runtime's library, the training program and XGBoost's library.
+//! Paths of the native parts: ONNX Runtime's library, the training program, XGBoost's library.
 
 use std::env;
 use std::fmt::Write;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// The name of the training program's file.
+/// File name of the training program.
 const TRAINER: &str = "perennial-trainer";
-/// What the name of ONNX Runtime's library begins with; a version may follow.
+/// Start of the file name of ONNX Runtime's library; a version may follow.
 const ONNX_RUNTIME: &str = "libonnxruntime.so";
-/// The name of XGBoost's library.
+/// File name of XGBoost's library.
 const XGBOOST: &str = "libxgboost.so";
 
 /// A native part that is not where it is looked for.
@@ -22,14 +22,14 @@ pub enum NativeError {
         "ORT_DYLIB_PATH names {0}, which is no file: correct it, or unset it and run scripts/setup.sh"
     )]
     Named(PathBuf),
-    /// A part is in none of the folders where it may be.
+    /// A part is in none of the folders searched.
     #[error("{what} ({file}) is missing: it was looked for in {places}; run scripts/setup.sh")]
     Missing {
-        /// What the part is, in words.
+        /// The part, as a message names it.
         what: &'static str,
         /// Its file's name.
         file: &'static str,
-        /// The folders, for people.
+        /// The folders searched, as a message lists them.
         places: String,
     },
 }
@@ -55,8 +55,8 @@ pub fn onnx_runtime() -> Result<PathBuf, NativeError> {
         .ok_or_else(|| missing("ONNX Runtime", ONNX_RUNTIME, &folders))
 }
 
-/// The training program, and the folder that holds the libraries it needs if that is known. Where
-/// it is not, the program has to find them by itself.
+/// The training program, and the folder with the libraries that it needs. Without a known folder
+/// the program has to find them by itself.
 ///
 /// # Errors
 /// The program is not beside the running executable.
@@ -74,7 +74,7 @@ pub fn trainer() -> Result<(PathBuf, Option<PathBuf>), NativeError> {
     Ok((program, libraries))
 }
 
-/// The folder of the running executable, and the one above where Cargo put it into `deps/`.
+/// The folder of the running executable, and its parent if it is Cargo's `deps/`.
 fn beside_executable() -> Vec<PathBuf> {
     let executable = env::current_exe().unwrap_or_default();
     let Some(folder) = executable.parent() else {
@@ -105,8 +105,8 @@ fn variable(name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-/// The file in `folder` whose name is `name` or begins with it; the last by name if there are
-/// several, which is the one without doubt or the newest of a kind.
+/// The file called `name` in `folder`; otherwise the last by name of those that begin with it,
+/// which is the newest version.
 fn library(folder: &Path, name: &str) -> Option<PathBuf> {
     let exact = folder.join(name);
     if exact.is_file() {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_in_one_sentence() {
+    fn a_missing_part_is_named_with_all_places_searched() {
         let folders = [
             PathBuf::from("/a"),
             PathBuf::from("/b"),

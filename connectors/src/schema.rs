@@ -1,4 +1,4 @@
-//! Which columns of the input mean what.
+//! The schema of samples: which columns of a record mean what.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,9 +13,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
-    /// The column with the sample's id, which must be unique in the stream: labels are joined by it.
+    /// The column with the sample's id, which must be unique in the stream: labels are joined by
+    /// it.
     pub id: String,
-    /// The column with the event time: RFC 3339, a date, `YYYY-MM-DD HH:MM:SS` (UTC) or Unix seconds.
+    /// The column with the event time: RFC 3339, a date, `YYYY-MM-DD HH:MM:SS` (UTC) or Unix
+    /// seconds.
     pub time: String,
     /// The column with the site (building, device, camera) that the sample was taken at.
     pub site: String,
@@ -23,10 +25,10 @@ pub struct Schema {
     /// repeated here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<String>,
-    /// The model's inputs, in order: a plain name is a numeric column, `{column, values}` a categorical
-    /// one.
+    /// The model's inputs, in order: a plain name is a numeric column, `{column, values}` a
+    /// categorical one.
     pub features: Vec<Feature>,
-    /// The label to predict. It may be left out of the samples when labels arrive on their own.
+    /// The label to predict. Samples may lack it if labels arrive on their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<Label>,
 }
@@ -41,13 +43,13 @@ pub enum Feature {
     Categorical(Categorical),
 }
 
-/// A column of texts out of a fixed list, given to the model as the number of the text.
+/// A column of texts out of a fixed list. The model gets the number of the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Categorical {
     /// The column's name.
     pub column: String,
-    /// Its values: the model sees the position in this list, from 0. Any other value is missing.
+    /// Its values: the model gets the position in this list, from 0. Any other value is missing.
     pub values: Vec<String>,
 }
 
@@ -57,17 +59,17 @@ pub struct Categorical {
 pub struct Label {
     /// The column's name.
     pub column: String,
-    /// The classes, at least two. An empty label is a missing one; a value not listed makes the record
-    /// bad.
+    /// The classes, at least two. An empty label is a missing one; a value not listed makes the
+    /// record bad.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// `number` where the label is a number, in place of classes. An empty label is a missing one; what is
-    /// no finite number makes the record bad.
+    /// `number` for a label that is a number; it replaces `classes`. An empty label is a missing
+    /// one; a value that is not a finite number makes the record bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<NumberKind>,
 }
 
-/// See [`Label::kind`].
+/// The kind of a label that has no classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberKind {
@@ -75,7 +77,7 @@ pub enum NumberKind {
     Number,
 }
 
-/// A key path in the configuration, as `schema.features[3]`, and what is wrong there.
+/// A key path in the configuration, such as `schema.features[3]`, and what is wrong there.
 pub type Problem = (String, String);
 
 impl Schema {
@@ -97,7 +99,7 @@ impl Schema {
         columns
     }
 
-    /// Whether nothing but the number counts of what is in a column, however that is written.
+    /// Whether a column is read as a number everywhere, so that its spelling does not matter.
     pub fn is_number(&self, column: &str) -> bool {
         let features = self
             .features
@@ -116,7 +118,7 @@ impl Schema {
         is_number && !is_text
     }
 
-    /// Everything that makes the schema unusable; empty if nothing does.
+    /// Every reason why the schema cannot be used; empty if there is none.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (key, name) in [("id", &self.id), ("time", &self.time), ("site", &self.site)] {
@@ -205,12 +207,12 @@ impl Feature {
 }
 
 impl Label {
-    /// What the label is.
+    /// Classes or number.
     pub fn kind(&self) -> LabelKind {
         LabelKind::of(&self.classes)
     }
 
-    /// Everything that makes it unusable, under the key path `key`.
+    /// Every reason why the label cannot be used, under the key path `key`.
     pub fn problems(&self, key: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.column.trim().is_empty() {
@@ -253,8 +255,8 @@ fn name_problems(key: &str, names: &[&str]) -> Vec<Problem> {
     problems
 }
 
-/// By hand rather than as an untagged enum, so that an error says what is wrong and not merely that no
-/// variant fits.
+/// Written by hand and not as an untagged enum, so that an error says what is wrong instead of
+/// that no variant fits.
 impl<'de> Deserialize<'de> for Feature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Feature, D::Error> {
         struct Either;

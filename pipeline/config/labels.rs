@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use perennial_connectors::kafka::TopicConfig;
-use perennial_connectors::source::file::Format as FileFormat;
+use perennial_connectors::source::file::FileFormat;
 use perennial_operators::label::{Delay, LabelTiming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

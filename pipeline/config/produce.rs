@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use perennial_connectors::schema::Schema;
 use perennial_connectors::source::SimulatorConfig;
-use perennial_connectors::source::file::{FileConfig, Format as FileFormat};
+use perennial_connectors::source::file::{FileConfig, FileFormat};
 use perennial_operators::label::Delay;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

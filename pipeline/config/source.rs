@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use perennial_connectors::source::SimulatorConfig;
 use perennial_connectors::source::edges::EdgesConfig;
-use perennial_connectors::source::file::Format as FileFormat;
+use perennial_connectors::source::file::FileFormat;
 use perennial_connectors::source::kafka::SamplesConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

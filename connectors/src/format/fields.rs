@@ -1,4 +1,4 @@
-//! How the values of single columns are understood: times, numbers, names out of a list, ids.
+//! Values of single columns: times, numbers, names out of a list, labels, ids.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -12,10 +12,10 @@ use rustc_hash::FxHashMap;
 use super::Value;
 use crate::schema::Label;
 
-/// The longest id or attribute value. It keeps a batch's texts, and the dictionaries, within bounds.
+/// The longest id or attribute value in bytes, which bounds a batch's texts and the dictionaries.
 const MAX_TEXT: usize = 1024;
 
-/// How much of a bad value a reason quotes, in characters.
+/// Characters of a bad value that a reason quotes.
 const QUOTED: usize = 60;
 
 /// The last second of the year 9999.
@@ -24,7 +24,7 @@ const LAST_SECOND: f64 = 253_402_300_799.0;
 /// The first second of the year 0.
 const FIRST_SECOND: f64 = -62_167_219_200.0;
 
-/// A value in quotes for a reason, cut when it is long.
+/// A value in quotes for a reason, cut if it is long.
 pub(crate) fn quote(value: Value) -> String {
     let mut scratch = String::new();
     let text = value.text(&mut scratch);
@@ -50,7 +50,7 @@ pub(crate) fn check_length(what: &str, column: &str, value: Value) -> Result<(),
     }
 }
 
-/// The number of a feature or a label, which `what` says: NaN when missing.
+/// The number of a feature or a label, as named by `what`; NaN if missing.
 pub(crate) fn number(what: &str, column: &str, value: Value) -> Result<f32, String> {
     let number = match value {
         Value::Missing => return Ok(f32::NAN),
@@ -75,14 +75,14 @@ pub(crate) fn number(what: &str, column: &str, value: Value) -> Result<f32, Stri
     Ok(number)
 }
 
-/// Reads times, remembering the last one since neighbours often share it.
+/// Parses times and keeps the last one, since neighbours often share it.
 #[derive(Debug, Default)]
-pub(crate) struct Clock {
+pub(crate) struct TimeParser {
     text: String,
     micros: i64,
 }
 
-impl Clock {
+impl TimeParser {
     /// Microseconds since 1970-01-01 UTC.
     pub(crate) fn read(&mut self, column: &str, value: Value) -> Result<i64, String> {
         match value {
@@ -95,7 +95,7 @@ impl Clock {
             Value::Text(text) if text == self.text => Ok(self.micros),
             Value::Text(text) => {
                 let micros = parse_time(column, text)?;
-                // A long text would be kept for nothing: no format of a time needs so much.
+                // No format of a time needs more; a longer text would only take memory.
                 if text.len() <= 64 {
                     self.text.clear();
                     self.text.push_str(text);
@@ -107,7 +107,7 @@ impl Clock {
     }
 }
 
-/// Numbers are Unix seconds; all else is left to the formats of dates.
+/// Parses a time: a number is Unix seconds, anything else a date or a date with time.
 fn parse_time(column: &str, text: &str) -> Result<i64, String> {
     let trimmed = text.trim();
     if let Ok(seconds) = trimmed.parse::<f64>() {
@@ -135,7 +135,7 @@ fn from_seconds(column: &str, seconds: f64) -> Result<i64, String> {
     ))
 }
 
-/// Numbers the names of a list: classes, or the values of a categorical feature.
+/// Numbers of the names of a list: classes, or the values of a categorical feature.
 #[derive(Debug)]
 pub(crate) struct Names {
     numbers: FxHashMap<String, f32>,
@@ -148,7 +148,7 @@ impl Names {
         for (i, name) in names.iter().enumerate() {
             numbers.insert(name.clone(), i as f32);
         }
-        // Tables written by others turn the class 1 into 1.0 and back, so both are found.
+        // Other programs turn the class 1 into 1.0 and back, so both are found.
         for (i, name) in names.iter().enumerate() {
             if let Ok(number) = name.parse::<f64>() {
                 numbers.entry(format!("{number}")).or_insert(i as f32);
@@ -160,7 +160,7 @@ impl Names {
         }
     }
 
-    /// The number of a value: NaN if it is missing, `None` if it is not in the list.
+    /// The number of a value; NaN if it is missing, `None` if it is not in the list.
     pub(crate) fn number(&mut self, value: Value) -> Option<f32> {
         let text = value.text(&mut self.scratch);
         if let Some(number) = self
@@ -180,27 +180,27 @@ impl Names {
     }
 }
 
-/// How labels are read.
+/// Parses labels.
 #[derive(Debug)]
-pub(crate) enum Labels {
-    /// As the numbers of their classes.
+pub(crate) enum LabelParser {
+    /// The label is the number of its class.
     Classes(Names),
-    /// As numbers.
+    /// The label is a number.
     Number,
 }
 
-impl Labels {
-    pub(crate) fn new(label: &Label) -> Labels {
+impl LabelParser {
+    pub(crate) fn new(label: &Label) -> LabelParser {
         match label.kind() {
-            LabelKind::Classes(_) => Labels::Classes(Names::new(&label.classes)),
-            LabelKind::Number => Labels::Number,
+            LabelKind::Classes(_) => LabelParser::Classes(Names::new(&label.classes)),
+            LabelKind::Number => LabelParser::Number,
         }
     }
 
-    /// A label, NaN when missing.
+    /// Parses a label; NaN if missing.
     pub(crate) fn read(&mut self, column: &str, value: Value) -> Result<f32, String> {
         match self {
-            Labels::Number => {
+            LabelParser::Number => {
                 let label = number("label", column, value)?;
                 if label.abs() > LARGEST_NUMBER {
                     let value = quote(value);
@@ -210,7 +210,7 @@ impl Labels {
                 }
                 Ok(label)
             }
-            Labels::Classes(classes) => classes.number(value).ok_or_else(|| {
+            LabelParser::Classes(classes) => classes.number(value).ok_or_else(|| {
                 format!(
                     "label {column:?} is {}, which is not one of its classes",
                     quote(value)
@@ -219,7 +219,7 @@ impl Labels {
         }
     }
 
-    /// A label that must be there.
+    /// Parses a label that must not be missing.
     pub(crate) fn known(&mut self, column: &str, value: Value) -> Result<f32, String> {
         let label = self.read(column, value)?;
         if label.is_nan() {
@@ -229,7 +229,7 @@ impl Labels {
     }
 }
 
-/// The id of a record, which must be there.
+/// The id of a record, which must not be missing.
 pub(crate) fn known_id<'a>(
     column: &str,
     value: Value<'a>,
@@ -243,7 +243,7 @@ pub(crate) fn known_id<'a>(
     Ok(id)
 }
 
-/// The ids of the latest records, as 64-bit hashes: an id that comes again is a duplicate.
+/// The ids of the latest records as 64-bit hashes, in which duplicates are found.
 #[derive(Debug)]
 pub(crate) struct Seen {
     within: usize,
@@ -252,7 +252,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Remembers so many ids; none if 0.
+    /// Remembers the latest `within` ids; none if 0.
     pub(crate) fn new(within: usize) -> Seen {
         Seen {
             within,
@@ -261,7 +261,10 @@ impl Seen {
         }
     }
 
-    /// Notes the id of a record, or says which record had it before.
+    /// Records an id.
+    ///
+    /// # Errors
+    /// The id is known: the number of the record that had it.
     pub(crate) fn insert(&mut self, id: &str, record: u64) -> Result<(), u64> {
         if self.within == 0 {
             return Ok(());
@@ -286,7 +289,7 @@ mod tests {
     use super::*;
 
     fn time(text: &str) -> Result<i64, String> {
-        Clock::default().read("t", Value::Text(text))
+        TimeParser::default().read("t", Value::Text(text))
     }
 
     #[test]
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_what_is_none() {
+    fn numbers_and_texts_that_are_none() {
         for text in ["", "NaN", "NA", " ", "null"] {
             assert!(
                 number("feature", "a", Value::Text(text)).unwrap().is_nan(),

@@ -1,4 +1,4 @@
-//! JSON objects, written straight into the row.
+//! JSON objects parsed straight into a row.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 use super::Row;
 use super::object::{Keys, Object, Place};
 
-/// Reads JSON objects into rows. Keys that are no column are passed over.
+/// Parses JSON objects into rows. Keys that are no column are ignored.
 #[derive(Debug)]
 pub struct JsonParser {
     columns: Vec<String>,
@@ -29,7 +29,10 @@ impl JsonParser {
         }
     }
 
-    /// Fills the row from the text of one object, or says in a sentence why that cannot be.
+    /// Fills the row from the text of one object.
+    ///
+    /// # Errors
+    /// The text is no such object: the reason.
     pub fn parse(&self, text: &[u8], row: &mut Row) -> Result<(), String> {
         row.clear();
         let mut unfit = None;
@@ -50,7 +53,7 @@ impl JsonParser {
     }
 }
 
-/// The parser's complaint. The place within a line is enough, as the line is known.
+/// The parser's error with the place within the line; the line itself is known elsewhere.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -61,7 +64,7 @@ fn reason(error: &serde_json::Error) -> String {
     )
 }
 
-/// Keys in any order, each looked up by its name without a copy of it.
+/// Keys in any order, each looked up by its name without a copy.
 struct ByName<'a>(&'a FxHashMap<String, Place>);
 
 impl<'a> Keys<'a> for ByName<'a> {

@@ -1,4 +1,4 @@
-//! Formats of records: rows and their fields as JSON and Avro, and the schema registry.
+//! Records as rows: JSON and Avro, the meaning of single fields, and the schema registry.
 
 mod avro;
 pub(crate) mod fields;
@@ -9,7 +9,7 @@ mod row;
 mod schemas;
 
 pub use self::avro::{AvroError, AvroParser};
-pub(crate) use self::fields::{Clock, quote};
+pub(crate) use self::fields::{TimeParser, quote};
 pub use self::json::JsonParser;
 pub use self::registry::{RegisteredSchema, Registry};
 pub use self::row::{Row, Value};

@@ -1,4 +1,4 @@
-//! Objects of any format that serde reads, written straight into the row.
+//! Objects of any format that serde reads, parsed straight into a row.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,26 +7,26 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::Row;
 
-/// How the keys of one object are told.
+/// How the keys of one object map to cells.
 pub(super) trait Keys<'a> {
-    /// Takes in the next key and says where its value goes, if it is wanted.
+    /// Reads the next key; the place of its value, or none if the value is not wanted.
     fn place<'de, D: Deserializer<'de>>(&mut self, key: D) -> Result<Option<&'a Place>, D::Error>;
 }
 
-/// Where a value goes, and what it means there.
+/// The cell of a value, and how the value is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub cell: usize,
-    /// The meaning of integers of 32 bits.
+    /// Unit of 32-bit integers.
     pub ints: Unit,
-    /// The meaning of integers of 64 bits.
+    /// Unit of 64-bit integers.
     pub longs: Unit,
-    /// The meaning of bytes.
+    /// Meaning of bytes.
     pub bytes: Bytes,
 }
 
 impl Place {
-    /// The place of a value that means no more than it says.
+    /// The place of a value without a logical type.
     pub(super) fn plain(cell: usize) -> Place {
         Place {
             cell,
@@ -37,10 +37,10 @@ impl Place {
     }
 }
 
-/// What an integer counts.
+/// The unit of an integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Nothing that is known.
+    /// None: a plain number.
     Number,
     /// Days since 1970-01-01.
     Days,
@@ -53,8 +53,8 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// The instant after so many units, microseconds since 1970-01-01 UTC; `None` if it is beyond what
-    /// can be written as a time.
+    /// The instant `count` units after 1970-01-01 UTC in microseconds; `None` if it is beyond the
+    /// times that can be written.
     fn instant(self, count: i64) -> Option<i64> {
         let micros = match self {
             Unit::Number => None,
@@ -68,12 +68,13 @@ impl Unit {
     }
 }
 
-/// What bytes stand for.
+/// The meaning of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bytes {
-    /// Nothing that a cell could hold.
+    /// None that a cell could hold.
     Raw,
-    /// A decimal number: an integer in big-endian two's complement with so many digits after the point.
+    /// A decimal number: an integer in big-endian two's complement with `scale` digits after the
+    /// point.
     Decimal { scale: u32 },
     /// The 16 bytes of a UUID.
     Uuid,
@@ -83,7 +84,7 @@ pub(super) enum Bytes {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unfit {
     cell: usize,
-    /// What it is.
+    /// Name of the value in the reason.
     what: &'static str,
 }
 
@@ -98,8 +99,8 @@ impl Unfit {
 pub(super) struct Object<'a, K> {
     pub keys: K,
     pub row: &'a mut Row,
-    /// The latest value that a cell cannot hold. The object is read to its end all the same, since
-    /// what is wrong with its syntax goes first.
+    /// The latest value that a cell cannot hold. The object is still read to its end, since errors
+    /// of syntax come first.
     pub unfit: &'a mut Option<Unfit>,
 }
 
@@ -249,7 +250,7 @@ impl<'de> Visitor<'de> for CellValue<'_> {
     }
 }
 
-/// The integer that bytes are in big-endian two's complement, if it fits.
+/// The integer that bytes hold in big-endian two's complement, if it fits.
 fn signed(bytes: &[u8]) -> Option<i128> {
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     let sign = if negative { 0xff } else { 0 };
@@ -257,7 +258,7 @@ fn signed(bytes: &[u8]) -> Option<i128> {
     let mut all = [sign; 16];
     all[16 - bytes.len()..].copy_from_slice(bytes);
     let value = i128::from_be_bytes(all);
-    // A fixed width may be greater than the number needs; there its sign is repeated.
+    // A fixed width may exceed what the number needs; the sign fills the rest.
     let fits = value.is_negative() == negative && beyond.iter().all(|byte| *byte == sign);
     fits.then_some(value)
 }

@@ -1,15 +1,15 @@
-//! One record between its format and the columns: reused, so that a record allocates nothing.
+//! One record between its format and the columns; it is reused, so that a record allocates nothing.
 
 use std::fmt;
 use std::fmt::Write;
 
-/// Integers beyond this are kept as texts, since a float would not hold them exactly.
+/// Integers above this are kept as texts, since a float would not hold them exactly.
 const EXACT: u64 = 1 << 53;
 
 /// The greatest power of ten that a float holds exactly.
 const EXACT_POWER: u32 = 22;
 
-/// The wanted cells of one record. Which cell is which column is up to who made the row.
+/// The wanted cells of one record. The creator of the row decides which cell is which column.
 #[derive(Debug, Default)]
 pub struct Row {
     cells: Vec<Cell>,
@@ -24,7 +24,7 @@ enum Cell {
     Time(i64),
 }
 
-/// What a cell holds.
+/// The value of a cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     /// Nothing: empty, null or absent.
@@ -38,7 +38,7 @@ pub enum Value<'a> {
 }
 
 impl Row {
-    /// A row of so many cells, all missing.
+    /// A row of `columns` cells, all missing.
     pub fn new(columns: usize) -> Row {
         Row {
             cells: vec![Cell::Missing; columns],
@@ -52,7 +52,7 @@ impl Row {
         self.text.clear();
     }
 
-    /// Makes all cells missing and takes in a text that [`Row::set_range`] can point into.
+    /// Makes all cells missing and loads a text that [`Row::set_range`] can point into.
     pub fn load(&mut self, text: &str) {
         self.clear();
         self.text.push_str(text);
@@ -78,7 +78,7 @@ impl Row {
         self.cells[cell] = Cell::Number(number);
     }
 
-    /// Sets a cell to an integer, whose digits are kept however many there are.
+    /// Sets a cell to an integer; all its digits are kept.
     pub fn set_integer(&mut self, cell: usize, integer: i128) {
         if integer.unsigned_abs() <= u128::from(EXACT) {
             return self.set_number(cell, integer as f64);
@@ -86,8 +86,8 @@ impl Row {
         self.set_written(cell, format_args!("{integer}"));
     }
 
-    /// Sets a cell to a decimal number: an integer of which the last `scale` digits come after the point.
-    /// `None`, and the cell as it was, if the scale is above 38.
+    /// Sets a cell to a decimal number: the last `scale` digits of `integer` come after the point.
+    /// `None`, with the cell unchanged, if `scale` is above 38.
     pub fn set_decimal(&mut self, cell: usize, integer: i128, scale: u32) -> Option<()> {
         let one = 10i128.checked_pow(scale)?;
         // Both are exact as floats, so their quotient is the nearest one.
@@ -122,7 +122,7 @@ impl Row {
         );
     }
 
-    /// Sets a cell to a text that is written into it.
+    /// Sets a cell to a formatted text.
     pub(crate) fn set_written(&mut self, cell: usize, text: fmt::Arguments) {
         let start = self.text.len();
         // Writing to a String cannot fail.
@@ -148,7 +148,7 @@ impl Row {
         self.cells[cell] = Cell::Missing;
     }
 
-    /// What a cell holds.
+    /// The value of a cell.
     pub fn get(&self, cell: usize) -> Value<'_> {
         match self.cells[cell] {
             Cell::Missing => Value::Missing,
@@ -161,8 +161,8 @@ impl Row {
 }
 
 impl<'a> Value<'a> {
-    /// The value as a text, empty when missing: numbers in their shortest form (`3`, not `3.0`), instants
-    /// as RFC 3339. `scratch` holds what has to be written for it.
+    /// The value as a text, empty if missing: numbers in their shortest form (`3`, not `3.0`),
+    /// instants as RFC 3339. `scratch` is the buffer for a text that has to be written.
     pub fn text<'b>(self, scratch: &'b mut String) -> &'b str
     where
         'a: 'b,

@@ -1,19 +1,18 @@
-//! Avro schemas: from a file, or in a registry.
+//! Avro schemas of topics, from a file or a registry.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{AvroParser, Registry};
-
 use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, option};
 
-/// How long the registry may take to answer.
+/// Timeout of a request to the registry.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The registry of a config, if it has one. It is not asked anything yet.
+/// The registry of a config, if it has one. No request is sent yet.
 ///
 /// # Errors
-/// The file of the password or of the certificates cannot be read, or the address is none.
+/// The file of the password or of the certificates cannot be read, or the address is invalid.
 fn registry(config: &KafkaConfig) -> Result<Option<Registry>, KafkaError> {
     let Some(registry) = &config.registry else {
         return Ok(None);
@@ -23,22 +22,22 @@ fn registry(config: &KafkaConfig) -> Result<Option<Registry>, KafkaError> {
         None => String::new(),
     };
     let login = registry.user.as_deref().map(|user| (user, &*password));
-    let ca = registry.ca.as_ref().map(|path| {
+    let read_ca = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| {
             let path = path.display();
             KafkaError::Schema(format!("kafka.registry.ca: {path} cannot be read: {error}"))
         })
-    });
-    let ca = ca.transpose()?;
+    };
+    let ca = registry.ca.as_ref().map(read_ca).transpose()?;
     let opened = Registry::new(&registry.url, login, ca.as_deref(), TIMEOUT);
     opened.map(Some).map_err(KafkaError::Schema)
 }
 
-/// What reads the Avro messages of a topic. A registry that goes away later is waited for; one that is not even
-/// there when the run begins is more likely a mistake.
+/// A parser of the Avro messages of a topic. A run waits for a registry that stops answering later;
+/// one that does not answer at the start is more likely a mistake and fails.
 ///
 /// # Errors
-/// There is no schema and no registry, or the registry does not answer.
+/// There is neither a schema nor a registry, or the registry does not answer.
 pub(crate) fn parser(
     config: &KafkaConfig,
     topic: &TopicConfig,
@@ -73,11 +72,12 @@ fn no_schema(topic: &TopicConfig) -> KafkaError {
     ))
 }
 
-/// The schema to write the messages of a topic with, and what comes before each: the topic's own, or in a
-/// registry the one that `new` makes, which is registered.
+/// The schema of the messages to write to a topic, and the bytes before each message. The schema is
+/// the topic's own, or else the result of `new`, which is registered.
 ///
 /// # Errors
-/// There is neither, or the registry does not answer or takes another schema for the topic.
+/// There is neither a schema nor a registry, or the registry does not answer or does not accept the
+/// schema for the topic.
 pub(crate) fn written_schema(
     config: &KafkaConfig,
     topic: &TopicConfig,
@@ -93,7 +93,7 @@ pub(crate) fn written_schema(
     Ok((schema, header))
 }
 
-/// Registers the schema of a topic's values under the name that Confluent's serializers would give it, and
+/// Registers the schema of a topic's values under the subject that Confluent's serializers use, and
 /// returns its id; none without a registry.
 pub(crate) fn register(
     config: &KafkaConfig,

@@ -1,4 +1,4 @@
-//! What arrives in a topic from now on, as its readers see it.
+//! Arrival times of the messages of a topic, for measurements.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::consumer;
 use super::{Client, KafkaConfig, KafkaError, PATIENCE};
 
-/// A reader of all partitions of a topic, which sees what is committed.
+/// A reader of all partitions of a topic that sees committed messages only.
 pub struct Arrivals {
     consumer: BaseConsumer<Client>,
     brokers: String,
 }
 
 impl Arrivals {
-    /// Begins at the end of the topic.
+    /// Opens a topic at its end.
     ///
     /// # Errors
-    /// No broker answers, or the topic is not there.
+    /// No broker answers, or the topic does not exist.
     pub fn open(config: &KafkaConfig, topic: &str) -> Result<Arrivals, KafkaError> {
         let failed = |error: ClientError| KafkaError::Failed {
             brokers: config.brokers.clone(),
@@ -56,10 +56,11 @@ impl Arrivals {
         })
     }
 
-    /// The timestamp of the next message, milliseconds since 1970; none if none has come in time.
+    /// The timestamp of the next message in milliseconds since 1970; none if none comes within
+    /// `wait`.
     ///
     /// # Errors
-    /// The topic cannot be read any more.
+    /// The topic can no longer be read.
     pub fn next(&self, wait: Duration) -> Result<Option<i64>, KafkaError> {
         match self.consumer.poll(wait) {
             Some(Ok(message)) => Ok(message.timestamp().to_millis()),

@@ -1,4 +1,4 @@
-//! Questions to brokers that a run cannot begin without.
+//! Requests to brokers that a run needs to begin, retried until [`PATIENCE`] is over.
 
 use std::time::{Duration, Instant};
 
@@ -9,27 +9,27 @@ use rdkafka::producer::{BaseProducer, Producer};
 use super::client::{Client, PATIENCE};
 use super::{KafkaConfig, KafkaError};
 
-/// How long the first attempt may take; each one after it twice as long. A client that is turned away is not
-/// told so by the question, which waits to the end for a connection: so the first attempts are short.
+/// Timeout of the first attempt; each later one takes twice as long. A request does not report that
+/// the client is rejected but waits for a connection to the end, so the first attempts are short.
 const FIRST: Duration = Duration::from_secs(1);
-/// How long to listen to what the client has to say between two attempts.
+/// Time to collect errors of the client between two attempts.
 const LISTEN: Duration = Duration::from_millis(50);
 
-/// Asks by a consumer that has nothing to read yet. The question gets the time that it may take.
+/// Asks brokers through a consumer that has no partitions yet. `question` gets its timeout.
 ///
 /// # Errors
-/// No broker answers within [`PATIENCE`], or one says no.
+/// No broker answers within [`PATIENCE`], or one refuses.
 pub(crate) fn ask_by_consumer<T>(
     consumer: &BaseConsumer<Client>,
     config: &KafkaConfig,
     question: impl FnMut(Duration) -> Result<T, ClientError>,
 ) -> Result<T, KafkaError> {
-    // It returns with each error that it hears of.
+    // A poll returns after each error of the client.
     let listen = || while consumer.poll(LISTEN).is_some() {};
     ask(consumer.client().context(), config, listen, question)
 }
 
-/// Asks by a producer, like [`ask_by_consumer`].
+/// Asks brokers through a producer, as [`ask_by_consumer`] does.
 pub(crate) fn ask_by_producer<T>(
     producer: &BaseProducer<Client>,
     config: &KafkaConfig,
@@ -57,13 +57,13 @@ fn ask<T>(
         if let Some(reason) = client.turned_away() {
             return Err(KafkaError::TurnedAway { brokers, reason });
         }
-        if !may_pass(&error) {
+        if !is_transient(&error) {
             let reason = error.to_string();
             return Err(KafkaError::Failed { brokers, reason });
         }
         let left = PATIENCE.saturating_sub(began.elapsed());
         if left.is_zero() {
-            // What the client heard in the meantime says more than that the time is up.
+            // An error of the client says more than that the time is over.
             let reason = client.health.waiting();
             let reason = reason.unwrap_or_else(|| error.to_string());
             return Err(KafkaError::Unreachable { brokers, reason });
@@ -72,8 +72,8 @@ fn ask<T>(
     }
 }
 
-/// Whether an error is but the want of an answer.
-fn may_pass(error: &ClientError) -> bool {
+/// Whether an error only says that no answer has come yet.
+fn is_transient(error: &ClientError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
@@ -81,7 +81,7 @@ fn may_pass(error: &ClientError) -> bool {
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve
-                // A topic that was just made has its leaders a little later.
+                // A new topic has its leaders a little later.
                 | RDKafkaErrorCode::LeaderNotAvailable
                 | RDKafkaErrorCode::NotLeaderForPartition
         )

@@ -1,4 +1,4 @@
-//! Clients of librdkafka, made from the settings.
+//! Clients of librdkafka, created from the settings.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -16,32 +16,33 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 use super::config::OptionValue;
 use super::{Health, KafkaConfig, KafkaError};
 
-/// How long a question to a broker may take where an answer is needed to begin.
+/// How long a request to a broker may take if a run needs its answer to begin.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The context of all clients: it hears of errors and of messages that could not be delivered.
+/// The context of all clients: receives errors and messages that could not be delivered.
 #[derive(Clone, Default)]
 pub(crate) struct Client {
     pub(crate) health: Health,
-    /// The messages of the producer that could not be delivered since this was last taken.
+    /// Messages of the producer that could not be delivered since the last
+    /// [`Client::take_undelivered`].
     undelivered: Arc<Mutex<Option<Undelivered>>>,
-    /// Why a broker does not let this client in, once one has said so.
+    /// Why a broker rejects this client, once one has.
     turned_away: Arc<Mutex<Option<String>>>,
 }
 
 /// Messages that could not be delivered.
 #[derive(Clone, Debug)]
 pub(crate) struct Undelivered {
-    /// How many.
+    /// Number of messages.
     pub(crate) count: u64,
-    /// Why the first of them could not.
+    /// Why the first of them could not be delivered.
     pub(crate) error: ClientError,
-    /// The topics whose broker finds messages too large, each with the length of the longest value among these.
+    /// Topics that reject messages as too large, each with the length of the longest such value.
     pub(crate) too_large: BTreeMap<String, usize>,
 }
 
 impl Client {
-    /// A client that tells how it is doing.
+    /// A client that reports to `health`.
     pub(crate) fn new(health: &Health) -> Client {
         Client {
             health: health.clone(),
@@ -49,12 +50,12 @@ impl Client {
         }
     }
 
-    /// What could not be delivered since the last call.
+    /// Messages that could not be delivered since the last call.
     pub(crate) fn take_undelivered(&self) -> Option<Undelivered> {
         lock(&self.undelivered).take()
     }
 
-    /// Why a broker does not let this client in, once one has said so.
+    /// Why a broker rejects this client, once one has.
     pub(crate) fn turned_away(&self) -> Option<String> {
         lock(&self.turned_away).clone()
     }
@@ -64,7 +65,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a broker, or librdkafka for it, has refused a message for its size.
+/// Whether a broker or librdkafka has refused a message for its size.
 pub(crate) fn is_too_large(error: &ClientError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -74,7 +75,7 @@ pub(crate) fn is_too_large(error: &ClientError) -> bool {
 
 impl ClientContext for Client {
     fn log(&self, level: RDKafkaLogLevel, _facility: &str, message: &str) {
-        // What matters comes as an error too; the rest is for whoever looks for it.
+        // Important messages come as errors too; the rest is for debugging.
         tracing::debug!(target: "librdkafka", ?level, "{message}");
     }
 
@@ -82,14 +83,14 @@ impl ClientContext for Client {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => return,
-            // It follows on what says why, for each broker.
+            // It follows an error for each broker that says why.
             Some(RDKafkaErrorCode::AllBrokersDown) if self.health.is_waiting() => return,
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 lock(&self.turned_away).get_or_insert_with(|| reason.to_string());
             }
             _ => {}
         }
-        self.health.waits(reason);
+        self.health.report_waiting(reason);
     }
 }
 
@@ -104,8 +105,9 @@ impl ProducerContext for Client {
         (): (),
     ) {
         match result {
-            Ok(_) => self.health.is_well(),
-            // Its transaction was aborted before it was sent: for another reason, which is told too.
+            Ok(_) => self.health.report_well(),
+            // Its transaction was aborted before it was sent, for a reason that is reported by
+            // itself.
             Err((ClientError::MessageProduction(RDKafkaErrorCode::PurgeQueue), _)) => {}
             Err((error, message)) => {
                 tracing::debug!(target: "librdkafka", %error, topic = message.topic(), "not delivered");
@@ -126,12 +128,12 @@ impl ProducerContext for Client {
     }
 }
 
-/// A client for making and removing topics.
+/// A client that creates and removes topics.
 pub(crate) fn admin(config: &KafkaConfig) -> Result<AdminClient<Client>, KafkaError> {
     create(&settings(config)?, Client::default())
 }
 
-/// A consumer of a group, without a subscription: partitions are assigned by hand.
+/// A consumer of a group without a subscription; the caller assigns partitions.
 pub(crate) fn consumer(
     config: &KafkaConfig,
     group: &str,
@@ -143,14 +145,14 @@ pub(crate) fn consumer(
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
-        // A position that is gone is an error, not a reason to read something else.
+        // Reading from elsewhere after a deleted offset would skip or repeat records.
         .set("auto.offset.reset", "error");
     default(&mut settings, config, "fetch.wait.max.ms", "50");
     default(&mut settings, config, "queued.max.messages.kbytes", "65536");
     create(&settings, client)
 }
 
-/// A producer; with a transactional id, one of transactions.
+/// A producer; a transactional one if it has a transactional id.
 pub(crate) fn producer(
     config: &KafkaConfig,
     transactional_id: Option<&str>,
@@ -176,10 +178,9 @@ pub(crate) fn producer(
         "queue.buffering.max.messages",
         "1000000",
     );
-    // Equal keys go to equal partitions whoever writes them: this is how Java's clients choose.
+    // The choice of Java's clients, so that a key has one partition whatever client writes it.
     default(&mut settings, config, "partitioner", "murmur2_random");
-    // The broker's limit counts, which is set where topics are made. Bad records are as large as they
-    // come, and must get through all the same.
+    // The limit is that of the topic. Bad records can have any size, and must get through as well.
     default(&mut settings, config, "message.max.bytes", "104857600");
     create(&settings, client)
 }
@@ -217,7 +218,7 @@ fn settings(config: &KafkaConfig) -> Result<ClientConfig, KafkaError> {
     Ok(settings)
 }
 
-/// The text of an option's value, read from its file if it names one.
+/// The text of an option's value, read from its file if it is `file:PATH`.
 pub(crate) fn option(key: &str, value: &OptionValue) -> Result<String, KafkaError> {
     Ok(match value {
         OptionValue::Switch(value) => value.to_string(),
@@ -225,10 +226,10 @@ pub(crate) fn option(key: &str, value: &OptionValue) -> Result<String, KafkaErro
         OptionValue::Text(text) => match text.strip_prefix("file:") {
             None => text.clone(),
             Some(path) => std::fs::read_to_string(path)
-                .map_err(|source| KafkaError::Secret {
+                .map_err(|reason| KafkaError::Secret {
                     key: key.to_string(),
                     path: path.to_string(),
-                    source,
+                    reason,
                 })?
                 .trim_end_matches(['\r', '\n'])
                 .to_string(),
@@ -236,15 +237,16 @@ pub(crate) fn option(key: &str, value: &OptionValue) -> Result<String, KafkaErro
     })
 }
 
-/// The end of a partition as the latest answer of its broker had it; none before the first.
+/// The end of a partition by the latest answer of its broker; none before the first answer.
 pub(crate) fn known_end(
     consumer: &BaseConsumer<Client>,
     topic: &CStr,
     partition: i32,
 ) -> Option<i64> {
     let (mut low, mut high) = (-1, -1);
-    // SAFETY: the client lives as long as the consumer, the name ends with a zero, and the two numbers are
-    // written to before the call returns. The crate has no safe form of this call, which asks nobody.
+    // SAFETY: the client lives as long as the consumer, the name ends with a zero, and the two
+    // numbers are written before the call returns. The crate has no safe form of this call, which
+    // sends no request.
     let error = unsafe {
         rdkafka::bindings::rd_kafka_get_watermark_offsets(
             consumer.client().native_ptr(),

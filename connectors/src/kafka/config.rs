@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema::Problem;
 
-/// How to reach Kafka, and what this process has of it.
+/// How to reach Kafka, and which partitions this process has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
@@ -18,27 +18,27 @@ pub struct KafkaConfig {
     /// The consumer group under which offsets are committed. Default: the pipeline's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// The partitions that this process reads, such as `0-3` or `0,2,5-7`, of the samples and of the
-    /// labels. Default: all.
+    /// The partitions that this process reads, such as `0-3` or `0,2,5-7`, of the samples and of
+    /// the labels. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<Partitions>,
-    /// What a crash can do to the results.
+    /// Whether results can repeat after a crash.
     #[serde(default)]
     pub delivery: Delivery,
     /// The registry of Avro schemas, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistryConfig>,
-    /// Settings of librdkafka, by its names, such as `security.protocol`. `file:PATH` stands for what is
-    /// in the file, without the line break at its end.
+    /// Settings of librdkafka, by its names, such as `security.protocol`. `file:PATH` stands for
+    /// the content of the file, without the line break at its end.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, OptionValue>,
 }
 
-/// A schema registry, as Confluent's.
+/// A schema registry with the protocol of Confluent's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegistryConfig {
-    /// Where it is: `http://host:port`.
+    /// Its address: `http://host:port`.
     pub url: String,
     /// User of basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,25 +46,25 @@ pub struct RegistryConfig {
     /// Its password; `file:PATH` is read from the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<OptionValue>,
-    /// The file with the certificates (PEM) of whom to trust about the registry, with https. Default: the
-    /// authorities that Mozilla trusts.
+    /// The file with the certificates (PEM) that are trusted for https. Default: the authorities
+    /// that Mozilla trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
 }
 
-/// See [`KafkaConfig::delivery`].
+/// How results are delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// Results are written in transactions: whoever reads them with `read_committed` sees each once.
+    /// Results are written in transactions: a reader with `read_committed` gets each once.
     #[default]
     ExactlyOnce,
-    /// Results can come twice after a crash.
+    /// Results can repeat after a crash.
     AtLeastOnce,
 }
 
-/// A value of [`KafkaConfig::options`]. It may be a secret, so that neither `Debug` nor an error
-/// shows it.
+/// A value of [`KafkaConfig::options`]. It may be a secret, so neither `Debug` nor an error shows
+/// it.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OptionValue {
@@ -88,7 +88,7 @@ impl fmt::Debug for OptionValue {
 #[schemars(with = "PartitionsText")]
 pub struct Partitions(BTreeSet<i32>);
 
-/// How partitions are written: one alone can be a number.
+/// Partitions as a user writes them: one alone can be a number.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum PartitionsText {
@@ -96,11 +96,11 @@ enum PartitionsText {
     Text(String),
 }
 
-/// More partitions than any topic has.
+/// Bound on a range of partitions, above what any topic has.
 const MOST_PARTITIONS: usize = 100_000;
 
 impl Partitions {
-    /// Whether the partition is among them.
+    /// Whether `partition` is in the set.
     pub fn contains(&self, partition: i32) -> bool {
         self.0.contains(&partition)
     }
@@ -162,7 +162,7 @@ impl fmt::Display for Partitions {
     }
 }
 
-/// A topic that is read or written.
+/// A topic to read or write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TopicConfig {
@@ -171,12 +171,13 @@ pub struct TopicConfig {
     /// The format of the records' values.
     #[serde(default)]
     pub format: TopicFormat,
-    /// With Avro that is read without a registry, the file of the schema that it was written with (.avsc).
+    /// The file (.avsc) of the schema that the records were written with, for Avro without a
+    /// registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<PathBuf>,
 }
 
-/// See [`TopicConfig::format`].
+/// The format of records' values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TopicFormat {
@@ -187,7 +188,8 @@ pub enum TopicFormat {
     Avro,
 }
 
-/// Settings that the pipeline makes itself: another value would break what it promises.
+/// Options that the pipeline sets itself, since its guarantees depend on them, and what to do
+/// instead.
 const OWN: [(&str, &str); 10] = [
     ("bootstrap.servers", "set kafka.brokers"),
     ("metadata.broker.list", "set kafka.brokers"),
@@ -211,7 +213,7 @@ const OWN: [(&str, &str); 10] = [
 ];
 
 impl KafkaConfig {
-    /// Everything that makes the settings unusable, whatever the broker.
+    /// Every reason why the settings cannot be used, whatever the broker; empty if there is none.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.brokers.trim().is_empty() {

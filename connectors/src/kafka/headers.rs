@@ -1,21 +1,21 @@
-//! Headers of a record as bytes, so that they travel through the dataflow as one column.
+//! Headers of a record as bytes, so that they pass through the dataflow as one column.
 //!
-//! Each header is the length of its name (u16), the name, the length of its value (u32; the greatest
-//! one stands for no value), the value; numbers are little-endian.
+//! Each header is the length of its name (u16), the name, the length of its value (u32; the
+//! greatest number stands for no value), the value. Numbers are little-endian.
 
 use rdkafka::message::Headers as _;
 
 /// The length that stands for no value.
 const NONE: u32 = u32::MAX;
 
-/// Packs the headers of a message behind what is in `bytes`.
+/// Appends the headers of a message to `bytes`.
 pub(crate) fn pack(headers: &rdkafka::message::BorrowedHeaders, bytes: &mut Vec<u8>) {
     for header in headers.iter() {
         push_header(bytes, header.key, header.value);
     }
 }
 
-/// Packs one header. A name that is too long for a header is cut, which Kafka does not have.
+/// Appends one header. A name above 65,535 bytes, which Kafka does not allow, is cut.
 pub(crate) fn push_header(bytes: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
     let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
     bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
@@ -25,7 +25,7 @@ pub(crate) fn push_header(bytes: &mut Vec<u8>, name: &str, value: Option<&[u8]>)
     bytes.extend_from_slice(value.unwrap_or_default());
 }
 
-/// The packed headers, one by one: name and value.
+/// Iterator over packed headers: name and value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Headers<'a>(pub(crate) &'a [u8]);
 

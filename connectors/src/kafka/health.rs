@@ -1,29 +1,29 @@
-//! Whether Kafka answers: what people are told while the pipeline waits for it.
+//! Health: what the pipeline waits for while Kafka does not answer, for logs and status.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Which part of a pipeline waits. That one gets its answers says nothing of the other.
+/// The part of a pipeline that waits. The two sides recover independently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// What reads topics.
+    /// Reading topics.
     #[default]
     Input,
-    /// What writes to them.
+    /// Writing topics.
     Output,
 }
 
-/// Says what is being waited for, if anything is. Clones share it.
+/// What one pipeline waits for. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     side: Side,
     waiting: Arc<Mutex<[Option<String>; 2]>>,
-    /// Whether a side waits: asked with every record, for which the lock would be too dear.
+    /// Whether a side waits. It is read for every record, where the lock would cost too much.
     is_waiting: Arc<[AtomicBool; 2]>,
 }
 
 impl Health {
-    /// That of another side of the same pipeline.
+    /// The health of `side` of the same pipeline.
     pub(crate) fn of(&self, side: Side) -> Health {
         Health {
             side,
@@ -31,7 +31,7 @@ impl Health {
         }
     }
 
-    /// What is being waited for, on any side; none when all is well.
+    /// What the pipeline waits for, on any side; none if it does not wait.
     pub fn waiting(&self) -> Option<String> {
         self.lock().iter().flatten().next().cloned()
     }
@@ -41,8 +41,8 @@ impl Health {
         self.is_waiting[self.side as usize].load(Ordering::Relaxed)
     }
 
-    /// Says that something is being waited for, and logs it when it is news.
-    pub(crate) fn waits(&self, reason: &str) {
+    /// Records that this side waits, and logs it if neither side waited before.
+    pub(crate) fn report_waiting(&self, reason: &str) {
         let mut waiting = self.lock();
         if waiting.iter().all(Option::is_none) {
             tracing::warn!(reason, "waiting for Kafka");
@@ -51,8 +51,8 @@ impl Health {
         self.is_waiting[self.side as usize].store(true, Ordering::Relaxed);
     }
 
-    /// Says that all is well on this side, and logs it when that makes all well.
-    pub(crate) fn is_well(&self) {
+    /// Records that this side does not wait, and logs it if neither side waits any more.
+    pub(crate) fn report_well(&self) {
         if !self.is_waiting() {
             return;
         }
@@ -77,12 +77,12 @@ mod tests {
     fn all_is_well_when_both_sides_are() {
         let input = Health::default();
         let output = input.of(Side::Output);
-        output.waits("the coordinator");
-        input.waits("the leader");
-        input.is_well();
+        output.report_waiting("the coordinator");
+        input.report_waiting("the leader");
+        input.report_well();
         assert_eq!(input.waiting().as_deref(), Some("the coordinator"));
         assert!(output.is_waiting() && !input.is_waiting());
-        output.is_well();
+        output.report_well();
         assert_eq!(input.waiting(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the Kafka source and the Kafka sink share: settings, clients, health, headers.
+//! What all users of Kafka share: settings, clients, errors, health, headers.
 
 mod arrivals;
 mod ask;
@@ -25,22 +25,22 @@ pub(crate) use self::health::Side;
 pub use self::scratch::ScratchTopics;
 pub(crate) use self::topic::topic_partitions;
 
-/// What can go wrong with Kafka as a whole. What may pass by itself is no error: it is waited for, and
-/// [`Health`] says so.
+/// Failures of Kafka that end what was tried. While a run goes on, its sources and sinks wait for
+/// failures that pass by themselves and report them through [`Health`] instead.
 #[derive(Debug, Error)]
 pub enum KafkaError {
     /// A setting that librdkafka does not take.
     #[error("kafka.options: {0}")]
     Option(String),
     /// A secret that cannot be read.
-    #[error("kafka.options.{key}: the file {path} cannot be read: {source}")]
+    #[error("kafka.options.{key}: the file {path} cannot be read: {reason}")]
     Secret {
         /// The option.
         key: String,
         /// The file that it names.
         path: String,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// An Avro schema that cannot be used.
     #[error("{0}")]
@@ -52,52 +52,52 @@ pub enum KafkaError {
     Unreachable {
         /// The setting.
         brokers: String,
-        /// What librdkafka says.
+        /// The message of librdkafka.
         reason: String,
     },
-    /// A broker answers, and does not let this client in.
+    /// A broker answers, but rejects this client.
     #[error(
         "Kafka at {brokers} does not let this client in: {reason}. Check kafka.options: security.protocol, the certificates, and the user and password"
     )]
     TurnedAway {
         /// The setting.
         brokers: String,
-        /// What librdkafka says.
+        /// The message of librdkafka.
         reason: String,
     },
-    /// A message that a broker does not take for its size, and that cannot be sent otherwise.
+    /// A broker rejects a message for its size, and the message cannot be split or shortened.
     #[error(
         "the topic \"{topic}\" does not take messages of the size that they have, with values of up to {bytes} bytes: set its max.message.bytes above that, or kafka.options.batch.size below max.message.bytes if it is many small messages together that are too large"
     )]
     TooLarge {
         /// The topic.
         topic: String,
-        /// The length of the longest value that was refused.
+        /// Length of the longest refused value.
         bytes: usize,
     },
-    /// The topic is not there.
+    /// The topic does not exist.
     #[error(
         "the topic \"{topic}\" does not exist at {brokers}. Create it: kafka-topics.sh --bootstrap-server {brokers} --create --topic {topic} --partitions 4"
     )]
     NoTopic {
         /// The topic.
         topic: String,
-        /// Where.
+        /// The setting.
         brokers: String,
     },
-    /// A partition that was asked for is not there.
+    /// A partition of `kafka.partitions` does not exist.
     #[error(
         "the topic \"{topic}\" has {count} partitions, numbered from 0, and kafka.partitions asks for {partition}"
     )]
     NoPartition {
         /// The topic.
         topic: String,
-        /// How many it has.
+        /// Number of its partitions.
         count: usize,
-        /// What was asked for.
+        /// The partition in `kafka.partitions`.
         partition: i32,
     },
-    /// The records to go on with have been deleted.
+    /// The records at which reading resumes have been deleted.
     #[error(
         "the records to go on with are no longer in {topic}[{partition}]: offset {offset} is wanted, and it has {low} to {high}. Restore them, or start anew with another --state folder and kafka.group"
     )]
@@ -106,14 +106,14 @@ pub enum KafkaError {
         topic: String,
         /// The partition.
         partition: i32,
-        /// The offset that is wanted.
+        /// The offset to resume at.
         offset: i64,
-        /// The first one there.
+        /// The first offset that exists.
         low: i64,
-        /// The one after the last.
+        /// The offset after the last.
         high: i64,
     },
-    /// Topics of samples and labels whose partitions do not match.
+    /// The topics of samples and labels differ in their number of partitions.
     #[error(
         "the topic \"{samples}\" has {sample_count} partitions and \"{labels}\" has {label_count}: give both the same number, so that labels are in the partitions of their samples"
     )]
@@ -127,55 +127,66 @@ pub enum KafkaError {
         /// Its partitions.
         label_count: usize,
     },
-    /// Messages that did not arrive.
+    /// Messages could not be delivered.
     #[error("{count} messages could not be delivered to {brokers}: {reason}")]
     Undelivered {
-        /// How many.
+        /// Number of messages.
         count: u64,
-        /// Where.
+        /// The setting.
         brokers: String,
-        /// Why the first of them did not.
+        /// Why the first of them was not delivered.
         reason: String,
     },
-    /// Another process has the same transactional id, or the transaction took too long: Kafka says the same of
-    /// both, so only who starts the process again can tell.
+    /// Another process has taken the transactional id, or the transaction took too long. Kafka
+    /// reports both in the same way, so the message names both.
     #[error(
         "another process has taken over the partitions {partitions} of this pipeline (transactional id \"{id}\"), or this one could not reach Kafka for longer than transaction.timeout.ms: it has stopped, and nothing that it had not committed counts. Give each process kafka.partitions of its own; if there is no other one, start this one again"
     )]
     Fenced {
-        /// The partitions.
+        /// The partitions of this process.
         partitions: String,
-        /// The id.
+        /// The transactional id.
         id: String,
     },
-    /// It cannot be told whether the last transaction counts.
+    /// The outcome of the last transaction is unknown.
     #[error(
         "Kafka at {brokers} did not say whether the last transaction counts ({reason}): this process has stopped, and nothing is lost. Start it again, and it finds out"
     )]
     Undecided {
-        /// Where.
+        /// The setting.
         brokers: String,
-        /// What librdkafka or the broker says.
+        /// The message of librdkafka or the broker.
         reason: String,
     },
-    /// What the group has committed and what the knowledge base has do not belong together.
+    /// The offsets of the group and the knowledge base are of different commits.
     #[error(
         "the consumer group \"{group}\" is at commit {found} of this pipeline and the knowledge base at {known}: they do not belong together. Restore the state folder that goes with the group, or give another kafka.group and another --state folder"
     )]
     Apart {
         /// The group.
         group: String,
-        /// The commit that the group's offsets carry.
+        /// The commit number in the group's offsets.
         found: u64,
-        /// The knowledge base's.
+        /// The commit number of the knowledge base.
         known: u64,
     },
-    /// Anything else that does not pass by itself.
+    /// Any other definite failure.
     #[error("Kafka at {brokers}: {reason}")]
     Failed {
         /// The setting.
         brokers: String,
-        /// What librdkafka or the broker says.
+        /// The message of librdkafka or the broker.
         reason: String,
     },
+}
+
+impl KafkaError {
+    /// Whether the same attempt may succeed later without a change by the user. All other errors
+    /// are definite.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            KafkaError::Unreachable { .. } | KafkaError::Undelivered { .. }
+        )
+    }
 }

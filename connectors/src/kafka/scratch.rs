@@ -1,4 +1,4 @@
-//! Topics for a trial: made for it, and removed after it.
+//! Topics of a benchmark: created for it and removed after it.
 
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -6,20 +6,20 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use super::client::admin;
 use super::{Client, KafkaConfig, KafkaError, PATIENCE};
 
-/// As many copies as the brokers make by themselves.
+/// The replication factor that brokers use by default.
 const AS_USUAL: TopicReplication<'_> = TopicReplication::Fixed(-1);
 
-/// Topics that are removed when this is dropped.
+/// Topics that are removed on drop.
 pub struct ScratchTopics {
     admin: AdminClient<Client>,
     names: Vec<String>,
 }
 
 impl ScratchTopics {
-    /// Makes topics, each with so many partitions.
+    /// Creates topics with `partitions` partitions each.
     ///
     /// # Errors
-    /// No broker answers, or it does not make them.
+    /// No broker answers, or one does not create them.
     pub fn make(
         config: &KafkaConfig,
         names: Vec<String>,

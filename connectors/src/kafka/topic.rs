@@ -1,4 +1,4 @@
-//! Topics that are written to.
+//! Partitions of topics that are written.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,16 @@ use rdkafka::producer::{BaseProducer, Producer};
 
 use super::{Client, KafkaConfig, KafkaError, ask_by_producer};
 
-/// How long a topic may take to be there, and how long to wait between two looks.
+/// How long a new topic may take to appear.
 const LATE: Duration = Duration::from_secs(5);
+/// Time between two checks.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How many partitions a topic has. Where brokers make topics by themselves, the question makes it, which
-/// takes a moment.
+/// Number of partitions of a topic. Brokers that create topics by themselves create it on this
+/// request, which takes a moment.
 ///
 /// # Errors
-/// No broker answers, or the topic is not there.
+/// No broker answers, or the topic does not exist.
 pub(crate) fn topic_partitions(
     producer: &BaseProducer<Client>,
     config: &KafkaConfig,

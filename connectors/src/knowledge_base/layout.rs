@@ -1,43 +1,43 @@
-//! Where what is stored: column families and keys. Numbers in keys are big-endian, so that the
-//! order of keys is the order of numbers.
+//! Column families and key encodings. Numbers in keys are big-endian, so that the order of keys is
+//! the order of numbers.
 
 use perennial_operators::flow::StageKind;
 use perennial_operators::{Epoch, ModelId, TaskId, id_number};
 
-/// The column families.
+/// A column family, each with its keys → values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
-    /// Format, run id, fingerprint, progress, clusters, deviations of features, bounds of memory.
+    /// Name → single facts, see the `META_` keys.
     Meta,
-    /// Epoch, number within the epoch → the change of that number and some after it, one behind the other.
+    /// Epoch, number within the epoch → a block of changes from that number on.
     Changes,
     /// Task → task record.
     Tasks,
-    /// Task that an unseen one would be → the unseen task.
+    /// Task that an unseen task would become → the unseen task.
     Unseen,
-    /// Task that an unseen one would be, sequence number → labelled sample that waits with it.
+    /// Task that an unseen task would become, sequence number → its labelled sample.
     Held,
-    /// Task, number of a donor's name or 0 → the revision of it that was taken in from the cloud.
+    /// Task, number of a donor's name or 0 → its latest revision from the cloud.
     Followed,
-    /// Task → the task that it is under another name.
+    /// Task → the task that it is an alias of.
     Aliases,
-    /// Sequence number → sample whose label is asked for, while it waits for it.
+    /// Sequence number → request for the label of a pending sample.
     Requests,
-    /// Task → total of its statistics, which the store adds up.
+    /// Task → total of its statistics, which RocksDB merges.
     Statistics,
     /// Task, epoch → scores in its window.
     Windows,
-    /// Task → what its adapter has learned.
+    /// Task → its adapter.
     Adapters,
-    /// Task → what watches its predictions for drift.
+    /// Task → its drift detectors.
     Detectors,
-    /// Epoch → how samples of known tasks were scored then as those of unseen ones would be.
+    /// Epoch → novelty scores of samples of known tasks.
     Calibration,
-    /// Task, epoch → the labelled samples that came in then, if they are among its latest.
+    /// Task, epoch → labelled samples of the epoch that are among the task's latest.
     Recents,
     /// Task, sequence number → retained sample.
     Samples,
-    /// Task → how its retained samples stand to all there were, class by class.
+    /// Task → numbers of its retained samples and of all its samples, class by class.
     Reservoirs,
     /// Task, version → model record.
     Models,
@@ -45,25 +45,25 @@ pub(super) enum Family {
     Onnx,
     /// Task, version, stage → stage record.
     Stages,
-    /// Task, other task → how well the other's model does on the task's samples.
+    /// Task, other task → transfer score of the other's model on the task's samples.
     Relations,
-    /// Last sequence number → samples that wait for labels.
+    /// Last sequence number → pending samples of an epoch.
     Pending,
-    /// Last sequence number of waiting samples, epoch → those among them whose own labels came in it.
+    /// Last sequence number of pending samples, epoch → those whose own labels came in that epoch.
     Released,
     /// Number of a sample's id → label that waits for the sample.
     EarlyLabels,
-    /// Number → what waits to be sent to the cloud.
+    /// Number → change to send to the cloud.
     Outbox,
-    /// The same number → what of it is remembered for ever.
+    /// Number → permanent record of a change for the cloud.
     Departures,
-    /// Task as it is known elsewhere → the task here.
+    /// Task by its pseudonym → the task and its pseudonym.
     Renamed,
-    /// Name of an edge → how far what it shares was taken in.
+    /// Name of an edge → progress through its changes.
     Edges,
-    /// Number of an edge's name, task → how the edge did at it.
+    /// Number of an edge's name, task → name and statistics of the edge.
     Reported,
-    /// Task, number of a donor's name → the latest model of the task that the donor has trained.
+    /// Task, number of a donor's name → the donor's latest model of the task.
     Donated,
 }
 
@@ -137,25 +137,25 @@ impl Family {
 
 pub(super) const META_FORMAT: &[u8] = b"format";
 pub(super) const META_RUN: &[u8] = b"run";
-/// When the store was made, microseconds since 1970.
+/// When the store was created, microseconds since 1970.
 pub(super) const META_SINCE: &[u8] = b"since";
-/// Under which terms things were shared, one after the other.
+/// Terms of sharing, oldest first.
 pub(super) const META_TERMS: &[u8] = b"terms";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
-/// How much each feature varies.
+/// Standard deviation of each feature.
 pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
-/// How much may be retained.
+/// Bounds of the retained samples.
 pub(super) const META_MEMORY: &[u8] = b"memory";
-/// What samples of known tasks look like.
+/// Reference of samples of known tasks.
 pub(super) const META_REFERENCE: &[u8] = b"reference";
-/// Where samples are that look like none of known tasks.
+/// Regions of samples that resemble no known task.
 pub(super) const META_REGIONS: &[u8] = b"regions";
-/// What labels have been asked for.
+/// State of the label requests.
 pub(super) const META_ASKED: &[u8] = b"asked";
-/// The clusters of features, once they are found.
+/// Clusters of features, once they are found.
 pub(super) const META_CLUSTERS: &[u8] = b"clusters";
-/// A commit that is written and does not count yet: its number and the write that makes it count.
+/// A prepared commit: its number and its write.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 
 fn join<const N: usize>(head: [u8; 8], tail: &[u8]) -> [u8; N] {
@@ -185,7 +185,7 @@ pub(super) fn model_key(model: ModelId) -> [u8; 12] {
     join(model.task.0.to_be_bytes(), &model.version.to_be_bytes())
 }
 
-/// The key of what is known of a task from elsewhere: from a donor, or of the task itself.
+/// The key of a donor's model of a task, or of the task itself.
 pub(super) fn donor_key(task: TaskId, donor: Option<&str>) -> [u8; 16] {
     let number = donor.map_or(0, id_number);
     join(task.0.to_be_bytes(), &number.to_be_bytes())
@@ -206,7 +206,7 @@ pub(super) fn stage_key(model: ModelId, stage: StageKind) -> [u8; 13] {
     key
 }
 
-/// The key of what is ordered by sequence numbers, and of labels by the number of an id.
+/// The key of facts ordered by a number: a sequence number, the number of an id, or of a change.
 pub(super) fn number_key(last: u64) -> [u8; 8] {
     last.to_be_bytes()
 }

@@ -1,8 +1,9 @@
-//! The knowledge base: everything the pipeline knows, on RocksDB.
+//! The knowledge base: everything that the pipeline knows, stored in RocksDB.
 //!
-//! It is the materialized view of [`KnowledgeChange`](perennial_operators::flow::KnowledgeChange)s: one
-//! column family a kind of fact, and the changes themselves. [`KnowledgeBase::commit`] is the only
-//! way to write, and writes the effects of one or more epochs atomically with the input position.
+//! It is the materialized view of [`KnowledgeChange`](perennial_operators::flow::KnowledgeChange)s:
+//! a column family for each kind of fact, and one for the changes themselves. All writes go through
+//! [`KnowledgeBase::commit`] or [`KnowledgeBase::prepare`], which write the effects of one or more
+//! epochs atomically with the input position.
 
 mod apply;
 mod layout;
@@ -32,77 +33,77 @@ pub use verify::Finding;
 use crate::schema::{Label, Schema};
 use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN, META_SINCE};
 
-/// The version of the layout on disk. A store of another version is refused.
+/// Version of the layout on disk. A store of another version is refused.
 const FORMAT: u32 = 10;
 
-/// The part of a fingerprint that is the schema of the samples, as JSON.
+/// Name of the part of a fingerprint with the schema of the samples (JSON).
 pub const SCHEMA: &str = "schema";
-/// The most memory, in bytes, that what is not yet in sorted files may take, over all column families.
+/// Bound in bytes on the write buffers of all column families together.
 const WRITE_BUFFERS: usize = 64 << 20;
-/// The most memory, in bytes, that what was read from sorted files may take, over all column families.
+/// Bound in bytes on the block cache of all column families together.
 const BLOCK_CACHE: usize = 32 << 20;
 
-/// What can go wrong with a knowledge base.
+/// Failures of a knowledge base.
 #[derive(Debug, thiserror::Error)]
 pub enum KnowledgeError {
-    /// There is none where one was expected.
+    /// The folder has no knowledge base.
     #[error("there is no knowledge base in {0}: give the --state folder of a run")]
     Missing(PathBuf),
-    /// The folder holds something else.
+    /// The folder has other content.
     #[error("{0} is not empty and holds no knowledge base: give another --state folder")]
     Foreign(PathBuf),
-    /// Another version wrote it.
+    /// The knowledge base has another format.
     #[error(
         "the knowledge base in {path} has format {found}, this version reads format {FORMAT}: use the version that wrote it, or another --state folder"
     )]
     Format {
-        /// Where it is.
+        /// The state folder.
         path: PathBuf,
         /// Its format.
         found: u32,
     },
-    /// It was made with a config of other tasks, features or classes.
+    /// The knowledge base was created with a config of other tasks, features or classes.
     #[error(
         "the knowledge base in {path} was made with another {what}: it can only go on with the same; give another --state folder to start anew"
     )]
     Fingerprint {
-        /// Where it is.
+        /// The state folder.
         path: PathBuf,
         /// What differs.
         what: String,
     },
-    /// Somebody else has it open.
+    /// Another process has the knowledge base open.
     #[error("the knowledge base in {0} is in use by another process")]
     Locked(PathBuf),
-    /// A crash left a commit open.
+    /// A crash left a prepared commit.
     #[error(
         "the last run on {0} ended in the middle of a commit: run the pipeline once more, which settles it, and stop it again"
     )]
     Unsettled(PathBuf),
-    /// The folder cannot be made or written.
-    #[error("the state folder {path} cannot be used: {source}")]
+    /// The folder cannot be created or written.
+    #[error("the state folder {path} cannot be used: {reason}")]
     Folder {
-        /// Which folder.
+        /// The folder.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
-    /// RocksDB says that it is damaged.
+    /// The knowledge base is damaged.
     #[error(
         "the knowledge base in {path} is damaged ({detail}): restore it from a copy, or give another --state folder"
     )]
     Damaged {
-        /// Where it is.
+        /// The state folder.
         path: PathBuf,
-        /// What RocksDB or the decoder said.
+        /// The message of RocksDB or of the decoder.
         detail: String,
     },
     /// RocksDB could not read or write.
     #[error("the knowledge base in {path} cannot be written or read: {detail}")]
     Storage {
-        /// Where it is.
+        /// The state folder.
         path: PathBuf,
-        /// What RocksDB said.
+        /// The message of RocksDB.
         detail: String,
     },
 }
@@ -116,19 +117,18 @@ pub struct KnowledgeBase {
 }
 
 impl KnowledgeBase {
-    /// Opens the knowledge base in `path`, or makes one there. `fingerprint` says in parts what the
-    /// config must keep the same: each part's name and value.
+    /// Opens the knowledge base in `path`, or creates one there. `fingerprint` has the names and
+    /// values of the parts of the config that must not change.
     pub fn open(path: &Path, fingerprint: &[(String, String)]) -> Result<Self, KnowledgeError> {
         let store = path.join("knowledge");
         let exists = store.join("CURRENT").exists();
-        if !exists {
-            prepare_folder(path)?;
-        }
         if exists {
             check_format(path, &store)?;
+        } else {
+            prepare_folder(path)?;
         }
         let kb = Self::open_store(path, &store, true)?;
-        // A process that is killed while it makes a store leaves an empty one.
+        // A process that is killed while it creates a store leaves an empty one.
         if exists && !kb.is_empty(Family::Meta)? {
             kb.check_fingerprint(fingerprint)?;
         } else {
@@ -137,7 +137,7 @@ impl KnowledgeBase {
         kb.with_run()
     }
 
-    /// Opens an existing knowledge base to look at it; it can meanwhile be in use.
+    /// Opens an existing knowledge base to read it, also while a run uses it.
     pub fn open_to_read(path: &Path) -> Result<Self, KnowledgeError> {
         let store = path.join("knowledge");
         if !store.join("CURRENT").exists() {
@@ -147,10 +147,10 @@ impl KnowledgeBase {
         Self::open_store(path, &store, false)?.with_run()
     }
 
-    /// Opens an existing knowledge base to change it by hand, which no run may be using.
+    /// Opens an existing knowledge base to change it by hand, while no run uses it.
     ///
     /// # Errors
-    /// It is in use, or a crash left a commit that the next run has to settle first.
+    /// A run uses it, or a crash left a prepared commit that the next run has to settle first.
     pub fn open_to_edit(path: &Path) -> Result<Self, KnowledgeError> {
         let store = path.join("knowledge");
         if !store.join("CURRENT").exists() {
@@ -170,10 +170,10 @@ impl KnowledgeBase {
         options.create_missing_column_families(true);
         options.set_keep_log_file_num(2);
         options.set_paranoid_checks(true);
-        // Else each column family takes its own until it is full.
+        // Without this bound each column family fills a buffer of its own.
         options.set_db_write_buffer_size(WRITE_BUFFERS);
-        // A crash may leave an unfinished write at the end of the log. Anything else that is wrong with
-        // it is damage, which RocksDB would by default take for the end, dropping what was committed.
+        // A crash may leave an incomplete write at the end of the log. Any other error in it is
+        // damage; RocksDB's default would treat it as the end and drop committed writes.
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE));
@@ -209,18 +209,18 @@ impl KnowledgeBase {
         Ok(self)
     }
 
-    /// The id of the stream that the knowledge base belongs to, made when it was.
+    /// The id of the stream of the knowledge base, created with it.
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// When it was made, microseconds since 1970.
+    /// When it was created, microseconds since 1970.
     pub fn since(&self) -> i64 {
         self.since
     }
 
     fn initialize(&self, fingerprint: &[(String, String)]) -> Result<(), KnowledgeError> {
-        // Unique enough to tell two runs apart, and no secret.
+        // Unique enough to distinguish two runs, and no secret.
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
@@ -270,7 +270,7 @@ impl KnowledgeBase {
         }
     }
 
-    /// What the labels of its stream are.
+    /// The label of its stream.
     pub fn label(&self) -> Result<Label, KnowledgeError> {
         let parts: Vec<(String, String)> = self
             .get(Family::Meta, META_FINGERPRINT)?
@@ -287,7 +287,7 @@ impl KnowledgeBase {
         View::new(self)
     }
 
-    /// A key of a store that was initialized, so that a missing one is damage.
+    /// The value of a key, if it exists.
     fn get<T: DeserializeOwned>(
         &self,
         family: Family,
@@ -315,7 +315,7 @@ impl KnowledgeBase {
         postcard::to_stdvec(value).map_err(|error| self.damaged(&error))
     }
 
-    /// Encodes a value behind what is there.
+    /// Appends an encoded value to `bytes`.
     fn append<T: Serialize + ?Sized>(
         &self,
         bytes: Vec<u8>,
@@ -328,12 +328,12 @@ impl KnowledgeBase {
         postcard::from_bytes(bytes).map_err(|error| self.damaged(&error))
     }
 
-    /// Writes, and returns when it is durable.
+    /// Writes a batch, and returns when it is durable.
     fn write(&self, batch: WriteBatch) -> Result<(), KnowledgeError> {
         self.write_with(batch, true)
     }
 
-    /// Writes; it is durable with the next write at the latest.
+    /// Writes a batch, which is durable with the next synced write at the latest.
     fn write_soon(&self, batch: WriteBatch) -> Result<(), KnowledgeError> {
         self.write_with(batch, false)
     }
@@ -370,13 +370,13 @@ impl KnowledgeBase {
     }
 }
 
-/// Makes the state folder; refuses one that holds other things.
-/// Refuses a store of another format, before anything is made of it: it may lack column families.
+/// Refuses a store of another format. This comes before the store is opened as a whole, since it
+/// may lack column families.
 fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
     let meta = Family::Meta.name();
     let families =
         DB::list_cf(&Options::default(), store).map_err(|error| open_error(path, &error))?;
-    // A process was killed while it made the store.
+    // A process was killed while it created the store.
     if !families.iter().any(|family| family == meta) {
         return Ok(());
     }
@@ -398,10 +398,11 @@ fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
     }
 }
 
+/// Creates the state folder, and refuses one with other content.
 fn prepare_folder(path: &Path) -> Result<(), KnowledgeError> {
-    let folder_error = |source| KnowledgeError::Folder {
+    let folder_error = |reason| KnowledgeError::Folder {
         path: path.into(),
-        source,
+        reason,
     };
     std::fs::create_dir_all(path).map_err(folder_error)?;
     for entry in std::fs::read_dir(path).map_err(folder_error)? {
@@ -413,8 +414,8 @@ fn prepare_folder(path: &Path) -> Result<(), KnowledgeError> {
     Ok(())
 }
 
-/// Whether a folder has nothing but what RocksDB writes before a new store is one: a process was
-/// killed while it made it.
+/// Whether a folder has only the files that RocksDB writes before a new store is complete: a
+/// process was killed while it created the store.
 fn is_just_begun(store: &Path) -> bool {
     std::fs::read_dir(store).is_ok_and(|mut entries| {
         entries.all(|entry| {
@@ -457,6 +458,6 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> KnowledgeError {
 fn folder_denied(path: &Path, detail: &str) -> KnowledgeError {
     KnowledgeError::Folder {
         path: path.into(),
-        source: std::io::Error::new(std::io::ErrorKind::PermissionDenied, detail.to_string()),
+        reason: std::io::Error::new(std::io::ErrorKind::PermissionDenied, detail.to_string()),
     }
 }

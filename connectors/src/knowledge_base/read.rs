@@ -1,4 +1,4 @@
-//! Reading: a consistent view of what is committed.
+//! Reading: a consistent view of the committed facts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use super::records::{
 };
 use super::{KnowledgeBase, KnowledgeError};
 
-/// The knowledge base as it was at one commit, whatever is committed meanwhile.
+/// The knowledge base at one commit, unaffected by later commits.
 pub struct View<'a> {
     pub(super) kb: &'a KnowledgeBase,
     snapshot: Snapshot<'a>,
@@ -43,13 +43,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Where the stream stands.
+    /// The progress of the stream.
     pub fn progress(&self) -> Result<Progress, KnowledgeError> {
         self.get(Family::Meta, META_PROGRESS)?
             .ok_or_else(|| self.kb.damaged(&"it has no record of its progress"))
     }
 
-    /// The clusters of features, if tasks are made of them and they have been found.
+    /// The clusters of features, if tasks are defined by clusters and these have been found.
     pub fn clusters(&self) -> Result<Option<Arc<Clusters>>, KnowledgeError> {
         self.get(Family::Meta, META_CLUSTERS)
     }
@@ -64,7 +64,7 @@ impl<'a> View<'a> {
         self.get(Family::Tasks, &task_key(task))
     }
 
-    /// Unseen tasks with the labelled samples that they hold.
+    /// Unseen tasks with their labelled samples.
     pub fn unseen(&self) -> Result<Vec<Entry>, KnowledgeError> {
         let groups: BTreeMap<TaskId, UnseenGroup> = self.scan(Family::Unseen, &[], read_task)?;
         let entry = |(task, group)| {
@@ -78,28 +78,27 @@ impl<'a> View<'a> {
         groups.into_iter().map(entry).collect()
     }
 
-    /// Tasks that are others under another name, and these.
+    /// Aliases, each with the task that it stands for.
     pub fn aliases(&self) -> Result<BTreeMap<TaskId, TaskDefinition>, KnowledgeError> {
         self.scan(Family::Aliases, &[], read_task)
     }
 
-    /// Where samples are that look like none of known tasks.
+    /// Regions of samples that resemble no known task.
     pub fn regions(&self) -> Result<Regions, KnowledgeError> {
         Ok(self.get(Family::Meta, META_REGIONS)?.unwrap_or_default())
     }
 
-    /// The revisions of tasks that were taken in from the cloud, and of models of them that edges have donated: by the
-    /// number of the donor's name, 0 for what is the cloud's own.
+    /// Revisions from the cloud, by task and number of the donor's name; 0 for the task itself.
     pub fn followed(&self) -> Result<BTreeMap<(TaskId, u64), Revision>, KnowledgeError> {
         self.scan(Family::Followed, &[], read_donor)
     }
 
-    /// Models that were trained elsewhere, by their task and the number of the donor's name.
+    /// Models of donors, by task and number of the donor's name.
     pub fn donated(&self) -> Result<BTreeMap<(TaskId, u64), DonatedRecord>, KnowledgeError> {
         self.scan(Family::Donated, &[], read_donor)
     }
 
-    /// What waits to be sent, from a number on, until it is so many bytes.
+    /// Changes to send, from the number `from` on: at most `bytes` bytes, but at least one change.
     pub fn outbox(&self, from: u64, bytes: usize) -> Result<Vec<(u64, Vec<u8>)>, KnowledgeError> {
         let (mut waiting, mut size) = (Vec::new(), 0);
         let mode = IteratorMode::From(&number_key(from), rocksdb::Direction::Forward);
@@ -116,7 +115,7 @@ impl<'a> View<'a> {
         Ok(waiting)
     }
 
-    /// The sizes of what waits to be sent, by number.
+    /// Sizes of the changes to send in bytes, by number.
     pub fn outbox_sizes(&self) -> Result<BTreeMap<u64, u64>, KnowledgeError> {
         let mut sizes = BTreeMap::new();
         self.each(Family::Outbox, &[], |key, value| {
@@ -127,7 +126,7 @@ impl<'a> View<'a> {
         Ok(sizes)
     }
 
-    /// Hands over what is remembered of what was to leave, from a number on.
+    /// Calls `each` with the permanent records of changes for the cloud, from the number `from` on.
     pub fn departures(
         &self,
         from: u64,
@@ -139,34 +138,34 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Under which terms things were shared.
+    /// All terms of sharing, oldest first.
     pub fn terms(&self) -> Result<Vec<ShareTerms>, KnowledgeError> {
         Ok(self.get(Family::Meta, META_TERMS)?.unwrap_or_default())
     }
 
-    /// Tasks that have another name elsewhere, by their number there.
+    /// Pseudonyms of tasks, by the number of the pseudonym.
     pub fn renamed(&self) -> Result<BTreeMap<TaskId, TaskPseudonym>, KnowledgeError> {
         self.scan(Family::Renamed, &[], read_task)
     }
 
-    /// How far what edges share was taken in.
+    /// Progress through the changes of each edge.
     pub fn edges(&self) -> Result<BTreeMap<String, EdgeProgress>, KnowledgeError> {
         let read_name = |key: &[u8]| String::from_utf8(key.to_vec()).ok();
         self.scan(Family::Edges, &[], read_name)
     }
 
-    /// How edges did, as they say, with their names.
+    /// Statistics reported by edges, with the edges' names.
     pub fn reported(&self) -> Result<Vec<(String, SharedStatistics)>, KnowledgeError> {
         let values = self.values(Family::Reported)?;
         values.iter().map(|value| self.kb.decode(value)).collect()
     }
 
-    /// Samples whose labels are asked for, by sequence number; some of them may have come.
+    /// Label requests by sequence number; some labels may have come already.
     pub fn requests(&self) -> Result<BTreeMap<u64, LabelRequest>, KnowledgeError> {
         self.scan(Family::Requests, &[], read_number)
     }
 
-    /// What labels have been asked for.
+    /// The state of the label requests.
     pub fn asked(&self) -> Result<Asked, KnowledgeError> {
         Ok(self.get(Family::Meta, META_ASKED)?.unwrap_or_default())
     }
@@ -199,32 +198,33 @@ impl<'a> View<'a> {
         self.scan(Family::Windows, &[], read_task_epoch)
     }
 
-    /// What the adapters of tasks have learned.
+    /// The adapters of tasks.
     pub fn adapters(&self) -> Result<BTreeMap<TaskId, Arc<Adapter>>, KnowledgeError> {
         self.scan(Family::Adapters, &[], read_task)
     }
 
-    /// What watches tasks for drift.
+    /// The drift detectors of tasks.
     pub fn detectors(&self) -> Result<BTreeMap<TaskId, Arc<Detectors>>, KnowledgeError> {
         self.scan(Family::Detectors, &[], read_task)
     }
 
-    /// How samples of known tasks were scored as those of unseen ones would be, by epoch.
+    /// Novelty scores of samples of known tasks, by epoch.
     pub fn calibration(&self) -> Result<BTreeMap<Epoch, EpochScores>, KnowledgeError> {
         self.scan(Family::Calibration, &[], read_epoch)
     }
 
-    /// What samples of known tasks look like; none before the first training of a base model.
+    /// The reference of samples of known tasks; none before the first training of a base model.
     pub fn reference(&self) -> Result<Option<Arc<Reference>>, KnowledgeError> {
         self.get(Family::Meta, META_REFERENCE)
     }
 
-    /// The latest labelled samples of finest tasks, by task and the epoch in which they became known.
+    /// The latest labelled samples of finest tasks, by task and the epoch in which they became
+    /// known.
     pub fn recents(&self) -> Result<BTreeMap<(TaskId, Epoch), RecentSamples>, KnowledgeError> {
         self.scan(Family::Recents, &[], read_task_epoch)
     }
 
-    /// How much each feature varies, once it is known.
+    /// The standard deviation of each feature, once it is known.
     pub fn deviations(&self) -> Result<Option<Vec<f32>>, KnowledgeError> {
         self.get(Family::Meta, META_DEVIATIONS)
     }
@@ -258,7 +258,7 @@ impl<'a> View<'a> {
         self.onnx_under(&record.trained.hash, &named)
     }
 
-    /// The ONNX bytes under a hash, checked against it; `named` is the model for people.
+    /// The ONNX bytes under a hash, checked against it; `named` names the model in errors.
     pub fn onnx_under(&self, hash: &str, named: &str) -> Result<Vec<u8>, KnowledgeError> {
         let bytes = self
             .snapshot
@@ -281,12 +281,12 @@ impl<'a> View<'a> {
         self.scan(Family::Stages, &[], read_stage)
     }
 
-    /// How well models do on the samples of other tasks, by task and the model's task.
+    /// Transfer scores, by task and by the model's task.
     pub fn relations(&self) -> Result<BTreeMap<(TaskId, TaskId), RelationScored>, KnowledgeError> {
         self.scan(Family::Relations, &[], read_relation)
     }
 
-    /// Hands over every change of the epochs from `from` on, in order.
+    /// Calls `each` with every change of the epochs from `from` on, in order.
     pub fn changes(
         &self,
         from: Epoch,
@@ -296,10 +296,10 @@ impl<'a> View<'a> {
             let epoch = read_epoch(key).ok_or_else(|| self.bad_key(Family::Changes))?;
             let mut rest = value;
             while !rest.is_empty() {
-                let (change, behind) =
+                let (change, remaining) =
                     postcard::take_from_bytes(rest).map_err(|error| self.kb.damaged(&error))?;
                 each(epoch, change)?;
-                rest = behind;
+                rest = remaining;
             }
             Ok(())
         })
@@ -316,13 +316,13 @@ impl<'a> View<'a> {
         Ok(samples)
     }
 
-    /// How much may be retained; none before the first epoch.
+    /// Bounds of the retained samples; none before the first epoch.
     pub fn memory(&self) -> Result<Option<MemoryBounded>, KnowledgeError> {
         self.get(Family::Meta, META_MEMORY)
     }
 
-    /// The retained samples of a finest task, in the order of the stream. Each stands for as many samples of its class as
-    /// there were for each that is left.
+    /// The retained samples of a finest task, in the order of the stream. The weight of each is the
+    /// number of samples of its class that were seen for each retained one.
     pub fn samples_of(&self, task: TaskId) -> Result<Vec<RetainedSample>, KnowledgeError> {
         let mut samples: Vec<RetainedSample> = Vec::new();
         self.each_of(Family::Samples, task, |value| {
@@ -333,22 +333,22 @@ impl<'a> View<'a> {
             .get(Family::Reservoirs, &task_key(task))?
             .unwrap_or_default();
         let class = |sample: &RetainedSample| class_of(sample.label, classes.len());
-        let mut left = vec![0_u64; classes.len()];
+        let mut retained = vec![0_u64; classes.len()];
         for sample in &samples {
-            if let Some(left) = left.get_mut(class(sample)) {
-                *left += 1;
+            if let Some(count) = retained.get_mut(class(sample)) {
+                *count += 1;
             }
         }
         for sample in &mut samples {
             let class = class(sample);
-            if let (Some(all), Some(left)) = (classes.get(class), left.get(class)) {
-                sample.weight = (all.seen as f64 / *left as f64) as f32;
+            if let (Some(all), Some(count)) = (classes.get(class), retained.get(class)) {
+                sample.weight = (all.seen as f64 / *count as f64) as f32;
             }
         }
         Ok(samples)
     }
 
-    /// What every task retains, without the samples themselves.
+    /// What every task retains, without the content of samples.
     pub fn retained(&self) -> Result<BTreeMap<TaskId, Retained>, KnowledgeError> {
         let reservoirs = self.scan(Family::Reservoirs, &[], read_task)?;
         let with_classes = reservoirs.into_iter().map(|(task, classes)| {
@@ -367,12 +367,12 @@ impl<'a> View<'a> {
         Ok(tasks)
     }
 
-    /// Samples that wait for their labels, oldest first, as the join serialized them.
+    /// Pending samples, oldest first, as the join has serialized them.
     pub fn pending(&self) -> Result<Vec<Vec<u8>>, KnowledgeError> {
         self.values(Family::Pending)
     }
 
-    /// Samples among these whose own labels have come, as the join serialized them.
+    /// Pending samples whose own labels have come, as the join has serialized them.
     pub fn released(&self) -> Result<Vec<Vec<u8>>, KnowledgeError> {
         self.values(Family::Released)
     }
@@ -419,7 +419,7 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// Hands over the values of a task's keys.
+    /// Calls `each` with the values of all keys of a task.
     fn each_of(
         &self,
         family: Family,

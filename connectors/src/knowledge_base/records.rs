@@ -1,4 +1,4 @@
-//! What the knowledge base stores of each kind of fact, beside the changes themselves.
+//! Records of the knowledge base for each kind of fact.
 
 use std::collections::BTreeMap;
 
@@ -8,38 +8,38 @@ use perennial_operators::flow::{
 use perennial_operators::{ClassRetained, Epoch, Offsets, TaskDefinition};
 use serde::{Deserialize, Serialize};
 
-/// Where a stream stands, committed with everything that it did up to there.
+/// The progress of a stream, committed with all effects up to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The last committed epoch in which something was read; none before the first.
+    /// The last committed epoch with input; none before the first.
     pub header: Option<EpochHeader>,
-    /// The last committed epoch: what a training yields can come after all that was read.
+    /// The last committed epoch, which can be later: a training may end after all input.
     pub epoch: Epoch,
     /// Records read, good and bad.
     pub records: u64,
     /// Good samples among them.
     pub samples: u64,
-    /// Samples that belonged to the bootstrap.
+    /// Samples of the bootstrap.
     pub bootstrapped: u64,
     /// Bad records.
     pub dead_letters: u64,
     /// Predictions whose label will never be known.
     pub unlabelled: u64,
-    /// Predictions of samples that were taken for those of unseen tasks.
+    /// Predictions of samples that were taken for unseen.
     pub unseen: u64,
     /// Changes committed.
     pub changes: u64,
     /// Commits so far.
     pub commits: u64,
-    /// Where to read on in topics.
+    /// Where reading resumes in topics.
     pub offsets: Offsets,
-    /// What was shared with the cloud, and what of it waits.
+    /// The outbox to the cloud.
     pub outbox: OutboxProgress,
-    /// Bytes of each output that are committed, by the output's name.
+    /// Committed length of each output, by the output's name.
     pub outputs: BTreeMap<String, u64>,
-    /// Seconds that runs worked on the stream.
+    /// Seconds of all runs on the stream.
     pub seconds: f64,
-    /// Seconds of these until the first models answered.
+    /// Seconds until the first models were deployed.
     pub bootstrap_seconds: f64,
 }
 
@@ -55,50 +55,50 @@ impl Progress {
     }
 }
 
-/// What was shared with the cloud, and what of it waits to be sent. Changes are numbered from 0 on.
+/// The state of the outbox to the cloud. Changes are numbered from 0 on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxProgress {
     /// The number of the next change.
     pub next: u64,
-    /// Changes before this one have arrived, or were shed.
+    /// The number before which all changes have arrived or were shed.
     pub sent: u64,
-    /// Changes that wait.
+    /// Changes that wait to be sent.
     pub waiting: u64,
-    /// Samples in them.
+    /// Samples in waiting changes.
     pub samples: u64,
-    /// Bytes of them.
+    /// Bytes of waiting changes.
     pub bytes: u64,
     /// Changes that were shed.
     pub shed: u64,
-    /// Samples in these.
+    /// Samples in shed changes.
     pub shed_samples: u64,
-    /// When something last arrived, microseconds since 1970.
+    /// When a change last arrived, microseconds since 1970.
     pub arrived: Option<i64>,
 }
 
-/// Under which terms something was shared.
+/// The terms under which changes are shared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareTerms {
-    /// To whom: the topic, and the brokers that have it.
+    /// The receiver: the topic and its brokers.
     pub to: String,
-    /// The fields of samples that left as they are.
+    /// Fields of samples that are shared as they are.
     pub fields: Vec<String>,
-    /// Those of which a pseudonym left.
+    /// Fields of samples that are shared as pseudonyms.
     pub pseudonyms: Vec<String>,
-    /// The fields that tasks are named by as they are.
+    /// Fields that names of tasks contain as they are.
     pub task_fields: Vec<String>,
-    /// Those of which pseudonyms name them.
+    /// Fields that names of tasks contain as pseudonyms.
     pub task_pseudonyms: Vec<String>,
-    /// Whether samples left.
+    /// Whether samples are shared.
     pub samples: bool,
-    /// Whether statistics of tasks left.
+    /// Whether statistics of tasks are shared.
     pub statistics: bool,
-    /// Whether models left.
+    /// Whether models are shared.
     pub models: bool,
 }
 
 impl ShareTerms {
-    /// Whether what left under other terms may leave under these.
+    /// Whether a change that was prepared under other terms may be shared under these.
     pub fn allow(&self, other: &ShareTerms, departure: &Departure) -> bool {
         if departure.samples > 0 {
             let mine = (&*self.fields, &*self.pseudonyms);
@@ -111,7 +111,7 @@ impl ShareTerms {
     }
 }
 
-/// Whether fields that are shared, and those of which pseudonyms are, tell no less than others.
+/// Whether shared fields, as they are and as pseudonyms, include all that the other terms share.
 fn covers(
     (fields, pseudonyms): (&[String], &[String]),
     (other_fields, other_pseudonyms): (&[String], &[String]),
@@ -122,26 +122,26 @@ fn covers(
         && other_pseudonyms.all(|name| pseudonyms.contains(name) || is_shared(name))
 }
 
-/// What is remembered of a change that was to leave.
+/// The permanent record of a change for the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
-    /// The last epoch that it is of.
+    /// The last epoch of the change.
     pub epoch: Epoch,
-    /// When it was committed, microseconds since 1970.
+    /// When the change was committed, microseconds since 1970.
     pub time: i64,
-    /// Samples in it.
+    /// Number of samples in it.
     pub samples: u64,
-    /// Tasks whose statistics are in it.
+    /// Number of tasks with statistics in it.
     pub statistics: u64,
-    /// Models in it.
+    /// Number of models in it.
     pub models: u64,
-    /// Its bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// The number of its terms.
+    /// Index of its terms in [`View::terms`](super::View::terms).
     pub terms: u32,
     /// Why it was shed, if it was.
     pub shed: Option<Shedding>,
-    /// Whether it had been sent by then, in vain as far as is known: it may have arrived.
+    /// Whether it was sent before it was shed, without a confirmation: it may have arrived.
     pub tried: bool,
 }
 
@@ -149,31 +149,31 @@ pub struct Departure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shedding {
-    /// There was no room for it.
+    /// The outbox had no room for it.
     Room,
-    /// No message of the link may be as large.
+    /// It is larger than a message of the link may be.
     Size,
-    /// The policy lets it leave no longer.
+    /// The policy no longer allows to share it.
     Policy,
 }
 
-/// What a commit does to the outbox.
+/// Changes of a commit to the outbox.
 #[derive(Clone, Debug, Default)]
 pub struct OutboxWrite {
-    /// Changes that are to leave: the number of each, what is remembered of it, and itself, unless it is shed.
+    /// New changes: number, permanent record, and the bytes of the change unless it is shed.
     pub added: Vec<(u64, Departure, Option<Vec<u8>>)>,
-    /// Changes that were added before, and are shed: why, and whether they had been sent.
+    /// Earlier changes that are shed: number, reason, and whether they were sent.
     pub shed: Vec<(u64, Shedding, bool)>,
-    /// Changes before this number wait no more.
+    /// The number before which changes wait no more.
     pub floor: Option<u64>,
-    /// The terms of all that was ever shared, if there are new ones.
+    /// All terms of sharing, if there are new ones.
     pub terms: Option<Vec<ShareTerms>>,
 }
 
-/// A model that was trained elsewhere.
+/// A model of a donor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DonatedRecord {
-    /// The epoch in which it was taken in.
+    /// The epoch in which it arrived.
     pub epoch: Epoch,
     /// The model; its ONNX bytes are stored under the hash.
     pub donated: ModelDonated,
@@ -182,62 +182,62 @@ pub struct DonatedRecord {
 /// A task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskRecord {
-    /// What the task is.
+    /// The definition of the task.
     pub definition: TaskDefinition,
     /// The epoch of its first sample.
     pub defined: Epoch,
-    /// The version that answers for it, if it has a model of its own.
+    /// The version of the deployed model, if the task has one of its own.
     pub deployed: Option<u32>,
-    /// The epoch in which that last changed.
+    /// The epoch in which `deployed` last changed.
     pub moved: Option<Epoch>,
-    /// Whether that is to stay so, whatever is learned.
+    /// Whether `deployed` is pinned, so that no training changes it.
     pub pinned: bool,
-    /// The version that its last training was ordered for; 0 before the first.
+    /// The version of its last ordered training; 0 before the first.
     pub ordered: u32,
-    /// Its labelled samples then.
+    /// Its labelled samples at that order.
     pub labelled_at_order: i64,
-    /// The stream's clock then, microseconds since 1970.
+    /// The stream's clock at that order, microseconds since 1970.
     pub clock_at_order: i64,
 }
 
-/// A model that was trained, whether it was ever deployed or not.
+/// A trained model, deployed or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelRecord {
-    /// How it was made; its ONNX bytes are stored under the hash if it was deployed.
+    /// How it was trained. Its ONNX bytes are stored under the hash if it was deployed.
     pub trained: ModelTrained,
-    /// The epoch in which it was ready.
+    /// The epoch in which its training ended.
     pub epoch: Epoch,
-    /// How it was judged.
+    /// Its evaluation.
     pub evaluated: Option<ModelEvaluated>,
-    /// The epoch in which it was deployed; it answers from the next on.
+    /// The epoch in which it was deployed; it predicts from the next one on.
     pub deployed: Option<Epoch>,
-    /// The version that it replaced then; none if its task inherited.
+    /// The version that it replaced then; none if its task inherited before.
     pub replaced: Option<u32>,
-    /// The epoch in which it was found that it may answer for all edges, where some had it first.
+    /// The epoch in which it was promoted from some edges (canaries) to all.
     pub promoted: Option<Epoch>,
 }
 
 /// A stage of learning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
-    /// The states that it went through, each with its epoch.
+    /// Its states, each with its epoch.
     pub states: Vec<(StageState, Epoch)>,
     /// Labelled samples of the task when its trigger fired.
     pub labelled: i64,
-    /// The stream's clock then, microseconds since 1970.
+    /// The stream's clock when its trigger fired, microseconds since 1970.
     pub clock: i64,
-    /// What its first state said: the trigger's condition.
+    /// The detail of its first state: the trigger's condition.
     pub reason: String,
     /// Whether it belongs to the initial training.
     pub initial: bool,
-    /// Where drift gave the order, how many labels of the task had come since.
+    /// Number of labels of the task since the drift, if drift gave the order.
     pub recent: Option<u64>,
-    /// What its latest state said.
+    /// The detail of its latest state.
     pub detail: String,
 }
 
 impl StageRecord {
-    /// The state that it is in.
+    /// Its latest state.
     pub fn state(&self) -> StageState {
         self.states
             .last()
@@ -248,8 +248,8 @@ impl StageRecord {
 /// What a finest task retains.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retained {
-    /// How it stands to all there was, class by class.
+    /// Numbers of retained samples and of all samples, class by class.
     pub classes: Vec<ClassRetained>,
-    /// Class and sequence number of each sample.
+    /// Class and sequence number of each retained sample.
     pub samples: Vec<(usize, u64)>,
 }

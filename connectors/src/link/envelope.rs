@@ -1,8 +1,9 @@
-//! Envelopes: messages of the link, versioned and signed. Whoever opens one knows that it is whole, who sealed it, and that
-//! it is understood.
+//! Envelopes of messages of the link, versioned and signed. Opening one checks that it is complete,
+//! who signed it, and that its version is known.
 //!
-//! An envelope is four letters, the version of the protocol (u16, little-endian), a signature by Ed25519 (RFC 8032) of these and
-//! what follows, and the message in postcard, compressed by Zstandard (RFC 8878).
+//! An envelope is four letters, the version of the protocol (u16, little-endian), a signature by
+//! Ed25519 (RFC 8032) of letters, version and message, and the message in postcard, compressed by
+//! Zstandard (RFC 8878).
 
 use std::io::Read;
 
@@ -10,76 +11,76 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What each envelope begins with.
+/// First bytes of each envelope.
 const LETTERS: [u8; 4] = *b"PRNL";
-/// The version of what is in them.
+/// Version of the messages.
 const PROTOCOL: u16 = 1;
 const SIGNATURE: usize = 64;
 const HEAD: usize = LETTERS.len() + 2 + SIGNATURE;
-/// The most bytes that a message may have once it is decompressed.
+/// Bound in bytes on a decompressed message.
 const LARGEST: u64 = 32 << 20;
 
-/// What can be wrong with a message of the link, or with what it needs.
+/// Failures of a message of the link, of its keys or of the object store.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// It is no message of the link, or not a whole one.
-    #[error("it is no message of Perennial's, or a torn one")]
+    /// The bytes are no message of the link, or incomplete.
+    #[error("not a Perennial message, or truncated")]
     Torn,
-    /// It is of a later version.
+    /// The message has a later version.
     #[error(
         "it has version {found} of the protocol, and this program reads version {PROTOCOL}: bring this program up to date"
     )]
     Newer {
-        /// The version that it has.
+        /// The version of the message.
         found: u16,
     },
-    /// Somebody else has signed it, or it was changed.
+    /// The signature is of another key, or the message was changed.
     #[error(
         "its signature is not that of {0}: somebody else has written it, or changed it on the way"
     )]
     Signature(String),
-    /// It is of another task than its key says.
+    /// The message is about another task than its key.
     #[error("its key is not that of the task that it is about")]
     Key,
-    /// It is of another edge than its key says.
-    #[error("its key is that of edge \"{key}\", and \"{said}\" is in it")]
+    /// The message is of another edge than its key.
+    #[error("its key is that of edge \"{key}\", but it is of edge \"{found}\"")]
     Edge {
         /// The edge of the key.
         key: String,
-        /// The edge in it.
-        said: String,
+        /// The edge in the message.
+        found: String,
     },
-    /// It is of an edge that nobody knows.
+    /// The edge is not in the config.
     #[error("edge \"{0}\" is not known: give its public key in link.edges")]
     UnknownEdge(String),
-    /// It is older than what is known.
+    /// The message is older than a known one.
     #[error("it is older than what is known: a message that was sent before comes again")]
     Old,
-    /// It was sent at another time than it can have been.
+    /// The time at which it was sent is impossible.
     #[error("it says that it was sent {0}: set the clocks right")]
     Clock(String),
-    /// Its models or samples are of other columns.
+    /// Its models or samples are of another schema.
     #[error("it is for samples of another schema: edge and cloud need the same schema and classes")]
     Schema,
-    /// Its model is not what it says.
+    /// Its model does not match its record.
     #[error("its model does not match its hash")]
     Hash,
-    /// Its model is in an object store, and none is known here.
+    /// Its model is in an object store, and the config has none.
     #[error("its model is in an object store: set link.store")]
     NoStore,
-    /// No message can be so large.
+    /// The message is larger than the topic allows.
     #[error(
         "it has {bytes} bytes, more than the topic takes: raise the topic's max.message.bytes, up to 32 MiB, or set link.store, \
          where large models go"
     )]
     TooLarge {
-        /// Its bytes.
+        /// Its size in bytes.
         bytes: usize,
     },
     /// The object store cannot be used.
     #[error("the object store {url}: {reason}")]
     Store {
-        /// Where it is.
+        /// Its address.
         url: String,
         /// Why.
         reason: String,
@@ -94,12 +95,20 @@ pub enum LinkError {
     },
 }
 
-/// What the signature of an envelope is of: the version is part of it, so that nobody passes one for another.
+impl LinkError {
+    /// Whether the same attempt may succeed later without a change by the user. All other errors
+    /// are definite.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, LinkError::Store { .. })
+    }
+}
+
+/// The signed bytes of an envelope. They include the version, so that nobody can change it.
 fn signed(version: u16, body: &[u8]) -> Vec<u8> {
     [&LETTERS, version.to_le_bytes().as_slice(), body].concat()
 }
 
-/// Puts a message into an envelope.
+/// Seals a message in a signed envelope.
 pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, LinkError> {
     let message = postcard::to_stdvec(message).map_err(|_| LinkError::Torn)?;
     let body = zstd::bulk::compress(&message, zstd::DEFAULT_COMPRESSION_LEVEL);
@@ -114,10 +123,10 @@ pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, Link
     .concat())
 }
 
-/// Takes a message out of its envelope, which `who` has signed.
+/// Opens an envelope. `who` names the owner of `key` in errors.
 ///
 /// # Errors
-/// It is torn, of a later version, or not signed with the key.
+/// The envelope is incomplete, of a later version, or not signed with the key.
 pub fn open<T: DeserializeOwned>(
     envelope: &[u8],
     key: &VerifyingKey,
@@ -139,7 +148,7 @@ pub fn open<T: DeserializeOwned>(
         .map_err(|_| LinkError::Signature(who.to_string()))?;
     let mut message = Vec::new();
     let decoder = zstd::Decoder::new(body).map_err(|_| LinkError::Torn)?;
-    // What is cut off there does not end where a message does.
+    // A message that is cut here does not parse below.
     let read = decoder.take(LARGEST).read_to_end(&mut message);
     read.map_err(|_| LinkError::Torn)?;
     match postcard::take_from_bytes(&message) {
@@ -153,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_is_opened_and_nothing_else_is() {
+    fn only_a_sealed_message_is_opened() {
         let key = SigningKey::from_bytes(&[7; 32]);
         let sealed = seal(&"a message", &key).unwrap();
         let public = key.verifying_key();
@@ -164,7 +173,7 @@ mod tests {
             open(&sealed, &other),
             Err(LinkError::Signature(who)) if who == "x"
         ));
-        // Whatever byte is changed, it is told.
+        // A change of any byte is found.
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;

@@ -1,4 +1,5 @@
-//! Keys of the link, from the files that OpenSSL writes: `openssl genpkey -algorithm ed25519`, `openssl pkey -pubout`.
+//! Keys of the link, from files of OpenSSL: `openssl genpkey -algorithm ed25519` writes a private
+//! one, `openssl pkey -pubout` a public one.
 
 use std::path::Path;
 
@@ -18,17 +19,17 @@ fn refused(path: &Path, reason: &dyn std::fmt::Display) -> LinkError {
     }
 }
 
-/// The key with which the cloud signs.
+/// Reads a private key to sign with.
 ///
 /// # Errors
 /// The file cannot be read, or is no private key of Ed25519 in PEM.
 pub fn signing_key(path: &Path) -> Result<SigningKey, LinkError> {
     let what = "expected a private key of Ed25519 in PEM (openssl genpkey -algorithm ed25519)";
-    // What the decoder says of a secret could tell something of it.
+    // An error of the decoder could reveal a part of the secret.
     SigningKey::from_pkcs8_pem(&read(path)?).map_err(|_| refused(path, &what))
 }
 
-/// The key by which edges know that the cloud has signed.
+/// Reads a public key to verify signatures with.
 ///
 /// # Errors
 /// The file cannot be read, or is no public key of Ed25519 in PEM.

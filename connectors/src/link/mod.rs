@@ -1,10 +1,11 @@
-//! The link between the cloud and the edges: what the cloud knows goes down, on a topic that keeps the latest of each task; what
-//! edges share goes up, on a topic keyed by edge.
+//! The link between the cloud and the edges. The cloud publishes what it knows on a compacted
+//! topic, which keeps the latest message of each task; edges send what they share on a topic keyed
+//! by edge.
 
 mod changes;
 mod envelope;
 mod keys;
-mod outlet;
+mod producer;
 mod publish;
 mod send;
 mod store;
@@ -27,24 +28,25 @@ pub use self::subscribe::{Following, Subscriber};
 pub(crate) use self::topic::partitions_of;
 pub use self::topic::{LARGEST_CONTENT, make_topic, reach};
 
-/// What is published of a task.
+/// A message of the cloud about a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// The schema that models are for; see [`schema_hash`].
+    /// The [`schema_hash`] of the samples that models are for.
     pub schema: String,
-    /// Later ones are greater.
+    /// Revision of the task; a later one is greater.
     pub revision: Revision,
     /// When it was sent, microseconds since 1970 by the cloud's clock.
     pub sent: i64,
-    /// The tasks above it, the base task first, and itself last.
+    /// The path of the task, from the base task to the task itself.
     pub path: Vec<TaskDefinition>,
-    /// The edge that has trained the model, which others may start from, but which answers for nothing by itself.
+    /// The edge that has trained the model, if it is only a candidate for others and not deployed.
     pub donor: Option<String>,
-    /// The edges that it is for; all if there are none.
+    /// The edges that it is for; empty for all.
     pub audience: Vec<String>,
-    /// With the base task: how much each feature varies, as standard deviations, in which edges compare samples.
+    /// With the base task: standard deviation of each feature, by which edges scale distances
+    /// between samples.
     pub deviations: Option<Vec<f32>>,
-    /// The model that answers for it; none if it inherits.
+    /// The deployed model, or that of the donor; none if the task inherits.
     pub model: Option<PublishedModel>,
 }
 
@@ -54,17 +56,19 @@ impl Published {
         self.path.last().map_or(TaskId::BASE, |task| task.task)
     }
 
-    /// What it is about, of which a later revision takes its place: the task, and the donor by number.
+    /// The subject, of which a later revision replaces this one: the task, and the number of the
+    /// donor's name, or 0.
     pub fn subject(&self) -> (TaskId, u64) {
         let donor = self.donor.as_deref();
         (self.task(), donor.map_or(0, id_number))
     }
 
-    /// The key of the message: the task, and the donor if it is a donor's model; apart if it is for some edges.
+    /// The key of the message: the task, with the donor of a candidate. A message for some edges
+    /// has a key of its own.
     pub fn key(&self) -> String {
         let task = self.task();
         match &self.donor {
-            // Those that others are to have stay beside it.
+            // Compaction must keep the message for the other edges beside it.
             None if !self.audience.is_empty() => format!("{task}/"),
             None => task.to_string(),
             Some(donor) => format!("{task}/{donor}"),
@@ -72,40 +76,40 @@ impl Published {
     }
 }
 
-/// A model that goes over the link.
+/// A model sent over the link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PublishedModel {
-    /// Which.
+    /// Task and version.
     pub model: ModelId,
     /// How it was made.
     pub trained: ModelTrained,
     /// How it was judged.
     pub evaluated: Option<ModelEvaluated>,
-    /// Its ONNX bytes; none while they are in an object store.
+    /// The ONNX bytes; empty while they are in an object store.
     pub onnx: Vec<u8>,
-    /// Whether they are.
+    /// Whether the bytes are in an object store.
     pub is_stored: bool,
 }
 
 impl PublishedModel {
-    /// Whether it is what it says, of this task.
+    /// Whether it is a model of `task` and matches its record.
     pub(crate) fn is_of(&self, task: TaskId) -> bool {
         let is_whole = self.is_stored || self.is_whole();
         self.model.task == task && self.trained.model == self.model && is_whole
     }
 
-    /// Whether its bytes match its hash.
+    /// Whether the bytes match the hash.
     fn is_whole(&self) -> bool {
         blake3::hash(&self.onnx).to_hex().as_str() == self.trained.hash
     }
 }
 
-/// By what both ends tell that they have the same schema, which is given as JSON.
+/// Hash of a schema (JSON), by which edge and cloud check that they have the same one.
 pub fn schema_hash(schema: &str) -> String {
     blake3::hash(schema.as_bytes()).to_hex()[..16].to_string()
 }
 
-/// Microseconds since 1970 by the clock on the wall.
+/// The wall-clock time in microseconds since 1970.
 pub fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_micros() as i64)

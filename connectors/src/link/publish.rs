@@ -1,19 +1,19 @@
-//! Publishing: the cloud's end of what goes down.
+//! The publisher, by which the cloud sends what it knows to edges.
 
 use ed25519_dalek::SigningKey;
 
-use super::outlet::Outlet;
+use super::producer::LinkProducer;
 use super::{LinkError, ModelStore, Published, make_topic};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError};
 
-/// Publishes what is known of tasks.
-pub struct Publisher(Outlet);
+/// A publisher of tasks and models.
+pub struct Publisher(LinkProducer);
 
 impl Publisher {
-    /// Connects. A topic that is not there is made, such that it keeps the latest message of each task.
+    /// Connects, and creates a missing topic as a compacted one.
     ///
     /// # Errors
-    /// No broker answers, or it does not let the topic be made.
+    /// No broker answers, or one refuses to create the topic.
     pub fn open(
         kafka: &KafkaConfig,
         topic: &str,
@@ -23,14 +23,14 @@ impl Publisher {
     ) -> Result<Publisher, KafkaError> {
         make_topic(kafka, topic, 1, true)?;
         let client = Client::new(health);
-        Outlet::open(kafka, topic, key, store, client).map(Publisher)
+        LinkProducer::open(kafka, topic, key, store, client).map(Publisher)
     }
 
-    /// Publishes what is known of a task. True once it has arrived; false if it is to be tried again, which may be at once if the
-    /// run `is_over`.
+    /// Publishes a message about a task and waits for its delivery; false if it has to be sent
+    /// again. After the end of the run (`is_over`) the wait is short.
     ///
     /// # Errors
-    /// The store does not take its model now, or it is too large for a message.
+    /// The store does not accept the model now, or the model is too large for a message.
     pub fn publish(
         &self,
         published: &mut Published,

@@ -1,20 +1,20 @@
-//! Sending: an edge's end of what goes up.
+//! The sender, by which an edge sends what it shares to the cloud.
 
 use ed25519_dalek::SigningKey;
 
-use super::outlet::Outlet;
+use super::producer::LinkProducer;
 use super::topic::partitions_of;
 use super::{Changes, LinkError, ModelStore};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
 
-/// Sends what an edge shares.
-pub struct Sender(Outlet);
+/// A sender of an edge's changes.
+pub struct Sender(LinkProducer);
 
 impl Sender {
     /// Connects.
     ///
     /// # Errors
-    /// No broker answers, or the topic is not there.
+    /// No broker answers, or the topic does not exist.
     pub fn open(
         kafka: &KafkaConfig,
         topic: &str,
@@ -23,23 +23,24 @@ impl Sender {
         health: &Health,
     ) -> Result<Sender, KafkaError> {
         let client = Client::new(health);
-        let asks = consumer(kafka, "perennial-link", client.clone())?;
-        partitions_of(&asks, kafka, topic)?;
-        Outlet::open(kafka, topic, key, store, client).map(Sender)
+        let consumer = consumer(kafka, "perennial-link", client.clone())?;
+        partitions_of(&consumer, kafka, topic)?;
+        LinkProducer::open(kafka, topic, key, store, client).map(Sender)
     }
 
-    /// Sends changes. True once they have arrived; false if they are to be sent again, which may be at once if the run `is_over`. A model that is too large is told, and left
+    /// Sends changes and waits for their delivery; false if they have to be sent again. After the
+    /// end of the run (`is_over`) the wait is short. A model that is too large is logged and left
     /// out.
     ///
     /// # Errors
-    /// The store does not take a model now, or the topic no message of that size.
+    /// The store does not accept a model now, or the message is larger than the topic allows.
     pub fn send(
         &self,
         changes: &mut Changes,
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
         match self.send_whole(changes, is_over) {
-            // By itself, none but what is at fault is.
+            // Sent one by one, only the change that is too large fails.
             Err(LinkError::TooLarge { .. }) if changes.changes.len() > 1 => {
                 for change in std::mem::take(&mut changes.changes) {
                     let mut one = Changes {

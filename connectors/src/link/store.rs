@@ -1,4 +1,5 @@
-//! An object store for models that are too large for messages: the message then has the hash alone, under which the model is stored.
+//! An object store for models that are too large for messages. A message then has only the hash,
+//! under which the model is stored.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,28 +13,30 @@ use tokio::runtime::{Builder, Runtime};
 use super::{LinkError, PublishedModel};
 use crate::kafka::{OptionValue, option};
 
-/// Where large models are.
+/// An object store for large models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreConfig {
-    /// A folder (`file:///srv/models`), or a bucket of S3 or what speaks like it (`s3://bucket/models`).
+    /// A folder (`file:///srv/models`), or a bucket of S3 or a compatible store
+    /// (`s3://bucket/models`).
     pub url: String,
-    /// Models of more bytes are there, smaller ones in messages.
+    /// The largest model, in bytes, that is sent in a message; larger ones are stored.
     #[serde(default = "above")]
     pub above: usize,
-    /// Settings of the store, such as `aws_region`, `aws_endpoint`, `aws_access_key_id`. A text `file:PATH` is read from that file.
+    /// Settings of the store, such as `aws_region`, `aws_endpoint`, `aws_access_key_id`.
+    /// `file:PATH` stands for the content of the file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, OptionValue>,
 }
 
-/// How long the store may take for a model.
+/// Timeout of a request to the store.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn above() -> usize {
     1 << 20
 }
 
-/// The store.
+/// A client of an object store.
 pub struct ModelStore {
     store: Box<dyn ObjectStore>,
     folder: Path,
@@ -43,10 +46,10 @@ pub struct ModelStore {
 }
 
 impl ModelStore {
-    /// Opens it; nothing is asked of it yet.
+    /// Opens a store. No request is sent yet.
     ///
     /// # Errors
-    /// The config is not that of a store.
+    /// The config cannot be used.
     pub fn open(config: &StoreConfig) -> Result<ModelStore, LinkError> {
         let failed = |reason: String| LinkError::Store {
             url: config.url.clone(),
@@ -70,74 +73,77 @@ impl ModelStore {
         })
     }
 
-    /// Where a model is. Its hash may be anything that somebody has sent.
-    fn place(&self, hash: &str) -> Result<Path, LinkError> {
+    /// The path of a model. The hash is checked, since it comes over the network.
+    fn path(&self, hash: &str) -> Result<Path, LinkError> {
         let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_hash
             .then(|| self.folder.clone().join(format!("{hash}.onnx")))
             .ok_or(LinkError::Hash)
     }
 
-    /// Waits for the store's answer, but not for ever: there is other work.
-    fn ask<T>(
+    /// Sends a request and waits for the answer, at most [`PATIENCE`].
+    fn request<T>(
         &self,
-        question: impl Future<Output = object_store::Result<T>>,
+        request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, LinkError> {
         let failed = |reason: String| LinkError::Store {
             url: self.url.clone(),
             reason,
         };
-        let answer = async { tokio::time::timeout(PATIENCE, question).await };
-        let answer = self.runtime.block_on(answer);
-        let answer = answer.map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?;
-        answer.map_err(|error| failed(error.to_string()))
+        // The timeout has to be created inside the runtime.
+        let bounded = async { tokio::time::timeout(PATIENCE, request).await };
+        self.runtime
+            .block_on(bounded)
+            .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
+            .map_err(|error| failed(error.to_string()))
     }
 
-    /// Takes the bytes of a model that is too large for a message, and stores them.
+    /// Moves the bytes of a large model from the message to the store.
     ///
     /// # Errors
-    /// The store does not take them now.
+    /// The store does not accept them now.
     pub fn put_aside(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if model.onnx.len() <= self.above {
             return Ok(());
         }
-        let place = self.place(&model.trained.hash)?;
-        self.ask(self.store.put(&place, model.onnx.clone().into()))?;
+        let path = self.path(&model.trained.hash)?;
+        self.request(self.store.put(&path, model.onnx.clone().into()))?;
         model.onnx.clear();
         model.is_stored = true;
         Ok(())
     }
 
-    /// Brings the bytes of a model back, if they were put aside.
+    /// Fetches the bytes of a model, if they are in the store.
     ///
     /// # Errors
-    /// The store does not give them now, or gives others.
+    /// The store does not return them now, or returns others.
     pub fn bring(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if !model.is_stored {
             return Ok(());
         }
-        let place = self.place(&model.trained.hash)?;
-        let bytes = self.ask(async {
-            let found = self.store.get(&place).await?;
-            match found.meta.size == model.trained.bytes {
-                true => found.bytes().await.map(Some),
-                // Nobody has to hold what somebody else has put there.
-                false => Ok(None),
+        let path = self.path(&model.trained.hash)?;
+        let bytes = self.request(async {
+            let found = self.store.get(&path).await?;
+            if found.meta.size != model.trained.bytes {
+                // An object of any other size is not loaded into memory.
+                return Ok(None);
             }
+            found.bytes().await.map(Some)
         })?;
         model.onnx = bytes.ok_or(LinkError::Hash)?.to_vec();
         model.is_stored = false;
-        match model.is_whole() {
-            true => Ok(()),
-            false => Err(LinkError::Hash),
+        if model.is_whole() {
+            Ok(())
+        } else {
+            Err(LinkError::Hash)
         }
     }
 }
 
-/// Brings a model back from the store, if it was put aside and there is a store.
+/// Fetches the bytes of a model, if they are in the store.
 ///
 /// # Errors
-/// There is no store, or it does not give the model now.
+/// There is no store, or it does not return the model now.
 pub(crate) fn bring(
     store: Option<&ModelStore>,
     model: &mut PublishedModel,
@@ -151,7 +157,8 @@ pub(crate) fn bring(
 
 #[cfg(test)]
 mod tests {
-    use perennial_operators::{ModelId, ModelTrained, Remodeling, TaskId};
+    use perennial_operators::flow::{ModelTrained, Remodeling};
+    use perennial_operators::{ModelId, TaskId};
 
     use super::*;
 
@@ -199,7 +206,7 @@ mod tests {
         let mut brought = sent.clone();
         bring(Some(&store), &mut brought).unwrap();
         assert_eq!(brought, large);
-        // What somebody else has put there is not taken.
+        // Other bytes under the hash are refused.
         let file = folder.path().join(format!("{}.onnx", large.trained.hash));
         std::fs::write(&file, "something else").unwrap();
         assert!(matches!(
@@ -211,25 +218,25 @@ mod tests {
             store.bring(&mut sent.clone()),
             Err(LinkError::Store { .. })
         ));
-        // Nor does anybody look for what is no hash.
+        // A hash that is no hash gives no path.
         sent.trained.hash = "../secret".to_string();
         assert!(matches!(store.bring(&mut sent), Err(LinkError::Hash)));
     }
 
     #[test]
-    fn what_is_no_store_is_told() {
+    fn an_unusable_address_is_refused() {
         let config = |url: &str| StoreConfig {
             url: url.to_string(),
             above: 1,
             options: BTreeMap::new(),
         };
-        let said = |url: &str| {
+        let refusal = |url: &str| {
             ModelStore::open(&config(url))
                 .err()
                 .map(|error| error.to_string())
         };
-        assert!(said("models").unwrap().contains("models"));
-        assert!(said("ftp://somewhere/models").is_some());
-        assert_eq!(said("s3://bucket/models"), None);
+        assert!(refusal("models").unwrap().contains("models"));
+        assert!(refusal("ftp://somewhere/models").is_some());
+        assert_eq!(refusal("s3://bucket/models"), None);
     }
 }

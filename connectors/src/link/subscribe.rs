@@ -1,4 +1,4 @@
-//! Following: an edge's end of what goes down.
+//! The subscriber, by which an edge receives what the cloud publishes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,44 +15,46 @@ use super::topic::partitions_of;
 use super::{LinkError, ModelStore, Published, bring, now, open};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
 
-/// Clocks may be so far apart, microseconds.
-const APART: i64 = 3_600_000_000;
+/// Bound on the difference between clocks, microseconds (an hour).
+const CLOCK_SKEW: i64 = 3_600_000_000;
 
-/// How long to wait before a store is asked again.
+/// Time between two attempts to fetch a model.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What an edge follows.
+/// A subscription of an edge, with the revisions that it knows.
 #[derive(Clone, Debug)]
 pub struct Following {
     /// The topic.
     pub topic: String,
     /// The cloud's key.
     pub key: VerifyingKey,
-    /// The schema of the edge's samples; see [`schema_hash`](super::schema_hash).
+    /// The [`schema_hash`](super::schema_hash) of the edge's samples.
     pub schema: String,
-    /// Names of tasks that are wanted, with all above and below them; all are if there are none.
+    /// Names of wanted tasks, each with all tasks above and below it; empty for all.
     pub subscribed: Vec<String>,
-    /// The edge's own name.
+    /// Name of the edge.
     pub edge: String,
-    /// Whether it takes models that others have trained.
+    /// Whether it wants models that other edges have trained.
     pub takes_donations: bool,
-    /// The revisions that are known; see [`View::followed`](crate::knowledge_base::View::followed).
+    /// The known revisions, by task and number of the donor's name, as in
+    /// [`View::followed`](crate::knowledge_base::View::followed).
     pub known: BTreeMap<(TaskId, u64), Revision>,
 }
 
-/// Reads what the cloud publishes, from the beginning: the topic keeps the latest of each task.
+/// A reader of the cloud's topic from its begin; the topic keeps the latest message of each task.
 pub struct Subscriber {
     consumer: BaseConsumer<Client>,
     following: Following,
     store: Option<ModelStore>,
-    /// What is wanted, while models are still to be had from the store; when one was asked for last.
+    /// Messages whose models the store did not return yet.
     waiting: VecDeque<Box<Published>>,
+    /// Time of the last failed attempt to fetch a model.
     asked: Instant,
-    /// When the latest of what was taken in was sent, by the cloud's clock.
+    /// The latest time at which an accepted message was sent, by the cloud's clock.
     latest: i64,
-    /// Whether something was refused that may be taken once a clock is right.
+    /// Whether a message was refused for its time alone.
     is_early: bool,
-    /// Partitions that have been read to their ends.
+    /// Number of partitions that have been read to their ends.
     ended: i32,
     partitions: i32,
 }
@@ -61,7 +63,7 @@ impl Subscriber {
     /// Connects.
     ///
     /// # Errors
-    /// No broker answers, or the topic is not there.
+    /// No broker answers, or the topic does not exist.
     pub fn open(
         kafka: &KafkaConfig,
         following: Following,
@@ -69,7 +71,7 @@ impl Subscriber {
         health: &Health,
     ) -> Result<Subscriber, KafkaError> {
         let client = Client::new(health);
-        // It belongs to no group: where to go on is known from what is known.
+        // Nothing is committed to the group: known revisions are skipped instead.
         let consumer = consumer(kafka, "perennial-link", client)?;
         let partitions = partitions_of(&consumer, kafka, &following.topic)?;
         let mut assigned = TopicPartitionList::new();
@@ -96,8 +98,8 @@ impl Subscriber {
         })
     }
 
-    /// The next thing that is new. What cannot be trusted or understood is told and left out: the edge goes on with what it
-    /// has.
+    /// The next new message. A message that cannot be trusted or understood is logged and left out,
+    /// so that the edge continues with what it has.
     pub fn next(&mut self, patience: Duration) -> Option<Box<Published>> {
         if self.asked.elapsed() > PAUSE
             && let Some(waiting) = self.waiting.pop_front()
@@ -116,7 +118,7 @@ impl Subscriber {
                 return None;
             }
             Some(Err(error)) => {
-                tracing::warn!(topic, %error, "the cloud is not heard");
+                tracing::warn!(topic, %error, "no messages from the cloud");
                 return None;
             }
         };
@@ -127,47 +129,41 @@ impl Subscriber {
             Ok(published) => {
                 let published = published?;
                 self.latest = self.latest.max(published.sent);
-                // It takes the place of what was to be had before.
+                // It replaces an earlier message that still waits for its model.
                 let subject = published.subject();
                 self.waiting.retain(|waiting| waiting.subject() != subject);
                 self.bring(Box::new(published))
             }
-            // What the topic had before, and has not been compacted away yet.
+            // An earlier message that is not compacted away yet.
             Err(LinkError::Old) if self.ended < self.partitions => None,
             Err(refused) => {
                 self.is_early |= matches!(refused, LinkError::Clock(_));
                 let topic = &self.following.topic;
-                tracing::warn!(
-                    topic,
-                    offset,
-                    "a message of the cloud is refused: {refused}"
-                );
+                tracing::warn!(topic, offset, "refused a message of the cloud: {refused}");
                 None
             }
         }
     }
-}
 
-impl Subscriber {
-    /// Whether something was refused for its time alone: a device's clock may be set long after it has begun. A follower that is
-    /// opened later reads it again.
+    /// Whether a message was refused for its time alone: a device's clock may be set long after its
+    /// start. A subscriber that is opened later reads the message again.
     pub fn is_early(&self) -> bool {
         self.is_early
     }
 
-    /// Brings the model, or waits until it can be had.
+    /// Fetches the model of a message, or keeps the message for a later attempt.
     fn bring(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
         let model = published.model.as_mut();
         match model.map_or(Ok(()), |model| bring(self.store.as_ref(), model)) {
             Ok(()) => Some(published),
-            Err(error @ LinkError::Store { .. }) => {
-                tracing::warn!("a model cannot be had yet, and is asked for again: {error}");
+            Err(error) if error.is_transient() => {
+                tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");
                 self.asked = Instant::now();
                 self.waiting.push_back(published);
                 None
             }
             Err(refused) => {
-                tracing::warn!("a model of the cloud is refused: {refused}");
+                tracing::warn!("refused a model of the cloud: {refused}");
                 None
             }
         }
@@ -175,11 +171,11 @@ impl Subscriber {
 }
 
 impl Following {
-    /// What a message says, if it is new and wanted; `latest` is when the latest of those before was sent, by the cloud's
-    /// clock, and `now` the time here.
+    /// Checks a message, and returns it if it is new and wanted. `latest` is the latest time at
+    /// which an earlier message was sent, by the cloud's clock, and `now` the time at the edge.
     ///
     /// # Errors
-    /// It cannot be trusted or understood, or is older than what is known.
+    /// The message cannot be trusted or understood, or is older than a known one.
     pub fn check(
         &mut self,
         key: &[u8],
@@ -219,15 +215,15 @@ impl Following {
             return false;
         };
         if let Some(donor) = &published.donor {
-            // Whose task it is does not matter: it is tried on the edge's own.
+            // The task does not matter, since the edge tries the model on its own tasks.
             return self.takes_donations && *donor != self.edge;
         }
         if !published.audience.is_empty() && !published.audience.contains(&self.edge) {
             return false;
         }
         let above = |wanted: &str| {
-            let begins = wanted.strip_prefix(&*task.name);
-            begins.is_some_and(|rest| rest.is_empty() || rest.starts_with(" > "))
+            let rest = wanted.strip_prefix(&*task.name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" > "))
         };
         let below = |wanted: &str| published.path.iter().any(|node| &*node.name == wanted);
         let is_wanted = |wanted: &String| below(wanted) || above(wanted);
@@ -236,14 +232,15 @@ impl Following {
     }
 }
 
-/// Whether something can have been sent when it says: not later than now, and not long before what came before it.
+/// Checks the time at which a message was sent: not after `now`, and not long before earlier
+/// messages.
 fn check_clock(sent: i64, latest: i64, now: i64) -> Result<(), LinkError> {
-    let hours = |micros: i64| micros as f64 / APART as f64;
-    if sent > now.saturating_add(APART) {
+    let hours = |micros: i64| micros as f64 / CLOCK_SKEW as f64;
+    if sent > now.saturating_add(CLOCK_SKEW) {
         let ahead = hours(sent - now);
         return Err(LinkError::Clock(format!("{ahead:.1} hours from now")));
     }
-    if sent < latest.saturating_sub(APART) {
+    if sent < latest.saturating_sub(CLOCK_SKEW) {
         let behind = hours(latest.saturating_sub(sent));
         return Err(LinkError::Clock(format!(
             "{behind:.1} hours before what came before it"

@@ -1,4 +1,4 @@
-//! The topics of the link, which the cloud makes.
+//! The topics of the link, which the cloud creates.
 
 use std::time::{Duration, Instant};
 
@@ -9,19 +9,20 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, admin, ask_by_consumer, consumer};
 
-/// The largest message that the topics are made for: models go by value.
+/// The largest message of the topics in bytes. Messages contain models.
 const LARGEST: usize = 32 << 20;
-/// A message has so many bytes at most before it is compressed: what cannot be would have a few more afterwards.
+/// Bound in bytes on the content of a message before compression, which can make it a little
+/// longer.
 pub const LARGEST_CONTENT: usize = 24 << 20;
-/// How long somebody who wants to know waits for an answer.
+/// Timeout of a check that a user waits for.
 const GLANCE: Duration = Duration::from_secs(3);
-/// How long to wait before it is looked again whether a topic is there.
+/// Time between two checks of a new topic.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes a topic that is not there; one that keeps the latest message of each key if it is `compacted`.
+/// Creates a topic unless it exists. A `compacted` one keeps the latest message of each key.
 ///
 /// # Errors
-/// No broker answers, or it does not let the topic be made.
+/// No broker answers, or one refuses to create the topic.
 pub fn make_topic(
     kafka: &KafkaConfig,
     topic: &str,
@@ -53,24 +54,25 @@ pub fn make_topic(
             return Err(failed(format!("the topic \"{name}\" is not made: {code}")));
         }
     }
-    // Brokers hear of it one after another.
+    // Brokers learn of the topic one after another.
     let until = Instant::now() + PATIENCE;
     loop {
         match reach(kafka, topic) {
-            Err(KafkaError::NoTopic { .. } | KafkaError::Unreachable { .. })
-                if Instant::now() < until =>
-            {
-                std::thread::sleep(PAUSE);
-            }
+            Err(error) if may_appear(&error) && Instant::now() < until => std::thread::sleep(PAUSE),
             reached => return reached,
         }
     }
 }
 
-/// Whether a topic is reached, within seconds.
+/// Whether a new topic may still appear after this error.
+fn may_appear(error: &KafkaError) -> bool {
+    error.is_transient() || matches!(error, KafkaError::NoTopic { .. })
+}
+
+/// Checks within seconds that a topic exists.
 ///
 /// # Errors
-/// No broker answers, or the topic is not there.
+/// No broker answers, or the topic does not exist.
 pub fn reach(kafka: &KafkaConfig, topic: &str) -> Result<(), KafkaError> {
     let consumer = consumer(kafka, "perennial-link", Client::default())?;
     let metadata = consumer.client().fetch_metadata(None, GLANCE);
@@ -86,10 +88,11 @@ pub fn reach(kafka: &KafkaConfig, topic: &str) -> Result<(), KafkaError> {
     })
 }
 
-/// How many partitions a topic has. It is not made by being asked for, as some brokers make topics.
+/// Number of partitions of a topic. The request is for all topics, so that no broker creates the
+/// topic on it.
 ///
 /// # Errors
-/// No broker answers, or the topic is not there.
+/// No broker answers, or the topic does not exist.
 pub(crate) fn partitions_of(
     consumer: &BaseConsumer<Client>,
     kafka: &KafkaConfig,

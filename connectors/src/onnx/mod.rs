@@ -1,4 +1,4 @@
-//! Models as ONNX: writing trees as ONNX, and running any ONNX classifier.
+//! ONNX models: boosted trees written as ONNX, and any classifier or regression model run.
 
 pub(crate) mod protobuf;
 mod session;

@@ -1,8 +1,8 @@
-//! The messages of ONNX that a tree ensemble needs, with the field numbers of `onnx.proto`.
+//! Messages of ONNX for a tree ensemble, with the field numbers of `onnx.proto`.
 
 use prost::{Message, Oneof};
 
-/// A model: a graph and the operator sets it is written in.
+/// A model: a graph and the operator sets that it uses.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
     #[prost(int64, optional, tag = "1")]
@@ -37,7 +37,7 @@ pub struct GraphProto {
     pub output: Vec<ValueInfoProto>,
 }
 
-/// One operator with the names of the values it reads and writes.
+/// One operator, with the names of the values that it reads and writes.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
     #[prost(string, repeated, tag = "1")]
@@ -54,7 +54,7 @@ pub struct NodeProto {
     pub domain: Option<String>,
 }
 
-/// A setting of an operator; `type` says which of the other fields holds it.
+/// A setting of an operator; `type` names the field with its value.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
     #[prost(string, optional, tag = "1")]
@@ -94,7 +94,7 @@ pub struct ValueInfoProto {
     pub r#type: Option<TypeProto>,
 }
 
-/// A type; tensors are the only ones needed.
+/// A type; only tensors are needed.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
     #[prost(message, optional, tag = "1")]
@@ -124,7 +124,7 @@ pub struct Dimension {
     pub value: Option<DimensionValue>,
 }
 
-/// A length, or the name of one that is not known beforehand.
+/// A length, or the name of a variable one.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum DimensionValue {
     #[prost(int64, tag = "1")]

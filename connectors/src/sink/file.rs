@@ -1,4 +1,4 @@
-//! A text file that only grows, and is cut to its committed length when it is opened.
+//! An append-only text file that is cut to its committed length on open.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -16,11 +16,11 @@ pub struct AppendFile {
 }
 
 impl AppendFile {
-    /// Opens the file, which has `committed` bytes that count; a new one begins with `header`.
+    /// Opens a file and cuts it to `committed` bytes. A new file begins with `header`.
     pub fn open(path: &Path, header: &[u8], committed: u64) -> Result<Self, SinkError> {
-        let failed = |source| SinkError::Write {
+        let failed = |reason| SinkError::Write {
             path: path.into(),
-            source,
+            reason,
         };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
@@ -54,10 +54,10 @@ impl AppendFile {
         Ok(opened)
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes. They need not be durable yet.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let written = self.writer.write_all(bytes);
-        written.map_err(|source| self.failed(source))?;
+        written.map_err(|reason| self.failed(reason))?;
         self.length += bytes.len() as u64;
         self.dirty |= !bytes.is_empty();
         Ok(())
@@ -70,16 +70,16 @@ impl AppendFile {
                 .writer
                 .flush()
                 .and_then(|()| self.writer.get_ref().sync_data());
-            flushed.map_err(|source| self.failed(source))?;
+            flushed.map_err(|reason| self.failed(reason))?;
             self.dirty = false;
         }
         Ok(self.length)
     }
 
-    fn failed(&self, source: std::io::Error) -> SinkError {
+    fn failed(&self, reason: std::io::Error) -> SinkError {
         SinkError::Write {
             path: self.path.clone(),
-            source,
+            reason,
         }
     }
 }

@@ -1,20 +1,21 @@
-//! What there is to a prediction, whatever it is written as.
+//! Columns of a prediction, in any format.
 
 use perennial_operators::algorithms::recognize::Recognized;
 use perennial_operators::flow::Predicted;
 use perennial_operators::{Batch, SITE};
 
-/// Which parts a prediction has.
+/// The columns of a prediction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// The classes of the label, each with a probability; without any the label is a number.
+    /// Classes of the label, each with a probability; empty if the label is a number.
     pub classes: Vec<String>,
-    /// Whether it says if the sample is of a known task.
+    /// Whether predictions say if the sample is of a known task.
     pub recognizes: bool,
 }
 
 impl Layout {
-    /// Predictions of these classes, or of a number, that say nothing of whether tasks are known.
+    /// The layout of predictions of `classes`, or of a number, without recognition of unseen
+    /// samples.
     pub fn of(classes: &[String]) -> Layout {
         Layout {
             classes: classes.to_vec(),
@@ -23,23 +24,24 @@ impl Layout {
     }
 }
 
-/// What is said of a sample's task.
+/// Recognition of one sample: whether its task is known.
 #[derive(Debug, Default, PartialEq, serde::Serialize)]
 pub struct Verdict<'a> {
-    /// Whether the sample is taken for one of no known task.
+    /// Whether the sample is taken for one of an unseen task.
     pub unseen: bool,
-    /// How usual it is among samples of known tasks; none where too few of these are known.
+    /// Its p-value among samples of known tasks; none while too few of these are known.
     pub p: Option<f32>,
-    /// What tells that it is unseen.
+    /// The methods that take it for unseen.
     pub why: Vec<&'a str>,
-    /// The known tasks that are nearest to an unseen sample: the one on its path, and the one with the nearest features.
+    /// The known tasks nearest to an unseen sample: the one on its path, and the one with the
+    /// nearest features.
     pub nearest: Vec<&'a str>,
 }
 
 impl<'a> Verdict<'a> {
-    /// What is said of a row.
-    pub fn of(scored: &'a Predicted, row: usize) -> Verdict<'a> {
-        let Some(recognized) = &scored.recognized else {
+    /// The verdict on a row.
+    pub fn of(predicted: &'a Predicted, row: usize) -> Verdict<'a> {
+        let Some(recognized) = &predicted.recognized else {
             return Verdict::default();
         };
         let unseen = recognized.unseen[row];
@@ -49,31 +51,31 @@ impl<'a> Verdict<'a> {
             ..Verdict::default()
         };
         if unseen {
-            let group = scored.allocated.group_of[row] as usize;
+            let group = predicted.allocated.group_of[row] as usize;
             verdict.why = recognized.why(row, group).collect();
             verdict.nearest = recognized
-                .nearest_to(row, group, &scored.allocated.groups[group].path)
+                .nearest_to(row, group, &predicted.allocated.groups[group].path)
                 .collect();
         }
         verdict
     }
 }
 
-/// Whether the answer to a row is left to others.
-pub fn is_deferred(scored: &Predicted, row: usize) -> bool {
-    let recognized: Option<&Recognized> = scored.recognized.as_ref();
+/// Whether the prediction of a row is deferred to others.
+pub fn is_deferred(predicted: &Predicted, row: usize) -> bool {
+    let recognized: Option<&Recognized> = predicted.recognized.as_ref();
     recognized.is_some_and(|recognized| recognized.defers && recognized.unseen[row])
 }
 
-/// What a group's samples have in common.
+/// Texts that the samples of a group share.
 pub(super) struct GroupText {
     pub task: String,
     pub model: String,
 }
 
 /// The texts of the groups of a batch.
-pub(super) fn group_texts(scored: &Predicted) -> Vec<GroupText> {
-    let groups = scored.allocated.groups.iter().zip(&scored.pools);
+pub(super) fn group_texts(predicted: &Predicted) -> Vec<GroupText> {
+    let groups = predicted.allocated.groups.iter().zip(&predicted.pools);
     let texts = groups.map(|(group, pool)| {
         let model = pool.main();
         // The model is of a node of the group's own path.

@@ -1,5 +1,6 @@
-//! Where predictions and dead letters go: files whose committed length is known, so that what a
-//! crashed run left beyond it is dropped.
+//! Sinks of predictions, dead letters and label requests: files, whose committed length is known,
+//! so that what a crashed run wrote beyond it is dropped, and topics, with transactions or at least
+//! once.
 
 mod avro;
 mod file;
@@ -23,7 +24,7 @@ pub use parquet::ParquetFolder;
 pub use render::Renderer;
 pub use requests::RequestRenderer;
 
-/// The formats of predictions.
+/// The format of a file of predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -31,12 +32,12 @@ pub enum Format {
     Jsonl,
     /// Comma-separated values with a header.
     Csv,
-    /// A folder of Parquet files, one a commit.
+    /// A folder of Parquet files, one for each commit.
     Parquet,
 }
 
 impl Format {
-    /// What a path's ending says; JSON Lines when it says nothing.
+    /// The format by a path's extension; JSON Lines for any other.
     pub fn of(path: &Path) -> Format {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("csv") => Format::Csv,
@@ -46,52 +47,53 @@ impl Format {
     }
 }
 
-/// What can go wrong with an output.
+/// Failures of an output.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The file system says no.
-    #[error("{path} cannot be written: {source}")]
+    /// The file system refuses.
+    #[error("{path} cannot be written: {reason}")]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
-    /// Somebody shortened or removed a committed output.
+    /// A committed output was shortened or removed.
     #[error(
         "{path} has {found} bytes, but {committed} were committed: it was changed after the run that wrote it; restore it, or start anew with another --state folder"
     )]
     Shortened {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its length.
         found: u64,
-        /// What it should at least be.
+        /// Its committed length.
         committed: u64,
     },
-    /// Predictions could not be put into Parquet.
+    /// Predictions cannot be written as Parquet.
     #[error("{path} cannot be written as Parquet: {detail}")]
     Parquet {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The message of the Parquet library.
         detail: String,
     },
-    /// A prediction could not be put into Avro.
+    /// A prediction cannot be written as Avro.
     #[error("a prediction cannot be written as Avro: {0}")]
     Avro(String),
 }
 
 /// An output of predictions.
 pub enum Output {
-    /// Text that is appended.
+    /// A text file.
     File(AppendFile),
-    /// A folder of tables.
+    /// A folder of Parquet files.
     Parquet(ParquetFolder),
 }
 
 impl Output {
-    /// Opens an output that has `committed` bytes (files: tables), dropping what is beyond.
+    /// Opens an output and drops what is beyond `committed`: bytes of a text file, files of a
+    /// folder.
     pub fn open(
         path: &Path,
         format: Format,
@@ -104,7 +106,7 @@ impl Output {
         })
     }
 
-    /// Adds rendered predictions. They need not be durable yet.
+    /// Appends rendered predictions. They need not be durable yet.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         match self {
             Output::File(file) => file.append(bytes),
@@ -112,7 +114,7 @@ impl Output {
         }
     }
 
-    /// Makes everything durable and returns what is to be committed as the output's length.
+    /// Makes everything durable, and returns the length to commit: bytes or files.
     pub fn flush(&mut self) -> Result<u64, SinkError> {
         match self {
             Output::File(file) => file.flush(),

@@ -1,5 +1,5 @@
-//! Predictions as a folder of Parquet files, one a commit: a Parquet file is only whole once its
-//! footer is written, so a file cannot be appended to and a commit gets a file of its own.
+//! Predictions as a folder of Parquet files, one for each commit. A Parquet file ends with a footer
+//! and cannot be appended to, so each commit writes a file of its own.
 
 use std::fs::File;
 use std::io::Cursor;
@@ -14,14 +14,14 @@ use parquet::file::properties::WriterProperties;
 
 use super::SinkError;
 
-/// Packs a table so that it can travel between workers. No table packs to nothing.
+/// Packs a table into bytes, so that workers can exchange it. No table gives no bytes.
 pub(super) fn pack(table: &Option<RecordBatch>, bytes: &mut Vec<u8>) {
     let Some(table) = table else { return };
     let packed = StreamWriter::try_new(&mut *bytes, &table.schema()).and_then(|mut writer| {
         writer.write(table)?;
         writer.finish()
     });
-    // A table in memory can always be packed; if not, the reader will say what is missing.
+    // A table in memory can always be packed; otherwise unpacking fails with a reason.
     if packed.is_err() {
         bytes.clear();
     }
@@ -30,20 +30,20 @@ pub(super) fn pack(table: &Option<RecordBatch>, bytes: &mut Vec<u8>) {
 /// A folder of numbered Parquet files.
 pub struct ParquetFolder {
     path: PathBuf,
-    /// How many files are committed or about to be.
+    /// Number of files, committed or about to be.
     files: u64,
     tables: Vec<RecordBatch>,
 }
 
 impl ParquetFolder {
-    /// Opens a folder with `committed` files; files beyond are of a run that crashed, and are dropped.
+    /// Opens a folder with `committed` files, and drops further ones, which a crashed run wrote.
     pub fn open(path: &Path, committed: u64) -> Result<Self, SinkError> {
         let folder = ParquetFolder {
             path: path.into(),
             files: committed,
             tables: Vec::new(),
         };
-        std::fs::create_dir_all(path).map_err(|source| folder.failed(source))?;
+        std::fs::create_dir_all(path).map_err(|reason| folder.failed(reason))?;
         for number in 0..committed {
             if !folder.file(number).exists() {
                 return Err(SinkError::Shortened {
@@ -62,14 +62,14 @@ impl ParquetFolder {
     }
 
     fn drop_from(&self, first: u64) -> Result<(), SinkError> {
-        let entries = std::fs::read_dir(&self.path).map_err(|source| self.failed(source))?;
+        let entries = std::fs::read_dir(&self.path).map_err(|reason| self.failed(reason))?;
         for entry in entries {
-            let path = entry.map_err(|source| self.failed(source))?.path();
+            let path = entry.map_err(|reason| self.failed(reason))?.path();
             let number = path
                 .file_stem()
                 .and_then(|stem| stem.to_str()?.strip_prefix("part-")?.parse::<u64>().ok());
             if number.is_some_and(|number| number >= first) {
-                std::fs::remove_file(&path).map_err(|source| self.failed(source))?;
+                std::fs::remove_file(&path).map_err(|reason| self.failed(reason))?;
             }
         }
         Ok(())
@@ -83,13 +83,13 @@ impl ParquetFolder {
         Ok(())
     }
 
-    /// Writes what was added as one file and returns how many files there are.
+    /// Writes the added tables as one file, and returns the number of files.
     pub fn flush(&mut self) -> Result<u64, SinkError> {
         let Some(first) = self.tables.first() else {
             return Ok(self.files);
         };
         let path = self.file(self.files);
-        let file = File::create(&path).map_err(|source| self.failed(source))?;
+        let file = File::create(&path).map_err(|reason| self.failed(reason))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
@@ -101,16 +101,16 @@ impl ParquetFolder {
                 writer.into_inner()
             })
             .map_err(|error| self.refused(&error))?;
-        written.sync_all().map_err(|source| self.failed(source))?;
+        written.sync_all().map_err(|reason| self.failed(reason))?;
         self.tables.clear();
         self.files += 1;
         Ok(self.files)
     }
 
-    fn failed(&self, source: std::io::Error) -> SinkError {
+    fn failed(&self, reason: std::io::Error) -> SinkError {
         SinkError::Write {
             path: self.path.clone(),
-            source,
+            reason,
         }
     }
 

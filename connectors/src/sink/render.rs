@@ -1,4 +1,4 @@
-//! Predictions as bytes: JSON Lines, CSV, or a table on its way to a Parquet file.
+//! Predictions as bytes: JSON Lines, CSV, or a table for a Parquet file.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,16 @@ use super::layout::{GroupText, Verdict, group_texts, is_deferred, site};
 use super::table::table;
 use super::{Format, Layout};
 
-/// Renders predictions. The texts of a task are prepared once a batch, not once a sample.
+/// A renderer of predictions. It prepares the texts of a task once for each batch and not for each
+/// sample.
 pub struct Renderer {
     format: Format,
     layout: Layout,
-    /// Class names as the format quotes them.
+    /// Class names, quoted for the format.
     quoted: Vec<String>,
-    /// The last event time and its text: samples of one moment come together.
+    /// The last event time and its text, since samples of one time come together.
     time: (i64, String),
-    /// The line being written.
+    /// Buffer of the current line.
     line: String,
 }
 
@@ -33,7 +34,7 @@ impl Renderer {
         }
     }
 
-    /// What a file of the format begins with.
+    /// The first bytes of a file of the format.
     pub fn header(&self) -> Vec<u8> {
         if self.format != Format::Csv {
             return Vec::new();
@@ -51,17 +52,17 @@ impl Renderer {
     }
 
     /// Appends the predictions of a batch, in input order.
-    pub fn render(&mut self, scored: &Predicted, bytes: &mut Vec<u8>) {
+    pub fn render(&mut self, predicted: &Predicted, bytes: &mut Vec<u8>) {
         match self.format {
-            Format::Jsonl => self.lines(scored, bytes, Self::json),
-            Format::Csv => self.lines(scored, bytes, Self::csv),
-            Format::Parquet => super::parquet::pack(&table(&self.layout, scored), bytes),
+            Format::Jsonl => self.lines(predicted, bytes, Self::json),
+            Format::Csv => self.lines(predicted, bytes, Self::csv),
+            Format::Parquet => super::parquet::pack(&table(&self.layout, predicted), bytes),
         }
     }
 
-    /// The groups' texts as the format quotes them.
-    fn group_texts(&self, scored: &Predicted) -> Vec<GroupText> {
-        let mut groups = group_texts(scored);
+    /// The texts of the groups, quoted for the format.
+    fn group_texts(&self, predicted: &Predicted) -> Vec<GroupText> {
+        let mut groups = group_texts(predicted);
         for group in &mut groups {
             group.task = quote(self.format, &group.task);
             group.model = quote(self.format, &group.model);
@@ -69,15 +70,19 @@ impl Renderer {
         groups
     }
 
-    /// Hands each prediction of a batch to `each` as a JSON object: row and bytes, in input order.
-    pub(super) fn each_object(&mut self, scored: &Predicted, mut each: impl FnMut(usize, &[u8])) {
-        let groups = self.group_texts(scored);
+    /// Calls `each` with the row and the JSON object of each prediction of a batch, in input order.
+    pub(super) fn each_object(
+        &mut self,
+        predicted: &Predicted,
+        mut each: impl FnMut(usize, &[u8]),
+    ) {
+        let groups = self.group_texts(predicted);
         let mut text = std::mem::take(&mut self.line);
-        for row in 0..scored.allocated.batch.len() {
-            self.set_time(scored.allocated.batch.times[row]);
-            let group = &groups[scored.allocated.group_of[row] as usize];
+        for row in 0..predicted.allocated.batch.len() {
+            self.set_time(predicted.allocated.batch.times[row]);
+            let group = &groups[predicted.allocated.group_of[row] as usize];
             text.clear();
-            self.json(&mut text, scored, row, group);
+            self.json(&mut text, predicted, row, group);
             each(row, text.trim_end().as_bytes());
         }
         self.line = text;
@@ -85,16 +90,16 @@ impl Renderer {
 
     fn lines(
         &mut self,
-        scored: &Predicted,
+        predicted: &Predicted,
         bytes: &mut Vec<u8>,
         line: fn(&Self, &mut String, &Predicted, usize, &GroupText),
     ) {
-        let groups = self.group_texts(scored);
+        let groups = self.group_texts(predicted);
         let mut text = String::from_utf8(std::mem::take(bytes)).unwrap_or_default();
-        for row in 0..scored.allocated.batch.len() {
-            self.set_time(scored.allocated.batch.times[row]);
-            let group = &groups[scored.allocated.group_of[row] as usize];
-            line(self, &mut text, scored, row, group);
+        for row in 0..predicted.allocated.batch.len() {
+            self.set_time(predicted.allocated.batch.times[row]);
+            let group = &groups[predicted.allocated.group_of[row] as usize];
+            line(self, &mut text, predicted, row, group);
         }
         *bytes = text.into_bytes();
     }
@@ -103,16 +108,16 @@ impl Renderer {
         if self.time.0 != micros {
             self.time.0 = micros;
             self.time.1.clear();
-            // Only times that were read as times come here, and those can be written as such.
+            // Only parsed times come here, and all of them can be written.
             if let Ok(time) = jiff::Timestamp::from_microsecond(micros) {
                 let _ = write!(self.time.1, "{time}");
             }
         }
     }
 
-    fn json(&self, text: &mut String, scored: &Predicted, row: usize, group: &GroupText) {
-        let batch = &scored.allocated.batch;
-        let answer = scored.probabilities.row(row);
+    fn json(&self, text: &mut String, predicted: &Predicted, row: usize, group: &GroupText) {
+        let batch = &predicted.allocated.batch;
+        let output = predicted.probabilities.row(row);
         text.push_str("{\"id\":");
         push_quoted(Format::Jsonl, text, batch.ids.get(row));
         text.push_str(",\"time\":\"");
@@ -124,17 +129,17 @@ impl Renderer {
         text.push_str(",\"model\":");
         text.push_str(&group.model);
         text.push_str(",\"prediction\":");
-        if is_deferred(scored, row) {
+        if is_deferred(predicted, row) {
             text.push_str("null");
             if !self.layout.classes.is_empty() {
                 text.push_str(",\"probabilities\":null");
             }
         } else if self.layout.classes.is_empty() {
-            push_number(text, answer[0], "null");
+            push_number(text, output[0], "null");
         } else {
-            text.push_str(&self.quoted[predicted_class(answer)]);
+            text.push_str(&self.quoted[predicted_class(output)]);
             text.push_str(",\"probabilities\":{");
-            for (class, probability) in self.quoted.iter().zip(answer) {
+            for (class, probability) in self.quoted.iter().zip(output) {
                 if !text.ends_with('{') {
                     text.push(',');
                 }
@@ -145,16 +150,16 @@ impl Renderer {
             text.push('}');
         }
         if self.layout.recognizes {
-            push_verdict(text, &Verdict::of(scored, row));
+            push_verdict(text, &Verdict::of(predicted, row));
         }
         text.push_str(",\"epoch\":");
-        text.push_str(itoa::Buffer::new().format(scored.allocated.header.epoch.0));
+        text.push_str(itoa::Buffer::new().format(predicted.allocated.header.epoch.0));
         text.push_str("}\n");
     }
 
-    fn csv(&self, text: &mut String, scored: &Predicted, row: usize, group: &GroupText) {
-        let batch = &scored.allocated.batch;
-        let answer = scored.probabilities.row(row);
+    fn csv(&self, text: &mut String, predicted: &Predicted, row: usize, group: &GroupText) {
+        let batch = &predicted.allocated.batch;
+        let output = predicted.probabilities.row(row);
         push_quoted(Format::Csv, text, batch.ids.get(row));
         text.push(',');
         text.push_str(&self.time.1);
@@ -165,20 +170,20 @@ impl Renderer {
         text.push(',');
         text.push_str(&group.model);
         text.push(',');
-        let deferred = is_deferred(scored, row);
+        let deferred = is_deferred(predicted, row);
         if self.layout.classes.is_empty() {
-            push_number(text, if deferred { f32::NAN } else { answer[0] }, "");
+            push_number(text, if deferred { f32::NAN } else { output[0] }, "");
         } else {
             if !deferred {
-                text.push_str(&self.quoted[predicted_class(answer)]);
+                text.push_str(&self.quoted[predicted_class(output)]);
             }
-            for probability in answer {
+            for probability in output {
                 text.push(',');
                 push_number(text, if deferred { f32::NAN } else { *probability }, "");
             }
         }
         if self.layout.recognizes {
-            let verdict = Verdict::of(scored, row);
+            let verdict = Verdict::of(predicted, row);
             text.push_str(if verdict.unseen { ",true," } else { ",false," });
             push_number(text, verdict.p.unwrap_or(f32::NAN), "");
             for names in [verdict.why, verdict.nearest] {
@@ -187,12 +192,12 @@ impl Renderer {
             }
         }
         text.push(',');
-        text.push_str(itoa::Buffer::new().format(scored.allocated.header.epoch.0));
+        text.push_str(itoa::Buffer::new().format(predicted.allocated.header.epoch.0));
         text.push('\n');
     }
 }
 
-/// Appends what is said of a sample's task.
+/// Appends the recognition of a sample.
 fn push_verdict(text: &mut String, verdict: &Verdict<'_>) {
     text.push_str(if verdict.unseen {
         ",\"unseen\":true,\"p\":"
@@ -217,7 +222,7 @@ fn push_verdict(text: &mut String, verdict: &Verdict<'_>) {
     }
 }
 
-/// Appends a number, or what stands for one that is not finite.
+/// Appends a number, or `otherwise` if it is not finite.
 fn push_number(text: &mut String, number: f32, otherwise: &str) {
     if number.is_finite() {
         text.push_str(zmij::Buffer::new().format_finite(number));
@@ -232,7 +237,7 @@ fn quote(format: Format, text: &str) -> String {
     quoted
 }
 
-/// Appends a text as the format quotes it.
+/// Appends a text, quoted for the format.
 fn push_quoted(format: Format, to: &mut String, text: &str) {
     match format {
         Format::Parquet => to.push_str(text),
@@ -250,7 +255,7 @@ fn push_quoted(format: Format, to: &mut String, text: &str) {
             if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
                 to.push_str(text);
             } else {
-                // The rare text that needs escapes goes through serde_json, quotes cut off.
+                // serde_json writes the rare text that needs escapes; its quotes are cut off.
                 let escaped = serde_json::Value::from(text).to_string();
                 to.push_str(&escaped[1..escaped.len() - 1]);
             }

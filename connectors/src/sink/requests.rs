@@ -1,4 +1,4 @@
-//! Label requests as JSON: what an annotation tool needs to know of a sample.
+//! Label requests as JSON, with what an annotation tool needs of a sample.
 
 use perennial_operators::algorithms::unseen::LabelRequest;
 use perennial_operators::flow::predicted_class;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::schema::{Feature, Schema};
 
-/// Renders label requests.
+/// A renderer of label requests.
 #[derive(Clone, Debug)]
 pub struct RequestRenderer {
     features: Vec<Feature>,
@@ -14,7 +14,7 @@ pub struct RequestRenderer {
 }
 
 impl RequestRenderer {
-    /// A renderer for samples of this schema.
+    /// A renderer for samples of `schema`.
     pub fn new(schema: &Schema) -> Self {
         let label = schema.label.as_ref();
         RequestRenderer {
@@ -41,19 +41,17 @@ impl RequestRenderer {
         })
     }
 
-    /// What was predicted: a class, or a number.
+    /// The prediction of the sample: a class, or a number.
     pub fn prediction(&self, request: &LabelRequest) -> Value {
-        match self.classes.is_empty() {
-            true => json!(request.answer.first()),
-            false => {
-                let class = predicted_class(ndarray::ArrayView1::from(&request.answer));
-                json!(self.classes.get(class))
-            }
+        if self.classes.is_empty() {
+            return json!(request.answer.first());
         }
+        let class = predicted_class(ndarray::ArrayView1::from(&request.answer));
+        json!(self.classes.get(class))
     }
 }
 
-/// The value of a feature as its source has it; nothing where it is missing.
+/// The value of a feature as in its source; null if missing.
 fn cell(feature: &Feature, value: f32) -> Value {
     match feature {
         Feature::Categorical(categorical) if !value.is_nan() => {

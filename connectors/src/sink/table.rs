@@ -1,4 +1,4 @@
-//! Predictions as a table, on its way to a Parquet file.
+//! Predictions as a table for a Parquet file.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use perennial_operators::flow::{Predicted, predicted_class};
 use super::Layout;
 use super::layout::{Verdict, group_texts, is_deferred, site};
 
-/// Columns in the making.
+/// A table under construction.
 #[derive(Default)]
 struct Columns {
     fields: Vec<Field>,
@@ -33,11 +33,11 @@ impl Columns {
 }
 
 /// The predictions of a batch as a table.
-pub(super) fn table(layout: &Layout, scored: &Predicted) -> Option<RecordBatch> {
-    let batch = &scored.allocated.batch;
-    let groups = group_texts(scored);
+pub(super) fn table(layout: &Layout, predicted: &Predicted) -> Option<RecordBatch> {
+    let batch = &predicted.allocated.batch;
+    let groups = group_texts(predicted);
     let rows = || 0..batch.len();
-    let group = |row: usize| &groups[scored.allocated.group_of[row] as usize];
+    let group = |row: usize| &groups[predicted.allocated.group_of[row] as usize];
     let mut columns = Columns::default();
     columns.texts("id", rows().map(|row| batch.ids.get(row).to_string()));
     let times = TimestampMicrosecondArray::from(batch.times.clone()).with_timezone("UTC");
@@ -45,32 +45,35 @@ pub(super) fn table(layout: &Layout, scored: &Predicted) -> Option<RecordBatch> 
     columns.texts("site", rows().map(|row| site(batch, row).to_string()));
     columns.texts("task", rows().map(|row| group(row).task.clone()));
     columns.texts("model", rows().map(|row| group(row).model.clone()));
-    predicted(&mut columns, layout, scored)?;
+    add_predictions(&mut columns, layout, predicted)?;
     if layout.recognizes {
-        verdicts(&mut columns, scored);
+        add_verdicts(&mut columns, predicted);
     }
-    let epoch = scored.allocated.header.epoch.0;
+    let epoch = predicted.allocated.header.epoch.0;
     columns.add("epoch", UInt64Array::from(vec![epoch; batch.len()]), false);
     RecordBatch::try_new(Arc::new(Schema::new(columns.fields)), columns.columns).ok()
 }
 
-/// The answers; only where tasks are recognized can there be none.
-fn predicted(columns: &mut Columns, layout: &Layout, scored: &Predicted) -> Option<()> {
+/// Adds predictions. Only a layout that recognizes unseen samples can have none in a row.
+fn add_predictions(columns: &mut Columns, layout: &Layout, predicted: &Predicted) -> Option<()> {
     let nullable = layout.recognizes;
-    let given = (0..scored.allocated.batch.len()).map(|row| !is_deferred(scored, row));
-    let given: Vec<bool> = given.collect();
-    let values: Float32Array = scored.probabilities.iter().copied().collect();
+    let given: Vec<bool> = (0..predicted.allocated.batch.len())
+        .map(|row| !is_deferred(predicted, row))
+        .collect();
+    let values: Float32Array = predicted.probabilities.iter().copied().collect();
     if layout.classes.is_empty() {
-        let numbers = values.iter().zip(&given);
-        let numbers: Float32Array = numbers
+        let numbers: Float32Array = values
+            .iter()
+            .zip(&given)
             .map(|(value, given)| value.filter(|_| *given))
             .collect();
         columns.add("prediction", numbers, nullable);
         return Some(());
     }
-    let class = |row: usize| &*layout.classes[predicted_class(scored.probabilities.row(row))];
-    let classes = given.iter().enumerate();
-    let classes: StringArray = classes
+    let class = |row: usize| &*layout.classes[predicted_class(predicted.probabilities.row(row))];
+    let classes: StringArray = given
+        .iter()
+        .enumerate()
         .map(|(row, given)| given.then(|| class(row)))
         .collect();
     columns.add("prediction", classes, nullable);
@@ -82,10 +85,11 @@ fn predicted(columns: &mut Columns, layout: &Layout, scored: &Predicted) -> Opti
     Some(())
 }
 
-/// What is said of samples' tasks.
-fn verdicts(columns: &mut Columns, scored: &Predicted) {
-    let verdicts = (0..scored.allocated.batch.len()).map(|row| Verdict::of(scored, row));
-    let verdicts: Vec<Verdict<'_>> = verdicts.collect();
+/// Adds the recognition of samples.
+fn add_verdicts(columns: &mut Columns, predicted: &Predicted) {
+    let verdicts: Vec<Verdict<'_>> = (0..predicted.allocated.batch.len())
+        .map(|row| Verdict::of(predicted, row))
+        .collect();
     let unseen: Vec<bool> = verdicts.iter().map(|verdict| verdict.unseen).collect();
     columns.add("unseen", BooleanArray::from(unseen), false);
     let p: Float32Array = verdicts.iter().map(|verdict| verdict.p).collect();

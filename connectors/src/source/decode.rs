@@ -1,4 +1,4 @@
-//! From rows to columns: the one place that decides whether a record is good.
+//! Decoding of rows to columns, which decides whether a record is good.
 
 use std::sync::Arc;
 
@@ -6,66 +6,68 @@ use ndarray::Array2;
 use perennial_operators::{Batch, Dictionary, MISSING, Texts};
 use rustc_hash::FxHashMap;
 
-use crate::format::fields::{Clock, Labels, Names, Seen, check_length, known_id, number, quote};
+use crate::format::fields::{
+    LabelParser, Names, Seen, TimeParser, check_length, known_id, number, quote,
+};
 use crate::format::{Row, Value};
 use crate::schema::{Feature, Schema};
 
-/// Rows for which a new batch reserves room; more are taken as they come.
+/// Rows that a new batch reserves room for at most.
 const RESERVED: usize = 4096;
 
-/// Values of one attribute that are numbered at most, before numbering begins anew: values that nobody has seen before can come
-/// without end.
+/// Bound on the values of one attribute in a dictionary. Beyond it new dictionaries begin, since
+/// the number of new values has no bound.
 const MOST_VALUES: usize = 1 << 18;
 
-/// Appends rows to the columns of a batch. It numbers the good records of the stream and the values of
-/// the attributes, and finds ids that come twice.
+/// A decoder that appends rows to the columns of a batch. It numbers the good records of the stream
+/// and the values of the attributes, and finds duplicate ids.
 #[derive(Debug)]
 pub struct Decoder {
     cells: Cells,
-    clock: Clock,
+    clock: TimeParser,
     seen: Seen,
     first: u64,
     ids: Texts,
     times: Vec<i64>,
     attributes: Vec<Vec<u32>>,
     dictionaries: Arc<Vec<Dictionary>>,
-    /// Which dictionaries these are.
+    /// Number of the dictionaries, which changes when new ones begin.
     generation: u64,
-    /// Value → code, for each attribute.
+    /// For each attribute: value → code.
     codes: Vec<FxHashMap<Box<str>, u32>>,
     features: Vec<f32>,
     labels: Vec<f32>,
     scratch: String,
 }
 
-/// Which cell of a row is what.
+/// The meaning of the cells of a row.
 #[derive(Debug)]
 struct Cells {
     columns: Vec<String>,
     id: usize,
     time: usize,
     attributes: Vec<usize>,
-    features: Vec<(usize, Kind)>,
-    label: Option<(usize, Labels)>,
+    features: Vec<(usize, FeatureKind)>,
+    label: Option<(usize, LabelParser)>,
 }
 
 /// How a feature's cell becomes a number.
 #[derive(Debug)]
-enum Kind {
+enum FeatureKind {
     Numeric,
     Categorical(Names),
 }
 
 impl Decoder {
-    /// A decoder for a schema without problems. With `labelled` off the label column is not asked for,
-    /// and `Batch::labels` stays empty. An id is a duplicate if one of the last `duplicates_within` good
-    /// records had it.
+    /// A decoder for a schema without problems. Without `labelled` rows have no label column, and
+    /// `Batch::labels` stays empty. An id is a duplicate if one of the last `duplicates_within`
+    /// good records had it.
     pub fn new(schema: &Schema, labelled: bool, duplicates_within: usize) -> Decoder {
         let cells = Cells::new(schema, labelled);
         let attributes = cells.attributes.len();
         Decoder {
             cells,
-            clock: Clock::default(),
+            clock: TimeParser::default(),
             seen: Seen::new(duplicates_within),
             first: 0,
             ids: Texts::default(),
@@ -80,7 +82,7 @@ impl Decoder {
         }
     }
 
-    /// Numbers good records from `first` on: so many came before.
+    /// Numbers good records from `first` on, the number of earlier ones.
     pub(super) fn continue_from(&mut self, first: u64) {
         self.first = first;
     }
@@ -91,18 +93,21 @@ impl Decoder {
         Some((self.first + row as u64, self.ids.get(row)))
     }
 
-    /// The columns that a row must bring, in the order of its cells.
+    /// The columns of a row, in the order of its cells.
     pub fn columns(&self) -> &[String] {
         &self.cells.columns
     }
 
-    /// Appends a row, or says in a sentence why the record is bad, and then leaves everything as it was.
-    /// `record` is the record's number at its source, from 1.
+    /// Appends a row. `record` is the record's number at its source, from 1.
+    ///
+    /// # Errors
+    /// The record is bad: the reason. The decoder is then unchanged.
     pub fn push(&mut self, row: &Row, record: u64) -> Result<(), String> {
         self.push_before(row, record, i64::MAX)
     }
 
-    /// The same, where an event time after `latest` makes a record bad; microseconds since 1970.
+    /// Appends a row as [`Decoder::push`] does; an event time after `latest` (microseconds since
+    /// 1970) makes the record bad too.
     pub fn push_before(&mut self, row: &Row, record: u64, latest: i64) -> Result<(), String> {
         let start = self.features.len();
         let result = self.append(row, record, latest);
@@ -129,8 +134,8 @@ impl Decoder {
         for (cell, kind) in &mut cells.features {
             let value = row.get(*cell);
             self.features.push(match kind {
-                Kind::Numeric => number("feature", &columns[*cell], value)?,
-                Kind::Categorical(names) => names.number(value).unwrap_or(f32::NAN),
+                FeatureKind::Numeric => number("feature", &columns[*cell], value)?,
+                FeatureKind::Categorical(names) => names.number(value).unwrap_or(f32::NAN),
             });
         }
         let label = match &mut cells.label {
@@ -145,7 +150,7 @@ impl Decoder {
             record,
         )?;
 
-        // The record is good: from here on nothing fails.
+        // The record is good; nothing below can fail.
         self.ids.push(id);
         self.times.push(time);
         self.labels.extend(label);
@@ -166,7 +171,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Begins to number values anew, where there are too many.
+    /// Begins new dictionaries if one has too many values.
     fn renew_codes(&mut self) {
         if self.codes.iter().any(|codes| codes.len() > MOST_VALUES) {
             self.codes.iter_mut().for_each(FxHashMap::clear);
@@ -175,7 +180,7 @@ impl Decoder {
         }
     }
 
-    /// The rows since the last call as a batch.
+    /// Takes the rows since the last call as a batch.
     pub fn take(&mut self) -> Batch {
         let rows = self.times.len();
         let width = self.cells.features.len();
@@ -193,7 +198,7 @@ impl Decoder {
             attributes,
             dictionaries: self.dictionaries.clone(),
             generation: self.generation,
-            // The lengths agree, since a row either brings all its features or none.
+            // The lengths match, since a row adds all its features or none.
             features: Array2::from_shape_vec((rows, width), features)
                 .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),
             labels: renew(&mut self.labels, reserved),
@@ -210,13 +215,13 @@ fn dictionaries(attributes: usize) -> Arc<Vec<Dictionary>> {
     Arc::new((0..attributes).map(|_| Dictionary::default()).collect())
 }
 
-/// Hands out a column and begins the next one.
+/// Takes a column and begins the next one.
 fn renew<T>(column: &mut Vec<T>, reserved: usize) -> Vec<T> {
     let reserved = if column.is_empty() { 0 } else { reserved };
     std::mem::replace(column, Vec::with_capacity(reserved))
 }
 
-/// The id of a record, which must be there and be new. It is noted as seen.
+/// The id of a record, which must be present and new, and is then known.
 pub(super) fn new_id<'a>(
     value: Value<'a>,
     column: &str,
@@ -226,14 +231,14 @@ pub(super) fn new_id<'a>(
 ) -> Result<&'a str, String> {
     let id = known_id(column, value, scratch)?;
     seen.insert(id, record)
-        .map_err(|before| format!("id {id:?} was seen before, at record {before}"))?;
+        .map_err(|first| format!("id {id:?} was seen before, at record {first}"))?;
     Ok(id)
 }
 
 impl Cells {
     fn new(schema: &Schema, labelled: bool) -> Cells {
         let mut columns: Vec<String> = Vec::new();
-        // A column may play several parts, a site that is a feature too for instance.
+        // A column may have several uses, such as a site that is also a feature.
         let mut cell = |name: &str| {
             columns.iter().position(|c| c == name).unwrap_or_else(|| {
                 columns.push(name.into());
@@ -246,15 +251,17 @@ impl Cells {
         let mut features = Vec::new();
         for feature in &schema.features {
             let kind = match feature {
-                Feature::Numeric(_) => Kind::Numeric,
+                Feature::Numeric(_) => FeatureKind::Numeric,
                 Feature::Categorical(categorical) => {
-                    Kind::Categorical(Names::new(&categorical.values))
+                    FeatureKind::Categorical(Names::new(&categorical.values))
                 }
             };
             features.push((cell(feature.column()), kind));
         }
-        let label = schema.label.as_ref().filter(|_| labelled);
-        let label = label.map(|label| (cell(&label.column), Labels::new(label)));
+        let label = match &schema.label {
+            Some(label) if labelled => Some((cell(&label.column), LabelParser::new(label))),
+            _ => None,
+        };
         Cells {
             columns,
             id,
@@ -309,7 +316,7 @@ mod tests {
         let next = decoder.take();
         assert_eq!(next.first, 2);
         assert_eq!(next.attribute(0, 0), "s2");
-        // A batch that was handed out shares the dictionary, and what it knew stays.
+        // An earlier batch shares the dictionary, and its codes keep their meaning.
         assert_eq!(
             (batch.attribute(0, 0), batch.dictionaries[0].len()),
             ("s1", 2)
@@ -317,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_rows_say_why_and_leave_no_trace() {
+    fn bad_rows_give_a_reason_and_leave_no_trace() {
         let mut decoder = decoder(true);
         push(&mut decoder, ["a", "1", "s", "dry", "1", "ac", "hot"], 7).unwrap();
         let long = "x".repeat(2000);

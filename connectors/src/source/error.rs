@@ -1,28 +1,29 @@
-//! What can be wrong with a source as a whole, and what to do about it.
+//! Errors of a source as a whole.
 
 use std::path::Path;
 
 use thiserror::Error;
 
-/// Names shorter than this similarity are not offered as "did you mean".
+/// Least similarity of a name that an error suggests.
 const SIMILAR: f64 = 0.7;
 
-/// How many found columns an error lists.
+/// Columns that an error lists at most.
 const LISTED: usize = 40;
 
-/// A source that cannot be opened or read on. A single bad record is no error but a dead letter.
+/// Why a source cannot be opened or read any further. A single bad record is a dead letter and no
+/// error.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SourceError {
-    /// There is no such file.
-    #[error("The file {path} does not exist. {hint}")]
+    /// The file does not exist.
+    #[error("the file {path} does not exist: {hint}")]
     NotFound {
         /// The file.
         path: String,
         /// What to do.
         hint: String,
     },
-    /// The file is there but cannot be opened or understood.
-    #[error("The file {path} cannot be opened: {reason}.")]
+    /// The file exists but cannot be opened or understood.
+    #[error("the file {path} cannot be opened: {reason}")]
     Open {
         /// The file.
         path: String,
@@ -30,69 +31,69 @@ pub enum SourceError {
         reason: String,
     },
     /// The file has no content at all.
-    #[error("The file {path} is empty. {hint}")]
+    #[error("the file {path} is empty: {hint}")]
     Empty {
         /// The file.
         path: String,
         /// What to do.
         hint: String,
     },
-    /// Neither the name nor the settings tell the format.
+    /// Neither the name nor the settings give the format.
     #[error(
-        "The format of the file {path} is unknown. Set `format` to csv, jsonl or parquet, or name the \
-         file .csv, .jsonl, .csv.gz, .jsonl.gz or .parquet."
+        "the format of the file {path} is unknown: set `format` to csv, jsonl or parquet, or name the \
+         file .csv, .jsonl, .csv.gz, .jsonl.gz or .parquet"
     )]
     Format {
         /// The file.
         path: String,
     },
-    /// Columns that the schema names are not in the file.
-    #[error("The file {path} lacks {missing}. It has {found}.{hint}")]
+    /// The file lacks columns that the schema names.
+    #[error("the file {path} lacks {missing} and has {found}: {hint}")]
     Columns {
         /// The file.
         path: String,
-        /// The columns that are wanted and missing.
+        /// The missing columns.
         missing: String,
-        /// The columns that are there.
+        /// The columns of the file.
         found: String,
-        /// The nearest names, or nothing.
+        /// The nearest names, or what to do.
         hint: String,
     },
-    /// The input breaks off in the middle.
-    #[error("The file {path} cannot be read beyond record {record}: {reason}.")]
+    /// The file cannot be read to its end.
+    #[error("the file {path} cannot be read beyond record {record}: {reason}")]
     Broken {
         /// The file.
         path: String,
-        /// How many records came before the failure.
+        /// Number of records before the failure.
         record: u64,
         /// What is wrong.
         reason: String,
     },
-    /// The input has fewer records than an earlier run has read of it.
+    /// The source has fewer records than an earlier run has read.
     #[error(
-        "{source_name} has only {count} records, but {position} of it were read before. Bring back the \
-         former input, or start with an empty knowledge base."
+        "{source_name} has only {count} records, but {position} of it were read before: bring back the \
+         former input, or start with an empty knowledge base"
     )]
     Shorter {
         /// The file or simulator.
         source_name: String,
         /// Records that an earlier run has read.
         position: u64,
-        /// Records that there are.
+        /// Records of the source.
         count: u64,
     },
-    /// A skip to a position that has been passed.
-    #[error("{source_name} is at record {at} and cannot go back to {position}. Open it anew.")]
+    /// A skip to an earlier position.
+    #[error("{source_name} is at record {at} and cannot go back to {position}: open it anew")]
     Backwards {
         /// The file or simulator.
         source_name: String,
-        /// Records consumed so far.
+        /// Records read so far.
         at: u64,
-        /// The position asked for.
+        /// The requested position.
         position: u64,
     },
     /// A setting that cannot be used.
-    #[error("The setting `{key}` cannot be used: {reason}.")]
+    #[error("the setting `{key}` cannot be used: {reason}")]
     Setting {
         /// The key path in the configuration.
         key: String,
@@ -102,7 +103,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The error for a file that is not there, with the nearest name in its folder.
+    /// The error for a file that does not exist, with the nearest name in its folder.
     pub(super) fn not_found(path: &Path) -> SourceError {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -113,17 +114,17 @@ impl SourceError {
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
         let hint = match std::fs::read_dir(folder) {
-            Err(_) => format!("Its folder {} does not exist either.", folder.display()),
+            Err(_) => format!("its folder {} does not exist either", folder.display()),
             Ok(entries) => {
                 let names = entries
                     .flatten()
                     .map(|e| e.file_name().to_string_lossy().into_owned());
                 match nearest(&name, names) {
-                    Some(near) => format!("Did you mean {}?", folder.join(near).display()),
+                    Some(near) => format!("did you mean {}?", folder.join(near).display()),
                     None if path.is_relative() => {
-                        "Relative paths start at the working directory.".into()
+                        "relative paths start at the working directory".into()
                     }
-                    None => "Check the path.".into(),
+                    None => "check the path".into(),
                 }
             }
         };
@@ -142,13 +143,13 @@ impl SourceError {
             })
             .collect();
         let hint = if !hints.is_empty() {
-            format!(" Did you mean {}?", hints.join(", "))
+            format!("did you mean {}?", hints.join(", "))
         } else if let [only] = found
             && only.contains([';', '\t', '|'])
         {
-            " Columns must be separated by commas.".into()
+            "columns must be separated by commas".into()
         } else {
-            " Rename the columns in the schema or in the file.".into()
+            "rename the columns in the schema or in the file".into()
         };
         let plural = if missing.len() == 1 {
             "column"
@@ -176,7 +177,7 @@ impl SourceError {
     }
 }
 
-/// The candidate most like `name`, if one is alike enough to be what was meant.
+/// The candidate most similar to `name`, if it is similar enough for a suggestion.
 fn nearest(name: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
     let lower = name.to_lowercase();
     candidates

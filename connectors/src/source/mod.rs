@@ -1,7 +1,8 @@
-//! Where samples come from: files and the simulator, behind one trait.
+//! Sources of samples and labels: files and the simulator behind the trait [`Source`], and topics
+//! of Kafka and samples that edges share, whose positions are offsets, each with a type of its own.
 //!
-//! A source gives records in a fixed order. Bad ones become dead letters, they never stop the stream,
-//! and every record, good or bad, counts in the *position*, so that a run can be resumed exactly.
+//! A source returns records in a fixed order. A bad record becomes a dead letter and never stops
+//! the stream. Every record, good or bad, counts in the *position*, so that a run resumes exactly.
 
 mod decode;
 pub mod edges;
@@ -21,30 +22,30 @@ pub use self::simulator::{Drift, DriftKind, SimulatedLabel, Simulator, Simulator
 
 /// A stream of samples that can be replayed from any position.
 pub trait Source: Send {
-    /// Consumes the next `records` records, good or bad; fewer only at the end of the stream or before
-    /// a place that cannot be read. That failure is then what the next call returns.
+    /// Reads the next `records` records, good or bad; fewer only at the end of the stream or before
+    /// a failure, which the next call then returns.
     fn read(&mut self, records: usize) -> Result<Read, SourceError>;
 
-    /// How many records, good and bad, a bounded source has in all; `None` if it has no end. A file
-    /// may be read through for it once.
+    /// Number of all records, good and bad; `None` if the source has no end. This may read a file
+    /// from begin to end once.
     fn count(&mut self) -> Result<Option<u64>, SourceError>;
 
-    /// Continues after the first `position` records of the stream as if they had been read: sequence
-    /// numbers, attribute codes and the detection of duplicates are those of an undisturbed run. It
-    /// only goes forward.
+    /// Resumes after the first `position` records of the stream as if they had been read: sequence
+    /// numbers, attribute codes and known ids are those of an uninterrupted run. A source cannot go
+    /// backwards.
     fn skip_to(&mut self, position: u64) -> Result<(), SourceError>;
 }
 
-/// What one call of [`Source::read`] gave.
+/// Result of one call of [`Source::read`].
 #[derive(Clone, Debug)]
 pub struct Read<B = Batch> {
     /// The good records as columns.
     pub batch: B,
     /// The bad records, in their order.
     pub dead_letters: Vec<DeadLetter>,
-    /// Records of the stream consumed so far, good and bad.
+    /// Records of the stream read so far, good and bad.
     pub position: u64,
-    /// Whether the source knows that nothing follows. A file that ends exactly here is only found to
-    /// have ended by the next, empty read.
+    /// Whether the source knows that nothing follows. A file that ends exactly here reports it only
+    /// with the next, empty read.
     pub ended: bool,
 }

@@ -1,4 +1,4 @@
-//! Errors of trainings, and what a trainer printed.
+//! Errors of trainings.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,82 +12,82 @@ use crate::onnx::{ConvertError, OnnxError};
 /// Why a training gave no model.
 #[derive(Debug, Error)]
 pub enum TrainerError {
-    /// The training program is not there.
+    /// The training program is missing.
     #[error(transparent)]
     Native(#[from] NativeError),
-    /// The program is there but does not start.
+    /// The program exists but does not start.
     #[error("{who} {} does not start: {reason}", .program.display())]
     Start {
-        /// Which trainer's program.
+        /// Name of the program in messages.
         who: String,
         /// The program.
         program: OsString,
-        /// What the system says.
+        /// The error of the system.
         reason: std::io::Error,
     },
-    /// The request could not be encoded.
+    /// The request cannot be encoded.
     #[error("the training request cannot be encoded: {0}")]
     Request(postcard::Error),
-    /// The system failed between the two processes.
+    /// A pipe or a wait for the process failed.
     #[error("the connection to the trainer's process broke: {0}")]
     Connection(std::io::Error),
-    /// [`Cancel::cancel`] was called.
+    /// [`Cancel::cancel`](super::Cancel::cancel) was called.
     #[error("the training was cancelled")]
     Cancelled,
     /// A signal ended the program.
-    #[error("signal {signal} ended {who}{said}")]
+    #[error("signal {signal} ended {who}{stderr}")]
     Killed {
-        /// Which trainer's program.
+        /// Name of the program in messages.
         who: String,
         /// The signal's number.
         signal: i32,
         /// The end of its stderr.
-        said: Said,
+        stderr: StderrTail,
     },
-    /// The program ended without an answer.
-    #[error("{who} ended with exit code {code}{said}")]
+    /// The program ended with an exit code other than 0.
+    #[error("{who} ended with exit code {code}{stderr}")]
     Exited {
-        /// Which trainer's program.
+        /// Name of the program in messages.
         who: String,
         /// The exit code.
         code: i32,
         /// The end of its stderr.
-        said: Said,
+        stderr: StderrTail,
     },
     /// The training program lacks a library.
     #[error(
         "the training program cannot load its libraries, libxgboost.so most likely; run \
-         scripts/setup.sh{said}"
+         scripts/setup.sh{stderr}"
     )]
     Libraries {
         /// The end of its stderr.
-        said: Said,
+        stderr: StderrTail,
     },
-    /// The answer is no response.
-    #[error("the training program's answer of {length} bytes cannot be read: {reason}{said}")]
+    /// The output of the program is no response.
+    #[error("the training program's answer of {length} bytes cannot be read: {reason}{stderr}")]
     Answer {
-        /// How many bytes came.
+        /// Length of the output in bytes.
         length: usize,
-        /// What is wrong with them.
+        /// Why it cannot be read.
         reason: String,
         /// The end of its stderr.
-        said: Said,
+        stderr: StderrTail,
     },
-    /// The training program gave a reason why there is no model.
+    /// The training program reported a failure.
     #[error("the training failed: {0}")]
     Failed(String),
     /// The trees cannot be written as ONNX.
     #[error("the trained model cannot be written as ONNX: {0}")]
-    Convert(#[from] ConvertError),
-    /// The ONNX model does not do what XGBoost does.
+    Convert(ConvertError),
+    /// The ONNX model does not predict what XGBoost predicts.
     #[error("the trained model was written as ONNX wrongly: {0}")]
-    Conversion(#[from] OnnxError),
-    /// The folder of a training cannot be made or written.
+    Conversion(OnnxError),
+    /// The folder of a training cannot be created or written.
     #[error("the folder {path} cannot be used for trainings: {reason}")]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         reason: std::io::Error,
     },
     /// The samples or the request for a command cannot be written.
@@ -98,33 +98,33 @@ pub enum TrainerError {
         /// Why.
         reason: String,
     },
-    /// The command did not end in time.
-    #[error("{who} was killed: it took longer than {limit:?}{said}")]
+    /// The command took longer than its time limit.
+    #[error("{who} was killed: it took longer than {limit:?}{stderr}")]
     TimedOut {
-        /// Which trainer's program.
+        /// Name of the program in messages.
         who: String,
-        /// How long it may take.
+        /// The time limit.
         limit: Duration,
         /// The end of its stderr.
-        said: Said,
+        stderr: StderrTail,
     },
-    /// The command ended well, but what it left is not what it should.
-    #[error("the trainer's command ended, but {file} {reason}{said}")]
+    /// The command ended with exit code 0, but a file that it wrote cannot be used.
+    #[error("the trainer's command ended, but {file} {reason}{stderr}")]
     Output {
         /// The file.
         file: &'static str,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         reason: String,
         /// The end of its stderr.
-        said: Said,
+        stderr: StderrTail,
     },
 }
 
-/// The end of what a program wrote to stderr; as text a clause of its own, or nothing.
+/// The end of a program's stderr. Its text is a clause that follows an error, or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said(pub(super) String);
+pub struct StderrTail(pub(super) String);
 
-impl std::fmt::Display for Said {
+impl std::fmt::Display for StderrTail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.as_str() {
             "" => Ok(()),

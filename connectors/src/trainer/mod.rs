@@ -1,5 +1,5 @@
-//! Training models: by the training program, whose trees are written as checked ONNX, or by a command of the user's
-//! own.
+//! Training of models, by the training program, whose trees are converted to ONNX and checked, or
+//! by a command of the user's own.
 
 mod command;
 mod error;
@@ -13,22 +13,23 @@ use ndarray::Array2;
 use perennial_operators::{LabelKind, ModelId, RetainedSample, TrainRequest, TrainResponse};
 
 pub use self::command::{CommandLine, CommandTrainer};
-pub use self::error::{Said, TrainerError};
+pub use self::error::{StderrTail, TrainerError};
 use self::process::{Children, check_status, piped};
 use crate::onnx::Runtime;
 use crate::{native, onnx};
 
-/// How far a converted model's probabilities may be from XGBoost's own; for numbers, how far as a share of the greatest.
+/// Tolerance between the outputs of a converted model and of XGBoost: absolute for probabilities,
+/// relative to the greatest for numbers.
 const TOLERANCE: f32 = 1e-5;
-/// What errors call the training program.
+/// Name of the training program in messages.
 const WHO: &str = "the training program";
-/// The exit code of the dynamic loader when a library is missing.
+/// Exit code of the dynamic loader if a library is missing.
 const LOADER_FAILED: i32 = 127;
 
-/// What a model is trained for, and on.
+/// A training: its task, samples and settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
-    /// The model to be.
+    /// The model to train.
     pub model: ModelId,
     /// The name of its task.
     pub task: &'a str,
@@ -36,7 +37,7 @@ pub struct Job<'a> {
     pub samples: &'a [RetainedSample],
     /// The same samples as a matrix, and the settings.
     pub request: &'a TrainRequest,
-    /// The ONNX model to build on, if it is to be built on one: only where the trainer does
+    /// The ONNX model to start from, if any; only for a trainer with
     /// [warm starts](Trainer::warm_starts).
     pub from: Option<&'a [u8]>,
 }
@@ -44,18 +45,19 @@ pub struct Job<'a> {
 /// A trained model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The model, float `[N, features]` to float `[N, classes]`, or `[N, 1]` where the label is a number.
+    /// The model: float `[N, features]` to float `[N, classes]`, or `[N, 1]` if the label is a
+    /// number.
     pub onnx: Vec<u8>,
     /// The BLAKE3 hash of `onnx` in hexadecimal.
     pub hash: String,
-    /// How far its probabilities, or numbers, of the training samples are from what they have to be, at most: from
-    /// XGBoost's own, or in sum from 1.
+    /// The greatest deviation on the training samples: from the outputs of XGBoost, or for a
+    /// command from a sum of probabilities of 1.
     pub deviation: f32,
-    /// What a trainer of the user's own has measured, by name.
+    /// Metrics that a command has reported, by name.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// What trains models.
+/// A trainer of models.
 #[derive(Debug)]
 pub enum Trainer {
     /// Gradient-boosted trees.
@@ -65,10 +67,10 @@ pub enum Trainer {
 }
 
 impl Trainer {
-    /// Trains a model, which takes as long as it takes, and checks it.
+    /// Trains a model and checks it. The call blocks until the training ends.
     ///
     /// # Errors
-    /// There is no model, or not one that Perennial can use.
+    /// The training failed, or Perennial cannot use its model.
     pub fn train(&self, job: &Job<'_>) -> Result<Trained, TrainerError> {
         match (self, job.from) {
             (Trainer::BuiltIn(trainer), None) => trainer.train(job.request),
@@ -77,7 +79,7 @@ impl Trainer {
         }
     }
 
-    /// Whether it can build on what another model says.
+    /// Whether it can start from the outputs of another model.
     pub fn warm_starts(&self) -> bool {
         matches!(self, Trainer::BuiltIn(_))
     }
@@ -101,8 +103,7 @@ pub struct BuiltIn {
 }
 
 impl BuiltIn {
-    /// The trainer with the program that [`native::trainer`] finds. Models are checked with
-    /// `runtime`.
+    /// A trainer with the program of [`native::trainer`]. It checks models with `runtime`.
     ///
     /// # Errors
     /// The program is missing.
@@ -111,7 +112,7 @@ impl BuiltIn {
         Ok(BuiltIn::new(program, libraries, runtime))
     }
 
-    /// The trainer with a given program and the folder of the libraries that it needs.
+    /// A trainer with a given program and the folder of its libraries.
     pub fn new(program: PathBuf, libraries: Option<PathBuf>, runtime: Runtime) -> BuiltIn {
         BuiltIn {
             program,
@@ -126,28 +127,32 @@ impl BuiltIn {
         Cancel(self.children.clone())
     }
 
-    /// Trains a model, which takes as long as it takes, and checks it against XGBoost on the
-    /// training samples.
+    /// Trains a model and checks it against XGBoost on the training samples. The call blocks until
+    /// the training ends.
     ///
     /// # Errors
-    /// The request cannot be trained, or the program or the conversion failed.
+    /// The training, the program or the conversion failed.
     pub fn train(&self, request: &TrainRequest) -> Result<Trained, TrainerError> {
         let (model, expected) = self.boost(request)?;
-        let onnx = onnx::convert(&model, request.features.ncols(), request.kind)?;
+        let onnx = onnx::convert(&model, request.features.ncols(), request.kind)
+            .map_err(TrainerError::Convert)?;
         self.checked(onnx, request, &expected)
     }
 
-    /// Trains trees that correct a model of this trainer's, and gives the two as one: a *warm start*.
+    /// Trains trees that correct a model of this trainer, and returns both as one model: a *warm
+    /// start*.
     ///
     /// # Errors
-    /// As for [`BuiltIn::train`]; the model does not run, or is of another trainer.
+    /// As for [`BuiltIn::train`]; or the model does not run, or is of another trainer.
     pub fn warm_start(&self, from: &[u8], request: &TrainRequest) -> Result<Trained, TrainerError> {
         let (features, width) = (request.features.ncols(), request.kind.width());
         let mut margins = Array2::zeros((request.features.nrows(), width));
-        let mut session = self.runtime.session(from, features, width)?;
-        session.predict(request.features.view(), margins.view_mut())?;
+        self.runtime
+            .session(from, features, width)
+            .and_then(|mut session| session.predict(request.features.view(), margins.view_mut()))
+            .map_err(TrainerError::Conversion)?;
         if let LabelKind::Classes(_) = request.kind {
-            // A constant in all logits of a row makes no difference.
+            // The logarithms are logits up to a constant for each row, which does not matter.
             margins.mapv_inplace(|probability: f32| probability.max(f32::MIN_POSITIVE).ln());
         }
         let request = TrainRequest {
@@ -155,11 +160,12 @@ impl BuiltIn {
             ..request.clone()
         };
         let (model, expected) = self.boost(&request)?;
-        let onnx = onnx::extend(from, &model, features, request.kind)?;
+        let onnx =
+            onnx::extend(from, &model, features, request.kind).map_err(TrainerError::Convert)?;
         self.checked(onnx, &request, &expected)
     }
 
-    /// Runs the training program: the booster, and XGBoost's own answers for the samples.
+    /// Runs the training program: the booster, and XGBoost's own outputs for the samples.
     fn boost(&self, request: &TrainRequest) -> Result<(Vec<u8>, Array2<f32>), TrainerError> {
         let bytes = postcard::to_stdvec(request).map_err(TrainerError::Request)?;
         let finished = self.run(&bytes)?;
@@ -186,7 +192,7 @@ impl BuiltIn {
         Ok((model, expected))
     }
 
-    /// A model, if it gives the expected answers.
+    /// Checks that a model gives the expected outputs.
     fn checked(
         &self,
         onnx: Vec<u8>,
@@ -194,7 +200,6 @@ impl BuiltIn {
         expected: &Array2<f32>,
     ) -> Result<Trained, TrainerError> {
         let (features, width) = (request.features.ncols(), request.kind.width());
-        let mut session = self.runtime.session(&onnx, features, width)?;
         let tolerance = match request.kind {
             LabelKind::Classes(_) => TOLERANCE,
             LabelKind::Number => {
@@ -202,12 +207,12 @@ impl BuiltIn {
                 TOLERANCE * sizes.fold(0.0, f32::max)
             }
         };
-        let deviation = onnx::check(
-            &mut session,
-            request.features.view(),
-            expected.view(),
-            tolerance,
-        )?;
+        let samples = request.features.view();
+        let deviation = self
+            .runtime
+            .session(&onnx, features, width)
+            .and_then(|mut session| onnx::check(&mut session, samples, expected.view(), tolerance))
+            .map_err(TrainerError::Conversion)?;
         let hash = blake3::hash(&onnx).to_hex().to_string();
         Ok(Trained {
             onnx,
@@ -217,45 +222,45 @@ impl BuiltIn {
         })
     }
 
-    /// Runs the training program with a request as its stdin until it ends.
+    /// Runs the training program to its end, with a request as its stdin.
     fn run(&self, request: &[u8]) -> Result<Finished, TrainerError> {
         let command = piped(&self.program, self.libraries.as_deref());
         let mut started = self.children.start(command, WHO)?;
         let exchanged = started.exchange(request);
         let end = started.wait(None)?;
-        let (stdout, said) = exchanged.map_err(TrainerError::Connection)?;
+        let (stdout, stderr) = exchanged.map_err(TrainerError::Connection)?;
         if end.status.code() == Some(LOADER_FAILED) {
-            return Err(TrainerError::Libraries { said });
+            return Err(TrainerError::Libraries { stderr });
         }
-        check_status(end.status, WHO, &said)?;
-        Ok(Finished { stdout, said })
+        check_status(end.status, WHO, &stderr)?;
+        Ok(Finished { stdout, stderr })
     }
 }
 
-/// What the training program left, which has ended well.
+/// The outputs of a training program that ended with exit code 0.
 struct Finished {
     stdout: Vec<u8>,
-    said: Said,
+    stderr: StderrTail,
 }
 
 impl Finished {
-    /// The error for an answer that makes no sense.
+    /// The error for an output that is no response.
     fn unreadable(&self, reason: String) -> TrainerError {
         TrainerError::Answer {
             length: self.stdout.len(),
             reason,
-            said: self.said.clone(),
+            stderr: self.stderr.clone(),
         }
     }
 }
 
-/// Ends a trainer's running trainings, for good.
+/// A handle that ends a trainer's trainings for good.
 #[derive(Clone, Debug)]
 pub struct Cancel(Children);
 
 impl Cancel {
-    /// Kills the training programs that run. Their trainings, and all that are asked for later,
-    /// end with [`TrainerError::Cancelled`].
+    /// Kills all running training programs. Their trainings and all later ones fail with
+    /// [`TrainerError::Cancelled`].
     pub fn cancel(&self) {
         self.0.cancel();
     }

@@ -1,4 +1,4 @@
-//! Child processes, each the head of a process group, so that none of them leaves anything behind.
+//! Child processes. Each leads a process group of its own, so that all its descendants end with it.
 
 use std::ffi::OsString;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,23 +15,24 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::error::{Said, TrainerError};
+use super::error::{StderrTail, TrainerError};
 
-/// How much of a program's stderr goes into an error, in bytes.
-const SAID: usize = 2048;
+/// Bytes of a program's stderr that an error contains.
+const STDERR_TAIL: usize = 2048;
 
-/// The children that run. Clones share them.
+/// The running children. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Children(Arc<Mutex<Running>>);
 
 #[derive(Debug, Default)]
 struct Running {
     cancelled: bool,
-    /// The heads of the groups, none of which has been waited for: no other process has their numbers.
+    /// The leaders of the groups. None has been waited for yet, so no other process can have its
+    /// id.
     groups: Vec<Pid>,
 }
 
-/// A child that has been started. When it is dropped, it has ended, and so has all that it started itself.
+/// A started child. Dropping it ends the child and all its descendants.
 pub struct Started {
     child: Child,
     group: Pid,
@@ -43,15 +44,15 @@ pub struct Started {
 pub struct End {
     /// Its exit status.
     pub status: ExitStatus,
-    /// Whether it was killed since it took too long.
+    /// Whether it was killed at its time limit.
     pub is_late: bool,
 }
 
 impl Children {
-    /// Starts a child, unless cancelled. `who` it is goes into errors.
+    /// Starts a child, unless cancelled. `who` names it in errors.
     pub fn start(&self, mut command: Command, who: &str) -> Result<Started, TrainerError> {
         command.process_group(0);
-        // Held over the start, so that a child is either refused or known to cancel().
+        // The lock is kept over the start, so that cancel() either prevents or knows the child.
         let mut running = lock(&self.0);
         if running.cancelled {
             return Err(TrainerError::Cancelled);
@@ -61,7 +62,7 @@ impl Children {
             program: command.get_program().into(),
             reason,
         })?;
-        // Linux has no numbers that do not fit.
+        // Process ids of Linux fit into an i32.
         let group = Pid::from_raw(child.id().cast_signed());
         running.groups.push(group);
         Ok(Started {
@@ -71,7 +72,7 @@ impl Children {
         })
     }
 
-    /// Kills all children, and lets no new ones start.
+    /// Kills all children and prevents new ones.
     pub fn cancel(&self) {
         let mut running = lock(&self.0);
         running.cancelled = true;
@@ -80,19 +81,19 @@ impl Children {
         }
     }
 
-    /// Fails if the children were cancelled: whatever else is wrong with one may come of that.
+    /// Fails if the children were cancelled, since that may be the cause of any other failure.
     fn check(&self) -> Result<(), TrainerError> {
-        match lock(&self.0).cancelled {
-            true => Err(TrainerError::Cancelled),
-            false => Ok(()),
+        if lock(&self.0).cancelled {
+            return Err(TrainerError::Cancelled);
         }
+        Ok(())
     }
 }
 
 impl Started {
-    /// Writes `request` to the child's stdin, and reads its stdout and stderr to their ends, all at the same time: a
-    /// child that waits for one pipe must not wait for us to be done with another.
-    pub fn exchange(&mut self, request: &[u8]) -> io::Result<(Vec<u8>, Said)> {
+    /// Writes `request` to the child's stdin and reads its stdout and stderr to their ends, all at
+    /// the same time, so that the child never blocks on one pipe while this thread is at another.
+    pub fn exchange(&mut self, request: &[u8]) -> io::Result<(Vec<u8>, StderrTail)> {
         let (stdin, stdout, stderr) = (
             self.child.stdin.take(),
             self.child.stdout.take(),
@@ -101,18 +102,18 @@ impl Started {
         thread::scope(|scope| {
             scope.spawn(move || {
                 if let Some(mut stdin) = stdin {
-                    // A child that does not read to the end tells why by its exit status.
+                    // If the child stops reading, its exit status says why.
                     let _ = stdin.write_all(request);
                 }
             });
             let stderr = scope.spawn(move || read(stderr));
             let stdout = read(stdout)?;
             let stderr = stderr.join().unwrap_or_else(|_| Ok(Vec::new()))?;
-            Ok((stdout, Said(tail(&stderr))))
+            Ok((stdout, StderrTail(tail(&stderr))))
         })
     }
 
-    /// Waits until the child has ended, for `limit` at most, and ends what it has started itself.
+    /// Waits until the child has ended, kills it after `limit`, and ends its descendants.
     pub fn wait(mut self, limit: Option<Duration>) -> Result<End, TrainerError> {
         let group = self.group;
         let is_late = thread::scope(|scope| {
@@ -136,11 +137,12 @@ impl Started {
         Ok(End { status, is_late })
     }
 
-    /// Kills the child, if it runs, and whatever else is in its group.
+    /// Kills the child and its group, if they still run.
     fn end(&mut self) -> io::Result<ExitStatus> {
         let mut running = lock(&self.children.0);
         if running.groups.contains(&self.group) {
-            // Before its head is waited for, and its number free for another process.
+            // The kill comes before the wait for the leader, which frees its id for other
+            // processes.
             kill(self.group);
             running.groups.retain(|other| *other != self.group);
         }
@@ -151,34 +153,38 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // All that can be done was.
+        // A drop cannot report the error.
         let _ = self.end();
     }
 }
 
-/// The error of a child that ended in another way than with exit code 0.
-pub fn check_status(status: ExitStatus, who: &str, said: &Said) -> Result<(), TrainerError> {
-    let (who, said) = (who.to_owned(), said.clone());
+/// Checks that a child ended with exit code 0.
+pub fn check_status(
+    status: ExitStatus,
+    who: &str,
+    stderr: &StderrTail,
+) -> Result<(), TrainerError> {
+    let (who, stderr) = (who.to_owned(), stderr.clone());
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
-        (Some(code), _) => Err(TrainerError::Exited { who, code, said }),
+        (Some(code), _) => Err(TrainerError::Exited { who, code, stderr }),
         (None, signal) => Err(TrainerError::Killed {
             who,
             signal: signal.unwrap_or_default(),
-            said,
+            stderr,
         }),
     }
 }
 
 /// Kills a process group.
 fn kill(group: Pid) {
-    // It fails only if all have ended already, which is as good.
+    // A kill fails only if the whole group has ended already.
     let _ = killpg(group, Signal::SIGKILL);
 }
 
-/// Blocks until a child has ended, and leaves it to be waited for.
+/// Blocks until a child has ended, without reaping it.
 fn until_ended(child: Pid) {
-    // What else can fail is naming the signal that has ended it, and the exit status does that.
+    // Another error could only come from decoding the signal, which the exit status has as well.
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     while waitid(Id::Pid(child), flags) == Err(Errno::EINTR) {}
 }
@@ -192,7 +198,7 @@ fn read(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Pipes to and from a child whose libraries the loader looks for in a folder first.
+/// A command with pipes, whose loader searches the folder `libraries` first.
 pub fn piped(program: &Path, libraries: Option<&Path>) -> Command {
     let mut command = Command::new(program);
     command
@@ -205,19 +211,21 @@ pub fn piped(program: &Path, libraries: Option<&Path>) -> Command {
     command
 }
 
-/// What a child has written last to a file that was its stderr.
-pub fn said_in(mut file: impl Read + Seek) -> io::Result<Said> {
+/// The end of a file that was a child's stderr.
+pub fn stderr_tail_of(mut file: impl Read + Seek) -> io::Result<StderrTail> {
     let length = file.seek(SeekFrom::End(0))?;
-    // One byte more, which tells whether the first line is whole.
-    file.seek(SeekFrom::Start(length.saturating_sub(SAID as u64 + 1)))?;
+    // One byte more shows whether the first line is complete.
+    file.seek(SeekFrom::Start(
+        length.saturating_sub(STDERR_TAIL as u64 + 1),
+    ))?;
     let mut bytes = Vec::new();
-    file.take(SAID as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Said(tail(&bytes)))
+    file.take(STDERR_TAIL as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(StderrTail(tail(&bytes)))
 }
 
 /// The end of a program's stderr, without an incomplete first line and without line breaks.
 fn tail(stderr: &[u8]) -> String {
-    let start = stderr.len().saturating_sub(SAID);
+    let start = stderr.len().saturating_sub(STDERR_TAIL);
     let text = String::from_utf8_lossy(&stderr[start..]);
     let text = match text.split_once('\n') {
         Some((_, rest)) if start > 0 && !rest.trim().is_empty() => rest,
@@ -231,7 +239,7 @@ fn tail(stderr: &[u8]) -> String {
     lines.join(" / ")
 }
 
-/// The search path of the loader with `folder` in front of what the environment says.
+/// The search path of the loader, with `folder` before the path of the environment.
 fn search_path(folder: &Path) -> OsString {
     let mut path = folder.as_os_str().to_owned();
     if let Some(rest) = env::var_os("LD_LIBRARY_PATH").filter(|rest| !rest.is_empty()) {
@@ -241,7 +249,7 @@ fn search_path(folder: &Path) -> OsString {
     path
 }
 
-/// Locks a mutex; nothing under these locks can be left half done by a panic.
+/// Locks a mutex. A poisoned one is used as well, since no panic leaves its data inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -254,9 +262,9 @@ mod tests {
     fn the_tail_keeps_the_last_whole_lines() {
         assert_eq!(tail(b""), "");
         assert_eq!(tail(b"one\n\n  two \n"), "one / two");
-        let long = format!("{}\nthe end\n", "x".repeat(SAID));
+        let long = format!("{}\nthe end\n", "x".repeat(STDERR_TAIL));
         assert_eq!(tail(long.as_bytes()), "the end");
-        let said = said_in(io::Cursor::new(long)).unwrap();
-        assert_eq!(said.to_string(), "; it said: the end");
+        let stderr = stderr_tail_of(io::Cursor::new(long)).unwrap();
+        assert_eq!(stderr.to_string(), "; it said: the end");
     }
 }

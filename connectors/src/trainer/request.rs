@@ -1,4 +1,4 @@
-//! What a command is given: the samples as a Parquet file, and a request in JSON that says what they are.
+//! The files for a command: the samples as Parquet, and a request in JSON that describes them.
 
 use std::fs::File;
 use std::io;
@@ -19,24 +19,24 @@ use super::Job;
 use super::error::TrainerError;
 use crate::schema::{Feature, Schema};
 
-/// The version of the contract. What is added to a request does not change it.
+/// Version of the contract. New fields of a request do not change it.
 const VERSION: u32 = 1;
-/// The names of the files in the folder of a training.
+/// Names of the files in the folder of a training.
 const REQUEST: &str = "request.json";
 const SAMPLES: &str = "samples.parquet";
 pub const MODEL: &str = "model.onnx";
 pub const METRICS: &str = "metrics.json";
 
 #[derive(Serialize)]
-struct Request<'a> {
+struct CommandRequest<'a> {
     version: u32,
     task: Task<'a>,
-    features: Vec<Input<'a>>,
-    /// What the label is.
-    kind: Kind,
-    /// None where the label is a number.
+    features: Vec<RequestFeature<'a>>,
+    /// Classes or number.
+    kind: RequestLabel,
+    /// Empty if the label is a number.
     classes: &'a [String],
-    samples: Samples,
+    samples: SamplesFile,
     settings: &'a TreeParameters,
     model: PathBuf,
     metrics: PathBuf,
@@ -44,7 +44,7 @@ struct Request<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum RequestLabel {
     Classes,
     Number,
 }
@@ -57,17 +57,17 @@ struct Task<'a> {
     version: u32,
 }
 
-/// A feature, and the texts that its numbers stand for if it is a categorical one.
+/// A feature, with the texts of its values if it is categorical.
 #[derive(Serialize)]
-struct Input<'a> {
+struct RequestFeature<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<&'a [String]>,
 }
 
-/// The file of samples, and the names of its columns that are no features.
+/// The file of samples, with the names of its columns that are not features.
 #[derive(Serialize)]
-struct Samples {
+struct SamplesFile {
     path: PathBuf,
     count: usize,
     label: String,
@@ -76,7 +76,7 @@ struct Samples {
     sequence: String,
 }
 
-/// Writes the samples and the request into a folder, and returns the request's path.
+/// Writes the samples and the request to a folder, and returns the request's path.
 pub fn write(job: &Job<'_>, schema: &Schema, folder: &Path) -> Result<PathBuf, TrainerError> {
     let failed = |file, reason: String| TrainerError::Input { file, reason };
     let names = |name: &str| {
@@ -86,7 +86,7 @@ pub fn write(job: &Job<'_>, schema: &Schema, folder: &Path) -> Result<PathBuf, T
         }
         name
     };
-    let samples = Samples {
+    let samples = SamplesFile {
         path: folder.join(SAMPLES),
         count: job.samples.len(),
         label: names("label"),
@@ -98,7 +98,7 @@ pub fn write(job: &Job<'_>, schema: &Schema, folder: &Path) -> Result<PathBuf, T
         .map_err(ParquetError::from)
         .and_then(|table| write_table(&table, &samples.path))
         .map_err(|error| failed(SAMPLES, error.to_string()))?;
-    let request = Request {
+    let request = CommandRequest {
         version: VERSION,
         task: Task {
             id: job.model.task.to_string(),
@@ -107,8 +107,8 @@ pub fn write(job: &Job<'_>, schema: &Schema, folder: &Path) -> Result<PathBuf, T
         },
         features: schema.features.iter().map(input).collect(),
         kind: match job.request.kind {
-            LabelKind::Classes(_) => Kind::Classes,
-            LabelKind::Number => Kind::Number,
+            LabelKind::Classes(_) => RequestLabel::Classes,
+            LabelKind::Number => RequestLabel::Number,
         },
         classes: schema.label.as_ref().map_or(&[], |label| &label.classes),
         samples,
@@ -121,8 +121,8 @@ pub fn write(job: &Job<'_>, schema: &Schema, folder: &Path) -> Result<PathBuf, T
     Ok(path)
 }
 
-fn input(feature: &Feature) -> Input<'_> {
-    Input {
+fn input(feature: &Feature) -> RequestFeature<'_> {
+    RequestFeature {
         name: feature.column(),
         values: match feature {
             Feature::Numeric(_) => None,
@@ -131,8 +131,9 @@ fn input(feature: &Feature) -> Input<'_> {
     }
 }
 
-/// The samples: a column for each feature, in order, then what else is known of them.
-fn table(job: &Job<'_>, schema: &Schema, names: &Samples) -> Result<RecordBatch, ArrowError> {
+/// The samples as a table: a column for each feature in order, then label, weight, time and
+/// sequence number.
+fn table(job: &Job<'_>, schema: &Schema, names: &SamplesFile) -> Result<RecordBatch, ArrowError> {
     let present = |value: &f32| Some(*value).filter(|value| !value.is_nan());
     let matrix = job.request.features.columns();
     let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
@@ -143,7 +144,7 @@ fn table(job: &Job<'_>, schema: &Schema, names: &Samples) -> Result<RecordBatch,
     let samples = || job.samples.iter();
     let labels = job.request.labels.iter();
     let labels: ArrayRef = match job.request.kind {
-        // Class numbers are whole and few.
+        // Class numbers are small whole numbers.
         LabelKind::Classes(_) => {
             Arc::new(labels.map(|label| *label as i32).collect::<Int32Array>())
         }
@@ -169,7 +170,7 @@ fn write_table(table: &RecordBatch, path: &Path) -> Result<(), ParquetError> {
     Ok(())
 }
 
-fn write_json(request: &Request<'_>, path: &Path) -> io::Result<()> {
+fn write_json(request: &CommandRequest<'_>, path: &Path) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(request)?;
     text.push(b'\n');
     File::create(path)?.write_all(&text)

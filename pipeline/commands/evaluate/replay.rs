@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::schema::{Feature, Label, Schema};
 use perennial_connectors::sink::Format;
-use perennial_connectors::source::file::Format as FileFormat;
+use perennial_connectors::source::file::FileFormat;
 use perennial_operators::flow::KnowledgeChange;
 use perennial_operators::{Epoch, LabelKind};
 use serde::Deserialize;

@@ -1,15 +1,14 @@
-//! Errors of Avro decoding.
+//! Errors of Avro messages and schemas.
 
 use thiserror::Error;
 
-/// What keeps a message from being read, or a schema from being registered. The texts are sentences
-/// without a full stop.
+/// Why a message cannot be parsed, or a schema not be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AvroError {
-    /// Trying again would change nothing: the message or the schema is bad.
+    /// The message or the schema is bad: another attempt would fail in the same way.
     #[error("{0}")]
     Bad(String),
-    /// The registry does not answer as it should; it may later on.
+    /// The registry does not answer, or not as a registry does: a later attempt may succeed.
     #[error("{0}")]
     Retry(String),
 }

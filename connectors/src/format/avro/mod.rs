@@ -1,4 +1,4 @@
-//! Avro messages, written straight into the row: plain ones, whose schema is given, and those in the
+//! Avro messages parsed straight into a row: plain ones, whose schema is given, and messages in the
 //! format of Confluent's serializers, whose schemas are in a registry.
 
 mod error;
@@ -16,30 +16,31 @@ use self::writer::Writer;
 use super::Row;
 use super::registry::Registry;
 
-/// The schemas of a registry that are kept ready. A topic has a few; what goes beyond is fetched anew.
+/// Bound on cached schemas of a registry. A topic has a few; a full cache is emptied.
 const KEPT: usize = 256;
 
-/// How long a schema id that was refused is not asked for again.
+/// How long a refused schema id is not requested again.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// The refused schema ids that are remembered.
+/// Bound on remembered refused schema ids.
 const REFUSED: usize = 1024;
 
-/// A message of the registry's format: the byte 0, the schema's id in four bytes, the record.
+/// Length of what a message with a schema id has before its record: the byte 0 and four bytes of
+/// the id.
 const HEADER: usize = 5;
 
-/// Reads Avro records into rows. Fields that are no column are passed over.
+/// Parses Avro records into rows. Fields that are no column are ignored.
 ///
 /// Enums become texts; `timestamp-*`, `local-timestamp-*` (taken as UTC) and `date` become times,
-/// `decimal` numbers (texts beyond 2^53) and `uuid` texts. Null is a missing value. A wanted field with
-/// bytes, a list, a map or a record makes the record bad.
+/// `decimal` numbers (texts beyond 2^53) and `uuid` texts. Null is a missing value. A wanted field
+/// with bytes, a list, a map or a record makes the record bad.
 #[derive(Debug)]
 pub struct AvroParser {
     columns: Vec<String>,
     writers: Writers,
 }
 
-/// Where the schemas that the messages were written with come from.
+/// Source of the schemas that the messages were written with.
 #[derive(Debug)]
 enum Writers {
     One(Box<Writer>),
@@ -50,14 +51,16 @@ enum Writers {
 struct Registered {
     registry: Registry,
     known: Vec<(u32, Writer)>,
-    /// Why and since when an id was refused.
+    /// By id: why and when it was refused.
     refused: FxHashMap<u32, (String, Instant)>,
 }
 
 impl AvroParser {
-    /// A parser of messages that hold one record each and nothing else, written with `schema` (the JSON
-    /// of an `.avsc` file), for rows with these columns as cells. Says in a sentence what is wrong with
-    /// the schema, for instance that it lacks a column.
+    /// A parser of messages that hold exactly one record, written with `schema` (the JSON of an
+    /// `.avsc` file), for rows with `columns` as cells.
+    ///
+    /// # Errors
+    /// The schema cannot be used, for instance since it lacks a column: the reason.
     pub fn plain(schema: &str, columns: &[String]) -> Result<AvroParser, String> {
         let writer = Writer::new(schema, &[], columns)
             .map_err(|reason| format!("the Avro schema cannot be used: {reason}"))?;
@@ -67,9 +70,8 @@ impl AvroParser {
         })
     }
 
-    /// A parser of messages in the format of Confluent's serializers, for rows with these columns as
-    /// cells. Each schema is fetched from the registry when its first message comes, by the thread
-    /// that parses it.
+    /// A parser of messages in the format of Confluent's serializers, for rows with `columns` as
+    /// cells. The parsing thread fetches each schema from the registry with its first message.
     pub fn registered(registry: Registry, columns: &[String]) -> AvroParser {
         AvroParser {
             columns: columns.to_vec(),
@@ -81,8 +83,11 @@ impl AvroParser {
         }
     }
 
-    /// Fills the row from one message. After an error the row holds nothing of use, and after
-    /// [`AvroError::Retry`] the same message is to be parsed again.
+    /// Fills the row from one message.
+    ///
+    /// # Errors
+    /// The message cannot be parsed; the row is then undefined. After [`AvroError::Retry`] the
+    /// caller is to parse the same message again.
     pub fn parse(&mut self, message: &[u8], row: &mut Row) -> Result<(), AvroError> {
         row.clear();
         let columns = &self.columns;
@@ -112,7 +117,7 @@ fn split(message: &[u8]) -> Result<(u32, &[u8]), String> {
 }
 
 impl Registered {
-    /// The schema with this id, fetched if it is not known.
+    /// The schema with an id, fetched if it is not cached.
     fn writer(&mut self, id: u32, columns: &[String]) -> Result<&Writer, AvroError> {
         let known = self.known.iter().position(|(known, _)| *known == id);
         let at = match known {

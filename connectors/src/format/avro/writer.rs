@@ -1,4 +1,5 @@
-//! The schema that messages were written with, prepared for the wanted columns.
+//! The schema that messages were written with (Avro's *writer schema*), prepared for the wanted
+//! columns.
 
 use std::fmt;
 use std::io::BufRead;
@@ -14,19 +15,22 @@ use serde_json::Value;
 use crate::format::Row;
 use crate::format::object::{Bytes, Keys, Object, Place, Unit};
 
-/// The most types of records that a schema may have. The library follows them from one to the next, and
-/// many thousands would exceed a thread's stack.
+/// Bound on the record types of a schema. The library recurses from one to the next, and many
+/// thousands would exceed a thread's stack.
 const MAX_RECORDS: usize = 1000;
 
-/// A schema and what its fields are to a row.
+/// A schema and the places of its fields in a row.
 pub(super) struct Writer {
     schema: Schema,
-    /// The places of the fields in their order, which is also the order of the values in a record.
+    /// The places of the fields, in the order of the values in a record.
     places: Vec<Option<Place>>,
 }
 
 impl Writer {
-    /// Prepares a schema that may use the types of `references`, or says what is wrong with it.
+    /// Prepares a schema that may use the types of `references`.
+    ///
+    /// # Errors
+    /// The schema cannot be used: the reason.
     pub(super) fn new(
         schema: &str,
         references: &[String],
@@ -49,8 +53,8 @@ impl Writer {
         let parsed = SchemaMut::from_schemata(&main.text, others);
         let mut parsed = parsed.map_err(|error| error.to_string())?;
         let places = places(&parsed, columns)?;
-        // Logical types are left to the places. The library would fail at a decimal of more than 16 bytes
-        // even if nobody wants it.
+        // The places handle logical types. The library would fail at a decimal of more than 16
+        // bytes even in an unwanted field.
         for node in parsed.nodes_mut() {
             node.logical_type = None;
         }
@@ -58,7 +62,10 @@ impl Writer {
         Ok(Writer { schema, places })
     }
 
-    /// Fills the row from one record, or says in a sentence why that cannot be.
+    /// Fills the row from one record.
+    ///
+    /// # Errors
+    /// The bytes are no such record: the reason.
     pub(super) fn read(
         &self,
         datum: &[u8],
@@ -66,7 +73,7 @@ impl Writer {
         row: &mut Row,
     ) -> Result<(), String> {
         let mut config = DeserializerConfig::new(&self.schema);
-        // Items that take no bytes could go on for ever.
+        // Items of no bytes could go on for ever.
         config.max_seq_size = datum.len();
         let mut state = DeserializerState::with_config(SliceRead::new(datum), config);
         let mut unfit = None;
@@ -103,11 +110,11 @@ fn reason(error: &DeError) -> String {
     }
 }
 
-/// A schema as the library takes it.
+/// A schema in the form that the library accepts.
 struct Tidied {
     text: String,
     is_record: bool,
-    /// How many types of records it has.
+    /// Number of its record types.
     records: usize,
 }
 
@@ -124,8 +131,9 @@ impl Tidied {
     }
 }
 
-/// Tidies a piece of a schema and counts its types of records. By Avro's specification a decimal without
-/// a scale has the scale 0, and one that is invalid is plain bytes; the library refuses both.
+/// Tidies a part of a schema and returns its number of record types. By Avro's specification a
+/// decimal without a scale has the scale 0, and an invalid one is plain bytes; the library refuses
+/// both.
 fn tidy(value: &mut Value) -> usize {
     if is(value, "logicalType", "decimal") {
         tidy_decimal(value);
@@ -156,7 +164,7 @@ fn is(value: &Value, key: &str, text: &str) -> bool {
     value.get(key).and_then(Value::as_str) == Some(text)
 }
 
-/// What the fields of the schema's record are to a row with these columns.
+/// The places of the fields of the schema's record in a row with `columns`.
 fn places(schema: &SchemaMut, columns: &[String]) -> Result<Vec<Option<Place>>, String> {
     let Some(RegularType::Record(record)) = schema.nodes().first().map(|node| &node.type_) else {
         return Err("it is not one of a record".into());
@@ -186,7 +194,7 @@ fn places(schema: &SchemaMut, columns: &[String]) -> Result<Vec<Option<Place>>, 
     fields.collect()
 }
 
-/// The place of a field of the given type. `None` if its values cannot be told apart.
+/// The place of a field of a type; `None` if values of different meaning would look alike.
 fn place(cell: usize, schema: &SchemaMut, key: SchemaKey) -> Option<Place> {
     let node = schema.get(key)?;
     let variants = match &node.type_ {
@@ -212,13 +220,13 @@ fn place(cell: usize, schema: &SchemaMut, key: SchemaKey) -> Option<Place> {
     })
 }
 
-/// Notes a meaning; `None` if another one was noted before.
+/// Records a meaning; `None` if it differs from the recorded one.
 fn agree<T: Copy + PartialEq>(noted: &mut Option<T>, meaning: T) -> Option<()> {
     let noted = noted.get_or_insert(meaning);
     (*noted == meaning).then_some(())
 }
 
-/// What the integers of a type count.
+/// The unit of the integers of a type.
 fn unit(node: &SchemaNode) -> Unit {
     let logical = node.logical_type.as_ref().map(LogicalType::as_str);
     match (&node.type_, logical) {
@@ -230,7 +238,7 @@ fn unit(node: &SchemaNode) -> Unit {
     }
 }
 
-/// What the bytes of a type stand for.
+/// The meaning of the bytes of a type.
 fn meaning(node: &SchemaNode) -> Bytes {
     match &node.logical_type {
         Some(LogicalType::Decimal(decimal)) => Bytes::Decimal {
@@ -241,7 +249,7 @@ fn meaning(node: &SchemaNode) -> Bytes {
     }
 }
 
-/// Keys in the order of the schema, whose names need not be looked at.
+/// Keys in the order of the schema, so that their names need not be read.
 struct InOrder<'a>(std::slice::Iter<'a, Option<Place>>);
 
 impl<'a> Keys<'a> for InOrder<'a> {

@@ -1,4 +1,4 @@
-//! A schema registry, as Confluent's and those that speak its protocol.
+//! A client of schema registries: Confluent's, and others with the same protocol.
 
 #[cfg(test)]
 pub(super) mod server;
@@ -26,33 +26,33 @@ use super::AvroError;
 /// The media type of the protocol.
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// The largest answer, in bytes. Schemas of tables with thousands of columns have less.
+/// Bound on an answer in bytes. Schemas with thousands of columns are smaller.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// The most schemas that one schema may refer to, directly or not.
+/// Bound on the schemas that one schema refers to, directly or not.
 const MAX_REFERENCES: usize = 64;
 
-/// How much of the registry's own words a reason quotes, in characters.
+/// Characters of the registry's message that a reason quotes.
 const QUOTED: usize = 200;
 
 /// A client of a schema registry.
 pub struct Registry {
     agent: Agent,
-    /// Without a slash at its end, and without user and password.
+    /// The address without a slash at its end, and without user and password.
     url: String,
     login: Option<HeaderValue>,
 }
 
-/// A schema as the registry keeps it.
+/// A schema in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredSchema {
     /// Its JSON.
     pub schema: String,
-    /// The JSON of the schemas whose types it uses, and of those that these use.
+    /// The JSON of the schemas that it refers to, directly or not.
     pub references: Vec<String>,
 }
 
-/// What the registry answers about a schema.
+/// The registry's answer to a request for a schema.
 #[derive(Deserialize)]
 struct Stored {
     schema: String,
@@ -74,7 +74,7 @@ struct Registration {
     id: u32,
 }
 
-/// What the registry answers when it cannot do what was asked.
+/// The registry's answer to a request that it refuses.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Refusal {
@@ -84,9 +84,12 @@ struct Refusal {
 
 impl Registry {
     /// A client of the registry at `url` (`http` or `https`, perhaps with a path, without user and
-    /// password), with these as `login` if any. It is trusted if one of the certificates in `ca` (PEM) says
-    /// so, by default if a public authority does. A request that takes longer than `timeout` in all fails.
-    /// Nothing is sent yet. Says in a sentence what is wrong with the arguments.
+    /// password). `login` is the user and the password. `ca` (PEM) has the trusted certificates;
+    /// the default are the public authorities. A request fails after `timeout`. Nothing is sent
+    /// yet.
+    ///
+    /// # Errors
+    /// An argument cannot be used: the reason.
     pub fn new(
         url: &str,
         login: Option<(&str, &str)>,
@@ -112,8 +115,8 @@ impl Registry {
         })
     }
 
-    /// Finds out whether the registry is there and lets the user in, if there is one. What else it answers
-    /// does not matter: that a user may read schemas does not say that it may read anything else.
+    /// Checks that the registry answers and accepts the user, if there is one. Other refusals do
+    /// not matter: a user who may read schemas need not be allowed to read anything else.
     pub fn greet(&self) -> Result<(), AvroError> {
         let response = self.get("/config").call();
         let response = response.map_err(|error| self.unreachable(&error))?;
@@ -132,9 +135,11 @@ impl Registry {
         }
     }
 
-    /// The Avro schema with this id, and the schemas that it refers to. It is [`AvroError::Bad`] that
-    /// there is none, that it is of another kind than Avro, or larger than 1 MiB; anything else that
-    /// goes wrong may be tried again.
+    /// The Avro schema with an id, and the schemas that it refers to.
+    ///
+    /// # Errors
+    /// [`AvroError::Bad`] if there is no such schema, if it is of another kind than Avro, or larger
+    /// than 1 MiB; [`AvroError::Retry`] for any other failure.
     pub fn schema(&self, id: u32) -> Result<RegisteredSchema, AvroError> {
         let what = format!("the Avro schema {id}");
         let Stored {
@@ -168,10 +173,12 @@ impl Registry {
         Ok(RegisteredSchema { schema, references })
     }
 
-    /// Registers an Avro schema under a subject, which for the values of a Kafka topic is the topic's
-    /// name with `-value` behind it, and returns its id: the one that it has if it is registered already.
-    /// It is [`AvroError::Bad`] if the registry finds it invalid, or not compatible with the versions
-    /// before it.
+    /// Registers an Avro schema under a subject and returns its id; a registered schema keeps its
+    /// id. The subject of the values of a Kafka topic is the topic's name followed by `-value`.
+    ///
+    /// # Errors
+    /// [`AvroError::Bad`] if the registry finds the schema invalid or incompatible with earlier
+    /// versions; [`AvroError::Retry`] for any other failure.
     pub fn register(&self, subject: &str, schema: &str) -> Result<u32, AvroError> {
         let what = format!("the Avro schema of the subject {subject:?}");
         let path = format!("/subjects/{}/versions", escaped(subject));
@@ -188,7 +195,7 @@ impl Registry {
         Ok(registration.id)
     }
 
-    /// Fetches a schema; `what` names it.
+    /// Fetches a schema; `what` names it in errors.
     fn stored(&self, path: &str, what: &str) -> Result<Stored, AvroError> {
         let stored: Stored = self.answer(self.get(path).call(), what)?;
         match stored.kind.as_deref() {
@@ -197,7 +204,7 @@ impl Registry {
         }
     }
 
-    /// Reads an answer, or tells whether asking again may help.
+    /// Parses an answer; the error says whether another attempt may help.
     fn answer<T: DeserializeOwned>(
         &self,
         response: Result<Response<ureq::Body>, ureq::Error>,
@@ -229,7 +236,7 @@ impl Registry {
         ))
     }
 
-    /// What an answer without success means.
+    /// The error of an answer without success.
     fn refusal(&self, status: StatusCode, body: &[u8], what: &str) -> AvroError {
         let Refusal {
             error_code,
@@ -238,7 +245,7 @@ impl Registry {
         let message: String = message.chars().take(QUOTED).collect();
         let url = &self.url;
         match (status.as_u16(), error_code) {
-            // Without such a code the address is wrong, and all records would be thrown away for it.
+            // Without such a code the address is wrong, which must not make every record bad.
             (404, 40401..=40403) => {
                 AvroError::Bad(format!("{what} is not in the schema registry ({message})"))
             }
@@ -263,7 +270,7 @@ impl fmt::Debug for Registry {
 
 /// The address of a registry without a slash at its end.
 fn checked(url: &str) -> Result<&str, String> {
-    // Told first and without the address, which may have a password in it.
+    // Checked first, and reported without the address, which may contain a password.
     if url.contains('@') {
         return Err("the schema registry's user and password must not be in its address".into());
     }
@@ -303,12 +310,12 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue, String> {
     let encoded = STANDARD.encode(format!("{user}:{password}"));
     let mut header = HeaderValue::try_from(format!("Basic {encoded}"))
         .map_err(|_| "the schema registry's user and password cannot be sent".to_string())?;
-    // So that no log shows it.
+    // Keeps it out of logs.
     header.set_sensitive(true);
     Ok(header)
 }
 
-/// A name as a part of a path.
+/// A name, percent-encoded as a part of a path.
 fn escaped(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {

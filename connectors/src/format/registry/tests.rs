@@ -1,4 +1,4 @@
-//! connectors/src/format/registry/tests.rs
+//! The client of a registry, against a server that speaks its protocol.
 
 use serde_json::json;
 
@@ -142,7 +142,7 @@ fn what_will_not_change_is_told_from_what_may() {
     let (registry, _server) = client(200, &stored(&"x".repeat(2 << 20)));
     assert!(bad(registry.schema(7)).contains("more than 1048576 bytes"));
     for (status, body) in [
-        // Not a word from a registry: the address is wrong.
+        // No answer of a registry: the address is wrong.
         (404, "<html>"),
         (404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
         (200, "<html>"),

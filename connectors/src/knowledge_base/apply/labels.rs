@@ -1,15 +1,26 @@
-//! Applies changes of samples and labels that wait for each other.
+//! Changes of samples and labels that wait for each other, and of label requests.
 
+use perennial_operators::algorithms::unseen::LabelsRequested;
 use perennial_operators::flow::EpochEffects;
 
-use super::Touched;
+use super::CommitWriter;
 use crate::knowledge_base::KnowledgeError;
-use crate::knowledge_base::layout::{Family, number_key, released_key};
+use crate::knowledge_base::layout::{Family, META_ASKED, number_key, released_key};
 
-impl Touched<'_> {
-    /// Samples that still wait after the last of the epochs. What came to wait and was released
-    /// within the commit is never written.
-    pub(crate) fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
+impl CommitWriter<'_> {
+    pub(super) fn request_labels(
+        &mut self,
+        requested: &LabelsRequested,
+    ) -> Result<(), KnowledgeError> {
+        for request in &requested.requests {
+            self.put(Family::Requests, &number_key(request.sequence), request)?;
+        }
+        self.put_meta(META_ASKED, &requested.asked)
+    }
+
+    /// Adds the samples that still wait after the last of the epochs. A sample that came to wait
+    /// and was released within the commit is never written.
+    pub(super) fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
         let (pending, released, requests) = (
             self.kb.family(Family::Pending)?,
             self.kb.family(Family::Released)?,
@@ -35,17 +46,15 @@ impl Touched<'_> {
         Ok(())
     }
 
-    /// Labels that wait for their samples, and those that wait no more.
-    pub(crate) fn early_labels(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
+    /// Adds labels that wait for their samples, and removes labels that wait no more.
+    pub(super) fn early_labels(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::EarlyLabels)?;
         for intake in epochs.iter().filter_map(|effects| effects.intake.as_ref()) {
             for id in &intake.settled_labels {
                 self.batch.delete_cf(family, number_key(*id));
             }
             for label in &intake.early_labels {
-                let key = number_key(label.id);
-                self.kb
-                    .put(&mut self.batch, Family::EarlyLabels, &key, label)?;
+                self.put(Family::EarlyLabels, &number_key(label.id), label)?;
             }
         }
         Ok(())

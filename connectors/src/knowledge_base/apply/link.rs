@@ -1,20 +1,21 @@
-//! What goes to the cloud, and what comes from edges.
+//! Changes of the link: the outbox to the cloud, and what comes from the cloud and from edges.
 
-use perennial_operators::flow::{EdgeReport, EpochEffects, ModelDonated};
-use perennial_operators::{Epoch, SharedStatistics};
+use perennial_operators::flow::{EdgeReport, EpochEffects, ModelDonated, Revision};
+use perennial_operators::{Epoch, SharedStatistics, TaskId, TaskPseudonym};
 
-use super::Touched;
-use crate::knowledge_base::layout::{Family, META_TERMS, donor_key, number_key, reported_key};
+use super::CommitWriter;
+use crate::knowledge_base::layout::{
+    Family, META_TERMS, donor_key, number_key, reported_key, task_key,
+};
 use crate::knowledge_base::{Departure, DonatedRecord, KnowledgeError, OutboxWrite};
 
-impl Touched<'_> {
-    /// What is to leave, and what waits no more.
+impl CommitWriter<'_> {
+    /// Adds changes to the outbox, sheds some, and removes the ones that were sent.
     pub(super) fn outbox(&mut self, write: &OutboxWrite) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Outbox)?;
         for (number, departure, change) in &write.added {
             let key = number_key(*number);
-            self.kb
-                .put(&mut self.batch, Family::Departures, &key, departure)?;
+            self.put(Family::Departures, &key, departure)?;
             if let Some(change) = change {
                 self.batch.put_cf(family, key, change);
             }
@@ -24,8 +25,7 @@ impl Touched<'_> {
             let departure: Option<Departure> = self.kb.get(Family::Departures, &key)?;
             if let Some(mut departure) = departure {
                 (departure.shed, departure.tried) = (Some(*shed), *tried);
-                self.kb
-                    .put(&mut self.batch, Family::Departures, &key, &departure)?;
+                self.put(Family::Departures, &key, &departure)?;
             }
             self.batch.delete_cf(family, key);
         }
@@ -34,25 +34,38 @@ impl Touched<'_> {
                 .delete_range_cf(family, number_key(0), number_key(floor));
         }
         if let Some(terms) = &write.terms {
-            self.kb
-                .put(&mut self.batch, Family::Meta, META_TERMS, terms)?;
+            self.put_meta(META_TERMS, terms)?;
         }
         Ok(())
     }
 
-    /// How far what edges share was taken in.
+    /// Sets the progress of edges.
     pub(super) fn edges(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
         for intake in epochs.iter().filter_map(|effects| effects.intake.as_ref()) {
             for (edge, progress) in &intake.edges {
-                self.kb
-                    .put(&mut self.batch, Family::Edges, edge.as_bytes(), progress)?;
+                self.put(Family::Edges, edge.as_bytes(), progress)?;
             }
         }
         Ok(())
     }
 
-    /// A donor's model takes the place of the one before.
-    pub(super) fn donate(
+    /// Sets the revision of a task, or of a donor's model of it, that came from the cloud.
+    pub(super) fn follow(
+        &mut self,
+        task: TaskId,
+        donor: Option<&str>,
+        revision: &Revision,
+    ) -> Result<(), KnowledgeError> {
+        self.put(Family::Followed, &donor_key(task, donor), revision)
+    }
+
+    /// Sets the name that a task has elsewhere.
+    pub(super) fn rename_task(&mut self, renamed: &TaskPseudonym) -> Result<(), KnowledgeError> {
+        self.put(Family::Renamed, &task_key(renamed.elsewhere.task), renamed)
+    }
+
+    /// Sets a donor's model of a task, in place of an earlier one.
+    pub(super) fn donate_model(
         &mut self,
         epoch: Epoch,
         donated: &ModelDonated,
@@ -62,15 +75,15 @@ impl Touched<'_> {
             epoch,
             donated: donated.clone(),
         };
-        self.kb.put(&mut self.batch, Family::Donated, &key, &record)
+        self.put(Family::Donated, &key, &record)
     }
 
-    /// Adds up how edges did.
-    pub(super) fn report(&mut self, reported: &EdgeReport) -> Result<(), KnowledgeError> {
+    /// Adds to the statistics that an edge has reported of a task.
+    pub(super) fn add_report(&mut self, reported: &EdgeReport) -> Result<(), KnowledgeError> {
         let EdgeReport { edge, statistics } = reported;
         let key = (edge.clone(), statistics.task.task);
         let mut sum = match self.reported.remove(&key) {
-            Some(known) => known,
+            Some(modified) => modified,
             None => {
                 let stored: Option<(String, SharedStatistics)> =
                     self.kb.get(Family::Reported, &reported_key(edge, key.1))?;

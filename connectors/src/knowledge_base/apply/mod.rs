@@ -1,4 +1,7 @@
-//! Writing: changes to facts, and whole epochs as one atomic write.
+//! Writing: the changes of one or more epochs as one atomic write.
+//!
+//! The methods of [`CommitWriter`] are in a file for each subject; [`CommitWriter::apply`] calls
+//! the one of each change.
 
 mod labels;
 mod link;
@@ -17,17 +20,21 @@ use perennial_operators::{
     ClassRetained, Epoch, ModelId, SharedStatistics, TaskDifference, TaskId,
 };
 use rocksdb::WriteBatch;
+use serde::Serialize;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, change_key, donor_key, model_key, relation_key, reported_key,
-    stage_key, task_key,
+    META_REFERENCE, META_REGIONS, change_key, model_key, reported_key, stage_key, task_key,
 };
 use super::records::{ModelRecord, OutboxWrite, Progress, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
 
-/// Records that the changes of one commit touch, read once and written once.
-struct Touched<'a> {
+/// The write of one commit under construction.
+///
+/// Facts that a change sets as a whole go straight into `batch`. Records that several changes of a
+/// commit can modify are collected in the maps, so that each is read once and written once, by
+/// [`CommitWriter::finish`].
+struct CommitWriter<'a> {
     kb: &'a KnowledgeBase,
     batch: WriteBatch,
     tasks: BTreeMap<TaskId, TaskRecord>,
@@ -36,17 +43,18 @@ struct Touched<'a> {
     adapters: BTreeMap<TaskId, Arc<Adapter>>,
     detectors: BTreeMap<TaskId, Arc<Detectors>>,
     reservoirs: BTreeMap<TaskId, Vec<ClassRetained>>,
-    /// What is added to the totals of statistics.
+    /// Differences to add to the totals of statistics.
     added: BTreeMap<TaskId, TaskDifference>,
-    /// How edges did, by edge and task.
+    /// Sums of the statistics that edges report, by edge and task.
     reported: BTreeMap<(Arc<str>, TaskId), SharedStatistics>,
 }
 
-/// Changes are stored many to a value, of about so many bytes: there is a handful for each label.
+/// Least bytes of a stored block of changes. There are several changes for each label, so that a
+/// value for each would be too small.
 const BLOCK: usize = 16 << 10;
 
 impl KnowledgeBase {
-    /// Makes epochs durable, with the progress after them: one atomic, synced write.
+    /// Commits epochs and the progress after them in one atomic, synced write.
     pub fn commit(
         &self,
         epochs: &[EpochEffects],
@@ -57,8 +65,8 @@ impl KnowledgeBase {
         self.write(batch)
     }
 
-    /// Makes epochs durable without letting them count: what [`KnowledgeBase::apply_prepared`] does then,
-    /// in this run or after a crash.
+    /// Makes epochs durable without committing them. [`KnowledgeBase::apply_prepared`] commits them
+    /// later, in this run or after a crash.
     pub fn prepare(
         &self,
         epochs: &[EpochEffects],
@@ -72,7 +80,7 @@ impl KnowledgeBase {
         self.write(write)
     }
 
-    /// Adds changes that are of no epoch of the stream, in an epoch of their own.
+    /// Commits changes that are of no epoch of the stream, in an epoch of their own.
     pub fn amend(&self, changes: Vec<KnowledgeChange>) -> Result<(), KnowledgeError> {
         let mut progress = self.view().progress()?;
         progress.epoch = progress.next_epoch();
@@ -82,13 +90,13 @@ impl KnowledgeBase {
         self.commit(&[effects], &progress, &OutboxWrite::default())
     }
 
-    /// The number of the commit that is prepared, if one is.
+    /// The number of the prepared commit, if there is one.
     pub fn prepared(&self) -> Result<Option<u64>, KnowledgeError> {
         Ok(self.prepared_write()?.map(|(number, _)| number))
     }
 
-    /// Lets the prepared commit count. It need not be durable at once: what a crash undoes of it is done
-    /// again from what was prepared.
+    /// Commits the prepared epochs. The write need not be durable at once: after a crash it is
+    /// repeated from the prepared data.
     pub fn apply_prepared(&self) -> Result<(), KnowledgeError> {
         let Some((_, mut batch)) = self.prepared_write()? else {
             return Ok(());
@@ -124,8 +132,22 @@ impl KnowledgeBase {
         progress: &Progress,
         outbox: &OutboxWrite,
     ) -> Result<WriteBatch, KnowledgeError> {
-        let mut touched = Touched {
-            kb: self,
+        let mut writer = CommitWriter::new(self);
+        for effects in epochs {
+            writer.epoch(effects)?;
+        }
+        writer.pending(epochs)?;
+        writer.early_labels(epochs)?;
+        writer.edges(epochs)?;
+        writer.outbox(outbox)?;
+        writer.finish(progress)
+    }
+}
+
+impl<'a> CommitWriter<'a> {
+    fn new(kb: &'a KnowledgeBase) -> CommitWriter<'a> {
+        CommitWriter {
+            kb,
             batch: WriteBatch::default(),
             tasks: BTreeMap::new(),
             models: BTreeMap::new(),
@@ -135,19 +157,10 @@ impl KnowledgeBase {
             reservoirs: BTreeMap::new(),
             added: BTreeMap::new(),
             reported: BTreeMap::new(),
-        };
-        for effects in epochs {
-            touched.epoch(effects)?;
         }
-        touched.pending(epochs)?;
-        touched.early_labels(epochs)?;
-        touched.edges(epochs)?;
-        touched.outbox(outbox)?;
-        touched.finish(progress)
     }
-}
 
-impl Touched<'_> {
+    /// Adds the changes and the models of an epoch.
     fn epoch(&mut self, effects: &EpochEffects) -> Result<(), KnowledgeError> {
         self.log(effects)?;
         for change in &effects.changes {
@@ -160,7 +173,7 @@ impl Touched<'_> {
         Ok(())
     }
 
-    /// Writes an epoch's changes down, one behind the other.
+    /// Adds an epoch's changes to the log, in blocks.
     fn log(&mut self, effects: &EpochEffects) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Changes)?;
         let (mut first, mut block) = (0, Vec::new());
@@ -176,171 +189,94 @@ impl Touched<'_> {
         Ok(())
     }
 
+    /// Applies a change of an epoch to the facts.
     fn apply(&mut self, epoch: Epoch, change: &KnowledgeChange) -> Result<(), KnowledgeError> {
+        use KnowledgeChange::*;
         match change {
-            KnowledgeChange::TaskDefined(definition) => self.define(epoch, definition),
-            KnowledgeChange::UnseenGrown(grown) => self.grow_unseen(grown),
-            KnowledgeChange::UnseenSettled(settled) => self.settle_unseen(settled),
-            KnowledgeChange::RegionsMoved(regions) => {
-                self.kb
-                    .put(&mut self.batch, Family::Meta, META_REGIONS, regions)
-            }
-            KnowledgeChange::LabelsRequested(requested) => self.request(requested),
-            KnowledgeChange::StatisticsMoved(moved) => self.move_statistics(epoch, moved),
-            KnowledgeChange::AdapterMoved(moved) => {
-                self.adapters.insert(moved.task, moved.adapter.clone());
-                Ok(())
-            }
-            KnowledgeChange::RecentMoved(moved) => self.move_recent(epoch, moved),
-            KnowledgeChange::DriftMoved(moved) => {
-                self.detectors.insert(moved.task, moved.detectors.clone());
-                Ok(())
-            }
-            KnowledgeChange::CalibrationMoved(moved) => self.move_calibration(epoch, moved),
-            KnowledgeChange::ReferenceDrawn(reference) => {
-                self.kb
-                    .put(&mut self.batch, Family::Meta, META_REFERENCE, reference)
-            }
-            // Those who told of it remember the last one.
-            KnowledgeChange::DriftDetected(_) => Ok(()),
-            KnowledgeChange::FeaturesScaled { deviations } => {
-                self.kb
-                    .put(&mut self.batch, Family::Meta, META_DEVIATIONS, deviations)
-            }
-            KnowledgeChange::MemoryBounded(bounded) => {
-                self.kb
-                    .put(&mut self.batch, Family::Meta, META_MEMORY, bounded)
-            }
-            KnowledgeChange::SamplesRetained(retained) => self.retain(retained),
-            KnowledgeChange::StageMoved(moved) => self.move_stage(epoch, moved),
-            KnowledgeChange::ModelTrained(trained) => {
-                let record = ModelRecord {
-                    trained: trained.clone(),
-                    epoch,
-                    evaluated: None,
-                    deployed: None,
-                    replaced: None,
-                    promoted: None,
-                };
-                self.models.insert(trained.model, record);
-                Ok(())
-            }
-            KnowledgeChange::ModelEvaluated(evaluated) => {
-                self.model(evaluated.model)?.evaluated = Some(evaluated.clone());
-                Ok(())
-            }
-            KnowledgeChange::ModelDeployed { model } => {
-                let task = self.task(model.task)?;
-                let before = task.deployed.replace(model.version);
-                task.moved = Some(epoch);
-                let record = self.model(*model)?;
-                (record.deployed, record.replaced) = (Some(epoch), before);
-                Ok(())
-            }
-            KnowledgeChange::ModelRetired { model } => {
-                let task = self.task(model.task)?;
-                if model.version == 0 || task.deployed == Some(model.version) {
-                    (task.deployed, task.moved) = (None, Some(epoch));
-                }
-                Ok(())
-            }
-            KnowledgeChange::ModelRolledBack { model, to } => {
-                let task = self.task(model.task)?;
-                if task.deployed == Some(model.version) {
-                    (task.deployed, task.moved) = (*to, Some(epoch));
-                }
-                Ok(())
-            }
-            KnowledgeChange::ModelPromoted { model } => {
-                self.model(*model)?.promoted = Some(epoch);
-                // It is published again.
-                self.task(model.task)?.moved = Some(epoch);
-                Ok(())
-            }
-            KnowledgeChange::TaskPinned { task, pinned } => {
-                self.task(*task)?.pinned = *pinned;
-                Ok(())
-            }
-            KnowledgeChange::Followed {
+            ClustersFound(clusters) => self.put_meta(META_CLUSTERS, clusters),
+            TaskDefined(definition) => self.define_task(epoch, definition),
+            TaskPinned { task, pinned } => self.pin_task(*task, *pinned),
+            FeaturesScaled { deviations } => self.put_meta(META_DEVIATIONS, deviations),
+            StatisticsMoved(moved) => self.move_statistics(epoch, moved),
+            AdapterMoved(moved) => self.move_adapter(moved),
+            DriftMoved(moved) => self.move_detectors(moved),
+            // The detectors contain the last drift.
+            DriftDetected(_) => Ok(()),
+            RelationScored(scored) => self.score_relation(scored),
+            StageMoved(moved) => self.move_stage(epoch, moved),
+            ModelTrained(trained) => self.add_model(epoch, trained),
+            ModelEvaluated(evaluated) => self.evaluate_model(evaluated),
+            ModelDeployed { model } => self.deploy_model(epoch, *model),
+            ModelRetired { model } => self.retire_model(epoch, *model),
+            ModelRolledBack { model, to } => self.roll_back_model(epoch, *model, *to),
+            ModelPromoted { model } => self.promote_model(epoch, *model),
+            MemoryBounded(bounded) => self.put_meta(META_MEMORY, bounded),
+            SamplesRetained(retained) => self.retain_samples(retained),
+            RecentMoved(moved) => self.move_recent(epoch, moved),
+            CalibrationMoved(moved) => self.move_calibration(epoch, moved),
+            ReferenceDrawn(reference) => self.put_meta(META_REFERENCE, reference),
+            LabelsRequested(requested) => self.request_labels(requested),
+            UnseenGrown(grown) => self.grow_unseen(grown),
+            UnseenSettled(settled) => self.settle_unseen(settled),
+            RegionsMoved(regions) => self.put_meta(META_REGIONS, regions),
+            Followed {
                 task,
                 donor,
                 revision,
-            } => {
-                let key = donor_key(*task, donor.as_deref());
-                self.kb
-                    .put(&mut self.batch, Family::Followed, &key, revision)
-            }
-            KnowledgeChange::ModelDonated(donated) => self.donate(epoch, donated),
-            KnowledgeChange::TaskPseudonym(renamed) => {
-                let key = task_key(renamed.elsewhere.task);
-                self.kb.put(&mut self.batch, Family::Renamed, &key, renamed)
-            }
-            KnowledgeChange::EdgeReport(reported) => self.report(reported),
-            KnowledgeChange::ClustersFound(clusters) => {
-                self.kb
-                    .put(&mut self.batch, Family::Meta, META_CLUSTERS, clusters)
-            }
-            KnowledgeChange::RelationScored(scored) => {
-                let key = relation_key(scored.task, scored.model.task);
-                self.kb
-                    .put(&mut self.batch, Family::Relations, &key, scored)
-            }
+            } => self.follow(*task, donor.as_deref(), revision),
+            ModelDonated(donated) => self.donate_model(epoch, donated),
+            TaskPseudonym(renamed) => self.rename_task(renamed),
+            EdgeReport(reported) => self.add_report(reported),
         }
     }
 
-    fn task(&mut self, task: TaskId) -> Result<&mut TaskRecord, KnowledgeError> {
-        let found = match self.tasks.remove(&task) {
-            Some(found) => found,
-            None => self
-                .kb
-                .get(Family::Tasks, &task_key(task))?
-                .ok_or_else(|| self.kb.damaged(&format!("task {task} is not defined")))?,
-        };
-        Ok(self.tasks.entry(task).or_insert(found))
+    fn put<T: Serialize + ?Sized>(
+        &mut self,
+        family: Family,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), KnowledgeError> {
+        self.kb.put(&mut self.batch, family, key, value)
     }
 
+    fn put_meta<T: Serialize + ?Sized>(
+        &mut self,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), KnowledgeError> {
+        self.put(Family::Meta, key, value)
+    }
+
+    /// Adds the collected records and the progress, and returns the whole write.
     fn finish(mut self, progress: &Progress) -> Result<WriteBatch, KnowledgeError> {
-        let kb = self.kb;
-        for (task, record) in &self.tasks {
-            kb.put(&mut self.batch, Family::Tasks, &task_key(*task), record)?;
+        for (task, record) in std::mem::take(&mut self.tasks) {
+            self.put(Family::Tasks, &task_key(task), &record)?;
         }
-        for (model, record) in &self.models {
-            kb.put(&mut self.batch, Family::Models, &model_key(*model), record)?;
+        for (model, record) in std::mem::take(&mut self.models) {
+            self.put(Family::Models, &model_key(model), &record)?;
         }
-        for ((model, stage), record) in &self.stages {
-            let key = stage_key(*model, *stage);
-            kb.put(&mut self.batch, Family::Stages, &key, record)?;
+        for ((model, stage), record) in std::mem::take(&mut self.stages) {
+            self.put(Family::Stages, &stage_key(model, stage), &record)?;
         }
-        for ((edge, task), statistics) in &self.reported {
-            let key = reported_key(edge, *task);
-            let record = (edge, statistics);
-            kb.put(&mut self.batch, Family::Reported, &key, &record)?;
+        for ((edge, task), statistics) in std::mem::take(&mut self.reported) {
+            let key = reported_key(&edge, task);
+            self.put(Family::Reported, &key, &(edge, statistics))?;
         }
-        for (task, adapter) in &self.adapters {
-            kb.put(&mut self.batch, Family::Adapters, &task_key(*task), adapter)?;
+        for (task, adapter) in std::mem::take(&mut self.adapters) {
+            self.put(Family::Adapters, &task_key(task), &adapter)?;
         }
-        for (task, detectors) in &self.detectors {
-            kb.put(
-                &mut self.batch,
-                Family::Detectors,
-                &task_key(*task),
-                detectors,
-            )?;
+        for (task, detectors) in std::mem::take(&mut self.detectors) {
+            self.put(Family::Detectors, &task_key(task), &detectors)?;
         }
-        for (task, classes) in &self.reservoirs {
-            kb.put(
-                &mut self.batch,
-                Family::Reservoirs,
-                &task_key(*task),
-                classes,
-            )?;
+        for (task, classes) in std::mem::take(&mut self.reservoirs) {
+            self.put(Family::Reservoirs, &task_key(task), &classes)?;
         }
-        let statistics = kb.family(Family::Statistics)?;
+        let statistics = self.kb.family(Family::Statistics)?;
         for (task, added) in &self.added {
-            self.batch
-                .merge_cf(statistics, task_key(*task), kb.encode(added)?);
+            let added = self.kb.encode(added)?;
+            self.batch.merge_cf(statistics, task_key(*task), added);
         }
-        kb.put(&mut self.batch, Family::Meta, META_PROGRESS, progress)?;
+        self.put_meta(META_PROGRESS, progress)?;
         Ok(self.batch)
     }
 }

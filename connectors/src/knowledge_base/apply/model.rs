@@ -1,15 +1,16 @@
-//! Applies changes of models and of their training stages.
+//! Changes of models and of their training stages.
 
-use perennial_operators::flow::{StageKind, StageMoved, StageState};
+use perennial_operators::flow::{ModelEvaluated, ModelTrained, StageKind, StageMoved, StageState};
 use perennial_operators::{Epoch, ModelId};
 
-use super::Touched;
+use super::CommitWriter;
 use crate::knowledge_base::KnowledgeError;
 use crate::knowledge_base::layout::{Family, model_key, stage_key};
 use crate::knowledge_base::records::{ModelRecord, StageRecord};
 
-impl Touched<'_> {
-    pub(crate) fn move_stage(
+impl CommitWriter<'_> {
+    /// Adds a state to a stage; a waiting training also counts as the task's latest order.
+    pub(super) fn move_stage(
         &mut self,
         epoch: Epoch,
         moved: &StageMoved,
@@ -21,31 +22,107 @@ impl Touched<'_> {
             task.clock_at_order = moved.clock;
         }
         let key = (moved.model, moved.stage);
-        if !self.stages.contains_key(&key) {
-            let stored = self
+        let record = match self.stages.remove(&key) {
+            Some(modified) => Some(modified),
+            None => self
                 .kb
-                .get(Family::Stages, &stage_key(moved.model, moved.stage))?;
-            let record = stored.unwrap_or_else(|| StageRecord {
-                states: Vec::new(),
-                labelled: moved.labelled,
-                clock: moved.clock,
-                reason: moved.detail.clone(),
-                initial: moved.initial,
-                recent: moved.recent,
-                detail: String::new(),
-            });
-            self.stages.insert(key, record);
-        }
-        if let Some(record) = self.stages.get_mut(&key) {
-            record.states.push((moved.state, epoch));
-            record.detail.clone_from(&moved.detail);
+                .get(Family::Stages, &stage_key(moved.model, moved.stage))?,
+        };
+        let mut record = record.unwrap_or_else(|| StageRecord {
+            states: Vec::new(),
+            labelled: moved.labelled,
+            clock: moved.clock,
+            reason: moved.detail.clone(),
+            initial: moved.initial,
+            recent: moved.recent,
+            detail: String::new(),
+        });
+        record.states.push((moved.state, epoch));
+        record.detail.clone_from(&moved.detail);
+        self.stages.insert(key, record);
+        Ok(())
+    }
+
+    pub(super) fn add_model(
+        &mut self,
+        epoch: Epoch,
+        trained: &ModelTrained,
+    ) -> Result<(), KnowledgeError> {
+        let record = ModelRecord {
+            trained: trained.clone(),
+            epoch,
+            evaluated: None,
+            deployed: None,
+            replaced: None,
+            promoted: None,
+        };
+        self.models.insert(trained.model, record);
+        Ok(())
+    }
+
+    pub(super) fn evaluate_model(
+        &mut self,
+        evaluated: &ModelEvaluated,
+    ) -> Result<(), KnowledgeError> {
+        self.model(evaluated.model)?.evaluated = Some(evaluated.clone());
+        Ok(())
+    }
+
+    pub(super) fn deploy_model(
+        &mut self,
+        epoch: Epoch,
+        model: ModelId,
+    ) -> Result<(), KnowledgeError> {
+        let task = self.task(model.task)?;
+        let incumbent = task.deployed.replace(model.version);
+        task.moved = Some(epoch);
+        let record = self.model(model)?;
+        (record.deployed, record.replaced) = (Some(epoch), incumbent);
+        Ok(())
+    }
+
+    /// Removes a deployed model from its task. Version 0 stands for any version.
+    pub(super) fn retire_model(
+        &mut self,
+        epoch: Epoch,
+        model: ModelId,
+    ) -> Result<(), KnowledgeError> {
+        let task = self.task(model.task)?;
+        if model.version == 0 || task.deployed == Some(model.version) {
+            (task.deployed, task.moved) = (None, Some(epoch));
         }
         Ok(())
     }
 
-    pub(crate) fn model(&mut self, model: ModelId) -> Result<&mut ModelRecord, KnowledgeError> {
-        let found = match self.models.remove(&model) {
-            Some(found) => found,
+    /// Replaces a model by the version `to`, unless another one was deployed meanwhile.
+    pub(super) fn roll_back_model(
+        &mut self,
+        epoch: Epoch,
+        model: ModelId,
+        to: Option<u32>,
+    ) -> Result<(), KnowledgeError> {
+        let task = self.task(model.task)?;
+        if task.deployed == Some(model.version) {
+            (task.deployed, task.moved) = (to, Some(epoch));
+        }
+        Ok(())
+    }
+
+    pub(super) fn promote_model(
+        &mut self,
+        epoch: Epoch,
+        model: ModelId,
+    ) -> Result<(), KnowledgeError> {
+        self.model(model)?.promoted = Some(epoch);
+        // A moved task is published again.
+        self.task(model.task)?.moved = Some(epoch);
+        Ok(())
+    }
+
+    /// The record of a model, read if this commit has not modified it yet.
+    fn model(&mut self, model: ModelId) -> Result<&mut ModelRecord, KnowledgeError> {
+        let record = match self.models.remove(&model) {
+            Some(modified) => modified,
             None => self
                 .kb
                 .get(Family::Models, &model_key(model))?
@@ -55,6 +132,6 @@ impl Touched<'_> {
                         .damaged(&format!("model {version} of task {task} is unknown"))
                 })?,
         };
-        Ok(self.models.entry(model).or_insert(found))
+        Ok(self.models.entry(model).or_insert(record))
     }
 }

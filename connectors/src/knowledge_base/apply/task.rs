@@ -1,24 +1,25 @@
-//! Applies changes of tasks: definitions and statistics.
+//! Changes of tasks: definitions, statistics, adapters, drift detectors and relations.
 
 use differential_dataflow::difference::Semigroup;
-use perennial_operators::flow::StatisticsMoved;
-use perennial_operators::{Epoch, TaskDefinition};
+use perennial_operators::algorithms::drift::DriftMoved;
+use perennial_operators::flow::{AdapterMoved, RelationScored, StatisticsMoved};
+use perennial_operators::{Epoch, TaskDefinition, TaskId};
 
-use super::Touched;
+use super::CommitWriter;
 use crate::knowledge_base::KnowledgeError;
-use crate::knowledge_base::layout::{Family, task_epoch_key, task_key};
+use crate::knowledge_base::layout::{Family, relation_key, task_epoch_key, task_key};
 use crate::knowledge_base::records::TaskRecord;
 
-impl Touched<'_> {
-    pub(crate) fn define(
+impl CommitWriter<'_> {
+    /// Adds a task. A task that is known with the same definition stays as it is.
+    pub(super) fn define_task(
         &mut self,
         epoch: Epoch,
         definition: &TaskDefinition,
     ) -> Result<(), KnowledgeError> {
-        let known: Option<TaskRecord> = self.kb.get(Family::Tasks, &task_key(definition.task))?;
-        let known = self.tasks.get(&definition.task).or(known.as_ref());
-        match known {
-            // It was defined here and in the cloud.
+        let stored: Option<TaskRecord> = self.kb.get(Family::Tasks, &task_key(definition.task))?;
+        match self.tasks.get(&definition.task).or(stored.as_ref()) {
+            // Both this pipeline and the cloud have defined it.
             Some(known) if known.definition == *definition => return Ok(()),
             Some(known) => {
                 return Err(self.kb.damaged(&format!(
@@ -28,23 +29,27 @@ impl Touched<'_> {
             }
             None => {}
         }
-        self.tasks.insert(
-            definition.task,
-            TaskRecord {
-                definition: definition.clone(),
-                defined: epoch,
-                deployed: None,
-                moved: None,
-                pinned: false,
-                ordered: 0,
-                labelled_at_order: 0,
-                clock_at_order: 0,
-            },
-        );
+        let record = TaskRecord {
+            definition: definition.clone(),
+            defined: epoch,
+            deployed: None,
+            moved: None,
+            pinned: false,
+            ordered: 0,
+            labelled_at_order: 0,
+            clock_at_order: 0,
+        };
+        self.tasks.insert(definition.task, record);
         Ok(())
     }
 
-    pub(crate) fn move_statistics(
+    pub(super) fn pin_task(&mut self, task: TaskId, pinned: bool) -> Result<(), KnowledgeError> {
+        self.task(task)?.pinned = pinned;
+        Ok(())
+    }
+
+    /// Adds to the totals of a task, and moves its window.
+    pub(super) fn move_statistics(
         &mut self,
         epoch: Epoch,
         moved: &StatisticsMoved,
@@ -53,9 +58,7 @@ impl Touched<'_> {
         added.plus_equals(&*moved.difference);
         if moved.difference.score.count > 0 {
             let key = task_epoch_key(moved.task, epoch);
-            let scores = moved.difference.scores();
-            self.kb
-                .put(&mut self.batch, Family::Windows, &key, &scores)?;
+            self.put(Family::Windows, &key, &moved.difference.scores())?;
         }
         let family = self.kb.family(Family::Windows)?;
         for left in &moved.left {
@@ -63,5 +66,32 @@ impl Touched<'_> {
                 .delete_cf(family, task_epoch_key(moved.task, *left));
         }
         Ok(())
+    }
+
+    pub(super) fn move_adapter(&mut self, moved: &AdapterMoved) -> Result<(), KnowledgeError> {
+        self.adapters.insert(moved.task, moved.adapter.clone());
+        Ok(())
+    }
+
+    pub(super) fn move_detectors(&mut self, moved: &DriftMoved) -> Result<(), KnowledgeError> {
+        self.detectors.insert(moved.task, moved.detectors.clone());
+        Ok(())
+    }
+
+    pub(super) fn score_relation(&mut self, scored: &RelationScored) -> Result<(), KnowledgeError> {
+        let key = relation_key(scored.task, scored.model.task);
+        self.put(Family::Relations, &key, scored)
+    }
+
+    /// The record of a task, read if this commit has not modified it yet.
+    pub(super) fn task(&mut self, task: TaskId) -> Result<&mut TaskRecord, KnowledgeError> {
+        let record = match self.tasks.remove(&task) {
+            Some(modified) => modified,
+            None => self
+                .kb
+                .get(Family::Tasks, &task_key(task))?
+                .ok_or_else(|| self.kb.damaged(&format!("task {task} is not defined")))?,
+        };
+        Ok(self.tasks.entry(task).or_insert(record))
     }
 }

@@ -20,17 +20,18 @@ use self::outlets::Outlets;
 use crate::native;
 use crate::native::NativeError;
 
-/// How many rows go to ONNX Runtime at a time.
+/// Rows that go to ONNX Runtime at a time.
 ///
-/// Measured with 150 trees of depth 3 over 17 features on one thread, other rows in every run: 180,000
-/// rows/s one by one, 330,000 in chunks of 16, 360,000 of 64, 375,000 of 128, and no more than that up
-/// to 1024. What costs is the branches that the processor mispredicts. A benchmark that feeds one
-/// chunk of 64 rows over and over shows twice the speed, since those rows' branches get learned.
+/// Measured with 150 trees of depth 3 over 17 features on one thread, with other rows in every run:
+/// 180,000 rows/s one by one, 330,000 in chunks of 16, 360,000 of 64, 375,000 of 128, and no more
+/// up to 1024. Mispredicted branches dominate the cost. A benchmark that repeats one chunk of 64
+/// rows shows twice the speed, since the processor learns the branches of these rows.
 pub const CHUNK: usize = 128;
 
-/// About how many bytes of memory a session takes whose model has so many: ONNX Runtime keeps the trees in a form of
-/// its own, and does not tell how much that takes. By what some 100 sessions at a time added to a process, rather too much
-/// than too little: 153 KiB each for models of 5 KiB, 612 to 822 KiB of 57 KiB, 2.2 MiB of 237 KiB.
+/// Estimated memory of a session in bytes, from the size of its model in bytes. ONNX Runtime keeps
+/// the trees in a form of its own and does not report its size. The estimate is rather too high
+/// than too low; measured on a process with about 100 sessions: 153 KiB each for models of 5 KiB,
+/// 612 to 822 KiB for 57 KiB, 2.2 MiB for 237 KiB.
 pub fn session_bytes(onnx: usize) -> usize {
     onnx.saturating_mul(12).saturating_add(128 << 10)
 }
@@ -38,24 +39,24 @@ pub fn session_bytes(onnx: usize) -> usize {
 /// Why a model could not be loaded or run.
 #[derive(Debug, Error)]
 pub enum OnnxError {
-    /// The library is not there.
+    /// The library is missing.
     #[error(transparent)]
     Native(#[from] NativeError),
-    /// The library is there but does not load.
+    /// The library exists but does not load.
     #[error("ONNX Runtime at {path} does not load: {reason}")]
     Library {
         /// The library.
         path: PathBuf,
-        /// What ONNX Runtime or the system says.
+        /// The message of ONNX Runtime or the system.
         reason: String,
     },
     /// The bytes are no model, or one that this ONNX Runtime cannot run.
     #[error("the ONNX model does not load: {0}")]
     Load(String),
-    /// The model loads, but is not one from features to class probabilities or a number.
+    /// The model loads, but does not map features to class probabilities or to a number.
     #[error("the ONNX model does not fit: {0}")]
     Unfit(String),
-    /// The arrays given have another shape than the model's.
+    /// The arrays do not have the shapes of the model.
     #[error(
         "the model takes {features} features and gives {classes} values a row, but was given {rows} \
          rows of {columns} features and room for {room_rows} rows of {room_columns} values"
@@ -63,21 +64,21 @@ pub enum OnnxError {
     Shape {
         /// Features of the model.
         features: usize,
-        /// Values that the model gives a row: a probability for each class, or a number.
+        /// Outputs of the model for a row: a probability for each class, or one number.
         classes: usize,
-        /// Rows of features given.
+        /// Rows of the given features.
         rows: usize,
-        /// Features of a row given.
+        /// Columns of the given features.
         columns: usize,
-        /// Rows of room given.
+        /// Rows of the given output array.
         room_rows: usize,
-        /// Values of a row of it.
+        /// Columns of the given output array.
         room_columns: usize,
     },
-    /// ONNX Runtime gave up in the middle.
+    /// ONNX Runtime failed during a run.
     #[error("the ONNX model does not run: {0}")]
     Run(String),
-    /// A probability, or a number, is not the expected one.
+    /// An output differs from the expected one.
     #[error(
         "the ONNX model gives {found} for class {class} of row {row} where {expected} was expected"
     )]
@@ -88,25 +89,25 @@ pub enum OnnxError {
         class: usize,
         /// The model's value.
         found: f32,
-        /// The right one.
+        /// The expected value.
         expected: f32,
     },
 }
 
-/// ONNX Runtime, loaded. Clones are cheap and share it; so do all threads.
+/// ONNX Runtime, loaded. Clones are cheap, share it and can be used on any thread.
 #[derive(Clone, Debug)]
 pub struct Runtime {
     environment: Environment,
 }
 
 impl Runtime {
-    /// Loads ONNX Runtime from where [`native::onnx_runtime`] finds it. It stays loaded until the
-    /// process ends, and every further call gives the same one.
+    /// Loads ONNX Runtime from the path of [`native::onnx_runtime`]. It stays loaded until the
+    /// process ends; later calls return the same one.
     ///
     /// # Errors
     /// The library is missing or does not load.
     pub fn load() -> Result<Runtime, OnnxError> {
-        // A process can create one environment in its life, so it is kept even when unused.
+        // A process can create only one environment, so it is kept even when unused.
         static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
         let mut shared = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(environment) = &*shared {
@@ -128,13 +129,14 @@ impl Runtime {
         Ok(Runtime { environment })
     }
 
-    /// Loads an ONNX model from `features` features to `classes` class probabilities, or to a number if that is 1.
+    /// Loads an ONNX model that maps `features` features to `classes` class probabilities, or to a
+    /// number if `classes` is 1.
     ///
-    /// The model has one float input `[N, features]`, and among its outputs one that is float
-    /// `[N, classes]`, or `[N]` for a number; others, as a classifier's labels, are not computed.
+    /// The model has one float input `[N, features]`. One of its outputs is float `[N, classes]`,
+    /// or `[N]` for a number; other outputs, such as a classifier's labels, are not computed.
     ///
     /// # Errors
-    /// The bytes are no model, or the model has other inputs and outputs.
+    /// The bytes are no model, or the model has other inputs or outputs.
     pub fn session(
         &self,
         onnx: &[u8],
@@ -160,8 +162,8 @@ impl Runtime {
         Ok(session)
     }
 
-    /// The settings of all sessions. The thread that asks also computes: the pools of many sessions
-    /// would fight each other, and their spinning threads take the processors from the dataflow.
+    /// Settings of all sessions. The calling thread computes by itself: the thread pools of many
+    /// sessions would compete, and their spinning threads would take processors from the dataflow.
     fn builder(&self) -> Result<SessionBuilder, ort::Error> {
         Ok(ort::session::Session::builder(&self.environment)?
             .with_intra_threads(1)?
@@ -169,12 +171,12 @@ impl Runtime {
             .with_parallel_execution(false)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
-            // What goes wrong is returned; logged as well, it would be on stderr twice.
+            // Errors are returned; logging them too would print them twice.
             .with_log_level(LogLevel::Fatal)?)
     }
 }
 
-/// A model that is ready to run. One thread at a time can use it.
+/// A loaded model. One thread at a time can use it.
 pub struct Session {
     session: ort::session::Session,
     options: RunOptions<HasSelectedOutputs>,
@@ -184,24 +186,24 @@ pub struct Session {
 }
 
 impl Session {
-    /// How many features a row has.
+    /// Number of features of a row.
     pub fn features(&self) -> usize {
         self.features
     }
 
-    /// How many probabilities a row gets; 1 for a number.
+    /// Number of probabilities of a row; 1 for a number.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Predicts the class probabilities `[N, classes]`, or numbers `[N, 1]`, of the rows of `features`,
-    /// `[N, features]` with NaN for missing.
+    /// Predicts the class probabilities `[N, classes]`, or numbers `[N, 1]`, of the rows of
+    /// `features` (`[N, features]`, NaN for missing) into `probabilities`.
     ///
-    /// The rows go to ONNX Runtime up to [`CHUNK`] at a time, in place when `features` is in standard
-    /// layout.
+    /// ONNX Runtime gets at most [`CHUNK`] rows at a time, without a copy if `features` is in
+    /// standard layout.
     ///
     /// # Errors
-    /// The shapes do not fit, or the model fails on these values.
+    /// The shapes do not match, or the model fails on these values.
     pub fn predict(
         &mut self,
         features: ArrayView2<'_, f32>,
@@ -219,7 +221,7 @@ impl Session {
                 room_columns,
             });
         }
-        // Chunks of one size: a small last one would cost more a row.
+        // Chunks of equal size: a small last one would cost more for each row.
         let size = rows.div_ceil(rows.div_ceil(CHUNK).max(1)).max(1);
         let chunks = features.axis_chunks_iter(Axis(0), size);
         let rooms = probabilities.axis_chunks_iter_mut(Axis(0), size);
@@ -229,7 +231,7 @@ impl Session {
         Ok(())
     }
 
-    /// Predicts rows in one run; the shapes have been checked.
+    /// Predicts rows in one run. The caller has checked the shapes.
     fn predict_chunk(
         &mut self,
         features: ArrayView2<'_, f32>,
@@ -243,7 +245,7 @@ impl Session {
             .run_with_options(ort::inputs![self.input.as_str() => tensor], &self.options)
             .map_err(failed)?;
         let (shape, values) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-        // Only a model whose output shape is not fixed can get here with another one.
+        // Only a model without a fixed output shape can have another one here.
         let found = ArrayView2::from_shape(probabilities.dim(), values).map_err(|_| {
             let (rows, classes) = probabilities.dim();
             OnnxError::Unfit(format!(
@@ -254,7 +256,7 @@ impl Session {
         Ok(())
     }
 
-    /// Runs a row of zeros, so that a model that cannot run fails when it is loaded.
+    /// Predicts a row of zeros, so that a model that cannot run fails on load.
     fn probe(&mut self) -> Result<(), OnnxError> {
         let features = vec![0.0; self.features];
         let mut probabilities = vec![0.0; self.classes];
@@ -275,17 +277,17 @@ impl fmt::Debug for Session {
     }
 }
 
-/// What ONNX Runtime says, without the line breaks in it.
+/// The message of ONNX Runtime, without line breaks.
 fn one_line(error: &ort::Error) -> String {
     let text = error.to_string();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Predicts `features` `[N, features]` and compares with the `expected` probabilities
-/// `[N, classes]` or numbers `[N, 1]`. Returns the greatest difference.
+/// Compares the predictions for `features` `[N, features]` with the `expected` probabilities
+/// `[N, classes]` or numbers `[N, 1]`, and returns the greatest difference.
 ///
 /// # Errors
-/// The model does not run, or a value is off by more than `tolerance` or not a number.
+/// The model does not run, or a prediction differs by more than `tolerance` or is not a number.
 pub fn check(
     session: &mut Session,
     features: ArrayView2<'_, f32>,
@@ -297,7 +299,7 @@ pub fn check(
     let mut greatest = 0.0_f32;
     for (((row, class), &found), &expected) in found.indexed_iter().zip(expected) {
         let difference = (found - expected).abs();
-        // Not the other way around: a comparison with NaN is false.
+        // Not `difference > tolerance`: a comparison with NaN is false.
         let close = difference <= tolerance;
         if !close {
             return Err(OnnxError::Deviation {

@@ -1,11 +1,11 @@
-//! Which of a model's inputs and outputs hold the features and the probabilities, or the number.
+//! The input of a model that takes the features, and the output with the probabilities or number.
 
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
 use super::OnnxError;
 
-/// The names of the two ends of a model.
+/// Names of the input and the output of a model.
 pub struct Outlets {
     /// Float `[N, features]`.
     pub input: String,
@@ -14,8 +14,8 @@ pub struct Outlets {
 }
 
 impl Outlets {
-    /// Finds the ends of a model that maps `features` features to `classes` probabilities, or to a number if
-    /// that is 1.
+    /// Finds the input and the output of a model that maps `features` features to `classes`
+    /// probabilities, or to a number if `classes` is 1.
     pub fn find(session: &Session, features: usize, classes: usize) -> Result<Outlets, OnnxError> {
         let [input] = session.inputs() else {
             let found = list(session.inputs());
@@ -39,14 +39,14 @@ impl Outlets {
 /// How well the shape of an input or output is known to be `[N, columns]`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
-    /// It may be, the model does not say.
+    /// Possible: the model leaves it open.
     Open,
-    /// It is.
+    /// Certain.
     Sure,
 }
 
-/// The name of the output that holds the probabilities: the one of the right shape, or else one
-/// that may have it.
+/// The name of the output with the probabilities: the one of the right shape, or else the one that
+/// may have it.
 fn output(outputs: &[Outlet], classes: usize) -> Result<String, OnnxError> {
     let best = outputs
         .iter()
@@ -75,8 +75,8 @@ fn output(outputs: &[Outlet], classes: usize) -> Result<String, OnnxError> {
     }
 }
 
-/// Whether an input or output can be floats of any number of rows and `columns` columns; a `flat` one may have no
-/// columns.
+/// How well an input or output fits floats of any number of rows and `columns` columns; none if it
+/// does not. A `flat` one may lack the dimension of columns.
 fn fit(outlet: &Outlet, columns: usize, flat: bool) -> Option<Fit> {
     let ValueType::Tensor {
         ty: TensorElementType::Float32,
@@ -86,7 +86,7 @@ fn fit(outlet: &Outlet, columns: usize, flat: bool) -> Option<Fit> {
     else {
         return None;
     };
-    // A length that the model leaves open is -1, and a shape that it does not give is empty.
+    // An open length is -1, and an unknown shape is empty.
     match shape[..] {
         [] | [-1, -1] => Some(Fit::Open),
         [-1] if flat => Some(Fit::Sure),
@@ -95,7 +95,7 @@ fn fit(outlet: &Outlet, columns: usize, flat: bool) -> Option<Fit> {
     }
 }
 
-/// Inputs or outputs, for people.
+/// Inputs or outputs, as a message lists them.
 fn list(outlets: &[Outlet]) -> String {
     match outlets {
         [] => "nothing".to_owned(),
@@ -107,7 +107,7 @@ fn list(outlets: &[Outlet]) -> String {
     }
 }
 
-/// An input or output, for people: its name and type.
+/// An input or output, as a message names it: its name and type.
 fn describe(outlet: &Outlet) -> String {
     format!("{:?} of type {}", outlet.name(), outlet.dtype())
 }

@@ -1,4 +1,4 @@
-//! Models that others wrote: which of their outputs is taken, and which models are refused.
+//! Models of other programs: which of their outputs is used, and which models are refused.
 
 use ndarray::{Array2, array};
 use prost::Message;

@@ -1,4 +1,4 @@
-//! Reading XGBoost's JSON model format.
+//! XGBoost's JSON model format.
 
 use perennial_operators::LabelKind;
 use serde::Deserialize;
@@ -7,14 +7,14 @@ use super::error::ConvertError;
 
 /// A booster of the expected kind and size.
 pub struct Booster {
-    /// The margin that each class starts from, or the number.
+    /// The initial margin of each class, or the initial number.
     pub base_scores: Vec<f32>,
-    /// The trees in boosting order, each with the class it votes for; 0 for a number.
+    /// The trees in boosting order, each with its class; class 0 for a number.
     pub trees: Vec<(Tree, usize)>,
 }
 
-/// A tree as XGBoost writes it, one entry a node. A node without a left child is a leaf, and its
-/// weight stands where other nodes have their threshold.
+/// A tree in XGBoost's columns, with one entry for each node. A node without a left child is a
+/// leaf, and its weight is in the column of thresholds.
 #[derive(Deserialize)]
 pub struct Tree {
     left_children: Vec<i64>,
@@ -81,10 +81,12 @@ struct Trees {
 }
 
 impl Booster {
-    /// Reads a model and checks that it is one of trees for such a label over `features` features.
+    /// Parses a model and checks that it consists of trees over `features` features for a label of
+    /// `kind`.
     pub fn parse(json: &[u8], features: usize, kind: LabelKind) -> Result<Booster, ConvertError> {
-        let learner = serde_json::from_slice::<File>(json)?.learner;
-        // XGBoost counts no classes where it predicts a number.
+        let file: File = serde_json::from_slice(json).map_err(ConvertError::Json)?;
+        let learner = file.learner;
+        // XGBoost counts 0 classes if it predicts a number.
         let (objective, counted) = match kind {
             LabelKind::Classes(classes) => ("multi:softprob", classes),
             LabelKind::Number => ("reg:squarederror", 0),
@@ -120,7 +122,7 @@ impl Booster {
 }
 
 impl Tree {
-    /// A tree of nothing but a leaf.
+    /// A tree of a single leaf.
     pub fn leaf(weight: f32) -> Tree {
         Tree {
             left_children: vec![-1],
@@ -133,12 +135,12 @@ impl Tree {
         }
     }
 
-    /// How many nodes the tree has, dead ones included.
+    /// Number of nodes, dead ones included.
     pub fn len(&self) -> usize {
         self.left_children.len()
     }
 
-    /// The split at a node by one of `features` features, none if it is a leaf.
+    /// The split at a node by one of `features` features; none if the node is a leaf.
     pub fn split(&self, node: usize, features: usize) -> Result<Option<Split>, ConvertError> {
         if self.left_children[node] == -1 {
             return Ok(None);
@@ -183,7 +185,7 @@ impl Tree {
         if !self.categories_nodes.is_empty() {
             return wanted("splits that are", "categorical", "numerical");
         }
-        // Old versions write 0 for the length of leaves that are single numbers.
+        // Old versions write 0 for leaves of a single number.
         match self.tree_param.size_leaf_vector.as_str() {
             "" | "0" | "1" => Ok(()),
             size => wanted("leaves of length", size, "1"),
@@ -191,7 +193,7 @@ impl Tree {
     }
 }
 
-/// Checks a property of the model that has to have one certain value.
+/// Checks that a property of the model has the `wanted` value.
 fn wanted(what: &'static str, found: &str, wanted: &'static str) -> Result<(), ConvertError> {
     if found == wanted {
         return Ok(());
@@ -218,8 +220,8 @@ fn size(what: &'static str, found: &str, wanted: usize) -> Result<(), ConvertErr
     })
 }
 
-/// The base score of each class. XGBoost wrote one number for all classes before version 3.1, and
-/// writes a list of one or of all since. The objectives in use keep it as a margin.
+/// The base score of each class. XGBoost before version 3.1 writes one number for all classes,
+/// later versions a list of one or of all. The objectives in use store it as a margin.
 fn base_scores(text: &str, classes: usize) -> Option<Vec<f32>> {
     let text = text.trim();
     let list = text

@@ -1,4 +1,4 @@
-//! Boosted trees as ONNX: from XGBoost's JSON to a TreeEnsemble of `ai.onnx.ml`.
+//! Boosted trees as ONNX: conversion of XGBoost's JSON to a TreeEnsemble of `ai.onnx.ml`.
 
 mod booster;
 mod error;
@@ -12,9 +12,10 @@ use super::protobuf::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
 
-/// The name of the input of a converted model: float `[N, features]`.
+/// Name of the input of a converted model: float `[N, features]`.
 pub(super) const INPUT: &str = "features";
-/// The name of its output: float `[N, classes]`, or `[N, 1]` where a number is predicted.
+
+/// Name of the output of a converted model: float `[N, classes]`, or `[N, 1]` for a number.
 fn output(kind: LabelKind) -> &'static str {
     match kind {
         LabelKind::Classes(_) => "probabilities",
@@ -22,15 +23,15 @@ fn output(kind: LabelKind) -> &'static str {
     }
 }
 
-/// Writes an XGBoost model (JSON, `multi:softprob` or `reg:squarederror` over trees) as an ONNX model with the input
-/// `features`, float `[N, features]` with NaN for missing, and the output `probabilities`, float
-/// `[N, classes]`, or `number`, float `[N, 1]`.
+/// Converts an XGBoost model (JSON, `multi:softprob` or `reg:squarederror` over trees) to an ONNX
+/// model with the input `features`, float `[N, features]` with NaN for missing, and the output
+/// `probabilities`, float `[N, classes]`, or `number`, float `[N, 1]`.
 ///
-/// The margins are added up in XGBoost's own order, base score first, so that they come out the
-/// same to the bit.
+/// The model adds up the margins in XGBoost's own order, base score first, so that they are equal
+/// to the bit.
 ///
 /// # Errors
-/// The bytes are no such model, or it is for another label or other numbers of features or classes.
+/// The bytes are no such model, or it has another label or other numbers of features or classes.
 pub fn convert(
     xgboost_json: &[u8],
     features: usize,
@@ -41,7 +42,7 @@ pub fn convert(
     let mut base_scores: Vec<Option<f32>> = booster.base_scores.into_iter().map(Some).collect();
     for (tree, class) in &booster.trees {
         // The base score goes into the class's first tree. As the operator's base_values it would
-        // be added last, and float additions do not commute.
+        // be added last, and the sum of floats depends on their order.
         let base_score = base_scores[*class].take().unwrap_or_default();
         ensemble.push(tree, features, *class, base_score)?;
     }
@@ -53,11 +54,11 @@ pub fn convert(
     Ok(model(ensemble, features, kind).encode_to_vec())
 }
 
-/// Adds to a model that this module wrote the trees of an XGBoost model that was trained to correct it: the logits
-/// of the two, or the numbers, add up.
+/// Adds the trees of an XGBoost model to a model of this module that it was trained to correct: the
+/// logits, or numbers, of the two add up.
 ///
 /// # Errors
-/// The first is no such model, or one of them is for other numbers of features or classes.
+/// `onnx` is no such model, or one of the two has other numbers of features or classes.
 pub fn extend(
     onnx: &[u8],
     xgboost_json: &[u8],
@@ -67,7 +68,7 @@ pub fn extend(
     let booster = Booster::parse(xgboost_json, features, kind)?;
     let mut ensemble = Ensemble::read(onnx, features, kind)?;
     for (tree, class) in &booster.trees {
-        // Where trees start from margins, the base scores do not count.
+        // Trees that start from margins do not use the base scores.
         ensemble.push(tree, features, *class, 0.0)?;
     }
     Ok(model(ensemble, features, kind).encode_to_vec())
@@ -101,7 +102,7 @@ fn model(ensemble: Ensemble, features: usize, kind: LabelKind) -> ModelProto {
     }
 }
 
-/// The nodes of all trees, column by column, as the operator takes them.
+/// The nodes of all trees in the columns of the operator.
 #[derive(Clone, Default)]
 struct Ensemble {
     trees: i64,
@@ -120,7 +121,7 @@ struct Ensemble {
 }
 
 impl Ensemble {
-    /// The ensemble in a model for these numbers of features and classes.
+    /// The ensemble of a model over `features` features for a label of `kind`.
     fn read(onnx: &[u8], features: usize, kind: LabelKind) -> Result<Ensemble, ConvertError> {
         let foreign = |what: &str| ConvertError::Foreign(what.to_owned());
         let found = ModelProto::decode(onnx).map_err(|error| foreign(&error.to_string()))?;
@@ -134,16 +135,17 @@ impl Ensemble {
         }
         let last = ensemble.tree_ids.iter().max();
         ensemble.trees = last.map_or(0, |last| last + 1);
-        // Written anew it must be what it was: nothing was passed over, and nothing is of another size.
-        match model(ensemble.clone(), features, kind) == found {
-            true => Ok(ensemble),
-            false => Err(foreign(
+        // Writing it again must give the same model: then nothing was ignored, and all sizes match.
+        if model(ensemble.clone(), features, kind) == found {
+            Ok(ensemble)
+        } else {
+            Err(foreign(
                 "it was written by another program, or for other sizes",
-            )),
+            ))
         }
     }
 
-    /// Takes what [`Ensemble::into_attributes`] has written.
+    /// Sets the column of an attribute, the inverse of [`Ensemble::into_attributes`].
     fn take(&mut self, attribute: AttributeProto) {
         let AttributeProto {
             name,
@@ -169,8 +171,7 @@ impl Ensemble {
         }
     }
 
-    /// Adds a tree over `features` features that votes for `class`, with `base_score` added to each
-    /// of its leaves.
+    /// Adds a tree of `class` over `features` features, with `base_score` added to each leaf.
     fn push(
         &mut self,
         tree: &Tree,
@@ -178,8 +179,8 @@ impl Ensemble {
         class: usize,
         base_score: f32,
     ) -> Result<(), ConvertError> {
-        // Only what the root reaches is taken: pruning leaves dead nodes behind. Node n of the
-        // operator is the n-th of `reached`, which grows while it is walked through.
+        // Only nodes that the root reaches are written: pruning leaves dead nodes behind. Node n of
+        // the operator is the n-th of `reached`, which grows during the walk.
         let mut reached = vec![0];
         let mut next = 0;
         while let Some(&node) = reached.get(next) {
@@ -208,7 +209,7 @@ impl Ensemble {
         Ok(())
     }
 
-    /// Adds what makes a node of the current tree a leaf.
+    /// Adds a leaf as a node of the current tree.
     fn push_leaf(&mut self, node: usize, class: usize, weight: f32) {
         self.features.push(0);
         self.thresholds.push(0.0);

@@ -1,4 +1,4 @@
-//! Predictions as Avro records, one a message.
+//! Predictions as Avro records, one for each message.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +12,7 @@ use serde_avro_fast::ser::SerializerConfig;
 use super::layout::{GroupText, Verdict, group_texts, is_deferred, site};
 use super::{Layout, SinkError};
 
-/// What comes before what was predicted in the schema of a prediction.
+/// Begin of the schema of a prediction, up to the fields of the prediction itself.
 const HEAD: &str = r#"{
   "type": "record",
   "name": "Prediction",
@@ -25,32 +25,33 @@ const HEAD: &str = r#"{
     {"name": "task", "type": "string", "doc": "The finest task that it belongs to."},
     {"name": "model", "type": "string", "doc": "The task whose model answered, and the model's version."},"#;
 
-/// What is said of the sample's task.
+/// Fields of the schema for the recognition of a sample.
 const VERDICT: &str = r#"
     {"name": "unseen", "type": "boolean", "doc": "Whether the sample is taken for one of no known task."},
     {"name": "p", "type": ["null", "float"], "doc": "How usual it is among samples of known tasks."},
     {"name": "why", "type": {"type": "array", "items": "string"}, "doc": "What tells that it is unseen."},
     {"name": "nearest", "type": {"type": "array", "items": "string"}, "doc": "The known tasks nearest to an unseen sample."},"#;
 
-/// What comes last.
+/// End of the schema.
 const TAIL: &str = r#"
     {"name": "epoch", "type": "long", "doc": "The epoch in which it was predicted."}
   ]
 }"#;
 
-/// A type that there may be nothing of, where answers can be left to others.
-fn answer(kind: &str, layout: &Layout) -> String {
-    match layout.recognizes {
-        true => format!(r#"["null", {kind}]"#),
-        false => kind.to_string(),
+/// The type of a field of the prediction: nullable if predictions can be deferred.
+fn field_type(kind: &str, layout: &Layout) -> String {
+    if layout.recognizes {
+        format!(r#"["null", {kind}]"#)
+    } else {
+        kind.to_string()
     }
 }
 
-/// Encodes predictions of given classes, or of numbers.
+/// An encoder of predictions of one layout.
 pub struct AvroPredictions {
     schema: Schema,
     layout: Layout,
-    /// What comes before each record.
+    /// Bytes before each record.
     header: Vec<u8>,
 }
 
@@ -63,47 +64,47 @@ pub struct PredictionRow<'a> {
     pub time: i64,
     /// The site that it was taken at, empty if unknown.
     pub site: &'a str,
-    /// The finest task that it belongs to.
+    /// Name of its finest task.
     pub task: &'a str,
-    /// The task whose model answered, and the model's version.
+    /// The task whose model has the greatest weight in the prediction, and the model's version.
     pub model: &'a str,
-    /// What was predicted; none where that is left to others.
+    /// The prediction; none if it is deferred.
     pub prediction: Option<PredictedValue<'a>>,
-    /// The probability of each class, if there are classes; of none where that is left to others.
+    /// The probability of each class, if the label has classes; null if the prediction is deferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<Option<Probabilities<'a>>>,
-    /// Whether the sample is taken for one of no known task, where that is looked at.
+    /// Whether the sample is taken for one of an unseen task, if samples are recognized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen: Option<bool>,
-    /// How usual it is among samples of known tasks; of none where too few of these are known.
+    /// Its p-value among samples of known tasks; null while too few of these are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p: Option<Option<f32>>,
-    /// What tells that it is unseen.
+    /// The methods that take it for unseen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Vec<&'a str>>,
-    /// The known tasks that are nearest to an unseen sample.
+    /// The known tasks nearest to an unseen sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<Vec<&'a str>>,
     /// The epoch in which it was predicted.
     pub epoch: u64,
 }
 
-/// What was predicted of a sample.
+/// The prediction for a sample.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 #[serde(untagged)]
 pub enum PredictedValue<'a> {
     /// The most probable class.
     Class(&'a str),
-    /// The number. NaN is written as it is.
+    /// The number; it may be NaN.
     Number(f32),
 }
 
-/// The classes' probabilities: as many as there are classes, in their order.
+/// The probabilities of all classes, in the order of the classes.
 #[derive(Clone, Copy, Debug)]
 pub struct Probabilities<'a> {
     /// The classes' names.
     pub classes: &'a [String],
-    /// Their probabilities. NaN is written as it is.
+    /// Their probabilities; they may be NaN.
     pub values: ArrayView1<'a, f32>,
 }
 
@@ -113,16 +114,16 @@ impl Serialize for Probabilities<'_> {
     }
 }
 
-/// Encodes the predictions of a batch, with what can be kept from one to the next.
+/// An encoder of single predictions that reuses its buffers.
 pub struct AvroEncoder<'a> {
     header: &'a [u8],
     config: SerializerConfig<'a>,
 }
 
 impl AvroPredictions {
-    /// An encoder for predictions of this layout. With a `schema_id` each message is in the format of
-    /// Confluent's serializers, which refers to the schema by its id in a registry; without, it is the
-    /// bare record.
+    /// An encoder for predictions of `layout`. With a `schema_id` each message is in the format of
+    /// Confluent's serializers, which refers to the schema by its id in a registry; without one it
+    /// is the bare record.
     pub fn new(layout: &Layout, schema_id: Option<u32>) -> Result<AvroPredictions, SinkError> {
         let schema = Self::schema(layout)
             .parse()
@@ -139,19 +140,19 @@ impl AvroPredictions {
         })
     }
 
-    /// The JSON of the predictions' schema, for a registry or for those who read bare records. It does not depend on which
-    /// classes there are, so that they may change within a topic.
+    /// The JSON of the predictions' schema, for a registry or for readers of bare records. It does
+    /// not contain the classes, so that they may change within a topic.
     pub fn schema(layout: &Layout) -> String {
         let verdict = if layout.recognizes { VERDICT } else { "" };
         let predicted = if layout.classes.is_empty() {
-            let kind = answer("\"float\"", layout);
+            let kind = field_type("\"float\"", layout);
             format!(
                 r#"
     {{"name": "prediction", "type": {kind}, "doc": "The number that is predicted."}},"#
             )
         } else {
-            let class = answer("\"string\"", layout);
-            let map = answer(r#"{"type": "map", "values": "float"}"#, layout);
+            let class = field_type("\"string\"", layout);
+            let map = field_type(r#"{"type": "map", "values": "float"}"#, layout);
             format!(
                 r#"
     {{"name": "prediction", "type": {class}, "doc": "The most probable class."}},
@@ -161,23 +162,23 @@ impl AvroPredictions {
         [HEAD, &predicted, verdict, TAIL].concat()
     }
 
-    /// Encodes the predictions of a batch, in input order, and hands out each with its row; none if the
-    /// batch was not predicted. The first error ends it.
+    /// Encodes the predictions of a batch in input order and passes each with its row to `message`;
+    /// none if the batch has no predictions. The first error ends it.
     pub fn encode<E: From<SinkError>>(
         &self,
-        scored: &Predicted,
+        predicted: &Predicted,
         mut message: impl FnMut(usize, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        if !scored.is_predicted() {
+        if !predicted.is_predicted() {
             return Ok(());
         }
-        let groups = group_texts(scored);
+        let groups = group_texts(predicted);
         let mut encoder = self.encoder();
         let mut bytes = Vec::new();
-        for row in 0..scored.allocated.batch.len() {
-            let group = &groups[scored.allocated.group_of[row] as usize];
+        for row in 0..predicted.allocated.batch.len() {
+            let group = &groups[predicted.allocated.group_of[row] as usize];
             bytes.clear();
-            encoder.encode(&self.row(scored, row, group), &mut bytes)?;
+            encoder.encode(&self.row(predicted, row, group), &mut bytes)?;
             message(row, &bytes)?;
         }
         Ok(())
@@ -193,13 +194,13 @@ impl AvroPredictions {
 
     fn row<'a>(
         &'a self,
-        scored: &'a Predicted,
+        predicted: &'a Predicted,
         row: usize,
         group: &'a GroupText,
     ) -> PredictionRow<'a> {
-        let batch = &scored.allocated.batch;
-        let values = scored.probabilities.row(row);
-        let given = !is_deferred(scored, row);
+        let batch = &predicted.allocated.batch;
+        let values = predicted.probabilities.row(row);
+        let given = !is_deferred(predicted, row);
         let (prediction, probabilities) = match self.layout.classes.as_slice() {
             [] => (PredictedValue::Number(values[0]), None),
             classes => (
@@ -207,14 +208,14 @@ impl AvroPredictions {
                 Some(given.then_some(Probabilities { classes, values })),
             ),
         };
-        let verdict = self.layout.recognizes.then(|| Verdict::of(scored, row));
+        let verdict = self.layout.recognizes.then(|| Verdict::of(predicted, row));
         let Verdict {
             unseen,
             p,
             why,
             nearest,
         } = verdict.unwrap_or_default();
-        let said = self.layout.recognizes;
+        let recognizes = self.layout.recognizes;
         PredictionRow {
             id: batch.ids.get(row),
             time: batch.times[row],
@@ -223,18 +224,18 @@ impl AvroPredictions {
             model: &group.model,
             prediction: given.then_some(prediction),
             probabilities,
-            unseen: said.then_some(unseen),
-            p: said.then_some(p),
-            why: said.then_some(why),
-            nearest: said.then_some(nearest),
-            epoch: scored.allocated.header.epoch.0,
+            unseen: recognizes.then_some(unseen),
+            p: recognizes.then_some(p),
+            why: recognizes.then_some(why),
+            nearest: recognizes.then_some(nearest),
+            epoch: predicted.allocated.header.epoch.0,
         }
     }
 }
 
 impl AvroEncoder<'_> {
-    /// Appends the message of one prediction. It allocates nothing but what `bytes` needs. After an error
-    /// `bytes` is as it was.
+    /// Appends the message of one prediction. Only `bytes` may allocate. After an error `bytes` is
+    /// unchanged.
     pub fn encode(
         &mut self,
         prediction: &PredictionRow,

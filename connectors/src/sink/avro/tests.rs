@@ -1,4 +1,4 @@
-//! connectors/src/sink/avro/tests.rs
+//! Predictions as Avro: the bytes, and the same content as JSON and tables.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,9 +7,8 @@ use std::sync::Arc;
 use arrow::array::Array;
 use ndarray::{Array2, array};
 use perennial_operators::algorithms::pool::Pool;
-use perennial_operators::algorithms::recognize::{Method, Recognized, UnseenAnswer};
+use perennial_operators::algorithms::recognize::{METHODS, Method, Recognized, UnseenAnswer};
 use perennial_operators::flow::{Allocated, EpochHeader, Group, Phase};
-use perennial_operators::predict::METHODS;
 use perennial_operators::{
     Batch, Dictionary, Epoch, MISSING, ModelId, TaskDefinition, TaskPath, Texts,
 };
@@ -42,7 +41,7 @@ fn row<'a>(classes: &'a [String], values: &'a [f32], id: &'a str) -> PredictionR
         site: "",
         task: "season=hot",
         model: "top @3",
-        prediction: Some(Predicted::Class(&classes[1])),
+        prediction: Some(PredictedValue::Class(&classes[1])),
         probabilities: Some(Some(Probabilities {
             classes,
             values: ArrayView1::from(values),
@@ -136,7 +135,7 @@ fn what_cannot_be_written_leaves_no_bytes() {
 }
 
 /// A batch of two samples of one task and one of the base task.
-fn scored() -> Predicted {
+fn predicted() -> Predicted {
     let base = TaskDefinition::base();
     let child = base.child(&[("season".into(), "hot".into())]);
     let group = |nodes: &[TaskDefinition], start, end| Group {
@@ -184,22 +183,22 @@ fn scored() -> Predicted {
         pools: [model(child.task, 2), model(base.task, 1)]
             .map(|model| Rc::new(Pool::of(model, 2)))
             .into(),
-        answers: Array2::zeros((3, 2)),
+        outputs: Array2::zeros((3, 2)),
         baselines: Vec::new(),
         recognized: None,
-        tried: Vec::new(),
+        trials: Vec::new(),
     }
 }
 
 #[test]
 fn a_batch_says_the_same_in_avro_and_in_json() {
-    let scored = scored();
+    let predicted = predicted();
     let mut lines = Vec::new();
-    Renderer::new(Format::Jsonl, &Layout::of(&classes())).render(&scored, &mut lines);
+    Renderer::new(Format::Jsonl, &Layout::of(&classes())).render(&predicted, &mut lines);
     let lines = String::from_utf8(lines).unwrap();
     let mut messages = Vec::new();
     let predictions = AvroPredictions::new(&Layout::of(&classes()), None).unwrap();
-    let encoded = predictions.encode(&scored, |row, bytes| -> Result<(), SinkError> {
+    let encoded = predictions.encode(&predicted, |row, bytes| -> Result<(), SinkError> {
         assert_eq!(row, messages.len());
         messages.push(received(bytes));
         Ok(())
@@ -218,7 +217,7 @@ fn a_batch_says_the_same_in_avro_and_in_json() {
 fn a_number_is_predicted_without_probabilities() {
     #[derive(Debug, PartialEq, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Received {
+    struct ReceivedNumber {
         id: String,
         time: i64,
         site: String,
@@ -227,17 +226,17 @@ fn a_number_is_predicted_without_probabilities() {
         prediction: f32,
         epoch: i64,
     }
-    let scored = Predicted {
+    let predicted = Predicted {
         probabilities: array![[20.5], [-1.25e-3], [f32::NAN]],
-        ..scored()
+        ..predicted()
     };
     let mut lines = Vec::new();
-    Renderer::new(Format::Jsonl, &Layout::default()).render(&scored, &mut lines);
+    Renderer::new(Format::Jsonl, &Layout::default()).render(&predicted, &mut lines);
     let lines = String::from_utf8(lines).unwrap();
     let predictions = AvroPredictions::new(&Layout::default(), None).unwrap();
     let schema: Schema = AvroPredictions::schema(&Layout::default()).parse().unwrap();
-    let mut messages: Vec<Received> = Vec::new();
-    let encoded = predictions.encode(&scored, |_, bytes| -> Result<(), SinkError> {
+    let mut messages: Vec<ReceivedNumber> = Vec::new();
+    let encoded = predictions.encode(&predicted, |_, bytes| -> Result<(), SinkError> {
         messages.push(serde_avro_fast::from_datum_slice(bytes, &schema).unwrap());
         Ok(())
     });
@@ -247,11 +246,14 @@ fn a_number_is_predicted_without_probabilities() {
     for (line, message) in lines.lines().zip(&messages[..2]) {
         let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
         line["time"] = message.time.into();
-        assert_eq!(serde_json::from_value::<Received>(line).unwrap(), *message);
+        assert_eq!(
+            serde_json::from_value::<ReceivedNumber>(line).unwrap(),
+            *message
+        );
     }
     let mut table = Vec::new();
     let mut csv = Renderer::new(Format::Csv, &Layout::default());
-    csv.render(&scored, &mut table);
+    csv.render(&predicted, &mut table);
     let header = String::from_utf8(csv.header()).unwrap();
     assert_eq!(header, "id,time,site,task,model,prediction,epoch\n");
     let table = String::from_utf8(table).unwrap();
@@ -264,13 +266,13 @@ fn a_number_is_predicted_without_probabilities() {
 
 #[test]
 fn a_batch_without_predictions_gives_no_messages() {
-    let scored = Predicted {
+    let predicted = Predicted {
         probabilities: Array2::zeros((0, 0)),
         pools: Vec::new(),
-        ..scored()
+        ..predicted()
     };
     let predictions = AvroPredictions::new(&Layout::of(&classes()), None).unwrap();
-    let encoded = predictions.encode(&scored, |_, _| Err(SinkError::Avro("called".into())));
+    let encoded = predictions.encode(&predicted, |_, _| Err(SinkError::Avro("called".into())));
     encoded.unwrap();
 }
 
@@ -294,14 +296,14 @@ fn recognized(answer: UnseenAnswer) -> Predicted {
             false_alarm: 0.3,
             defers: answer == UnseenAnswer::Defer,
         }),
-        ..scored()
+        ..predicted()
     }
 }
 
 #[test]
 fn what_is_said_of_tasks_is_the_same_in_avro_and_in_json() {
     #[derive(Debug, PartialEq, Deserialize)]
-    struct Received {
+    struct ReceivedVerdict {
         id: String,
         prediction: Option<String>,
         probabilities: Option<BTreeMap<String, f32>>,
@@ -317,18 +319,18 @@ fn what_is_said_of_tasks_is_the_same_in_avro_and_in_json() {
         ..Layout::of(&classes())
     };
     for answer in [UnseenAnswer::Nearest, UnseenAnswer::Defer] {
-        let scored = recognized(answer);
+        let predicted = recognized(answer);
         let mut lines = Vec::new();
-        Renderer::new(Format::Jsonl, &layout).render(&scored, &mut lines);
+        Renderer::new(Format::Jsonl, &layout).render(&predicted, &mut lines);
         let lines = String::from_utf8(lines).unwrap();
         let lines = lines
             .lines()
             .map(|line| serde_json::from_str(line).unwrap());
-        let lines: Vec<Received> = lines.collect();
+        let lines: Vec<ReceivedVerdict> = lines.collect();
         let schema: Schema = AvroPredictions::schema(&layout).parse().unwrap();
         let predictions = AvroPredictions::new(&layout, None).unwrap();
-        let mut messages: Vec<Received> = Vec::new();
-        let encoded = predictions.encode(&scored, |_, bytes| -> Result<(), SinkError> {
+        let mut messages: Vec<ReceivedVerdict> = Vec::new();
+        let encoded = predictions.encode(&predicted, |_, bytes| -> Result<(), SinkError> {
             messages.push(serde_avro_fast::from_datum_slice(bytes, &schema).unwrap());
             Ok(())
         });
@@ -345,7 +347,7 @@ fn what_is_said_of_tasks_is_the_same_in_avro_and_in_json() {
         assert_eq!((second.unseen, second.p), (false, Some(0.5)));
         assert_eq!((third.unseen, third.p), (false, None));
         // And a table has the same rows.
-        let table = crate::sink::table::table(&layout, &scored).unwrap();
+        let table = crate::sink::table::table(&layout, &predicted).unwrap();
         let column = |name: &str| table.column_by_name(name).unwrap().clone();
         let deferred = usize::from(answer == UnseenAnswer::Defer);
         assert_eq!(column("prediction").null_count(), deferred);

@@ -1,8 +1,9 @@
-//! Bad records as messages, and what becomes of those that are too large for their topic.
+//! Dead letters as messages, also if they are too large for their topic.
 //!
-//! A dead letter must not hold up the results that are written with it, nor be lost. So what its topic does
-//! not take goes without its value, and says so. Which one it was that was too large cannot be told of a
-//! batch, for which the broker answers as a whole: so when one is refused, all are sent again, each alone.
+//! A dead letter must neither block the results of its transaction nor be lost. So a letter that
+//! its topic refuses is sent without its value, with a header that says so. A broker refuses a
+//! batch as a whole, which does not show the message that is too large; so after a refusal all
+//! messages are sent again, each dead letter alone.
 
 use perennial_operators::flow::DeadLetter;
 
@@ -10,12 +11,12 @@ use super::KafkaSink;
 use super::message::Message;
 use crate::kafka::{KafkaError, push_header};
 
-/// What is done about dead letters that are too large, until what was sent with them is committed.
+/// Handling of dead letters that are too large, until the current transaction is committed.
 #[derive(Debug, Default)]
 pub(super) struct Oversize {
-    /// One was refused, perhaps for the others in its batch: each is sent alone.
+    /// Whether each dead letter is sent alone, since a batch was refused.
     alone: bool,
-    /// Values of so many bytes and more are left out.
+    /// Least size in bytes of the values that are left out.
     limit: Option<usize>,
 }
 
@@ -26,7 +27,7 @@ impl Oversize {
 }
 
 impl KafkaSink {
-    /// Sends a bad record: the bytes as they came, and in headers the reason and where it stood.
+    /// Sends a dead letter: the original bytes, with the reason and the origin as headers.
     ///
     /// # Errors
     /// It cannot be sent, not even without its value.
@@ -50,7 +51,7 @@ impl KafkaSink {
         };
         if self.oversize.takes(value.len()) {
             match self.send(&topic, whole) {
-                // It is too large for librdkafka already.
+                // Too large for librdkafka itself.
                 Err(KafkaError::TooLarge { .. }) if !value.is_empty() => {}
                 sent => return sent.and_then(|()| self.settle(&topic, value.len())),
             }
@@ -76,14 +77,14 @@ impl KafkaSink {
         self.settle(&topic, 0)
     }
 
-    /// Where each dead letter goes alone, waits for this one to have arrived; a value of this many bytes has
-    /// no place in the topic if it was refused.
+    /// If each dead letter is sent alone, waits until this one has arrived. If it is refused,
+    /// values of `bytes` bytes are left out from now on.
     fn settle(&mut self, topic: &str, bytes: usize) -> Result<(), KafkaError> {
         if !self.oversize.alone || self.refused.is_some() {
             return Ok(());
         }
         self.wait()?;
-        // As long as one after the other arrives, a run that is to stop has reason to wait.
+        // While letters arrive, a run that is to stop still makes progress.
         self.stopping = None;
         let Some(undelivered) = self.client.take_undelivered() else {
             return Ok(());
@@ -98,11 +99,15 @@ impl KafkaSink {
         Ok(())
     }
 
-    /// Finds a way for what was refused for its size.
+    /// Prepares another attempt after a message was refused for its size.
     ///
     /// # Errors
-    /// There is none: it is no dead letter, or one that has been sent in every way.
-    pub(super) fn find_way(&mut self, topic: &str, longest: usize) -> Result<(), KafkaError> {
+    /// No other attempt can succeed: it was no dead letter, or each was sent alone already.
+    pub(super) fn retry_too_large(
+        &mut self,
+        topic: &str,
+        longest: usize,
+    ) -> Result<(), KafkaError> {
         if self.topics.dead_letters.as_deref() != Some(topic) || self.oversize.alone {
             return Err(too_large(topic, longest));
         }
@@ -122,7 +127,7 @@ fn push(headers: &mut Vec<u8>, name: &str, value: &str) {
     push_header(headers, name, Some(value.as_bytes()));
 }
 
-/// What a dead letter says of itself, and the headers of its record.
+/// Headers of a dead letter: reason and origin, then the headers of its record.
 fn headers(letter: &DeadLetter) -> Vec<u8> {
     let mut headers = Vec::new();
     push(&mut headers, "perennial.reason", &letter.reason);
@@ -136,7 +141,8 @@ fn headers(letter: &DeadLetter) -> Vec<u8> {
     push(&mut headers, "perennial.partition", &partition);
     push(&mut headers, "perennial.offset", &record.offset.to_string());
     if record.value.is_none() {
-        // A message without a value is a deletion where a topic is compacted: that a dead letter is not.
+        // In a compacted topic a message without a value deletes its key, so the letter gets an
+        // empty value.
         push(&mut headers, "perennial.no_value", "true");
     }
     headers.extend_from_slice(record.headers.as_deref().unwrap_or_default());

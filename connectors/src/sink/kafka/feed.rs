@@ -1,4 +1,4 @@
-//! Samples, and labels behind them, to the topics that a pipeline reads them from.
+//! A feed: samples, and their delayed labels, sent to the topics that a pipeline reads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use crate::kafka::{
 use crate::schema::Schema;
 use crate::sink::samples::{Encoder, Field, encoder};
 
-/// After so many messages librdkafka is asked what has arrived, which costs about as much as a message.
+/// Messages between two polls of librdkafka, since a poll costs about as much as a message.
 const POLLED: u64 = 64;
-/// How long to wait for room in librdkafka's queue before looking again whether to go on.
+/// Time to wait at once for room in librdkafka's queue.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a feed is made of.
+/// Parameters of a [`Feed`].
 pub struct FeedOptions<'a> {
     /// How to reach Kafka.
     pub kafka: &'a KafkaConfig,
-    /// Where samples go.
+    /// The topic of samples.
     pub samples: TopicConfig,
-    /// Where labels go, if not with their samples.
+    /// The topic of labels, if samples do not contain them.
     pub labels: Option<LabelFeed>,
     /// The columns of a sample.
     pub schema: &'a Schema,
     /// The column whose text is the key of the messages.
     pub key: &'a str,
-    /// Is told when Kafka is waited for.
+    /// Receives the reason while the feed waits for Kafka.
     pub health: Health,
-    /// Set when nothing is to be waited for any more.
+    /// Set when the feed is to stop waiting.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -43,23 +43,23 @@ pub struct FeedOptions<'a> {
 pub struct LabelFeed {
     /// The topic.
     pub topic: TopicConfig,
-    /// The column with the sample's id there.
+    /// The name of the column with the sample's id in a label.
     pub id: String,
-    /// How much later than its sample a label goes. Time is that of the clock on the wall.
+    /// The delay of a label after its sample. Time is wall-clock time.
     pub delay: Delay,
 }
 
-/// Sends rows whose cells are the columns of the schema, in their order.
+/// A producer of samples and labels from rows whose cells are the columns of the schema.
 pub struct Feed {
     producer: BaseProducer<Client>,
     client: Client,
     brokers: String,
     stop: Arc<AtomicBool>,
-    samples: Outlet,
-    labels: Option<Labels>,
+    samples: FeedTopic,
+    labels: Option<LabelQueue>,
     /// The cell of the key.
     key_cell: usize,
-    /// Messages so far.
+    /// Number of messages sent.
     sent: u64,
     undelivered: Option<Undelivered>,
     key: Vec<u8>,
@@ -67,29 +67,30 @@ pub struct Feed {
     scratch: String,
 }
 
-/// A topic and what is written to it.
-struct Outlet {
+/// A topic with the encoder of its messages.
+struct FeedTopic {
     topic: String,
     encoder: Encoder,
     sent: u64,
 }
 
 /// A key and a value.
-type Message = (Vec<u8>, Vec<u8>);
+type KeyValue = (Vec<u8>, Vec<u8>);
 
-struct Labels {
-    outlet: Outlet,
-    /// The cells of id and label: without both there is nothing to send.
+/// Labels that are sent after their samples.
+struct LabelQueue {
+    outlet: FeedTopic,
+    /// The cells of id and label; a row without both has no label to send.
     cells: [usize; 2],
     delay: Delay,
-    waiting: VecDeque<Waiting>,
-    /// Keys and values of labels that are gone, whose memory is used again.
-    spare: Vec<Message>,
+    waiting: VecDeque<WaitingLabel>,
+    /// Buffers of labels that were sent.
+    spare: Vec<KeyValue>,
 }
 
-/// A label that waits for its time.
-struct Waiting {
-    /// Once so many samples are sent, or at this moment.
+/// A label that is not due yet.
+struct WaitingLabel {
+    /// When to send it.
     due: Due,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -97,13 +98,15 @@ struct Waiting {
 
 #[derive(Clone, Copy)]
 enum Due {
+    /// Once this many samples are sent.
     Samples(u64),
+    /// At this time.
     Time(Instant),
 }
 
-impl Labels {
-    /// The next label, if its time has come.
-    fn take_due(&mut self, samples: u64, now: Instant) -> Option<Waiting> {
+impl LabelQueue {
+    /// Takes the next label if it is due.
+    fn take_due(&mut self, samples: u64, now: Instant) -> Option<WaitingLabel> {
         let is_due = match self.waiting.front()?.due {
             Due::Samples(due) => samples >= due,
             Due::Time(due) => now >= due,
@@ -111,7 +114,7 @@ impl Labels {
         is_due.then(|| self.waiting.pop_front())?
     }
 
-    /// When the label of a sample goes that has just gone, after so many.
+    /// When the label of the sample with number `samples` is due.
     fn due(&self, samples: u64) -> Due {
         match self.delay {
             Delay::Records(records) => Due::Samples(samples.saturating_add(records)),
@@ -122,8 +125,11 @@ impl Labels {
         }
     }
 
-    /// Key and value of the label of a row, if it has one; or why the topic's schema cannot hold it.
-    fn label(&mut self, row: &Row, key: &[u8]) -> Result<Option<Message>, String> {
+    /// Key and value of the label of a row, if it has one.
+    ///
+    /// # Errors
+    /// The topic's schema cannot hold the label: the reason.
+    fn label(&mut self, row: &Row, key: &[u8]) -> Result<Option<KeyValue>, String> {
         if self
             .cells
             .iter()
@@ -141,10 +147,11 @@ impl Labels {
 }
 
 impl Feed {
-    /// Connects, and finds the topics.
+    /// Connects and checks the topics.
     ///
     /// # Errors
-    /// No broker answers, a topic is not there, or there are not as many partitions for labels as for samples.
+    /// No broker answers, a topic does not exist, or the topics differ in their number of
+    /// partitions.
     pub fn open(options: FeedOptions<'_>) -> Result<Feed, KafkaError> {
         let FeedOptions { kafka, schema, .. } = options;
         let client = Client::new(&options.health);
@@ -181,8 +188,8 @@ impl Feed {
                     field(&labels.id, cells[0], false),
                     field(&label.column, cells[1], is_number),
                 ];
-                Some(Labels {
-                    outlet: Outlet::new(kafka, labels.topic, &own)?,
+                Some(LabelQueue {
+                    outlet: FeedTopic::new(kafka, labels.topic, &own)?,
                     cells,
                     delay: labels.delay,
                     waiting: VecDeque::new(),
@@ -192,7 +199,7 @@ impl Feed {
             _ => None,
         };
         Ok(Feed {
-            samples: Outlet::new(kafka, options.samples, &fields)?,
+            samples: FeedTopic::new(kafka, options.samples, &fields)?,
             labels,
             key_cell: cell(options.key),
             brokers: kafka.brokers.clone(),
@@ -207,11 +214,11 @@ impl Feed {
         })
     }
 
-    /// Sends a row as a sample, and the labels whose time has come with it. The inner error says in a sentence
-    /// why a topic's schema cannot hold the row, which is then not sent.
+    /// Sends a row as a sample, and the labels that are due. The inner error is the reason why a
+    /// topic's schema cannot hold the row, which is then not sent.
     ///
     /// # Errors
-    /// Nothing more can be sent, ever.
+    /// The producer has failed for good.
     pub fn send(&mut self, row: &Row) -> Result<Result<(), String>, KafkaError> {
         let (mut key, mut value) = (
             std::mem::take(&mut self.key),
@@ -252,14 +259,14 @@ impl Feed {
             self.samples.sent += 1;
             if let Some(labels) = &mut self.labels {
                 let due = labels.due(self.samples.sent);
-                let label = label.map(|(key, value)| Waiting { due, key, value });
+                let label = label.map(|(key, value)| WaitingLabel { due, key, value });
                 labels.waiting.extend(label);
             }
         }
         Ok(Ok(()))
     }
 
-    /// Sends the labels whose time has come, or those too that wait for further samples.
+    /// Sends the labels that are due; with `no_more_samples` also labels that wait for samples.
     fn send_labels(&mut self, no_more_samples: bool) -> Result<(), KafkaError> {
         let Some(mut labels) = self.labels.take() else {
             return Ok(());
@@ -285,7 +292,7 @@ impl Feed {
         result.map(drop)
     }
 
-    /// Hands a message to librdkafka; false if it has no room and nothing is to be waited for any more.
+    /// Passes a message to librdkafka; false if it has no room and the feed is to stop waiting.
     fn enqueue(&self, topic: &str, key: &[u8], value: &[u8]) -> Result<bool, KafkaError> {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).key(key).payload(value);
         loop {
@@ -308,10 +315,10 @@ impl Feed {
         }
     }
 
-    /// Waits until `until`, and sends the labels meanwhile whose time comes; not when it is to stop.
+    /// Waits until `until`, or until the feed is to stop, and sends labels when they are due.
     ///
     /// # Errors
-    /// Nothing more can be sent, ever.
+    /// The producer has failed for good.
     pub fn wait(&mut self, until: Instant) -> Result<(), KafkaError> {
         while !self.stop.load(Ordering::Relaxed) {
             self.send_labels(false)?;
@@ -326,7 +333,7 @@ impl Feed {
         Ok(())
     }
 
-    /// When the next label is due that waits for its time.
+    /// When the next label is due, if it waits for a time.
     pub fn next_label(&self) -> Option<Instant> {
         match self.labels.as_ref()?.waiting.front()?.due {
             Due::Time(due) => Some(due),
@@ -334,22 +341,22 @@ impl Feed {
         }
     }
 
-    /// Sends the labels that wait for further samples, of which there are none.
+    /// Sends the labels that wait for samples, after the last sample.
     ///
     /// # Errors
-    /// Nothing more can be sent, ever.
+    /// The producer has failed for good.
     pub fn send_last_labels(&mut self) -> Result<(), KafkaError> {
         self.send_labels(true)
     }
 
-    /// Waits that long for what was sent to arrive; true if nothing is on its way any more.
+    /// Waits at most `patience` for all messages to arrive; true if none is in flight any more.
     pub fn drain(&mut self, patience: Duration) -> bool {
         let drained = self.producer.flush(patience).is_ok();
         self.poll();
         drained
     }
 
-    /// Hears of what has arrived.
+    /// Processes delivery reports.
     fn poll(&mut self) {
         self.producer.poll(Duration::ZERO);
         if let Some(more) = self.client.take_undelivered() {
@@ -359,7 +366,10 @@ impl Feed {
         }
     }
 
-    /// What did not arrive: it was given up, or is still on its way.
+    /// Checks that all messages have arrived.
+    ///
+    /// # Errors
+    /// Some were not delivered, or are still in flight.
     pub fn check(&self) -> Result<(), KafkaError> {
         let pending = self.producer.in_flight_count().max(0) as u64;
         let failed = self.undelivered.as_ref().map_or(0, |failed| failed.count);
@@ -378,25 +388,25 @@ impl Feed {
         })
     }
 
-    /// Samples sent.
+    /// Number of samples sent.
     pub fn samples(&self) -> u64 {
         self.samples.sent
     }
 
-    /// Labels sent on a topic of their own, and how many wait; none where they go with their samples.
+    /// Numbers of sent and waiting labels; none if samples contain their labels.
     pub fn labels(&self) -> Option<(u64, u64)> {
         let labels = self.labels.as_ref()?;
         Some((labels.outlet.sent, labels.waiting.len() as u64))
     }
 }
 
-impl Outlet {
+impl FeedTopic {
     fn new(
         kafka: &KafkaConfig,
         topic: TopicConfig,
         fields: &[Field],
-    ) -> Result<Outlet, KafkaError> {
-        Ok(Outlet {
+    ) -> Result<FeedTopic, KafkaError> {
+        Ok(FeedTopic {
             encoder: encoder(kafka, &topic, fields)?,
             topic: topic.topic,
             sent: 0,

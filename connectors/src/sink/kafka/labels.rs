@@ -1,4 +1,4 @@
-//! Labels that somebody gives by hand, to the topic that a pipeline reads them from.
+//! Labels given by hand, sent to the topic that a pipeline reads.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::kafka::{
 use crate::schema::Label;
 use crate::sink::samples::{Encoder, Field, encoder};
 
-/// How long what was sent may take to arrive.
+/// How long labels may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends labels.
+/// A producer of labels.
 pub struct LabelSender {
     producer: BaseProducer<Client>,
     client: Client,
@@ -26,10 +26,10 @@ pub struct LabelSender {
 }
 
 impl LabelSender {
-    /// Connects, and finds the topic. `id` is the column with the sample's id there.
+    /// Connects and checks the topic. `id` is the column with the sample's id in a label.
     ///
     /// # Errors
-    /// No broker answers, or the topic is not there.
+    /// No broker answers, or the topic does not exist.
     pub fn open(
         kafka: &KafkaConfig,
         topic: &TopicConfig,
@@ -57,10 +57,10 @@ impl LabelSender {
         })
     }
 
-    /// Sends the label of a sample, with the key that the sample had.
+    /// Sends the label of a sample with the key of the sample.
     ///
     /// # Errors
-    /// It cannot be sent.
+    /// The label cannot be sent.
     pub fn send(&mut self, key: Option<&[u8]>, id: &str, label: &str) -> Result<(), KafkaError> {
         self.row.set_text(0, id);
         self.row.set_text(1, label);

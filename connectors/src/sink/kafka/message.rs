@@ -1,7 +1,7 @@
-//! Predictions as messages: rendered by the workers, taken apart again where they are sent.
+//! Predictions as messages. Workers render them as bytes; the sender parses the bytes.
 //!
-//! A message is its timestamp (i64), the lengths of key, headers and value (u32 each; the greatest one stands
-//! for no key), then these three; numbers are little-endian.
+//! A message is its timestamp (i64), the lengths of key, headers and value (u32 each; the greatest
+//! number stands for no key), then key, headers and value. Numbers are little-endian.
 
 use perennial_operators::flow::Predicted;
 
@@ -14,18 +14,18 @@ const NONE: u32 = u32::MAX;
 /// Bytes before the key.
 const HEAD: usize = 20;
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message<'a> {
     /// Milliseconds since 1970; negative if there is none.
     pub timestamp: i64,
     pub key: Option<&'a [u8]>,
-    /// Packed.
+    /// Packed headers.
     pub headers: &'a [u8],
     pub value: &'a [u8],
 }
 
-/// Takes messages apart, one by one.
+/// Iterator over rendered messages.
 pub(super) struct Messages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
@@ -50,28 +50,28 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Renders predictions as messages. Each keeps the key, the timestamp and the headers of its sample, and
-/// says in headers of its own which record that was, the task and the model.
+/// A renderer of predictions as messages. Each has the key, the timestamp and the headers of its
+/// sample, and further headers for the record of the sample, the task and the model.
 pub struct MessageRenderer {
     values: Values,
 }
 
-/// What writes the values.
+/// The encoder of values.
 enum Values {
     Json(Box<Renderer>),
     Avro(Box<AvroPredictions>),
 }
 
 impl Values {
-    fn each(&mut self, scored: &Predicted, mut each: impl FnMut(usize, &[u8])) {
+    fn each(&mut self, predicted: &Predicted, mut each: impl FnMut(usize, &[u8])) {
         match self {
-            Values::Json(renderer) => renderer.each_object(scored, each),
+            Values::Json(renderer) => renderer.each_object(predicted, each),
             Values::Avro(avro) => {
-                let encoded = avro.encode(scored, |row, value| -> Result<(), SinkError> {
+                let encoded = avro.encode(predicted, |row, value| -> Result<(), SinkError> {
                     each(row, value);
                     Ok(())
                 });
-                // The schema is the encoder's own, and every prediction fits it.
+                // Every prediction fits the encoder's own schema.
                 debug_assert!(encoded.is_ok(), "{encoded:?}");
             }
         }
@@ -79,14 +79,15 @@ impl Values {
 }
 
 impl MessageRenderer {
-    /// A renderer of JSON for predictions of this layout.
+    /// A renderer of predictions of `layout` as JSON.
     pub fn json(layout: &Layout) -> Self {
         MessageRenderer {
             values: Values::Json(Box::new(Renderer::new(Format::Jsonl, layout))),
         }
     }
 
-    /// A renderer of Avro; with the id of its schema in a registry, as Confluent's serializers write it.
+    /// A renderer of predictions of `layout` as Avro; with the id of the schema in a registry in
+    /// the format of Confluent's serializers.
     pub fn avro(layout: &Layout, schema_id: Option<u32>) -> Result<Self, SinkError> {
         Ok(MessageRenderer {
             values: Values::Avro(Box::new(AvroPredictions::new(layout, schema_id)?)),
@@ -94,16 +95,16 @@ impl MessageRenderer {
     }
 
     /// Appends the predictions of a batch, in input order.
-    pub fn render(&mut self, scored: &Predicted, bytes: &mut Vec<u8>) {
-        let batch = &scored.allocated.batch;
-        let texts = group_texts(scored);
-        self.values.each(scored, |row, value| {
+    pub fn render(&mut self, predicted: &Predicted, bytes: &mut Vec<u8>) {
+        let batch = &predicted.allocated.batch;
+        let texts = group_texts(predicted);
+        self.values.each(predicted, |row, value| {
             let start = bytes.len();
             bytes.resize(start + HEAD, 0);
             let metadata = batch.metadata.as_deref();
             let (timestamp, key) = match metadata {
                 Some(metadata) => (metadata.timestamps[row], metadata.keys.get(row)),
-                // From a file: what a producer would say of the sample.
+                // A sample of a file: the event time and the id.
                 None => (batch.times[row] / 1000, Some(batch.ids.get(row).as_bytes())),
             };
             bytes.extend_from_slice(key.unwrap_or_default());
@@ -117,7 +118,7 @@ impl MessageRenderer {
                 let offset = number.format(metadata.offsets[row]).as_bytes();
                 push_header(bytes, "perennial.offset", Some(offset));
             }
-            let group = &texts[scored.allocated.group_of[row] as usize];
+            let group = &texts[predicted.allocated.group_of[row] as usize];
             push_header(bytes, "perennial.task", Some(group.task.as_bytes()));
             push_header(bytes, "perennial.model", Some(group.model.as_bytes()));
             let value_start = bytes.len();
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_torn_is_no_message() {
+    fn a_truncated_message_is_none() {
         let mut bytes = 7_i64.to_le_bytes().to_vec();
         for length in [NONE, 0, 3] {
             bytes.extend_from_slice(&length.to_le_bytes());

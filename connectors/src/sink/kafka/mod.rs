@@ -1,4 +1,5 @@
-//! Predictions, dead letters and label requests to topics of Kafka, in transactions or at least once.
+//! Predictions, dead letters and label requests to topics of Kafka, in transactions or at least
+//! once.
 
 mod dead_letters;
 mod feed;
@@ -28,27 +29,27 @@ use crate::kafka::{
     topic_partitions,
 };
 
-/// How long a run that is told to stop goes on waiting for Kafka.
+/// How long a run that is to stop still waits for Kafka.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait before what failed is tried again.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How long to listen for what has arrived, at a time.
+/// Time of one poll for delivery reports.
 const GLANCE: Duration = Duration::from_millis(1);
 
 /// Topics to write to.
 #[derive(Clone, Debug, Default)]
 pub struct OutputTopics {
-    /// Where predictions go.
+    /// The topic of predictions.
     pub predictions: Option<String>,
-    /// Where bad records go.
+    /// The topic of dead letters.
     pub dead_letters: Option<String>,
-    /// Where it is said whose labels are asked for.
+    /// The topic of label requests.
     pub label_requests: Option<String>,
 }
 
 impl OutputTopics {
-    /// Those that there are.
+    /// All topics that are set.
     pub fn all(&self) -> impl Iterator<Item = &String> {
         let topics = [&self.predictions, &self.dead_letters, &self.label_requests];
         topics.into_iter().flatten()
@@ -62,20 +63,21 @@ pub struct KafkaSink {
     topics: OutputTopics,
     transactions: Option<Transactions>,
     brokers: String,
-    /// Set when the run is to stop, and since when that has been seen.
+    /// Set when the run is to stop.
     stop: Arc<AtomicBool>,
+    /// When the sink first waited after that.
     stopping: Option<Instant>,
-    /// Whether a message could not even be handed to librdkafka: the transaction is void.
+    /// Why librdkafka refused a message, which voids the transaction.
     refused: Option<ClientError>,
     oversize: Oversize,
 }
 
 impl KafkaSink {
-    /// Opens the outputs. With exactly-once delivery it fences whoever has the same partitions of the same
-    /// group, and settles what that one left open.
+    /// Opens the outputs. With exactly-once delivery this fences another process with the same
+    /// partitions of the same group, and settles its open transaction.
     ///
     /// # Errors
-    /// No broker answers, or a topic is not there.
+    /// No broker answers, or a topic does not exist.
     pub fn open(
         config: &KafkaConfig,
         group: &str,
@@ -123,7 +125,7 @@ impl KafkaSink {
         for message in Messages(bytes) {
             self.send(&topic, message)?;
         }
-        // Hears of what has arrived, so that its memory is free again.
+        // Frees the memory of delivered messages.
         self.producer.poll(Duration::ZERO);
         Ok(())
     }
@@ -174,7 +176,7 @@ impl KafkaSink {
                     return Err(too_large(topic, message.value.len()));
                 }
                 Err((error, _)) => {
-                    // What was sent before will be sent again with it.
+                    // The caller sends the whole transaction again.
                     self.refused = Some(error);
                     return Ok(());
                 }
@@ -182,15 +184,15 @@ impl KafkaSink {
         }
     }
 
-    /// Waits until all that was sent has arrived; false if it has to be sent again.
+    /// Waits until all messages have arrived; false if they have to be sent again.
     ///
     /// # Errors
-    /// It never will.
+    /// They can never arrive.
     pub fn flush(&mut self) -> Result<bool, KafkaError> {
         self.wait()?;
         let undelivered = self.client.take_undelivered();
         for (topic, longest) in undelivered.iter().flat_map(|lost| &lost.too_large) {
-            self.find_way(topic, *longest)?;
+            self.retry_too_large(topic, *longest)?;
         }
         let lost = undelivered.map(|lost| lost.error);
         let Some(error) = self.refused.take().or(lost) else {
@@ -198,17 +200,17 @@ impl KafkaSink {
             return Ok(true);
         };
         if !is_too_large(&error) {
-            self.client.health.waits(&error.to_string());
+            self.client.health.report_waiting(&error.to_string());
             self.check_stop()?;
             std::thread::sleep(PAUSE);
         }
         Ok(false)
     }
 
-    /// Waits until it is known of all that was sent what has become of it.
+    /// Waits until every message is delivered or given up.
     fn wait(&mut self) -> Result<(), KafkaError> {
         loop {
-            // Given more time, it would not return before a tenth of a second has passed.
+            // With a longer timeout a flush takes at least a tenth of a second.
             match self.producer.flush(Duration::ZERO) {
                 Ok(()) => return Ok(()),
                 Err(ClientError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
@@ -220,7 +222,7 @@ impl KafkaSink {
         }
     }
 
-    /// Fails when the run is to stop and has waited for long enough.
+    /// Fails if the run is to stop and has waited for [`LAST_PATIENCE`].
     fn check_stop(&mut self) -> Result<(), KafkaError> {
         if !self.stop.load(Ordering::Relaxed) {
             return Ok(());

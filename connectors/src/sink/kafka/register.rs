@@ -7,7 +7,7 @@ use crate::sink::{AvroPredictions, Layout};
 /// The id of the schema of predictions in the registry; none without a registry.
 ///
 /// # Errors
-/// The registry does not answer, or takes another schema for the topic.
+/// The registry does not answer, or does not accept the schema for the topic.
 pub fn register_predictions(
     config: &KafkaConfig,
     topic: &str,

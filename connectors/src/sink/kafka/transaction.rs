@@ -1,4 +1,4 @@
-//! Transactions: results and the offsets of what they were made from, together or not at all.
+//! Transactions, which commit results and the offsets of their inputs together or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::kafka::{
     Client, KafkaConfig, KafkaError, PATIENCE, ask_by_consumer, consumer, is_too_large,
 };
 
-/// How long it may take to abort a transaction once it is known what became of its messages.
+/// How long an abort may take after all its messages are delivered or given up.
 const ABORT: Duration = Duration::from_secs(1);
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Its results and offsets count.
+    /// Its results and offsets are committed.
     Committed,
-    /// Nothing of it counts: what was sent has to be sent again.
+    /// Nothing is committed: all messages have to be sent again.
     Aborted,
 }
 
-/// What transactions need.
+/// The transactional state of a producer.
 pub(super) struct Transactions {
     id: String,
     brokers: String,
@@ -36,7 +36,7 @@ pub(super) struct Transactions {
     is_open: bool,
 }
 
-/// The transactional id: who has the same one of the same partitions takes over.
+/// The transactional id. A later process with the same group and partitions takes over.
 pub(super) fn id(config: &KafkaConfig, group: &str) -> String {
     match &config.partitions {
         Some(partitions) => format!("perennial-{group}-{partitions}"),
@@ -59,7 +59,7 @@ impl Transactions {
         let metadata = consumer
             .group_metadata()
             .ok_or_else(|| failed("the consumer group has no metadata".to_string()))?;
-        // What a dead process left open can take its transaction's time to settle.
+        // The open transaction of a dead process can take until its timeout to settle.
         let began = std::time::Instant::now();
         loop {
             match producer.init_transactions(PATIENCE) {
@@ -86,13 +86,14 @@ impl Transactions {
         if !self.is_open {
             producer
                 .begin_transaction()
-                .map_err(|error| self.hopeless(&error))?;
+                .map_err(|error| self.definite(&error))?;
             self.is_open = true;
         }
         Ok(())
     }
 
-    fn hopeless(&self, error: &ClientError) -> KafkaError {
+    /// The definite error of a failed step.
+    fn definite(&self, error: &ClientError) -> KafkaError {
         let fenced = [
             RDKafkaErrorCode::Fenced,
             RDKafkaErrorCode::ProducerFenced,
@@ -107,8 +108,9 @@ impl Transactions {
                 id: self.id.clone(),
             };
         }
-        // The answer to a commit was lost, and to abort came too late or the other way round. To send the results
-        // again could double them; the next start settles it by the group's offsets.
+        // The answer to a commit was lost and an abort came too late, or the other way round.
+        // Sending the results again could double them; the next start settles it by the group's
+        // offsets.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState) {
             return KafkaError::Undecided {
                 brokers: self.brokers.clone(),
@@ -122,18 +124,23 @@ impl Transactions {
     }
 }
 
-/// What to do about a failed step of a transaction.
+/// What to do after a failed step of a transaction.
 enum Remedy {
-    Again,
+    /// Retry the step: the error is transient.
+    Retry,
+    /// Abort the transaction.
     Abort,
+    /// Fail: the error is definite.
     Fail(KafkaError),
 }
 
 impl KafkaSink {
-    /// Commits what was sent since the last transaction, with the offsets, which carry `number`.
+    /// Commits all messages since the last transaction with `offsets`, whose metadata is the
+    /// commit's `number`.
     ///
     /// # Errors
-    /// It cannot be, ever: another process has taken over, or the run is to stop and Kafka does not answer.
+    /// The commit can never succeed: another process has taken over, or the run is to stop and
+    /// Kafka does not answer.
     pub fn commit(&mut self, offsets: &Offsets, number: u64) -> Result<Outcome, KafkaError> {
         if self.transactions.is_none() {
             return Ok(Outcome::Committed);
@@ -149,7 +156,7 @@ impl KafkaSink {
         if !sent || self.refused.is_some() {
             return self.abort();
         }
-        // A transaction that has to wait for its messages does so for a tenth of a second at least.
+        // A commit that waits for its messages takes at least a tenth of a second.
         self.wait()?;
         let committed = self.step(|sink, _| sink.producer.commit_transaction(PATIENCE))?;
         if !committed {
@@ -161,15 +168,15 @@ impl KafkaSink {
     }
 
     fn abort(&mut self) -> Result<Outcome, KafkaError> {
-        let before = self.client.take_undelivered();
-        let lost = before.as_ref().map(|lost| lost.error.clone());
+        let sent_before = self.client.take_undelivered();
+        let lost = sent_before.as_ref().map(|lost| lost.error.clone());
         if let Some(error) = self.refused.take().or(lost)
             && !is_too_large(&error)
         {
-            self.client.health.waits(&error.to_string());
+            self.client.health.report_waiting(&error.to_string());
         }
         self.step(|sink, _| match sink.producer.abort_transaction(PAUSE) {
-            // It has begun, and goes on when it has been heard what became of the messages.
+            // The abort has begun; it finishes after the delivery reports of its messages.
             Err(ClientError::Transaction(error)) if error.is_retriable() => {
                 let _ = sink.producer.flush(PAUSE);
                 sink.producer.abort_transaction(ABORT)
@@ -177,13 +184,13 @@ impl KafkaSink {
             aborted => aborted,
         })?;
         self.closed();
-        let after = self.client.take_undelivered();
+        let sent_after = self.client.take_undelivered();
         let mut too_large = BTreeMap::new();
-        for lost in [before, after].into_iter().flatten() {
+        for lost in [sent_before, sent_after].into_iter().flatten() {
             too_large.extend(lost.too_large);
         }
         for (topic, longest) in too_large {
-            self.find_way(&topic, longest)?;
+            self.retry_too_large(&topic, longest)?;
         }
         Ok(Outcome::Aborted)
     }
@@ -194,7 +201,8 @@ impl KafkaSink {
         }
     }
 
-    /// Does a step, again and again while that may help; false if the transaction has to be aborted.
+    /// Does a step, with retries after transient errors; false if the transaction has to be
+    /// aborted.
     fn step(
         &mut self,
         mut step: impl FnMut(&KafkaSink, &Transactions) -> Result<(), ClientError>,
@@ -205,7 +213,7 @@ impl KafkaSink {
             };
             let error = match step(self, transactions) {
                 Ok(()) => {
-                    self.client.health.is_well();
+                    self.client.health.report_well();
                     return Ok(true);
                 }
                 Err(error) => error,
@@ -213,8 +221,8 @@ impl KafkaSink {
             match remedy(&error, transactions) {
                 Remedy::Fail(error) => return Err(error),
                 Remedy::Abort => return Ok(false),
-                Remedy::Again => {
-                    self.client.health.waits(&error.to_string());
+                Remedy::Retry => {
+                    self.client.health.report_waiting(&error.to_string());
                     self.check_stop()?;
                     std::thread::sleep(PAUSE);
                 }
@@ -226,16 +234,16 @@ impl KafkaSink {
 fn remedy(error: &ClientError, transactions: &Transactions) -> Remedy {
     match error {
         ClientError::Transaction(cause) if cause.is_fatal() => {
-            Remedy::Fail(transactions.hopeless(error))
+            Remedy::Fail(transactions.definite(error))
         }
         ClientError::Transaction(cause) if cause.txn_requires_abort() => Remedy::Abort,
-        ClientError::Transaction(cause) if cause.is_retriable() => Remedy::Again,
-        ClientError::Flush(RDKafkaErrorCode::OperationTimedOut) => Remedy::Again,
-        _ => Remedy::Fail(transactions.hopeless(error)),
+        ClientError::Transaction(cause) if cause.is_retriable() => Remedy::Retry,
+        ClientError::Flush(RDKafkaErrorCode::OperationTimedOut) => Remedy::Retry,
+        _ => Remedy::Fail(transactions.definite(error)),
     }
 }
 
-/// The offsets as librdkafka takes them. The number of the commit travels with each.
+/// The offsets for librdkafka, each with the number of the commit as its metadata.
 fn list(offsets: &Offsets, number: u64) -> Result<TopicPartitionList, ClientError> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for (place, offset) in offsets {
@@ -247,10 +255,10 @@ fn list(offsets: &Offsets, number: u64) -> Result<TopicPartitionList, ClientErro
     Ok(list)
 }
 
-/// What goes before the number of a commit in the metadata of an offset.
+/// Prefix of the number of a commit in the metadata of an offset.
 const COMMIT: &str = "perennial commit ";
 
-/// librdkafka takes metadata for a text that ends with a zero, which the crate does not add.
+/// The metadata of an offset. librdkafka needs a zero at its end, which the crate does not add.
 fn metadata(number: u64) -> String {
     format!("{COMMIT}{number};\0")
 }
@@ -260,8 +268,8 @@ fn commit_number(metadata: &str) -> Option<u64> {
     number.parse().ok()
 }
 
-/// The number of the last commit of the group in which these partitions took part; none if there was none,
-/// or somebody else has set the offsets.
+/// The number of the group's last commit with any of `places`; none if there is none, or if another
+/// program has set the offsets.
 ///
 /// # Errors
 /// No broker answers.

@@ -3,46 +3,48 @@
 use serde_avro_fast::schema::{LogicalType, RegularType, SchemaKey, SchemaMut};
 
 use super::Field;
-use crate::format::{Clock, Row, Value, quote};
+use crate::format::{Row, TimeParser, Value, quote};
 
-/// Writes rows as records of a schema.
-pub(in crate::sink) struct AvroEncoder {
-    /// What comes before each record.
+/// An encoder of rows as records of a schema.
+pub(in crate::sink) struct AvroRecordEncoder {
+    /// Bytes before each record.
     header: Vec<u8>,
     fields: Vec<RecordField>,
-    clock: Clock,
+    clock: TimeParser,
     scratch: String,
 }
 
 /// A field of the schema's record.
 struct RecordField {
     name: String,
-    /// Where its value comes from; without a source it is null.
+    /// The column of its value; null without one.
     source: Option<Field>,
-    /// The types that it can have, the one to try first at the front, and the number of each in its union.
+    /// The types that its value can have, in the order in which they are tried, each with its
+    /// number in the union.
     types: Vec<(Option<i64>, Type)>,
 }
 
-/// What a type can hold. In their order one is tried after the other.
+/// A type of values, in the order in which types are tried.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Type {
     Null,
-    /// An instant, as a number of units of so many microseconds.
+    /// An instant, counted in units of this many microseconds.
     Time(i64),
     Float,
     Double,
-    /// A whole number up to this one.
+    /// A whole number up to this bound.
     Whole(i64),
     Enum(Vec<String>),
     Text,
 }
 
-/// The schema of records that can have any value of these fields.
+/// A schema of records for any values of `fields`.
 pub(super) fn schema_of(fields: &[Field]) -> String {
     let field = |field: &Field| {
-        let types: &[&str] = match field.is_number {
-            true => &["null", "double", "string"],
-            false => &["null", "string"],
+        let types: &[&str] = if field.is_number {
+            &["null", "double", "string"]
+        } else {
+            &["null", "string"]
         };
         serde_json::json!({"name": field.name, "type": types})
     };
@@ -53,14 +55,16 @@ pub(super) fn schema_of(fields: &[Field]) -> String {
     schema.to_string()
 }
 
-impl AvroEncoder {
-    /// An encoder of these fields as records of a schema, each behind `header`; says in a sentence why the
-    /// schema cannot hold them.
+impl AvroRecordEncoder {
+    /// An encoder of `fields` as records of a schema, each behind `header`.
+    ///
+    /// # Errors
+    /// The schema cannot hold the fields: the reason.
     pub(super) fn new(
         schema: &str,
         header: Vec<u8>,
         fields: &[Field],
-    ) -> Result<AvroEncoder, String> {
+    ) -> Result<AvroRecordEncoder, String> {
         let schema: SchemaMut = schema.parse().map_err(|error| format!("{error}"))?;
         let Some(RegularType::Record(record)) = schema.nodes().first().map(|node| &node.type_)
         else {
@@ -86,15 +90,18 @@ impl AvroEncoder {
                 types,
             })
         });
-        Ok(AvroEncoder {
+        Ok(AvroRecordEncoder {
             header,
             fields: own.collect::<Result<_, _>>()?,
-            clock: Clock::default(),
+            clock: TimeParser::default(),
             scratch: String::new(),
         })
     }
 
-    /// Appends a row as a record, or says in a sentence why the schema cannot hold it.
+    /// Appends a row as a record.
+    ///
+    /// # Errors
+    /// The schema cannot hold the row: the reason.
     pub(super) fn encode(&mut self, row: &Row, bytes: &mut Vec<u8>) -> Result<(), String> {
         bytes.extend_from_slice(&self.header);
         for field in &self.fields {
@@ -123,7 +130,8 @@ impl AvroEncoder {
     }
 }
 
-/// The types of a field that its values are looked for in; those that no value goes to are left out.
+/// The usable types of a field of the schema, each with its number in a union, in the order in
+/// which they are tried.
 fn types(schema: &SchemaMut, key: SchemaKey, source: Option<&Field>) -> Vec<(Option<i64>, Type)> {
     let node = schema.get(key).map(|node| &node.type_);
     let variants: Vec<(Option<i64>, SchemaKey)> = match node {
@@ -138,12 +146,12 @@ fn types(schema: &SchemaMut, key: SchemaKey, source: Option<&Field>) -> Vec<(Opt
         .filter_map(|(at, key)| Some((at, kind(schema, key)?)))
         .filter(|(_, kind)| match source {
             None => *kind == Type::Null,
-            // An instant does not say how it was written, where that counts.
+            // An instant loses the spelling of a text, which matters here.
             Some(field) => field.is_number || !matches!(kind, Type::Time(_)),
         })
         .collect();
     types.sort_by(|a, b| a.1.cmp(&b.1));
-    // A text that may be written as it is is not to be taken for a number.
+    // A column of texts is written as text if the schema allows it, and not as a number.
     if source.is_some_and(|field| !field.is_number) {
         types.sort_by_key(|(_, kind)| !matches!(kind, Type::Null | Type::Text));
     }
@@ -171,12 +179,12 @@ fn kind(schema: &SchemaMut, key: SchemaKey) -> Option<Type> {
 }
 
 impl Type {
-    /// Appends a value if it has this type; with `is_number` nothing but its number counts.
+    /// Appends a value if it has this type. With `is_number` its spelling does not matter.
     fn push(
         &self,
         value: Value<'_>,
         is_number: bool,
-        clock: &mut Clock,
+        clock: &mut TimeParser,
         scratch: &mut String,
         bytes: &mut Vec<u8>,
     ) -> Option<()> {
@@ -213,7 +221,7 @@ impl Type {
     }
 }
 
-/// The number that a value is; none where it is not written as a number would be, if that counts.
+/// The number of a value; none if it is none, or if its spelling matters and would be lost.
 fn number(value: Value<'_>, is_number: bool) -> Option<f64> {
     match value {
         Value::Number(number) => Some(number),

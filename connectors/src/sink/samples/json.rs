@@ -3,20 +3,20 @@
 use super::Field;
 use crate::format::{Row, Value};
 
-/// Greater whole numbers are written as floats, which is how they are read.
+/// Whole numbers above this are written as floats, since they are read as floats.
 const EXACT: f64 = (1_u64 << 53) as f64;
 
-/// Writes rows as JSON objects. A missing value is null.
+/// An encoder of rows as JSON objects. A missing value is null.
 pub(in crate::sink) struct JsonEncoder {
     fields: Vec<(Key, Field)>,
     scratch: String,
 }
 
-/// What stands before a value: the comma, the name in quotes, the colon.
+/// Bytes before a value: comma, quoted name, colon.
 type Key = Vec<u8>;
 
 impl JsonEncoder {
-    /// An encoder of these fields, in this order.
+    /// An encoder of `fields` in their order.
     pub(super) fn new(fields: &[Field]) -> JsonEncoder {
         let key = |(at, field): (usize, &Field)| {
             let mut key = if at == 0 { Vec::new() } else { vec![b','] };
@@ -44,9 +44,9 @@ impl JsonEncoder {
                     push_feature(bytes, number);
                 }
                 (Value::Number(number), false) if number.is_finite() => push_number(bytes, number),
-                // An instant that counts as a number is one of seconds.
+                // As a number, an instant is in Unix seconds.
                 (Value::Time(micros), true) => push_number(bytes, micros as f64 / 1e6),
-                // What JSON has no number for, such as NaN, is as well understood as a text.
+                // JSON has no NaN, which is read from a text as well.
                 (value, _) => push_text(bytes, value.text(&mut self.scratch)),
             }
         }
@@ -70,13 +70,14 @@ fn push_number(bytes: &mut Vec<u8>, number: f64) {
     }
 }
 
-/// The same for a feature, which is read as 32 bits: one that has no more is written no longer than needed.
+/// Appends a finite number that is read with 32 bits, in the shortest form that gives the same 32
+/// bits.
 fn push_feature(bytes: &mut Vec<u8>, number: f64) {
     let narrow = number as f32;
     if f64::from(narrow) == number && number.fract() != 0.0 {
         let mut buffer = zmij::Buffer::new();
         let text = buffer.format_finite(narrow);
-        // It is read as 64 bits first, so that it is rounded twice.
+        // A reader parses 64 bits first, so it rounds twice.
         if text.parse::<f64>().is_ok_and(|read| read as f32 == narrow) {
             return bytes.extend_from_slice(text.as_bytes());
         }
@@ -84,7 +85,7 @@ fn push_feature(bytes: &mut Vec<u8>, number: f64) {
     push_number(bytes, number);
 }
 
-/// Whether a text is a number as JSON writes them, within the bounds of floats.
+/// Whether a text is a number in the syntax of JSON and within the range of floats.
 fn is_number(text: &str) -> bool {
     let bytes = text.as_bytes();
     let digits = |from: usize| {
@@ -111,6 +112,6 @@ fn is_number(text: &str) -> bool {
         }
         return at == bytes.len() && text.parse().is_ok_and(f64::is_finite);
     }
-    // So many digits cannot be beyond what a float holds.
+    // A number of at most 300 digits is within the range of floats.
     at == bytes.len() && at <= 300
 }

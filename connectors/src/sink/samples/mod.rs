@@ -1,5 +1,5 @@
-//! Samples and labels as the values of messages, such that whoever reads them makes the same of them as of the
-//! record that they were made from.
+//! Samples and labels as the values of messages. A reader decodes them to the same samples and
+//! labels as the original records.
 
 mod avro;
 mod json;
@@ -8,30 +8,33 @@ use crate::format::Row;
 use crate::format::written_schema;
 use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, TopicFormat};
 
-use avro::AvroEncoder;
+use avro::AvroRecordEncoder;
 use json::JsonEncoder;
 
-/// A column that is sent.
+/// A column to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Field {
     /// Its name in the message.
     pub name: String,
-    /// The cell of the row that it comes from.
+    /// Its cell in a row.
     pub cell: usize,
-    /// Whether nothing but its number counts.
+    /// Whether it is read as a number, so that its spelling does not matter.
     pub is_number: bool,
 }
 
-/// What writes rows as the values of messages.
+/// An encoder of rows as the values of messages.
 pub(super) enum Encoder {
     /// JSON objects.
     Json(JsonEncoder),
     /// Avro records.
-    Avro(Box<AvroEncoder>),
+    Avro(Box<AvroRecordEncoder>),
 }
 
 impl Encoder {
-    /// Appends the value of one message, or says in a sentence why the topic's schema cannot hold it.
+    /// Appends the value of one message.
+    ///
+    /// # Errors
+    /// The topic's schema cannot hold the row: the reason.
     pub(super) fn encode(&mut self, row: &Row, bytes: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Encoder::Json(json) => {
@@ -43,10 +46,10 @@ impl Encoder {
     }
 }
 
-/// What writes rows as the values of a topic's messages.
+/// An encoder of rows as the values of a topic's messages.
 ///
 /// # Errors
-/// There is no schema for Avro, or one that cannot hold the fields.
+/// The schema for Avro is missing, or cannot hold the fields.
 pub(super) fn encoder(
     kafka: &KafkaConfig,
     topic: &TopicConfig,
@@ -56,7 +59,7 @@ pub(super) fn encoder(
         return Ok(Encoder::Json(JsonEncoder::new(fields)));
     }
     let (schema, header) = written_schema(kafka, topic, || avro::schema_of(fields))?;
-    let encoder = AvroEncoder::new(&schema, header, fields).map_err(|reason| {
+    let encoder = AvroRecordEncoder::new(&schema, header, fields).map_err(|reason| {
         KafkaError::Schema(format!(
             "the Avro schema of the topic \"{}\" cannot be used: {reason}",
             topic.topic

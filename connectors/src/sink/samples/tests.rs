@@ -1,8 +1,8 @@
-//! What is sent is read as what it was made from.
+//! Encoded samples decode to the original samples.
 
 use proptest::prelude::*;
 
-use super::avro::{AvroEncoder, schema_of};
+use super::avro::{AvroRecordEncoder, schema_of};
 use super::json::JsonEncoder;
 use super::*;
 use crate::format::{AvroParser, JsonParser};
@@ -25,7 +25,7 @@ fn fields(schema: &Schema) -> Vec<Field> {
     schema.columns().iter().enumerate().map(field).collect()
 }
 
-/// What the decoder makes of a row, if anything.
+/// The decoded row, if it is good.
 fn decoded(row: &Row) -> Option<String> {
     let mut decoder = Decoder::new(&schema(), true, 0);
     decoder.push(row, 1).ok()?;
@@ -33,10 +33,7 @@ fn decoded(row: &Row) -> Option<String> {
     let bits: Vec<u32> = batch
         .features
         .iter()
-        .map(|f| match f.is_nan() {
-            true => f32::NAN.to_bits(),
-            false => f.to_bits(),
-        })
+        .map(|f| if f.is_nan() { f32::NAN } else { *f }.to_bits())
         .collect();
     Some(format!(
         "{} {} {:?} {:?} {bits:?} {:?}",
@@ -64,13 +61,13 @@ fn sent(row: &Row) -> (String, Row) {
     (text, read)
 }
 
-/// The same as Avro, with a schema or with the one that is made for the fields.
+/// Sends a row as Avro, with a given schema or with one made for the fields, and reads it again.
 fn sent_as_avro(row: &Row, given: Option<&str>) -> Result<Row, String> {
     let schema = schema();
     let fields = fields(&schema);
     let text = given.map_or_else(|| schema_of(&fields), str::to_string);
     let mut bytes = Vec::new();
-    AvroEncoder::new(&text, Vec::new(), &fields)?.encode(row, &mut bytes)?;
+    AvroRecordEncoder::new(&text, Vec::new(), &fields)?.encode(row, &mut bytes)?;
     let columns: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
     let mut read = Row::new(columns.len());
     let mut parser = AvroParser::plain(&text, &columns).unwrap();
@@ -128,7 +125,7 @@ fn numbers_are_written_in_their_shortest_form() {
     assert_eq!(decoded(&read), decoded(&row));
 }
 
-/// A schema as people have them: `{}` stands for further fields.
+/// A schema of a user's own; `{}` stands for further fields.
 const OWN: &str = r#"{"type": "record", "name": "Reading", "fields": [
     {"name": "vote", "type": ["null", {"type": "enum", "name": "Vote", "symbols": ["hot", "0"]}]},
     {"name": "a", "type": ["float", "null"]},

@@ -1,4 +1,5 @@
-//! What edges have sent as one stream of samples: who is believed, and who goes first.
+//! Changes of all edges merged into one stream of samples: checks of messages, and the order
+//! between edges.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,33 +14,34 @@ use crate::link::{Changes, Donation, LinkError, open};
 use crate::schema::{Feature, Schema};
 use crate::source::decode::Decoder;
 
-/// The edges that are listened to.
+/// The edges whose changes are accepted.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// The edges, and the keys by which they are known.
+    /// The public key of each edge, by name.
     pub edges: BTreeMap<String, VerifyingKey>,
-    /// See [`schema_hash`](crate::link::schema_hash).
+    /// The expected [`schema_hash`](crate::link::schema_hash) of changes.
     pub schema: String,
-    /// Whether every edge is waited for, so that the same changes give the same stream however they came.
+    /// Whether to wait for every edge, so that the same changes give the same stream in whatever
+    /// order they arrive.
     pub in_order: bool,
 }
 
-/// What edges have sent and was not taken in yet.
+/// Changes of edges that have arrived, and the decoder of their samples.
 pub struct EdgeMerge {
     listening: Listening,
     queues: BTreeMap<Arc<str>, Queue>,
     schema: Schema,
     decoder: Decoder,
     row: Row,
-    /// What each cell of a row is filled from.
-    cells: Vec<Cell>,
+    /// The source of each cell of a row.
+    cells: Vec<CellSource>,
     effects: Vec<Effect>,
     moved: BTreeMap<Arc<str>, EdgeProgress>,
 }
 
-/// What a column of the schema is filled from.
+/// The part of a shared sample that a column of the schema is filled from.
 #[derive(Clone, Copy)]
-enum Cell {
+enum CellSource {
     Id,
     Time,
     Attribute(usize),
@@ -47,19 +49,19 @@ enum Cell {
     Label,
 }
 
-/// A sample that makes no row.
+/// A sample that cannot be decoded.
 #[derive(Debug)]
 pub struct BadSample {
-    /// Of which edge.
+    /// Name of the edge.
     pub edge: Arc<str>,
-    /// Its sequence number there.
+    /// Sequence number at the edge.
     pub sequence: u64,
-    /// Why.
+    /// Why it cannot be decoded.
     pub reason: String,
 }
 
 impl EdgeMerge {
-    /// What goes on where `progress` says, after so many samples.
+    /// A merge that resumes at `progress` of each edge, after `samples` good samples.
     pub fn new(
         listening: Listening,
         schema: &Schema,
@@ -70,7 +72,7 @@ impl EdgeMerge {
         let mut decoder = Decoder::new(schema, true, duplicates_within);
         decoder.continue_from(samples);
         let cells = decoder.columns().iter().map(|name| cell(schema, name));
-        let cells: Vec<Cell> = cells.collect();
+        let cells: Vec<CellSource> = cells.collect();
         let queue = |edge: &String| {
             let progress = progress.get(edge).copied();
             (
@@ -90,10 +92,10 @@ impl EdgeMerge {
         }
     }
 
-    /// What a message under a key says.
+    /// The changes in a message with the key `key`.
     ///
     /// # Errors
-    /// It cannot be trusted or understood.
+    /// The message cannot be trusted or understood.
     pub fn open(&self, key: &[u8], value: Option<&[u8]>) -> Result<Changes, LinkError> {
         let edge = String::from_utf8_lossy(key);
         let Some(signer) = self.listening.edges.get(&*edge) else {
@@ -104,7 +106,7 @@ impl EdgeMerge {
         if changes.edge != edge {
             return Err(LinkError::Edge {
                 key: edge.into_owned(),
-                said: changes.edge,
+                found: changes.edge,
             });
         }
         if changes.schema != self.listening.schema {
@@ -113,10 +115,10 @@ impl EdgeMerge {
         Ok(changes)
     }
 
-    /// Adds a message of so many bytes, which stands at this place.
+    /// Adds the changes of a message of `size` bytes at `offset` of `partition`.
     ///
     /// # Errors
-    /// It is older than what was taken in, or its parts do not fit together.
+    /// The message is of an earlier knowledge base of the edge, or its parts do not match.
     pub fn push(
         &mut self,
         changes: Changes,
@@ -130,7 +132,7 @@ impl EdgeMerge {
         }
     }
 
-    /// Takes the next sample in, if it can be told which that is.
+    /// Decodes the next sample; none while it is unknown which one is next.
     pub fn take_sample(&mut self) -> Option<Result<(), BadSample>> {
         let edge = self.earliest()?;
         let queue = self.queues.get_mut(&edge)?;
@@ -147,11 +149,11 @@ impl EdgeMerge {
         Some(pushed)
     }
 
-    /// The edge whose sample goes first, if that can be told.
+    /// The edge with the next sample, if that is known.
     fn earliest(&mut self) -> Option<Arc<str>> {
         let mut first: Option<(i64, &Arc<str>)> = None;
         for (edge, queue) in &mut self.queues {
-            let (reported, donated) = queue.settle();
+            let (reported, donated) = queue.advance();
             let reported = reported.into_iter().map(|statistics| {
                 Effect::Change(KnowledgeChange::EdgeReport(EdgeReport {
                     edge: edge.clone(),
@@ -161,7 +163,7 @@ impl EdgeMerge {
             self.effects.extend(reported);
             let donated = donated
                 .into_iter()
-                .flat_map(|donation| taken(edge, donation));
+                .flat_map(|donation| donation_effects(edge, donation));
             self.effects.extend(donated);
             if let Some(progress) = queue.moved() {
                 self.moved.insert(edge.clone(), progress);
@@ -177,13 +179,13 @@ impl EdgeMerge {
         first.map(|(_, edge)| edge.clone())
     }
 
-    /// The samples that were taken in since the last call.
+    /// Takes the samples decoded since the last call.
     pub fn take(&mut self) -> Batch {
         self.decoder.take()
     }
 
-    /// What else was taken in since the last call: how edges did, their models, and how far each was taken in of which
-    /// something was.
+    /// Takes what else has come since the last call: statistics and models of edges as effects, and
+    /// the progress of the edges that moved.
     pub fn close(&mut self) -> (Vec<Effect>, BTreeMap<Arc<str>, EdgeProgress>) {
         (
             std::mem::take(&mut self.effects),
@@ -191,38 +193,39 @@ impl EdgeMerge {
         )
     }
 
-    /// Whether anything was taken in since then.
+    /// Whether the progress of an edge moved since the last [`EdgeMerge::close`].
     pub(super) fn has_moved(&self) -> bool {
         !self.moved.is_empty()
     }
 
-    /// The offset of the first message of a partition that waits: a restart has to read from there on.
+    /// The offset of the first waiting message of a partition, at which a restart has to resume.
     pub fn first_offset(&self, partition: i32) -> Option<i64> {
         let queues = self.queues.values();
-        let waits = queues.filter_map(|queue| queue.first_offset(partition));
-        waits.min()
+        queues
+            .filter_map(|queue| queue.first_offset(partition))
+            .min()
     }
 
-    /// The bytes of what waits.
+    /// Bytes of the waiting messages.
     pub(super) fn bytes(&self) -> usize {
         self.queues.values().map(Queue::bytes).sum()
     }
 
-    /// The first edge of which nothing waits.
+    /// The first edge without a waiting sample.
     pub(super) fn silent(&self) -> Option<&str> {
         let mut queues = self.queues.iter();
         let silent = queues.find(|(_, queue)| queue.time().is_none());
         silent.map(|(edge, _)| &**edge)
     }
 
-    /// How many features a sample has.
+    /// Number of features of a sample.
     pub(super) fn features(&self) -> usize {
         self.schema.features.len()
     }
 }
 
-/// What becomes of an edge's model.
-fn taken(edge: &Arc<str>, donation: Donation) -> [Effect; 2] {
+/// The effects of a donated model.
+fn donation_effects(edge: &Arc<str>, donation: Donation) -> [Effect; 2] {
     let Donation { path, model } = donation;
     let hash = model.trained.hash.clone();
     let donated = ModelDonated {
@@ -237,29 +240,30 @@ fn taken(edge: &Arc<str>, donation: Donation) -> [Effect; 2] {
     ]
 }
 
-/// What a column is filled from. One that has several parts is an attribute first: its text says all the others need.
-fn cell(schema: &Schema, name: &str) -> Cell {
+/// The source of a column. A column with several uses is an attribute first, since its text has all
+/// that the other uses need.
+fn cell(schema: &Schema, name: &str) -> CellSource {
     let attribute = schema.attribute_names().position(|known| known == name);
     let mut features = schema.features.iter();
-    match attribute.map(Cell::Attribute) {
+    match attribute.map(CellSource::Attribute) {
         Some(cell) => cell,
-        None if name == schema.id => Cell::Id,
-        None if name == schema.time => Cell::Time,
+        None if name == schema.id => CellSource::Id,
+        None if name == schema.time => CellSource::Time,
         None => features
             .position(|feature| feature.column() == name)
-            .map_or(Cell::Label, Cell::Feature),
+            .map_or(CellSource::Label, CellSource::Feature),
     }
 }
 
-/// The number of a class, or of a value of a categorical feature, if it is one.
-fn place(value: f32) -> Option<usize> {
+/// The index that a class or a categorical value encodes, if it is one.
+fn index(value: f32) -> Option<usize> {
     (value >= 0.0 && value.fract() == 0.0).then_some(value as usize)
 }
 
-/// Fills a row from a sample that was shared.
+/// Fills a row from a shared sample.
 fn fill(
     row: &mut Row,
-    cells: &[Cell],
+    cells: &[CellSource],
     schema: &Schema,
     edge: &str,
     samples: &SharedSamples,
@@ -268,34 +272,34 @@ fn fill(
     row.clear();
     for (number, cell) in cells.iter().enumerate() {
         match cell {
-            // Ids need only be unique at their edge.
-            Cell::Id => match &samples.ids {
+            // Ids need to be unique only at their edge.
+            CellSource::Id => match &samples.ids {
                 Some(ids) => row.set_written(number, format_args!("{edge}/{}", ids.get(at))),
                 None => row.set_written(number, format_args!("{edge}/{}", samples.sequences[at])),
             },
-            Cell::Time => row.set_time(number, samples.times[at]),
-            Cell::Attribute(column) => {
+            CellSource::Time => row.set_time(number, samples.times[at]),
+            CellSource::Attribute(column) => {
                 if let Some(Some(texts)) = samples.attributes.get(*column) {
                     row.set_text(number, texts.get(at));
                 }
             }
-            Cell::Feature(column) => {
+            CellSource::Feature(column) => {
                 let value = samples.features.get(*column).and_then(Option::as_ref);
                 let value = value.map_or(f32::NAN, |values| values[at]);
                 match &schema.features[*column] {
                     _ if value.is_nan() => {}
                     Feature::Numeric(_) => row.set_number(number, f64::from(value)),
                     Feature::Categorical(categorical) => {
-                        let text = place(value).and_then(|value| categorical.values.get(value));
+                        let text = index(value).and_then(|value| categorical.values.get(value));
                         row.set_text(number, text.map_or("", String::as_str));
                     }
                 }
             }
-            Cell::Label => {
+            CellSource::Label => {
                 let label = samples.labels[at];
                 let classes = schema.label.as_ref().map(|label| label.classes.as_slice());
                 match classes
-                    .zip(place(label))
+                    .zip(index(label))
                     .and_then(|(all, label)| all.get(label))
                 {
                     Some(class) => row.set_text(number, class),

@@ -1,8 +1,8 @@
-//! Samples that edges share, from the topic that they send changes to.
+//! A source of the samples that edges share on the topic of changes.
 //!
-//! Each edge's changes are taken in the order in which it committed them, each once, whatever comes twice. Between edges the earlier
-//! sample goes first: in replay, every edge is waited for, so that the same changes give the same stream however they came; live,
-//! nobody is.
+//! Each edge's changes are read in the order of its commits and each once, even if messages repeat.
+//! Between edges the earlier sample comes first. A replay waits for every edge, so that the same
+//! changes give the same stream in whatever order they arrive; live mode waits for none.
 
 mod merge;
 mod queue;
@@ -28,26 +28,27 @@ use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, con
 use crate::link::{Changes, LinkError, ModelStore, bring, partitions_of};
 use crate::schema::Schema;
 
-/// How long to wait for messages at a time.
+/// Time to wait for messages at once.
 const GLANCE: Duration = Duration::from_millis(20);
-/// What messages may take that wait for those of other edges.
+/// Bound in bytes on messages that wait for other edges.
 const AHEAD: usize = 256 << 20;
-/// How long a store may take to have a model, and how long to wait before it is asked again. All edges wait meanwhile: the order
-/// in which what they share is taken in is that of the topic.
+/// How long to wait for a model that the store lacks. All edges wait with it, since messages are
+/// read in the order of the topic.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Time between two attempts to fetch a model.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How much of a refused message its dead letter keeps, in bytes: it may hold what is nobody's business.
+/// Bytes of a refused message that its dead letter keeps: few, since it may contain private data.
 const CONTENT: usize = 64;
 
-/// What edges share.
+/// A source of what edges share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EdgesConfig {
-    /// End at what is the end of the topic when the run starts, instead of waiting for more.
+    /// End where the topic ends when the run starts, instead of waiting for more.
     pub stop_at_end: bool,
 }
 
-/// What a source of edges is made of.
+/// Parameters of an [`EdgeSource`].
 pub struct EdgesOptions<'a> {
     /// How to reach Kafka.
     pub kafka: &'a KafkaConfig,
@@ -55,96 +56,97 @@ pub struct EdgesOptions<'a> {
     pub group: &'a str,
     /// The topic.
     pub topic: &'a str,
-    /// Whose changes are taken in.
+    /// The edges whose changes are accepted.
     pub listening: Listening,
-    /// Where large models are, if anywhere.
+    /// The store of large models, if there is one.
     pub store: Option<ModelStore>,
-    /// An id is a duplicate if one of so many before was the same.
+    /// Number of earlier samples whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
-    /// Whether to end at what is the end when it is opened.
+    /// Whether to end where the topic ends when it is opened.
     pub stop_at_end: bool,
-    /// Is told when a broker is waited for.
+    /// Receives the reason while the source waits for a broker.
     pub health: Health,
-    /// Set when nothing is to be waited for any more.
+    /// Set when the source is to stop waiting.
     pub stop: Arc<AtomicBool>,
 }
 
-/// Where to go on.
+/// Where an [`EdgeSource`] resumes.
 #[derive(Clone, Debug, Default)]
 pub struct EdgesResume {
-    /// Samples that were read before, good and bad.
+    /// Samples read so far, good and bad.
     pub records: u64,
     /// Good ones among them.
     pub samples: u64,
-    /// Where to read on in the topic.
+    /// Where reading resumes in the topic.
     pub offsets: Offsets,
-    /// How far what edges share was taken in.
+    /// Progress of each edge.
     pub edges: BTreeMap<String, EdgeProgress>,
 }
 
-/// A partition of the topic.
-struct Lane {
+/// The state of one partition.
+struct PartitionState {
     partition: i32,
-    /// The offset of the message to read next.
+    /// Offset of the next message.
     next: i64,
-    /// Where reading stops, if it does.
+    /// Offset at which reading ends, if it does.
     stop: Option<i64>,
-    /// Where a restart goes on, as it was last told.
+    /// Where a restart resumes, as of the last closed epoch.
     closed: Option<i64>,
 }
 
-impl Lane {
-    /// Whether all that there was has been read.
+impl PartitionState {
+    /// Whether everything up to `stop` has been read.
     fn is_done(&self) -> bool {
         self.stop.is_some_and(|stop| self.next >= stop)
     }
 }
 
-/// A message that is believed.
-struct Held {
+/// A message that is trusted, and may wait for its models.
+struct PendingMessage {
     changes: Changes,
     size: usize,
     partition: i32,
     offset: i64,
     excerpt: Vec<u8>,
-    /// Why models in it were left out.
+    /// Why models in it were refused.
     refused: Vec<LinkError>,
-    /// Until when a store may have its models, and when it is asked again.
+    /// When to give up on models that the store lacks.
     until: Instant,
+    /// When to ask the store again.
     again: Instant,
 }
 
-/// The source.
+/// A source of the samples that edges share.
 pub struct EdgeSource {
     consumer: BaseConsumer<Client>,
     brokers: String,
     topic: Arc<str>,
-    lanes: Vec<Lane>,
+    partitions: Vec<PartitionState>,
     merge: EdgeMerge,
     store: Option<ModelStore>,
-    /// A message whose models are still to be had from the store.
-    held: Option<Held>,
+    /// The message that waits for models from the store.
+    pending: Option<PendingMessage>,
     health: Health,
     stop: Arc<AtomicBool>,
     position: u64,
     dead_letters: Vec<DeadLetter>,
 }
 
-/// What belongs to an epoch beside the samples read in it.
+/// What an epoch has beside the samples read in it.
 pub struct EdgesClosed {
-    /// Where reading goes on, for the partitions that it moved on in.
+    /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
-    /// How far what edges share was taken in, for those of which something was.
+    /// Progress of the edges that moved.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
-    /// How they did, and models of theirs.
+    /// Statistics and models of edges.
     pub effects: Vec<Effect>,
 }
 
 impl EdgeSource {
-    /// Opens the topic, to go on at `resume`.
+    /// Opens the topic to resume at `resume`.
     ///
     /// # Errors
-    /// No broker answers, the topic is not there, or messages to go on with are gone.
+    /// No broker answers, the topic does not exist, or the messages to resume at are deleted.
     pub fn open(
         options: EdgesOptions<'_>,
         schema: &Schema,
@@ -153,16 +155,16 @@ impl EdgeSource {
         let client = Client::new(&options.health);
         let consumer = consumer(options.kafka, options.group, client)?;
         let topic: Arc<str> = options.topic.into();
-        let lanes = lanes(&consumer, &options, &topic, resume)?;
+        let partitions = assign(&consumer, &options, &topic, resume)?;
         let (within, samples) = (options.duplicates_within, resume.samples);
         Ok(EdgeSource {
             consumer,
             brokers: options.kafka.brokers.clone(),
             topic,
-            lanes,
+            partitions,
             merge: EdgeMerge::new(options.listening, schema, within, samples, &resume.edges),
             store: options.store,
-            held: None,
+            pending: None,
             health: options.health,
             stop: options.stop,
             position: resume.records,
@@ -170,16 +172,16 @@ impl EdgeSource {
         })
     }
 
-    /// Takes samples until a limit is reached.
+    /// Reads samples until a limit is reached.
     pub fn read(&mut self, limit: Limit) -> Result<Read, KafkaError> {
         let (mut records, mut bytes) = (0, 0);
         let mut is_over = false;
         while records < limit.records && bytes < limit.bytes {
-            if let Some(taken) = self.merge.take_sample() {
+            if let Some(decoded) = self.merge.take_sample() {
                 records += 1;
                 bytes += 4 * (self.merge.features() + 1);
                 let topic = &self.topic;
-                let letter = taken.err().map(|bad| DeadLetter {
+                let letter = decoded.err().map(|bad| DeadLetter {
                     source: format!("{topic}, edge {}", bad.edge),
                     record: bad.sequence,
                     reason: bad.reason,
@@ -189,7 +191,7 @@ impl EdgeSource {
                 self.dead_letters.extend(letter);
                 continue;
             }
-            is_over = self.lanes.iter().all(Lane::is_done);
+            is_over = self.partitions.iter().all(PartitionState::is_done);
             if is_over || Instant::now() >= limit.until || self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -204,15 +206,15 @@ impl EdgeSource {
         })
     }
 
-    /// Ends an epoch: what else belongs to it.
+    /// Closes an epoch, and returns what it has beside its samples.
     pub fn close_epoch(&mut self) -> EdgesClosed {
         let mut offsets = Offsets::new();
-        for lane in &mut self.lanes {
-            let next = resume_at(&self.merge, lane);
-            if lane.closed.replace(next) != Some(next) {
+        for state in &mut self.partitions {
+            let next = resume_at(&self.merge, state);
+            if state.closed.replace(next) != Some(next) {
                 let place = TopicPartition {
                     topic: self.topic.clone(),
-                    partition: lane.partition,
+                    partition: state.partition,
                 };
                 offsets.insert(place, next);
             }
@@ -225,13 +227,13 @@ impl EdgeSource {
         }
     }
 
-    /// Whether a partition has moved on since the last epoch was closed, be it over a message that was refused.
+    /// Whether a partition has moved since the last closed epoch, also if only by refused messages.
     fn has_moved(&self) -> bool {
-        let mut lanes = self.lanes.iter();
-        lanes.any(|lane| lane.closed != Some(resume_at(&self.merge, lane)))
+        let mut partitions = self.partitions.iter();
+        partitions.any(|state| state.closed != Some(resume_at(&self.merge, state)))
     }
 
-    /// Takes in what has come.
+    /// Reads at most one message.
     fn poll(&mut self, until: Instant) -> Result<(), KafkaError> {
         let waiting = self.merge.bytes();
         if waiting > AHEAD {
@@ -242,12 +244,12 @@ impl EdgeSource {
             )));
         }
         let left = until.saturating_duration_since(Instant::now());
-        if let Some(held) = self.held.take() {
-            if Instant::now() < held.again {
+        if let Some(message) = self.pending.take() {
+            if Instant::now() < message.again {
                 std::thread::sleep(left.min(GLANCE));
-                self.held = Some(held);
+                self.pending = Some(message);
             } else {
-                self.take_in(held);
+                self.accept(message);
             }
             return Ok(());
         }
@@ -255,10 +257,10 @@ impl EdgeSource {
             None => return Ok(()),
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
-                // What is missing up to the end are no messages but marks of transactions.
-                for lane in &mut self.lanes {
-                    if let (true, Some(stop)) = (lane.partition == partition, lane.stop) {
-                        lane.next = lane.next.max(stop);
+                // The last offsets before the end can be transaction markers and no messages.
+                for state in &mut self.partitions {
+                    if let (true, Some(stop)) = (state.partition == partition, state.stop) {
+                        state.next = state.next.max(stop);
                     }
                 }
                 return Ok(());
@@ -267,11 +269,11 @@ impl EdgeSource {
                 return Err(self.failed(&code));
             }
             Some(Err(error)) => {
-                self.health.waits(&error.to_string());
+                self.health.report_waiting(&error.to_string());
                 return Ok(());
             }
         };
-        self.health.is_well();
+        self.health.report_well();
         let (partition, offset) = (message.partition(), message.offset());
         let (key, value) = (message.key().unwrap_or_default(), message.payload());
         let opened = self.merge.open(key, value);
@@ -279,7 +281,7 @@ impl EdgeSource {
         let (size, excerpt) = (value.len(), value[..value.len().min(CONTENT)].to_vec());
         drop(message);
         match opened {
-            Ok(changes) => self.take_in(Held {
+            Ok(changes) => self.accept(PendingMessage {
                 changes,
                 size,
                 partition,
@@ -290,50 +292,50 @@ impl EdgeSource {
                 again: Instant::now(),
             }),
             Err(refused) => {
-                self.pass(partition, offset);
+                self.advance(partition, offset);
                 self.refuse(&refused, partition, offset, &excerpt);
             }
         }
         Ok(())
     }
 
-    /// Takes a message in, or holds it until its models can be had.
-    fn take_in(&mut self, mut held: Held) {
-        let is_late = Instant::now() >= held.until;
-        if let Some(missing) = bring_models(self.store.as_ref(), &mut held, is_late) {
-            tracing::warn!("a model of an edge is waited for: {missing}");
-            held.again = Instant::now() + PAUSE;
-            self.held = Some(held);
+    /// Adds a message to the merge, or keeps it while models are missing.
+    fn accept(&mut self, mut message: PendingMessage) {
+        let is_late = Instant::now() >= message.until;
+        if let Some(missing) = bring_models(self.store.as_ref(), &mut message, is_late) {
+            tracing::warn!("waiting for a model of an edge: {missing}");
+            message.again = Instant::now() + PAUSE;
+            self.pending = Some(message);
             return;
         }
-        let (partition, offset) = (held.partition, held.offset);
-        self.pass(partition, offset);
-        for refused in &held.refused {
-            self.refuse(refused, partition, offset, &held.excerpt);
+        let (partition, offset) = (message.partition, message.offset);
+        self.advance(partition, offset);
+        for refused in &message.refused {
+            self.refuse(refused, partition, offset, &message.excerpt);
         }
-        let taken = (self.merge).push(held.changes, held.size, partition, offset);
-        if let Err(refused) = taken {
-            self.refuse(&refused, partition, offset, &held.excerpt);
+        let pushed = (self.merge).push(message.changes, message.size, partition, offset);
+        if let Err(refused) = pushed {
+            self.refuse(&refused, partition, offset, &message.excerpt);
         }
     }
 
-    /// Goes on after a message.
-    fn pass(&mut self, partition: i32, offset: i64) {
-        for lane in &mut self.lanes {
-            if lane.partition == partition {
-                lane.next = lane.next.max(offset + 1);
+    /// Moves the partition behind a message.
+    fn advance(&mut self, partition: i32, offset: i64) {
+        for state in &mut self.partitions {
+            if state.partition == partition {
+                state.next = state.next.max(offset + 1);
             }
         }
     }
 
-    /// Leaves a message, or a model in it, out.
+    /// Turns a refused message, or a message with a refused model, into a dead letter.
     fn refuse(&mut self, refused: &LinkError, partition: i32, offset: i64, excerpt: &[u8]) {
         let topic = &self.topic;
         tracing::warn!(
             %topic,
             partition,
             offset,
-            "a message of an edge, or a model in it, is refused: {refused}"
+            "refused a message of an edge, or a model in it: {refused}"
         );
         self.dead_letters.push(DeadLetter {
             source: format!("{topic}[{partition}]"),
@@ -352,20 +354,25 @@ impl EdgeSource {
     }
 }
 
-/// Brings the models of a message, but for those that are refused; why some cannot be had now, unless it is too late for them.
-fn bring_models(store: Option<&ModelStore>, held: &mut Held, is_late: bool) -> Option<LinkError> {
+/// Fetches the models of a message and drops refused ones. Returns why some are still missing; if
+/// the message `is_late`, missing ones are refused.
+fn bring_models(
+    store: Option<&ModelStore>,
+    message: &mut PendingMessage,
+    is_late: bool,
+) -> Option<LinkError> {
     let mut missing = None;
-    for (_, change) in &mut held.changes.changes {
+    for (_, change) in &mut message.changes.changes {
         change
             .models
             .retain_mut(|donation| match bring(store, &mut donation.model) {
                 Ok(()) => true,
-                Err(error @ LinkError::Store { .. }) if !is_late => {
+                Err(error) if error.is_transient() && !is_late => {
                     missing = Some(error);
                     true
                 }
                 Err(error) => {
-                    held.refused.push(error);
+                    message.refused.push(error);
                     false
                 }
             });
@@ -373,24 +380,24 @@ fn bring_models(store: Option<&ModelStore>, held: &mut Held, is_late: bool) -> O
     missing
 }
 
-/// Where a restart goes on in a partition: what waits here is read again.
-fn resume_at(merge: &EdgeMerge, lane: &Lane) -> i64 {
-    merge.first_offset(lane.partition).unwrap_or(lane.next)
+/// Where a restart resumes in a partition: at the first waiting message.
+fn resume_at(merge: &EdgeMerge, state: &PartitionState) -> i64 {
+    merge.first_offset(state.partition).unwrap_or(state.next)
 }
 
-/// Assigns the partitions to the consumer.
-fn lanes(
+/// Assigns all partitions to the consumer.
+fn assign(
     consumer: &BaseConsumer<Client>,
     options: &EdgesOptions<'_>,
     topic: &Arc<str>,
     resume: &EdgesResume,
-) -> Result<Vec<Lane>, KafkaError> {
+) -> Result<Vec<PartitionState>, KafkaError> {
     let failed = |error: ClientError| KafkaError::Failed {
         brokers: options.kafka.brokers.clone(),
         reason: error.to_string(),
     };
     let mut assignment = TopicPartitionList::new();
-    let mut lanes = Vec::new();
+    let mut partitions = Vec::new();
     for partition in 0..partitions_of(consumer, options.kafka, topic)? {
         let (low, high) = ask_by_consumer(consumer, options.kafka, |patience| {
             consumer.fetch_watermarks(topic, partition, patience)
@@ -412,7 +419,7 @@ fn lanes(
         }
         let added = assignment.add_partition_offset(topic, partition, Offset::Offset(offset));
         added.map_err(failed)?;
-        lanes.push(Lane {
+        partitions.push(PartitionState {
             partition,
             next: offset,
             stop: options.stop_at_end.then_some(high),
@@ -420,5 +427,5 @@ fn lanes(
         });
     }
     consumer.assign(&assignment).map_err(failed)?;
-    Ok(lanes)
+    Ok(partitions)
 }

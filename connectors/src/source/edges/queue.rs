@@ -1,4 +1,4 @@
-//! What one edge has sent and was not taken in yet.
+//! The queue of one edge's changes.
 
 use std::collections::VecDeque;
 
@@ -7,8 +7,8 @@ use perennial_operators::{SharedSamples, SharedStatistics};
 
 use crate::link::{Change, Changes, Donation, LinkError, now};
 
-/// A message that waits.
-struct Waiting {
+/// A message in the queue.
+struct WaitingMessage {
     changes: VecDeque<(u64, Change)>,
     partition: i32,
     offset: i64,
@@ -18,14 +18,15 @@ struct Waiting {
     shed: u64,
 }
 
-/// What one edge has sent and was not taken in yet, in order.
+/// Changes of one edge in order, and its progress through them.
 pub(super) struct Queue {
-    waiting: VecDeque<Waiting>,
-    /// How far it was taken in.
+    waiting: VecDeque<WaitingMessage>,
+    /// Progress of the edge.
     progress: EdgeProgress,
-    /// What comes next, beyond what waits: the knowledge base it is of, and the number of the change.
+    /// The next change behind the queue: when its knowledge base was created, and its number.
     expected: (i64, u64),
-    /// The part of the first change that the next sample is in, and its row there; both follow from the progress.
+    /// The part of the first change with the next sample, and the row in it. Both follow from the
+    /// progress.
     place: (usize, usize),
     has_moved: bool,
 }
@@ -41,10 +42,11 @@ impl Queue {
         }
     }
 
-    /// Adds a message. What of it is known is left out: it was sent again after an edge did not hear that it had arrived.
+    /// Adds a message without its known changes: an edge sends a message again if it does not learn
+    /// that it has arrived.
     ///
     /// # Errors
-    /// It is of an earlier knowledge base of the edge, or its columns do not fit together.
+    /// The message is of an earlier knowledge base of the edge, or its columns do not match.
     pub(super) fn push(
         &mut self,
         message: Changes,
@@ -69,25 +71,25 @@ impl Queue {
             return Ok(());
         };
         self.expected = (message.since, last + 1);
-        self.waiting.push_back(Waiting {
+        self.waiting.push_back(WaitingMessage {
             changes,
             partition,
             offset,
             size,
             since: message.since,
-            // Nothing depends on an edge's clock but how old what it sent is.
+            // A wrong clock of an edge must not make its changes newer than now.
             sent: message.sent.min(now()),
             shed: message.shed,
         });
         Ok(())
     }
 
-    /// Takes in what comes before the next sample, and returns how the edge did, and its models.
-    pub(super) fn settle(&mut self) -> (Vec<SharedStatistics>, Vec<Donation>) {
+    /// Moves to the next sample, and returns the statistics and models before it.
+    pub(super) fn advance(&mut self) -> (Vec<SharedStatistics>, Vec<Donation>) {
         let (mut reported, mut donated) = (Vec::new(), Vec::new());
         while let Some(first) = self.waiting.front_mut() {
             if first.since != self.progress.since {
-                // The edge has a new knowledge base, which counts anew.
+                // The edge has a new knowledge base, which numbers its changes from 0.
                 let progress = &mut self.progress;
                 (progress.since, progress.next, progress.rows) = (first.since, 0, 0);
                 self.place = (0, 0);
@@ -101,12 +103,12 @@ impl Queue {
                 self.has_moved = true;
                 continue;
             };
-            // After a restart, what of a change was taken in is passed over.
+            // After a restart, the rows of a change that are done are skipped.
             if *number == self.progress.next && self.place == (0, 0) {
                 self.place = place(change, self.progress.rows);
             }
             if *number != self.progress.next {
-                // What is missing was shed.
+                // The missing changes were shed.
                 (self.progress.next, self.progress.rows) = (*number, 0);
                 self.place = place(change, 0);
             }
@@ -123,23 +125,24 @@ impl Queue {
         (reported, donated)
     }
 
-    /// The event time of the next sample; none before there is one. It never goes back, so that an edge whose clock does holds
-    /// nobody up.
+    /// The event time of the next sample; none if there is none. It never decreases, so that an
+    /// edge whose clock does not delay the others.
     pub(super) fn time(&self) -> Option<i64> {
         let (_, change) = self.waiting.front()?.changes.front()?;
         let part = change.samples.get(self.place.0)?;
         Some((*part.times.get(self.place.1)?).max(self.progress.time))
     }
 
-    /// The next sample, and the offset of its message. It counts as taken in.
+    /// Takes the next sample: its part, its row, and the offset of its message.
     pub(super) fn next(&mut self) -> Option<(&SharedSamples, usize, i64)> {
         let time = self.time()?;
         let first = self.waiting.front()?;
         let (_, change) = first.changes.front()?;
         let (part, row) = self.place;
-        self.place = match row + 1 < change.samples.get(part)?.len() {
-            true => (part, row + 1),
-            false => (part + 1, 0),
+        self.place = if row + 1 < change.samples.get(part)?.len() {
+            (part, row + 1)
+        } else {
+            (part + 1, 0)
         };
         self.progress.rows += 1;
         self.progress.samples += 1;
@@ -147,29 +150,29 @@ impl Queue {
         Some((change.samples.get(part)?, row, first.offset))
     }
 
-    /// How far it was taken in.
+    /// Progress of the edge.
     pub(super) fn progress(&self) -> EdgeProgress {
         self.progress
     }
 
-    /// The same, if it has moved beside samples since the last call.
+    /// Progress of the edge if it moved by other things than samples since the last call.
     pub(super) fn moved(&mut self) -> Option<EdgeProgress> {
         std::mem::take(&mut self.has_moved).then_some(self.progress)
     }
 
-    /// The offset of the first message of a partition that waits.
+    /// Offset of the first message of a partition in the queue.
     pub(super) fn first_offset(&self, partition: i32) -> Option<i64> {
-        let of = |waiting: &&Waiting| waiting.partition == partition;
+        let of = |waiting: &&WaitingMessage| waiting.partition == partition;
         Some(self.waiting.iter().find(of)?.offset)
     }
 
-    /// The bytes of what waits.
+    /// Bytes of the messages in the queue.
     pub(super) fn bytes(&self) -> usize {
         self.waiting.iter().map(|waiting| waiting.size).sum()
     }
 }
 
-/// Where the sample after so many of a change is: parts are never empty.
+/// Part and row of the sample behind the first `rows` of a change. Parts are never empty.
 fn place(change: &Change, rows: u64) -> (usize, usize) {
     let mut left = rows as usize;
     for (number, part) in change.samples.iter().enumerate() {
@@ -181,7 +184,7 @@ fn place(change: &Change, rows: u64) -> (usize, usize) {
     (change.samples.len(), 0)
 }
 
-/// Whether the columns of all samples have the same length, every part has samples, and models are what they say.
+/// Whether every part has samples and columns of one length, and all models match their records.
 fn is_sound(change: &Change) -> bool {
     let models = change.models.iter().all(Donation::is_sound);
     models

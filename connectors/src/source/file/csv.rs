@@ -1,33 +1,33 @@
-//! Comma-separated values: quotes and newlines within them, records of bounded size, bad ones told apart.
+//! Comma-separated values, with quotes, newlines in quotes, and records of bounded size.
 
 use std::io;
 
 use csv_core::{ReadRecordResult, Reader};
 
-use super::text::Input;
+use super::text::TextInput;
 use super::{Next, Records, excerpt, text};
 use crate::format::Row;
 use crate::source::error::SourceError;
 
 /// The records of a CSV file.
 pub(super) struct CsvRecords {
-    input: Input,
+    input: TextInput,
     parser: Reader,
-    /// The fields of the latest record without quotes, one behind the other.
+    /// The unquoted fields of the latest record, one behind the other.
     fields: Vec<u8>,
-    /// Where each field ends.
+    /// The end of each field in `fields`.
     ends: Vec<usize>,
-    /// How many of them belong to the latest record.
+    /// Number of fields of the latest record.
     width: usize,
-    /// The beginning of the latest record as it came.
+    /// The first bytes of the latest record as it is in the file.
     raw: Vec<u8>,
     line: u64,
     header: Vec<String>,
-    /// For each cell of a row, the field that it comes from.
+    /// The field of each cell of a row.
     wanted: Vec<usize>,
 }
 
-/// What the parser came upon.
+/// Result of [`CsvRecords::advance`].
 #[derive(PartialEq, Eq)]
 enum Found {
     Record,
@@ -36,9 +36,9 @@ enum Found {
 }
 
 impl CsvRecords {
-    /// Reads the header and finds the wanted columns in it.
+    /// Reads the header and looks up `columns` in it.
     pub(super) fn open(
-        input: Input,
+        input: TextInput,
         path: &str,
         columns: &[String],
     ) -> Result<CsvRecords, SourceError> {
@@ -68,7 +68,7 @@ impl CsvRecords {
                     records.input.too_long()
                 )));
             }
-            Found::End => return Err(super::empty(path, super::Format::Csv)),
+            Found::End => return Err(super::empty(path, super::FileFormat::Csv)),
         }
         let name = |field| {
             String::from_utf8_lossy(records.field(field))
@@ -110,7 +110,7 @@ impl CsvRecords {
             self.width += ended;
             match result {
                 ReadRecordResult::InputEmpty => {}
-                // Both grow with the bytes read, which the limit bounds.
+                // Both are bounded by the bytes of a record, and so by the limit.
                 ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
                 ReadRecordResult::Record => return Ok(Found::Record),
@@ -119,15 +119,15 @@ impl CsvRecords {
         }
     }
 
-    /// Drops a record beyond the limit and goes on behind the next line end, in or out of quotes: one
-    /// quote that is never closed must not swallow the rest of the file.
+    /// Skips a record above the limit up to the next line end, in or out of quotes, so that one
+    /// unclosed quote cannot swallow the rest of the file.
     fn give_up(&mut self) -> io::Result<Found> {
         self.parser.reset();
         self.input.skip_line()?;
         Ok(Found::TooLong)
     }
 
-    /// Hands the wanted fields of the latest record to the row.
+    /// Copies the wanted fields of the latest record to the row.
     fn fill(&self, row: &mut Row) -> Result<(), String> {
         if self.width != self.header.len() {
             return Err(format!(
@@ -149,12 +149,11 @@ impl CsvRecords {
             }
             return Ok(());
         }
-        // Some field is not UTF-8: that only matters if it is a wanted one.
+        // Some field is not UTF-8, which only matters in a wanted one.
         row.clear();
         for (cell, field) in self.wanted.iter().enumerate() {
-            let text = std::str::from_utf8(self.field(*field));
-            let text =
-                text.map_err(|_| format!("column {:?} is not valid UTF-8", self.header[*field]))?;
+            let text = std::str::from_utf8(self.field(*field))
+                .map_err(|_| format!("column {:?} is not valid UTF-8", self.header[*field]))?;
             row.set_text(cell, text);
         }
         Ok(())

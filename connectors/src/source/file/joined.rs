@@ -1,4 +1,4 @@
-//! Samples whose labels are in a file of their own.
+//! Samples joined with the labels of another file.
 
 use std::collections::HashMap;
 
@@ -10,22 +10,23 @@ use super::{FileConfig, open};
 use crate::schema::Schema;
 use crate::source::{Read, Source, SourceError};
 
-/// Records that are read at a time where nobody waits for them.
+/// Records of labels, or of skipped samples, that are read at a time.
 const CHUNK: usize = 8192;
 
-/// A file of samples, and the labels of another file, all of them in memory until their samples come.
+/// A file of samples with the labels of another file. All labels are in memory until their samples
+/// are read.
 struct Joined {
     samples: Box<dyn Source>,
     label_file: String,
     /// By sample id: the label and the label's record number.
     labels: HashMap<String, (f32, u64)>,
-    /// Dead letters that the next read gives out.
+    /// Dead letters to return with the next read.
     dead_letters: Vec<DeadLetter>,
     position: u64,
 }
 
-/// Opens a file of samples and reads the whole file of their labels. A label that no sample asks for is
-/// a dead letter at the end of the stream; a sample without a label has none.
+/// Opens a file of samples and reads all labels of another file. A label without a sample becomes a
+/// dead letter at the end of the stream; the label of a sample without one is NaN.
 pub fn open_joined(
     config: &FileConfig,
     schema: &Schema,
@@ -39,7 +40,7 @@ pub fn open_joined(
     loop {
         let read = source.read(CHUNK)?;
         let is_empty = read.batch.labels.is_empty() && read.dead_letters.is_empty();
-        // Where bad records stand between good ones, the number is that of the chunk's end.
+        // With bad records between good ones the numbers count back from the end of the chunk.
         let first = read.position - read.batch.labels.len() as u64;
         for (row, label) in read.batch.labels.iter().enumerate() {
             let id = read.batch.ids.get(row).to_string();
@@ -69,8 +70,8 @@ impl Joined {
             .collect();
     }
 
-    /// The labels that no sample asked for, in the order of their file.
-    fn unasked(&mut self) -> Vec<DeadLetter> {
+    /// Dead letters of the labels without a sample, in the order of their file.
+    fn unmatched(&mut self) -> Vec<DeadLetter> {
         let mut left: Vec<(String, (f32, u64))> = self.labels.drain().collect();
         left.sort_by_key(|(_, (_, record))| *record);
         left.into_iter()
@@ -93,7 +94,7 @@ impl Source for Joined {
         self.position = read.position;
         read.dead_letters.append(&mut self.dead_letters);
         if nothing_left {
-            read.dead_letters.extend(self.unasked());
+            read.dead_letters.extend(self.unmatched());
         }
         Ok(read)
     }
@@ -103,12 +104,12 @@ impl Source for Joined {
     }
 
     fn skip_to(&mut self, position: u64) -> Result<(), SourceError> {
-        // Read, not skipped: the labels of what was read must be gone.
+        // Samples are read and not skipped, so that their labels are removed.
         while self.position < position {
-            let before = self.position;
-            self.read((position - before).min(CHUNK as u64) as usize)?;
-            if self.position == before {
-                // The samples say that there are fewer than that.
+            let start = self.position;
+            self.read((position - start).min(CHUNK as u64) as usize)?;
+            if self.position == start {
+                // The source of samples reports that it has fewer.
                 return self.samples.skip_to(position);
             }
         }

@@ -1,20 +1,20 @@
 //! JSON Lines: one object a line.
 
-use super::text::{Input, Line};
+use super::text::{Line, TextInput};
 use super::{Next, Records, excerpt, text};
 use crate::format::JsonParser;
 use crate::format::Row;
 
-/// The records of a file of JSON Lines. Blank lines are no records.
+/// The records of a JSON Lines file. Blank lines are ignored.
 pub(super) struct JsonRecords {
-    input: Input,
+    input: TextInput,
     parser: JsonParser,
     content: Vec<u8>,
     line: u64,
 }
 
 impl JsonRecords {
-    pub(super) fn new(input: Input, columns: &[String]) -> JsonRecords {
+    pub(super) fn new(input: TextInput, columns: &[String]) -> JsonRecords {
         JsonRecords {
             input,
             parser: JsonParser::new(columns),

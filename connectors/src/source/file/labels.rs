@@ -5,7 +5,7 @@ use perennial_operators::Texts;
 use super::FileConfig;
 use super::reader::{Decode, Reader};
 use crate::format::Row;
-use crate::format::fields::{Labels, Seen};
+use crate::format::fields::{LabelParser, Seen};
 use crate::schema::Label;
 use crate::source::Read;
 use crate::source::decode::new_id;
@@ -16,20 +16,20 @@ use crate::source::error::SourceError;
 pub struct LabelColumns {
     /// The column with the sample's id.
     pub id: String,
-    /// The column with the label, and what it is.
+    /// The column with the label, and its classes or kind.
     pub label: Label,
 }
 
-/// Labels, column by column.
+/// Labels in columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LabelBatch {
     /// Sample ids.
     pub ids: Texts,
-    /// Class numbers, or numbers, never NaN.
+    /// Numbers of classes, or numbers; never NaN.
     pub labels: Vec<f32>,
 }
 
-/// A label file being read, with the same promises as a [`Source`](crate::source::Source).
+/// An open label file, with the guarantees of a [`Source`](crate::source::Source).
 pub struct LabelSource(Reader<LabelDecoder>);
 
 impl LabelSource {
@@ -38,27 +38,28 @@ impl LabelSource {
         Reader::open(config, LabelDecoder::new(columns, config.duplicates_within)).map(LabelSource)
     }
 
-    /// Consumes the next `records` records, good or bad; see [`Source::read`](crate::source::Source::read).
+    /// Reads the next `records` records, good or bad, as
+    /// [`Source::read`](crate::source::Source::read) does.
     pub fn read(&mut self, records: usize) -> Result<Read<LabelBatch>, SourceError> {
         self.0.read(records)
     }
 
-    /// How many records, good and bad, the file has.
+    /// Number of records of the file, good and bad.
     pub fn count(&mut self) -> Result<u64, SourceError> {
         self.0.count()
     }
 
-    /// Continues after so many records as if they had been read.
+    /// Resumes after the first `position` records as if they had been read.
     pub fn skip_to(&mut self, position: u64) -> Result<(), SourceError> {
         self.0.skip_to(position)
     }
 }
 
-/// Appends rows to the columns of a label batch.
+/// A decoder that appends rows to a label batch.
 struct LabelDecoder {
     /// The id and the label.
     columns: Vec<String>,
-    labels: Labels,
+    labels: LabelParser,
     seen: Seen,
     batch: LabelBatch,
     scratch: String,
@@ -71,7 +72,7 @@ impl LabelDecoder {
     fn new(columns: &LabelColumns, duplicates_within: usize) -> LabelDecoder {
         LabelDecoder {
             columns: vec![columns.id.clone(), columns.label.column.clone()],
-            labels: Labels::new(&columns.label),
+            labels: LabelParser::new(&columns.label),
             seen: Seen::new(duplicates_within),
             batch: LabelBatch::default(),
             scratch: String::new(),

@@ -28,7 +28,7 @@ use super::rows::Next;
 use crate::format::Row;
 use crate::schema::{Problem, Schema};
 
-/// How much of a bad record its dead letter keeps, in bytes.
+/// Bytes of a bad record that its dead letter keeps.
 const CONTENT: usize = 4096;
 
 /// A file of records.
@@ -37,23 +37,23 @@ const CONTENT: usize = 4096;
 pub struct FileConfig {
     /// The file. A relative path starts at the working directory.
     pub path: PathBuf,
-    /// The format, if the file's name does not tell it by .csv, .jsonl, .ndjson or .parquet, the first
-    /// three also followed by .gz.
+    /// The format. Default: by the file's name, which ends with .csv, .jsonl, .ndjson or .parquet,
+    /// the first three also followed by .gz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
-    /// A longer record of a text file, in bytes, is skipped and becomes a dead letter.
+    pub format: Option<FileFormat>,
+    /// The longest record of a text file in bytes. A longer one becomes a dead letter.
     #[serde(default = "max_record_bytes")]
     pub max_record_bytes: usize,
-    /// A record whose id one of so many good records before it had is a duplicate and becomes a dead
-    /// letter. 0 accepts all; each id takes about 50 bytes of memory.
+    /// Number of earlier good records whose ids are known. A record with a known id is a duplicate
+    /// and becomes a dead letter. 0 accepts all; each id takes about 50 bytes of memory.
     #[serde(default = "duplicates_within")]
     pub duplicates_within: usize,
 }
 
-/// The formats of files.
+/// The format of a file of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum FileFormat {
     /// Comma-separated values with a header.
     Csv,
     /// One JSON object a line.
@@ -71,7 +71,7 @@ fn duplicates_within() -> usize {
 }
 
 impl FileConfig {
-    /// The settings of a file when only its path is given.
+    /// The default settings of a file.
     pub fn new(path: impl Into<PathBuf>) -> FileConfig {
         FileConfig {
             path: path.into(),
@@ -81,7 +81,7 @@ impl FileConfig {
         }
     }
 
-    /// Everything that makes the settings unusable, whatever the file; `key` is their key path.
+    /// Every reason why the settings cannot be used, whatever the file; `key` is their key path.
     pub fn problems(&self, key: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.max_record_bytes == 0 {
@@ -99,8 +99,8 @@ impl FileConfig {
     }
 }
 
-/// Opens a file of samples. With `labelled` off the label column need not exist, and the batches carry
-/// no labels.
+/// Opens a file of samples. Without `labelled` the label column need not exist, and batches have no
+/// labels.
 pub fn open(
     config: &FileConfig,
     schema: &Schema,
@@ -110,22 +110,22 @@ pub fn open(
     Ok(Box::new(Reader::open(config, decoder)?))
 }
 
-/// The records of one file in their order, whatever the format.
+/// The records of one file in their order.
 trait Records: Send {
-    /// Reads the next record into the row. An error ends the file.
+    /// Reads the next record into the row. After an error the file cannot be read any further.
     fn next(&mut self, row: &mut Row) -> Result<Next, String>;
 
     /// The number of the latest record: its line in a text file, its row in a table, from 1.
     fn number(&self) -> u64;
 
-    /// The latest record as it came, cut after [`CONTENT`] bytes.
+    /// The latest record as it is in the file, cut after [`CONTENT`] bytes.
     fn content(&self, row: &Row) -> String;
 
-    /// How many records follow. It may consume them.
+    /// Number of records that follow. It may read them.
     fn count(&mut self) -> Result<u64, String>;
 }
 
-/// Opens a file whose records have the given columns; they become the cells of the row.
+/// Opens a file whose records have `columns`, which become the cells of the row.
 fn records(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Records>, SourceError> {
     let path = config.path.display().to_string();
     let open = |reason: String| SourceError::Open {
@@ -145,12 +145,12 @@ fn records(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Records>, 
     if metadata.is_file() && metadata.len() == 0 {
         return Err(empty(&path, format));
     }
-    if format == Format::Parquet {
+    if format == FileFormat::Parquet {
         return Ok(Box::new(parquet::ParquetRecords::open(
             file, &path, columns,
         )?));
     }
-    let input = text::Input::new(file, is_gzip(&config.path), config.max_record_bytes);
+    let input = text::TextInput::new(file, is_gzip(&config.path), config.max_record_bytes);
     let mut input = input.map_err(|error| open(text::explain(&error)))?;
     if input
         .is_empty()
@@ -159,16 +159,16 @@ fn records(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Records>, 
         return Err(empty(&path, format));
     }
     Ok(match format {
-        Format::Csv => Box::new(csv::CsvRecords::open(input, &path, columns)?),
+        FileFormat::Csv => Box::new(csv::CsvRecords::open(input, &path, columns)?),
         _ => Box::new(jsonl::JsonRecords::new(input, columns)),
     })
 }
 
-fn empty(path: &str, format: Format) -> SourceError {
+fn empty(path: &str, format: FileFormat) -> SourceError {
     let hint = match format {
-        Format::Csv => "It must begin with a header that names its columns.",
-        Format::Jsonl => "It must have one JSON object a line.",
-        Format::Parquet => "Perhaps what wrote it did not finish.",
+        FileFormat::Csv => "it must begin with a header that names its columns",
+        FileFormat::Jsonl => "it must have one JSON object a line",
+        FileFormat::Parquet => "perhaps the program that wrote it did not finish",
     };
     SourceError::Empty {
         path: path.into(),
@@ -176,14 +176,14 @@ fn empty(path: &str, format: Format) -> SourceError {
     }
 }
 
-/// The file name's extension in lower case, and without a `.gz` behind it.
-fn format_of(path: &Path) -> Option<Format> {
+/// The format by the file name's extension, in lower case and without `.gz`.
+fn format_of(path: &Path) -> Option<FileFormat> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     match name.rsplit_once('.')?.1 {
-        "csv" => Some(Format::Csv),
-        "jsonl" | "ndjson" => Some(Format::Jsonl),
-        "parquet" => Some(Format::Parquet),
+        "csv" => Some(FileFormat::Csv),
+        "jsonl" | "ndjson" => Some(FileFormat::Jsonl),
+        "parquet" => Some(FileFormat::Parquet),
         _ => None,
     }
 }
@@ -193,7 +193,7 @@ fn is_gzip(path: &Path) -> bool {
         .is_some_and(|e| e.eq_ignore_ascii_case("gz"))
 }
 
-/// Bytes of a record as a dead letter shows them.
+/// The bytes of a record as its dead letter shows them.
 fn excerpt(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(CONTENT)];
     String::from_utf8_lossy(cut)

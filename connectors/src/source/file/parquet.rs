@@ -1,4 +1,4 @@
-//! Parquet: batches of a table, cell by cell into the row.
+//! Parquet: batches of a table, copied cell by cell into the row.
 
 use std::fs::File;
 
@@ -22,18 +22,18 @@ const ROWS: usize = 8192;
 pub(super) struct ParquetRecords {
     reader: ParquetRecordBatchReader,
     columns: Vec<String>,
-    /// The wanted columns of the rows at hand, in the order of a row's cells.
-    cells: Vec<(Kind, ArrayRef)>,
+    /// The wanted columns of the current batch, in the order of a row's cells.
+    cells: Vec<(CellKind, ArrayRef)>,
     rows: usize,
     next: usize,
-    /// Rows handed out so far.
+    /// Rows returned so far.
     number: u64,
     total: u64,
 }
 
-/// How a column's cells are read, after a cast to the widest type of their sort.
+/// How the cells of a column are read, after a cast to the widest type of their kind.
 #[derive(Clone, Copy)]
-enum Kind {
+enum CellKind {
     Text,
     Bytes,
     Bool,
@@ -45,7 +45,7 @@ enum Kind {
 }
 
 impl ParquetRecords {
-    /// Reads the file's footer and finds the wanted columns.
+    /// Reads the file's footer and looks up `columns`.
     pub(super) fn open(
         file: File,
         path: &str,
@@ -93,7 +93,7 @@ impl ParquetRecords {
         })
     }
 
-    /// Brings the next rows to hand; `false` at the end.
+    /// Reads the next batch if the current one is used up; `false` at the end.
     fn refill(&mut self) -> Result<bool, String> {
         while self.next == self.rows {
             let Some(batch) = self.reader.next() else {
@@ -107,13 +107,14 @@ impl ParquetRecords {
         Ok(true)
     }
 
-    fn cast(&self, batch: &RecordBatch) -> Result<Vec<(Kind, ArrayRef)>, ArrowError> {
+    fn cast(&self, batch: &RecordBatch) -> Result<Vec<(CellKind, ArrayRef)>, ArrowError> {
         let mut cells = Vec::with_capacity(self.columns.len());
         for name in &self.columns {
             let column = batch.column(batch.schema_ref().index_of(name)?);
-            let (kind, to) = target(column.data_type()).unwrap_or((Kind::Missing, DataType::Null));
+            let (kind, to) =
+                target(column.data_type()).unwrap_or((CellKind::Missing, DataType::Null));
             let column = match kind {
-                Kind::Missing => column.clone(),
+                CellKind::Missing => column.clone(),
                 _ => cast(column, &to)?,
             };
             cells.push((kind, column));
@@ -128,9 +129,9 @@ impl ParquetRecords {
                 continue;
             }
             match kind {
-                Kind::Missing => {}
-                Kind::Text => row.set_text(cell, column.as_string::<i32>().value(at)),
-                Kind::Bytes => match std::str::from_utf8(column.as_binary::<i32>().value(at)) {
+                CellKind::Missing => {}
+                CellKind::Text => row.set_text(cell, column.as_string::<i32>().value(at)),
+                CellKind::Bytes => match std::str::from_utf8(column.as_binary::<i32>().value(at)) {
                     Ok(text) => row.set_text(cell, text),
                     Err(_) => {
                         return Err(format!(
@@ -139,15 +140,17 @@ impl ParquetRecords {
                         ));
                     }
                 },
-                Kind::Bool => row.set_bool(cell, column.as_boolean().value(at)),
-                Kind::Signed => {
+                CellKind::Bool => row.set_bool(cell, column.as_boolean().value(at)),
+                CellKind::Signed => {
                     row.set_integer(cell, column.as_primitive::<Int64Type>().value(at).into())
                 }
-                Kind::Unsigned => {
+                CellKind::Unsigned => {
                     row.set_integer(cell, column.as_primitive::<UInt64Type>().value(at).into())
                 }
-                Kind::Float => row.set_number(cell, column.as_primitive::<Float64Type>().value(at)),
-                Kind::Time => row.set_time(
+                CellKind::Float => {
+                    row.set_number(cell, column.as_primitive::<Float64Type>().value(at))
+                }
+                CellKind::Time => row.set_time(
                     cell,
                     column.as_primitive::<TimestampMicrosecondType>().value(at),
                 ),
@@ -172,7 +175,7 @@ impl Records for ParquetRecords {
         self.number
     }
 
-    /// The wanted cells as JSON, since a row has no text of its own.
+    /// The wanted cells as JSON, since a row of a table has no text.
     fn content(&self, row: &Row) -> String {
         let mut scratch = String::new();
         let mut object = serde_json::Map::new();
@@ -194,20 +197,23 @@ impl Records for ParquetRecords {
     }
 }
 
-/// What a column is cast to; `None` if its cells are no single values.
-fn target(from: &DataType) -> Option<(Kind, DataType)> {
+/// The type that a column is cast to; `None` if its cells are not single values.
+fn target(from: &DataType) -> Option<(CellKind, DataType)> {
     use DataType::*;
     Some(match from {
-        Null => (Kind::Missing, Null),
-        Utf8 | LargeUtf8 | Utf8View => (Kind::Text, Utf8),
-        Binary | LargeBinary | BinaryView => (Kind::Bytes, Binary),
-        Boolean => (Kind::Bool, Boolean),
-        Int8 | Int16 | Int32 | Int64 => (Kind::Signed, Int64),
-        UInt8 | UInt16 | UInt32 | UInt64 => (Kind::Unsigned, UInt64),
-        Float16 | Float32 | Float64 | Decimal128(..) | Decimal256(..) => (Kind::Float, Float64),
-        // The zone stays, since instants are in UTC whatever it is.
-        Timestamp(_, zone) => (Kind::Time, Timestamp(TimeUnit::Microsecond, zone.clone())),
-        Date32 | Date64 => (Kind::Time, Timestamp(TimeUnit::Microsecond, None)),
+        Null => (CellKind::Missing, Null),
+        Utf8 | LargeUtf8 | Utf8View => (CellKind::Text, Utf8),
+        Binary | LargeBinary | BinaryView => (CellKind::Bytes, Binary),
+        Boolean => (CellKind::Bool, Boolean),
+        Int8 | Int16 | Int32 | Int64 => (CellKind::Signed, Int64),
+        UInt8 | UInt16 | UInt32 | UInt64 => (CellKind::Unsigned, UInt64),
+        Float16 | Float32 | Float64 | Decimal128(..) | Decimal256(..) => (CellKind::Float, Float64),
+        // The zone is kept: instants are in UTC in any zone.
+        Timestamp(_, zone) => (
+            CellKind::Time,
+            Timestamp(TimeUnit::Microsecond, zone.clone()),
+        ),
+        Date32 | Date64 => (CellKind::Time, Timestamp(TimeUnit::Microsecond, None)),
         Dictionary(_, values) => return target(values),
         _ => return None,
     })

@@ -1,5 +1,5 @@
-//! From the records of a file to batches, with positions, dead letters and resuming. Samples and labels
-//! share it.
+//! Batches from the records of a file, with positions, dead letters and resuming, for samples and
+//! labels.
 
 use perennial_operators::Batch;
 use perennial_operators::flow::DeadLetter;
@@ -10,21 +10,24 @@ use crate::source::decode::Decoder;
 use crate::source::error::SourceError;
 use crate::source::{Read, Source};
 
-/// Records that a skip reads and drops at a time.
+/// Records that a skip reads at a time.
 const SKIPPED: u64 = 8192;
 
-/// What makes columns of rows.
+/// A decoder of rows to columns.
 pub(super) trait Decode {
     /// The columns.
     type Batch;
 
-    /// The columns that a row must bring.
+    /// The columns of a row, in the order of its cells.
     fn columns(&self) -> &[String];
 
-    /// Appends a row or says why the record is bad.
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// The record is bad: the reason.
     fn push(&mut self, row: &Row, record: u64) -> Result<(), String>;
 
-    /// The rows since the last call.
+    /// Takes the rows since the last call.
     fn take(&mut self) -> Self::Batch;
 }
 
@@ -44,7 +47,7 @@ impl Decode for Decoder {
     }
 }
 
-/// A file being read.
+/// An open file.
 pub(super) struct Reader<D> {
     config: FileConfig,
     path: String,
@@ -53,7 +56,7 @@ pub(super) struct Reader<D> {
     decoder: D,
     position: u64,
     total: Option<u64>,
-    /// Why the file cannot be read on. It is told when all records before it are handed out.
+    /// Why the file cannot be read any further, to be returned after all records before it.
     failure: Option<SourceError>,
 }
 
@@ -107,7 +110,7 @@ impl<D: Decode> Reader<D> {
 
     pub(super) fn skip_to(&mut self, position: u64) -> Result<(), SourceError> {
         if position < self.position {
-            let source_name = format!("The file {}", self.path);
+            let source_name = format!("the file {}", self.path);
             return Err(SourceError::Backwards {
                 source_name,
                 at: self.position,
@@ -121,7 +124,7 @@ impl<D: Decode> Reader<D> {
             }
         }
         if self.position < position {
-            let source_name = format!("The file {}", self.path);
+            let source_name = format!("the file {}", self.path);
             return Err(SourceError::Shorter {
                 source_name,
                 position,
@@ -135,7 +138,7 @@ impl<D: Decode> Reader<D> {
         if let Some(total) = self.total {
             return Ok(total);
         }
-        // A second handle, so that reading goes on where it is.
+        // A second handle, so that the position of this one stays.
         let mut all = records(&self.config, self.decoder.columns())?;
         let total = all
             .count()

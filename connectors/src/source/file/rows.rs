@@ -1,17 +1,17 @@
-//! The records of a file as they stand in it.
+//! Raw records of a file.
 
 use super::{FileConfig, Records, records};
 use crate::format::Row;
 use crate::source::error::SourceError;
 use crate::source::rows::{Next, Rows};
 
-/// A file being read.
+/// An open file.
 struct FileRows {
     path: String,
     records: Box<dyn Records>,
 }
 
-/// Opens a file whose records have the given columns; they become the cells of the rows.
+/// Opens a file whose records have `columns`, which become the cells of the rows.
 pub fn open_rows(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Rows>, SourceError> {
     Ok(Box::new(FileRows {
         path: config.path.display().to_string(),

@@ -1,16 +1,16 @@
-//! connectors/src/source/file/tests.rs
+//! Files as sources: formats, bad records, errors and resuming.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::parquet::arrow::ArrowWriter;
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use parquet::arrow::ArrowWriter;
 use perennial_operators::Batch;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -113,18 +113,18 @@ fn invalid_utf8_matters_in_wanted_columns_only() {
 #[test]
 fn files_that_cannot_be_opened_say_why() {
     let files = Files::new();
-    assert!(error(&files.write("data.csv", "")).contains("is empty. It must begin with a header"));
+    assert!(error(&files.write("data.csv", "")).contains("is empty: it must begin with a header"));
     assert!(error(&files.write("data.csv.gz", gzip(b""))).contains("is empty"));
     assert!(error(&files.write("data.txt", "x")).contains("format"));
     let missing = FileConfig::new(files.0.path().join("date.csv"));
-    assert!(error(&missing).contains("does not exist. Did you mean "));
+    assert!(error(&missing).contains("does not exist: did you mean "));
     let columns = error(&files.write("data.csv", "id,time,site,seson,ta,mode\n"));
     assert!(
-        columns.contains(r#"lacks the columns "season", "vote". It has "id", "#),
+        columns.contains(r#"lacks the columns "season", "vote" and has "id", "#),
         "{columns}"
     );
     assert!(
-        columns.ends_with(r#"Did you mean "seson" for "season"?"#),
+        columns.ends_with(r#"did you mean "seson" for "season"?"#),
         "{columns}"
     );
     assert!(error(&files.write("data.parquet", "PAR0")).contains("cannot be opened"));
@@ -343,7 +343,7 @@ proptest! {
     fn skipping_equals_reading(position in 0_usize..200, step in 1_usize..50) {
         let mut records = String::new();
         for i in 0..200 {
-            // Some ids come twice, some values are bad, and new sites keep coming.
+            // With duplicate ids, bad values and a growing number of sites.
             let value = if i % 11 == 0 { "bad" } else { "1" };
             records += &format!("r{},{i},s{},dry,{value},fan,1\n", i * i % 150, i / 3);
         }

@@ -1,4 +1,4 @@
-//! The bytes of a text file, plain or gzipped, with lines counted and records bounded.
+//! The bytes of a text file, plain or gzipped, with counted lines and bounded records.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind};
@@ -11,35 +11,35 @@ use super::CONTENT;
 /// Bytes read from the file at a time.
 const BUFFER: usize = 1 << 17;
 
-/// The input of a text format.
-pub(super) struct Input {
+/// An open text file.
+pub(super) struct TextInput {
     bytes: Box<dyn BufRead + Send>,
     /// The longest record, in bytes.
     pub(super) limit: usize,
-    /// The line that the next byte is on, from 1.
+    /// The line of the next byte, from 1.
     pub(super) line: u64,
 }
 
-/// What [`Input::read_line`] found.
+/// Result of [`TextInput::read_line`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// A line within the limit.
     Whole,
-    /// A line beyond it, of which the beginning is given.
+    /// A line above the limit, cut to it.
     TooLong,
     /// The end of the file.
     End,
 }
 
-impl Input {
-    pub(super) fn new(file: File, gzip: bool, limit: usize) -> io::Result<Input> {
+impl TextInput {
+    pub(super) fn new(file: File, gzip: bool, limit: usize) -> io::Result<TextInput> {
         let file = BufReader::with_capacity(BUFFER, file);
         let bytes: Box<dyn BufRead + Send> = if gzip {
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
         } else {
             Box::new(file)
         };
-        let mut input = Input {
+        let mut input = TextInput {
             bytes,
             limit,
             line: 1,
@@ -50,10 +50,10 @@ impl Input {
         Ok(input)
     }
 
-    /// The bytes at hand; none at the end of the file.
+    /// The buffered bytes; none at the end of the file.
     pub(super) fn fill(&mut self) -> io::Result<&[u8]> {
-        // An interrupted read is tried again here, since fill_buf does not. The length is taken first
-        // for the borrow checker's sake: the second call only hands out what is there.
+        // fill_buf does not retry an interrupted read. The second call satisfies the borrow checker
+        // and only returns what is buffered.
         loop {
             match self.bytes.fill_buf() {
                 Ok(_) => break,
@@ -64,17 +64,17 @@ impl Input {
         self.bytes.fill_buf()
     }
 
-    /// Takes so many of the bytes at hand.
+    /// Consumes `bytes` buffered bytes.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.bytes.consume(bytes);
     }
 
-    /// Whether there is nothing left.
+    /// Whether the file is at its end.
     pub(super) fn is_empty(&mut self) -> io::Result<bool> {
         Ok(self.fill()?.is_empty())
     }
 
-    /// Passes over line ends.
+    /// Skips line ends.
     pub(super) fn skip_line_ends(&mut self) -> io::Result<()> {
         loop {
             let buffer = self.fill()?;
@@ -91,7 +91,7 @@ impl Input {
         }
     }
 
-    /// Passes over the rest of the line, its end included.
+    /// Skips the rest of the line and its end.
     pub(super) fn skip_line(&mut self) -> io::Result<()> {
         loop {
             let buffer = self.fill()?;
@@ -110,7 +110,7 @@ impl Input {
         }
     }
 
-    /// Puts the next line, without its end, into `line`. The bytes kept are within the limit.
+    /// Reads the next line, without its end, into `line`; at most `limit` bytes of it.
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> io::Result<Line> {
         line.clear();
         loop {
@@ -140,7 +140,7 @@ impl Input {
         }
     }
 
-    /// Why a record beyond the limit is bad.
+    /// The reason why a record above the limit is bad.
     pub(super) fn too_long(&self) -> String {
         format!(
             "the record is longer than {} bytes (max_record_bytes)",
@@ -149,18 +149,18 @@ impl Input {
     }
 }
 
-/// How many lines end in the bytes.
+/// Number of line ends in the bytes.
 pub(super) fn count_lines(bytes: &[u8]) -> u64 {
     memchr_iter(b'\n', bytes).count() as u64
 }
 
-/// Adds bytes of a record to what a dead letter would show of it.
+/// Appends bytes of a record to the part that its dead letter keeps.
 pub(super) fn keep(content: &mut Vec<u8>, bytes: &[u8]) {
     let room = CONTENT.saturating_sub(content.len());
     content.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-/// What went wrong with the bytes, for the user.
+/// The reason of a failed read, for the user.
 pub(super) fn explain(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::UnexpectedEof => {

@@ -1,7 +1,7 @@
-//! Labels on a topic of their own, on their way to their samples.
+//! Matching of labels on a topic of their own with their samples.
 //!
-//! The reader of a process sees the ids of all its samples, so it can tell which sample a label is for.
-//! What goes into the dataflow is then the sample's number, and no worker has to know of ids.
+//! The reader of a process has the ids of all its samples, so it finds the sample of each label.
+//! The dataflow then gets the sample's number, and no worker needs the ids.
 
 use std::collections::VecDeque;
 
@@ -12,57 +12,57 @@ use rustc_hash::FxHashMap;
 
 use super::dead_letter;
 
-/// At most so many labels wait for their samples; the oldest give way.
+/// Bound on labels that wait for their samples; beyond it the oldest are dropped.
 const MOST_EARLY: usize = 100_000;
 
 /// Samples that wait for labels, and labels that wait for samples.
-pub(super) struct LabelDesk {
-    /// How long both wait.
+pub(super) struct LabelMatcher {
+    /// How long samples and labels wait.
     wait: Delay,
-    /// By the number of the id: the sequence number of the sample that waits.
+    /// Waiting samples: number of the id → sequence number.
     samples: FxHashMap<u64, u64>,
-    /// The same, oldest first.
+    /// The waiting samples, oldest first. It may contain samples that wait no more.
     order: VecDeque<WaitingSample>,
     /// Labels without a sample so far, by the number of the id.
     early: FxHashMap<u64, EarlyLabel>,
-    /// Their ids' numbers, oldest first, and the header at their coming.
+    /// Numbers of their ids, oldest first, each with the end and the clock of the label's epoch.
     early_order: VecDeque<(u64, u64, i64)>,
-    /// What the current epoch changes.
-    epoch: Fresh,
+    /// Changes of the current epoch.
+    epoch: EpochLabels,
 }
 
-/// What came in the current epoch.
+/// Changes of the current epoch.
 #[derive(Default)]
-struct Fresh {
+struct EpochLabels {
     labels: Vec<(u64, f32)>,
     samples: Vec<(u64, u64)>,
     early: Vec<u64>,
     settled: Vec<u64>,
 }
 
-/// What an epoch changes at the desk.
+/// Labels of one epoch, matched and not.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Settled {
-    /// Labels that found their samples: sequence numbers, ascending, and labels.
+pub struct LabelUpdate {
+    /// Matched labels: sequence numbers of the samples, ascending, and labels.
     pub labels: Vec<(u64, f32)>,
-    /// Labels that came and wait on for their samples.
+    /// New labels that wait for their samples.
     pub early: Vec<EarlyLabel>,
-    /// The numbers of the ids of labels of earlier epochs that wait no more.
+    /// Numbers of the ids of earlier labels that wait no more.
     pub settled: Vec<u64>,
-    /// Labels that have waited in vain.
+    /// Labels that no sample came for.
     pub dead_letters: Vec<DeadLetter>,
 }
 
-impl LabelDesk {
-    /// A desk with what waited when the stream was last committed, oldest first.
+impl LabelMatcher {
+    /// A matcher with the samples and labels that waited at the last commit, oldest first.
     pub(super) fn new(
         wait: Delay,
         waiting: Vec<WaitingSample>,
         mut early: Vec<EarlyLabel>,
-    ) -> LabelDesk {
+    ) -> LabelMatcher {
         early.sort_by_key(|label| (label.end, label.clock, label.id));
         let samples = waiting.iter().map(|sample| (sample.id, sample.sequence));
-        LabelDesk {
+        LabelMatcher {
             wait,
             samples: samples.collect(),
             order: waiting.into(),
@@ -71,11 +71,11 @@ impl LabelDesk {
                 .map(|label| (label.id, label.end, label.clock))
                 .collect(),
             early: early.into_iter().map(|label| (label.id, label)).collect(),
-            epoch: Fresh::default(),
+            epoch: EpochLabels::default(),
         }
     }
 
-    /// Notes a sample, which may have its label here already.
+    /// Adds a sample, whose label may wait for it.
     pub(super) fn sample(&mut self, sequence: u64, id: &str) {
         let id = id_number(id);
         match self.early.remove(&id) {
@@ -90,8 +90,10 @@ impl LabelDesk {
         }
     }
 
-    /// Takes a label for the sample with this id; `message` is what brought it, in case that its sample is
-    /// still to come.
+    /// Adds a label for the sample with the id `id`. `message` is kept if the label has to wait.
+    ///
+    /// # Errors
+    /// A label for the id waits already: the reason.
     pub(super) fn label(
         &mut self,
         id: &str,
@@ -120,17 +122,18 @@ impl LabelDesk {
         Ok(())
     }
 
-    /// Whether a sample waits for its label.
+    /// Whether any sample waits for its label.
     pub(super) fn lacks_labels(&self) -> bool {
         !self.samples.is_empty()
     }
 
-    /// How many labels wait for their samples.
+    /// Number of labels that wait for their samples.
     pub(super) fn early_labels(&self) -> usize {
         self.early.len()
     }
 
-    /// Notes that a label waits no more. One of this very epoch has never been said to wait.
+    /// Records that a label waits no more. A label of the current epoch was not reported as
+    /// waiting.
     fn leave(&mut self, id: u64) {
         match self.epoch.early.iter().position(|fresh| *fresh == id) {
             Some(place) => _ = self.epoch.early.swap_remove(place),
@@ -138,9 +141,9 @@ impl LabelDesk {
         }
     }
 
-    /// Ends an epoch: what has waited for too long gives up, by the rule by which the dataflow lets go of
-    /// samples.
-    pub(super) fn close(&mut self, header: &EpochHeader) -> Settled {
+    /// Closes an epoch, and drops what has waited for too long by the rule that the dataflow has
+    /// for pending samples.
+    pub(super) fn close(&mut self, header: &EpochHeader) -> LabelUpdate {
         for (id, sequence) in std::mem::take(&mut self.epoch.samples) {
             self.order.push_back(WaitingSample {
                 id,
@@ -169,7 +172,7 @@ impl LabelDesk {
             }
         }
         fresh.labels.sort_by_key(|(sequence, _)| *sequence);
-        Settled {
+        LabelUpdate {
             labels: fresh.labels,
             early,
             settled: fresh.settled,
@@ -177,11 +180,11 @@ impl LabelDesk {
         }
     }
 
-    /// Labels whose samples have not come in time, or for which there is no room.
+    /// Drops labels whose samples have not come in time, or beyond [`MOST_EARLY`].
     fn give_up(&mut self, header: &EpochHeader) -> Vec<DeadLetter> {
         let mut dead_letters = Vec::new();
         while let Some((id, end, clock)) = self.early_order.front().copied() {
-            // One that has found its sample, or one of the same id that came after that one had.
+            // The entry may be stale: its label matched, and a later label may have the same id.
             let waits = |label: &&EarlyLabel| (label.end, label.clock) == (end, clock);
             if self.early.get(&id).filter(waits).is_some() {
                 let is_over = self.wait.is_over(end, clock, header);
@@ -190,9 +193,10 @@ impl LabelDesk {
                 }
                 if let Some(label) = self.early.remove(&id) {
                     self.leave(id);
-                    let reason = match is_over {
-                        true => "no sample with the id of this label was waiting, and none came",
-                        false => "too many labels wait for samples that have not come",
+                    let reason = if is_over {
+                        "no sample with the id of this label was waiting, and none came"
+                    } else {
+                        "too many labels wait for samples that have not come"
                     };
                     dead_letters.push(dead_letter(label.message, reason.to_string()));
                 }
@@ -207,7 +211,8 @@ impl LabelDesk {
 mod tests {
     use std::sync::Arc;
 
-    use perennial_operators::{Epoch, Phase, TopicPartition};
+    use perennial_operators::flow::Phase;
+    use perennial_operators::{Epoch, TopicPartition};
 
     use super::*;
 
@@ -234,20 +239,20 @@ mod tests {
         }
     }
 
-    fn desk(wait: Delay) -> LabelDesk {
-        LabelDesk::new(wait, Vec::new(), Vec::new())
+    fn matcher(wait: Delay) -> LabelMatcher {
+        LabelMatcher::new(wait, Vec::new(), Vec::new())
     }
 
     #[test]
     fn labels_find_samples_that_came_before_or_after() {
-        let mut desk = desk(Delay::Records(100));
-        desk.sample(0, "a");
-        desk.sample(1, "b");
-        desk.label("b", 2.0, || message(0)).unwrap();
-        desk.label("c", 1.0, || message(1)).unwrap();
-        desk.label("d", 0.0, || message(2)).unwrap();
-        desk.sample(2, "d");
-        let settled = desk.close(&header(0, 3, 0));
+        let mut matcher = matcher(Delay::Records(100));
+        matcher.sample(0, "a");
+        matcher.sample(1, "b");
+        matcher.label("b", 2.0, || message(0)).unwrap();
+        matcher.label("c", 1.0, || message(1)).unwrap();
+        matcher.label("d", 0.0, || message(2)).unwrap();
+        matcher.sample(2, "d");
+        let settled = matcher.close(&header(0, 3, 0));
         assert_eq!(settled.labels, [(1, 2.0), (2, 0.0)]);
         assert_eq!(settled.early.len(), 1);
         assert_eq!(
@@ -255,38 +260,38 @@ mod tests {
             (id_number("c"), 3)
         );
         assert!(settled.settled.is_empty());
-        desk.sample(3, "c");
-        desk.label("a", 1.0, || message(3)).unwrap();
-        let settled = desk.close(&header(1, 4, 0));
+        matcher.sample(3, "c");
+        matcher.label("a", 1.0, || message(3)).unwrap();
+        let settled = matcher.close(&header(1, 4, 0));
         assert_eq!(settled.labels, [(0, 1.0), (3, 1.0)]);
         assert_eq!(settled.settled, [id_number("c")]);
         assert!(settled.early.is_empty() && settled.dead_letters.is_empty());
     }
 
     #[test]
-    fn what_waits_in_vain_gives_up() {
+    fn what_waits_too_long_is_dropped() {
         for wait in [Delay::Records(10), Delay::Time(10)] {
-            let mut desk = desk(wait);
-            desk.sample(0, "a");
-            desk.label("x", 1.0, || message(0)).unwrap();
-            assert!(desk.label("x", 1.0, || message(1)).is_err());
-            assert!(desk.close(&header(0, 1, 1)).dead_letters.is_empty());
-            assert!(desk.close(&header(1, 10, 10)).dead_letters.is_empty());
-            let settled = desk.close(&header(2, 12, 12));
+            let mut matcher = matcher(wait);
+            matcher.sample(0, "a");
+            matcher.label("x", 1.0, || message(0)).unwrap();
+            assert!(matcher.label("x", 1.0, || message(1)).is_err());
+            assert!(matcher.close(&header(0, 1, 1)).dead_letters.is_empty());
+            assert!(matcher.close(&header(1, 10, 10)).dead_letters.is_empty());
+            let settled = matcher.close(&header(2, 12, 12));
             assert_eq!(settled.settled, [id_number("x")]);
             let letter = &settled.dead_letters[0];
             assert!(letter.reason.contains("none came"), "{letter:?}");
             assert_eq!(letter.message.as_ref().unwrap().value, Some(vec![7]));
-            // Its sample has given up too, so a label for it waits in vain as well.
-            desk.label("a", 1.0, || message(2)).unwrap();
-            assert!(desk.close(&header(3, 13, 13)).labels.is_empty());
+            // The sample waits no more either, so a label for it does not match.
+            matcher.label("a", 1.0, || message(2)).unwrap();
+            assert!(matcher.close(&header(3, 13, 13)).labels.is_empty());
         }
     }
 
     #[test]
-    fn a_desk_goes_on_with_what_waited() {
+    fn a_matcher_resumes_with_what_waited() {
         let wait = Delay::Records(100);
-        let mut first = desk(wait);
+        let mut first = matcher(wait);
         first.sample(0, "a");
         first.label("b", 1.0, || message(0)).unwrap();
         let early = first.close(&header(0, 1, 5)).early;
@@ -295,7 +300,7 @@ mod tests {
             sequence: 0,
             clock: 5,
         };
-        let mut second = LabelDesk::new(wait, vec![waiting], early);
+        let mut second = LabelMatcher::new(wait, vec![waiting], early);
         second.label("a", 2.0, || message(1)).unwrap();
         second.sample(1, "b");
         let settled = second.close(&header(1, 2, 6));

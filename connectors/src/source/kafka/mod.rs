@@ -1,4 +1,4 @@
-//! Samples, and labels, from topics of Kafka.
+//! A source of samples, and of labels, on topics of Kafka.
 
 mod labels;
 mod merge;
@@ -15,32 +15,31 @@ use perennial_operators::{Batch, Offsets, OwnedRecord, RawRecord, RecordMetadata
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::labels::LabelDesk;
-pub use self::labels::Settled;
-use self::merge::{Lane, Merge, Role};
+use self::labels::LabelMatcher;
+pub use self::labels::LabelUpdate;
+use self::merge::{Merge, PartitionReader, Role};
 pub use self::open::{KafkaTopics, open, partitions};
 use super::Read;
 use super::decode::Decoder;
 use super::file::LabelColumns;
 use crate::format::Row;
-use crate::format::fields;
-use crate::format::fields::known_id;
+use crate::format::fields::{LabelParser, known_id};
 use crate::format::parser;
 use crate::format::{AvroError, AvroParser, JsonParser};
 use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat};
 
-/// How much of a bad record the excerpt in its dead letter keeps, in bytes.
+/// Bytes of a bad record in the excerpt of its dead letter.
 const CONTENT: usize = 4096;
-/// How long to wait before a registry is asked again.
+/// Time between two attempts to reach a registry.
 const PAUSE: Duration = Duration::from_millis(500);
-/// An event time so far ahead of the clock on the wall is a mistake.
+/// Bound on how far an event time may be ahead of the wall clock.
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// At the end of a bootstrap, a label follows the one before within this time, or it is not on its way.
+/// Longest time between two labels at the end of a bootstrap; after it no more are expected.
 const LABELS_FOLLOW: Duration = Duration::from_secs(1);
-/// How long a bootstrap takes labels at its end.
+/// Bound on the time for labels at the end of a bootstrap.
 const LABELS_COMPLETE: Duration = Duration::from_secs(10);
-/// When so many labels of later samples have come, those that are missing are not waited for.
+/// Number of labels of later samples after which missing labels are no longer expected.
 const MOST_AHEAD: usize = 1_000;
 
 /// A topic of samples.
@@ -52,19 +51,20 @@ pub struct SamplesConfig {
     /// The format of the records' values.
     #[serde(default)]
     pub format: TopicFormat,
-    /// With Avro that is read without a registry, the file of the schema that it was written with (.avsc).
+    /// The file (.avsc) of the schema that the records were written with, for Avro without a
+    /// registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<PathBuf>,
-    /// Where a pipeline without a state begins.
+    /// Where a pipeline without a state begins to read.
     #[serde(default)]
     pub from: From,
-    /// End at what is the end of the topics when the run starts, instead of waiting for more.
+    /// End where the topics end when the run starts, instead of waiting for more.
     #[serde(default)]
     pub stop_at_end: bool,
 }
 
 impl SamplesConfig {
-    /// The topic, without how it is read.
+    /// The settings of the topic itself.
     pub fn to_topic(&self) -> TopicConfig {
         TopicConfig {
             topic: self.topic.clone(),
@@ -74,25 +74,25 @@ impl SamplesConfig {
     }
 }
 
-/// See [`SamplesConfig::from`].
+/// Where a pipeline without a state begins to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum From {
-    /// With the oldest records there are.
+    /// At the oldest records.
     #[default]
     Earliest,
-    /// With what comes from now on.
+    /// At new records.
     Latest,
 }
 
-/// What makes a row of a record's value.
+/// A parser of records' values.
 enum Parser {
     Json(JsonParser),
-    Avro(Box<AvroParser>, Waiting),
+    Avro(Box<AvroParser>, RegistryWait),
 }
 
-/// What waiting for a registry needs.
-struct Waiting {
+/// Health and stop flag of a parser that waits for a registry.
+struct RegistryWait {
     health: Health,
     stop: Arc<AtomicBool>,
 }
@@ -107,7 +107,7 @@ impl Parser {
             TopicFormat::Json => Parser::Json(JsonParser::new(columns)),
             TopicFormat::Avro => {
                 let parser = parser(options.kafka, topic, columns)?;
-                let waiting = Waiting {
+                let waiting = RegistryWait {
                     health: options.health.clone(),
                     stop: options.stop.clone(),
                 };
@@ -123,13 +123,13 @@ impl Parser {
                 match parser.parse(value, row) {
                     Ok(()) => return Ok(()),
                     Err(AvroError::Bad(reason)) => return Err(reason),
-                    // A registry that does not answer says nothing of the record. When the run is to stop,
-                    // what is being read does not count any more.
+                    // Without an answer of the registry the record is not known to be bad. A run
+                    // that is to stop drops what it reads, so the reason does not matter.
                     Err(AvroError::Retry(reason)) if waiting.stop.load(Ordering::Relaxed) => {
                         return Err(reason);
                     }
                     Err(AvroError::Retry(reason)) => {
-                        waiting.health.waits(&reason);
+                        waiting.health.report_waiting(&reason);
                         std::thread::sleep(PAUSE);
                     }
                 }
@@ -138,44 +138,44 @@ impl Parser {
     }
 }
 
-/// The samples of a process, and the labels if they have a topic of their own.
+/// A source of the samples of a process, and of labels on a topic of their own.
 pub struct KafkaSource {
     merge: Merge,
-    samples: Samples,
-    labels: Option<Labels>,
-    /// Records of samples that were read, good and bad.
+    samples: SampleReader,
+    labels: Option<LabelReader>,
+    /// Records of samples read so far, good and bad.
     position: u64,
     max_record_bytes: usize,
 }
 
-/// A record that was taken.
+/// A record that was read and decoded.
 struct Taken {
     role: Role,
-    /// How long its value is.
+    /// Length of its value.
     size: usize,
-    /// What became of it if it is bad.
+    /// Its dead letter if it is bad.
     letter: Option<DeadLetter>,
 }
 
-/// How samples are decoded.
-struct Samples {
+/// Decoding of samples.
+struct SampleReader {
     parser: Parser,
     row: Row,
     decoder: Decoder,
     metadata: RecordMetadata,
 }
 
-/// How labels are decoded, and where they find their samples.
-struct Labels {
+/// Decoding of labels, and their matching with samples.
+struct LabelReader {
     parser: Parser,
     row: Row,
     columns: LabelColumns,
-    labels: fields::Labels,
-    desk: LabelDesk,
+    labels: LabelParser,
+    matcher: LabelMatcher,
     scratch: String,
 }
 
-impl Samples {
+impl SampleReader {
     fn push(&mut self, record: &RawRecord<'_>, limit: usize, latest: i64) -> Result<(), String> {
         let value = value(record, limit)?;
         self.parser.parse(value, &mut self.row)?;
@@ -186,20 +186,20 @@ impl Samples {
     }
 }
 
-impl Labels {
+impl LabelReader {
     fn new(
         options: &KafkaOptions<'_>,
         topic: &TopicConfig,
         columns: LabelColumns,
-        desk: LabelDesk,
-    ) -> Result<Labels, KafkaError> {
+        matcher: LabelMatcher,
+    ) -> Result<LabelReader, KafkaError> {
         let names = [columns.id.clone(), columns.label.column.clone()];
-        Ok(Labels {
+        Ok(LabelReader {
             parser: Parser::new(options, topic, &names)?,
             row: Row::new(names.len()),
-            labels: fields::Labels::new(&columns.label),
+            labels: LabelParser::new(&columns.label),
             columns,
-            desk,
+            matcher,
             scratch: String::new(),
         })
     }
@@ -216,11 +216,15 @@ impl Labels {
             .labels
             .known(&self.columns.label.column, self.row.get(1))?;
         let id = known_id(&self.columns.id, self.row.get(0), &mut self.scratch)?;
-        self.desk.label(id, label, || record.owned(topic.clone()))
+        self.matcher
+            .label(id, label, || record.owned(topic.clone()))
     }
 }
 
-/// The value of a record, if it can be looked at.
+/// The value of a record.
+///
+/// # Errors
+/// There is none, or it is longer than `limit`: the reason.
 fn value<'a>(record: &RawRecord<'a>, limit: usize) -> Result<&'a [u8], String> {
     let value = record.value.ok_or("the record has no value")?;
     if value.len() > limit {
@@ -231,13 +235,13 @@ fn value<'a>(record: &RawRecord<'a>, limit: usize) -> Result<&'a [u8], String> {
     Ok(value)
 }
 
-/// The latest event time that is no mistake, microseconds since 1970.
+/// The latest valid event time, microseconds since 1970.
 fn latest_time() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(i64::MAX, |now| (now + AHEAD).as_micros() as i64)
 }
 
-/// A dead letter of a record.
+/// The dead letter of a record.
 fn dead_letter(record: OwnedRecord, reason: String) -> DeadLetter {
     let value = record.value.as_deref().unwrap_or_default();
     DeadLetter {
@@ -250,7 +254,8 @@ fn dead_letter(record: OwnedRecord, reason: String) -> DeadLetter {
 }
 
 impl KafkaSource {
-    /// Takes records until a limit is reached. Only samples count as records; labels go to the desk.
+    /// Reads records until a limit is reached. Only samples count as records; labels go to their
+    /// samples.
     pub fn read(&mut self, limit: Limit) -> Result<Read, KafkaError> {
         let mut read = Read {
             batch: Batch::default(),
@@ -268,7 +273,7 @@ impl KafkaSource {
             if taken.role == Role::Samples {
                 records += 1;
                 if taken.letter.is_none() {
-                    self.note_latest();
+                    self.match_latest();
                 }
             }
             read.dead_letters.extend(taken.letter);
@@ -276,20 +281,20 @@ impl KafkaSource {
         self.position += records as u64;
         read.position = self.position;
         read.batch = self.take();
-        // What was read in this epoch, be it labels alone, is still to be bound to it.
+        // An epoch with offsets to commit, even of labels alone, must not be the end.
         read.ended = self.merge.is_done() && !self.merge.has_moved();
         Ok(read)
     }
 
-    /// Takes labels alone until every sample has its own, so that a bootstrap ends with its labels and not before them.
-    /// It waits for labels that are on their way, but not for those that take longer than a bootstrap may.
+    /// Reads labels until every sample has one, so that a bootstrap includes the labels of its
+    /// samples. Labels that take too long are not waited for.
     pub fn complete_labels(&mut self) -> Result<Vec<DeadLetter>, KafkaError> {
         let began = Instant::now();
         let mut dead_letters = Vec::new();
         while began.elapsed() < LABELS_COMPLETE
             && let Some(labels) = &self.labels
-            && labels.desk.lacks_labels()
-            && labels.desk.early_labels() < MOST_AHEAD
+            && labels.matcher.lacks_labels()
+            && labels.matcher.early_labels() < MOST_AHEAD
         {
             let until = Instant::now() + LABELS_FOLLOW;
             let Some(taken) = self.take_record(Some(Role::Labels), until, i64::MAX)? else {
@@ -300,7 +305,8 @@ impl KafkaSource {
         Ok(dead_letters)
     }
 
-    /// Takes the next record, which is decoded or turned into a dead letter; see [`Merge::next`].
+    /// Reads the next record, and decodes it or turns it into a dead letter, as [`Merge::next`]
+    /// does.
     fn take_record(
         &mut self,
         role: Option<Role>,
@@ -309,39 +315,40 @@ impl KafkaSource {
     ) -> Result<Option<Taken>, KafkaError> {
         let (samples, labels) = (&mut self.samples, &mut self.labels);
         let most = self.max_record_bytes;
-        self.merge.next(role, until, |lane: &Lane, record| {
-            let result = match (lane.role, labels) {
-                (Role::Labels, Some(labels)) => labels.push(&record, &lane.topic, most),
-                _ => samples.push(&record, most, latest),
-            };
-            Taken {
-                role: lane.role,
-                size: record.value.map_or(0, <[u8]>::len),
-                letter: result
-                    .err()
-                    .map(|reason| dead_letter(record.owned(lane.topic.clone()), reason)),
-            }
-        })
+        self.merge
+            .next(role, until, |reader: &PartitionReader, record| {
+                let result = match (reader.role, labels) {
+                    (Role::Labels, Some(labels)) => labels.push(&record, &reader.topic, most),
+                    _ => samples.push(&record, most, latest),
+                };
+                Taken {
+                    role: reader.role,
+                    size: record.value.map_or(0, <[u8]>::len),
+                    letter: result
+                        .err()
+                        .map(|reason| dead_letter(record.owned(reader.topic.clone()), reason)),
+                }
+            })
     }
 
-    /// Ends an epoch, whose header is known once it is read: what else belongs to it.
+    /// Closes the epoch of `header`, and returns what it has beside its samples.
     pub fn close_epoch(&mut self, header: &EpochHeader) -> Closed {
         Closed {
             offsets: self.merge.close(),
             settled: self
                 .labels
                 .as_mut()
-                .map(|labels| labels.desk.close(header))
+                .map(|labels| labels.matcher.close(header))
                 .unwrap_or_default(),
         }
     }
 
-    /// Tells the labels of the sample that was just decoded.
-    fn note_latest(&mut self) {
+    /// Passes the sample that was just decoded to the matching of labels.
+    fn match_latest(&mut self) {
         if let Some(labels) = &mut self.labels
             && let Some((sequence, id)) = self.samples.decoder.latest()
         {
-            labels.desk.sample(sequence, id);
+            labels.matcher.sample(sequence, id);
         }
     }
 
@@ -354,55 +361,54 @@ impl KafkaSource {
     }
 }
 
-/// How much to take at a time.
+/// Limits of one read.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// So many samples.
+    /// Number of samples.
     pub records: usize,
-    /// So many bytes of values, rounded up to a whole record.
+    /// Bytes of values, rounded up to a whole record.
     pub bytes: usize,
-    /// What has come until then.
+    /// Time at which the read ends.
     pub until: Instant,
 }
 
-/// Where to go on.
+/// Where a source resumes.
 #[derive(Clone, Debug, Default)]
 pub struct Resume {
-    /// Records of samples that were read before, good and bad.
+    /// Records of samples read so far, good and bad.
     pub records: u64,
     /// Good ones among them.
     pub samples: u64,
-    /// Where to read on.
+    /// Where reading resumes in the topics.
     pub offsets: Offsets,
-    /// Samples that wait for labels of their own, oldest first.
+    /// Samples that wait for their labels, oldest first.
     pub waiting: Vec<WaitingSample>,
     /// Labels that wait for their samples.
     pub early_labels: Vec<EarlyLabel>,
 }
 
-/// What belongs to an epoch beside the samples read in it.
+/// What an epoch has beside the samples read in it.
 #[derive(Clone, Debug, Default)]
 pub struct Closed {
-    /// Where reading goes on, for the partitions that it moved on in.
+    /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
-    /// What became of labels on a topic of their own.
-    pub settled: Settled,
+    /// Labels on a topic of their own, matched and not.
+    pub settled: LabelUpdate,
 }
 
-/// What a source of Kafka is made of beside its topics.
+/// Parameters of a [`KafkaSource`] beside its topics.
 pub struct KafkaOptions<'a> {
     /// How to reach Kafka.
     pub kafka: &'a KafkaConfig,
     /// The consumer group.
     pub group: &'a str,
-    /// A longer value makes a dead letter.
+    /// The longest value in bytes. A longer one becomes a dead letter.
     pub max_record_bytes: usize,
-    /// See [`FileConfig::duplicates_within`](super::file::FileConfig::duplicates_within); it begins anew
-    /// with each run.
+    /// Number of earlier good records of this run whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
-    /// Is told when a broker or a registry is waited for.
+    /// Receives the reason while the source waits for a broker or a registry.
     pub health: Health,
-    /// Set when nothing is to be waited for any more.
+    /// Set when the source is to stop waiting.
     pub stop: Arc<AtomicBool>,
 }
 

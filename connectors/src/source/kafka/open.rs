@@ -1,4 +1,4 @@
-//! Opening topics: which partitions there are, and where reading begins.
+//! Opening of topics: their partitions, and where reading begins.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use perennial_operators::{RecordMetadata, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::labels::LabelDesk;
+use super::labels::LabelMatcher;
 use super::merge::{Merge, Role, Start};
 use super::{
-    From, KafkaOptions, KafkaSource, LabelTopic, Labels, Parser, Resume, Samples, SamplesConfig,
+    From, KafkaOptions, KafkaSource, LabelReader, LabelTopic, Parser, Resume, SampleReader,
+    SamplesConfig,
 };
 use crate::format::Row;
 use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer};
@@ -20,14 +21,14 @@ use crate::source::decode::Decoder;
 pub struct KafkaTopics<'a> {
     /// The samples.
     pub samples: &'a SamplesConfig,
-    /// The labels, if the samples do not carry them.
+    /// The labels, if samples do not contain them.
     pub labels: Option<LabelTopic>,
 }
 
-/// Opens the topics, to go on at `resume`.
+/// Opens the topics to resume at `resume`.
 ///
 /// # Errors
-/// No broker answers, a topic or partition is not there, or records to go on with are gone.
+/// No broker answers, a topic or partition does not exist, or the records to resume at are deleted.
 pub fn open(
     options: &KafkaOptions<'_>,
     topics: KafkaTopics<'_>,
@@ -59,15 +60,15 @@ pub fn open(
         None => None,
         Some(labels) => {
             let (waiting, early) = (resume.waiting.clone(), resume.early_labels.clone());
-            let desk = LabelDesk::new(labels.wait, waiting, early);
+            let matcher = LabelMatcher::new(labels.wait, waiting, early);
             let columns = labels.columns;
-            Some(Labels::new(options, &labels.topic, columns, desk)?)
+            Some(LabelReader::new(options, &labels.topic, columns, matcher)?)
         }
     };
     let topic = topics.samples.to_topic();
     Ok(KafkaSource {
         merge: Merge::new(consumer, options, starts)?,
-        samples: Samples {
+        samples: SampleReader {
             parser: Parser::new(options, &topic, decoder.columns())?,
             row: Row::new(decoder.columns().len()),
             decoder,
@@ -79,7 +80,7 @@ pub fn open(
     })
 }
 
-/// Finds out where to begin in each partition.
+/// Collects where reading begins in each partition.
 struct Opening<'a> {
     options: &'a KafkaOptions<'a>,
     consumer: &'a BaseConsumer<Client>,
@@ -107,7 +108,7 @@ impl Opening<'_> {
         };
         let offset = match (self.resume.offsets.get(&place), self.config.from) {
             (Some(offset), _) => *offset,
-            // A partition that came later is read whole, like one that was there from the beginning.
+            // A partition that was added later is read from its begin.
             (None, From::Earliest) => low,
             (None, From::Latest) if self.resume.offsets.is_empty() => high,
             (None, From::Latest) => low,
@@ -132,10 +133,10 @@ impl Opening<'_> {
     }
 }
 
-/// The partitions of topics that a process has.
+/// The partitions of topics that a process reads.
 ///
 /// # Errors
-/// No broker answers, or a topic or partition is not there.
+/// No broker answers, or a topic or partition does not exist.
 pub fn partitions(
     kafka: &KafkaConfig,
     group: &str,
@@ -155,7 +156,7 @@ pub fn partitions(
     Ok(places)
 }
 
-/// The numbers of a topic's partitions that a process has.
+/// Numbers of the partitions of a topic that a process reads.
 fn numbers(
     consumer: &BaseConsumer<Client>,
     kafka: &KafkaConfig,

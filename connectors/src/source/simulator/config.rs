@@ -1,4 +1,4 @@
-//! The simulator's settings and the schema that follows from them.
+//! The simulator's settings, and the schema of its samples.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,45 +6,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema::{Feature, Label, NumberKind, Problem, Schema};
 
-/// The most sites or contexts, each of which takes memory.
+/// Bound on sites and on contexts, each of which takes memory.
 const MOST: u32 = 10_000_000;
 
-/// A made-up stream of samples. Its columns are `id`, `time`, `site`, `season`, `zone`, the sensors `s0`,
-/// `s1`, … and `label`.
+/// A simulated stream of samples. Its columns are `id`, `time`, `site`, `season`, `zone`, the
+/// sensors `s0`, `s1`, … and `label`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimulatorConfig {
     /// The same seed and settings give the same stream.
     pub seed: u64,
-    /// How many samples there are; endless if left out.
+    /// Number of samples. Default: endless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records: Option<u64>,
-    /// How many sites take samples.
+    /// Number of sites.
     pub sites: u32,
-    /// How many combinations of `season` and `zone` there are. Each site is in one of them.
+    /// Number of combinations of `season` and `zone`. Each site is in one of them.
     pub contexts: u32,
-    /// How many sensors a site has. The first six decide the label, the others are noise.
+    /// Number of sensors of a site. The first six decide the label, the others are noise.
     pub features: usize,
-    /// What the label is: the class with the highest score, or the one score that there is.
+    /// What the label is: the class with the highest score, or a score itself.
     pub label: SimulatedLabel,
-    /// How many classes the label has, named `c0`, `c1`, …; of no account where it is a number.
+    /// Number of classes, named `c0`, `c1`, …; ignored if the label is a number.
     pub classes: usize,
-    /// How much chance there is in the label: the standard deviation of what is added to the score of each
-    /// class, or to the number, whose own is about 4.
+    /// Noise of the label: standard deviation of a random number that is added to the score of each
+    /// class, or to the number, whose own standard deviation is about 4.
     pub noise: f32,
-    /// How the labels come to depend on the sensors in other ways as time goes on.
+    /// How the dependence of labels on sensors changes with time.
     pub drift: Drift,
-    /// The share of sites, 0 to 1, that join late, and some of them in contexts that had no site before.
+    /// The part of sites, 0 to 1, that join late, some of them in contexts without earlier sites.
     pub late_sites: f64,
-    /// The sample before which no late site joins; they then join one after the other over as many samples
-    /// again. A third of `records` if left out, or 100,000 in an endless stream.
+    /// The sample before which no late site joins. They then join one after another over as many
+    /// samples again. Default: a third of `records`, or 100,000 in an endless stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_after: Option<u64>,
     /// The time of the first sample, RFC 3339.
     pub start: String,
     /// Event time from one sample to the next, microseconds.
     pub interval_us: u64,
-    /// The share of sensor values that are missing, 0 to 1.
+    /// The part of sensor values that are missing, 0 to 1.
     pub missing: f64,
 }
 
@@ -52,37 +52,38 @@ pub struct SimulatorConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SimulatedLabel {
-    /// One of some classes.
+    /// One of `classes` classes.
     #[default]
     Classes,
-    /// A number, which depends on the sensors linearly.
+    /// A number that depends on the sensors linearly.
     Number,
 }
 
-/// How fast labels come to depend on the sensors in other ways.
+/// Change of how labels depend on the sensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drift {
     /// Samples from one change to the next.
     pub every: u64,
-    /// How far a change turns what matters, in radians. Contexts differ by up to a half. 0 is no drift.
+    /// The angle by which a change rotates the weights, in radians. It varies between contexts by
+    /// up to a half. 0 is no drift.
     pub strength: f64,
-    /// What changes are like.
+    /// The course of changes.
     pub kind: DriftKind,
 }
 
-/// What changes are like.
+/// The course of changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DriftKind {
-    /// Sudden, and between two changes what matters slowly turns by half as much again.
+    /// Sudden, with a slow rotation by half as much again between two changes.
     #[default]
     Mixed,
     /// From one sample to the next.
     Sudden,
     /// Over the second half of the samples until the next change begins.
     Gradual,
-    /// Sudden, and every other change takes back the one before.
+    /// Sudden, and every second change reverts the one before.
     Recurring,
 }
 
@@ -144,7 +145,7 @@ impl SimulatorConfig {
         }
     }
 
-    /// How many scores a sample has: one a class, or the number.
+    /// Number of scores of a sample: one for each class, or one for the number.
     pub(super) fn scores(&self) -> usize {
         match self.label {
             SimulatedLabel::Classes => self.classes,
@@ -152,9 +153,9 @@ impl SimulatorConfig {
         }
     }
 
-    /// Everything that makes the settings unusable; `key` is their key path.
+    /// Every reason why the settings cannot be used; `key` is their key path.
     pub fn problems(&self, key: &str) -> Vec<Problem> {
-        let share = |value: f64| (0.0..=1.0).contains(&value);
+        let is_part = |value: f64| (0.0..=1.0).contains(&value);
         let checks = [
             (
                 "sites",
@@ -187,13 +188,17 @@ impl SimulatorConfig {
                 self.drift.strength.is_finite(),
                 "must be a number",
             ),
-            ("late_sites", share(self.late_sites), "must be from 0 to 1"),
+            (
+                "late_sites",
+                is_part(self.late_sites),
+                "must be from 0 to 1",
+            ),
             (
                 "start",
                 self.start_micros().is_some(),
-                "must be a time as 2024-01-01T00:00:00Z",
+                "must be a time such as 2024-01-01T00:00:00Z",
             ),
-            ("missing", share(self.missing), "must be from 0 to 1"),
+            ("missing", is_part(self.missing), "must be from 0 to 1"),
         ];
         let failed = checks.into_iter().filter(|(_, good, _)| !good);
         failed

@@ -1,7 +1,8 @@
-//! A seeded stream of samples without any file: sites in contexts whose labels depend on their sensors in
-//! ways that differ from context to context and from site to site, and that drift.
+//! A simulator: a seeded stream of samples of sites in contexts. How labels depend on the sensors
+//! differs between contexts and between sites, and drifts.
 //!
-//! Sample `i` is a pure function of the settings and `i`, so parts can be made anywhere, in any order.
+//! Sample `i` is a pure function of the settings and `i`, so any worker can compute any part in any
+//! order.
 
 mod config;
 mod random;
@@ -22,7 +23,7 @@ pub use self::rows::open_rows;
 use self::world::{Weights, World};
 use super::{Read, Source, SourceError};
 
-/// The simulator: cheap to clone, for several workers to make parts of one stream.
+/// A simulated stream. Clones are cheap, so that several workers can compute parts of it.
 #[derive(Clone, Debug)]
 pub struct Simulator {
     config: SimulatorConfig,
@@ -32,7 +33,10 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// The stream that the settings describe, or what is wrong with the first that cannot be used.
+    /// The stream of a config.
+    ///
+    /// # Errors
+    /// A setting cannot be used: the first such one.
     pub fn new(config: SimulatorConfig) -> Result<Simulator, SourceError> {
         if let Some((key, reason)) = config.problems("simulator").into_iter().next() {
             return Err(SourceError::Setting { key, reason });
@@ -46,7 +50,7 @@ impl Simulator {
         })
     }
 
-    /// The samples of a range of sequence numbers, as far as the stream goes. Labels are always there.
+    /// The samples of a range of sequence numbers within the stream, always with labels.
     pub fn fill(&self, range: Range<u64>) -> Batch {
         let end = range
             .end
@@ -86,7 +90,7 @@ impl Simulator {
             attributes,
             dictionaries: self.world.dictionaries.clone(),
             generation: 0,
-            // The lengths agree: each sample adds one row.
+            // The lengths match: each sample adds one row.
             features: Array2::from_shape_vec((rows, width), features)
                 .unwrap_or_else(|_| Array2::from_elem((rows, width), f32::NAN)),
             labels,
@@ -116,7 +120,7 @@ impl Source for Simulator {
     }
 
     fn skip_to(&mut self, position: u64) -> Result<(), SourceError> {
-        let source_name = || "The simulator".to_owned();
+        let source_name = || "the simulator".to_owned();
         if position < self.position {
             return Err(SourceError::Backwards {
                 source_name: source_name(),
@@ -138,7 +142,7 @@ impl Source for Simulator {
     }
 }
 
-/// Writes `r0000000123`: the general formatting would take as long as all else.
+/// Appends an id such as `r0000000123`. General formatting would take as long as everything else.
 fn push_id(text: &mut String, sequence: u64) {
     let mut number = itoa::Buffer::new();
     let digits = number.format(sequence);

@@ -5,12 +5,12 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The standard deviation of the sum of three uniform 16-bit numbers, inverted.
 const SCALE: f32 = 1.0 / 32_768.0;
 
-/// The numbers that belong to one sample, site or context.
+/// The random numbers of one sample, site or context.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The numbers of number `index` under a seed.
+    /// The numbers of index `index` under a seed.
     pub(super) fn of(seed: u64, index: u64) -> Random {
         Random(mix(mix(seed.wrapping_add(STEP)) ^ index.wrapping_mul(STEP)))
     }
@@ -26,8 +26,8 @@ impl Random {
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u32
     }
 
-    /// An approximately normal number (mean 0, standard deviation 1, within ±3), and 16 bits that do not
-    /// depend on it.
+    /// An approximately normal number (mean 0, standard deviation 1, within ±3), and 16 independent
+    /// bits.
     pub(super) fn normal(&mut self) -> (f32, u32) {
         let bits = self.bits();
         // The sum of three uniform numbers has a variance of 3/12 of their range squared.

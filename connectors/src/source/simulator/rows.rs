@@ -9,10 +9,10 @@ use crate::source::Source;
 use crate::source::error::SourceError;
 use crate::source::rows::{Next, Rows};
 
-/// Samples made at a time.
+/// Samples computed at a time.
 const CHUNK: usize = 1024;
 
-/// What a cell is in the simulator's batches.
+/// The column of the simulator's batches that a cell is filled from.
 #[derive(Clone, Copy)]
 enum Part {
     Id,
@@ -27,7 +27,7 @@ struct SimulatedRows {
     batch: Batch,
     next: usize,
     parts: Vec<Part>,
-    /// None where the label is a number.
+    /// Empty if the label is a number.
     classes: Vec<String>,
 }
 

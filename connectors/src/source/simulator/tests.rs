@@ -17,7 +17,7 @@ fn text(batch: &Batch) -> String {
     format!("{first} {ids:?} {times:?} {attributes:?} {features:?} {labels:?}")
 }
 
-/// A softmax regression on the informative sensors: enough to learn what the simulator makes.
+/// A softmax regression on the informative sensors, which suffices to learn simulated labels.
 #[derive(Clone)]
 struct Linear([[f32; 7]; 3]);
 
@@ -162,7 +162,7 @@ fn settings_that_cannot_be_used_are_named() {
     let error = Simulator::new(config).unwrap_err().to_string();
     assert_eq!(
         error,
-        "The setting `simulator.classes` cannot be used: must be from 2 to 1000."
+        "the setting `simulator.classes` cannot be used: must be from 2 to 1000"
     );
     assert!(SimulatorConfig::default().schema().problems().is_empty());
 }
@@ -189,8 +189,8 @@ fn numbers_depend_on_the_sensors_and_the_site() {
     let (mean, count) = (labels.clone().sum::<f32>() / 20_000.0, 20_000.0);
     let variance = labels.map(|label| (label - mean).powi(2)).sum::<f32>() / count;
     assert!((4.0..64.0).contains(&variance), "{variance}");
-    // Of one site they are an affine function of the sensors that count: the eighth sample and those
-    // behind it can be told from the seven before.
+    // The labels of one site are an affine function of the informative sensors, so seven samples
+    // determine all later ones.
     let rows: Vec<usize> = (0..20_000)
         .filter(|row| batch.attributes[0][*row] == 3)
         .collect();
@@ -209,7 +209,7 @@ fn numbers_depend_on_the_sensors_and_the_site() {
     }
 }
 
-/// Solves seven linear equations: the coefficients, and what they come to.
+/// Solves seven linear equations, given by their coefficients and values.
 fn solved(mut rows: Array2<f64>) -> Vec<f64> {
     for at in 0..7 {
         let largest = (at..7).max_by(|a, b| rows[[*a, at]].abs().total_cmp(&rows[[*b, at]].abs()));

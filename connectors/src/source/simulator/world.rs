@@ -1,4 +1,4 @@
-//! What does not change from sample to sample: sites, contexts and what makes their labels.
+//! The constant part of a simulation: sites, contexts, and how their labels come about.
 
 use std::sync::Arc;
 
@@ -7,38 +7,38 @@ use perennial_operators::Dictionary;
 use super::config::{DriftKind, SimulatedLabel, SimulatorConfig};
 use super::random::Random;
 
-/// The sensors that decide the label: few, as in life, so that trees find them.
+/// Number of sensors that decide the label; few, as in real data, so that trees find them.
 const INFORMATIVE: usize = 6;
 
-/// How much contexts differ, relative to what all have in common.
+/// Spread of the weights of contexts, relative to the weights that all share.
 const CONTEXT_SPREAD: f32 = 0.8;
 
-/// How much sites differ within a context, relative to the same.
+/// Spread of the weights of sites within a context, relative to the same.
 const SITE_SPREAD: f32 = 0.6;
 
-/// How far the sensors' means lie apart between contexts, in their standard deviation.
+/// Spread of the sensors' means between contexts, in standard deviations of a sensor.
 const SHIFT: f32 = 0.7;
 
-/// Slow drift moves in so many steps from one sudden change to the next.
+/// Steps of slow drift between two sudden changes.
 const STEPS: u64 = 64;
 
-/// At most so many seasons; further contexts differ by zone.
+/// Values of the attribute `season`; further contexts differ by zone.
 const SEASONS: [&str; 4] = ["winter", "spring", "summer", "autumn"];
 
-/// Random streams apart from each other, and from the samples'.
+/// Seeds of the random streams, distinct from each other and from the samples'.
 const SITES: u64 = 0x5173;
 const CONTEXTS: u64 = 0xc0_47e7;
 const COMMON: u64 = 0xc0_3303;
 
-/// Sites and contexts. A weight table is class by class, or of the number alone, a bias and then a weight for each of the
-/// informative sensors.
+/// Sites and contexts. A weight table has for each class, or for the number, a bias and then a
+/// weight for each informative sensor.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) dictionaries: Arc<Vec<Dictionary>>,
     contexts: Vec<Context>,
     /// The context of each site.
     context_of: Vec<u32>,
-    /// One weight table a site, behind each other.
+    /// The weight tables of all sites, one behind the other.
     sites: Vec<f32>,
     informative: usize,
     early: u32,
@@ -47,11 +47,11 @@ pub(super) struct World {
 /// Sites whose labels depend on their sensors in similar ways.
 #[derive(Debug)]
 struct Context {
-    /// Drift turns the weights from the first table towards the second, and beyond.
+    /// Drift rotates the weights from the first table towards the second, and beyond.
     tables: [Vec<f32>; 2],
-    /// The means of the sensors.
+    /// Means of the sensors.
     means: Vec<f32>,
-    /// How fast it drifts, relative to the others.
+    /// Speed of its drift, relative to other contexts.
     speed: f64,
 }
 
@@ -62,12 +62,13 @@ pub(super) struct Weights {
     tables: Vec<f32>,
 }
 
-/// How many changes the weights have turned by after so many periods and this share of the next.
-fn turned(kind: DriftKind, periods: u64, share: f64) -> f64 {
+/// Rotation of the weights, in changes, after `periods` periods and the fraction `part` of the
+/// next.
+fn turned(kind: DriftKind, periods: u64, part: f64) -> f64 {
     match kind {
-        DriftKind::Mixed => periods as f64 + 0.5 * (periods as f64 + share),
+        DriftKind::Mixed => periods as f64 + 0.5 * (periods as f64 + part),
         DriftKind::Sudden => periods as f64,
-        DriftKind::Gradual => periods as f64 + (2.0 * share - 1.0).max(0.0),
+        DriftKind::Gradual => periods as f64 + (2.0 * part - 1.0).max(0.0),
         DriftKind::Recurring => (periods % 2) as f64,
     }
 }
@@ -98,7 +99,7 @@ impl World {
         }
     }
 
-    /// The site of a sample: any of those that have joined.
+    /// The site of a sample: a random one of the sites that have joined.
     pub(super) fn site(&self, config: &SimulatorConfig, sequence: u64, random: &mut Random) -> u32 {
         let late = u64::from(config.sites - self.early);
         let start = config.joining();
@@ -119,7 +120,7 @@ impl World {
         [site, context % seasons, context / seasons]
     }
 
-    /// Brings the contexts' weights to where drift has taken them at a sample.
+    /// Rotates the contexts' weights to their drift at a sample.
     pub(super) fn turn(&self, config: &SimulatorConfig, sequence: u64, weights: &mut Weights) {
         let pace = (config.drift.every / STEPS).max(1);
         let step = sequence / pace;
@@ -128,7 +129,7 @@ impl World {
         }
         weights.step = Some(step);
         weights.tables.clear();
-        // A function of the step's first sample alone, so that any range of samples sees the same.
+        // A function of the step's first sample alone, so that every range of samples has the same.
         let turns = step * pace / config.drift.every;
         let slow = (step * pace % config.drift.every) as f64 / config.drift.every as f64;
         for context in &self.contexts {
@@ -142,7 +143,8 @@ impl World {
         }
     }
 
-    /// Adds the sensors of a sample and gives its label: the class with the highest score, or the score of a number.
+    /// Appends the sensors of a sample and returns its label: the class with the highest score, or
+    /// the score of a number.
     pub(super) fn sample(
         &self,
         config: &SimulatorConfig,
@@ -214,7 +216,7 @@ impl Context {
     }
 }
 
-/// Early sites leave the last contexts to the late ones, which are also found in all others.
+/// The context of a site. Only late sites have the last contexts; they have all others too.
 fn context_of(config: &SimulatorConfig, early: u32, site: u32) -> u32 {
     if site >= early {
         return config.contexts - 1 - (site - early) % config.contexts;

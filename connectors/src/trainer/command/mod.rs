@@ -1,4 +1,4 @@
-//! Training by a command of the user's own: it gets files, and leaves a model.
+//! Training by a command of the user's own, which reads files and writes a model.
 
 #[cfg(test)]
 mod tests;
@@ -19,20 +19,20 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use perennial_operators::LabelKind;
 
-use super::error::{Said, TrainerError};
-use super::process::{Children, check_status, said_in};
+use super::error::{StderrTail, TrainerError};
+use super::process::{Children, check_status, stderr_tail_of};
 use super::request::{METRICS, MODEL};
 use super::{Cancel, Job, Trained, request};
 use crate::onnx::{OnnxError, Runtime};
 use crate::schema::Schema;
 
-/// The most bytes of a model, and of any other file that a command writes.
+/// Bound in bytes on a model, and on any other file that a command writes.
 const LARGEST_MODEL: u64 = 256 << 20;
-/// The most bytes of a command's metrics.
+/// Bound in bytes on a command's metrics.
 const LARGEST_METRICS: u64 = 16 << 10;
-/// How far from 1 the probabilities of a sample may add up to. What a model computes with 32 bits is closer.
+/// Tolerance of the sum of a sample's probabilities from 1. Rounding to 32 bits stays below it.
 const TOLERANCE: f32 = 1e-3;
-/// What a command is told of Perennial's environment: where programs and libraries are, and how texts are written.
+/// Environment variables that a command gets: paths of programs and libraries, and the locale.
 const ENVIRONMENT: [&str; 7] = [
     "PATH",
     "LD_LIBRARY_PATH",
@@ -43,37 +43,37 @@ const ENVIRONMENT: [&str; 7] = [
     "TZ",
 ];
 
-/// A command, and what it may use.
+/// A command and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     /// The program.
     pub program: OsString,
-    /// What comes before the path of the request.
+    /// Arguments before the path of the request.
     pub arguments: Vec<OsString>,
-    /// How long a training may take.
+    /// Time limit of a training.
     pub timeout: Duration,
-    /// The most bytes of memory that each of its processes may address.
+    /// Bound in bytes on the address space of each of its processes.
     pub memory: Option<u64>,
 }
 
-/// A trainer that is a command.
+/// A trainer that runs a command.
 #[derive(Debug)]
 pub struct CommandTrainer {
     command: CommandLine,
     schema: Schema,
-    /// Where each training gets a folder of its own.
+    /// The folder in which each training gets a folder of its own.
     folder: PathBuf,
     runtime: Runtime,
     children: Children,
 }
 
 impl CommandTrainer {
-    /// The trainer of a command, for samples of a schema with a label. Each training has a folder of its own below
-    /// `folder`, which is of this trainer alone; what a process that was killed has left there is removed. Models are
-    /// checked with `runtime`.
+    /// A trainer with a command, for samples of a schema with a label. Each training has a folder
+    /// of its own in `folder`. Nothing else may use `folder`: old content, which a killed process
+    /// may have left, is removed. Models are checked with `runtime`.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     pub fn new(
         command: CommandLine,
         schema: Schema,
@@ -101,20 +101,24 @@ impl CommandTrainer {
         Cancel(self.children.clone())
     }
 
-    /// Runs the command, and checks the model that it leaves on the training samples.
+    /// Runs the command, and checks its model on the training samples.
     ///
     /// # Errors
-    /// The command fails, or leaves no model that fits.
+    /// The command fails, or writes no usable model.
     pub fn train(&self, job: &Job<'_>) -> Result<Trained, TrainerError> {
         let folder = tempfile::Builder::new()
             .prefix("training-")
             .tempdir_in(&self.folder)
             .map_err(|reason| unusable(&self.folder, reason))?;
         let request = request::write(job, &self.schema, folder.path())?;
-        let said = self.run(folder.path(), &request)?;
+        let stderr = self.run(folder.path(), &request)?;
         let wrong = |file, reason: String| {
-            let said = said.clone();
-            TrainerError::Output { file, reason, said }
+            let stderr = stderr.clone();
+            TrainerError::Output {
+                file,
+                reason,
+                stderr,
+            }
         };
         let onnx = read(folder.path(), MODEL, LARGEST_MODEL)
             .and_then(|onnx| onnx.ok_or_else(|| "is missing".to_owned()))
@@ -133,9 +137,10 @@ impl CommandTrainer {
         })
     }
 
-    /// Runs the command to its end, and returns the end of what it said.
-    fn run(&self, folder: &Path, request: &Path) -> Result<Said, TrainerError> {
-        // A file and not a pipe: nobody has to read it while the command runs, and nobody can keep it open.
+    /// Runs the command to its end, and returns the end of its stderr.
+    fn run(&self, folder: &Path, request: &Path) -> Result<StderrTail, TrainerError> {
+        // A file and not a pipe: no thread has to read it while the command runs, and a descendant
+        // that keeps it open blocks nothing.
         let errors = tempfile::tempfile_in(folder).map_err(|reason| unusable(folder, reason))?;
         let stderr = errors
             .try_clone()
@@ -147,13 +152,13 @@ impl CommandTrainer {
         let command = self.prepared(folder, request, stderr)?;
         let started = self.children.start(command, &who)?;
         let end = started.wait(Some(self.command.timeout))?;
-        let said = said_in(errors).map_err(TrainerError::Connection)?;
+        let stderr = stderr_tail_of(errors).map_err(TrainerError::Connection)?;
         if end.is_late {
             let limit = self.command.timeout;
-            return Err(TrainerError::TimedOut { who, limit, said });
+            return Err(TrainerError::TimedOut { who, limit, stderr });
         }
-        check_status(end.status, &who, &said)?;
-        Ok(said)
+        check_status(end.status, &who, &stderr)?;
+        Ok(stderr)
     }
 
     fn prepared(
@@ -174,22 +179,24 @@ impl CommandTrainer {
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
             )
             .env("TMPDIR", folder)
-            // Trainings at a time are a setting of Perennial's; the libraries of numbers know this one.
+            // Perennial's own setting decides on parallel trainings; numeric libraries obey this
+            // one.
             .env("OMP_NUM_THREADS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
         let limits = limits(self.command.memory).map_err(TrainerError::Connection)?;
         let limit = move || {
-            // Nobody else is left to end the command if Perennial is killed. Linux asks for the thread, which waits.
+            // Ends the command if Perennial is killed. Linux ties it to the starting thread, which
+            // waits for the command.
             set_pdeathsig(Signal::SIGKILL)?;
             for (resource, most) in &limits {
                 setrlimit(*resource, *most, *most)?;
             }
             Ok(())
         };
-        // SAFETY: between fork and exec only what is async-signal-safe may be done, and this is two kinds of system
-        // calls: nothing is allocated, freed or locked.
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes
+        // two kinds of system calls and neither allocates, frees nor locks.
         #[allow(unsafe_code)]
         unsafe {
             command.pre_exec(limit);
@@ -197,14 +204,14 @@ impl CommandTrainer {
         Ok(command)
     }
 
-    /// Checks a model on the samples of a job, and on one of which nothing is known. Returns how far from 1 its
-    /// probabilities add up to, if it gives any.
+    /// Checks a model on the samples of a job and on a sample without features. Returns the
+    /// greatest deviation of a sum of probabilities from 1; 0 for numbers.
     fn check(&self, onnx: &[u8], job: &Job<'_>) -> Result<f32, String> {
         let (features, width) = (job.request.features.ncols(), job.request.kind.width());
         let text = |error: OnnxError| error.to_string();
         let mut session = self.runtime.session(onnx, features, width).map_err(text)?;
-        let unknown = Array2::from_elem((1, features), f32::NAN);
-        let rows = concatenate(Axis(0), &[job.request.features.view(), unknown.view()])
+        let missing = Array2::from_elem((1, features), f32::NAN);
+        let rows = concatenate(Axis(0), &[job.request.features.view(), missing.view()])
             .map_err(|error| error.to_string())?;
         let mut found = Array2::zeros((rows.nrows(), width));
         session
@@ -216,9 +223,12 @@ impl CommandTrainer {
                 LabelKind::Classes(_) => check_row(row),
                 LabelKind::Number => check_number(row),
             };
-            let deviation = checked.map_err(|reason| match number < job.samples.len() {
-                true => format!("for row {number} of the samples {reason}"),
-                false => format!("for a sample whose features are all missing (NaN) {reason}"),
+            let deviation = checked.map_err(|reason| {
+                if number < job.samples.len() {
+                    format!("for row {number} of the samples {reason}")
+                } else {
+                    format!("for a sample whose features are all missing (NaN) {reason}")
+                }
             })?;
             greatest = greatest.max(deviation);
         }
@@ -228,7 +238,7 @@ impl CommandTrainer {
 
 impl Drop for CommandTrainer {
     fn drop(&mut self) {
-        // What stays here is removed by the next.
+        // The next trainer removes what stays.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -240,7 +250,7 @@ fn unusable(folder: &Path, reason: io::Error) -> TrainerError {
     }
 }
 
-/// What a command may use, within what Perennial itself may.
+/// Resource limits of a command, within Perennial's own.
 fn limits(memory: Option<u64>) -> io::Result<Vec<(Resource, u64)>> {
     let files = (Resource::RLIMIT_FSIZE, LARGEST_MODEL);
     let memory = memory.map(|bytes| (Resource::RLIMIT_AS, bytes));
@@ -250,14 +260,14 @@ fn limits(memory: Option<u64>) -> io::Result<Vec<(Resource, u64)>> {
         .collect()
 }
 
-/// Reads a file that a command has left; none if there is none.
+/// Reads a file that a command has written; none if it does not exist.
 fn read(folder: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
     let path = folder.join(name);
     let failed = |error: io::Error| format!("cannot be read: {error}");
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
-        // A pipe, for one, would never end.
+        // Reading a pipe, for example, might never end.
         Ok(found) if !found.is_file() => return Err("is not a file".to_owned()),
         Ok(found) if found.len() > most => {
             return Err(format!(
@@ -277,7 +287,7 @@ fn metrics(text: &[u8]) -> Result<BTreeMap<String, f64>, String> {
     serde_json::from_slice(text).map_err(|error| format!("is not an object of numbers: {error}"))
 }
 
-/// Whether the number of a sample is one; it has no sum to be off.
+/// Checks that the prediction of a sample is a finite number; its deviation is 0.
 fn check_number(row: ArrayView1<'_, f32>) -> Result<f32, String> {
     match row.iter().find(|number| !number.is_finite()) {
         Some(number) => Err(format!("it gives {number}, which is no finite number")),
@@ -285,7 +295,7 @@ fn check_number(row: ArrayView1<'_, f32>) -> Result<f32, String> {
     }
 }
 
-/// How far from 1 the probabilities of a sample add up to, if they are probabilities.
+/// The deviation of the sum of a sample's probabilities from 1, if all are probabilities.
 fn check_row(row: ArrayView1<'_, f32>) -> Result<f32, String> {
     for (class, &probability) in row.iter().enumerate() {
         // NaN is in no range.
@@ -296,11 +306,12 @@ fn check_row(row: ArrayView1<'_, f32>) -> Result<f32, String> {
         }
     }
     let deviation = (row.sum() - 1.0).abs();
-    match deviation <= TOLERANCE {
-        true => Ok(deviation),
-        false => Err(format!(
-            "its probabilities add up to {} and not to 1",
-            row.sum()
-        )),
+    // Not `deviation > TOLERANCE`: a comparison with NaN is false.
+    if deviation <= TOLERANCE {
+        return Ok(deviation);
     }
+    Err(format!(
+        "its probabilities add up to {} and not to 1",
+        row.sum()
+    ))
 }

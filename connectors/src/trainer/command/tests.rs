@@ -1,4 +1,4 @@
-//! Commands as trainers: what they are given, what they may leave, and what is left of them.
+//! Commands as trainers: their input, their output, their failures, and that nothing of them is left.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::onnx::protobuf::{
 };
 use crate::trainer::Trainer;
 
-/// One feature has the name that the column of labels would have.
+/// A schema with a feature that has the name of the column of labels.
 fn schema() -> Schema {
     let text = r#"{"id":"id","time":"when","site":"site",
         "features":["label",{"column":"mode","values":["fan","ac"]}],
@@ -45,7 +45,7 @@ fn samples() -> Vec<RetainedSample> {
     ]
 }
 
-/// A model of one node, for features of which there are so many.
+/// A model of one node with the given number of features.
 fn model(operator: &str, features: usize, attribute: Vec<AttributeProto>) -> Vec<u8> {
     let node = NodeProto {
         input: vec!["features".to_owned()],
@@ -74,7 +74,7 @@ fn model(operator: &str, features: usize, attribute: Vec<AttributeProto>) -> Vec
     model.encode_to_vec()
 }
 
-/// A model of two trees without branches: it always gives the same.
+/// A model of two trees without branches, whose output is constant.
 fn constant(features: usize, probabilities: [f32; 2]) -> Vec<u8> {
     let ints = |name: &str, ints: [i64; 2]| AttributeProto::ints(name, ints.to_vec());
     let attributes = vec![
@@ -94,7 +94,7 @@ fn constant(features: usize, probabilities: [f32; 2]) -> Vec<u8> {
     model("TreeEnsembleRegressor", features, attributes)
 }
 
-/// A trainer that is a script of the shell, in which $F is a folder of the test's.
+/// A trainer that runs a shell script, with a folder of the test as $F.
 struct Script {
     folder: TempDir,
     trainer: Trainer,
@@ -137,7 +137,7 @@ impl Script {
         fs::read_to_string(self.folder.path().join(name)).unwrap()
     }
 
-    /// Trains on the samples, and fails if something of that is left.
+    /// Trains on the samples, and checks that no file is left.
     fn train(&self) -> Result<Trained, TrainerError> {
         let samples = samples();
         let features = samples.iter().flat_map(|sample| sample.features.clone());
@@ -168,7 +168,7 @@ impl Script {
         self.train().unwrap_err().to_string()
     }
 
-    /// Whether the process whose number the script wrote to the file `process` is gone, or dead already.
+    /// Whether the process whose id the script wrote to the file `process` has ended.
     fn has_ended(&self) -> bool {
         let process = self.read("process");
         let status = fs::read_to_string(format!("/proc/{}/stat", process.trim()));
@@ -182,7 +182,7 @@ impl Script {
         }
     }
 
-    /// Waits for the script to name a process.
+    /// Waits for the script to write the id of a process.
     fn wait_for_begin(&self) {
         let file = self.folder.path().join("process");
         while !fs::read(&file).is_ok_and(|text| text.ends_with(b"\n")) {
@@ -205,7 +205,7 @@ fn a_model_and_its_metrics_are_taken() {
     let metrics = [("loss".to_owned(), 0.5), ("rounds".to_owned(), 20.0)];
     assert_eq!(trained.metrics, BTreeMap::from(metrics));
     assert!(!script.trainer.warm_starts());
-    // Nor does the trainer leave anything.
+    // The trainer leaves nothing either.
     drop(script.trainer);
     assert!(!script.folder.path().join("trainings").exists());
 }
@@ -282,7 +282,7 @@ fn each_way_to_fail_has_a_sentence() {
             "mkdir model.onnx",
             format!("{who} ended, but model.onnx is not a file"),
         ),
-        // Larger than what a command can write itself.
+        // Larger than a file that a command can write.
         (
             "ln -s \"$F/large\" model.onnx",
             format!(
@@ -335,7 +335,7 @@ fn models_that_do_not_fit_are_refused() {
             constant(2, [f32::NAN, 0.5]),
             "for row 0 of the samples it gives NaN for class 0",
         ),
-        // The second sample is the first one that lacks a value.
+        // The second sample is the first with a missing value.
         (
             model("LinearRegressor", 2, linear),
             "for row 1 of the samples it gives NaN for class 0",
@@ -353,7 +353,7 @@ fn models_that_do_not_fit_are_refused() {
 
 #[test]
 fn a_model_that_lacks_an_answer_for_no_features_at_all_is_refused() {
-    // Of features that are all there, this makes probabilities.
+    // This gives probabilities if no feature is missing.
     let onnx = model("Softmax", 2, Vec::new());
     let script = script("");
     let Trainer::Command(trainer) = &script.trainer else {
@@ -403,7 +403,7 @@ fn metrics_that_are_not_numbers_are_refused() {
     }
 }
 
-/// Starts a process that would live for an hour, and names it.
+/// A script that starts a process of an hour and writes its id.
 const CHILD: &str = "sleep 3600 & echo $! > \"$F/process\"\n";
 
 #[test]
@@ -440,7 +440,7 @@ fn cancel_ends_commands_and_their_children_and_refuses_new_ones() {
 
 #[test]
 fn memory_has_a_limit() {
-    // The shell holds what it has read.
+    // The shell keeps in memory what it has read.
     let hungry = "held=$(head -c 200000000 /dev/zero | tr '\\0' x) || exit 5; cp \"$F/good.onnx\" model.onnx";
     let limit = |bytes| limited(hungry, move |limits| limits.memory = Some(bytes));
     limit(4 << 30).train().unwrap();
@@ -453,7 +453,7 @@ fn memory_has_a_limit() {
 
 #[test]
 fn little_of_the_environment_is_passed_on() {
-    // Cargo has set many more for this test.
+    // Cargo sets many more variables for this test.
     let script =
         script("cat /proc/$$/environ > \"$F/environment\"; cp \"$F/good.onnx\" model.onnx");
     script.train().unwrap();

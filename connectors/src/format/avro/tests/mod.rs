@@ -1,11 +1,11 @@
-//! connectors/src/format/avro/tests/mod.rs
+//! Avro messages as rows: types, logical types, unions, and bad messages and schemas.
 
 use serde_json::json;
 
 use super::*;
 use crate::format::Value;
 
-/// An integer as Avro writes it.
+/// An integer in Avro's encoding.
 fn long(value: i64) -> Vec<u8> {
     let mut left = ((value << 1) ^ (value >> 63)) as u64;
     let mut bytes = Vec::new();
@@ -17,7 +17,7 @@ fn long(value: i64) -> Vec<u8> {
     bytes
 }
 
-/// Bytes, or a text, as Avro writes them.
+/// Bytes or a text in Avro's encoding.
 fn sized(value: impl AsRef<[u8]>) -> Vec<u8> {
     let value = value.as_ref();
     [long(value.len() as i64), value.to_vec()].concat()
@@ -36,7 +36,7 @@ fn names(columns: &[&str]) -> Vec<String> {
     columns.iter().map(|name| name.to_string()).collect()
 }
 
-/// The cell of the field `a` of a message with this value.
+/// The cell of the field `a` of a message with the encoded value.
 fn cell(kind: serde_json::Value, value: &[u8]) -> Result<String, String> {
     let columns = names(&["a"]);
     let mut parser = AvroParser::plain(&of(kind), &columns)?;
@@ -94,7 +94,7 @@ fn unions_give_what_is_in_them() {
         good(kind.clone(), &with(1, sized("x"))),
         show(Value::Text("x"))
     );
-    // An integer of 32 bits is no time here, one of 64 bits is.
+    // Here a 32-bit integer is a number and a 64-bit integer a time.
     assert_eq!(
         good(kind.clone(), &with(2, long(5))),
         show(Value::Number(5.0))
@@ -137,7 +137,7 @@ fn times_are_microseconds() {
         good(of("int", "date"), &long(-2)),
         show(Value::Time(-2 * day))
     );
-    // The time of a day is no instant, and what stands at the wrong type means nothing.
+    // A time of day is no instant, and a logical type of the wrong type is ignored.
     assert_eq!(
         good(of("int", "time-millis"), &long(5)),
         show(Value::Number(5.0))
@@ -177,7 +177,7 @@ fn decimals_are_numbers() {
         good(bytes(38), &big(i128::MIN)),
         show(Value::Text("-1.70141183460469231731687303715884105728"))
     );
-    // Wider than it needs to be, as a fixed may be.
+    // Wider than needed, which a fixed may be.
     let fixed = json!({"type": "fixed", "name": "F", "size": 20, "logicalType": "decimal",
         "precision": 40, "scale": 1});
     let mut wide = [0xff; 20];
@@ -230,7 +230,7 @@ fn uuids_are_texts() {
     assert_eq!(good(fixed, &bytes), show(Value::Text(text)));
 }
 
-/// A record with all sorts of values between those that may be wanted.
+/// A record with values of all types between wanted ones.
 fn mixed() -> (String, Vec<u8>) {
     let schema = record(json!([
         {"name": "before", "type": {"type": "fixed", "name": "D", "size": 24,

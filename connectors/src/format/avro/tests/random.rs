@@ -1,17 +1,17 @@
-//! Records of random fields, and messages that are none.
+//! Records of random fields, and random bytes as messages.
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::format::avro::tests::*;
 use crate::format::Value;
+use crate::format::avro::tests::*;
 
-/// A value, its type, its bytes and what the cell should hold.
+/// A value: its type, its bytes and the expected cell.
 #[derive(Clone, Debug)]
 struct Sample {
     kind: serde_json::Value,
     bytes: Vec<u8>,
-    /// As `Value` shows itself.
+    /// The `Debug` text of the expected `Value`.
     cell: String,
 }
 
@@ -25,9 +25,12 @@ fn sample() -> impl Strategy<Value = Sample> {
         "" => "Missing".to_string(),
         text => show(Value::Text(text)),
     };
-    let integer = |value: i64| match value.unsigned_abs() <= 1 << 53 {
-        true => show(Value::Number(value as f64)),
-        false => show(Value::Text(&value.to_string())),
+    let integer = |value: i64| {
+        if value.unsigned_abs() <= 1 << 53 {
+            show(Value::Number(value as f64))
+        } else {
+            show(Value::Text(&value.to_string()))
+        }
     };
     let single = prop_oneof![
         any::<bool>().prop_map(move |value| {
@@ -90,7 +93,7 @@ fn sample() -> impl Strategy<Value = Sample> {
     })
 }
 
-/// The schema of a record of such fields, and all of its fields' names.
+/// The schema of a record of the samples' fields, and the names of the fields.
 fn of_samples(samples: &[Sample]) -> (String, Vec<String>) {
     let name = |i: usize| format!("f{i}");
     let fields: Vec<_> = samples

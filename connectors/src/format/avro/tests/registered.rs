@@ -1,11 +1,11 @@
-//! Messages whose schemas are in a registry.
+//! Messages whose schemas come from a registry.
 
 use serde_json::json;
 
 use crate::format::avro::tests::*;
 use crate::format::registry::server::{Server, not_found, stored};
 
-/// A message of the registry's format.
+/// A message with the id of its schema.
 fn message(id: u32, datum: &[u8]) -> Vec<u8> {
     [&[0], &id.to_be_bytes()[..], datum].concat()
 }
@@ -103,9 +103,12 @@ fn refused_ids_are_not_asked_for_again_at_once() {
 #[test]
 fn floods_of_ids_take_no_memory() {
     let schema = of(json!("int"));
-    let server = Server::start(move |line| match line.ends_with('3') {
-        true => not_found(),
-        false => (200, stored(&schema)),
+    let server = Server::start(move |line| {
+        if line.ends_with('3') {
+            not_found()
+        } else {
+            (200, stored(&schema))
+        }
     });
     let mut parser = AvroParser::registered(server.client(), &names(&["a"]));
     let mut row = Row::new(1);

@@ -1,4 +1,4 @@
-//! Where messages of the link go out: sealed, under a key, and waited for until they have arrived.
+//! A producer of messages of the link, which seals each and waits for its delivery.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,14 @@ use super::topic::LARGEST_CONTENT;
 use super::{LinkError, ModelStore, PublishedModel, seal};
 use crate::kafka::{Client, KafkaConfig, KafkaError, is_too_large, producer};
 
-/// How long is waited at a time for what was sent, and how long in all once a run is over. Otherwise the client says when it has
-/// waited in vain: a second copy would only be in the way of the first.
+/// Time of one wait for a delivery. Without the end of a run, the client itself gives up on a
+/// message; a second copy before that would only compete with the first.
 const GLANCE: Duration = Duration::from_millis(100);
+/// Bound on all waits for a delivery at the end of a run.
 const LAST: Duration = Duration::from_secs(5);
 
-/// The way to a topic.
-pub(super) struct Outlet {
+/// A producer of signed messages on one topic.
+pub(super) struct LinkProducer {
     producer: BaseProducer<Client>,
     client: Client,
     topic: String,
@@ -24,15 +25,15 @@ pub(super) struct Outlet {
     store: Option<ModelStore>,
 }
 
-impl Outlet {
+impl LinkProducer {
     pub(super) fn open(
         kafka: &KafkaConfig,
         topic: &str,
         key: SigningKey,
         store: Option<ModelStore>,
         client: Client,
-    ) -> Result<Outlet, KafkaError> {
-        Ok(Outlet {
+    ) -> Result<LinkProducer, KafkaError> {
+        Ok(LinkProducer {
             producer: producer(kafka, None, client.clone())?,
             client,
             topic: topic.to_string(),
@@ -41,24 +42,27 @@ impl Outlet {
         })
     }
 
-    /// Takes the bytes of a model out of its message, if it is large and there is a store for it.
+    /// Moves the bytes of a large model from its message to the store, if there is one.
     ///
     /// # Errors
-    /// The store does not take it now, or the model is in no store and too large for a message.
+    /// The store does not accept it now, or the model is too large for a message and there is no
+    /// store.
     pub(super) fn put_aside(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if let Some(store) = &self.store {
             store.put_aside(model)?;
         }
-        match model.onnx.len() {
-            bytes if bytes > LARGEST_CONTENT => Err(LinkError::TooLarge { bytes }),
-            _ => Ok(()),
+        let bytes = model.onnx.len();
+        if bytes > LARGEST_CONTENT {
+            return Err(LinkError::TooLarge { bytes });
         }
+        Ok(())
     }
 
-    /// Sends a message. True once it has arrived; false if it is to be sent again, which it may be at once if the run `is_over`.
+    /// Sends a message and waits for its delivery; false if it has to be sent again. After the end
+    /// of the run (`is_over`) the wait is short.
     ///
     /// # Errors
-    /// It is larger than the topic takes.
+    /// The message is larger than the topic allows.
     pub(super) fn send(
         &self,
         key: &str,
@@ -85,7 +89,7 @@ impl Outlet {
             let bytes = value.len();
             return Err(LinkError::TooLarge { bytes });
         }
-        tracing::warn!(topic = self.topic, %error, "not sent yet");
+        tracing::warn!(topic = self.topic, %error, "cannot send a message of the link; retrying");
         Ok(false)
     }
 }
