@@ -14,9 +14,6 @@
 //! - [`trainer`]: training by the training program, or by a command of the user's own.
 //! - [`knowledge_base`]: everything that the pipeline knows, stored in RocksDB.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 pub mod format;
 pub mod kafka;
 pub mod knowledge_base;

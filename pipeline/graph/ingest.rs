@@ -1,11 +1,9 @@
 //! Stage ingest of the graph: reads epochs, allocates their samples to tasks, defines new tasks.
 
-use std::rc::Rc;
-
+use perennial_operators::Epoch;
 use perennial_operators::epochs::OnFailure;
-use perennial_operators::flow::{Allocated, Effect, Flow, KnowledgeChange, Phase};
+use perennial_operators::flow::{Allocated, Effect, KnowledgeChange, Phase};
 use perennial_operators::ingest::{Pace, allocate, define, source};
-use perennial_operators::{Epoch, TaskDefinition};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::core::Filter;

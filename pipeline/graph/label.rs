@@ -1,9 +1,6 @@
 //! Stage label of the graph: joins predictions with labels, and shares what the policy lets leave.
 
-use std::rc::Rc;
-
 use perennial_operators::epochs::OnFailure;
-use perennial_operators::flow::{Effect, Flow, LabelledEpoch};
 use perennial_operators::label::join;
 use perennial_operators::share::{SharePolicy, share};
 use timely::dataflow::operators::Concat;

@@ -1,13 +1,10 @@
 //! Stage learn of the graph: statistics, drift detectors, adapters and memory learn from labels.
 
-use perennial_operators::TaskId;
-use perennial_operators::algorithms::drift::DriftDetected;
-use perennial_operators::flow::{AdapterMoved, Effect, Flow, KnowledgeChange};
+use perennial_operators::flow::{Effect, KnowledgeChange};
 use perennial_operators::learn::{
     adapt, drift, recent, retain, statistics, strangeness, summarize,
 };
 use perennial_operators::unseen::known;
-use perennial_operators::{RecentMoved, View};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;

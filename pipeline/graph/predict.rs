@@ -1,12 +1,10 @@
 //! Stage predict of the graph: runs the deployed models, and recognizes unseen samples.
 
-use std::rc::Rc;
-
 use perennial_connectors::onnx::Runtime;
 use perennial_operators::Failure;
 use perennial_operators::algorithms::recognize::Calibrator;
 use perennial_operators::epochs::{Epochs, OnFailure};
-use perennial_operators::flow::{Effect, Feedback, Flow, Predicted};
+use perennial_operators::flow::Effect;
 use perennial_operators::predict::{Predictor, calibrate, infer, render};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;

@@ -1,7 +1,7 @@
 //! Stage train of the graph: triggers order trainings; trainings and the link yield models.
 
 use perennial_operators::epochs::OnFailure;
-use perennial_operators::flow::{Effect, Flow, TrainOrder, TrainOutcome};
+use perennial_operators::flow::{TrainOrder, TrainOutcome};
 use perennial_operators::learn::{FirstModelGate, TrainingMode, receive, train, trigger};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;

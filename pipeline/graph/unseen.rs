@@ -2,12 +2,8 @@
 //! group is a task of its own or part of a known one. Only then may the stage learn have the
 //! labels.
 
-use std::rc::Rc;
-
 use perennial_operators::epochs::OnFailure;
-use perennial_operators::flow::{
-    Effect, Feedback, Flow, KnowledgeChange, LabelledEpoch, TaskUpdate, TrainOutcome,
-};
+use perennial_operators::flow::{Feedback, KnowledgeChange, TrainOutcome};
 use perennial_operators::unseen::{GroupEvent, group, hold};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;

@@ -8,7 +8,7 @@ use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{
     DeployedModel, Deployment, KnowledgeChange, StageKind, StageState, TrainOrder, TrainOutcome,
 };
-use perennial_operators::{Failure, ModelId, Moments, TaskId};
+use perennial_operators::{Failure, ModelId, Moments, RetainedSample, TaskId};
 
 use super::candidate::Candidate;
 use super::context::TrainingContext;

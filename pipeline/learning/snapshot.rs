@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use perennial_connectors::knowledge_base::{KnowledgeError, View};
+use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::{ModelId, TaskId};
 
 use super::context::TrainingContext;

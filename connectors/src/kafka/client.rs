@@ -247,6 +247,7 @@ pub(crate) fn known_end(
     // SAFETY: the client lives as long as the consumer, the name ends with a zero, and the two
     // numbers are written before the call returns. The crate has no safe form of this call, which
     // sends no request.
+    #[allow(unsafe_code)]
     let error = unsafe {
         rdkafka::bindings::rd_kafka_get_watermark_offsets(
             consumer.client().native_ptr(),
