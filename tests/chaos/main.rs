@@ -1,24 +1,22 @@
-//! Chaos: a pipeline on a real broker, both killed and halted at any moment, and then a recount of all that is left.
+//! Chaos: a pipeline and its broker, killed and halted at any moment, and a recount of the results.
 
 mod calm;
-#[path = "../common/mod.rs"]
-mod common;
 mod feeder;
 mod recount;
 mod rounds;
 
 use std::sync::Arc;
 
-use common::Bench;
-use common::kafka::{Broker, PARTITIONS};
-use common::stream::{self, Chance};
 use feeder::Feeder;
 use recount::{Pipeline, check};
 use rounds::{DECK, Misfortune, Rounds};
+use support::Bench;
+use support::kafka::{Broker, PARTITIONS};
+use support::stream::{self, Chance};
 
 /// Samples of the bootstrap.
 const BOOTSTRAP: usize = 800;
-/// The seed where the environment gives none.
+/// The seed, unless the environment gives one.
 const SEED: u64 = 20_260_711;
 
 /// The topics of a pipeline.
@@ -31,7 +29,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Topics that are there, and nothing in them.
+    /// Creates empty topics.
     fn new(broker: &Broker, name: &str) -> Topics {
         let topic = |what: &str| {
             let topic = format!("{name}-{what}");
@@ -47,7 +45,7 @@ impl Topics {
     }
 }
 
-/// The config of a pipeline that trains and commits often; `kafka` are further settings of Kafka.
+/// The config of a pipeline that trains and commits often; `kafka` holds more settings of Kafka.
 fn config(broker: &Broker, topics: &Topics, kafka: &str) -> String {
     let Topics {
         samples,
@@ -87,7 +85,7 @@ fn given(name: &str, default: u64) -> u64 {
     text.map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// Puts the deck into an order by chance.
+/// The deck in random order.
 fn shuffled(chance: &mut Chance) -> Vec<Misfortune> {
     let mut deck = DECK.to_vec();
     for place in (1..deck.len()).rev() {
@@ -97,7 +95,7 @@ fn shuffled(chance: &mut Chance) -> Vec<Misfortune> {
 }
 
 #[test]
-fn whatever_happens_each_input_counts_once() {
+fn inputs_count_once_despite_kills() {
     let seed = given("PERENNIAL_CHAOS_SEED", SEED);
     let wanted = given("PERENNIAL_CHAOS_KILLS", 10);
     println!("PERENNIAL_CHAOS_SEED={seed}");
@@ -109,9 +107,9 @@ fn whatever_happens_each_input_counts_once() {
     let kafka = "options: {transaction.timeout.ms: 3000, reconnect.backoff.max.ms: 500}";
     bench.write("config.yaml", config(&broker, &topics, kafka));
     let mut chance = Chance::new(seed);
-    let mut feeder = Feeder::new(&broker, &topics, chance.next());
+    let mut feeder = Feeder::new(&broker, &topics, chance.draw());
     let position = broker.position("chaos-samples-reader", &topics.samples);
-    let mut rounds = Rounds::new(bench, &broker, position, Chance::new(chance.next()));
+    let mut rounds = Rounds::new(bench, &broker, position, Chance::new(chance.draw()));
     feeder.send_bootstrap(BOOTSTRAP);
     let feeding = feeder.start();
     let mut kills = 0;
