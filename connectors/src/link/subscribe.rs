@@ -41,7 +41,7 @@ pub struct Following {
     pub known: BTreeMap<(TaskId, u64), Revision>,
 }
 
-/// A reader of the cloud's topic from its begin; the topic keeps the latest message of each task.
+/// A reader of the cloud's topic from its start; the topic keeps the latest message of each task.
 pub struct Subscriber {
     consumer: BaseConsumer<Client>,
     following: Following,

@@ -108,7 +108,7 @@ impl Opening<'_> {
         };
         let offset = match (self.resume.offsets.get(&place), self.config.from) {
             (Some(offset), _) => *offset,
-            // A partition that was added later is read from its begin.
+            // A partition that was added later is read from its start.
             (None, StartAt::Earliest) => low,
             (None, StartAt::Latest) if self.resume.offsets.is_empty() => high,
             (None, StartAt::Latest) => low,
