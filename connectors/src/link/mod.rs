@@ -22,7 +22,7 @@ pub use self::envelope::{LinkError, open, seal};
 pub use self::keys::{signing_key, verifying_key};
 pub use self::publish::Publisher;
 pub use self::send::Sender;
-pub(crate) use self::store::bring;
+pub(crate) use self::store::fetch;
 pub use self::store::{ModelStore, StoreConfig};
 pub use self::subscribe::{Following, Subscriber};
 pub(crate) use self::topic::partitions_of;

@@ -47,9 +47,9 @@ impl LinkProducer {
     /// # Errors
     /// The store does not accept it now, or the model is too large for a message and there is no
     /// store.
-    pub(super) fn put_aside(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
+    pub(super) fn store_large(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if let Some(store) = &self.store {
-            store.put_aside(model)?;
+            store.store_large(model)?;
         }
         let bytes = model.onnx.len();
         if bytes > LARGEST_CONTENT {

@@ -37,7 +37,7 @@ impl Publisher {
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
         if let Some(model) = &mut published.model {
-            self.0.put_aside(model)?;
+            self.0.store_large(model)?;
         }
         self.0.send(&published.key(), published, is_over)
     }

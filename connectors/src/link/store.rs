@@ -102,7 +102,7 @@ impl ModelStore {
     ///
     /// # Errors
     /// The store does not accept them now.
-    pub fn put_aside(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
+    pub fn store_large(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if model.onnx.len() <= self.above {
             return Ok(());
         }
@@ -117,7 +117,7 @@ impl ModelStore {
     ///
     /// # Errors
     /// The store does not return them now, or returns others.
-    pub fn bring(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
+    pub fn fetch(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
         if !model.is_stored {
             return Ok(());
         }
@@ -144,12 +144,12 @@ impl ModelStore {
 ///
 /// # Errors
 /// There is no store, or it does not return the model now.
-pub(crate) fn bring(
+pub(crate) fn fetch(
     store: Option<&ModelStore>,
     model: &mut PublishedModel,
 ) -> Result<(), LinkError> {
     match store {
-        Some(store) => store.bring(model),
+        Some(store) => store.fetch(model),
         None if model.is_stored => Err(LinkError::NoStore),
         None => Ok(()),
     }
@@ -194,33 +194,33 @@ mod tests {
         let store = ModelStore::open(&config).unwrap();
         let (small, large) = (model(b"small"), model(b"larger than ten bytes"));
         let mut sent = small.clone();
-        store.put_aside(&mut sent).unwrap();
+        store.store_large(&mut sent).unwrap();
         assert_eq!(sent, small);
         let mut sent = large.clone();
-        store.put_aside(&mut sent).unwrap();
+        store.store_large(&mut sent).unwrap();
         assert!(sent.is_stored && sent.onnx.is_empty());
         assert!(matches!(
-            bring(None, &mut sent.clone()),
+            fetch(None, &mut sent.clone()),
             Err(LinkError::NoStore)
         ));
-        let mut brought = sent.clone();
-        bring(Some(&store), &mut brought).unwrap();
-        assert_eq!(brought, large);
+        let mut fetched = sent.clone();
+        fetch(Some(&store), &mut fetched).unwrap();
+        assert_eq!(fetched, large);
         // Other bytes under the hash are refused.
         let file = folder.path().join(format!("{}.onnx", large.trained.hash));
         std::fs::write(&file, "something else").unwrap();
         assert!(matches!(
-            store.bring(&mut sent.clone()),
+            store.fetch(&mut sent.clone()),
             Err(LinkError::Hash)
         ));
         std::fs::remove_file(&file).unwrap();
         assert!(matches!(
-            store.bring(&mut sent.clone()),
+            store.fetch(&mut sent.clone()),
             Err(LinkError::Store { .. })
         ));
         // A hash that is no hash gives no path.
         sent.trained.hash = "../secret".to_string();
-        assert!(matches!(store.bring(&mut sent), Err(LinkError::Hash)));
+        assert!(matches!(store.fetch(&mut sent), Err(LinkError::Hash)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
-use super::{LinkError, ModelStore, Published, bring, now, open};
+use super::{LinkError, ModelStore, Published, fetch, now, open};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
 
 /// Bound on the difference between clocks, microseconds (an hour).
@@ -41,7 +41,7 @@ pub struct Following {
     pub known: BTreeMap<(TaskId, u64), Revision>,
 }
 
-/// A reader of the cloud's topic from its begin; the topic keeps the latest message of each task.
+/// A reader of the cloud's topic from its start; the topic keeps the latest message of each task.
 pub struct Subscriber {
     consumer: BaseConsumer<Client>,
     following: Following,
@@ -104,9 +104,9 @@ impl Subscriber {
         if self.asked.elapsed() > PAUSE
             && let Some(waiting) = self.waiting.pop_front()
         {
-            let brought = self.bring(waiting);
-            if brought.is_some() {
-                return brought;
+            let fetched = self.fetch_model(waiting);
+            if fetched.is_some() {
+                return fetched;
             }
         }
         let topic = &self.following.topic;
@@ -132,7 +132,7 @@ impl Subscriber {
                 // It replaces an earlier message that still waits for its model.
                 let subject = published.subject();
                 self.waiting.retain(|waiting| waiting.subject() != subject);
-                self.bring(Box::new(published))
+                self.fetch_model(Box::new(published))
             }
             // An earlier message that is not compacted away yet.
             Err(LinkError::Old) if self.ended < self.partitions => None,
@@ -152,9 +152,9 @@ impl Subscriber {
     }
 
     /// Fetches the model of a message, or keeps the message for a later attempt.
-    fn bring(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
+    fn fetch_model(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
         let model = published.model.as_mut();
-        match model.map_or(Ok(()), |model| bring(self.store.as_ref(), model)) {
+        match model.map_or(Ok(()), |model| fetch(self.store.as_ref(), model)) {
             Ok(()) => Some(published),
             Err(error) if error.is_transient() => {
                 tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");

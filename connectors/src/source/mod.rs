@@ -27,7 +27,7 @@ pub trait Source: Send {
     fn read(&mut self, records: usize) -> Result<Read, SourceError>;
 
     /// Number of all records, good and bad; `None` if the source has no end. This may read a file
-    /// from begin to end once.
+    /// from start to end once.
     fn count(&mut self) -> Result<Option<u64>, SourceError>;
 
     /// Resumes after the first `position` records of the stream as if they had been read: sequence

@@ -12,7 +12,7 @@ use serde_avro_fast::ser::SerializerConfig;
 use super::layout::{GroupText, Verdict, group_texts, is_deferred, site};
 use super::{Layout, SinkError};
 
-/// Begin of the schema of a prediction, up to the fields of the prediction itself.
+/// Start of the schema of a prediction, up to the fields of the prediction itself.
 const HEAD: &str = r#"{
   "type": "record",
   "name": "Prediction",

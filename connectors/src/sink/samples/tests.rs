@@ -33,7 +33,10 @@ fn decoded(row: &Row) -> Option<String> {
     let bits: Vec<u32> = batch
         .features
         .iter()
-        .map(|f| if f.is_nan() { f32::NAN } else { *f }.to_bits())
+        .map(|value| {
+            let value = if value.is_nan() { f32::NAN } else { *value };
+            value.to_bits()
+        })
         .collect();
     Some(format!(
         "{} {} {:?} {:?} {bits:?} {:?}",

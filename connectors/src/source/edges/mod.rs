@@ -25,7 +25,7 @@ pub use self::merge::{BadSample, EdgeMerge, Listening};
 use super::Read;
 use super::kafka::Limit;
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
-use crate::link::{Changes, LinkError, ModelStore, bring, partitions_of};
+use crate::link::{Changes, LinkError, ModelStore, fetch, partitions_of};
 use crate::schema::Schema;
 
 /// Time to wait for messages at once.
@@ -253,7 +253,12 @@ impl EdgeSource {
             }
             return Ok(());
         }
-        let message = match self.consumer.poll(left.min(GLANCE)) {
+        self.receive(left.min(GLANCE))
+    }
+
+    /// Waits for a message, and checks and accepts it.
+    fn receive(&mut self, wait: Duration) -> Result<(), KafkaError> {
+        let message = match self.consumer.poll(wait) {
             None => return Ok(()),
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
@@ -302,7 +307,7 @@ impl EdgeSource {
     /// Adds a message to the merge, or keeps it while models are missing.
     fn accept(&mut self, mut message: PendingMessage) {
         let is_late = Instant::now() >= message.until;
-        if let Some(missing) = bring_models(self.store.as_ref(), &mut message, is_late) {
+        if let Some(missing) = fetch_models(self.store.as_ref(), &mut message, is_late) {
             tracing::warn!("waiting for a model of an edge: {missing}");
             message.again = Instant::now() + PAUSE;
             self.pending = Some(message);
@@ -356,7 +361,7 @@ impl EdgeSource {
 
 /// Fetches the models of a message and drops refused ones. Returns why some are still missing; if
 /// the message `is_late`, missing ones are refused.
-fn bring_models(
+fn fetch_models(
     store: Option<&ModelStore>,
     message: &mut PendingMessage,
     is_late: bool,
@@ -365,7 +370,7 @@ fn bring_models(
     for (_, change) in &mut message.changes.changes {
         change
             .models
-            .retain_mut(|donation| match bring(store, &mut donation.model) {
+            .retain_mut(|donation| match fetch(store, &mut donation.model) {
                 Ok(()) => true,
                 Err(error) if error.is_transient() && !is_late => {
                     missing = Some(error);

@@ -270,7 +270,7 @@ impl Merge {
 
     /// Closes an epoch, and returns where reading resumes in the partitions that moved in it.
     ///
-    /// The first epoch has the begin of every partition, even without records. Otherwise a restart
+    /// The first epoch has the start of every partition, even without records. Otherwise a restart
     /// could not distinguish a partition without records from a new one, and a commit prepared
     /// before the first record would have no offsets to carry its number.
     pub(super) fn close(&mut self) -> Offsets {

@@ -57,7 +57,7 @@ pub struct SamplesConfig {
     pub schema: Option<PathBuf>,
     /// Where a pipeline without a state begins to read.
     #[serde(default)]
-    pub from: From,
+    pub from: StartAt,
     /// End where the topics end when the run starts, instead of waiting for more.
     #[serde(default)]
     pub stop_at_end: bool,
@@ -77,7 +77,7 @@ impl SamplesConfig {
 /// Where a pipeline without a state begins to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum From {
+pub enum StartAt {
     /// At the oldest records.
     #[default]
     Earliest,

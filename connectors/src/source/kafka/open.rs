@@ -9,8 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::labels::LabelMatcher;
 use super::merge::{Merge, Role, Start};
 use super::{
-    From, KafkaOptions, KafkaSource, LabelReader, LabelTopic, Parser, Resume, SampleReader,
-    SamplesConfig,
+    KafkaOptions, KafkaSource, LabelReader, LabelTopic, Parser, Resume, SampleReader,
+    SamplesConfig, StartAt,
 };
 use crate::format::Row;
 use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer};
@@ -108,10 +108,10 @@ impl Opening<'_> {
         };
         let offset = match (self.resume.offsets.get(&place), self.config.from) {
             (Some(offset), _) => *offset,
-            // A partition that was added later is read from its begin.
-            (None, From::Earliest) => low,
-            (None, From::Latest) if self.resume.offsets.is_empty() => high,
-            (None, From::Latest) => low,
+            // A partition that was added later is read from its start.
+            (None, StartAt::Earliest) => low,
+            (None, StartAt::Latest) if self.resume.offsets.is_empty() => high,
+            (None, StartAt::Latest) => low,
         };
         if !(low..=high).contains(&offset) {
             return Err(KafkaError::Gone {

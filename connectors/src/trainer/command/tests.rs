@@ -1,4 +1,5 @@
-//! Commands as trainers: their input, their output, their failures, and that nothing of them is left.
+//! Commands as trainers: their input, their output, their failures, and that nothing of them is
+//! left.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
