@@ -320,7 +320,7 @@ fn bad_settings_are_refused() {
     refused(
         "produce.path=steam.csv",
         1,
-        &["steam.csv does not exist", "Did you mean"],
+        &["steam.csv does not exist", "did you mean"],
     );
     refused(
         "produce.key=stie",

@@ -203,8 +203,8 @@ fn wrong_columns_are_named() {
             &[
                 "stream.csv",
                 "lacks the columns \"season\", \"b\"",
-                "It has \"id\", \"time\", \"site\", \"seasons\", \"a\", \"B\"",
-                "Did you mean \"seasons\"",
+                "and has \"id\", \"time\", \"site\", \"seasons\", \"a\", \"B\"",
+                "did you mean \"seasons\"",
             ],
         );
     }

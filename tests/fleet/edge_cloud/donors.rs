@@ -99,7 +99,7 @@ fn donor_model_helps_another_site() {
     fleet.wait_until("the cloud waits for the model", || {
         fleet
             .log("cloud")
-            .contains("a model of an edge is waited for")
+            .contains("waiting for a model of an edge")
     });
     let link = fleet.bench.path("link");
     std::os::unix::fs::symlink(&store, &link).expect("a link");
