@@ -59,7 +59,7 @@ chaos: setup ## Kill a pipeline and its broker 200 times, and recount what is le
 .PHONY: edges
 edges: setup ## Learn the whole thermal stream at three edges and in a cloud, and compare with one pipeline
 	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
-	cargo test --release --test edge_cloud $(CARGO_FLAGS) -- --nocapture --ignored --exact thermal::edges_do_as_well_together_as_one_that_sees_all
+	cargo test --release --test fleet $(CARGO_FLAGS) -- --nocapture --ignored --exact edge_cloud::thermal::edges_do_as_well_together_as_one_that_sees_all
 
 .PHONY: bench
 bench: setup ## Run all benches, or one: make bench BENCH=throughput

@@ -2,15 +2,8 @@
 //!
 //! The thermal votes of one stretch of the stream, given to five edges of one cloud, each with another policy, 250 at a time.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-// Tests use the rest of it.
-#[allow(dead_code)]
-#[path = "../tests/edge_cloud/fleet.rs"]
-mod fleet;
-
-use common::thermal::{Vote, columns_and_tasks, stream, votes};
-use fleet::Fleet;
+use support::fleet::{Fleet, Running};
+use support::thermal::{Vote, columns_and_tasks, stream, votes};
 
 const EDGES: [&str; 5] = ["none", "statistics", "models", "redacted", "raw"];
 const BOOTSTRAP: usize = 2000;
@@ -79,7 +72,7 @@ fn main() {
             fleet.status(edge)["outbox"]["waiting"] == 0
         });
     }
-    edges.into_iter().for_each(fleet::Running::stop);
+    edges.into_iter().for_each(Running::stop);
     cloud.stop();
     let after = sizes();
     let thousands = VOTES as f64 / 1000.0;

@@ -4,14 +4,6 @@
 //! `make soak`. `PERENNIAL_SOAK_SECONDS` and `PERENNIAL_SOAK_RATE` (samples a second) set how long and how much.
 
 mod common;
-#[path = "../tests/common/kafka.rs"]
-#[allow(dead_code)]
-mod kafka;
-#[path = "../tests/common/process.rs"]
-mod process;
-#[path = "../tests/common/proxy.rs"]
-#[allow(dead_code)]
-mod proxy;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,10 +12,10 @@ use std::time::{Duration, Instant};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use perennial_connectors::source::{Drift, SimulatorConfig};
+use support::kafka::Broker;
+use support::process::signal;
 
 use common::{PROGRAM, Result, mib, status_bytes};
-use kafka::Broker;
-use process::signal;
 
 /// The group that the pipeline reads by.
 const GROUP: &str = "soak";

@@ -6,15 +6,7 @@
 
 #[path = "../common.rs"]
 mod common;
-#[path = "../../tests/common/kafka.rs"]
-#[allow(dead_code)]
-mod kafka;
 mod plain;
-#[path = "../../tests/common/process.rs"]
-mod process;
-#[path = "../../tests/common/proxy.rs"]
-#[allow(dead_code)]
-mod proxy;
 
 use std::path::Path;
 use std::process::Command;
@@ -23,9 +15,9 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::source::SimulatorConfig;
+use support::kafka::{Broker, PARTITIONS};
 
 use common::{BOOTSTRAP, PROGRAM, Result, Spread, TRAINING, mib, per_second, run, sessions};
-use kafka::{Broker, PARTITIONS};
 use plain::Plain;
 
 const ROUNDS: usize = 5;

@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
+#[path = "../tests/operators/rows.rs"]
+mod rows;
 
 use std::hint::black_box;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{FINEST, Row, batch, difference, header, levels, scored};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::allocate::Allocator;
@@ -25,6 +24,7 @@ use perennial_operators::summarize::summary;
 use perennial_operators::{
     Epoch, Failure, LabelKind, ModelId, RetainedSample, TaskDifference, TaskId,
 };
+use rows::{FINEST, Row, batch, difference, header, levels, scored};
 use timely::dataflow::operators::Probe;
 use timely::dataflow::operators::probe::Handle;
 use timely::dataflow::operators::vec::Input;

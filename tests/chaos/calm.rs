@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::common::kafka::Broker;
-use super::common::{Bench, Ended, ended};
+use support::kafka::Broker;
+use support::{Bench, Ended, ended};
+
 use super::feeder::{Feeder, now};
 use super::recount::{Checked, Pipeline, check};
 use super::{BOOTSTRAP, Topics, config};

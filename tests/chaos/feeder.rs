@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use support::kafka::{Broker, PARTITIONS};
+use support::stream::{self, Chance, Sample};
+
 use super::Topics;
-use super::common::kafka::{Broker, PARTITIONS};
-use super::common::stream::{self, Chance, Sample};
 
 type Message = (i32, i64, String, Option<Vec<u8>>);
 
@@ -35,7 +36,7 @@ impl Feeder {
 
     /// So many samples in all; one in twenty never gets a label.
     pub fn samples(&mut self, count: usize) -> Vec<Sample> {
-        let mut samples = stream::samples(self.chance.next(), 2 * count, 0.05);
+        let mut samples = stream::samples(self.chance.draw(), 2 * count, 0.05);
         // The two halves differ in what features mean.
         if self.count / TURN % 2 == 1 {
             samples.drain(..count);

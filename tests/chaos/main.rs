@@ -1,20 +1,18 @@
 //! Chaos: a pipeline on a real broker, both killed and halted at any moment, and then a recount of all that is left.
 
 mod calm;
-#[path = "../common/mod.rs"]
-mod common;
 mod feeder;
 mod recount;
 mod rounds;
 
 use std::sync::Arc;
 
-use common::Bench;
-use common::kafka::{Broker, PARTITIONS};
-use common::stream::{self, Chance};
 use feeder::Feeder;
 use recount::{Pipeline, check};
 use rounds::{DECK, Misfortune, Rounds};
+use support::Bench;
+use support::kafka::{Broker, PARTITIONS};
+use support::stream::{self, Chance};
 
 /// Samples of the bootstrap.
 const BOOTSTRAP: usize = 800;
@@ -109,9 +107,9 @@ fn whatever_happens_each_input_counts_once() {
     let kafka = "options: {transaction.timeout.ms: 3000, reconnect.backoff.max.ms: 500}";
     bench.write("config.yaml", config(&broker, &topics, kafka));
     let mut chance = Chance::new(seed);
-    let mut feeder = Feeder::new(&broker, &topics, chance.next());
+    let mut feeder = Feeder::new(&broker, &topics, chance.draw());
     let position = broker.position("chaos-samples-reader", &topics.samples);
-    let mut rounds = Rounds::new(bench, &broker, position, Chance::new(chance.next()));
+    let mut rounds = Rounds::new(bench, &broker, position, Chance::new(chance.draw()));
     feeder.send_bootstrap(BOOTSTRAP);
     let feeding = feeder.start();
     let mut kills = 0;

@@ -6,10 +6,11 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
+use support::count::{Count, class};
+use support::kafka::{Broker, Read};
+use support::{Bench, json};
+
 use super::Topics;
-use super::common::count::{Count, class};
-use super::common::kafka::{Broker, Read};
-use super::common::{Bench, json};
 
 /// Topic, partition and offset of a message.
 type Place = (String, i32, i64);

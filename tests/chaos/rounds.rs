@@ -5,10 +5,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::common::Bench;
-use super::common::kafka::{Broker, Position, SESSION};
-use super::common::process::signal;
-use super::common::stream::Chance;
+use support::Bench;
+use support::kafka::{Broker, Position, SESSION};
+use support::process::signal;
+use support::stream::Chance;
 
 /// How long anything may take that has to happen.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -317,6 +317,4 @@ fn escaped(name: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod server;
-#[cfg(test)]
 mod tests;

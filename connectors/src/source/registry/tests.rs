@@ -1,6 +1,6 @@
 use serde_json::json;
+use support::registry::{Server, not_found, stored};
 
-use super::server::{Server, not_found, stored};
 use super::*;
 
 fn bad(result: Result<impl fmt::Debug, AvroError>) -> String {
@@ -22,21 +22,21 @@ fn answering(status: u16, body: &str) -> Server {
     Server::start(move |_| (status, body.clone()))
 }
 
-impl Server {
-    /// A client of this registry.
-    pub(crate) fn client(&self) -> Registry {
-        Registry::new(&self.url(), None, None, Duration::from_secs(10)).unwrap()
+impl Registry {
+    /// A client of this server.
+    pub(crate) fn of(server: &Server) -> Registry {
+        Registry::new(&server.url(), None, None, Duration::from_secs(10)).unwrap()
     }
 }
 
 #[test]
 fn a_registry_is_there_whatever_it_answers() {
     for status in [200, 403, 404, 500] {
-        assert_eq!(answering(status, "").client().greet(), Ok(()));
+        assert_eq!(Registry::of(&answering(status, "")).greet(), Ok(()));
     }
-    assert!(retry(answering(401, "").client().greet()).contains("refuses the user"));
+    assert!(retry(Registry::of(&answering(401, "")).greet()).contains("refuses the user"));
     let server = answering(200, "");
-    let registry = server.client();
+    let registry = Registry::of(&server);
     drop(server);
     assert!(retry(registry.greet()).contains("cannot be reached"));
 }
@@ -44,7 +44,7 @@ fn a_registry_is_there_whatever_it_answers() {
 #[test]
 fn a_schema_is_asked_for_by_its_id() {
     let server = Server::with(&[("GET /schemas/ids/7", stored(r#""int""#))]);
-    let schema = server.client().schema(7).unwrap();
+    let schema = Registry::of(&server).schema(7).unwrap();
     assert_eq!(schema.schema, r#""int""#);
     assert!(schema.references.is_empty());
     let headers = &server.requests()[0].headers;
@@ -98,12 +98,12 @@ fn references_are_followed_once_each() {
         ),
         ("GET /subjects/c/versions/2", refers("c", &["a/b ü"])),
     ]);
-    let mut schema = server.client().schema(7).unwrap();
+    let mut schema = Registry::of(&server).schema(7).unwrap();
     schema.references.sort();
     assert_eq!(schema.references, ["ab", "c"]);
     assert_eq!(server.requests().len(), 3);
     let server = Server::with(&[("GET /schemas/ids/7", refers("main", &["gone"]))]);
-    let reason = bad(server.client().schema(7));
+    let reason = bad(Registry::of(&server).schema(7));
     assert!(reason.starts_with(r#"version 2 of "gone""#), "{reason}");
 }
 
@@ -115,7 +115,7 @@ fn endless_references_end() {
         let body = json!({"schema": "x", "references": references});
         (200, body.to_string())
     });
-    let reason = bad(server.client().schema(7));
+    let reason = bad(Registry::of(&server).schema(7));
     assert!(reason.contains("more than 64"), "{reason}");
 }
 
@@ -123,7 +123,7 @@ fn endless_references_end() {
 fn what_will_not_change_is_told_from_what_may() {
     let client = |status, body: &str| {
         let server = answering(status, body);
-        (server.client(), server)
+        (Registry::of(&server), server)
     };
     let (status, body) = not_found();
     let (registry, _server) = client(status, &body);
@@ -161,7 +161,7 @@ fn what_will_not_change_is_told_from_what_may() {
 #[test]
 fn who_does_not_answer_may_be_asked_again() {
     let server = answering(200, "");
-    let registry = server.client();
+    let registry = Registry::of(&server);
     drop(server);
     assert!(retry(registry.schema(7)).contains("cannot be reached"));
     let server = Server::start(|_| {
@@ -175,7 +175,7 @@ fn who_does_not_answer_may_be_asked_again() {
 #[test]
 fn a_schema_is_registered_under_its_subject() {
     let server = Server::with(&[("POST /subjects/t%2Fx-value/versions", r#"{"id":12}"#.into())]);
-    let id = server.client().register("t/x-value", r#"{"type":"int"}"#);
+    let id = Registry::of(&server).register("t/x-value", r#"{"type":"int"}"#);
     assert_eq!(id, Ok(12));
     let request = &server.requests()[0];
     assert_eq!(request.body, r#"{"schema":"{\"type\":\"int\"}"}"#);
@@ -183,11 +183,11 @@ fn a_schema_is_registered_under_its_subject() {
     assert!(request.headers.contains(&kind.into()));
     let server = answering(409, r#"{"error_code":409,"message":"incompatible"}"#);
     assert_eq!(
-        bad(server.client().register("t", "x")),
+        bad(Registry::of(&server).register("t", "x")),
         r#"the schema registry refuses the Avro schema of the subject "t" (incompatible)"#
     );
     let server = answering(500, "");
-    retry(server.client().register("t", "x"));
+    retry(Registry::of(&server).register("t", "x"));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Messages whose schemas are in a registry.
 
 use serde_json::json;
+use support::registry::{Server, not_found, stored};
 
 use super::*;
-use crate::source::registry::server::{Server, not_found, stored};
 
 /// A message of the registry's format.
 fn message(id: u32, datum: &[u8]) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn each_schema_is_fetched_once() {
             ]))),
         ),
     ]);
-    let mut parser = AvroParser::registered(server.client(), &names(&["a"]));
+    let mut parser = AvroParser::registered(Registry::of(&server), &names(&["a"]));
     let mut row = Row::new(1);
     for _ in 0..3 {
         parser.parse(&message(1, &long(5)), &mut row).unwrap();
@@ -55,7 +55,7 @@ fn types_of_other_schemas_are_found() {
             stored(&other.to_string()),
         ),
     ]);
-    let mut parser = AvroParser::registered(server.client(), &names(&["a"]));
+    let mut parser = AvroParser::registered(Registry::of(&server), &names(&["a"]));
     let mut row = Row::new(1);
     let datum = [long(1), long(1)].concat();
     parser.parse(&message(1, &datum), &mut row).unwrap();
@@ -65,7 +65,7 @@ fn types_of_other_schemas_are_found() {
 #[test]
 fn messages_without_a_schema_id_are_bad() {
     let server = Server::with(&[]);
-    let mut parser = AvroParser::registered(server.client(), &names(&["a"]));
+    let mut parser = AvroParser::registered(Registry::of(&server), &names(&["a"]));
     let mut row = Row::new(1);
     for message in [&b""[..], &[0], &[0, 0, 0, 1]] {
         assert!(bad(parser.parse(message, &mut row)).contains("less than the 5"));
@@ -78,7 +78,7 @@ fn messages_without_a_schema_id_are_bad() {
 #[test]
 fn refused_ids_are_not_asked_for_again_at_once() {
     let server = Server::with(&[("GET /schemas/ids/1", stored(&of(json!("int"))))]);
-    let mut parser = AvroParser::registered(server.client(), &names(&["b"]));
+    let mut parser = AvroParser::registered(Registry::of(&server), &names(&["b"]));
     let mut row = Row::new(1);
     for _ in 0..3 {
         let reason = bad(parser.parse(&message(1, &long(5)), &mut row));
@@ -107,7 +107,7 @@ fn floods_of_ids_take_no_memory() {
         true => not_found(),
         false => (200, stored(&schema)),
     });
-    let mut parser = AvroParser::registered(server.client(), &names(&["a"]));
+    let mut parser = AvroParser::registered(Registry::of(&server), &names(&["a"]));
     let mut row = Row::new(1);
     for id in 0..KEPT as u32 + 50 {
         let parsed = parser.parse(&message(id, &long(5)), &mut row);
@@ -131,7 +131,7 @@ fn a_registry_that_fails_is_asked_again() {
         *down -= 1;
         (503, String::new())
     });
-    let mut parser = AvroParser::registered(server.client(), &names(&["a"]));
+    let mut parser = AvroParser::registered(Registry::of(&server), &names(&["a"]));
     let mut row = Row::new(1);
     for _ in 0..2 {
         let parsed = parser.parse(&message(1, &long(5)), &mut row);

@@ -1,0 +1,8 @@
+//! Trainings, and the models that they leave.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod built_in;
+mod number;
+mod onnx;
+mod support;

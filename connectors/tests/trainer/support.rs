@@ -1,0 +1,20 @@
+//! What the tests of trainers share.
+
+use perennial_connectors::onnx::Runtime;
+use perennial_connectors::trainer::BuiltIn;
+
+/// XGBoost in its own program.
+pub fn trainer() -> BuiltIn {
+    BuiltIn::find(Runtime::load().unwrap())
+        .expect("run cargo build --release -p perennial-trainer first")
+}
+
+/// Numbers in [0, 1) that are the same at every run.
+pub fn random(mut state: u64) -> impl FnMut() -> f32 {
+    move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    }
+}

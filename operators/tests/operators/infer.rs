@@ -1,0 +1,320 @@
+//! Which model answers when.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+use perennial_operators::flow::{Allocated, DeployedModel, Deployment, Learned, Scored};
+use perennial_operators::infer::{Baseline, Models, Predictor, infer};
+use perennial_operators::integrate::Adapters;
+use perennial_operators::neighbours::Neighbours;
+use perennial_operators::{Epoch, EpochHeader, Failure, ModelId, Phase, TaskId};
+use proptest::prelude::*;
+use timely::dataflow::operators::probe::Handle;
+use timely::dataflow::operators::vec::Input;
+use timely::dataflow::operators::{Inspect, Probe};
+
+use crate::support::{FINEST, Row, allocated, end, header, say};
+
+/// A model says a number of its own and the row's first feature.
+#[derive(Clone, Default)]
+struct Fake {
+    loaded: Rc<RefCell<BTreeSet<ModelId>>>,
+}
+
+fn answer(model: ModelId, feature: f32) -> [f32; 2] {
+    let own = (model.task.0 % 1000) as f32 + model.version as f32 * 1000.0;
+    [own, feature]
+}
+
+impl Models for Fake {
+    fn load(&mut self, model: ModelId, onnx: &Arc<Vec<u8>>) -> Result<(), Failure> {
+        if onnx.as_slice() == b"broken" {
+            return Err("no model".into());
+        }
+        self.loaded.borrow_mut().insert(model);
+        Ok(())
+    }
+
+    fn unload(&mut self, model: ModelId) {
+        assert!(self.loaded.borrow_mut().remove(&model), "was not loaded");
+    }
+
+    fn predict(
+        &mut self,
+        model: ModelId,
+        features: ArrayView2<'_, f32>,
+        probabilities: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Failure> {
+        if !self.loaded.borrow().contains(&model) {
+            return Err(format!("{model:?} is not loaded").into());
+        }
+        say(features, probabilities, |feature| answer(model, feature));
+        Ok(())
+    }
+}
+
+/// A predictor in which the finest model answers alone.
+fn predictor(models: Fake, baselines: Vec<Baseline>) -> Predictor<Fake> {
+    let (adapters, neighbours) = (Adapters::default(), Neighbours::default());
+    Predictor::new(models, FINEST, baselines, adapters, neighbours, None)
+}
+
+fn deployed(task: TaskId, version: u32) -> DeployedModel {
+    DeployedModel {
+        model: ModelId { task, version },
+        hash: String::new(),
+        onnx: Arc::new(Vec::new()),
+        evidence: 0.0,
+        scale: None,
+    }
+}
+
+fn row(task: u32, feature: f32) -> Row {
+    Row {
+        time: 0,
+        attributes: vec![task / 3, task % 3],
+        features: vec![feature, f32::NAN],
+        label: 0.0,
+    }
+}
+
+fn of(tasks: &[u32]) -> Allocated {
+    let rows: Vec<Row> = tasks
+        .iter()
+        .enumerate()
+        .map(|(at, task)| row(*task, at as f32))
+        .collect();
+    allocated(header(1, 0, 0), 0, &rows)
+}
+
+/// Checks every row's answer against the finest model of its path.
+fn check(scored: &Scored, models: &BTreeMap<TaskId, u32>) {
+    let allocated = &scored.allocated;
+    for row in 0..allocated.batch.len() {
+        let group = allocated.group_of[row] as usize;
+        let path = &allocated.groups[group].path;
+        let finest = path
+            .nodes
+            .iter()
+            .rev()
+            .find(|node| models.contains_key(&node.task))
+            .unwrap();
+        let model = ModelId {
+            task: finest.task,
+            version: models[&finest.task],
+        };
+        assert_eq!(scored.pools[group].main(), model);
+        let said = scored.probabilities.row(row).to_vec();
+        assert_eq!(said, answer(model, allocated.batch.features[[row, 0]]));
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_row_gets_the_answer_of_its_finest_model(
+        tasks in prop::collection::vec(0..9_u32, 1..80),
+        steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..20),
+    ) {
+        let allocated = Rc::new(of(&tasks));
+        let nodes: BTreeSet<TaskId> = allocated
+            .groups
+            .iter()
+            .flat_map(|group| group.path.nodes.iter().map(|node| node.task))
+            .collect();
+        let nodes: Vec<TaskId> = nodes.into_iter().collect();
+        let fake = Fake::default();
+        let baselines = vec![Baseline::Frozen, Baseline::Single];
+        let mut predictor = predictor(fake.clone(), baselines);
+        predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
+        let mut models = BTreeMap::from([(TaskId::BASE, 1)]);
+        let mut version = 1;
+        for (deploys, at) in steps {
+            let task = *at.get(&nodes);
+            version += 1;
+            if deploys {
+                predictor.deploy(&deployed(task, version)).unwrap();
+                models.insert(task, version);
+            } else if task != TaskId::BASE {
+                predictor.retire(task);
+                models.remove(&task);
+            }
+            let scored = predictor.score(allocated.clone()).unwrap();
+            check(&scored, &models);
+            for (baseline, version) in scored.baselines.iter().zip([1, models[&TaskId::BASE]]) {
+                let model = ModelId { task: TaskId::BASE, version };
+                for (row, said) in baseline.rows().into_iter().enumerate() {
+                    prop_assert_eq!(said.to_vec(), answer(model, row as f32));
+                }
+            }
+            // Nothing stays loaded that cannot answer.
+            let frozen = usize::from(models[&TaskId::BASE] != 1);
+            prop_assert_eq!(fake.loaded.borrow().len(), models.len() + frozen);
+        }
+    }
+}
+
+#[test]
+fn the_bootstrap_is_not_predicted() {
+    let mut predictor = predictor(Fake::default(), vec![Baseline::Frozen]);
+    let mut batch = of(&[1, 2]);
+    batch.header.phase = Phase::Bootstrap;
+    let scored = predictor.score(Rc::new(batch)).unwrap();
+    assert!(!scored.is_predicted() && scored.baselines.is_empty());
+    // Afterwards somebody must answer.
+    let failure = predictor.score(Rc::new(of(&[1]))).unwrap_err().to_string();
+    assert!(
+        failure.contains("no model answers for task \"a0=v0 > a1=v1\""),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_leaves_the_old_one() {
+    let mut predictor = predictor(Fake::default(), Vec::new());
+    predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
+    let mut broken = deployed(TaskId::BASE, 2);
+    broken.onnx = Arc::new(b"broken".to_vec());
+    assert!(predictor.deploy(&broken).is_err());
+    check(
+        &predictor.score(Rc::new(of(&[1]))).unwrap(),
+        &BTreeMap::from([(TaskId::BASE, 1)]),
+    );
+}
+
+/// Batches of epochs enter; deployments come later. What each epoch was answered by, and failures.
+struct Stream {
+    answers: Rc<RefCell<Vec<(u64, u32)>>>,
+    failures: Rc<RefCell<Vec<String>>>,
+    probe: Handle<Epoch>,
+}
+
+impl Stream {
+    fn last(&self) -> Option<(u64, u32)> {
+        self.answers.borrow().last().copied()
+    }
+}
+
+fn stream(
+    test: impl Fn(&Stream, &mut dyn FnMut(u64), &mut dyn FnMut(Option<Deployment>, u64))
+    + Send
+    + Sync
+    + 'static,
+) {
+    timely::execute_directly(move |worker| {
+        let stream = Stream {
+            answers: Rc::default(),
+            failures: Rc::default(),
+            probe: Handle::new(),
+        };
+        let mut predictor = predictor(Fake::default(), Vec::new());
+        predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
+        let (answers, failures) = (stream.answers.clone(), stream.failures.clone());
+        let (mut batches, mut deployments) = worker.dataflow::<Epoch, _, _>(|scope| {
+            let (batches, allocated) = scope.new_input::<Rc<Allocated>>();
+            let (deployments, feedback) = scope.new_input::<Learned>();
+            let fail = move |failure: Failure| failures.borrow_mut().push(failure.to_string());
+            infer(allocated, feedback, predictor, fail)
+                .inspect(move |scored| {
+                    let versions: BTreeSet<u32> = scored
+                        .pools
+                        .iter()
+                        .map(|pool| pool.main().version)
+                        .collect();
+                    assert_eq!(versions.len(), 1, "an epoch saw two versions");
+                    let epoch = scored.allocated.header.epoch.0;
+                    answers
+                        .borrow_mut()
+                        .push((epoch, *versions.first().unwrap()));
+                })
+                .probe_with(&stream.probe);
+            (batches, deployments)
+        });
+        let worker = RefCell::new(worker);
+        let mut enter = |epoch: u64| {
+            for tasks in [[0, 1], [4, 5]] {
+                let mut batch = of(&tasks);
+                batch.header = EpochHeader {
+                    epoch: Epoch(epoch),
+                    ..batch.header
+                };
+                batches.send(Rc::new(batch));
+            }
+            batches.advance_to(Epoch(epoch + 1));
+            (0..10).for_each(|_| _ = worker.borrow_mut().step());
+        };
+        let mut feed = |deployment: Option<Deployment>, until: u64| {
+            if let Some(deployment) = deployment {
+                deployments.send(Learned::Deployment(deployment));
+            }
+            deployments.advance_to(Epoch(until));
+            (0..10).for_each(|_| _ = worker.borrow_mut().step());
+        };
+        test(&stream, &mut enter, &mut feed);
+        end(&mut worker.borrow_mut());
+    });
+}
+
+#[test]
+fn an_epoch_waits_for_its_models_and_sees_one_version() {
+    stream(|stream, enter, feed| {
+        enter(0);
+        enter(1);
+        enter(2);
+        assert_eq!(stream.last(), None, "models can still come");
+        feed(None, 1);
+        assert_eq!(stream.last(), Some((0, 1)));
+        feed(Some(Deployment::Deploy(deployed(TaskId::BASE, 2))), 1);
+        assert_eq!(stream.last(), Some((0, 1)), "epoch 1 is not complete");
+        feed(None, 2);
+        assert_eq!(stream.last(), Some((1, 2)));
+        feed(None, 3);
+        assert_eq!(
+            *stream.answers.borrow(),
+            [(0, 1), (0, 1), (1, 2), (1, 2), (2, 2), (2, 2)]
+        );
+        assert!(!stream.probe.less_than(&Epoch(3)));
+    });
+}
+
+#[test]
+fn a_failure_is_reported_once_and_keeps_the_epoch_open() {
+    stream(|stream, enter, feed| {
+        enter(0);
+        feed(None, 1);
+        let mut broken = deployed(TaskId::BASE, 2);
+        broken.onnx = Arc::new(b"broken".to_vec());
+        feed(Some(Deployment::Deploy(broken)), 2);
+        enter(1);
+        enter(2);
+        feed(None, 9);
+        assert_eq!(*stream.failures.borrow(), ["no model"]);
+        assert_eq!(stream.last(), Some((0, 1)));
+        assert!(
+            stream.probe.less_equal(&Epoch(1)),
+            "what failed looks as if it had happened"
+        );
+    });
+}
+
+#[test]
+fn an_earlier_model_answers_again_only_for_the_one_that_did_worse() {
+    stream(|stream, enter, feed| {
+        (0..4).for_each(&mut *enter);
+        let restore = |from: u32| {
+            let (task, version) = (TaskId::BASE, from);
+            let from = ModelId { task, version };
+            let to = deployed(TaskId::BASE, 1);
+            Some(Deployment::Restore { from, to })
+        };
+        feed(None, 1);
+        feed(Some(Deployment::Deploy(deployed(TaskId::BASE, 3))), 2);
+        feed(restore(2), 3);
+        feed(restore(3), 4);
+        let answers = stream.answers.borrow();
+        let versions: Vec<(u64, u32)> = answers.iter().copied().step_by(2).collect();
+        assert_eq!(versions, [(0, 1), (1, 3), (2, 3), (3, 1)]);
+    });
+}

@@ -1,0 +1,9 @@
+//! How models are trained, judged and replaced, and what becomes of samples of unseen tasks.
+
+mod drift;
+mod evaluate;
+mod groups;
+mod learning;
+mod task_tree;
+mod thermal;
+mod unseen;

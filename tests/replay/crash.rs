@@ -1,0 +1,219 @@
+//! Crashes: whenever and wherever a run is killed, started again it ends as if nothing had happened.
+
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use support::process::signal;
+use support::stream::{self, Chance};
+use support::{Bench, Left, ended, numbers, simulator};
+
+/// How often a run is killed at a random moment.
+const KILLS: u32 = 20;
+
+/// A seed for the moments: from the environment, or else from the clock. It is printed, for the case
+/// that the test fails.
+fn seed() -> u64 {
+    let given = std::env::var("PERENNIAL_SEED").ok();
+    let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.expect("a time after 1970").as_nanos() as u64
+    });
+    println!("PERENNIAL_SEED={seed}");
+    seed
+}
+
+/// Runs `config.yaml` undisturbed and returns what it leaves and how long it takes.
+fn undisturbed(bench: &Bench) -> (Left, Duration) {
+    let began = Instant::now();
+    bench.run_as("calm", &[]).success();
+    let took = began.elapsed();
+    let left = bench.left("calm");
+    assert!(left.report["models"].as_u64() > Some(10), "{}", left.report);
+    (left, took)
+}
+
+/// Whether the child has come to its end before the time is up.
+fn ends_within(child: &mut Child, time: Duration) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        if child.try_wait().expect("a child").is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}
+
+/// Kills `config.yaml` at random moments, going on each time, and fails unless it ends like the
+/// undisturbed run. One state may live through several kills; a run that finishes is begun anew.
+fn kill_at_random(bench: &Bench, workers: &str) {
+    let (calm, took) = undisturbed(bench);
+    let mut chance = Chance::new(seed());
+    let (mut kills, mut round) = (0, 0);
+    while kills < KILLS {
+        let name = format!("killed-{round}");
+        round += 1;
+        assert!(round <= 10 * KILLS, "runs end before they can be killed");
+        loop {
+            let mut child = bench.start(&name, &["--workers", workers]);
+            // At most so many kills a state, so that restarts come to an end too.
+            let limit = took.mul_f64(chance.share());
+            if kills == KILLS || ends_within(&mut child, limit) {
+                let status = child.wait().expect("a child");
+                let said = bench.read(&format!("{name}.err"));
+                let said = String::from_utf8_lossy(&said);
+                assert!(status.success(), "{name}, after {kills} kills: {said}");
+                break;
+            }
+            child.kill().expect("a kill");
+            child.wait().expect("a child");
+            kills += 1;
+        }
+        let what = format!("{name}, after {kills} kills in all");
+        bench.left(&name).assert_equals(&calm, &what);
+    }
+}
+
+#[test]
+fn runs_killed_at_random_moments_go_on() {
+    let bench = Bench::new();
+    bench.write("config.yaml", simulator(6000, "records: 700"));
+    kill_at_random(&bench, "2");
+}
+
+#[test]
+fn runs_killed_within_a_commit_go_on() {
+    let bench = Bench::new();
+    let (lines, _) = stream::with_bad_lines(&stream::samples(5, 4000, 0.1), 6);
+    bench.write("stream.csv", stream::csv_of(lines.into_iter()));
+    bench.write(
+        "config.yaml",
+        stream::config("stream.csv", "seconds: 30000"),
+    );
+    let (calm, _) = undisturbed(&bench);
+    for point in ["before outputs", "after outputs", "after knowledge"] {
+        for count in [1, 2, 5] {
+            let name = format!("{point} {count}").replace(' ', "-");
+            let mut command = bench.pipeline(&name, &[]);
+            command.env("PERENNIAL_KILL_AT", format!("commit: {point}#{count}"));
+            let killed = ended(command.output());
+            assert_eq!(killed.status, None, "{name} is not killed: {killed:?}");
+            bench.run_as(&name, &[]).success();
+            bench.left(&name).assert_equals(&calm, &name);
+        }
+    }
+}
+
+/// Kills a run that writes predictions to files of this ending at each commit in turn.
+fn kill_at_each_commit(ending: &'static str, config: String) {
+    let bench = Bench::writing(ending);
+    bench.write("stream.csv", stream::csv(&stream::samples(8, 2500, 0.1)));
+    bench.write("config.yaml", config);
+    let (calm, _) = undisturbed(&bench);
+    assert!(calm.predictions.len() > 10_000, "{ending}");
+    // Killed at the second commit of each start, it goes on by one commit a time.
+    let mut starts = 0;
+    loop {
+        let mut command = bench.pipeline("steps", &[]);
+        command.env("PERENNIAL_KILL_AT", "commit: after outputs#2");
+        starts += 1;
+        match ended(command.output()) {
+            killed if killed.status.is_none() => assert!(starts < 100, "{killed:?}"),
+            finished => {
+                finished.success();
+                break;
+            }
+        }
+    }
+    assert!(starts > 5, "{starts} starts");
+    let what = format!("step by step, {ending}");
+    bench.left("steps").assert_equals(&calm, &what);
+}
+
+#[test]
+fn every_commit_can_be_the_last() {
+    for ending in ["jsonl", "csv", "parquet"] {
+        kill_at_each_commit(ending, stream::config("stream.csv", "records: 300"));
+    }
+    for ending in ["jsonl", "csv", "parquet"] {
+        let config = numbers(5000, "records: 300").replace("epochs: 4", "epochs: 1");
+        kill_at_each_commit(ending, config);
+    }
+}
+
+/// Tells a run to stop after a while, and waits until it has.
+fn stop(mut child: Child, after: Duration) -> ExitStatus {
+    std::thread::sleep(after);
+    signal(child.id(), "TERM");
+    child.wait().expect("a child")
+}
+
+#[test]
+fn sigterm_ends_a_run_in_order() {
+    let bench = Bench::new();
+    bench.write("config.yaml", simulator(8000, "records: 700"));
+    let (calm, took) = undisturbed(&bench);
+    let mut stopped_early = 0;
+    for share in [0.2, 0.5, 0.8] {
+        let name = format!("stopped-{}", (share * 10.0) as u32);
+        let child = bench.start(&name, &[]);
+        let status = stop(child, took.mul_f64(share));
+        let said = String::from_utf8_lossy(&bench.read(&format!("{name}.err"))).into_owned();
+        assert!(status.success(), "{name}: {status}: {said}");
+        let report = bench.report(&name);
+        stopped_early += u32::from(report["finished"] == false);
+        // What is stopped is sound, and its outputs are whole.
+        bench.left(&name);
+        let lines = bench.predictions(&name).len();
+        assert_eq!(report["predicted"], lines, "{name}");
+        // Stopped again before or after it has got going, it loses nothing either.
+        for moment in [20, 60, 100] {
+            let child = bench.start(&name, &[]);
+            stop(child, Duration::from_millis(moment));
+        }
+        bench.run_as(&name, &[]).success();
+        bench.left(&name).assert_equals(&calm, &name);
+    }
+    assert!(stopped_early > 0, "all runs ended before they were stopped");
+}
+
+#[test]
+fn a_finished_stream_is_not_run_again() {
+    let bench = Bench::new();
+    bench.write("config.yaml", simulator(4000, "records: 100"));
+    bench.run_as("run", &[]).success();
+    let (report, left) = (bench.read("run.json"), bench.left("run"));
+    let began = Instant::now();
+    bench.run_as("run", &["--workers", "2"]).success();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    // The whole report, its seconds too.
+    let (before, after) = (support::json(&report), bench.report("run"));
+    assert_eq!(before, after);
+    bench.left("run").assert_equals(&left, "again");
+}
+
+#[test]
+fn runs_killed_while_they_make_their_store_begin_anew() {
+    let bench = Bench::new();
+    bench.write("config.yaml", simulator(3000, "records: 100"));
+    // What a kill before the store is whole leaves of it.
+    std::fs::create_dir_all(bench.path("begun/knowledge")).expect("folders");
+    for file in ["LOG", "LOCK", "IDENTITY", "000001.dbtmp", "MANIFEST-000001"] {
+        bench.write(&format!("begun/knowledge/{file}"), "");
+    }
+    bench.run_as("begun", &[]).success();
+    // And after: a store without any content.
+    let store = bench.path("empty/knowledge");
+    std::fs::create_dir(bench.path("empty")).expect("a folder");
+    drop(rocksdb::DB::open_default(store).expect("a store"));
+    bench.run_as("empty", &[]).success();
+    bench
+        .left("begun")
+        .assert_equals(&bench.left("empty"), "a new store");
+    // What is more than that is not touched.
+    std::fs::create_dir_all(bench.path("other/knowledge")).expect("folders");
+    bench.write("other/knowledge/000007.sst", "precious");
+    let words = ["other is not empty and holds no knowledge base"];
+    bench.run_as("other", &[]).failure(1, &words);
+}

@@ -1,0 +1,12 @@
+//! Runs on files and on the simulator: what they write, and that neither workers, crashes nor bad
+//! input change it.
+
+mod bad_input;
+mod bad_state;
+mod crash;
+mod labels;
+mod memory;
+mod number;
+mod oracle;
+mod replay;
+mod retained;

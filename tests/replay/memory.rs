@@ -1,0 +1,67 @@
+//! A bound on the memory of models: those that have no room are made ready again when they are asked, and nothing else
+//! differs.
+
+use std::collections::BTreeSet;
+
+use support::{Bench, Ended};
+
+/// A fleet whose contexts get models, which drift has replaced again and again.
+const CONFIG: &str = "name: fleet
+source:
+  simulator: {seed: 7, records: 12000, sites: 8, contexts: 3, features: 8, drift: {every: 3000, strength: 1.0}}
+tasks: {path: [[season, zone], [site]]}
+bootstrap: {records: 2000}
+epoch: {records: 100}
+labels: {delay: {records: 100}}
+memory: {samples_per_task: 300}
+training: {min_samples: 100, trees: {rounds: 10, max_depth: 3}}
+triggers: {when: ['new_samples >= 300'], window: 200}
+";
+
+/// Runs `config.yaml` as `name` with settings, and returns what it said.
+fn run(bench: &Bench, name: &str, more: &[&str]) -> Ended {
+    let mut command = bench.pipeline(name, more);
+    command.env("RUST_LOG", "perennial=info");
+    support::ended(command.output()).success()
+}
+
+/// How many sessions were evicted, over all workers.
+fn evicted(ended: &Ended) -> u64 {
+    let numbers = ended.stderr.split("evicted=").skip(1);
+    numbers
+        .map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u64>().expect("a number")
+        })
+        .sum()
+}
+
+#[test]
+fn what_has_no_room_is_made_again_and_says_the_same() {
+    let bench = Bench::new();
+    bench.write("config.yaml", CONFIG);
+    let ample = run(&bench, "ample", &[]);
+    assert_eq!(evicted(&ample), 0, "{ample:?}");
+    let ample = bench.left("ample");
+    let predictions = bench.predictions("ample");
+    let models: BTreeSet<String> = predictions
+        .iter()
+        .map(|line| line["model"].to_string())
+        .collect();
+    assert!(models.len() > 10, "{models:?}");
+    for (name, workers) in [("one", "1"), ("two", "2")] {
+        let more = ["--set", "inference.memory_bytes=1", "--workers", workers];
+        let tiny = run(&bench, name, &more);
+        // With room for one session only, nearly every batch has to make some again.
+        assert!(evicted(&tiny) > 100, "{name}: {} evicted", evicted(&tiny));
+        ample.assert_equals(&bench.left(name), name);
+    }
+    // A run that goes on has all models again.
+    let mut command = bench.pipeline("killed", &["--set", "inference.memory_bytes=1"]);
+    command.env("PERENNIAL_KILL_AT", "commit: after knowledge#5");
+    assert_eq!(support::ended(command.output()).status, None);
+    bench
+        .run_as("killed", &["--set", "inference.memory_bytes=1"])
+        .success();
+    ample.assert_equals(&bench.left("killed"), "killed and gone on");
+}

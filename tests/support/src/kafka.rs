@@ -1,0 +1,390 @@
+//! A real broker for tests, and a plain producer and consumer that share no code with the pipeline.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::checkout;
+use crate::process::signal;
+use crate::proxy::Proxy;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Partitions of a topic, which is made when it is first written to.
+pub const PARTITIONS: i32 = 4;
+
+/// How long a controller of its own waits for a broker before it takes it for dead.
+pub const SESSION: Duration = Duration::from_secs(6);
+
+/// A broker of its own, gone when it is dropped.
+pub struct Broker {
+    process: Mutex<Child>,
+    /// A controller that outlives the broker's crashes, if it is not the broker itself.
+    controller: Option<Controller>,
+    folder: tempfile::TempDir,
+    /// Its settings beyond those of every broker for tests.
+    settings: Vec<String>,
+    /// What the clients of tests need beyond its address.
+    options: Vec<(String, String)>,
+    /// Where it is: `127.0.0.1:PORT`.
+    pub address: String,
+}
+
+/// A controller, gone when it is dropped.
+struct Controller {
+    process: Child,
+    /// Where its data are; removed at the end.
+    _folder: tempfile::TempDir,
+    /// How brokers find it.
+    voter: String,
+}
+
+impl Controller {
+    fn start() -> Controller {
+        let folder = tempfile::tempdir().expect("a folder");
+        let session = format!("broker.session.timeout.ms={}", SESSION.as_millis());
+        let mut command = script();
+        command.args(["controller", "--dir"]).arg(folder.path());
+        let (process, voter) = announced(command.arg(session), "controller=");
+        Controller {
+            process,
+            _folder: folder,
+            voter,
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A message as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Broker {
+    /// The broker that all tests of a process share while one of them runs.
+    pub fn shared() -> Arc<Broker> {
+        static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broker) = shared.upgrade() {
+            return broker;
+        }
+        let broker = Arc::new(Broker::start());
+        *shared = Arc::downgrade(&broker);
+        broker
+    }
+
+    /// Starts a broker and waits until it answers.
+    pub fn start() -> Broker {
+        Broker::start_with(&[])
+    }
+
+    /// The same, with settings such as `a.name=value`.
+    pub fn start_with(settings: &[&str]) -> Broker {
+        Broker::start_under(None, settings)
+    }
+
+    /// The same with a controller of its own, as in a cluster. A broker that is its own controller comes back from a
+    /// crash as the leader that it was, until it finds that it is a new one; transactions that end meanwhile stay open
+    /// in their partitions, and end with the next one (Kafka 4.3: "these partitions are likely deleted already and hence
+    /// can be skipped").
+    pub fn start_in_cluster(settings: &[&str]) -> Broker {
+        Broker::start_under(Some(Controller::start()), settings)
+    }
+
+    /// The same, with a second address that clients reach through a proxy alone.
+    pub fn start_behind(proxy: &Proxy) -> Broker {
+        let link = format!("--link={}:{}", proxy.to, proxy.port);
+        Broker::start_with(&[&link])
+    }
+
+    fn start_under(controller: Option<Controller>, settings: &[&str]) -> Broker {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let (process, address) = launch(folder.path(), "0", controller.as_ref(), &settings);
+        Broker {
+            process: Mutex::new(process),
+            controller,
+            folder,
+            settings,
+            options: Vec::new(),
+            address,
+        }
+    }
+
+    /// Lets the clients of tests have these settings of librdkafka.
+    pub fn for_clients(mut self, options: &[(&str, &str)]) -> Broker {
+        let options = options
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()));
+        self.options = options.collect();
+        self
+    }
+
+    /// Kills it, as a crash would, and starts it again with the same data after a while. A controller of its own must
+    /// have had the time to notice.
+    pub fn crash(&self, pause: Duration) {
+        assert!(self.controller.is_none() || pause > SESSION, "{pause:?}");
+        let mut process = self.process.lock().expect("the broker");
+        process.kill().expect("a kill");
+        process.wait().expect("an end");
+        std::thread::sleep(pause);
+        let port = self.address.rsplit(':').next().expect("a port");
+        let controller = self.controller.as_ref();
+        (*process, _) = launch(self.folder.path(), port, controller, &self.settings);
+    }
+
+    /// Makes a topic with other partitions and settings (`key=value`) than it would get by itself.
+    pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[&str]) {
+        let mut command = script();
+        command.args(["topic", &self.address, topic, &partitions.to_string()]);
+        let made = command.args(settings).output().expect("the script runs");
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    /// Halts it for a while: it answers nobody, and then finds that time has passed.
+    pub fn pause(&self, pause: Duration) {
+        let process = self.process.lock().expect("the broker");
+        signal(process.id(), "STOP");
+        std::thread::sleep(pause);
+        signal(process.id(), "CONT");
+    }
+
+    /// Whether it has said this in its log.
+    pub fn has_logged(&self, words: &str) -> bool {
+        let log = std::fs::read(self.folder.path().join("kafka.log")).expect("a log");
+        String::from_utf8_lossy(&log).contains(words)
+    }
+
+    /// Where a group stands in a topic.
+    pub fn position(&self, group: &str, topic: &str) -> Position {
+        let mut client = self.client();
+        client.set("group.id", group);
+        Position {
+            consumer: client.create().expect("a consumer"),
+            topic: topic.to_string(),
+        }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.address)
+            .set("reconnect.backoff.max.ms", "500");
+        for (key, value) in &self.options {
+            config.set(key, value);
+        }
+        config
+    }
+
+    /// Produces messages, in their order: partition, timestamp in milliseconds, key, value.
+    pub fn produce(&self, topic: &str, messages: &[(i32, i64, String, Option<Vec<u8>>)]) {
+        let mut config = self.client();
+        config
+            .set("message.max.bytes", "20000000")
+            // A broker that comes and goes gets each message once.
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "20");
+        let producer: BaseProducer = config.create().expect("a producer");
+        for (partition, timestamp, key, value) in messages {
+            let mut record = BaseRecord::to(topic)
+                .partition(*partition)
+                .timestamp(*timestamp)
+                .key(key);
+            if let Some(value) = value {
+                record = record.payload(value);
+            }
+            let record: BaseRecord<'_, String, Vec<u8>> = record;
+            let mut waiting = Some(record);
+            while let Some(record) = waiting.take() {
+                if let Err((_, again)) = producer.send(record) {
+                    producer.poll(Duration::from_millis(10));
+                    waiting = Some(again);
+                }
+            }
+        }
+        producer.flush(PATIENCE).expect("all is produced");
+    }
+
+    /// The topics there are, but for the broker's own.
+    pub fn topics(&self) -> BTreeSet<String> {
+        let client: BaseProducer = self.client().create().expect("a client");
+        let metadata = client.client().fetch_metadata(None, PATIENCE);
+        let metadata = metadata.expect("an answer");
+        let topics = metadata.topics().iter();
+        let names = topics.map(|topic| topic.name().to_string());
+        names.filter(|name| !name.starts_with("__")).collect()
+    }
+
+    /// Everything in a topic that readers of what is committed see.
+    pub fn read(&self, topic: &str) -> Vec<Read> {
+        let consumer: BaseConsumer = self
+            .client()
+            .set("group.id", "tests")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("a consumer");
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .expect("an offset");
+        }
+        consumer.assign(&assignment).expect("an assignment");
+        let (mut messages, mut ended) = (Vec::new(), 0);
+        let began = Instant::now();
+        while ended < PARTITIONS {
+            assert!(began.elapsed() < PATIENCE, "{topic} cannot be read");
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => messages.push(owned(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                _ => {}
+            }
+        }
+        messages
+    }
+}
+
+/// Where a group stands in a topic.
+pub struct Position {
+    consumer: BaseConsumer,
+    topic: String,
+}
+
+impl Position {
+    /// How many messages the topic has had; none if the broker does not say.
+    pub fn end(&self) -> Option<i64> {
+        let ends = (0..PARTITIONS).map(|partition| {
+            let timeout = Duration::from_secs(2);
+            let marks = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, timeout);
+            marks.ok().map(|(_, end)| end)
+        });
+        ends.sum()
+    }
+
+    /// How many messages the group has committed; none if the broker does not say.
+    pub fn committed(&self) -> Option<i64> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(&self.topic, partition);
+        }
+        let list = self
+            .consumer
+            .committed_offsets(list, Duration::from_secs(2));
+        let offsets = list
+            .ok()?
+            .elements()
+            .iter()
+            .map(|element| {
+                element.error().ok()?;
+                match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => Some(0),
+                }
+            })
+            .collect::<Option<Vec<i64>>>()?;
+        Some(offsets.iter().sum())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+}
+
+fn owned(message: &rdkafka::message::BorrowedMessage<'_>) -> Read {
+    let mut headers = BTreeMap::new();
+    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default());
+        let before = headers.insert(header.key.to_string(), value.into_owned());
+        assert_eq!(before, None, "a header comes twice");
+    }
+    Read {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis().expect("a timestamp"),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers,
+    }
+}
+
+fn script() -> Command {
+    let mut command = Command::new("bash");
+    command.arg(checkout("scripts/kafka.sh"));
+    command
+}
+
+/// Starts a node, which says in its first line where it is.
+fn announced(command: &mut Command, name: &str) -> (Child, String) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("the node starts");
+    let output = process.stdout.take().expect("its output");
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    let place = line.trim().strip_prefix(name);
+    let place = place.unwrap_or_else(|| panic!("{line:?}")).to_string();
+    (process, place)
+}
+
+fn launch(
+    folder: &Path,
+    port: &str,
+    controller: Option<&Controller>,
+    settings: &[String],
+) -> (Child, String) {
+    let mut command = script();
+    command.arg("start").arg("--dir").arg(folder);
+    if let Some(controller) = controller {
+        command.args(["--controller", &controller.voter]);
+    }
+    command.args(["--port", port, "auto.create.topics.enable=true"]);
+    command.args([
+        &format!("num.partitions={PARTITIONS}"),
+        "message.max.bytes=20000000",
+        // Messages say that they are years old, and a broker deletes such half a minute after its start.
+        "log.retention.ms=-1",
+    ]);
+    for setting in settings {
+        match setting.strip_prefix("--link=") {
+            Some(link) => command.args(["--link", link]),
+            None => command.arg(setting),
+        };
+    }
+    let (process, address) = announced(&mut command, "bootstrap.servers=");
+    let began = Instant::now();
+    while std::net::TcpStream::connect(&address).is_err() {
+        assert!(began.elapsed() < PATIENCE, "the broker does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _ = std::io::stdout().flush();
+    (process, address)
+}
