@@ -54,12 +54,12 @@ test: setup ## Run all tests
 chaos: setup ## Kill a pipeline and its broker 200 times, and recount what is left
 	@$(env); export PERENNIAL_CHAOS_KILLS="$${PERENNIAL_CHAOS_KILLS:-200}"; \
 	cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
-	cargo test --release --test chaos $(CARGO_FLAGS) -- --nocapture --exact whatever_happens_each_input_counts_once
+	cargo test --release --test chaos $(CARGO_FLAGS) -- --nocapture --exact inputs_count_once_despite_kills
 
 .PHONY: edges
 edges: setup ## Learn the whole thermal stream at three edges and in a cloud, and compare with one pipeline
 	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
-	cargo test --release --test fleet $(CARGO_FLAGS) -- --nocapture --ignored --exact edge_cloud::thermal::edges_do_as_well_together_as_one_that_sees_all
+	cargo test --release --test fleet $(CARGO_FLAGS) -- --nocapture --ignored --exact edge_cloud::thermal::edges_together_equal_one_pipeline
 
 .PHONY: bench
 bench: setup ## Run all benches, or one: make bench BENCH=throughput

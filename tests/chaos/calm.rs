@@ -1,4 +1,5 @@
-//! Delivery without chaos: at least once, shared by processes, across restarts and from the very beginning.
+//! Delivery without faults: at least once, shared by processes, across restarts, and from the very
+//! beginning.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::feeder::{Feeder, now};
 use super::recount::{Checked, Pipeline, check};
 use super::{BOOTSTRAP, Topics, config};
 
-/// A pipeline on topics of its own, without chaos.
+/// A pipeline on topics of its own, without faults.
 struct Calm {
     bench: Bench,
     broker: Arc<Broker>,
@@ -33,7 +34,7 @@ impl Calm {
         Feeder::new(&self.broker, &self.topics, seed)
     }
 
-    /// Runs it to the end of its topics, unless it is killed at a point before.
+    /// Runs it to the end of its topics, or until it is killed at a point.
     fn run(&self, state: &str, kill_at: Option<&str>, more: &[&str]) -> Ended {
         let report = format!("{state}.json");
         let arguments = ["run", "config.yaml", "--state", state, "--report", &report];
@@ -80,14 +81,14 @@ fn at_least_once_loses_nothing_and_learns_from_each_sample_once() {
         kills += 1;
         assert!(kills < 200, "it never ends");
     }
-    // How many depends on how much is in a commit, but it comes to each point.
+    // The number of repeats depends on the size of a commit, but each point is reached.
     assert!(kills >= points.len(), "{kills} kills");
     let checked = calm.check("state", 0..=3, true);
     assert!(checked.repeated > 0, "nothing came twice");
 }
 
 #[test]
-fn processes_with_partitions_of_their_own_share_the_work() {
+fn processes_with_their_own_partitions_share_the_work() {
     let calm = Calm::new("shared", "group: team");
     let mut feeder = calm.feeder(52);
     feeder.send_bootstrap(3 * BOOTSTRAP);
@@ -111,7 +112,7 @@ fn processes_with_partitions_of_their_own_share_the_work() {
 }
 
 #[test]
-fn labels_that_came_before_their_samples_survive_a_restart() {
+fn labels_before_their_samples_survive_a_restart() {
     let calm = Calm::new("early", "");
     let mut feeder = calm.feeder(53);
     feeder.send_bootstrap(BOOTSTRAP + 400);
@@ -120,7 +121,7 @@ fn labels_that_came_before_their_samples_survive_a_restart() {
     calm.run("state", None, &[]).success();
     let before = calm.bench.report("state");
     feeder.send_samples(&samples, now(), false);
-    // Those that have found their samples before a crash do so again after it, and once.
+    // Labels that joined before a crash join again after it, once.
     let killed = calm.run("state", Some("commit: decided#1"), &[]);
     assert_eq!(killed.status, None, "{killed:?}");
     calm.run("state", None, &[]).success();
@@ -135,10 +136,10 @@ fn labels_that_came_before_their_samples_survive_a_restart() {
 }
 
 #[test]
-fn a_pipeline_killed_before_there_is_anything_to_read_goes_on() {
+fn kill_before_the_first_message_is_resumed() {
     let calm = Calm::new("empty", "");
     for point in ["commit: prepared", "commit: decided"] {
-        // It would wait for samples for ever.
+        // It would wait for samples forever.
         let mut command = calm
             .bench
             .command(&["run", "config.yaml", "--state", "state"]);

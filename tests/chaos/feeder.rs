@@ -1,4 +1,5 @@
-//! What the pipeline under test is fed with: samples, labels on a topic of their own, and bad records of both.
+//! The input of the pipeline under test: samples, labels on a separate topic, and bad records of
+//! both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use super::Topics;
 
 type Message = (i32, i64, String, Option<Vec<u8>>);
 
-/// Samples after which what features mean for the label turns round, so that new models are better.
+/// Number of samples after which the concept changes, so that new models are better.
 const TURN: usize = 1500;
 
 /// Produces to the topics of a pipeline.
@@ -20,7 +21,7 @@ pub struct Feeder {
     broker: Arc<Broker>,
     topics: Topics,
     chance: Chance,
-    /// Samples so far.
+    /// Number of samples so far.
     count: usize,
 }
 
@@ -34,10 +35,10 @@ impl Feeder {
         }
     }
 
-    /// So many samples in all; one in twenty never gets a label.
+    /// Extends the stream by `count` samples; one in twenty never gets a label.
     pub fn samples(&mut self, count: usize) -> Vec<Sample> {
         let mut samples = stream::samples(self.chance.draw(), 2 * count, 0.05);
-        // The two halves differ in what features mean.
+        // The two halves have different concepts.
         if self.count / TURN % 2 == 1 {
             samples.drain(..count);
         }
@@ -45,7 +46,7 @@ impl Feeder {
         for (sample, number) in samples.iter_mut().zip(self.count..) {
             sample.id = format!("r{number}");
             sample.time = 1_700_000_000 + number as i64;
-            // Multiples of a power of two: their sums are exact, in whatever order.
+            // Multiples of a power of two, whose sums are exact in any order.
             let exact = |number: f64| (number * 1024.0).round() / 1024.0;
             sample.numbers = sample.numbers.map(|number| number.map(exact));
         }
@@ -53,7 +54,7 @@ impl Feeder {
         samples
     }
 
-    /// Produces samples without their labels, the first at `time`, one a millisecond; bad ones among them.
+    /// Produces samples without labels, one a millisecond from `time` on, with bad ones among them.
     pub fn send_samples(&mut self, samples: &[Sample], time: i64, with_bad: bool) {
         let mut messages = Vec::new();
         for (sample, time) in samples.iter().zip(time..) {
@@ -81,7 +82,7 @@ impl Feeder {
         self.broker.produce(&self.topics.samples, &messages);
     }
 
-    /// Produces the labels of samples, the first at `time`; bad ones among them.
+    /// Produces the labels of samples, one a millisecond from `time` on, with bad ones among them.
     pub fn send_labels(&mut self, samples: &[Sample], time: i64, with_bad: bool) {
         let mut messages = Vec::new();
         for (sample, time) in samples.iter().zip(time..) {
@@ -104,7 +105,7 @@ impl Feeder {
         self.broker.produce(&self.topics.labels, &messages);
     }
 
-    /// What a bootstrap needs: samples and their labels, all good and older than what is sent from now on.
+    /// Produces the bootstrap: good samples and labels, older than all later ones.
     pub fn send_bootstrap(&mut self, count: usize) {
         let samples = self.samples(count);
         let time = now() - count as i64 - 100;
@@ -112,13 +113,13 @@ impl Feeder {
         self.send_labels(&samples, time + 10, false);
     }
 
-    /// Produces bursts, until it is told to stop; then no label that is to come is left out.
+    /// Produces bursts until stopped, then the labels still due.
     fn run(mut self, stop: &AtomicBool) {
         let mut late: Vec<Sample> = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             let count = 10 + self.chance.below(120) as usize;
             let burst = self.samples(count);
-            // Most labels come after their samples, and some before.
+            // Most labels follow their samples, some precede them.
             let early = self.chance.below(5) == 0;
             if early {
                 self.send_labels(&burst, now(), true);
@@ -146,14 +147,14 @@ impl Feeder {
     }
 }
 
-/// A feeder at work, until it is dropped.
+/// A running feeder, stopped when dropped.
 pub struct Feeding {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feeding {
-    /// Stops it when all that it began is produced.
+    /// Stops it after the current burst and its labels.
     pub fn finish(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("a thread");
@@ -170,7 +171,7 @@ impl Drop for Feeding {
     }
 }
 
-/// Samples and their labels are in the partition of their site.
+/// The partition of a site's samples and labels.
 fn sample_partition(sample: &Sample) -> i32 {
     sample.site[1..].parse::<i32>().expect("a number") % PARTITIONS
 }

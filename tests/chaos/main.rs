@@ -1,4 +1,4 @@
-//! Chaos: a pipeline on a real broker, both killed and halted at any moment, and then a recount of all that is left.
+//! Chaos: a pipeline and its broker, killed and halted at any moment, and a recount of the results.
 
 mod calm;
 mod feeder;
@@ -16,7 +16,7 @@ use support::stream::{self, Chance};
 
 /// Samples of the bootstrap.
 const BOOTSTRAP: usize = 800;
-/// The seed where the environment gives none.
+/// The seed, unless the environment gives one.
 const SEED: u64 = 20_260_711;
 
 /// The topics of a pipeline.
@@ -29,7 +29,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Topics that are there, and nothing in them.
+    /// Creates empty topics.
     fn new(broker: &Broker, name: &str) -> Topics {
         let topic = |what: &str| {
             let topic = format!("{name}-{what}");
@@ -45,7 +45,7 @@ impl Topics {
     }
 }
 
-/// The config of a pipeline that trains and commits often; `kafka` are further settings of Kafka.
+/// The config of a pipeline that trains and commits often; `kafka` holds more settings of Kafka.
 fn config(broker: &Broker, topics: &Topics, kafka: &str) -> String {
     let Topics {
         samples,
@@ -85,7 +85,7 @@ fn given(name: &str, default: u64) -> u64 {
     text.map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// Puts the deck into an order by chance.
+/// The deck in random order.
 fn shuffled(chance: &mut Chance) -> Vec<Misfortune> {
     let mut deck = DECK.to_vec();
     for place in (1..deck.len()).rev() {
@@ -95,7 +95,7 @@ fn shuffled(chance: &mut Chance) -> Vec<Misfortune> {
 }
 
 #[test]
-fn whatever_happens_each_input_counts_once() {
+fn inputs_count_once_despite_kills() {
     let seed = given("PERENNIAL_CHAOS_SEED", SEED);
     let wanted = given("PERENNIAL_CHAOS_KILLS", 10);
     println!("PERENNIAL_CHAOS_SEED={seed}");

@@ -1,5 +1,4 @@
-//! What the topics of a pipeline say must be in its outputs and its knowledge base: recounted from the input,
-//! without any code of the pipeline.
+//! Recounts a pipeline's outputs and knowledge base from its input topics, without any of its code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -15,40 +14,40 @@ use super::Topics;
 /// Topic, partition and offset of a message.
 type Place = (String, i32, i64);
 
-/// A pipeline whose outputs are to be checked.
+/// A pipeline whose outputs are checked.
 pub struct Pipeline<'a> {
     pub bench: &'a Bench,
     pub broker: &'a Broker,
     pub topics: &'a Topics,
     /// Its state folder, in the bench.
     pub state: &'a str,
-    /// Its report, without the ending.
+    /// Its report's name, without the ending.
     pub report: &'a str,
-    /// The partitions that it reads.
+    /// The partitions it reads.
     pub partitions: RangeInclusive<i32>,
     pub bootstrap: usize,
     /// Whether a result may come more than once; then the last one counts.
     pub repeats: bool,
 }
 
-/// How much was checked.
+/// Numbers of checked results.
 pub struct Checked {
     pub predictions: usize,
-    /// How many of them came again.
+    /// Number of repeated results.
     pub repeated: usize,
     pub dead_letters: usize,
-    /// Samples whose labels are in the statistics, those of the bootstrap among them.
+    /// Number of samples whose labels are in the statistics, with those of the bootstrap.
     pub labelled: u64,
     pub tasks: usize,
 }
 
-/// The object in a message, if it is one.
+/// The JSON object in a message, if it is one.
 fn object(message: &Read) -> Option<Value> {
     let value: Value = serde_json::from_slice(&message.value).ok()?;
     value.is_object().then_some(value)
 }
 
-/// The sample in a message, if it is a good one.
+/// The sample in a message, if it is valid.
 fn sample(message: &Read) -> Option<Value> {
     let sample = object(message)?;
     let is_number = |name: &&str| sample[*name].is_number() || sample[*name].is_null();
@@ -56,13 +55,13 @@ fn sample(message: &Read) -> Option<Value> {
     is_good.then_some(sample)
 }
 
-/// The label in a message, if it is a good one: id and class.
+/// The label in a message, if it is valid: id and class.
 fn label(message: &Read) -> Option<(String, usize)> {
     let label = object(message)?;
     Some((label["id"].as_str()?.to_string(), class(&label["label"])?))
 }
 
-/// The place that the headers of a result name.
+/// The place of the input in the headers of a result.
 fn source(result: &Read) -> Place {
     let header = |name: &str| &result.headers[&format!("perennial.{name}")];
     let number = |name: &str| header(name).parse::<i64>().expect("a number");
@@ -70,7 +69,7 @@ fn source(result: &Read) -> Place {
     (header("topic").clone(), partition, number("offset"))
 }
 
-/// What was put into the topics.
+/// The content of the input topics.
 struct Inputs {
     messages: BTreeMap<Place, Read>,
     samples: BTreeMap<Place, Value>,
@@ -120,7 +119,7 @@ impl Inputs {
     }
 }
 
-/// The results in a topic by the place of their input; how many of them come again is counted.
+/// The results in a topic by the place of their input; counts the repeated ones.
 fn results(of: &Pipeline<'_>, topic: &str, repeated: &mut usize) -> BTreeMap<Place, Read> {
     let mut results = BTreeMap::new();
     for result in of.broker.read(topic) {
@@ -128,7 +127,7 @@ fn results(of: &Pipeline<'_>, topic: &str, repeated: &mut usize) -> BTreeMap<Pla
         if !of.partitions.contains(&place.1) {
             continue;
         }
-        // Those of one input are in one partition, since they have one key.
+        // Results of one input have one key and so one partition.
         if let Some(before) = results.insert(place.clone(), result) {
             assert!(of.repeats, "{place:?} comes twice in {topic}: {before:?}");
             *repeated += 1;
@@ -137,7 +136,7 @@ fn results(of: &Pipeline<'_>, topic: &str, repeated: &mut usize) -> BTreeMap<Pla
     results
 }
 
-/// Fails unless a result has what came with its input.
+/// Asserts that a result has the key and timestamp of its input.
 #[track_caller]
 fn assert_kept(result: &Read, input: &Read) {
     let kept = |message: &Read| (message.key.clone(), message.timestamp);
@@ -187,7 +186,7 @@ fn leaf(sample: &Value) -> String {
     format!("season={} > site={}", of("season"), of("site"))
 }
 
-/// The features of a sample, as a model sees them.
+/// The features of a sample as a model gets them.
 fn features(sample: &Value) -> [Option<f64>; 4] {
     let mut modes = ["fan", "ac"].iter();
     let mode = modes.position(|mode| sample["mode"] == *mode);
@@ -195,7 +194,7 @@ fn features(sample: &Value) -> [Option<f64>; 4] {
     [a, b, c, mode.map(|mode| mode as f64)]
 }
 
-/// The tasks from the one of this name up to the base task, as the knowledge base has them.
+/// The path from a task up to the base task, as in the knowledge base.
 fn path<'a>(tasks: &'a [Value], name: &str) -> Vec<&'a str> {
     let mut names = Vec::new();
     let mut at = tasks.iter().find(|task| task["task"] == name);
@@ -234,7 +233,7 @@ fn check_knowledge(
     (base.labelled, base.scored, counts.len())
 }
 
-/// Fails unless outputs, report and knowledge base are what the input says.
+/// Asserts that outputs, report and knowledge base agree with the input.
 pub fn check(of: &Pipeline<'_>) -> Checked {
     let inputs = Inputs::read(of);
     let mut repeated = 0;
@@ -242,7 +241,7 @@ pub fn check(of: &Pipeline<'_>) -> Checked {
     let letters = results(of, &of.topics.dead_letters, &mut repeated);
     let predictions = check_predictions(&inputs, &predictions);
     check_dead_letters(&inputs, &letters);
-    // Which samples are of the bootstrap depends on the order in which partitions were read.
+    // The bootstrap's samples depend on the order in which partitions are read.
     assert_eq!(predictions.len() + of.bootstrap, inputs.samples.len());
     let (labelled, scored, tasks) = check_knowledge(of, &inputs, &predictions);
     let report = of.bench.report(of.report);

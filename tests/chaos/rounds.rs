@@ -1,4 +1,4 @@
-//! Rounds of misfortune for a pipeline and its broker.
+//! Rounds of faults for a pipeline and its broker.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,27 +10,27 @@ use support::kafka::{Broker, Position, SESSION};
 use support::process::signal;
 use support::stream::Chance;
 
-/// How long anything may take that has to happen.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Longer than a transaction may take, and shorter than a controller waits for a broker.
+/// Longer than a transaction's timeout, and shorter than the controller's for the broker.
 pub const PAUSE: Duration = Duration::from_millis(4500);
 
-/// What can happen in a round.
+/// The fault of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misfortune {
-    /// The pipeline is killed at any moment.
+    /// Kills the pipeline at a random moment.
     Killed,
-    /// It is killed when it comes to a point.
+    /// Kills the pipeline at a point.
     KilledAt(&'static str),
-    /// The broker is killed and comes back.
+    /// Kills and restarts the broker.
     BrokerKilled,
-    /// The broker is halted for longer than a transaction may take.
+    /// Halts the broker for longer than a transaction's timeout.
     BrokerHalted,
-    /// The pipeline is.
+    /// Halts the pipeline as long.
     Halted,
-    /// The pipeline is halted, another process takes over, and then the first one goes on.
+    /// Halts the pipeline until another process has taken over, then lets it go on.
     Zombie,
-    /// The same, halted at a point of a commit.
+    /// The same, at a point of a commit.
     ZombieAt(&'static str),
 }
 
@@ -62,10 +62,10 @@ impl Misfortune {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process, killed when dropped.
 struct Process {
     child: Child,
-    /// What it says of errors.
+    /// The file with its standard error.
     errors: PathBuf,
 }
 
@@ -90,7 +90,7 @@ impl Process {
     /// Whether it is halted.
     fn is_halted(&self) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
-        // The state is behind the name, which is in parentheses.
+        // The state follows the name, which is in parentheses.
         status.is_ok_and(|status| status.rsplit_once(") T ").is_some())
     }
 }
@@ -102,7 +102,7 @@ impl Drop for Process {
     }
 }
 
-/// A pipeline that things happen to.
+/// A pipeline under faults.
 pub struct Rounds {
     bench: Bench,
     broker: Arc<Broker>,
@@ -111,7 +111,7 @@ pub struct Rounds {
     running: Option<Process>,
     /// The state folder.
     state: String,
-    /// Processes started so far.
+    /// Number of processes started.
     starts: usize,
 }
 
@@ -146,7 +146,7 @@ impl Rounds {
         }
     }
 
-    /// The process, started if it does not run.
+    /// The running process, or a new one.
     fn process(&mut self) -> &mut Process {
         if self.running.is_none() {
             let started = self.start(self.command());
@@ -155,13 +155,13 @@ impl Rounds {
         self.running.as_mut().expect("a process")
     }
 
-    /// Ends the process in order, if it runs.
+    /// Stops the process with a signal, if it runs.
     fn stop(&mut self) {
         let Some(mut process) = self.running.take() else {
             return;
         };
-        // It may not have got so far as to know the signal, and then just dies of it; and it does not wait for
-        // long for a broker that has too much to do.
+        // Before its signal handler is set the signal kills it; and it does not wait long for a
+        // busy broker.
         signal(process.id(), "TERM");
         let status = wait_for("the end", || process.ended());
         let said = process.said();
@@ -173,8 +173,8 @@ impl Rounds {
         Duration::from_millis(self.chance.below(most))
     }
 
-    /// Waits until something is committed that was not yet, with a new process for one that has ended with an
-    /// error that is one of the `expected`.
+    /// Waits until a commit, starting a new process if the running one ends with one of the
+    /// `expected` errors.
     fn goes_on(&mut self, expected: &[&str]) {
         let before = wait_for("the group's offsets", || self.position.committed());
         let began = Instant::now();
@@ -197,10 +197,10 @@ impl Rounds {
         }
     }
 
-    /// Lets something happen.
+    /// Runs a round.
     pub fn round(&mut self, misfortune: Misfortune) {
-        // What a transaction that took too long ends with: to Kafka its process is as good as replaced, or the
-        // answer to its end is lost.
+        // The errors of a transaction that timed out: its process is fenced, or the result of its
+        // end is lost.
         let timed_out = [
             "another process has taken over",
             "whether the last transaction counts",
@@ -264,8 +264,8 @@ impl Rounds {
         assert_eq!(status.code(), None, "{point}: {}", process.said());
     }
 
-    /// Another process takes over from the one that is halted, with a copy of its state. Then that one goes on
-    /// and finds out.
+    /// Starts another process with a copy of the halted one's state, then lets the halted one go
+    /// on: it must find out.
     fn replaced(&mut self) {
         let mut zombie = self.running.take().expect("a process");
         wait_for("a halt", || zombie.is_halted().then_some(()));
@@ -282,7 +282,7 @@ impl Rounds {
         std::fs::remove_dir_all(self.bench.path(&before)).expect("the old state is removed");
     }
 
-    /// Ends it in order, and works through what is left; where that is: the bench and the state folder.
+    /// Stops it, works through the rest, and returns the bench and the state folder.
     pub fn finish(mut self) -> (Bench, String) {
         self.stop();
         let mut command = self.command();
@@ -294,7 +294,7 @@ impl Rounds {
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until there is an answer.
 #[track_caller]
 fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();

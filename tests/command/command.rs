@@ -1,4 +1,4 @@
-//! Trainers that are commands: a pipeline learns by them, and goes on without them.
+//! Trainers that are commands: a pipeline learns with them, and goes on when they fail.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn with_python(mut command: Command) -> Ended {
     ended(command.env("PATH", path).output())
 }
 
-/// The stages of a kind of the run `name`: the version of the model, the state and the detail.
+/// The stages of one kind of the run `name`: model version, state and detail.
 fn stages(bench: &Bench, name: &str, kind: &str) -> Vec<(u64, String, String)> {
     let stages = bench.kb_json(name, &["stages"]);
     let text = |value: &Value| value.as_str().expect("a text").to_string();
@@ -32,7 +32,7 @@ fn stages(bench: &Bench, name: &str, kind: &str) -> Vec<(u64, String, String)> {
     .collect()
 }
 
-/// Simulated samples, and a trainer that is a command of the shell.
+/// The config of simulated samples with a shell command as trainer.
 fn bench(script: &str) -> Bench {
     let bench = Bench::new();
     let trainer = format!(
@@ -49,7 +49,7 @@ fn json_text(text: &str) -> String {
 }
 
 #[test]
-fn the_example_learns_as_its_config_says() {
+fn command_trains_as_its_config_says() {
     let bench = Bench::new();
     let config = checkout("configs/simulator-trainer.yaml");
     let run = |name: &str| {
@@ -82,7 +82,7 @@ fn the_example_learns_as_its_config_says() {
 }
 
 #[test]
-fn the_example_fits_numbers() {
+fn command_trains_numbers() {
     let bench = Bench::new();
     let config = checkout("configs/simulator-trainer.yaml");
     let mut command = bench.command(&["run", text(&config), "--state", "run"]);
@@ -100,13 +100,13 @@ fn the_example_fits_numbers() {
         assert_eq!(state, "completed", "{detail}");
         assert!(detail.contains(" samples, training R2 0."), "{detail}");
     }
-    // The labels are linear in the sensors, but for where those are missing and for the sites.
+    // The labels are linear in the sensors, apart from missing values and the sites' offsets.
     let report = bench.report("run");
     assert!(report["r2"].as_f64() > Some(0.7), "{report}");
 }
 
 #[test]
-fn a_command_that_fails_leaves_what_answers_as_it_is() {
+fn failing_command_leaves_the_deployed_model() {
     let train = checkout("examples/trainer/train.py");
     let script = format!(
         "grep -q '^    \"version\": 1$' \"$1\" && exec python3 {} \"$1\"; echo out of luck >&2; exit 3",
@@ -138,10 +138,10 @@ fn a_command_that_fails_leaves_what_answers_as_it_is() {
     assert!(shown.stdout.contains("it said: out of luck"), "{shown:?}");
 }
 
-/// A command that would run for an hour, and names itself and its child.
+/// A command that runs for an hour, and writes its process id and its child's.
 const ENDLESS: &str = "sleep 3600 & echo $$ $! > \"$OUT\"; wait";
 
-/// Starts a run with the endless command, and returns it with the processes once they are there.
+/// Starts a run with the endless command; returns it with both process ids once they exist.
 fn endless(bench: &Bench, name: &str) -> (std::process::Child, Vec<PathBuf>) {
     let child = bench.start(name, &[]);
     let file = bench.path("processes");
@@ -161,7 +161,7 @@ fn endless(bench: &Bench, name: &str) -> (std::process::Child, Vec<PathBuf>) {
     )
 }
 
-/// Waits until a process is gone, or dead and not yet waited for.
+/// Waits until a process is gone or a zombie.
 fn wait_for_end(process: &Path) {
     let lives = || {
         let status = std::fs::read_to_string(process.join("stat"));
@@ -184,7 +184,7 @@ fn endless_bench() -> Bench {
 }
 
 #[test]
-fn a_run_that_is_stopped_leaves_no_process_and_no_files() {
+fn stopped_run_leaves_no_process_and_no_files() {
     let bench = endless_bench();
     let (mut child, processes) = endless(&bench, "run");
     assert_eq!(processes.len(), 2);
@@ -195,13 +195,13 @@ fn a_run_that_is_stopped_leaves_no_process_and_no_files() {
 }
 
 #[test]
-fn a_run_that_is_killed_takes_its_command_along_and_the_next_one_its_files() {
+fn killed_run_ends_its_command_and_the_next_run_removes_its_files() {
     let bench = endless_bench();
     let (mut child, processes) = endless(&bench, "run");
     child.kill().expect("a child");
     child.wait().expect("a child");
     wait_for_end(&processes[0]);
-    // The child of the command's is nobody's now.
+    // The command's child is an orphan now.
     let number = processes[1].file_name().and_then(|name| name.to_str());
     signal(
         number.and_then(|text| text.parse().ok()).expect("a number"),
@@ -210,11 +210,11 @@ fn a_run_that_is_killed_takes_its_command_along_and_the_next_one_its_files() {
     assert!(bench.path("run/trainings").exists());
     let fails = ["--set", "training.trainer.command=[sh, -c, exit 3]"];
     let ended = bench.run_as("run", &fails);
-    // The first training fails, so that nothing can answer.
+    // The first training fails, so that there is no model.
     let reason = "the trainer's command ended with exit code 3";
     ended.failure(1, &["the first model could not be trained", reason]);
     assert!(!bench.path("run/trainings").exists());
-    // With a command that works, it goes on from there.
+    // With a working command it resumes.
     let train = checkout("examples/trainer/train.py");
     let works = format!("training.trainer.command=[python3, {}]", text(&train));
     with_python(bench.pipeline("run", &["--set", &works])).success();

@@ -1,9 +1,9 @@
-//! Configs: what is wrong with one is said with its place, before anything runs.
+//! Configs: each error is reported with its place before anything runs.
 
 use support::stream;
 use support::{Bench, Ended};
 
-/// A folder with a config that is valid, and its stream.
+/// A folder with a valid config and its stream.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(&stream::samples(1, 1000, 0.0)));
@@ -11,8 +11,7 @@ fn bench() -> Bench {
     bench
 }
 
-/// Runs the config with one piece of its text replaced, and returns the error and the line that the
-/// piece stood on.
+/// Runs the config with one piece of its text replaced; returns the error and the piece's line.
 fn with(from: &str, to: &str) -> (Ended, String) {
     let bench = bench();
     let text = stream::config("stream.csv", "records: 1");
@@ -28,7 +27,7 @@ fn with(from: &str, to: &str) -> (Ended, String) {
     (ended, format!("config.yaml:{line}: "))
 }
 
-/// Fails unless the config with a piece replaced is refused at the line of the piece, in these words.
+/// Asserts that the config with a piece replaced is refused at the piece's line, with these words.
 #[track_caller]
 fn refused(from: &str, to: &str, words: &[&str]) {
     let (ended, place) = with(from, to);
@@ -64,7 +63,7 @@ fn unknown_keys_are_named_with_the_nearest() {
 }
 
 #[test]
-fn wrong_types_are_told() {
+fn wrong_types_are_refused() {
     refused(
         "  records: 128",
         "  records: many",
@@ -90,7 +89,7 @@ fn wrong_types_are_told() {
 }
 
 #[test]
-fn missing_keys_are_told() {
+fn missing_keys_are_refused() {
     for (from, to, words) in [
         ("name: stream\n", "", ["missing", "name"]),
         ("  id: id\n", "", ["schema", "id"]),
@@ -193,7 +192,7 @@ fn task_paths_must_name_attributes() {
 }
 
 #[test]
-fn clusters_must_make_sense() {
+fn cluster_settings_are_checked() {
     let cases: [(&str, &[&str]); 10] = [
         (
             "{features: [a, bb]}",
@@ -269,7 +268,7 @@ fn clusters_must_make_sense() {
 }
 
 #[test]
-fn conditions_must_make_sense() {
+fn conditions_are_checked() {
     let cases: [(&str, &[&str]); 9] = [
         (
             "rmse > 2",
@@ -304,7 +303,7 @@ fn conditions_must_make_sense() {
 }
 
 #[test]
-fn a_label_has_classes_or_is_a_number() {
+fn label_has_classes_or_is_a_number() {
     let classes = "{column: label, classes: [low, mid, high]}";
     let expected = "schema.label: expected \"classes\", two at least, or \"kind: number\"";
     refused(classes, "{column: label}", &[expected]);
@@ -346,7 +345,7 @@ fn missing_variables_are_named() {
     refused("stream.csv", "${HOME", &["not closed"]);
 }
 
-/// Validates a config whose epoch has the value of a variable, in the file or as an override.
+/// Validates a config whose epoch is the value of a variable, in the file or as an override.
 fn with_secret(secret: &str, as_override: bool) -> Ended {
     let bench = bench();
     let text = stream::config("stream.csv", "records: 1");
@@ -365,7 +364,7 @@ fn with_secret(secret: &str, as_override: bool) -> Ended {
 }
 
 #[test]
-fn values_from_the_environment_are_used_and_not_shown() {
+fn environment_values_are_used_and_not_shown() {
     for as_override in [false, true] {
         with_secret("64", as_override).success();
         for secret in ["hunter-2", "-7777777", "7777.5e3", "hunter\"quo\\ted"] {
@@ -393,7 +392,7 @@ fn overrides_are_checked_like_the_file() {
 }
 
 #[test]
-fn what_is_not_yaml_is_refused() {
+fn invalid_yaml_is_refused() {
     let bench = bench();
     for (text, place) in [
         ("name: a\n  b: [", "config.yaml:2: "),
@@ -433,10 +432,10 @@ fn missing_configs_and_bad_arguments_are_refused() {
 }
 
 #[test]
-fn the_configs_that_come_along_are_drawn() {
+fn shipped_configs_are_valid() {
     let bench = Bench::new();
     let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/configs");
-    // Ten votes with the columns of the real stream, of which the first two are the bootstrap.
+    // Ten votes with the columns of the real stream; the first two are the bootstrap.
     let mut votes = "id,time,site,season,cooling,city,climate,building,gender,ta,tr,top,rh,vel,met,clo,age,ht,wt,t_out,rh_out,t_out_isd,rh_out_isd,t_mot_isd,t_out_monthly,preference\n".to_string();
     for vote in 0..10 {
         votes.push_str(&format!("{vote},1982-07-01T00:00:00Z,b,hot,ac,darwin,dry,office,female,24.2,25,24,44,0.1,1,0.5,52,,,,,,,,,warmer\n"));
@@ -492,7 +491,7 @@ fn the_configs_that_come_along_are_drawn() {
 }
 
 #[test]
-fn the_schema_and_the_version_are_printed() {
+fn schema_and_version_are_printed() {
     let bench = Bench::new();
     let schema = bench.run(&["schema"]).success().stdout;
     let schema = support::json(schema.as_bytes());

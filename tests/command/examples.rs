@@ -1,4 +1,4 @@
-//! The examples in Python: what they send is learned from, and what they count is right.
+//! The examples in Python: the pipeline learns from what they send, and their counts are right.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use support::kafka::Broker;
 use support::{Bench, checkout, ended, json, python};
 
-/// The values of a topic's messages: the text under `key` by id.
+/// The text under `key` in a topic's messages, by id.
 fn by_id(broker: &Broker, topic: &str, key: &str) -> BTreeMap<String, String> {
     let messages = broker.read(topic);
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_string();

@@ -1,4 +1,4 @@
-//! What is in a knowledge base, byte by byte.
+//! The content of a knowledge base, byte by byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +9,8 @@ use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options};
 /// The entries of each column family.
 pub type Content = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
 
-/// Everything in a knowledge base, by column family, but for what is of the run and of the wire alone: when it was made, how
-/// far it has read, and how many messages it took.
+/// All entries of a knowledge base by column family, without those of the run and the wire:
+/// creation time, progress, and number of messages.
 pub fn content(state: &Path) -> Content {
     let path = state.join("knowledge");
     let names = DB::list_cf(&Options::default(), &path).expect("families");
@@ -35,7 +35,8 @@ pub fn content(state: &Path) -> Content {
     content.collect()
 }
 
-/// Fails, saying which column family differs, unless two knowledge bases have the same content.
+/// Asserts that two knowledge bases have the same content, and names the column family that
+/// differs.
 #[track_caller]
 pub fn assert_same(ours: &Content, theirs: &Content) {
     for (family, entries) in ours {

@@ -1,4 +1,4 @@
-//! `perennial bench`, on a real broker: it finds figures, and leaves the topics as they were.
+//! `perennial bench`: it measures, and removes its topics.
 
 use support::kafka::Broker;
 use support::{Bench, stream};
@@ -23,10 +23,10 @@ fn bench(broker: &Broker, topic: &str) -> Bench {
 }
 
 #[test]
-fn a_pipeline_is_measured_on_topics_of_its_own() {
+fn bench_uses_topics_of_its_own() {
     let broker = Broker::shared();
     let bench = bench(&broker, "measured");
-    // The stream is sent several times over.
+    // The stream is sent several times.
     let arguments = "bench config.yaml --records 2000 --seconds 1 --report found.json";
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let ended = bench.run(&arguments).success();
@@ -51,7 +51,7 @@ fn a_pipeline_is_measured_on_topics_of_its_own() {
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn missing_inputs_are_reported() {
     let broker = Broker::shared();
     let bench = bench(&broker, "unmeasured");
     let config = String::from_utf8(bench.read("config.yaml")).expect("a text");
@@ -66,7 +66,7 @@ fn what_is_missing_is_told() {
     bench
         .run(&["bench", "config.yaml"])
         .failure(1, &["none.csv"]);
-    // A pipeline that cannot begin says why.
+    // A pipeline that cannot start says why.
     bench.write("config.yaml", &config);
     bench.write("stream.csv", stream::csv(&stream::samples(62, 600, 1.0)));
     let ended = bench.run(&["bench", "config.yaml", "--records", "1000"]);

@@ -1,4 +1,4 @@
-//! Kafka in and out, on a real broker: each input once in the results, whatever happens.
+//! Kafka in and out: each input counts once, despite crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use support::stream::{self, Sample};
 use support::topics::{BOOTSTRAP, Pipeline, START};
 
 #[test]
-fn each_sample_is_predicted_once_with_what_came_with_it() {
+fn samples_are_predicted_once_with_key_and_timestamp() {
     let broker = Broker::shared();
     for (name, labels_apart) in [("once", false), ("apart", true)] {
         let pipeline = Pipeline::new(&broker, name, labels_apart);
@@ -20,7 +20,7 @@ fn each_sample_is_predicted_once_with_what_came_with_it() {
         pipeline.produce(&samples);
         pipeline.run(&["--workers", "2"]).success();
         pipeline.check(&samples);
-        // What comes later goes on from there.
+        // Later messages are read from there on.
         let more = stream::samples(32, 4000, 0.1);
         pipeline.produce(&more[3000..]);
         let all: Vec<Sample> = samples.iter().chain(&more[3000..]).cloned().collect();
@@ -43,7 +43,7 @@ fn clusters_are_found_in_the_bootstrap_of_a_topic() {
             command.envs(point.map(|point| ("PERENNIAL_KILL_AT", point)));
             ended(command.output())
         };
-        // The first commit is that of the clusters: found and lost, prepared and lost, and decided.
+        // The first commit has the clusters: killed when found, when prepared and when decided.
         for point in ["clusters: found", "commit: prepared", "commit: decided"] {
             assert_eq!(run(Some(point)).status, None, "{point}");
         }
@@ -51,7 +51,7 @@ fn clusters_are_found_in_the_bootstrap_of_a_topic() {
         let clusters = pipeline.bench.kb_json("state", &["clusters"]);
         let found = clusters["clusters"].as_array().expect("clusters").iter();
         let counted: u64 = found.filter_map(|one| one["samples"].as_u64()).sum();
-        // But those that have neither feature.
+        // Samples with neither feature do not count.
         assert!(
             (BOOTSTRAP as u64 - 10..=BOOTSTRAP as u64).contains(&counted),
             "{clusters}"
@@ -72,7 +72,7 @@ fn clusters_are_found_in_the_bootstrap_of_a_topic() {
 }
 
 #[test]
-fn nothing_is_lost_of_what_comes_while_partitions_are_opened() {
+fn messages_during_partition_opening_are_not_lost() {
     let broker = Broker::shared();
     let pipeline = Pipeline::new(&broker, "many", false);
     let partitions = 300;
@@ -131,11 +131,11 @@ fn poison_becomes_dead_letters_byte_for_byte() {
 }
 
 #[test]
-fn dead_letters_too_large_for_their_topic_go_without_their_values() {
+fn oversized_dead_letters_go_without_their_values() {
     let broker = Broker::shared();
     let limit = "max.message.bytes=20000";
     let ways = [
-        // The broker refuses them, in transactions or not; or librdkafka does.
+        // The broker refuses them, with or without transactions; or librdkafka does.
         ("large", Some(limit), "kafka.delivery=exactly_once"),
         ("twice", Some(limit), "kafka.delivery=at_least_once"),
         ("early", None, "kafka.options={message.max.bytes: 20000}"),
@@ -148,7 +148,7 @@ fn dead_letters_too_large_for_their_topic_go_without_their_values() {
         }
         let samples = stream::samples(41, 2000, 0.0);
         pipeline.produce(&samples);
-        // Small ones that are too much together only, and between them two that are too large alone.
+        // Small messages that are too large together only, and two that are too large alone.
         let poison: Vec<_> = (0..200)
             .map(|at| {
                 let length = match at {
@@ -187,7 +187,7 @@ fn dead_letters_too_large_for_their_topic_go_without_their_values() {
 }
 
 #[test]
-fn predictions_too_large_for_their_topic_end_the_run() {
+fn oversized_predictions_end_the_run() {
     let broker = Broker::shared();
     for delivery in ["exactly_once", "at_least_once"] {
         let pipeline = Pipeline::new(&broker, &format!("refused-{delivery}"), false);
@@ -205,7 +205,7 @@ fn predictions_too_large_for_their_topic_end_the_run() {
 }
 
 #[test]
-fn a_pipeline_killed_anywhere_in_a_commit_goes_on() {
+fn kill_at_any_commit_point_is_resumed() {
     let broker = Broker::shared();
     let points = [
         "before outputs",
@@ -220,7 +220,7 @@ fn a_pipeline_killed_anywhere_in_a_commit_goes_on() {
     let mut kills = 0;
     for point in points.iter().cycle() {
         let count = 1 + kills % 3;
-        // Small commits: a slow machine must not read the stream in fewer of them than there are kills.
+        // Small commits: a slow machine must not finish the stream in fewer commits than kills.
         let small = ["epoch.bytes=20000", "commit.epochs=1"];
         let mut command =
             pipeline.command(&["--workers", "2", "--set", small[0], "--set", small[1]]);
@@ -298,7 +298,7 @@ fn avro_is_read_and_written() {
     assert_eq!(ours["dead_letters"], 1);
     let letters = broker.read(&pipeline.topic("dead-letters"));
     assert_eq!((letters.len(), &letters[0].value), (1, &torn));
-    // A registry that is not there is told.
+    // An unreachable registry is reported.
     let registry = format!(
         "kafka={{brokers: '{}', registry: {{url: 'http://127.0.0.1:1'}}}}",
         broker.address
@@ -308,12 +308,12 @@ fn avro_is_read_and_written() {
 }
 
 #[test]
-fn a_zombie_is_fenced() {
+fn zombie_is_fenced() {
     let broker = Broker::shared();
     let pipeline = Pipeline::new(&broker, "zombie", false);
     let samples = stream::samples(36, 2000, 0.0);
     pipeline.produce(&samples);
-    // The first one goes on waiting for samples; a second one with a state of its own takes over.
+    // The first process waits for samples; a second one with another state takes over.
     let endless = ["--set", "source.kafka.stop_at_end=false"];
     let first = pipeline
         .command(&endless)
@@ -326,7 +326,7 @@ fn a_zombie_is_fenced() {
         .command(&["run", "config.yaml", "--state", "other"]);
     let refused = ended(second.output());
     refused.failure(1, &["consumer group \"zombie\"", "do not belong together"]);
-    // It was refused, but the first one is fenced all the same when it has something to say.
+    // The second is refused, but the first is fenced when it next commits.
     pipeline.produce(&stream::samples(37, 2100, 0.0)[2000..]);
     let began = Instant::now();
     while first.try_wait().expect("a child").is_none() {
@@ -338,7 +338,7 @@ fn a_zombie_is_fenced() {
     }
     let ended = ended(first.wait_with_output());
     ended.failure(1, &["another process has taken over"]);
-    // The first one's state still goes with the group.
+    // The first one's state still belongs to the group.
     let all: Vec<Sample> = samples
         .iter()
         .chain(&stream::samples(37, 2100, 0.0)[2000..])
@@ -349,7 +349,7 @@ fn a_zombie_is_fenced() {
 }
 
 #[test]
-fn a_broker_that_crashes_is_waited_for() {
+fn broker_crash_is_waited_for() {
     let broker = Arc::new(Broker::start());
     let pipeline = Pipeline::new(&broker, "broken", true);
     let samples = stream::samples(38, 4000, 0.1);
@@ -368,7 +368,7 @@ fn a_broker_that_crashes_is_waited_for() {
 }
 
 #[test]
-fn that_an_outage_is_over_is_told_though_nothing_comes() {
+fn end_of_outage_is_logged_without_new_messages() {
     let broker = Arc::new(Broker::start());
     let pipeline = Pipeline::new(&broker, "outage", false);
     pipeline.produce(&stream::samples(43, 1500, 0.0));
@@ -395,7 +395,7 @@ fn that_an_outage_is_over_is_told_though_nothing_comes() {
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn missing_topics_and_brokers_are_reported() {
     let broker = Broker::shared();
     let pipeline = Pipeline::new(&broker, "missing", false);
     let words = [

@@ -1,4 +1,4 @@
-//! Labels that are asked for on a topic, and answered by hand and from a file.
+//! Label requests on a topic, answered by hand and from a file.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use support::stream::{self, CLASSES, Sample};
 use support::topics::{BOOTSTRAP, Pipeline};
 use support::{ended, json, lines};
 
-/// Labels that have come; of a site that nobody knows they may wait with its group.
+/// Number of labels received, with those that wait in the group of an unknown site.
 fn known(pipeline: &Pipeline) -> u64 {
     let unseen = pipeline.bench.kb_json("state", &["unseen"]);
     let held = unseen["unseen"].as_array().expect("groups").iter();
@@ -19,11 +19,11 @@ fn known(pipeline: &Pipeline) -> u64 {
 }
 
 #[test]
-fn labels_are_asked_for_and_answered() {
+fn labels_are_requested_and_answered() {
     let broker = Broker::shared();
     let pipeline = Pipeline::new(&broker, "asked", true);
     let truth = stream::samples(41, 2400, 0.0);
-    // Behind the bootstrap nobody gives labels, and there is a site that nobody knows.
+    // After the bootstrap there are no labels, and there is an unknown site.
     let samples: Vec<Sample> = truth
         .iter()
         .enumerate()
@@ -48,7 +48,7 @@ fn labels_are_asked_for_and_answered() {
         .iter()
         .map(|request| {
             let value = json(&request.value);
-            // It has the key of its sample, so that the label goes to the same partition.
+            // A request has the key of its sample, so that the label goes to the same partition.
             let key = request.key.as_deref().map(String::from_utf8_lossy);
             assert_eq!(key.as_deref(), value["site"].as_str(), "{value}");
             value
@@ -70,7 +70,7 @@ fn labels_are_asked_for_and_answered() {
     assert_eq!(listed.len(), asked.len());
     let report = pipeline.bench.report("report");
     assert_eq!(report["labelled"], 0);
-    // The first by its number, the second not at all, the third by its name, at the second try.
+    // The first by number, the second not at all, the third by name at the second try.
     let of = |request: &Value| -> &str {
         let id = request["id"].as_str().expect("an id");
         let sample = truth
@@ -101,7 +101,7 @@ fn labels_are_asked_for_and_answered() {
     assert!(said.contains("1 low, 2 mid, 3 high"), "{said}");
     pipeline.run(&set).success();
     assert_eq!(known(&pipeline), 2);
-    // The others from a file, in which there is one too many.
+    // The others from a file, which has one too many.
     let mut answers = "id,label\nr1,low\n".to_string();
     for request in listed.iter().skip(3) {
         answers.push_str(&format!(
@@ -122,7 +122,7 @@ fn labels_are_asked_for_and_answered() {
     assert_eq!(known(&pipeline), listed.len() as u64 - 1);
     let open = ended(label(&["--json"]).output()).success();
     assert_eq!(lines(open.stdout.as_bytes())[0]["id"], listed[1]["id"]);
-    // What is no label is told.
+    // An unknown class is refused.
     pipeline.bench.write("answers.csv", "id,label\nr1000,hot\n");
     let refused = ended(label(&["--answers", "answers.csv"]).output());
     refused.failure(1, &["answers.csv", "\"hot\""]);

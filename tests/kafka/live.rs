@@ -1,10 +1,10 @@
-//! Live mode: inference does not wait for training, and still nothing is lost or doubled.
+//! Live mode: inference does not wait for training, and no prediction is lost or doubled.
 
 use support::{Bench, simulator, version};
 
 const RECORDS: usize = 8000;
 
-/// A fleet in live mode, fast enough that models are trained while the stream goes on.
+/// A fleet in live mode; models are trained while the stream runs.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.write("config.yaml", simulator(RECORDS as u64, "records: 100"));
@@ -13,7 +13,7 @@ fn bench() -> Bench {
 
 const LIVE: [&str; 4] = ["--set", "mode=live", "--set", "source.rate=2000"];
 
-/// Fails unless each sample after the bootstrap is predicted once, in order, and counted.
+/// Asserts that each sample after the bootstrap is predicted once, in order, and counted.
 fn assert_whole(bench: &Bench, name: &str) {
     let verified = bench.run(&["kb", "--state", name, "verify"]).success();
     assert!(verified.stdout.starts_with("sound: "), "{verified:?}");
@@ -33,9 +33,9 @@ fn assert_whole(bench: &Bench, name: &str) {
 }
 
 #[test]
-fn models_are_swapped_while_the_stream_goes_on() {
+fn models_are_swapped_while_the_stream_runs() {
     let bench = bench();
-    // Slow enough that trainings end before it, on a machine that has other things to do.
+    // Slow enough that trainings end before the stream does, on a busy machine too.
     let slow = ["--workers", "2", "--set", "source.rate=1000"];
     let workers = [LIVE.as_slice(), &slow].concat();
     bench.run_as("live", &workers).success();
@@ -49,7 +49,7 @@ fn models_are_swapped_while_the_stream_goes_on() {
 }
 
 #[test]
-fn a_killed_live_run_goes_on_without_loss() {
+fn killed_live_run_loses_nothing() {
     let bench = bench();
     for point in ["commit: after outputs#4", "commit: after knowledge#6"] {
         let mut command = bench.pipeline("torn", &LIVE);

@@ -1,4 +1,4 @@
-//! `perennial produce`, on a real broker: what it sends is what a pipeline would have read from the file.
+//! `perennial produce`: a pipeline learns from its messages as from the file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use support::process::signal;
 use support::stream::{self, Sample};
 use support::{Bench, ended, json};
 
-/// A folder with a stream and a pipeline on topics whose names begin with `name`.
+/// A folder with a stream and a pipeline on topics that begin with `name`.
 fn bench(broker: &Broker, name: &str, csv: &str, more: &str) -> Bench {
     let bench = Bench::new();
     bench.write("stream.csv", csv);
@@ -32,7 +32,7 @@ fn produce(bench: &Bench, more: &[&str]) -> support::Ended {
     ended(command.args(more).output())
 }
 
-/// The settings by which labels go on a topic of their own.
+/// Settings that send labels to a separate topic.
 fn labels_apart(name: &str) -> [String; 4] {
     let topic = format!("labels={{kafka: {{topic: {name}-labels}}}}");
     ["--set", &topic, "--set", "produce.delay={records: 64}"].map(str::to_string)
@@ -42,7 +42,7 @@ fn texts(settings: &[String]) -> Vec<&str> {
     settings.iter().map(String::as_str).collect()
 }
 
-/// A schema that can hold whatever stands in the columns of the stream.
+/// A schema for whatever the columns of the stream hold.
 fn avro_schema() -> String {
     let number = ["time", "a", "b", "c"];
     let field = |name: &str| match number.contains(&name) {
@@ -54,10 +54,10 @@ fn avro_schema() -> String {
 }
 
 #[test]
-fn what_is_produced_is_learned_from_as_the_file_is() {
+fn produced_file_is_learned_like_the_file() {
     let broker = Broker::shared();
     let (lines, _) = stream::with_bad_lines(&stream::samples(51, 4000, 0.1), 52);
-    // A line of the wrong width is no record that could be sent: it would not count in the topic.
+    // A line of the wrong width cannot be sent, so it would not count in the topic.
     let whole = lines
         .into_iter()
         .filter(|line| line.split(',').count() == 9);
@@ -95,7 +95,7 @@ fn what_is_produced_is_learned_from_as_the_file_is() {
     }
 }
 
-/// Learns from a simulated fleet as it is and by way of a topic, and expects the same of both.
+/// Runs on a simulated fleet directly and by way of a topic; asserts the same predictions.
 fn same_by_way_of_a_topic(name: &str, own: &str, label: &str) {
     let broker = Broker::shared();
     let bench = Bench::new();
@@ -131,7 +131,7 @@ produce:
 }
 
 #[test]
-fn a_simulated_fleet_is_learned_from_as_it_is_without_kafka() {
+fn produced_simulation_is_learned_like_the_simulation() {
     let classes = support::simulator(6000, "records: 300");
     same_by_way_of_a_topic("fleet", &classes, "classes: [c0, c1, c2]");
     let numbers = support::numbers(6000, "records: 300");
@@ -159,7 +159,7 @@ fn java_partition(key: &[u8]) -> i32 {
     (hash & 0x7fff_ffff) as i32 % PARTITIONS
 }
 
-/// The messages of a topic by the id that they are of.
+/// The messages of a topic, by id.
 fn by_id(messages: Vec<Read>) -> BTreeMap<String, (Read, Value)> {
     let count = messages.len();
     let pairs = messages.into_iter().map(|message| {
@@ -208,7 +208,7 @@ fn labels_follow_their_samples() {
             (&label_message.key, label_message.partition),
             (&message.key, message.partition)
         );
-        // 64 samples go between, and not one more.
+        // The label follows 64 samples later, no more.
         let timestamp = |at: usize| {
             sent_samples
                 .get(&samples.get(at)?.id)
@@ -224,13 +224,13 @@ fn labels_follow_their_samples() {
     assert_eq!(report["predicted"], 2200, "{report}");
     let scored = |sample: &&&Sample| sample.id[1..].parse::<u32>().expect("a number") >= 800;
     let learned = report["labelled"].as_u64().expect("a number");
-    // Timestamps are of milliseconds, so that samples of several partitions may come in another order.
+    // Timestamps have milliseconds, so that samples of several partitions may change places.
     let expected = labelled.iter().filter(scored).count() as u64;
     assert!(learned.abs_diff(expected) < 100, "{report}");
 }
 
 #[test]
-fn a_rate_is_kept_and_labels_come_seconds_later() {
+fn rate_and_label_delay_are_kept() {
     let broker = Broker::shared();
     let samples = stream::samples(54, 200, 0.0);
     let bench = bench(&broker, "slow", &stream::csv(&samples), "");
@@ -245,7 +245,7 @@ fn a_rate_is_kept_and_labels_come_seconds_later() {
     for (at, sample) in samples.iter().enumerate() {
         let (message, _) = &sent_samples[&sample.id];
         assert_eq!(message.key.as_deref(), Some(sample.id.as_bytes()));
-        // None goes before its moment.
+        // No message is sent early.
         assert!(message.timestamp >= began + at as i64, "{at}");
         let label = &sent_labels[&sample.id].0;
         assert!(label.timestamp >= message.timestamp + 300 - 1, "{at}");
@@ -253,7 +253,7 @@ fn a_rate_is_kept_and_labels_come_seconds_later() {
 }
 
 #[test]
-fn what_cannot_be_read_is_left_out_and_counted() {
+fn bad_lines_are_skipped_and_counted() {
     let broker = Broker::shared();
     let (lines, _) = stream::with_bad_lines(&stream::samples(55, 500, 0.0), 56);
     let narrow = lines.iter().filter(|line| line.split(',').count() != 9);
@@ -273,7 +273,7 @@ fn what_cannot_be_read_is_left_out_and_counted() {
 }
 
 #[test]
-fn a_signal_ends_it_with_all_that_was_sent_delivered() {
+fn sigterm_delivers_all_that_was_sent() {
     let broker = Broker::shared();
     let samples = stream::samples(57, 100_000, 0.0);
     let bench = bench(&broker, "ended", &stream::csv(&samples), "");
@@ -300,7 +300,7 @@ fn a_signal_ends_it_with_all_that_was_sent_delivered() {
 }
 
 #[test]
-fn what_is_missing_or_wrong_is_told() {
+fn bad_settings_are_refused() {
     let broker = Broker::shared();
     let csv = stream::csv(&stream::samples(58, 10, 0.0));
     let bench = bench(&broker, "absent", &csv, "");
@@ -331,7 +331,7 @@ fn what_is_missing_or_wrong_is_told() {
     refused("produce.pth=a.csv", 2, &["did you mean \"path\"?"]);
     refused("produce.simulator={}", 2, &["exclude each other"]);
     refused("produce.delay.records=1", 2, &["set labels.kafka"]);
-    // A run checks the section too, and does without it.
+    // A run checks the section too, but does not need it.
     let run = bench.run(&["run", "config.yaml", "--set", "produce.key=stie"]);
     run.failure(2, &["produce.key", "did you mean \"site\"?"]);
     refused("produce=~", 2, &["produce: missing", "simulator"]);
@@ -341,7 +341,7 @@ fn what_is_missing_or_wrong_is_told() {
 }
 
 #[test]
-fn topics_of_samples_and_labels_have_equally_many_partitions() {
+fn partition_counts_of_samples_and_labels_must_match() {
     let broker: Arc<Broker> = Broker::shared();
     let csv = stream::csv(&stream::samples(59, 10, 0.0));
     let bench = bench(&broker, "odd", &csv, "");
@@ -352,7 +352,7 @@ fn topics_of_samples_and_labels_have_equally_many_partitions() {
 }
 
 #[test]
-fn what_does_not_arrive_is_told() {
+fn undelivered_messages_are_reported() {
     let broker = Broker::shared();
     let csv = stream::csv(&stream::samples(60, 10, 0.0));
     let bench = bench(&broker, "tiny", &csv, "");

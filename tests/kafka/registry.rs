@@ -1,5 +1,5 @@
-//! Avro with a schema registry, on a real broker: messages with the ids of their schemas in, predictions with
-//! the id of theirs out, and what the registry does not know to the dead letters.
+//! Avro with a schema registry: messages with schema ids in, predictions with a schema id out, and
+//! messages of unknown schemas to the dead letters.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use support::registry::{Server, not_found, stored};
 use support::stream;
 use support::topics::{BOOTSTRAP, Pipeline, START};
 
-/// The ids of the schema of samples, of that of predictions, and one that nobody has registered.
+/// The schema ids of samples and of predictions, and one that is not registered.
 const SAMPLES: u32 = 3;
 const PREDICTIONS: u32 = 70_000;
 const UNKNOWN: u32 = 4;
 
-/// A value as Confluent's serializers write it.
+/// A value in the format of Confluent's serializers.
 fn registered(id: u32, record: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), record].concat()
 }
@@ -42,7 +42,7 @@ fn schemas_come_from_and_go_to_a_registry() {
         .enumerate()
         .map(|(at, sample)| message(at as i64, &sample.site, registered(SAMPLES, &avro(sample))))
         .collect();
-    // Among the good ones: a schema that is not there, one byte of an id, and another magic byte.
+    // Among the good messages: an unknown schema, one byte of an id, and another magic byte.
     let bad = [
         (
             registered(UNKNOWN, &avro(&samples[1])),
@@ -86,7 +86,7 @@ fn schemas_come_from_and_go_to_a_registry() {
     }
     let requests = registry.requests();
     assert!(requests.iter().any(|request| request.line == subject));
-    // A registry that is not there when a run begins is told of at once.
+    // A registry that cannot be reached is reported at the start.
     let nobody = format!("kafka={{brokers: '{address}', registry: {{url: 'http://127.0.0.1:1'}}}}");
     let reading = ["--set", &nobody, "--set", source];
     let words = ["perennial: the schema registry http://127.0.0.1:1 cannot be reached"];

@@ -1,4 +1,5 @@
-//! Kafka behind TLS and SASL, on a real broker: who may come in does, who may not is told why, and no secret shows.
+//! Kafka behind TLS and SASL: allowed users connect, refused ones get the reason, and no secret is
+//! printed.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +16,7 @@ const BOB: (&str, &str) = ("bob-90cc", "plain-secret-e28b");
 /// No start waits for longer.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A broker that lets users in over TLS alone, and a folder with its certificate.
+/// A broker that accepts users over TLS only, and a folder with its certificate.
 struct Secured {
     folder: Bench,
     broker: Arc<Broker>,
@@ -86,7 +87,7 @@ impl Secured {
         pipeline
     }
 
-    /// Runs a pipeline. No secret may show, in what it says or in what it leaves behind.
+    /// Runs a pipeline, and asserts that no secret is in its output or its files.
     fn run(&self, pipeline: &Pipeline) -> Ended {
         let mut command = pipeline.command(&[]);
         command.env("RUST_LOG", "debug,librdkafka=trace");
@@ -105,7 +106,7 @@ impl Secured {
         ended
     }
 
-    /// Runs a pipeline that is let in, and checks that each sample is predicted once.
+    /// Runs a pipeline that may connect, and checks that each sample is predicted once.
     fn works(&self, name: &str, options: &[(&str, String)]) {
         let pipeline = self.pipeline(name, options);
         let samples = stream::samples(51, 1400, 0.0);
@@ -114,7 +115,7 @@ impl Secured {
         pipeline.check(&samples);
     }
 
-    /// How to come in over TLS, trusting a certificate.
+    /// Settings of a client over TLS that trusts a certificate.
     fn tls(&self, trusted: &str) -> Vec<(&'static str, String)> {
         let trusted = support::text(&self.folder.path(trusted)).to_string();
         vec![
@@ -123,7 +124,7 @@ impl Secured {
         ]
     }
 
-    /// The same as a user with a password in a file, who trusts a certificate.
+    /// Settings of a client over TLS with a user and a password from a file.
     fn scram(&self, trusted: &str, password: &str) -> Vec<(&'static str, String)> {
         self.folder.write("password", format!("{password}\n"));
         let file = self.folder.path("password");
@@ -137,7 +138,7 @@ impl Secured {
     }
 }
 
-/// A key and a certificate of a machine of this name, signed by nobody else.
+/// Makes a key and a self-signed certificate.
 fn certificate(bench: &Bench, name: &str) {
     let (key, certificate) = (format!("{name}.key"), format!("{name}.pem"));
     let made = Command::new("openssl")
@@ -157,7 +158,7 @@ fn certificate(bench: &Bench, name: &str) {
     assert!(made.status.success(), "{made:?}");
 }
 
-/// The names of the files in a folder, and in those below it, that hold these bytes.
+/// The names of all files below a folder that contain these bytes.
 fn holding(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -174,7 +175,7 @@ fn holding(folder: &Path, bytes: &[u8], found: &mut Vec<String>) {
 }
 
 #[test]
-fn users_are_let_in_over_tls() {
+fn users_connect_over_tls() {
     let secured = Secured::start();
     secured.works("scram", &secured.scram("ours.pem", ALICE.1));
     let mut found = Vec::new();
@@ -195,7 +196,7 @@ fn users_are_let_in_over_tls() {
 }
 
 #[test]
-fn who_is_not_let_in_is_told_why() {
+fn refused_users_get_the_reason() {
     let secured = Secured::start();
     let address = secured.broker.address.clone();
     let away = format!("perennial: Kafka at {address} does not let this client in: ");
@@ -203,7 +204,7 @@ fn who_is_not_let_in_is_told_why() {
         let ended = secured.run(&secured.pipeline(name, options));
         ended.failure(1, words);
     };
-    // The other user's password, which is to be seen as little as the right one.
+    // The other user's password must not be printed either.
     let wrong = secured.scram("ours.pem", BOB.1);
     fails(
         "wrong",
@@ -219,7 +220,7 @@ fn who_is_not_let_in_is_told_why() {
     let nobody = format!("perennial: no Kafka broker answers at {address}: ");
     let bare = [("security.protocol", "PLAINTEXT".to_string())];
     fails("bare", &bare, &[&nobody, "security.protocol"]);
-    // What librdkafka could do, but was not built to.
+    // A feature that librdkafka was not built with.
     let oidc = [
         ("sasl.mechanism", "OAUTHBEARER".to_string()),
         ("sasl.oauthbearer.method", "oidc".to_string()),

@@ -1,13 +1,13 @@
-//! Drift: a context that turns is noticed, learned, and recognized when it comes back.
+//! Drift: a concept that changes is detected, learned, and recalled when it comes back.
 
 use serde_json::Value;
 use support::Bench;
 use support::stream::{self, Sample};
 
-/// Samples of each piece of the stream.
+/// Number of samples of each concept's stretch.
 const PIECE: usize = 1500;
 
-/// A stream whose labels mean the opposite in every other piece.
+/// A stream whose labels are inverted in every other stretch.
 fn recurring(pieces: usize) -> Vec<Sample> {
     let mut samples = Vec::new();
     for piece in 0..pieces {
@@ -22,7 +22,7 @@ fn recurring(pieces: usize) -> Vec<Sample> {
     samples
 }
 
-/// The changes of one kind, each with its epoch.
+/// The changes of one kind, with their epochs.
 fn changes(bench: &Bench, kind: &str) -> Vec<Value> {
     let changes = support::lines(bench.kb("run", &["changes"]).as_bytes());
     let of_kind = changes.into_iter().filter_map(|change| {
@@ -32,7 +32,7 @@ fn changes(bench: &Bench, kind: &str) -> Vec<Value> {
     of_kind.collect()
 }
 
-/// Tasks that train when they drift.
+/// The config of tasks that train when they drift.
 fn config() -> String {
     let config = stream::config("stream.csv", "records: 10");
     let config = config.replace("new_samples >= 600", "drift");
@@ -40,7 +40,7 @@ fn config() -> String {
 }
 
 #[test]
-fn what_has_turned_is_learned_and_recalled_when_it_comes_back() {
+fn recurring_concept_is_recalled() {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(&recurring(4)));
     bench.write("config.yaml", config());
@@ -58,7 +58,7 @@ fn what_has_turned_is_learned_and_recalled_when_it_comes_back() {
             &change["change"]["model"],
             &change["change"]["remodeling"]["recalled"]["version"],
         );
-        // It is the very model that answered before, fitted once more before it did.
+        // It is the same model that predicted before.
         let answered = trained.iter().rfind(|other| {
             let other = &other["change"];
             other["model"]["task"] == model["task"] && other["model"]["version"] == *version
@@ -79,7 +79,7 @@ fn what_has_turned_is_learned_and_recalled_when_it_comes_back() {
 }
 
 #[test]
-fn without_detectors_nobody_can_be_asked_for_drift() {
+fn drift_trigger_needs_detectors() {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(&recurring(1)));
     bench.write("config.yaml", config());

@@ -1,4 +1,4 @@
-//! The protocol of lifelong learning, and what it makes of its matrices, recounted.
+//! The evaluation protocol of lifelong learning: its matrices and figures against a recount.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,8 @@ use support::{Bench, json, lines, simulator};
 
 type Matrix = Vec<Vec<f64>>;
 
-/// The probes of a run: for each stage, from 1, what was answered of each sample, by its number in the stream.
+/// The probes of a run: the predictions of each stage, from 1, by the sample's number in the
+/// stream.
 struct Answers {
     probes: BTreeMap<usize, BTreeMap<usize, usize>>,
 }
@@ -30,7 +31,7 @@ impl Answers {
         Answers { probes }
     }
 
-    /// The samples that are tested, the same in each stage.
+    /// The tested samples, the same in each stage.
     fn tested(&self) -> BTreeSet<usize> {
         let stages: Vec<BTreeSet<usize>> = self
             .probes
@@ -42,7 +43,7 @@ impl Answers {
     }
 }
 
-/// The share of numbers whose answer is right.
+/// The share of samples that are predicted right.
 fn accuracy(samples: &[Sample], numbers: &[usize], answer: impl Fn(usize) -> usize) -> f64 {
     let right = numbers
         .iter()
@@ -69,7 +70,8 @@ fn assert_close(found: &Value, expected: f64, what: &str) {
     );
 }
 
-/// Computes each method's figures again from its matrix, by their definitions with stages and tasks from 1.
+/// Recomputes each method's figures from its matrix, by their definitions with stages and tasks
+/// from 1.
 fn assert_figures(findings: &Value) {
     let untrained = findings["untrained"].as_f64().expect("a number");
     for method in findings["methods"].as_array().expect("methods") {
@@ -90,7 +92,7 @@ fn assert_figures(findings: &Value) {
         for task in 2..=last {
             add("fwt", (r(task - 1, task) - untrained) / earlier);
             add("ianvs_fwt", (r(task - 1, task) - r(1, task)) / earlier);
-            // What its double sum comes to.
+            // Ianvs's double sum, simplified.
             let moved = r(last, task) - r(1, task);
             add("ianvs_bwt", moved / earlier.powi(2));
         }
@@ -169,7 +171,7 @@ fn matrices_and_figures_equal_a_recount() {
     }
 }
 
-/// What follows from how the baselines are made.
+/// Asserts what the definitions of the baselines imply.
 fn assert_baselines(
     findings: &Value,
     samples: &[Sample],
@@ -196,7 +198,7 @@ fn assert_baselines(
             assert_eq!(row[task], expected, "stage {stage}, task {task}");
         }
     }
-    // Nothing is known of the first task but its samples, by each of them.
+    // Both know only the first task's samples.
     assert_eq!(frozen[0][0], independent[0][0]);
     assert_eq!(fine_tuned[0], frozen[0]);
     assert_ne!(fine_tuned[1], fine_tuned[0], "it is continued");
@@ -213,11 +215,11 @@ fn assert_baselines(
 }
 
 #[test]
-fn a_stage_is_learned_before_its_probes_come_and_probes_teach_nothing() {
+fn probes_come_after_their_stage_and_teach_nothing() {
     let samples = stream::samples(22, 2400, 0.0);
     let (bench, findings) = evaluate(&samples);
-    // All probes of a stage are answered by one and the same state: what settles just before them, of the same
-    // samples, gets the same answers.
+    // All probes of a stage are predicted from the same state: the settling samples just before
+    // them get the same predictions as the probes of the same samples.
     let said = |line: &Value| (line["model"].clone(), line["probabilities"].clone());
     let mut tested: Vec<String> = Vec::new();
     let mut settled = BTreeMap::new();
@@ -247,13 +249,13 @@ fn a_stage_is_learned_before_its_probes_come_and_probes_teach_nothing() {
         let sample = tested[number % tested.len()].clone();
         assert_eq!(probes[&(stage.clone(), sample)], *said, "stage {stage}");
     }
-    // A turned world is learned again, and then answered otherwise.
+    // A changed concept is learned again and predicted differently.
     let perennial = matrix(method(&findings, "perennial"));
     assert_ne!(perennial[0], perennial[stages - 1]);
 }
 
 #[test]
-fn the_first_level_of_the_tree_is_the_sequence_and_so_can_time_be() {
+fn sequence_is_the_first_level_or_time() {
     let bench = Bench::new();
     bench.write("config.yaml", simulator(6000, "records: 64"));
     let by_default = bench.run(&["evaluate", "config.yaml"]).success();
@@ -287,7 +289,7 @@ fn the_first_level_of_the_tree_is_the_sequence_and_so_can_time_be() {
 }
 
 #[test]
-fn what_cannot_be_evaluated_is_refused() {
+fn bad_sequences_are_refused() {
     let bench = Bench::new();
     bench.write("config.yaml", simulator(400, "records: 0"));
     let refused = |more: &[&str], words: &[&str]| {

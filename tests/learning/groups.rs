@@ -1,4 +1,4 @@
-//! Unseen tasks: what becomes of samples with new attribute values, and of those that look like none of known tasks.
+//! Unseen tasks: the fate of samples with new attribute values, and of outliers.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use support::{Bench, ended};
 /// Samples of the bootstrap.
 const BOOTSTRAP: usize = 1200;
 
-/// What the label of a sample says of its features.
+/// The concept that maps features to labels.
 #[derive(Clone, Copy)]
 enum Concept {
     First,
@@ -44,7 +44,7 @@ impl Stream {
         }
     }
 
-    /// Adds a sample of a kind, with `d` around `shift`.
+    /// Adds a sample of a concept, with `d` around `shift`.
     fn add(&mut self, kind: &str, concept: Concept, shift: f64) {
         let mut normal = || {
             let sum: f64 = (0..12).map(|_| self.chance.share()).sum();
@@ -58,7 +58,7 @@ impl Stream {
         self.count += 1;
     }
 
-    /// Adds samples of two known kinds in turn.
+    /// Adds samples of two known concepts in turn.
     fn known(&mut self, many: usize) {
         for at in 0..many {
             match at % 2 {
@@ -113,7 +113,7 @@ fn labels(stream: &Stream) -> Vec<&str> {
     lines.filter_map(|line| line.rsplit(',').next()).collect()
 }
 
-/// Runs it again on two workers, and interrupted, and compares what is left.
+/// Runs it again with two workers, and interrupted, and asserts the same output.
 fn assert_the_same_whatever_happens(bench: &Bench) {
     bench.run_as("two", &["--workers", "2"]).success();
     let left = bench.left("run");
@@ -132,7 +132,7 @@ fn assert_the_same_whatever_happens(bench: &Bench) {
 }
 
 #[test]
-fn an_old_task_in_disguise_is_an_alias_and_a_new_one_a_task() {
+fn renamed_task_becomes_an_alias_and_a_new_one_a_task() {
     let mut stream = Stream::new(5);
     stream.known(BOOTSTRAP + 300);
     for _ in 0..900 {
@@ -157,7 +157,7 @@ fn an_old_task_in_disguise_is_an_alias_and_a_new_one_a_task() {
         "kind=k2"
     );
     assert_eq!(settled("kind=new")["became"], "task");
-    // Known from a few labels on, once an epoch is over; the alias needs three times as many.
+    // Known after a few labels, at an epoch's end; the alias needs three times as many.
     assert!(settled("kind=new")["labelled"].as_u64() < Some(64));
     assert!(settled("kind=disguised")["labelled"].as_u64() >= Some(15));
     assert_eq!(unseen["unseen"].as_array().map(Vec::len), Some(0));
@@ -165,7 +165,7 @@ fn an_old_task_in_disguise_is_an_alias_and_a_new_one_a_task() {
     let labels = labels(&stream);
     let last = &predictions[predictions.len() - 1200..];
     let is = |name: &'static str| move |one: &Value| one["task"] == name;
-    // Its samples are those of the old task from then on, and the new task is as good as the others.
+    // Its samples then count for the old task, and the new task does as well as the others.
     assert!(last.iter().all(|one| one["task"] != "kind=disguised"));
     let at_most = last.iter().filter(|one| is("kind=k2")(one)).count();
     assert_eq!(at_most, 600);
@@ -183,7 +183,7 @@ fn an_old_task_in_disguise_is_an_alias_and_a_new_one_a_task() {
         .filter_map(|task| task["task"].as_str())
         .collect();
     assert_eq!(names, ["base", "kind=k1", "kind=k2", "kind=new"]);
-    // Every prediction is scored once, whatever waited for what.
+    // Every prediction is scored once.
     let report = bench.report("run");
     assert_eq!(report["labelled"], predictions.len());
     let right = share_right(&predictions, &labels, |_| true);
@@ -219,7 +219,7 @@ fn an_old_task_in_disguise_is_an_alias_and_a_new_one_a_task() {
 }
 
 #[test]
-fn one_label_is_enough_where_none_is_wanted() {
+fn group_with_one_label_becomes_a_task() {
     let mut stream = Stream::new(4);
     stream.known(BOOTSTRAP);
     for _ in 0..100 {
@@ -241,11 +241,11 @@ fn one_label_is_enough_where_none_is_wanted() {
 }
 
 #[test]
-fn what_looks_like_no_known_task_is_one_of_its_own() {
+fn outlying_group_becomes_a_task() {
     let mut stream = Stream::new(6);
     stream.known(BOOTSTRAP + 1000);
     for _ in 0..700 {
-        // The same kind, in a state that nobody has seen.
+        // The same concept in an unusual region of features.
         stream.add("k1", Concept::Third, 9.0);
         stream.known(2);
     }
@@ -270,7 +270,7 @@ fn what_looks_like_no_known_task_is_one_of_its_own() {
     assert!(right > 0.85, "{right}");
     let known = share_right(last, &labels, |one| one["task"] == "kind=k1");
     assert!(known > 0.85, "{known}");
-    // It was said why while it was not known.
+    // The reason is in the prediction while the task is unseen.
     let why = predictions
         .iter()
         .filter(|one| one["why"].to_string().contains("region"));
@@ -279,7 +279,7 @@ fn what_looks_like_no_known_task_is_one_of_its_own() {
 }
 
 #[test]
-fn values_made_up_define_nothing_and_harm_nobody() {
+fn random_values_define_no_tasks() {
     let run = |made_up: bool| {
         let mut stream = Stream::new(7);
         let mut noise = Stream::new(8);
@@ -287,7 +287,7 @@ fn values_made_up_define_nothing_and_harm_nobody() {
         for at in 0..1500 {
             stream.known(2);
             if made_up {
-                // The same random numbers for the samples of known kinds.
+                // The same random numbers for samples of known concepts.
                 std::mem::swap(&mut stream.chance, &mut noise.chance);
                 stream.add(&format!("x{at}"), Concept::First, 0.0);
                 stream.add(&format!("y{at}"), Concept::Second, 0.0);
@@ -328,7 +328,7 @@ fn values_made_up_define_nothing_and_harm_nobody() {
         bench.kb_json("run", &["tasks"]).as_array().map(Vec::len),
         Some(3)
     );
-    // Nobody is asked about what comes once.
+    // A value that comes once is not asked about.
     for request in support::lines(&bench.read("requests.jsonl")) {
         let task = request["task"].as_str().expect("a task");
         assert!(task.starts_with("kind=k"), "{request}");
@@ -346,7 +346,7 @@ fn values_made_up_define_nothing_and_harm_nobody() {
 }
 
 #[test]
-fn labels_are_asked_for_within_a_budget_and_only_they_are_known() {
+fn label_requests_stay_within_the_budget() {
     let mut stream = Stream::new(9);
     stream.known(BOOTSTRAP);
     for _ in 0..800 {
@@ -355,7 +355,7 @@ fn labels_are_asked_for_within_a_budget_and_only_they_are_known() {
     }
     let bench = Bench::new();
     bench.write("stream.csv", &stream.text);
-    // The stream has a sample a second, and so little more than half an hour.
+    // A sample a second makes a little more than half an hour.
     let asks = "labels: {on_request: true, delay: {records: 20}}\nlabel_requests: {per_day: 160, path: requests.jsonl}\n";
     let config = config("methods: [attributes, density]", asks);
     let config = config.replace("new_samples >= 200", "new_samples >= 50");
@@ -376,7 +376,7 @@ fn labels_are_asked_for_within_a_budget_and_only_they_are_known() {
     let report = bench.report("run");
     assert_eq!(report["labelled"], asked);
     assert_eq!(report["unlabelled"], 2400 - asked);
-    // Mostly about what is new, and of that about what is unsure.
+    // Mostly about unseen samples, and among these about uncertain ones.
     let new = requests
         .iter()
         .filter(|one| one["task"] == "kind=new")
@@ -406,7 +406,7 @@ fn labels_are_asked_for_within_a_budget_and_only_they_are_known() {
     bench
         .run(&["label", "config.yaml", "--state", "run"])
         .failure(2, &["labels.kafka", "--list"]);
-    // Whatever happens, the same are asked for.
+    // Requests do not depend on workers or interruptions.
     let left = bench.left("run");
     for (name, kill) in [
         ("two", None),
@@ -433,7 +433,7 @@ fn labels_are_asked_for_within_a_budget_and_only_they_are_known() {
 }
 
 #[test]
-fn settings_of_requests_must_make_sense() {
+fn request_settings_are_checked() {
     let bench = Bench::new();
     bench.write("stream.csv", &Stream::new(1).text);
     let refused = |more: &str, words: &[&str]| {

@@ -1,4 +1,4 @@
-//! Learning: how models are built, and which of them answer, by review, by hand, and by the gate.
+//! Learning: how models are built, and which are deployed: by review, by hand, and by the gate.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn changes(bench: &Bench, name: &str, kind: &str) -> Vec<Value> {
     of_kind.cloned().collect()
 }
 
-/// A stream whose labels mean the opposite for a while.
+/// A stream whose labels are inverted for a while.
 fn turned_for_a_while() -> Vec<Sample> {
     let (half, count) = (2000, 4000);
     let mut samples = stream::samples(61, count, 0.0)[..half].to_vec();
@@ -29,7 +29,7 @@ fn turned_for_a_while() -> Vec<Sample> {
 }
 
 #[test]
-fn a_model_that_does_worse_than_the_one_before_is_rolled_back() {
+fn worse_model_is_rolled_back() {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(&turned_for_a_while()));
     let config = stream::config("stream.csv", "records: 10");
@@ -52,7 +52,7 @@ fn a_model_that_does_worse_than_the_one_before_is_rolled_back() {
             |other: &&Value| other["model"]["task"] == *task && other["model"]["version"] == *to;
         assert!(deployed.iter().any(|other| before(&other)), "{change}");
     }
-    // Nothing changes for long: there is nothing to go back from.
+    // Without the inversion hardly anything is rolled back.
     bench.write(
         "calm.csv",
         stream::csv(&stream::samples(61, 8000, 0.0)[..4000]),
@@ -64,10 +64,10 @@ fn a_model_that_does_worse_than_the_one_before_is_rolled_back() {
     assert!(rolled_back.len() <= 1, "{rolled_back:?}");
 }
 
-/// A run that is killed when it has replaced a few models.
+/// Runs until a few models were replaced, and is killed then.
 fn killed(bench: &Bench) {
     bench.write("stream.csv", stream::csv(&stream::samples(64, 6000, 0.0)));
-    // Learning so slowly, the task that is looked at has had several models by then.
+    // With slow learning the task has had several models by then.
     let config = stream::config("stream.csv", "records: 10");
     let slow = config.replace("max_depth: 3}", "max_depth: 3, eta: 0.05}");
     bench.write("config.yaml", slow);
@@ -77,10 +77,10 @@ fn killed(bench: &Bench) {
     assert_eq!(ended.status, None, "{ended:?}");
 }
 
-/// The task that is changed by hand.
+/// The task that is edited by hand.
 const TASK: &str = "season=dry";
 
-/// What `kb tasks` says of it.
+/// Its entry in `kb tasks`.
 fn task(bench: &Bench) -> Value {
     let tasks = bench.kb_json("run", &["tasks"]);
     let mut tasks = tasks.as_array().expect("tasks").iter();
@@ -89,7 +89,7 @@ fn task(bench: &Bench) -> Value {
 }
 
 #[test]
-fn what_people_roll_back_and_pin_stays_so() {
+fn manual_rollback_and_pin_are_kept() {
     let bench = Bench::new();
     killed(&bench);
     let before = task(&bench)["model"].as_u64().expect("a model");
@@ -128,7 +128,7 @@ fn what_people_roll_back_and_pin_stays_so() {
 }
 
 #[test]
-fn what_cannot_be_rolled_back_is_told() {
+fn impossible_rollback_is_refused() {
     let bench = Bench::new();
     killed(&bench);
     let kb = |arguments: &[&str]| bench.run(&[&["kb", "--state", "run"], arguments].concat());
@@ -142,8 +142,8 @@ fn what_cannot_be_rolled_back_is_told() {
 }
 
 #[test]
-fn the_gate_refuses_what_harms_a_related_task() {
-    // One small site of the wet season in which things are as in the dry one.
+fn gate_refuses_harm_to_a_related_task() {
+    // A small site of the wet season whose labels follow the dry season's rule.
     let mut samples = stream::samples(65, 8000, 0.0)[..4000].to_vec();
     samples.retain(|sample| sample.site != "s5");
     let dry = samples.iter_mut().filter(|sample| sample.site == "s0");
@@ -169,7 +169,7 @@ fn the_gate_refuses_what_harms_a_related_task() {
 }
 
 #[test]
-fn models_are_built_in_the_ways_that_are_allowed() {
+fn candidates_are_the_configured_ones() {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(&stream::samples(66, 4000, 0.0)));
     bench.write("config.yaml", stream::config("stream.csv", "records: 10"));
@@ -210,7 +210,7 @@ fn models_are_built_in_the_ways_that_are_allowed() {
 }
 
 #[test]
-fn a_training_takes_no_more_samples_than_it_may() {
+fn training_samples_are_bounded() {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(&stream::samples(67, 4000, 0.0)));
     bench.write("config.yaml", stream::config("stream.csv", "records: 10"));

@@ -7,13 +7,13 @@ use serde_json::Value;
 use support::stream::{self, Chance};
 use support::{Bench, Left, ended, json, lines, simulator};
 
-/// A sample of a hidden regime, which shows in `u` and `v` and decides what `p` and `q` mean.
+/// A sample of a hidden regime, which shows in `u` and `v` and determines what `p` and `q` mean.
 struct Hidden {
     regime: usize,
     line: String,
 }
 
-/// How large `u` and `v` are in each regime, in the order of `u`: very different units.
+/// The sizes of `u` and `v` in each regime, in the order of `u`: very different units.
 const REGIMES: [(f64, f64); 4] = [(-1.2, -900.0), (-0.8, 900.0), (0.8, -900.0), (1.2, 900.0)];
 
 /// Samples of three sites, each in all four regimes.
@@ -52,7 +52,7 @@ fn csv(samples: &[Hidden]) -> String {
     text
 }
 
-/// The config for them, with the content of `cluster`.
+/// The config for these samples; `cluster` is the content of that section.
 fn config(cluster: &str) -> String {
     format!(
         "name: hidden
@@ -93,7 +93,7 @@ fn bench(cluster: &str, samples: &[Hidden]) -> Bench {
 }
 
 #[test]
-fn tasks_by_cluster_find_what_is_hidden_and_beat_one_model() {
+fn clusters_find_hidden_contexts_and_beat_one_model() {
     let samples = hidden(11, 6000);
     for cluster in ["features: [u, v], k: 4", "features: [u, v]"] {
         let bench = bench(cluster, &samples);
@@ -105,8 +105,8 @@ fn tasks_by_cluster_find_what_is_hidden_and_beat_one_model() {
         assert_eq!(clusters["silhouette"].is_null(), cluster.contains('k'));
         let counted: u64 = found.iter().filter_map(|one| one["samples"].as_u64()).sum();
         assert_eq!(counted, 2000, "all of the bootstrap");
-        // Numbered in the order of their centres, they are the regimes; a sample of which nothing is missing is in
-        // its own.
+        // Clusters are numbered in the order of their centres, as the regimes are; a sample without
+        // missing values is in its own.
         let mut predicted = 0;
         for line in bench.predictions("run") {
             let id = line["id"].as_str().expect("an id");
@@ -132,7 +132,7 @@ fn tasks_by_cluster_find_what_is_hidden_and_beat_one_model() {
             };
             near("u", center.0);
             near("v", center.1);
-            // It has trained from the bootstrap's samples.
+            // It was trained on the bootstrap's samples.
             let first = &shown["models"][0];
             assert!(first["epoch"].as_u64() < Some(4), "{first}");
             assert!(first["trained"]["samples"].as_u64() > Some(300), "{first}");
@@ -150,15 +150,15 @@ fn tasks_by_cluster_find_what_is_hidden_and_beat_one_model() {
     }
 }
 
-/// Runs and leaves the same as another run.
+/// Runs and asserts the same output as another run's.
 #[track_caller]
 fn same(bench: &Bench, name: &str, more: &[&str], calm: &Left) {
     bench.run_as(name, more).success();
     bench.left(name).assert_equals(calm, name);
 }
 
-/// Kills runs where clusters are found and committed; what is resumed, by whatever number of workers, must end as if it
-/// had never been killed.
+/// Kills runs where clusters are found and committed; the resumed run, with any number of workers,
+/// must end as if never killed.
 fn kill_around_the_finding(bench: &Bench) {
     bench.run_as("calm", &[]).success();
     let calm = bench.left("calm");
@@ -184,7 +184,7 @@ fn kill_around_the_finding(bench: &Bench) {
 }
 
 #[test]
-fn clusters_are_the_same_whatever_happens() {
+fn clusters_do_not_depend_on_workers_or_kills() {
     kill_around_the_finding(&bench("features: [u, v]", &hidden(12, 5000)));
     let fleet = Bench::new();
     let config = simulator(6000, "records: 700");
@@ -224,7 +224,7 @@ fn other_clusters_need_another_state() {
 }
 
 #[test]
-fn a_bootstrap_that_makes_no_clusters_is_told() {
+fn bootstrap_without_clusters_is_refused() {
     let bench = bench("features: [u, v], k: 5", &hidden(14, 3000));
     let few = "bootstrap={share: 0.001}";
     let words = [
@@ -241,7 +241,7 @@ fn a_bootstrap_that_makes_no_clusters_is_told() {
     bench
         .run_as("one", &["--set", chosen, "--set", one])
         .failure(1, &words);
-    // Nothing was committed: with another setting it begins anew.
+    // Nothing was committed: with another setting it starts over.
     bench
         .run_as("few", &["--set", "bootstrap={share: 0.3}"])
         .success();
@@ -275,7 +275,7 @@ fn clusters_can_be_evaluated() {
     );
 }
 
-/// The changes that define tasks: the task's name, and the epoch.
+/// The defined tasks: name and epoch.
 fn defined(bench: &Bench, name: &str) -> BTreeMap<String, u64> {
     let changes = lines(bench.kb(name, &["changes"]).as_bytes());
     let defined = changes.iter().filter_map(|line| {
@@ -286,10 +286,10 @@ fn defined(bench: &Bench, name: &str) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn new_values_extend_the_tree_as_they_appear() {
+fn new_values_extend_the_tree() {
     let bench = Bench::new();
     let mut samples = stream::samples(16, 3000, 0.0);
-    // A site that is new in a season, a season that is new, and a site that is new in both.
+    // A new site in a known season, a new season, and a new site in a new season.
     for (from, site, season) in [
         (1000, "s6", "dry"),
         (1500, "s0", "hot"),
@@ -307,7 +307,7 @@ fn new_values_extend_the_tree_as_they_appear() {
     bench
         .left("one")
         .assert_equals(&bench.left("two"), "two workers");
-    // Each task with the records before its first sample.
+    // Each task with the number of records before its first sample.
     let mut first: BTreeMap<String, usize> = BTreeMap::from([("base".to_string(), 0)]);
     for (number, sample) in samples.iter().enumerate() {
         for task in [format!("season={}", sample.season), sample.task()] {
@@ -325,7 +325,7 @@ fn new_values_extend_the_tree_as_they_appear() {
     for (task, number) in &first {
         assert_eq!(defined[task] as usize, epoch_of(*number), "{task}");
     }
-    // From the first sample on it is predicted as one of its own task, and its labels are counted there.
+    // From its first sample on it is predicted as one of its own task, and its labels count there.
     let predictions = bench.predictions("one");
     let of_record: BTreeMap<&str, &Value> = predictions
         .iter()
@@ -344,10 +344,10 @@ fn new_values_extend_the_tree_as_they_appear() {
 }
 
 #[test]
-fn tasks_by_origin_are_those_of_the_sites() {
+fn tasks_by_origin_are_the_sites() {
     let bench = Bench::new();
     let samples = stream::samples(17, 3000, 0.0);
-    // The site's column has a name of its own.
+    // The site's column has another name.
     let text = stream::csv(&samples).replacen(",site,", ",building,", 1);
     bench.write("stream.csv", text);
     let config = stream::config("stream.csv", "records: 10");

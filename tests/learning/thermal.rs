@@ -1,4 +1,4 @@
-//! The real stream: thermal comfort votes, from the first to the last.
+//! The real stream of thermal comfort votes, whole.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,15 +8,15 @@ use support::kafka::Broker;
 use support::thermal::stream;
 use support::{Bench, checkout, ended, text};
 
-/// Votes of the bootstrap: a fifth of the stream.
+/// Number of votes in the bootstrap: a fifth of the stream.
 const BOOTSTRAPPED: u64 = 11_051;
-/// Votes after it.
+/// Number of votes after it.
 const PREDICTED: u64 = 44_208;
 
-/// A base model that is trained less often than the configs say: there it takes minutes.
+/// Trains the base model less often than the configs do, with which it takes minutes.
 const SELDOM: [&str; 2] = ["--set", "triggers.when=[new_samples >= 1000]"];
 
-/// A folder with a config of the project's as `config.yaml`.
+/// A folder with a config of this repository as `config.yaml`.
 fn bench(name: &str) -> Bench {
     let bench = Bench::new();
     let config = std::fs::read(checkout(&format!("configs/{name}")));
@@ -24,7 +24,7 @@ fn bench(name: &str) -> Bench {
     bench
 }
 
-/// Learns from the stream's file, with labels that come 64 votes later, and returns the report.
+/// Runs on the stream's file, with labels 64 votes later, and returns the report.
 fn run_on_file(stream: &Path) -> Value {
     let bench = bench("thermal.yaml");
     let source = format!("source.path={}", text(stream));
@@ -37,7 +37,7 @@ fn run_on_file(stream: &Path) -> Value {
     left.report
 }
 
-/// Fails unless every vote was read, predicted once and scored.
+/// Asserts that every vote was read, predicted once and scored.
 fn assert_complete(report: &Value, predictions: &[Value]) {
     for (name, expected) in [
         ("records", BOOTSTRAPPED + PREDICTED),
@@ -61,7 +61,7 @@ fn accuracy(report: &Value) -> f64 {
     report["accuracy"].as_f64().expect("an accuracy")
 }
 
-/// Learns from the stream's file as from topics with four partitions, and returns how often it was right.
+/// Runs on the same stream in topics of four partitions, and returns the accuracy.
 fn run_on_topics(stream: &Path) -> f64 {
     let broker = Broker::shared();
     for topic in ["samples", "labels", "predictions"] {
@@ -71,11 +71,11 @@ fn run_on_topics(stream: &Path) -> f64 {
     let brokers = format!("kafka.brokers={}", broker.address);
     let path = format!("produce.path={}", text(stream));
     let mut produce = bench.command(&["produce", "config.yaml", "--set", &brokers]);
-    // Votes of one millisecond have no order over partitions.
+    // Votes of the same millisecond have no order across partitions.
     produce.args(["--set", &path, "--set", "produce.rate=2000"]);
     ended(produce.output()).success();
     let mut run = bench.command(&["run", "config.yaml", "--state", "state", "--set", &brokers]);
-    // All of the stream is there already: training has to keep up with it, and it has an end.
+    // The whole stream is there already: training has to keep up, and the topic has an end.
     run.args(["--set", "mode=replay", "--report", "run.json"]);
     run.args(["--set", "source.kafka.stop_at_end=true"]);
     run.args(SELDOM);
@@ -90,7 +90,7 @@ fn run_on_topics(stream: &Path) -> f64 {
 }
 
 #[test]
-fn the_thermal_stream_is_learned_from_a_file_and_topics_alike() {
+fn thermal_stream_is_learned_from_file_and_topics_alike() {
     let Some(stream) = stream() else { return };
     let (lifelong, from_topics) = std::thread::scope(|scope| {
         let from_topics = scope.spawn(|| run_on_topics(&stream));

@@ -1,15 +1,15 @@
-//! Samples of unseen tasks: which are taken for such, why, and what is answered to them.
+//! Samples of unseen tasks: which are recognized, why, and how they are predicted.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use support::{Bench, ended, simulator};
 
-/// Records after which a label is known, and labels after which a task is.
+/// Number of records after which a label is known, and of labels after which a task is.
 const DELAY: usize = 700;
 const KNOWN: usize = 5;
 
-/// A fleet of which half of the sites join late, and these settings of recognition.
+/// A fleet in which half of the sites join late, with these settings of recognition.
 fn config(unseen: &[&str]) -> String {
     let config = simulator(6000, "records: 700");
     let config = config.replace("    sites: 8\n", "    sites: 20\n    late_sites: 0.5\n");
@@ -30,7 +30,7 @@ fn texts(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_new_site_is_unseen_until_there_are_enough_labels() {
+fn new_site_is_unseen_until_it_has_labels() {
     let bench = Bench::new();
     bench.write(
         "config.yaml",
@@ -38,7 +38,7 @@ fn a_new_site_is_unseen_until_there_are_enough_labels() {
     );
     bench.run_as("run", &[]).success();
     let predictions = bench.predictions("run");
-    // Where epochs end, and which samples each site has.
+    // The ends of epochs, and the samples of each site.
     let mut ends: BTreeMap<u64, usize> = BTreeMap::new();
     let mut samples: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut bootstrapped: BTreeMap<&str, usize> = BTreeMap::new();
@@ -55,7 +55,7 @@ fn a_new_site_is_unseen_until_there_are_enough_labels() {
         let name = task["task"].as_str().expect("a name");
         bootstrapped.insert(name, count("labelled") - count("scored"));
     }
-    // When tasks that were none in the bootstrap became known.
+    // The epochs in which tasks became known after the bootstrap.
     let unseen = bench.kb_json("run", &["unseen"]);
     let settled: BTreeMap<&str, u64> = unseen["settled"]
         .as_array()
@@ -78,7 +78,7 @@ fn a_new_site_is_unseen_until_there_are_enough_labels() {
         .iter()
         .filter(|(task, _)| samples.contains_key(**task))
     {
-        // It had the labels an epoch before, in which it was tried on the tasks beside it.
+        // It had the labels an epoch before, in which it was tried on its relatives.
         let before = ends.range(..epoch).next_back().map_or(0, |(_, end)| *end);
         assert!(labelled(task, before) >= KNOWN, "{task}");
     }
@@ -86,10 +86,10 @@ fn a_new_site_is_unseen_until_there_are_enough_labels() {
     for prediction in &predictions {
         let task = prediction["task"].as_str().expect("a task");
         let epoch = prediction["epoch"].as_u64().expect("an epoch");
-        // Labels that were known at the end of the epoch before.
+        // The labels known at the end of the epoch before.
         let before = ends.range(..epoch).next_back().map_or(0, |(_, end)| *end);
         let is_new = match bootstrapped.get(task) {
-            // It was defined when it was settled, or with the context that it is in.
+            // It was defined when its group was settled, or with its context.
             Some(0) | None => {
                 let context = task.split(" > ").next().unwrap_or(task);
                 let settled = settled.get(task).or(settled.get(context));
@@ -108,7 +108,7 @@ fn a_new_site_is_unseen_until_there_are_enough_labels() {
         let nearest = texts(&prediction["nearest"]);
         assert_eq!(nearest.is_empty(), why.is_empty(), "{prediction}");
         if is_new {
-            // The nearest on its path is known, and so is not the task itself.
+            // The nearest task on its path is known, and is not the task itself.
             assert!(task.starts_with(nearest[0]) && nearest[0] != task || nearest[0] == "base");
             new += 1;
         } else if !why.is_empty() {
@@ -132,7 +132,7 @@ fn a_new_site_is_unseen_until_there_are_enough_labels() {
 }
 
 #[test]
-fn what_is_answered_to_unseen_samples_is_a_setting() {
+fn unseen_answer_follows_the_setting() {
     let bench = Bench::new();
     let answers = |answer: &str| {
         bench.write(
@@ -157,7 +157,7 @@ fn what_is_answered_to_unseen_samples_is_a_setting() {
         differ += usize::from(nearest["probabilities"] != base["probabilities"]);
     }
     assert!(differ > 100, "{differ}");
-    // So it is in a table.
+    // The same holds in a table.
     let bench = Bench::writing("csv");
     bench.write(
         "config.yaml",
@@ -174,7 +174,7 @@ fn what_is_answered_to_unseen_samples_is_a_setting() {
 }
 
 #[test]
-fn settings_of_recognition_must_make_sense() {
+fn recognition_settings_are_checked() {
     let bench = Bench::new();
     let refused = |unseen: &str, words: &[&str]| {
         bench.write("config.yaml", config(&[unseen]));

@@ -1,4 +1,4 @@
-//! Bad input: each kind ends in a clear error or in dead letters, and nothing else is lost.
+//! Bad input: each kind ends in a clear error or in dead letters, and no other record is lost.
 
 use std::io::{Seek, Write};
 use std::process::{Command, Stdio};
@@ -34,7 +34,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// Fails unless exactly these samples were predicted, in their order.
+/// Asserts that exactly these samples were predicted, in order.
 #[track_caller]
 fn assert_predicted(bench: &Bench, name: &str, samples: &[Sample]) {
     let predictions = bench.predictions(name);
@@ -46,8 +46,8 @@ fn assert_predicted(bench: &Bench, name: &str, samples: &[Sample]) {
     assert_eq!(predicted, expected);
 }
 
-/// Runs the samples with bad lines put in behind the bootstrap, and returns the dead letters. All
-/// samples must come through all the same.
+/// Runs the samples with bad lines inserted after the bootstrap, asserts that all samples are
+/// predicted, and returns the dead letters.
 #[track_caller]
 fn dead_letters_of(bad: &[&[u8]]) -> Vec<Value> {
     let bench = bench("stream.csv");
@@ -77,7 +77,7 @@ fn dead_letters_of(bad: &[&[u8]]) -> Vec<Value> {
     assert_eq!(left.report["labelled"], samples.len() - BOOTSTRAP);
     let letters = bench.dead_letters("run");
     assert_eq!(letters.len(), bad.len());
-    // Each says where it stood: line 1 is the header.
+    // Each has its line number; line 1 is the header.
     for (number, letter) in letters.iter().enumerate() {
         assert_eq!(letter["record"], 1000 + 2 * number + 3, "{letter}");
     }
@@ -93,7 +93,7 @@ fn assert_reasons(letters: &[Value], reasons: &[&str]) {
 }
 
 #[test]
-fn records_that_cannot_be_used_become_dead_letters() {
+fn bad_records_become_dead_letters() {
     let letters = dead_letters_of(&[
         b"x1,1,s0,dry,warm,1,1,fan,low",
         b"x2,1,s0,dry,1e999,1,1,fan,low",
@@ -121,11 +121,11 @@ fn records_that_cannot_be_used_become_dead_letters() {
     assert_eq!(content, "x1,1,s0,dry,warm,1,1,fan,low");
 }
 
-/// A line of a gigabyte, of which the disk holds nothing but its ends.
+/// A line of a gigabyte, as a sparse file.
 const ENDLESS: u64 = 1 << 30;
 
 #[test]
-fn a_line_of_a_gigabyte_is_one_dead_letter_and_takes_no_memory() {
+fn gigabyte_line_is_one_dead_letter_and_takes_no_memory() {
     let samples = stream::samples(27, 1600, 0.0);
     for (file, header) in [("stream.csv", true), ("stream.jsonl", false)] {
         let bench = bench(file);
@@ -157,7 +157,7 @@ fn a_line_of_a_gigabyte_is_one_dead_letter_and_takes_no_memory() {
 }
 
 #[test]
-fn a_torn_gzip_is_read_up_to_the_tear() {
+fn torn_gzip_is_read_up_to_the_tear() {
     let bench = bench("stream.csv.gz");
     let samples = stream::samples(22, 4000, 0.0);
     let whole = gzip(stream::csv(&samples).as_bytes());
@@ -165,20 +165,20 @@ fn a_torn_gzip_is_read_up_to_the_tear() {
     for attempt in ["at first", "and again"] {
         let ended = bench.run_as("run", &[]);
         ended.failure(1, &["stream.csv.gz", "cut off"]);
-        // What came before the tear is predicted, and committed with it.
+        // Records before the tear are predicted and committed.
         let predicted = bench.predictions("run").len();
         assert!((1000..3000).contains(&predicted), "{attempt}: {predicted}");
         assert_predicted(&bench, "run", &samples[BOOTSTRAP..BOOTSTRAP + predicted]);
         let verified = bench.run(&["kb", "--state", "run", "verify"]);
         verified.success();
     }
-    // With the whole file the run goes on where it stopped.
+    // With the whole file the run resumes where it stopped.
     bench.write("stream.csv.gz", &whole);
     bench.run_as("run", &[]).success();
     assert_predicted(&bench, "run", &samples[BOOTSTRAP..]);
     let left = bench.left("run");
     assert_eq!(left.report["labelled"], samples.len() - BOOTSTRAP);
-    // Damage within is told from a tear.
+    // Damage in the middle is no tear.
     let mut damaged = whole.clone();
     let middle = damaged.len() / 2;
     damaged[middle..middle + 64].fill(0x55);
@@ -215,7 +215,7 @@ fn wrong_columns_are_named() {
 }
 
 #[test]
-fn files_without_content_are_told() {
+fn empty_files_are_refused() {
     let bench = bench("stream.csv");
     bench
         .run_as("missing", &[])
@@ -228,21 +228,21 @@ fn files_without_content_are_told() {
     bench
         .run_as("binary", &[])
         .failure(1, &["stream.csv", "lacks the columns"]);
-    // A header alone is a stream of no records.
+    // A header alone is an empty stream.
     bench.write("stream.csv", format!("{HEADER}\n"));
     bench.run_as("header", &[]).success();
     assert_eq!(bench.left("header").report["records"], 0);
 }
 
 #[test]
-fn a_stream_without_labels_cannot_begin() {
+fn stream_without_labels_cannot_start() {
     let bench = bench("stream.csv");
     bench.write("stream.csv", stream::csv(&stream::samples(24, 1500, 1.0)));
     bench.run_as("run", &[]).failure(1, &["no model answers"]);
 }
 
 #[test]
-fn a_bootstrap_of_one_class_is_learned_from() {
+fn bootstrap_of_one_class_is_learned() {
     let bench = bench("stream.csv");
     let mut samples = stream::samples(25, 1500, 0.0);
     for sample in &mut samples {
@@ -257,7 +257,7 @@ fn a_bootstrap_of_one_class_is_learned_from() {
 }
 
 #[test]
-fn an_input_shorter_than_what_was_read_is_refused() {
+fn shortened_input_is_refused() {
     let bench = bench("stream.csv");
     let samples = stream::samples(26, 3000, 0.0);
     bench.write("stream.csv", stream::csv(&samples));

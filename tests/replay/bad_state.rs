@@ -1,5 +1,5 @@
-//! Bad state: folders that cannot be used, stores that are damaged, disks that are full. Each ends in
-//! a clear error; nothing is rebuilt or overwritten in silence.
+//! Bad state: unusable folders, damaged stores, full disks. Each ends in a clear error; nothing is
+//! rebuilt or overwritten silently.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,8 +17,8 @@ fn finished() -> Bench {
     bench
 }
 
-/// A folder with a config, its stream, and a run `run` that was killed after so many commits; with 0
-/// it was never begun.
+/// A folder with a config, its stream, and a run `run` that was killed after `commits` commits, or
+/// never started if that is 0.
 fn unfinished(commits: u32) -> Bench {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(&stream::samples(31, 3000, 0.0)));
@@ -32,7 +32,7 @@ fn unfinished(commits: u32) -> Bench {
     bench
 }
 
-/// The store's files with this ending that have content.
+/// The non-empty files of the store with this ending.
 fn files(bench: &Bench, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(bench.path("run/knowledge")).expect("a store");
     entries
@@ -42,7 +42,7 @@ fn files(bench: &Bench, ending: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Flips bits in the middle of every place where `wanted` stands in the file, and says how often.
+/// Flips bits in the middle of every occurrence of `wanted` in the file, and returns their number.
 fn flip(path: &Path, wanted: &[u8]) -> usize {
     let mut bytes = std::fs::read(path).expect("a file");
     let windows = bytes.windows(wanted.len()).enumerate();
@@ -55,7 +55,7 @@ fn flip(path: &Path, wanted: &[u8]) -> usize {
     places.len()
 }
 
-/// Fails unless the run cannot go on, and verification says, that the store is damaged.
+/// Asserts that neither the run nor the verification accepts the store.
 #[track_caller]
 fn assert_damaged(bench: &Bench, words: &[&str]) {
     let predictions = bench.read("run.jsonl");
@@ -68,7 +68,7 @@ fn assert_damaged(bench: &Bench, words: &[&str]) {
     );
 }
 
-/// Opens the store of a run beside the program, and changes one value.
+/// Opens the store of a run without the program, and changes one value.
 fn tamper(bench: &Bench, family: &str, change: impl Fn(&[u8], Vec<u8>) -> Option<Vec<u8>>) {
     let path = bench.path("run/knowledge");
     let families = DB::list_cf(&Options::default(), &path).expect("a store");
@@ -89,19 +89,19 @@ fn tamper(bench: &Bench, family: &str, change: impl Fn(&[u8], Vec<u8>) -> Option
 }
 
 #[test]
-fn a_damaged_log_is_told() {
+fn damaged_log_is_reported() {
     let bench = unfinished(6);
     let logs = files(&bench, "log");
     assert_eq!(logs.len(), 1, "{logs:?}");
-    // The first model that is there.
+    // Any model serves.
     assert!(flip(&logs[0], b"TreeEnsembleRegressor") > 0);
     assert_damaged(&bench, &["damaged", "Corruption"]);
 }
 
 #[test]
-fn damaged_tables_are_told() {
+fn damaged_tables_are_reported() {
     let bench = unfinished(6);
-    // Opened again, the store moves what the log has into tables.
+    // Opened again, the store moves the log's content into tables.
     let mut command = bench.pipeline("run", &[]);
     command.env("PERENNIAL_KILL_AT", "commit: before outputs");
     assert_eq!(support::ended(command.output()).status, None);
@@ -116,7 +116,7 @@ fn damaged_tables_are_told() {
 }
 
 #[test]
-fn a_cut_table_is_told() {
+fn truncated_table_is_reported() {
     let bench = unfinished(6);
     let mut command = bench.pipeline("run", &[]);
     command.env("PERENNIAL_KILL_AT", "commit: before outputs");
@@ -129,9 +129,9 @@ fn a_cut_table_is_told() {
 }
 
 #[test]
-fn a_model_that_is_not_what_was_trained_is_told() {
+fn swapped_model_is_reported() {
     let bench = unfinished(6);
-    // The store itself is in order here: only the model's hash can tell.
+    // The store itself is intact: only the model's hash can differ.
     tamper(&bench, "onnx", |_, mut model| {
         let middle = model.len() / 2;
         model[middle] ^= 1;
@@ -144,7 +144,7 @@ fn a_model_that_is_not_what_was_trained_is_told() {
 }
 
 #[test]
-fn a_store_of_another_version_is_refused() {
+fn store_of_another_format_is_refused() {
     let bench = finished();
     tamper(&bench, "meta", |key, _| {
         (key == b"format").then(|| vec![99])
@@ -159,7 +159,7 @@ fn a_store_of_another_version_is_refused() {
 }
 
 #[test]
-fn outputs_that_were_changed_are_refused() {
+fn changed_outputs_are_refused() {
     let bench = unfinished(6);
     let predictions = bench.read("run.jsonl");
     bench.write("run.jsonl", &predictions[..100]);
@@ -171,7 +171,7 @@ fn outputs_that_were_changed_are_refused() {
 }
 
 #[test]
-fn folders_of_others_are_left_alone() {
+fn foreign_folders_are_left_alone() {
     let bench = unfinished(0);
     std::fs::create_dir(bench.path("foreign")).expect("a folder");
     bench.write("foreign/letter.txt", "dear");
@@ -189,7 +189,7 @@ fn folders_of_others_are_left_alone() {
 }
 
 #[test]
-fn a_path_below_a_file_is_no_state_folder() {
+fn state_path_below_a_file_is_refused() {
     let bench = unfinished(0);
     bench.write("file", "");
     let ended = bench.run(&["run", "config.yaml", "--state", "file/state"]);
@@ -203,7 +203,7 @@ fn a_path_below_a_file_is_no_state_folder() {
 }
 
 #[test]
-fn a_state_folder_serves_one_run_at_a_time() {
+fn state_folder_serves_one_run_at_a_time() {
     let bench = Bench::new();
     let config = simulator(1_000_000, "records: 10");
     bench.write(
@@ -220,7 +220,7 @@ fn a_state_folder_serves_one_run_at_a_time() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let second = bench.run_as("run", &[]);
-    // To look at it is allowed meanwhile.
+    // Read-only commands work meanwhile.
     let looked = bench.run(&["kb", "--state", "run", "tasks"]);
     first.kill().expect("a kill");
     first.wait().expect("a child");
@@ -246,13 +246,13 @@ fn another_task_tree_needs_another_state() {
     before.assert_equals(&bench.left("run"), "refused runs");
 }
 
-/// A small file system in memory, gone when dropped.
+/// A small file system in memory, unmounted when dropped.
 struct Disk {
     path: PathBuf,
 }
 
 impl Disk {
-    /// Mounts one with this many bytes in the folder; none, saying why, where that is not allowed.
+    /// Mounts one of this size in the folder; none, with a message, where that is not allowed.
     fn mount(bench: &Bench, size: &str) -> Option<Disk> {
         let path = bench.path("disk");
         std::fs::create_dir(&path).expect("a folder");
@@ -269,7 +269,7 @@ impl Disk {
         }
     }
 
-    /// Mounts it anew with other options.
+    /// Mounts it again with other options.
     fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         let mounted = Command::new("mount")
@@ -285,7 +285,7 @@ impl Drop for Disk {
     }
 }
 
-/// Runs with so many bytes of a small disk taken away, until it is full; then with room enough.
+/// Runs with `taken` bytes of a small disk in use, until it is full; then with enough room.
 fn fill(state: &str, predictions: &str, taken: usize) {
     let bench = unfinished(0);
     bench.run_as("calm", &[]).success();
@@ -297,7 +297,7 @@ fn fill(state: &str, predictions: &str, taken: usize) {
     let set = format!("predictions.path={predictions}");
     let run = ["run", "config.yaml", "--state", state, "--set", &set];
     bench.run(&run).failure(1, &["disk/", "No space left"]);
-    // With room it goes on and ends as if nothing had been.
+    // With room it resumes and ends like an undisturbed run.
     std::fs::remove_file(bench.path("disk/filler")).expect("a filler");
     disk.remount("size=200m");
     bench.run(&run).success();
@@ -309,17 +309,17 @@ fn fill(state: &str, predictions: &str, taken: usize) {
 }
 
 #[test]
-fn a_full_disk_for_the_state_stops_a_run_that_then_goes_on() {
+fn full_disk_for_the_state_stops_a_run_that_then_resumes() {
     fill("disk/state", "predictions.jsonl", 0);
 }
 
 #[test]
-fn a_full_disk_for_predictions_stops_a_run_that_then_goes_on() {
+fn full_disk_for_predictions_stops_a_run_that_then_resumes() {
     fill("state", "disk/predictions.jsonl", 300_000);
 }
 
 #[test]
-fn a_disk_that_is_read_only_is_told() {
+fn read_only_disk_is_reported() {
     let bench = unfinished(0);
     let Some(disk) = Disk::mount(&bench, "200m") else {
         return;
@@ -336,7 +336,7 @@ fn a_disk_that_is_read_only_is_told() {
         ];
         ended.failure(1, &words);
     }
-    // What is there can still be looked at.
+    // Read-only commands still work.
     let looked = bench.run(&["kb", "--state", "disk/old", "tasks"]);
     looked.success();
 }

@@ -1,4 +1,4 @@
-//! Crashes: whenever and wherever a run is killed, started again it ends as if nothing had happened.
+//! Crashes: a killed run that is started again ends like an undisturbed one.
 
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,11 +7,11 @@ use support::process::signal;
 use support::stream::{self, Chance};
 use support::{Bench, Left, ended, numbers, simulator};
 
-/// How often a run is killed at a random moment.
+/// Number of kills at random moments.
 const KILLS: u32 = 20;
 
-/// A seed for the moments: from the environment, or else from the clock. It is printed, for the case
-/// that the test fails.
+/// The seed of the moments, from the environment or else from the clock. It is printed, to repeat a
+/// failure.
 fn seed() -> u64 {
     let given = std::env::var("PERENNIAL_SEED").ok();
     let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| {
@@ -22,7 +22,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// Runs `config.yaml` undisturbed and returns what it leaves and how long it takes.
+/// Runs `config.yaml` undisturbed; returns its output and its duration.
 fn undisturbed(bench: &Bench) -> (Left, Duration) {
     let began = Instant::now();
     bench.run_as("calm", &[]).success();
@@ -32,7 +32,7 @@ fn undisturbed(bench: &Bench) -> (Left, Duration) {
     (left, took)
 }
 
-/// Whether the child has come to its end before the time is up.
+/// Whether the child ends within `time`.
 fn ends_within(child: &mut Child, time: Duration) -> bool {
     let began = Instant::now();
     while began.elapsed() < time {
@@ -44,8 +44,8 @@ fn ends_within(child: &mut Child, time: Duration) -> bool {
     false
 }
 
-/// Kills `config.yaml` at random moments, going on each time, and fails unless it ends like the
-/// undisturbed run. One state may live through several kills; a run that finishes is begun anew.
+/// Kills `config.yaml` at random moments and resumes it each time; asserts that it ends like the
+/// undisturbed run. One state may see several kills; a finished run starts over.
 fn kill_at_random(bench: &Bench, workers: &str) {
     let (calm, took) = undisturbed(bench);
     let mut chance = Chance::new(seed());
@@ -56,7 +56,7 @@ fn kill_at_random(bench: &Bench, workers: &str) {
         assert!(round <= 10 * KILLS, "runs end before they can be killed");
         loop {
             let mut child = bench.start(&name, &["--workers", workers]);
-            // At most so many kills a state, so that restarts come to an end too.
+            // A random share of the undisturbed duration, so that restarts come to an end.
             let limit = took.mul_f64(chance.share());
             if kills == KILLS || ends_within(&mut child, limit) {
                 let status = child.wait().expect("a child");
@@ -75,14 +75,14 @@ fn kill_at_random(bench: &Bench, workers: &str) {
 }
 
 #[test]
-fn runs_killed_at_random_moments_go_on() {
+fn run_killed_at_random_moments_resumes() {
     let bench = Bench::new();
     bench.write("config.yaml", simulator(6000, "records: 700"));
     kill_at_random(&bench, "2");
 }
 
 #[test]
-fn runs_killed_within_a_commit_go_on() {
+fn run_killed_within_a_commit_resumes() {
     let bench = Bench::new();
     let (lines, _) = stream::with_bad_lines(&stream::samples(5, 4000, 0.1), 6);
     bench.write("stream.csv", stream::csv_of(lines.into_iter()));
@@ -104,14 +104,14 @@ fn runs_killed_within_a_commit_go_on() {
     }
 }
 
-/// Kills a run that writes predictions to files of this ending at each commit in turn.
+/// Kills a run at each commit in turn; its predictions go to files with this ending.
 fn kill_at_each_commit(ending: &'static str, config: String) {
     let bench = Bench::writing(ending);
     bench.write("stream.csv", stream::csv(&stream::samples(8, 2500, 0.1)));
     bench.write("config.yaml", config);
     let (calm, _) = undisturbed(&bench);
     assert!(calm.predictions.len() > 10_000, "{ending}");
-    // Killed at the second commit of each start, it goes on by one commit a time.
+    // Killed at the second commit of each start, it advances one commit a start.
     let mut starts = 0;
     loop {
         let mut command = bench.pipeline("steps", &[]);
@@ -131,7 +131,7 @@ fn kill_at_each_commit(ending: &'static str, config: String) {
 }
 
 #[test]
-fn every_commit_can_be_the_last() {
+fn run_killed_at_every_commit_resumes() {
     for ending in ["jsonl", "csv", "parquet"] {
         kill_at_each_commit(ending, stream::config("stream.csv", "records: 300"));
     }
@@ -141,7 +141,7 @@ fn every_commit_can_be_the_last() {
     }
 }
 
-/// Tells a run to stop after a while, and waits until it has.
+/// Stops a run with SIGTERM after a while, and waits for its end.
 fn stop(mut child: Child, after: Duration) -> ExitStatus {
     std::thread::sleep(after);
     signal(child.id(), "TERM");
@@ -162,11 +162,11 @@ fn sigterm_ends_a_run_in_order() {
         assert!(status.success(), "{name}: {status}: {said}");
         let report = bench.report(&name);
         stopped_early += u32::from(report["finished"] == false);
-        // What is stopped is sound, and its outputs are whole.
+        // A stopped run is sound and its outputs are whole.
         bench.left(&name);
         let lines = bench.predictions(&name).len();
         assert_eq!(report["predicted"], lines, "{name}");
-        // Stopped again before or after it has got going, it loses nothing either.
+        // Stopped again during its start, it loses nothing either.
         for moment in [20, 60, 100] {
             let child = bench.start(&name, &[]);
             stop(child, Duration::from_millis(moment));
@@ -178,7 +178,7 @@ fn sigterm_ends_a_run_in_order() {
 }
 
 #[test]
-fn a_finished_stream_is_not_run_again() {
+fn finished_stream_is_not_run_again() {
     let bench = Bench::new();
     bench.write("config.yaml", simulator(4000, "records: 100"));
     bench.run_as("run", &[]).success();
@@ -187,23 +187,23 @@ fn a_finished_stream_is_not_run_again() {
     bench.run_as("run", &["--workers", "2"]).success();
     let took = began.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
-    // The whole report, its seconds too.
+    // The whole report, with its timings.
     let (before, after) = (support::json(&report), bench.report("run"));
     assert_eq!(before, after);
     bench.left("run").assert_equals(&left, "again");
 }
 
 #[test]
-fn runs_killed_while_they_make_their_store_begin_anew() {
+fn run_killed_while_creating_its_store_starts_over() {
     let bench = Bench::new();
     bench.write("config.yaml", simulator(3000, "records: 100"));
-    // What a kill before the store is whole leaves of it.
+    // The files of a store that a kill interrupted.
     std::fs::create_dir_all(bench.path("begun/knowledge")).expect("folders");
     for file in ["LOG", "LOCK", "IDENTITY", "000001.dbtmp", "MANIFEST-000001"] {
         bench.write(&format!("begun/knowledge/{file}"), "");
     }
     bench.run_as("begun", &[]).success();
-    // And after: a store without any content.
+    // A store without content.
     let store = bench.path("empty/knowledge");
     std::fs::create_dir(bench.path("empty")).expect("a folder");
     drop(rocksdb::DB::open_default(store).expect("a store"));
@@ -211,7 +211,7 @@ fn runs_killed_while_they_make_their_store_begin_anew() {
     bench
         .left("begun")
         .assert_equals(&bench.left("empty"), "a new store");
-    // What is more than that is not touched.
+    // A folder with anything else is not touched.
     std::fs::create_dir_all(bench.path("other/knowledge")).expect("folders");
     bench.write("other/knowledge/000007.sst", "precious");
     let words = ["other is not empty and holds no knowledge base"];

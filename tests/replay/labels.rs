@@ -1,4 +1,4 @@
-//! Labels from a file of their own: each joins its sample by id, whatever the order; what fits nothing
+//! Labels in a separate file: each joins its sample by id, in any order; a label without a sample
 //! is a dead letter.
 
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use support::Bench;
 const RECORDS: usize = 1200;
 
 /// A stream without labels, and its labels in reverse order. Every 50th sample has none, and two
-/// labels are of nobody.
+/// labels have no sample.
 fn streams() -> (String, String) {
     let mut samples = "id,time,site,a\n".to_string();
     let mut labels = String::new();
@@ -63,7 +63,7 @@ fn labels_join_their_samples_by_id() {
     assert_eq!(report["predicted"], 800);
     assert_eq!(report["labelled"], 800 - 16);
     assert_eq!(report["unlabelled"], 16);
-    // The label is a function of the feature, so the joined labels must be learnable.
+    // The label is a function of the feature, so that joined labels can be learned.
     assert!(report["accuracy"].as_f64() > Some(0.95), "{report}");
     let reasons: Vec<String> = bench
         .dead_letters("one")
@@ -79,7 +79,7 @@ fn labels_join_their_samples_by_id() {
 }
 
 #[test]
-fn a_restart_and_more_workers_join_the_same() {
+fn joins_do_not_depend_on_workers_or_restarts() {
     let bench = bench();
     bench.run_as("whole", &[]).success();
     let whole = bench.left("whole");

@@ -1,11 +1,11 @@
-//! A bound on the memory of models: those that have no room are made ready again when they are asked, and nothing else
-//! differs.
+//! The memory bound of sessions: evicted sessions are made again on demand, and nothing else
+//! changes.
 
 use std::collections::BTreeSet;
 
 use support::{Bench, Ended};
 
-/// A fleet whose contexts get models, which drift has replaced again and again.
+/// A fleet whose contexts get models of their own, replaced again and again by drift.
 const CONFIG: &str = "name: fleet
 source:
   simulator: {seed: 7, records: 12000, sites: 8, contexts: 3, features: 8, drift: {every: 3000, strength: 1.0}}
@@ -18,14 +18,14 @@ training: {min_samples: 100, trees: {rounds: 10, max_depth: 3}}
 triggers: {when: ['new_samples >= 300'], window: 200}
 ";
 
-/// Runs `config.yaml` as `name` with settings, and returns what it said.
+/// Runs `config.yaml` as `name` with settings.
 fn run(bench: &Bench, name: &str, more: &[&str]) -> Ended {
     let mut command = bench.pipeline(name, more);
     command.env("RUST_LOG", "perennial=info");
     support::ended(command.output()).success()
 }
 
-/// How many sessions were evicted, over all workers.
+/// The number of evicted sessions, over all workers.
 fn evicted(ended: &Ended) -> u64 {
     let numbers = ended.stderr.split("evicted=").skip(1);
     numbers
@@ -37,7 +37,7 @@ fn evicted(ended: &Ended) -> u64 {
 }
 
 #[test]
-fn what_has_no_room_is_made_again_and_says_the_same() {
+fn evicted_sessions_are_recreated_and_predict_the_same() {
     let bench = Bench::new();
     bench.write("config.yaml", CONFIG);
     let ample = run(&bench, "ample", &[]);
@@ -52,11 +52,11 @@ fn what_has_no_room_is_made_again_and_says_the_same() {
     for (name, workers) in [("one", "1"), ("two", "2")] {
         let more = ["--set", "inference.memory_bytes=1", "--workers", workers];
         let tiny = run(&bench, name, &more);
-        // With room for one session only, nearly every batch has to make some again.
+        // With room for one session, nearly every batch makes some again.
         assert!(evicted(&tiny) > 100, "{name}: {} evicted", evicted(&tiny));
         ample.assert_equals(&bench.left(name), name);
     }
-    // A run that goes on has all models again.
+    // A resumed run has all models again.
     let mut command = bench.pipeline("killed", &["--set", "inference.memory_bytes=1"]);
     command.env("PERENNIAL_KILL_AT", "commit: after knowledge#5");
     assert_eq!(support::ended(command.output()).status, None);

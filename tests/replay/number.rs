@@ -1,5 +1,5 @@
-//! Labels that are numbers: what is reported, computed again from the predictions and the input alone; how much better
-//! lifelong learning is; labels that cannot be used.
+//! Numeric labels: figures against a recount, lifelong learning against the first model, and labels
+//! that cannot be used.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +17,8 @@ struct Sample {
     label: Option<f64>,
 }
 
-/// Samples of four sites, each with an offset of its own; what the features mean turns round in the middle.
+/// Samples of four sites with an offset each; the meaning of the features turns round in the
+/// middle.
 fn samples() -> Vec<Sample> {
     let mut chance = Chance::new(11);
     let sample = |number: usize| {
@@ -84,7 +85,7 @@ fn assert_near(said: &Value, expected: f64) {
     assert!((said - expected).abs() < 1e-5, "{said} and not {expected}");
 }
 
-/// Fails unless figures are those of these pairs of prediction and label.
+/// Asserts that figures are those of these pairs of prediction and label.
 #[track_caller]
 fn assert_quality(said: &Value, pairs: &[(f64, f64)]) {
     let count = pairs.len() as f64;
@@ -99,7 +100,7 @@ fn assert_quality(said: &Value, pairs: &[(f64, f64)]) {
 }
 
 #[test]
-fn figures_are_those_of_a_recount() {
+fn figures_equal_a_recount() {
     let (bench, samples) = bench();
     bench.run_as("run", &["--workers", "2"]).success();
     let (report, predictions) = (bench.report("run"), bench.predictions("run"));
@@ -109,7 +110,7 @@ fn figures_are_those_of_a_recount() {
         assert!(line.get("probabilities").is_none(), "{line}");
         let said = line["prediction"].as_f64().expect("a number");
         let Some(label) = sample.label else { continue };
-        // Both are numbers of 32 bits, of which the texts are the shortest.
+        // Both are 32-bit numbers, written as their shortest texts.
         let both = (f64::from(said as f32), f64::from(label as f32));
         for task in ["base".to_string(), format!("site={}", sample.site)] {
             pairs.entry(task).or_default().push(both);
@@ -135,7 +136,7 @@ fn figures_are_those_of_a_recount() {
     let scale = |model: &Value| model["evaluated"]["scale"].as_f64().expect("a scale");
     let models = models.as_array().expect("models");
     assert!(models.len() > 5, "{models:?}");
-    // What the first model cannot tell is the sites' offsets, which lie up to 9 apart.
+    // The first model cannot know the sites' offsets, which lie up to 9 apart.
     assert!((2.0..9.0).contains(&scale(&models[0])), "{}", models[0]);
     assert!(models.iter().all(|model| scale(model) == scale(&models[0])));
     for command in ["tasks", "models", "relations"] {
@@ -151,7 +152,7 @@ fn figures_are_those_of_a_recount() {
 }
 
 #[test]
-fn lifelong_learning_is_better_than_the_first_model() {
+fn lifelong_learning_beats_the_first_model() {
     let bench = Bench::new();
     bench.write("config.yaml", support::numbers(20_000, "records: 100"));
     let slow = "source.simulator.drift.strength=0.1";
@@ -177,7 +178,7 @@ fn lifelong_learning_is_better_than_the_first_model() {
 }
 
 #[test]
-fn labels_that_are_no_finite_numbers_are_dead_letters() {
+fn non_finite_labels_are_dead_letters() {
     let (bench, samples) = bench();
     let mut text = csv(&samples, true);
     for (number, label) in ["warm", "inf", "-1e39"].iter().enumerate() {
@@ -201,7 +202,7 @@ fn labels_that_are_no_finite_numbers_are_dead_letters() {
 }
 
 #[test]
-fn labels_of_a_file_of_their_own_join_their_samples() {
+fn labels_in_a_separate_file_join_their_samples() {
     let (bench, samples) = bench();
     bench.run_as("carried", &[]).success();
     bench.write("stream.csv", csv(&samples, false));
@@ -225,7 +226,7 @@ fn labels_of_a_file_of_their_own_join_their_samples() {
 }
 
 #[test]
-fn labels_that_are_all_the_same_are_predicted() {
+fn constant_labels_are_predicted() {
     let (bench, mut samples) = bench();
     samples
         .iter_mut()
@@ -241,7 +242,7 @@ fn labels_that_are_all_the_same_are_predicted() {
 }
 
 #[test]
-fn an_evaluation_measures_explained_variance() {
+fn evaluation_measures_explained_variance() {
     let (bench, samples) = bench();
     let arguments = [
         "evaluate",
@@ -264,7 +265,7 @@ fn an_evaluation_measures_explained_variance() {
         .iter()
         .map(|task| task["task"].as_str().expect("a name").to_string())
         .collect();
-    // By stage and task, what was said of the probes and what is so.
+    // Predictions and labels of the probes, by stage and task.
     let mut pairs: BTreeMap<(usize, usize), Vec<(f64, f64)>> = BTreeMap::new();
     for line in lines(&bench.read("out/predictions.jsonl")) {
         let id = line["id"].as_str().expect("an id");

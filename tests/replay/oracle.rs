@@ -1,4 +1,4 @@
-//! What is reported, computed again from the predictions and the input alone.
+//! Reports against a recount from the predictions and the input alone.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use support::stream::{self, CLASSES, Sample};
 /// Samples of the bootstrap.
 const BOOTSTRAP: usize = 800;
 
-/// The names of the tasks that a sample belongs to.
+/// The names of a sample's tasks.
 fn path(sample: &Sample) -> [String; 3] {
     let season = format!("season={}", sample.season);
     ["base".to_string(), season, sample.task()]
 }
 
-/// Fails unless each prediction is of the sample in its place and in itself consistent.
+/// Asserts that each prediction is that of the sample in its place, and consistent.
 fn assert_predictions(predictions: &[Value], expected: &[Sample]) {
     let ids = |of: &mut dyn Iterator<Item = String>| of.collect::<Vec<String>>();
     let predicted = &mut predictions.iter().map(|line| text(&line["id"]));
@@ -49,7 +49,7 @@ fn text(value: &Value) -> String {
     value.as_str().expect("a text").to_string()
 }
 
-/// Writes the samples and a config, runs it, and compares all that is reported with a recount.
+/// Runs the samples and compares report and knowledge base with a recount.
 fn check(samples: &[Sample], delay: &str) {
     let bench = Bench::new();
     bench.write("stream.csv", stream::csv(samples));
@@ -86,7 +86,7 @@ fn check(samples: &[Sample], delay: &str) {
     check_tasks(&bench, &report, &counts);
 }
 
-/// Compares what the report and the knowledge base say of each task.
+/// Compares report and knowledge base with a recount, task by task.
 fn check_tasks(bench: &Bench, report: &Value, counts: &BTreeMap<String, Count>) {
     let in_report = report["tasks"].as_array().expect("tasks");
     let listed = bench.kb_json("run", &["tasks"]);
@@ -109,7 +109,7 @@ fn check_tasks(bench: &Bench, report: &Value, counts: &BTreeMap<String, Count>) 
         count.assert_quality(&said, task);
         assert_eq!(said["labelled"], count.labelled, "{task}");
         assert_eq!(said["scored"], count.scored, "{task}");
-        // Sums of features are kept as whole numbers of small units.
+        // Sums of features are stored as whole numbers of small units.
         count.assert_shown(&bench.kb_json("run", &["show", task]), 1e-4, task);
     }
 }
@@ -120,11 +120,11 @@ fn reports_equal_a_recount() {
 }
 
 #[test]
-fn missing_labels_are_told_apart() {
+fn missing_labels_are_counted_separately() {
     check(&stream::samples(12, 5000, 0.2), "seconds: 6000");
 }
 
 #[test]
-fn a_delay_longer_than_the_stream_ends_with_it() {
+fn label_delay_ends_with_the_stream() {
     check(&stream::samples(13, 3000, 0.1), "records: 1000000");
 }

@@ -1,10 +1,10 @@
-//! Replay: the same input gives the same predictions and the same knowledge, run after run and for
+//! Replay: the same input gives the same predictions and the same knowledge, run after run and with
 //! any number of workers.
 
 use support::stream;
 use support::{Bench, Left, numbers, simulator, version};
 
-/// Runs `config.yaml` once more and with 1, 2 and 4 workers, expects the same of all, and returns it.
+/// Runs `config.yaml` twice, and with 2 and 4 workers; asserts the same output and returns it.
 fn same_with_any_workers(bench: &Bench) -> Left {
     bench.run_as("first", &[]).success();
     let first = bench.left("first");
@@ -16,7 +16,7 @@ fn same_with_any_workers(bench: &Bench) -> Left {
     first
 }
 
-/// Fails unless models were replaced while the stream went on, and the new ones answered.
+/// Asserts that models were replaced during the stream, and that the new ones predicted.
 #[track_caller]
 fn assert_models_changed(bench: &Bench, name: &str) {
     let predictions = bench.predictions(name);
@@ -26,7 +26,7 @@ fn assert_models_changed(bench: &Bench, name: &str) {
 }
 
 #[test]
-fn simulated_streams_are_replayed_exactly() {
+fn worker_count_does_not_matter() {
     let bench = Bench::new();
     bench.write("config.yaml", simulator(12_000, "records: 100"));
     let left = same_with_any_workers(&bench);
@@ -34,7 +34,7 @@ fn simulated_streams_are_replayed_exactly() {
     assert_eq!(left.report["bootstrapped"], 2000);
     assert_eq!(left.report["predicted"], 10_000);
     assert_eq!(left.report["labelled"], 10_000);
-    // Another stream must not pass for the same.
+    // Another stream differs.
     bench
         .run_as("other", &["--set", "source.simulator.seed=8"])
         .success();
@@ -42,7 +42,7 @@ fn simulated_streams_are_replayed_exactly() {
 }
 
 #[test]
-fn numbers_are_replayed_exactly() {
+fn worker_count_does_not_matter_for_numbers() {
     let bench = Bench::new();
     bench.write("config.yaml", numbers(12_000, "records: 100"));
     let left = same_with_any_workers(&bench);
@@ -51,7 +51,7 @@ fn numbers_are_replayed_exactly() {
 }
 
 #[test]
-fn files_with_bad_records_are_replayed_exactly() {
+fn worker_count_does_not_matter_for_bad_records() {
     let bench = Bench::new();
     let (lines, bad) = stream::with_bad_lines(&stream::samples(3, 6000, 0.05), 4);
     assert!(bad > 100, "{bad} bad lines");
@@ -65,7 +65,7 @@ fn files_with_bad_records_are_replayed_exactly() {
 }
 
 #[test]
-fn delays_in_seconds_are_replayed_exactly() {
+fn worker_count_does_not_matter_for_delays_in_seconds() {
     let bench = Bench::new();
     // A sample every 100 ms of event time: 30 s are 300 samples.
     bench.write("config.yaml", simulator(8000, "seconds: 30"));
@@ -75,7 +75,7 @@ fn delays_in_seconds_are_replayed_exactly() {
     one.assert_equals(&bench.left("two"), "two workers");
     assert_models_changed(&bench, "one");
     assert_eq!(one.report["labelled"], 6000);
-    // The delay counts: without it other models answer.
+    // The delay matters: without it other models predict.
     bench
         .run_as("none", &["--set", "labels.delay.seconds=0"])
         .success();

@@ -1,4 +1,5 @@
-//! What is remembered: within its bounds after every commit, balanced over the classes, and weighted by what it stands for.
+//! Retained samples: within their bounds after every commit, balanced over the classes, and
+//! weighted by the samples that they stand for.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 use support::stream::{self, Chance, Sample};
 use support::{Bench, ended};
 
-/// A sample of the stream counts so many bytes: it has four features.
+/// Bytes that a sample of the stream counts for: it has four features.
 const SAMPLE_BYTES: u64 = 64;
 
 /// A folder with a stream of many sites.
@@ -21,7 +22,8 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value}"))
 }
 
-/// The samples that all tasks retained together at the end of each epoch, and the bound on their bytes then.
+/// Number of samples that all tasks retained at the end of each epoch, and the bound on their bytes
+/// then.
 fn totals(changes: &str) -> BTreeMap<u64, (u64, u64)> {
     let (mut samples, mut bytes) = (0, u64::MAX);
     let mut totals = BTreeMap::new();
@@ -40,7 +42,7 @@ fn totals(changes: &str) -> BTreeMap<u64, (u64, u64)> {
     totals
 }
 
-/// Each class of each task: how many labels, and how many samples of them are left.
+/// Number of labels and of retained samples, by task and class.
 fn classes(memory: &Value) -> Vec<Vec<(u64, u64)>> {
     let tasks = memory["tasks"].as_array().expect("tasks").iter();
     let classes = |task: &Value| {
@@ -53,7 +55,7 @@ fn classes(memory: &Value) -> Vec<Vec<(u64, u64)>> {
 }
 
 #[test]
-fn the_bound_holds_after_every_commit_whatever_the_workers_and_crashes() {
+fn memory_bound_holds_after_every_commit() {
     let bench = bench();
     const SAMPLES: u64 = 400;
     let bytes = format!("memory.bytes={}", SAMPLES * SAMPLE_BYTES);
@@ -73,7 +75,7 @@ fn the_bound_holds_after_every_commit_whatever_the_workers_and_crashes() {
             "{samples} in epoch {epoch}"
         );
     }
-    // All tasks have the same room, and what small ones leave free is of use to the others.
+    // All tasks have the same quota, and large ones use what small ones leave free.
     let memory = bench.kb_json("one", &["memory"]);
     let level = number(&memory["most_samples_per_task"]);
     assert!((10..200).contains(&level), "{level}");
@@ -97,7 +99,7 @@ fn the_bound_holds_after_every_commit_whatever_the_workers_and_crashes() {
 }
 
 #[test]
-fn a_state_shrinks_to_lower_bounds() {
+fn lower_bounds_shrink_the_state() {
     let bench = bench();
     let mut command = bench.pipeline("run", &[]);
     command.env("PERENNIAL_KILL_AT", "commit: after knowledge#5");
@@ -110,7 +112,7 @@ fn a_state_shrinks_to_lower_bounds() {
         "memory.bytes=19200",
     ];
     assert!(before > 700, "{before}");
-    // The first commit has it.
+    // The bound holds from the first commit on.
     let mut command = bench.pipeline("run", &lower);
     command.env("PERENNIAL_KILL_AT", "commit: after knowledge#1");
     assert_eq!(ended(command.output()).status, None);
@@ -137,7 +139,8 @@ fn a_state_shrinks_to_lower_bounds() {
 /// The share of the rare class.
 const RARE: f64 = 0.01;
 
-/// Two common classes and a rare one, which the first feature tells apart, though not surely.
+/// Samples of two common classes and a rare one, which the first feature separates, with some
+/// overlap.
 fn with_a_rare_class(seed: u64, count: usize) -> Vec<Sample> {
     let mut chance = Chance::new(seed);
     let mut samples = stream::samples(seed, count, 0.0);
@@ -152,7 +155,7 @@ fn with_a_rare_class(seed: u64, count: usize) -> Vec<Sample> {
 }
 
 #[test]
-fn a_rare_class_is_kept_and_the_model_expects_it_as_often_as_it_is() {
+fn rare_class_is_kept_with_its_true_frequency() {
     let bench = Bench::new();
     let count = 12_000;
     bench.write("stream.csv", stream::csv(&with_a_rare_class(82, count)));
@@ -164,7 +167,7 @@ fn a_rare_class_is_kept_and_the_model_expects_it_as_often_as_it_is() {
     );
     let sets = [
         "memory.samples_per_task=500",
-        // Else the adapter would set right what the model gets wrong.
+        // Otherwise the adapter would correct the model.
         "inference.adapters=false",
         "training.trees.rounds=60",
         "triggers.when=['new_samples >= 3000']",
@@ -180,8 +183,8 @@ fn a_rare_class_is_kept_and_the_model_expects_it_as_often_as_it_is() {
     assert!((80..160).contains(&rare), "{rare}");
     assert_eq!(kept, rare, "all of the rare class are kept");
     assert_eq!(classes.iter().map(|class| class.1).sum::<u64>(), 500);
-    // The common ones have a tenth of their samples left, the rare one all: without weights its model would expect it
-    // about fifteen times as often.
+    // The common classes keep a tenth of their samples, the rare class all: without weights the
+    // model would predict it about fifteen times as often.
     let predictions = bench.predictions("run");
     assert!(predictions.len() > 5900);
     let high = |line: &Value| {

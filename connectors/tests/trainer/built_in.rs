@@ -1,4 +1,4 @@
-//! Trainings with the training program, and what happens when it misbehaves.
+//! Trainings with the built-in program, and its misbehaviour.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -59,7 +59,7 @@ fn train(request: &TrainRequest) -> Trained {
 }
 
 #[test]
-fn trees_of_all_depths_and_class_counts_come_out_as_xgboosts() {
+fn onnx_equals_xgboost_for_all_depths_and_class_counts() {
     let mut greatest = 0.0_f32;
     for classes in [2, 3, 7] {
         for depth in 1..=8 {
@@ -73,7 +73,7 @@ fn trees_of_all_depths_and_class_counts_come_out_as_xgboosts() {
 }
 
 #[test]
-fn the_intercept_is_estimated_for_each_class() {
+fn intercept_is_estimated_for_each_class() {
     // One round that may not split: what remains is the share of each class, about.
     let mut request = request(900, 3, 3, 0.0, 1);
     request.labels = (0..900)
@@ -119,10 +119,10 @@ fn log_loss(onnx: &[u8], request: &TrainRequest) -> f32 {
 }
 
 #[test]
-fn a_warm_start_corrects_the_model_that_it_starts_from() {
+fn warm_start_corrects_its_model() {
     let first = request(600, 5, 3, 0.1, 3);
     let from = train(&first);
-    // The same sensors, with two classes changed round.
+    // The same sensors, with two classes swapped.
     let mut second = first.clone();
     for label in &mut second.labels {
         *label = [1.0, 0.0, 2.0][*label as usize];
@@ -133,7 +133,7 @@ fn a_warm_start_corrects_the_model_that_it_starts_from() {
     // And once more on top of that.
     let again = trainer().warm_start(&warm.onnx, &second).unwrap();
     assert!(log_loss(&again.onnx, &second) < log_loss(&warm.onnx, &second));
-    // Trees that may not learn anything change nothing.
+    // Trees that cannot learn change nothing.
     let mut nothing = first.clone();
     (nothing.parameters.rounds, nothing.parameters.eta) = (1, 1e-9);
     let same = trainer().warm_start(&from.onnx, &nothing).unwrap();
@@ -142,7 +142,7 @@ fn a_warm_start_corrects_the_model_that_it_starts_from() {
 }
 
 #[test]
-fn only_own_models_of_the_same_size_are_built_on() {
+fn warm_start_from_foreign_or_other_size_is_refused() {
     let from = train(&request(100, 4, 3, 0.1, 3));
     let refused = |onnx: &[u8], columns: usize, classes: usize| {
         let request = request(100, columns, classes, 0.1, 3);
@@ -177,7 +177,7 @@ fn odd_training_sets_give_models() {
     unused.features.column_mut(2).fill(f32::NAN);
     train(&unused);
 
-    // Few whole numbers: every threshold is a value that samples have.
+    // Few whole numbers, so that every threshold is a sample's value.
     let mut whole = request(300, 4, 3, 0.1, 5);
     whole.features.mapv_inplace(f32::round);
     train(&whole);
@@ -200,7 +200,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_small_data_set_converts(
+    fn small_data_sets_convert(
         rows in 1_usize..40,
         columns in 1_usize..6,
         classes in 2_usize..5,
@@ -227,7 +227,7 @@ proptest! {
 }
 
 #[test]
-fn one_request_always_gives_the_same_bytes() {
+fn training_is_deterministic() {
     let mut request = request(2000, 17, 3, 0.1, 4);
     request.parameters.subsample = 0.7;
     request.parameters.colsample_bytree = 0.6;
@@ -239,7 +239,7 @@ fn one_request_always_gives_the_same_bytes() {
 }
 
 #[test]
-fn requests_that_cannot_be_trained_are_answered_with_a_sentence() {
+fn bad_requests_are_refused_with_a_reason() {
     let good = request(20, 3, 3, 0.1, 2);
     let refused = |change: fn(&mut TrainRequest), sentence: &str| {
         let mut request = good.clone();
@@ -298,8 +298,8 @@ struct Script {
 
 fn script(text: &str) -> Script {
     let folder = tempfile::tempdir().unwrap();
-    // The shell reads the script, which then need not be executed itself: a file that any other
-    // test's child still holds open for writing could not.
+    // The program sources the script, which so need not be executable: a file that another test's
+    // child still holds open for writing cannot be executed.
     let program = folder.path().join("program");
     fs::write(
         &program,
@@ -312,8 +312,8 @@ fn script(text: &str) -> Script {
     Script { folder, trainer }
 }
 
-/// Trains with a script. A file that was just written cannot be executed while the fork of another
-/// test holds it open, which passes.
+/// Trains with a script, which fails. A program that was just written cannot be executed while
+/// another test's child holds it open, which passes.
 fn fail(script: &Script, request: &TrainRequest) -> TrainerError {
     loop {
         match script.trainer.train(request).unwrap_err() {
@@ -326,7 +326,7 @@ fn fail(script: &Script, request: &TrainRequest) -> TrainerError {
 }
 
 #[test]
-fn each_way_to_misbehave_has_its_own_error() {
+fn misbehaving_trainer_gives_distinct_errors() {
     let request = request(20_000, 17, 3, 0.0, 2);
     let error = fail(&script("echo about to die >&2\nkill -9 $$\n"), &request);
     assert_eq!(
@@ -383,7 +383,7 @@ const MODEL: &str = r#"{"learner":{"gradient_booster":{"model":{"tree_info":[1],
     "learner_model_param":{"base_score":"[0E0,0E0]","num_class":"2","num_feature":"1"},
     "objective":{"name":"multi:softprob"}}}"#;
 
-/// A trainer that answers with [`MODEL`] and the given probabilities.
+/// A trainer that returns [`MODEL`] and these probabilities.
 fn answer(answers: Array2<f32>, model: &str) -> Script {
     let response = TrainResponse::Trained {
         model: model.as_bytes().to_vec(),
@@ -396,7 +396,7 @@ fn answer(answers: Array2<f32>, model: &str) -> Script {
 }
 
 #[test]
-fn a_conversion_that_differs_from_xgboost_is_refused() {
+fn conversion_that_differs_from_xgboost_is_refused() {
     let request = TrainRequest {
         features: array![[0.0], [1.0], [f32::NAN]],
         labels: vec![1.0, 0.0, 1.0],

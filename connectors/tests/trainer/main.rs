@@ -1,4 +1,4 @@
-//! Trainings, and the models that they leave.
+//! Trainings and their models.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! Training models of numbers, built in and by a command.
+//! Training models of numeric labels, built in and by a command.
 
 use std::fs;
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn request(rows: usize, offset: f32, size: f32, missing: f32, depth: u32) -> Tra
     }
 }
 
-/// The root of a model's mean squared error.
+/// The RMSE of a model.
 fn rmse(onnx: &[u8], request: &TrainRequest) -> f32 {
     let mut session = Runtime::load().unwrap().session(onnx, FEATURES, 1).unwrap();
     let mut found = Array2::zeros((request.features.nrows(), 1));
@@ -54,8 +54,8 @@ fn rmse(onnx: &[u8], request: &TrainRequest) -> f32 {
 }
 
 #[test]
-fn numbers_come_out_as_xgboosts() {
-    // The training is refused where they do not.
+fn numbers_equal_xgboosts() {
+    // Otherwise the training fails.
     for (offset, size) in [(0.0, 1.0), (-5e4, 1.0), (1e-6, 1e-6), (0.0, 1e12)] {
         for depth in [1, 3, 8] {
             let request = request(400, offset, size, depth as f32 * 0.06, depth);
@@ -69,7 +69,7 @@ fn numbers_come_out_as_xgboosts() {
 }
 
 #[test]
-fn a_number_is_corrected_by_a_warm_start() {
+fn warm_start_corrects_numbers() {
     let first = request(600, 300.0, 2.0, 0.1, 3);
     let from = trainer().train(&first).unwrap();
     let mut second = first.clone();
@@ -82,7 +82,7 @@ fn a_number_is_corrected_by_a_warm_start() {
     assert!(rmse(&warm.onnx, &second) < 0.5 * before);
     let again = trainer().warm_start(&warm.onnx, &second).unwrap();
     assert!(rmse(&again.onnx, &second) < rmse(&warm.onnx, &second));
-    // A model of the other kind is none to start from.
+    // A model of classes is refused.
     let mut classes = first.clone();
     classes.kind = LabelKind::Classes(2);
     classes
@@ -94,7 +94,7 @@ fn a_number_is_corrected_by_a_warm_start() {
 }
 
 #[test]
-fn labels_that_cannot_be_trained_on_are_named() {
+fn untrainable_labels_are_named() {
     for (label, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         let mut request = request(50, 0.0, 1.0, 0.0, 2);
         request.labels[3] = label;
@@ -105,7 +105,7 @@ fn labels_that_cannot_be_trained_on_are_named() {
     }
 }
 
-/// What a command leaves that copies a model.
+/// The result of a command that copies a model, and the request it got.
 fn by_command(
     onnx: &[u8],
     request: &TrainRequest,
@@ -161,14 +161,14 @@ fn by_command(
 type Metrics = std::collections::BTreeMap<String, f64>;
 
 #[test]
-fn a_command_is_told_of_numbers_and_leaves_a_model_of_one() {
+fn command_gets_numbers_and_returns_a_model_of_one_output() {
     let request = request(60, 7.0, 1.0, 0.1, 3);
     let onnx = trainer().train(&request).unwrap().onnx;
     let (trained, seen) = by_command(&onnx, &request);
     trained.unwrap();
     assert_eq!(seen["kind"], "number");
     assert_eq!(seen["classes"], serde_json::json!([]));
-    // A model of classes is none of a number.
+    // A model of classes does not fit.
     let mut classes = request.clone();
     classes.kind = LabelKind::Classes(2);
     classes

@@ -1,4 +1,4 @@
-//! Running converted models.
+//! Sessions of converted models.
 
 use ndarray::{Array2, Axis, s};
 use perennial_connectors::onnx::{CHUNK, OnnxError, Runtime, Session, check};
@@ -54,7 +54,7 @@ fn session(onnx: &[u8]) -> Session {
 }
 
 #[test]
-fn a_rows_probabilities_do_not_depend_on_its_batch() {
+fn probabilities_do_not_depend_on_the_batch() {
     let (onnx, features) = model(1100);
     let mut session = session(&onnx);
     let bits = |session: &mut Session, batch: usize| {
@@ -72,7 +72,7 @@ fn a_rows_probabilities_do_not_depend_on_its_batch() {
 }
 
 #[test]
-fn views_of_any_layout_are_taken() {
+fn views_of_any_layout_are_accepted() {
     let (onnx, features) = model(300);
     let mut session = session(&onnx);
     let mut found = Array2::zeros((300, CLASSES));
@@ -128,7 +128,7 @@ fn arrays_of_the_wrong_shape_are_refused() {
 }
 
 #[test]
-fn damaged_bytes_give_a_sentence() {
+fn damaged_model_gives_an_error() {
     let (onnx, features) = model(200);
     let runtime = Runtime::load().unwrap();
     for damaged in [
@@ -144,7 +144,7 @@ fn damaged_bytes_give_a_sentence() {
             "{sentence}"
         );
     }
-    // Some bytes matter and some do not, but none may end the process.
+    // Not every byte matters, but none may end the process.
     let mut refused = 0;
     for position in (0..onnx.len()).step_by(onnx.len() / 200) {
         let mut damaged = onnx.clone();

@@ -1,15 +1,15 @@
-//! What the tests of trainers share.
+//! Support for tests of trainers.
 
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::BuiltIn;
 
-/// XGBoost in its own program.
+/// The built-in trainer, XGBoost in its own program.
 pub fn trainer() -> BuiltIn {
     BuiltIn::find(Runtime::load().unwrap())
         .expect("run cargo build --release -p perennial-trainer first")
 }
 
-/// Numbers in [0, 1) that are the same at every run.
+/// Pseudo-random numbers in [0, 1), the same in every run.
 pub fn random(mut state: u64) -> impl FnMut() -> f32 {
     move || {
         state = state

@@ -53,7 +53,7 @@ impl Models for Made {
 /// A sample with its label: task, feature, label.
 type Sample = (u32, f32, usize);
 
-/// One batch of an epoch, to enter at a worker. Batches hold `Rc`s, which do not travel.
+/// One batch that enters at a worker. Batches hold `Rc`s, which cannot be sent.
 #[derive(Clone, Debug)]
 struct Entry {
     epoch: u64,
@@ -164,7 +164,7 @@ fn adapted(workers: usize, script: Script<Entry>) -> BTreeMap<(Epoch, TaskId), A
         .collect()
 }
 
-/// What a task's labels come to, in plain arithmetic: labels and expectations by class.
+/// The labels and expectations of a task by class, in plain arithmetic.
 #[derive(Clone, Default)]
 struct Count {
     labels: [f64; CLASSES],
@@ -226,7 +226,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn adapters_are_what_a_recount_says_on_any_number_of_workers(script in scripts()) {
+    fn adapters_equal_a_recount_on_any_number_of_workers(script in scripts()) {
         let one = on_any_number_of_workers(|workers| adapted(workers, script.clone()));
         let expected = recounted(&script);
         prop_assert!(one.keys().eq(expected.keys()));
@@ -281,7 +281,7 @@ fn assert_close(found: &[f32], expected: &[f32]) {
 const ANSWERS: [f32; 6] = [0.7, 0.2, 0.1, 0.2, 0.2, 0.6];
 
 #[test]
-fn the_finest_answers_alone_or_all_alike() {
+fn integration_leaf_takes_the_finest_and_average_takes_all() {
     let path = path(2);
     let deployed = deployed(&path, &[0, 1]);
     let pool = |integration| Pool::new(&path, &deployed, None, integration, KIND).unwrap();
@@ -296,7 +296,7 @@ fn the_finest_answers_alone_or_all_alike() {
     let total: f32 = product.iter().sum();
     let mean: Vec<f32> = product.iter().map(|product| product / total).collect();
     assert_close(&integrate(&average, &ANSWERS), &mean);
-    // Nothing is known that could tell them apart.
+    // All experts weigh the same.
     assert_close(&integrate(&pool(Integration::Weighted), &ANSWERS), &mean);
     let nobody = Deployed::default();
     assert!(Pool::new(&path, &nobody, None, Integration::Weighted, KIND).is_none());
@@ -317,7 +317,7 @@ fn excess(source: TaskId, nats: &[f32]) -> Arc<Adapter> {
 }
 
 #[test]
-fn who_lost_more_has_less_say_and_in_the_end_none() {
+fn expert_weight_falls_with_its_loss_down_to_zero() {
     let path = path(1);
     let deployed = deployed(&path, &[0, 1]);
     let finest = path.nodes[1].task;
@@ -350,7 +350,7 @@ fn who_lost_more_has_less_say_and_in_the_end_none() {
 }
 
 #[test]
-fn an_adapter_of_another_model_is_not_used() {
+fn adapter_of_another_model_is_not_used() {
     let path = path(1);
     let finest = path.nodes[1].task;
     let mut adapter = Adapter::default();
@@ -390,14 +390,14 @@ fn of_class_0(task: TaskId, parent: Option<TaskId>) -> RecentMoved {
 }
 
 #[test]
-fn neighbours_of_the_two_finest_tasks_have_a_say_until_they_lost_too_much() {
+fn neighbours_of_the_two_finest_tasks_count_until_they_lose() {
     let path = path(2);
     let deployed = deployed(&path, &[0]);
     let finest = path.nodes[2].task;
     let mut neighbours = Neighbours::new(4);
     neighbours.scale(&[1.0]);
     neighbours.learn(&of_class_0(finest, Some(path.nodes[1].task)));
-    // At the coarsest nobody is asked, whoever is known there.
+    // At the coarsest task no neighbours are asked.
     neighbours.learn(&of_class_0(TaskId::BASE, None));
     let pool = |lost: f32, integration| {
         let mut slots = [0.0; 3 * KINDS];
@@ -417,7 +417,8 @@ fn neighbours_of_the_two_finest_tasks_have_a_say_until_they_lost_too_much() {
     };
     let fresh = pool(0.0, Integration::Weighted);
     assert_eq!(fresh.neighbours, [path.nodes[1].task, finest]);
-    // Six experts of one weight: the model and three adapters that have learned nothing, and two neighbourhoods.
+    // Six experts of equal weight: the model, three adapters without labels, and two
+    // neighbourhoods.
     let logits = |class: usize| {
         4.0 / 6.0 * ANSWERS[class].ln() + 2.0 / 6.0 * [0.9_f32, 0.05, 0.05][class].ln()
     };
@@ -431,7 +432,7 @@ fn neighbours_of_the_two_finest_tasks_have_a_say_until_they_lost_too_much() {
         before = now;
     }
     assert!(pool(100.0, Integration::Weighted).neighbours.is_empty());
-    // When they never lose what all others lose, the model is still asked: they begin with what it says.
+    // Without losses of their own the model still counts, since they start from its prediction.
     let sure = pool(-2000.0, Integration::Weighted);
     assert_eq!(sure.models.len(), 1);
     assert_close(&said(&sure), &[0.9, 0.05, 0.05]);

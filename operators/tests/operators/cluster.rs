@@ -1,4 +1,4 @@
-//! Clusters of features: what is found, and how samples are allocated to it.
+//! Clusters of features: finding them, and allocating samples to them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::support::{Row, batch, header};
 
-/// Numbers that look random (SplitMix64), from 0 to 1.
+/// Pseudo-random numbers from 0 to 1 (SplitMix64).
 struct Chance(u64);
 
 impl Chance {
@@ -22,7 +22,7 @@ impl Chance {
         ((mixed ^ (mixed >> 31)) >> 40) as f32 / (1_u32 << 24) as f32
     }
 
-    /// About normal: the sum of twelve, less its mean.
+    /// Nearly normal: the sum of twelve, minus its mean.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.share()).sum::<f32>() - 6.0
     }
@@ -37,7 +37,7 @@ const CENTRES: [[f32; 3]; 4] = [
 ];
 const SPREAD: [f32; 3] = [0.8, 0.05, 250.0];
 
-/// Samples of blobs, some values missing, and the blob of each. Blobs differ in size.
+/// Samples of blobs with some missing values, and the blob of each. Blobs differ in size.
 fn blobs(seed: u64, rows: usize, missing: f32) -> (Array2<f32>, Vec<usize>) {
     let mut chance = Chance(seed);
     let truth: Vec<usize> = (0..rows)
@@ -73,7 +73,8 @@ fn numbers(clusters: &Clusters, features: &Array2<f32>) -> Vec<u32> {
     numbers
 }
 
-/// The adjusted Rand index of two partitions (Hubert & Arabie 1985): 1 if they are the same, about 0 by chance.
+/// The adjusted Rand index of two partitions (Hubert & Arabie 1985): 1 if they are the same, about
+/// 0 by chance.
 fn adjusted_rand(a: &[usize], b: &[u32]) -> f64 {
     let pairs = |count: f64| count * (count - 1.0) / 2.0;
     let (mut cells, mut left, mut right) = (HashMap::new(), HashMap::new(), HashMap::new());
@@ -90,7 +91,7 @@ fn adjusted_rand(a: &[usize], b: &[u32]) -> f64 {
 }
 
 #[test]
-fn blobs_are_found_with_a_given_and_with_a_chosen_number() {
+fn clusters_are_found_with_k_given_or_chosen() {
     for seed in 1..=10 {
         for rows in [300, 6000] {
             let (features, truth) = blobs(seed, rows, 0.0);
@@ -113,7 +114,7 @@ fn blobs_are_found_with_a_given_and_with_a_chosen_number() {
 }
 
 #[test]
-fn the_best_of_other_numbers_is_chosen_too() {
+fn cluster_count_with_the_best_silhouette_is_chosen() {
     let (features, truth) = blobs(1, 2000, 0.0);
     for (blobs, expected) in [(vec![0, 1], 2), (vec![0, 1, 3], 3)] {
         let rows: Vec<usize> = (0..truth.len())
@@ -132,7 +133,8 @@ fn missing_values_neither_crash_nor_dominate() {
             let clusters = find(k, &features).unwrap();
             assert_eq!(clusters.len(), 4, "{k:?}");
             let numbers = numbers(&clusters, &features);
-            // A sample without one of the features can lie between two blobs; one with all of them cannot.
+            // A sample without one of the features can lie between two blobs; one with all of them
+            // cannot.
             let whole: Vec<usize> = (0..4000)
                 .filter(|row| features.row(*row).iter().all(|value| value.is_finite()))
                 .collect();
@@ -142,7 +144,7 @@ fn missing_values_neither_crash_nor_dominate() {
             assert!(index > 0.99, "seed {seed}, {k:?}: {index}");
         }
     }
-    // Features that say nothing, values that are no numbers, samples that have none.
+    // Uninformative features, non-finite values, and samples without any value.
     let (mut features, truth) = blobs(7, 1000, 0.0);
     features.column_mut(2).fill(5.0);
     let plain = find(Some(2), &features.slice(s![.., ..2]).to_owned()).unwrap();
@@ -185,7 +187,7 @@ fn missing_values_neither_crash_nor_dominate() {
 }
 
 #[test]
-fn what_is_found_does_not_depend_on_the_batches() {
+fn clusters_do_not_depend_on_the_batches() {
     let (features, _) = blobs(3, 5000, 0.05);
     let whole = find(None, &features).unwrap();
     for cuts in [vec![2500], vec![1, 7, 4000], vec![0, 5000]] {
@@ -204,7 +206,7 @@ fn what_is_found_does_not_depend_on_the_batches() {
 }
 
 #[test]
-fn too_few_samples_are_told() {
+fn too_few_samples_are_refused() {
     let (features, _) = blobs(3, 5, 0.0);
     let error = find(Some(6), &features).unwrap_err();
     let text = error.to_string();
@@ -213,7 +215,7 @@ fn too_few_samples_are_told() {
         "{text}"
     );
     assert_eq!(find(Some(5), &features).unwrap().len(), 5);
-    // The same sample again and again is one.
+    // Equal samples are one cluster.
     let same = Array2::from_shape_fn((500, 2), |(row, _)| (row % 3) as f32);
     assert!(
         find(Some(4), &same)

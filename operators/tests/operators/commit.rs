@@ -1,4 +1,4 @@
-//! What leaves the dataflow: all effects of an epoch, in one order.
+//! The end of the dataflow: all effects of an epoch, in one order.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use timely::dataflow::operators::vec::Input;
 
 use crate::support::{difference, intake, task};
 
-/// A stage of a task's first model that goes to a state.
+/// A stage of a task's first model that moves to a state.
 fn moved(number: u64, state: StageState) -> Effect {
     Effect::Change(KnowledgeChange::StageMoved(StageMoved {
         model: ModelId {
@@ -114,7 +114,7 @@ fn committed(effects: Vec<Effect>) -> String {
         });
         for effect in effects {
             input.send(effect);
-            // Each a message of its own.
+            // Each in its own message.
             input.flush();
         }
         input.close();
@@ -128,14 +128,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn the_order_of_arrival_does_not_matter(shuffled in Just(effects()).prop_shuffle()) {
+    fn order_of_arrival_does_not_matter(shuffled in Just(effects()).prop_shuffle()) {
         let expected = committed(effects());
         prop_assert_eq!(committed(shuffled), expected);
     }
 }
 
 #[test]
-fn changes_are_in_their_canonical_order() {
+fn changes_are_in_canonical_order() {
     let text = committed(effects());
     let places: Vec<usize> = [
         "TaskDefined",
@@ -148,7 +148,7 @@ fn changes_are_in_their_canonical_order() {
     .collect();
     assert!(places.is_sorted());
     assert!(text.find("state: Waiting").unwrap() < text.find("state: Running").unwrap());
-    // A model is retired after all that its stages did.
+    // A model is retired after all changes of its stages.
     for number in ["3", "5", "8"] {
         let of = |kind: &str| {
             let model = format!("model: ModelId {{ task: TaskId({number})");
@@ -189,7 +189,7 @@ impl Commit for Busy {
 }
 
 #[test]
-fn a_refused_offer_is_made_again() {
+fn refused_offer_is_repeated() {
     timely::execute_directly(|worker| {
         let taken = Rc::new(RefCell::new(Vec::new()));
         let busy = Busy {

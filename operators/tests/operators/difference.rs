@@ -90,7 +90,7 @@ proptest! {
         prop_assert!(sum(&sum(&a, &b), &negated(&sum(&b, &a))).is_zero());
         let equal = sum(&a, &negated(&b)).is_zero();
         prop_assert!(!equal || (a.labelled, a.score) == (b.labelled, b.score));
-        // A column that ends in zeros is a shorter one.
+        // Trailing zeros of a column do not count.
         let mut longer = a.clone();
         longer.confusion.resize(9, 0);
         longer.moments.resize(9, Moments::default());
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn scores_are_a_part_that_adds_up_alone(a in differences(), b in differences()) {
+    fn scores_add_up_separately(a in differences(), b in differences()) {
         let mut scores = a.scores();
         scores.plus_equals(&b.scores());
         prop_assert_eq!(scores, sum(&a, &b).scores());
@@ -113,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_again(difference in differences()) {
+    fn encoding_round_trips(difference in differences()) {
         let bytes = postcard::to_stdvec(&difference).unwrap();
         let read: TaskDifference = postcard::from_bytes(&bytes).unwrap();
         prop_assert_eq!(read, difference);
@@ -147,12 +147,13 @@ proptest! {
         let variance = known.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
         let step = 0.5 / f64::from(1 << 20);
         prop_assert!((got.mean().unwrap() - mean).abs() <= step + 1e-9);
-        // Each square is off by at most a step times twice the greatest value, and so is the mean's.
+        // Each square is off by at most a step times twice the greatest value, and so is the
+        // mean's.
         prop_assert!((got.variance().unwrap() - variance).abs() <= 4e3 * step + 1e-6);
     }
 
     #[test]
-    fn nothing_panics(of in prop::collection::vec(any::<f32>(), 0..50), correct: bool) {
+    fn losses_and_variances_stay_in_range(of in prop::collection::vec(any::<f32>(), 0..50), correct: bool) {
         let got = moments(&of);
         if let Some(variance) = got.variance() {
             prop_assert!(variance >= 0.0 && got.mean().unwrap().is_finite());
@@ -165,7 +166,7 @@ proptest! {
 }
 
 #[test]
-fn the_ends_of_the_range() {
+fn extreme_values_saturate() {
     let infinite = moments(&[f32::INFINITY, f32::NEG_INFINITY]);
     assert_eq!((infinite.count, infinite.mean()), (2, Some(0.0)));
     // Saturated at ±2⁴².
@@ -191,8 +192,8 @@ fn the_ends_of_the_range() {
 }
 
 #[test]
-fn a_single_value_is_written_short() {
+fn single_value_is_encoded_short() {
     let length = |of: &[f32]| postcard::to_stdvec(&moments(of)).unwrap().len();
-    // Two equal values have the same sum of squares but for a bit.
+    // Two equal values have the same sum of squares up to one bit.
     assert!(length(&[123.4]) + 6 < length(&[123.4, 123.4]));
 }

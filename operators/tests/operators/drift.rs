@@ -1,4 +1,4 @@
-//! Drift: what is found does not depend on workers, nor on where a run is interrupted.
+//! Drift: detections do not depend on workers or restarts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const RULES: DriftRules = DriftRules {
     min_samples: 20,
 };
 
-/// What came out in an epoch: the drift, or what is committed.
+/// An output of an epoch: a drift, or a committed change.
 #[derive(Clone, Debug, PartialEq)]
 enum Out {
     Drifted(DriftDetected),
@@ -66,8 +66,8 @@ fn drift_of(workers: usize, views: Script<View>, restored: &[(TaskId, Arc<Detect
     out
 }
 
-/// The standings of a few tasks as epochs of predictions come in: epoch by epoch, for each task how many and how many
-/// of them wrong.
+/// The standings of a few tasks, epoch by epoch; each entry is a task with its predictions and
+/// errors.
 fn views(epochs: &[Vec<(u64, usize, usize)>]) -> Script<View> {
     let mut totals: BTreeMap<u64, TaskScores> = BTreeMap::new();
     let epochs = epochs.iter().enumerate().map(|(epoch, moved)| {
@@ -79,7 +79,7 @@ fn views(epochs: &[Vec<(u64, usize, usize)>]) -> Script<View> {
                 total: *total,
                 window: TaskScores::default(),
             };
-            // On any worker, as differential dataflow has it.
+            // On any worker, as with differential dataflow.
             (3 * *number as usize + 1, (task(*number), standing))
         });
         (epoch as u64, views.collect())
@@ -110,7 +110,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn it_is_the_same_on_any_number_of_workers_and_after_any_restart(
+    fn drift_does_not_depend_on_workers_or_restarts(
         epochs in epochs(),
         share in 0.0..1.0_f64,
     ) {
@@ -137,7 +137,7 @@ proptest! {
                 (task, Arc::new((*detectors).clone().resume(seen)))
             })
             .collect();
-        // A restart tells how tasks stand in the first epoch of all.
+        // A restart gives the standings of tasks in its first epoch.
         let told = stand.into_iter().map(|(task, standing)| (task.0 as usize, (task, standing)));
         let again = [(0, told.collect())].into_iter().chain(after);
         pieces.extend(drift_of(2, again.collect(), &known));
@@ -146,7 +146,7 @@ proptest! {
 }
 
 #[test]
-fn a_task_that_turns_is_told_of_and_others_are_not() {
+fn drift_is_reported_of_the_drifting_task_only() {
     let epochs: Vec<Vec<(u64, usize, usize)>> = (0..200)
         .map(|epoch| {
             let turned = epoch >= 100;

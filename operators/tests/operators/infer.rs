@@ -1,4 +1,4 @@
-//! Which model answers when.
+//! Inference: which model predicts in which epoch.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use timely::dataflow::operators::{Inspect, Probe};
 
 use crate::support::{FINEST, Row, allocated, end, header, say};
 
-/// A model says a number of its own and the row's first feature.
+/// A model that predicts its own number and the row's first feature.
 #[derive(Clone, Default)]
 struct Fake {
     loaded: Rc<RefCell<BTreeSet<ModelId>>>,
@@ -56,7 +56,7 @@ impl Models for Fake {
     }
 }
 
-/// A predictor in which the finest model answers alone.
+/// A predictor that takes the finest model alone.
 fn predictor(models: Fake, baselines: Vec<Baseline>) -> Predictor<Fake> {
     let (adapters, neighbours) = (Adapters::default(), Neighbours::default());
     Predictor::new(models, FINEST, baselines, adapters, neighbours, None)
@@ -90,7 +90,7 @@ fn of(tasks: &[u32]) -> Allocated {
     allocated(header(1, 0, 0), 0, &rows)
 }
 
-/// Checks every row's answer against the finest model of its path.
+/// Checks every row's prediction against the finest model of its path.
 fn check(scored: &Scored, models: &BTreeMap<TaskId, u32>) {
     let allocated = &scored.allocated;
     for row in 0..allocated.batch.len() {
@@ -114,7 +114,7 @@ fn check(scored: &Scored, models: &BTreeMap<TaskId, u32>) {
 
 proptest! {
     #[test]
-    fn each_row_gets_the_answer_of_its_finest_model(
+    fn finest_model_predicts_each_row(
         tasks in prop::collection::vec(0..9_u32, 1..80),
         steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..20),
     ) {
@@ -149,7 +149,7 @@ proptest! {
                     prop_assert_eq!(said.to_vec(), answer(model, row as f32));
                 }
             }
-            // Nothing stays loaded that cannot answer.
+            // No unused model stays loaded.
             let frozen = usize::from(models[&TaskId::BASE] != 1);
             prop_assert_eq!(fake.loaded.borrow().len(), models.len() + frozen);
         }
@@ -157,13 +157,13 @@ proptest! {
 }
 
 #[test]
-fn the_bootstrap_is_not_predicted() {
+fn bootstrap_is_not_predicted() {
     let mut predictor = predictor(Fake::default(), vec![Baseline::Frozen]);
     let mut batch = of(&[1, 2]);
     batch.header.phase = Phase::Bootstrap;
     let scored = predictor.score(Rc::new(batch)).unwrap();
     assert!(!scored.is_predicted() && scored.baselines.is_empty());
-    // Afterwards somebody must answer.
+    // After the bootstrap there must be a model.
     let failure = predictor.score(Rc::new(of(&[1]))).unwrap_err().to_string();
     assert!(
         failure.contains("no model answers for task \"a0=v0 > a1=v1\""),
@@ -172,7 +172,7 @@ fn the_bootstrap_is_not_predicted() {
 }
 
 #[test]
-fn a_model_that_cannot_be_loaded_leaves_the_old_one() {
+fn model_that_cannot_load_leaves_the_old_one() {
     let mut predictor = predictor(Fake::default(), Vec::new());
     predictor.deploy(&deployed(TaskId::BASE, 1)).unwrap();
     let mut broken = deployed(TaskId::BASE, 2);
@@ -184,7 +184,8 @@ fn a_model_that_cannot_be_loaded_leaves_the_old_one() {
     );
 }
 
-/// Batches of epochs enter; deployments come later. What each epoch was answered by, and failures.
+/// Lets epochs enter, and deployments later; records the version that predicted each epoch, and
+/// failures.
 struct Stream {
     answers: Rc<RefCell<Vec<(u64, u32)>>>,
     failures: Rc<RefCell<Vec<String>>>,
@@ -258,7 +259,7 @@ fn stream(
 }
 
 #[test]
-fn an_epoch_waits_for_its_models_and_sees_one_version() {
+fn epoch_waits_for_its_models_and_sees_one_version() {
     stream(|stream, enter, feed| {
         enter(0);
         enter(1);
@@ -280,7 +281,7 @@ fn an_epoch_waits_for_its_models_and_sees_one_version() {
 }
 
 #[test]
-fn a_failure_is_reported_once_and_keeps_the_epoch_open() {
+fn failure_is_reported_once_and_keeps_the_epoch_open() {
     stream(|stream, enter, feed| {
         enter(0);
         feed(None, 1);
@@ -300,7 +301,7 @@ fn a_failure_is_reported_once_and_keeps_the_epoch_open() {
 }
 
 #[test]
-fn an_earlier_model_answers_again_only_for_the_one_that_did_worse() {
+fn rollback_needs_the_version_that_did_worse() {
     stream(|stream, enter, feed| {
         (0..4).for_each(&mut *enter);
         let restore = |from: u32| {

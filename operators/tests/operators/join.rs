@@ -1,4 +1,4 @@
-//! When labels become known.
+//! The join of labels with their samples.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use crate::support::{Row, header, scored};
 
-/// An epoch of the whole stream: the rows of this worker, those of others before and after, and the
-/// seconds by which the clock goes on.
+/// An epoch of the whole stream: the rows of this worker, the number of other workers' rows before
+/// and after, and the seconds by which the clock advances.
 #[derive(Clone, Debug)]
 struct Part {
     before: u64,
@@ -127,7 +127,7 @@ fn delays() -> impl Strategy<Value = Delay> {
     ]
 }
 
-/// Runs a joiner, restoring it before epoch `restart` from what it gave out.
+/// Runs a joiner that is restored before epoch `restart` from its own output.
 fn joins(delay: Delay, epochs: &Epochs, restart: Option<usize>) -> Vec<Joined> {
     let arrival = Arrival::Carried(delay);
     let mut joiner = Joiner::restore(arrival, Waited::default()).unwrap();
@@ -145,7 +145,7 @@ fn joins(delay: Delay, epochs: &Epochs, restart: Option<usize>) -> Vec<Joined> {
             joiner = Joiner::restore(arrival, waited).unwrap();
         }
         let joined = joiner.join(scored(*header, *first, rows)).unwrap();
-        // As the knowledge base does it.
+        // As the knowledge base does.
         pending.extend(joined.pending.clone());
         pending.retain(|last, _| *last >= joined.floor);
         all.push(joined);
@@ -155,7 +155,7 @@ fn joins(delay: Delay, epochs: &Epochs, restart: Option<usize>) -> Vec<Joined> {
 
 proptest! {
     #[test]
-    fn each_row_is_released_once_when_it_is_first_due(
+    fn rows_are_released_once_when_due(
         parts in parts(),
         bootstrap in 0..4_usize,
         ends: bool,
@@ -202,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn a_restart_in_the_middle_changes_no_release(
+    fn restart_does_not_change_releases(
         parts in parts(),
         bootstrap in 0..4_usize,
         delay in delays(),
@@ -220,7 +220,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_no_pending_sample_is_refused() {
+fn corrupt_pending_samples_are_refused() {
     let arrival = Arrival::Carried(Delay::Records(1));
     let waited = Waited {
         pending: &[vec![255; 7]],
@@ -229,7 +229,7 @@ fn what_is_no_pending_sample_is_refused() {
     assert!(Joiner::restore(arrival, waited).is_err());
 }
 
-/// Runs a joiner whose labels come on their own: with each epoch, the samples whose labels come in it.
+/// Runs a joiner of separate labels: `coming` has the labelled samples of each epoch.
 fn joins_apart(
     wait: Delay,
     epochs: &Epochs,
@@ -274,7 +274,7 @@ fn joins_apart(
 
 proptest! {
     #[test]
-    fn labels_of_their_own_find_their_samples_once(
+    fn separate_labels_join_once(
         parts in parts(),
         bootstrap in 0..4_usize,
         wait in delays(),
@@ -282,7 +282,7 @@ proptest! {
         restart in 0..20_usize,
     ) {
         let epochs = epochs(&parts, bootstrap, true);
-        // Each labelled row's label comes some epochs after it, if the stream goes on for so long.
+        // Each row's label comes some epochs later, if the stream lasts that long.
         let mut coming: Vec<Vec<(u64, f32)>> = vec![Vec::new(); epochs.len()];
         let mut samples: BTreeMap<u64, (usize, f32)> = BTreeMap::new();
         for (at, (_, first, rows)) in epochs.iter().enumerate() {
@@ -331,7 +331,7 @@ proptest! {
 }
 
 #[test]
-fn labels_on_request_are_those_that_are_asked_for() {
+fn requested_labels_are_the_only_ones() {
     let arrival = Arrival::OnRequest(Delay::Records(2));
     let row = |label: f32| Row {
         time: 0,
@@ -366,10 +366,10 @@ fn labels_on_request_are_those_that_are_asked_for() {
             pending.retain(|last, _| *last >= joined.floor);
             known.extend(released(&joined).into_iter().map(|one| one.0));
             unlabelled += joined.unlabelled;
-            // In this epoch the label of its second sample is asked for, which is told in the next.
+            // This epoch requests the label of its second sample, which counts from the next on.
             requested.push(first + 1);
         }
-        // Of the last epoch it is not known yet whose labels are asked for.
+        // The last epoch's requests are not known yet.
         assert_eq!(known, [1, 4, 7], "{restart:?}");
         assert_eq!(unlabelled, 6, "{restart:?}");
     }

@@ -1,4 +1,4 @@
-//! Which samples are recent, and what neighbours among them say.
+//! Recent samples, and the votes of neighbours among them.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,9 +15,9 @@ use crate::support::{Row, Script, header, on_any_number_of_workers, run, scored}
 
 const CLASSES: usize = 3;
 
-/// A batch as it enters at a worker: epoch, first sequence number, and of each row its task and its feature.
+/// A batch that enters at a worker: epoch, first sequence number, and task and feature of each row.
 type Batch = (u64, u64, Vec<(u32, f32)>);
-/// What is stored: by task and epoch.
+/// The stored samples, by task and epoch.
 type Stored = BTreeMap<(TaskId, Epoch), Arc<RecentSamples>>;
 
 fn labelled((epoch, first, samples): Batch) -> LabelledEpoch {
@@ -36,7 +36,7 @@ fn labelled((epoch, first, samples): Batch) -> LabelledEpoch {
     LabelledEpoch { parts: vec![part] }
 }
 
-/// Runs a script on what is stored already.
+/// Runs a script on stored samples.
 fn moved(workers: usize, script: Script<Batch>, most: usize, stored: &Stored) -> Vec<RecentMoved> {
     let stored = stored.clone();
     let moved = run(workers, script, false, move |scope, flow| {
@@ -103,7 +103,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn the_latest_are_kept_on_any_number_of_workers_and_over_restarts(
+    fn latest_samples_are_kept_on_any_number_of_workers_and_over_restarts(
         script in scripts(),
         most in 1..8_usize,
         restart in 0..10_usize,
@@ -137,7 +137,7 @@ proptest! {
             let expected = latest(&script, task, most);
             prop_assert!(features.ends_with(&expected), "{features:?} {expected:?}");
         }
-        // What is stored gives the same neighbours as what came.
+        // Restored samples give the same neighbours.
         let mut restored = Neighbours::new(most);
         let parents: BTreeMap<TaskId, Option<TaskId>> =
             after.iter().map(|moved| (moved.task, moved.parent)).collect();
@@ -168,12 +168,13 @@ proptest! {
     }
 
     #[test]
-    fn neighbours_say_what_a_plain_sum_says(
+    fn neighbour_votes_equal_a_plain_sum(
         samples in prop::collection::vec((prop::array::uniform4(-2..3_i32), 0..CLASSES), 1..60),
         asked in prop::array::uniform4(-2..3_i32),
         most in 1..40_usize,
     ) {
-        // -2 stands for a missing value; the third feature never varies, the fourth varies twice as much.
+        // -2 stands for a missing value; the third feature never varies, the fourth varies twice as
+        // much.
         let features = |values: [i32; 4]| {
             let value = |value: i32| if value == -2 { f32::NAN } else { value as f32 * 0.2 };
             let [a, b, c, d] = values.map(value);
@@ -226,7 +227,7 @@ proptest! {
 }
 
 #[test]
-fn numbers_of_neighbours_are_averaged() {
+fn neighbour_numbers_are_averaged() {
     let mut neighbours = Neighbours::new(4);
     neighbours.scale(&[1.0]);
     neighbours.learn(&RecentMoved {
@@ -245,7 +246,7 @@ fn numbers_of_neighbours_are_averaged() {
 }
 
 #[test]
-fn without_samples_nothing_is_said() {
+fn neighbours_without_samples_do_not_vote() {
     let mut neighbours = Neighbours::new(4);
     neighbours.scale(&[1.0]);
     assert!(!neighbours.knows(TaskId(1)));

@@ -1,4 +1,4 @@
-//! What the operators make of labels that are numbers, against recomputation.
+//! Numeric labels: adapters, summaries and pools against recomputation.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -19,10 +19,10 @@ use proptest::prelude::*;
 
 use crate::support::{Row, Script, allocated, header, on_any_number_of_workers, run, say, value};
 
-/// The size of a usual error.
+/// The scale of errors.
 const SCALE: f32 = 2.0;
 
-/// A model that says so many times the row's feature as its task's number has left over.
+/// A model that predicts a multiple of the row's feature; the factor follows from its task.
 struct Made;
 
 fn said(task: TaskId, feature: f32) -> f32 {
@@ -48,7 +48,7 @@ impl Models for Made {
 /// A sample with its label: task, feature, label.
 type Sample = (u32, f32, f32);
 
-/// One batch, to enter at a worker. Batches hold `Rc`s, which do not travel.
+/// One batch that enters at a worker. Batches hold `Rc`s, which cannot be sent.
 #[derive(Clone, Debug)]
 struct Entry {
     epoch: u64,
@@ -56,7 +56,7 @@ struct Entry {
     samples: Vec<Sample>,
 }
 
-/// The task of the first level that has a model of its own, beside the base task.
+/// The task of the first level that has its own model, beside the base task.
 fn owner() -> TaskId {
     let values = [("a0".to_string(), value(1))];
     TaskDefinition::base().child(&values).task
@@ -187,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn a_summary_is_a_recount(script in scripts()) {
+    fn summary_equals_a_recount(script in scripts()) {
         let mut sums: BTreeMap<TaskId, TaskDifference> = BTreeMap::new();
         let mut seen: BTreeMap<TaskId, Vec<(f64, f64)>> = BTreeMap::new();
         for (_, entry) in script.iter().flat_map(|(_, batches)| batches) {
@@ -234,11 +234,12 @@ fn experts_are_averaged_and_shifted() {
         samples: vec![(0, 1.0, 3.0), (3, 1.0, 3.0), (4, -1.5, 0.0)],
     };
     let numbers = |adapters| scored(&entry, adapters).probabilities.column(0).to_vec();
-    // The base task says 0; where the other has a model, and nothing tells them apart, half of what that says.
+    // The base task predicts 0; where the other has a model and all weigh the same, half of its
+    // prediction.
     let own = (owner().0 % 5) as f32;
     let before = numbers(Adapters::default());
     for (found, expected) in before.iter().zip([0.0, own / 2.0, -1.5 * own / 2.0]) {
-        // Of the path's five experts two are the base task's.
+        // Two of the path's five experts are the base task's.
         let share = if expected == 0.0 {
             0.0
         } else {
@@ -250,13 +251,13 @@ fn experts_are_averaged_and_shifted() {
     for moved in adapted(1, vec![(0, vec![(0, entry.clone())])]) {
         adapters.insert(moved.0.1, Arc::new(moved.1));
     }
-    // The first sample's task was too low by three, so that it now says more.
+    // The first sample's task predicted three too low, and now predicts more.
     let after = numbers(adapters);
     assert!(after[0] > before[0] && after[0] < 3.0, "{after:?}");
 }
 
 #[test]
-fn nonsense_is_charged_the_most_and_sums_stay_sound() {
+fn non_finite_predictions_lose_the_most_and_sums_stay_finite() {
     let nonsense = Score::of_number(f32::NAN, 1.0);
     let limit = 2_f64.powi(42);
     assert_eq!(nonsense.mae(), Some(limit));

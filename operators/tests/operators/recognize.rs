@@ -1,4 +1,4 @@
-//! Recognition of unseen samples: that p-values mean what they say, and what is near known tasks.
+//! Recognition of unseen samples: calibrated p-values, and distances from known tasks.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use perennial_operators::retain::priority;
 use perennial_operators::{Epoch, TaskId};
 use proptest::prelude::*;
 
-/// A number between 0 and 1 that looks like chance.
+/// A pseudo-random number between 0 and 1.
 fn chance(number: u64) -> f32 {
     (priority(number) >> 40) as f32 / (1_u64 << 24) as f32
 }
@@ -19,7 +19,7 @@ fn scores(number: u64) -> Scores {
 }
 
 #[test]
-fn known_samples_have_p_values_as_low_as_that_as_often() {
+fn p_values_are_uniform_on_known_samples() {
     let mut calibrator = Calibrator::default();
     for epoch in 0..80 {
         let of_epoch = (0..256).map(|row| scores(epoch * 256 + row));
@@ -33,7 +33,7 @@ fn known_samples_have_p_values_as_low_as_that_as_often() {
                 .clone()
                 .filter(|number| calibration.p(method, scores(*number)[method]).unwrap() <= rate);
             let share = low.count() as f32 / 100_000.0;
-            // The calibration's own chance, 16,384 samples, is most of it.
+            // Most of it is the sampling error of the calibration's 16,384 samples.
             assert!(
                 (share / rate - 1.0).abs() < 0.2,
                 "{method}: {share} at {rate}"
@@ -47,7 +47,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn what_is_committed_is_enough_to_go_on_with(sizes in prop::collection::vec(0..257_usize, 1..120)) {
+    fn calibration_resumes_from_committed_changes(sizes in prop::collection::vec(0..257_usize, 1..120)) {
         let mut whole = Calibrator::default();
         let mut stored: BTreeMap<Epoch, EpochScores> = BTreeMap::new();
         for (epoch, size) in sizes.iter().enumerate() {
@@ -66,7 +66,8 @@ proptest! {
     }
 }
 
-/// Samples of two tasks, around (0, 0) and (10, 10), whose two features nearly always agree; a third feature is noise.
+/// Samples of two tasks, around (0, 0) and (10, 10), whose two features nearly always agree; a
+/// third feature is noise.
 fn two_tasks() -> Vec<(TaskId, [f32; 3])> {
     let samples = (0..400_u64).map(|number| {
         let task = 1 + number % 2;
@@ -91,7 +92,7 @@ fn reference(samples: &[(TaskId, [f32; 3])]) -> Reference {
 }
 
 #[test]
-fn near_is_what_lies_as_the_samples_of_a_task_do() {
+fn nearness_follows_the_samples_of_a_task() {
     let samples = two_tasks();
     let reference = reference(&samples);
     let mut scratch = Scratch::default();
@@ -102,7 +103,7 @@ fn near_is_what_lies_as_the_samples_of_a_task_do() {
         &*reference.tasks[near([11.0, 11.0, 50.0]).task].name,
         "task 2"
     );
-    // Between the tasks, and off the line on which both features agree, though each on its own is usual.
+    // Between the tasks, and off the line on which both features agree, though each alone is usual.
     for strange in [near([5.0, 5.0, 50.0]), near([1.0, -1.0, 50.0])] {
         assert!(
             strange.density > 4.0 * usual.density,
@@ -110,7 +111,7 @@ fn near_is_what_lies_as_the_samples_of_a_task_do() {
         );
         assert!(strange.nearest > usual.nearest, "{strange:?} {usual:?}");
     }
-    // On average it is about 1; shrinking takes something from where samples hardly vary.
+    // The mean is about 1; shrinkage lowers it where samples hardly vary.
     let mean: f32 = samples
         .iter()
         .map(|(_, features)| near(*features).density)
@@ -121,7 +122,7 @@ fn near_is_what_lies_as_the_samples_of_a_task_do() {
 }
 
 #[test]
-fn what_is_missing_is_no_reason_for_alarm() {
+fn missing_features_are_no_outliers() {
     let samples = two_tasks();
     let reference = reference(&samples);
     let mut scratch = Scratch::default();
@@ -145,7 +146,7 @@ fn what_is_missing_is_no_reason_for_alarm() {
 }
 
 #[test]
-fn few_samples_of_many_features_have_a_covariance_too() {
+fn covariance_exists_for_few_samples_of_many_features() {
     let samples: Vec<Vec<f32>> = (0..12_u64)
         .map(|number| {
             (0..40)

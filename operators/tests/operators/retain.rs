@@ -1,4 +1,4 @@
-//! What reservoirs keep.
+//! Reservoirs: which samples they keep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ fn sample(sequence: u64, class: usize) -> RetainedSample {
     }
 }
 
-/// How many each class may keep: one by one, in turns, each takes one while it has more.
+/// Quotas of the classes: each takes one in turn while it has more.
 fn shares(has: &[usize], capacity: usize) -> Vec<usize> {
     let mut shares = vec![0; has.len()];
     let mut left = capacity.min(has.iter().sum());
@@ -43,7 +43,7 @@ fn shares(has: &[usize], capacity: usize) -> Vec<usize> {
     shares
 }
 
-/// What a task must keep of all that it met, class by class.
+/// The samples that a task must keep of those it has seen, by class.
 fn expected(met: &[Vec<u64>], capacity: usize) -> BTreeSet<u64> {
     let has: Vec<usize> = met.iter().map(Vec::len).collect();
     let of_class = met
@@ -60,12 +60,12 @@ fn expected(met: &[Vec<u64>], capacity: usize) -> BTreeSet<u64> {
 
 proptest! {
     #[test]
-    fn a_priority_tells_the_sequence_number(sequence in any::<u64>()) {
+    fn priority_determines_the_sequence_number(sequence in any::<u64>()) {
         prop_assert_eq!(sequence_of(priority(sequence)), sequence);
     }
 
     #[test]
-    fn a_reservoir_keeps_the_lowest_priorities_of_each_class(
+    fn reservoir_keeps_the_lowest_priorities_of_each_class(
         epochs in prop::collection::vec(prop::collection::btree_map(0..400_u64, 0..CLASSES, 0..30), 1..12),
         mut capacity in 1..25_usize,
         falls in prop::collection::vec(0..3_usize, 12),
@@ -108,7 +108,7 @@ proptest! {
     }
 
     #[test]
-    fn with_more_room_old_and_new_samples_have_the_same_chance(
+    fn grown_reservoir_keeps_all_below_its_limit(
         before in prop::collection::vec(0..CLASSES, 0..200),
         after in prop::collection::vec(0..CLASSES, 0..200),
         capacity in CLASSES..40,
@@ -127,7 +127,7 @@ proptest! {
         turn(&mut reservoir, 0, &before, capacity);
         let limits: Vec<Option<u64>> = reservoir.standing().iter().map(|of| of.limit).collect();
         let kept = turn(&mut reservoir, before.len() as u64, &after, usize::MAX);
-        // Whatever is below the class's limit is kept, and nothing else, whenever it came.
+        // Exactly the samples below their class's limit are kept, whenever they came.
         let all = before.iter().chain(&after).zip(0..);
         let below = all.filter(|(class, at)| {
             limits.get(**class).is_none_or(|limit| limit.is_none_or(|limit| priority(*at) <= limit))
@@ -137,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn the_level_is_the_highest_that_is_within_the_bound(
+    fn level_is_the_highest_within_the_bound(
         labels in prop::collection::vec((0..6_u64, 0..30_u64), 1..40),
         per_task in 1..60_u64,
         most in 0..150_u64,
@@ -158,10 +158,10 @@ proptest! {
     }
 }
 
-/// A batch as it enters at a worker: epoch, first sequence number, task and class of its rows.
+/// A batch that enters at a worker: epoch, first sequence number, and task and class of each row.
 type Labels = (u64, u64, Vec<(u32, usize)>);
 
-/// What the knowledge base would know.
+/// The content of the knowledge base.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Known {
     bounded: Option<MemoryBounded>,
@@ -223,7 +223,7 @@ fn rules(samples_per_task: usize, samples: usize) -> MemoryRules {
 
 type Changes = BTreeMap<(Epoch, Option<TaskId>), KnowledgeChange>;
 
-/// Runs a part of a script on what is known, and returns the changes by epoch and task.
+/// Runs a part of a script on this content; returns the changes by epoch and task.
 fn retained(
     workers: usize,
     script: &[(u64, Vec<(usize, Labels)>)],
@@ -287,7 +287,7 @@ fn scripts() -> impl Strategy<Value = Script<Labels>> {
     })
 }
 
-/// All that was met up to the end of an epoch, by task and class.
+/// All samples seen up to the end of an epoch, by task and class.
 fn met(script: &[(u64, Vec<(usize, Labels)>)], until: Epoch) -> BTreeMap<u32, Vec<Vec<u64>>> {
     let mut met: BTreeMap<u32, Vec<Vec<u64>>> = BTreeMap::new();
     for (_, records) in script.iter().filter(|(epoch, _)| *epoch <= until.0) {
@@ -307,7 +307,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn what_is_kept_is_what_must_be_whatever_the_workers_and_restarts(
+    fn retained_samples_do_not_depend_on_workers_or_restarts(
         script in scripts(),
         per_task in 1..16_usize,
         most in 0..40_usize,
@@ -323,7 +323,7 @@ proptest! {
         parts.values().for_each(|change| known.apply(change));
         parts.extend(retained(3, &script[cut..], rules, &known));
         prop_assert_eq!(&parts, &whole);
-        // And after every epoch, what is kept is what a recount of all that there was says.
+        // After every epoch the kept samples equal a recount.
         let mut known = Known::default();
         for epoch in (0..script.len() as u64).map(Epoch) {
             let changes = whole.range((epoch, None)..(epoch.next(), None));
@@ -343,14 +343,14 @@ proptest! {
             kept.sort();
             wanted.sort();
             prop_assert_eq!(kept, wanted);
-            // The weights of a class sum up to what there was of it.
+            // The weights of a class add up to its number of samples.
             let seen: u64 = known.classes.values().flatten().map(|of| of.seen).sum();
             prop_assert_eq!(seen, met.values().map(size).sum::<usize>() as u64);
         }
     }
 
     #[test]
-    fn a_state_shrinks_to_lower_bounds_in_its_first_epoch(
+    fn lower_bounds_hold_from_the_first_epoch(
         script in scripts(),
         per_task in 2..16_usize,
         lower in 1..16_usize,
@@ -377,9 +377,9 @@ proptest! {
     }
 }
 
-/// The mean of a class's values, estimated from the samples that are kept, is right on average.
+/// The mean of a class, estimated from its kept samples, is right on average.
 #[test]
-fn of_a_class_every_sample_has_the_same_chance() {
+fn reservoir_is_uniform_within_a_class() {
     const ROUNDS: u64 = 3000;
     const SAMPLES: u64 = 60;
     let mut kept = [0_u32; SAMPLES as usize];
@@ -415,7 +415,7 @@ fn of_a_class_every_sample_has_the_same_chance() {
     }
 }
 #[test]
-fn the_share_held_back_is_right_and_does_not_depend_on_priority() {
+fn held_back_share_does_not_depend_on_priority() {
     const SAMPLES: u64 = 200_000;
     for share in [0.05, 0.2, 0.5] {
         let held = |low: bool| {

@@ -13,7 +13,7 @@ use perennial_operators::{
     TaskDifference, Texts,
 };
 
-/// A sample as the tests make it up.
+/// A made-up sample.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub time: i64,
@@ -23,12 +23,12 @@ pub struct Row {
     pub label: f32,
 }
 
-/// The text behind a code.
+/// The text of a code.
 pub fn value(code: u32) -> String {
     format!("v{code}")
 }
 
-/// A batch of rows that all have as many attributes and features.
+/// A batch of rows with equally many attributes and features.
 pub fn batch(first: u64, rows: &[Row]) -> Batch {
     let columns = rows.first().map_or(0, |row| row.attributes.len());
     let width = rows.first().map_or(0, |row| row.features.len());
@@ -123,14 +123,14 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Scored> {
     })
 }
 
-/// Two classes, and the finest model answers as it is.
+/// Two classes; the finest model predicts alone, without adapters.
 pub const FINEST: InferenceRules = InferenceRules {
     kind: LabelKind::Classes(2),
     integration: Integration::Leaf,
     adapters: false,
 };
 
-/// A difference of some labelled samples, of which some are scored.
+/// A difference of labelled samples, of which some are scored.
 pub fn difference(labelled: i64, scores: &[(bool, f32)]) -> TaskDifference {
     let mut difference = TaskDifference {
         labelled: labelled + scores.len() as i64,

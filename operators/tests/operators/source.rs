@@ -1,4 +1,4 @@
-//! What enters the dataflow, and how it is held back.
+//! The source: what enters the dataflow, and how its lead is bounded.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use timely::worker::Worker;
 
 use crate::support::{end, header, intake, run};
 
-/// What a reader does, one by one; then nothing.
+/// The results of a reader, one by one; then nothing.
 #[derive(Clone, Copy)]
 enum Step {
     Epoch,
@@ -61,17 +61,17 @@ impl Reader for Script {
 }
 
 struct Read {
-    /// Epochs whose intake came out of the source.
+    /// Epochs whose intake the source has emitted.
     epochs: Rc<RefCell<Vec<u64>>>,
     failures: Rc<RefCell<usize>>,
     asked: Rc<RefCell<usize>>,
     stop: Arc<AtomicBool>,
     next: Arc<Vec<AtomicU64>>,
-    /// How far the source itself is.
+    /// The progress of the source itself.
     opened: Handle<Epoch>,
 }
 
-/// A source from epoch 7 on, paced by another input that stands for the rest of the dataflow.
+/// A source from epoch 7 on, paced by another input in place of the rest of the dataflow.
 fn read(
     worker: &mut Worker,
     steps: &[Step],
@@ -127,7 +127,7 @@ fn steps(worker: &mut Worker) {
 }
 
 #[test]
-fn the_source_is_only_so_far_ahead() {
+fn source_lead_is_bounded() {
     timely::execute_directly(|worker| {
         let (read, mut rest) = read(worker, &[Step::Epoch; 20], 3);
         steps(worker);
@@ -149,7 +149,7 @@ fn the_source_is_only_so_far_ahead() {
 }
 
 #[test]
-fn an_ended_source_lets_go_and_a_failed_one_does_not() {
+fn ended_source_closes_and_failed_source_stays_open() {
     timely::execute_directly(|worker| {
         let (read, rest) = read(
             worker,

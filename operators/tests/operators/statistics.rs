@@ -67,7 +67,7 @@ fn statistics_of(
 
 type Values = BTreeMap<TaskId, Standing>;
 
-/// How all tasks stand after each epoch of a script, by recomputation.
+/// The standings of all tasks after each epoch of a script, by recomputation.
 fn oracle(script: &Script<Summary>, window: i64) -> Vec<(u64, Values)> {
     let mut history: BTreeMap<TaskId, BTreeMap<u64, TaskScores>> = BTreeMap::new();
     let mut after = Vec::new();
@@ -116,7 +116,7 @@ fn moves(out: &[(Epoch, Out)]) -> BTreeMap<(Epoch, TaskId), StatisticsMoved> {
     moves
 }
 
-/// What the knowledge base would have after some moves.
+/// The statistics that a knowledge base has after some moves.
 fn restored(moves: &BTreeMap<(Epoch, TaskId), StatisticsMoved>) -> Vec<RestoredStatistics> {
     let mut tasks: BTreeMap<TaskId, (TaskScores, BTreeMap<Epoch, TaskScores>)> = BTreeMap::new();
     for ((epoch, task), moved) in moves {
@@ -144,7 +144,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn views_are_what_recomputation_gives(
+    fn views_equal_a_recount(
         script in scripts(),
         window in 1..9_i64,
         workers in 1..4_usize,
@@ -162,7 +162,7 @@ proptest! {
             }
             prop_assert_eq!(&now, &expected, "in epoch {}", epoch);
         }
-        // What is committed adds up to the same, moments and all.
+        // The committed changes add up to the same, moments included.
         let mut committed: BTreeMap<TaskId, TaskDifference> = BTreeMap::new();
         for moved in moves(&out).into_values() {
             committed.entry(moved.task).or_default().plus_equals(&*moved.difference);
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn what_leaves_a_window_is_the_oldest_and_no_more_than_needed(
+    fn window_drops_the_oldest_and_no_more(
         script in scripts(),
         window in 1..9_i64,
     ) {
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn a_restart_in_the_middle_changes_nothing(
+    fn restart_does_not_change_statistics(
         script in scripts(),
         cut in 0..14_usize,
         window in 1..9_i64,
@@ -224,7 +224,7 @@ proptest! {
 }
 
 #[test]
-fn windows_lose_what_is_older() {
+fn windows_drop_older_samples() {
     let scored = |epoch| {
         (
             epoch,
@@ -240,7 +240,7 @@ fn windows_lose_what_is_older() {
     );
     let views = views_by_epoch(&out);
     let of = |epoch: u64| views[&epoch][0].1;
-    // Epoch 3 gives what epoch 1 takes away: the window does not move.
+    // Epoch 3 adds what epoch 1 removes: the window stays.
     assert_eq!(of(3).window, of(2).window);
     assert_eq!((of(2).total.labelled, of(3).total.labelled), (4, 6));
     let left: Vec<_> = moves(&out).into_values().map(|moved| moved.left).collect();

@@ -14,11 +14,11 @@ use timely::worker::Worker;
 
 pub use crate::rows::{FINEST, Row, allocated, batch, difference, header, levels, scored, value};
 
-/// What enters a dataflow: epochs in order, each with its records and the workers that they enter at.
+/// The input of a dataflow: epochs in order, with their records and the workers that they enter at.
 pub type Script<A> = Vec<(u64, Vec<(usize, A)>)>;
 
-/// Runs what `build` makes on some workers and returns what came out, each record with its epoch, in
-/// the order in which it came. In `lockstep` an epoch enters when the one before it is over; otherwise
+/// Runs the dataflow of `build` on some workers and returns its output, each record with its epoch,
+/// in the order of arrival. In `lockstep` an epoch enters after the one before has ended; otherwise
 /// all enter at once.
 pub fn run<A, B, F>(workers: usize, script: Script<A>, lockstep: bool, build: F) -> Vec<(Epoch, B)>
 where
@@ -67,14 +67,14 @@ where
         .expect("results")
 }
 
-/// Ends a worker whose dataflow would stay open for ever.
+/// Drops the dataflows of a worker that would stay open forever.
 pub fn end(worker: &mut Worker) {
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }
 }
 
-/// What a made-up model says of each row, by the row's first feature.
+/// Predicts each row with a made-up model of its first feature.
 pub fn say<const N: usize>(
     features: ArrayView2<'_, f32>,
     mut probabilities: ArrayViewMut2<'_, f32>,
@@ -86,12 +86,12 @@ pub fn say<const N: usize>(
     }
 }
 
-/// A task of a number, spread over the workers.
+/// The task of this number; numbers are spread over the workers.
 pub fn task(number: u64) -> TaskId {
     TaskId(number)
 }
 
-/// What was read for an epoch.
+/// The intake of an epoch.
 pub fn intake(epoch: u64, records: u64) -> Intake {
     Intake {
         header: header(epoch, records, records as i64),
@@ -107,7 +107,7 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
     }
 }
 
-/// What comes out on one worker, which is the same on two and three.
+/// The output with one worker; asserts the same with two and three.
 pub fn on_any_number_of_workers<T: PartialEq + std::fmt::Debug>(of: impl Fn(usize) -> T) -> T {
     let one = of(1);
     for workers in 2..4 {

@@ -1,4 +1,4 @@
-//! Tasks and the allocation of samples to them.
+//! Tasks, and the allocation of samples to them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +21,7 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row, 0..60)
 }
 
-/// The path of a row as the documentation has it: names, from the top.
+/// The path of a row by the documentation: names, from the top.
 fn names(row: &Row) -> Vec<String> {
     let mut names = vec!["base".to_string()];
     let mut above = String::new();
@@ -84,7 +84,7 @@ proptest! {
 }
 
 #[test]
-fn a_level_of_two_attributes_takes_what_is_known() {
+fn level_of_two_attributes_uses_the_known_ones() {
     let levels = TaskLevels {
         levels: vec![
             Level::Attributes(vec![(0, "season".into()), (1, "cooling".into())]),
@@ -115,7 +115,7 @@ fn a_level_of_two_attributes_takes_what_is_known() {
 }
 
 #[test]
-fn ids_stay_what_they_are() {
+fn task_ids_are_stable() {
     // Stored in every knowledge base: these must never change.
     let pair = |attribute: &str, value: &str| (attribute.to_string(), value.to_string());
     let hot = TaskId::BASE.child(&[pair("season", "hot")]);
@@ -142,7 +142,7 @@ fn children_do_not_collide() {
             ids.insert(season.child(&[pair("city", city.to_string())]));
         }
     }
-    // What would run together without lengths, names and order.
+    // Names that would be the same without lengths and order.
     for values in [
         vec![("a", "bc"), ("d", "")],
         vec![("ab", "c"), ("d", "")],

@@ -15,7 +15,7 @@ use timely::worker::Worker;
 
 use crate::support::end;
 
-/// What the test and the fake share.
+/// The state that the test shares with its trainer.
 #[derive(Default)]
 struct State {
     started: Vec<(u64, Vec<u64>)>,
@@ -145,7 +145,7 @@ fn none() -> (Epoch, Vec<TrainOrder>) {
 }
 
 #[test]
-fn replay_waits_for_all_of_a_round() {
+fn replay_waits_for_the_whole_round() {
     timely::execute_directly(|worker| {
         let mut stream = Stream::new(worker, TrainingMode::Replay, none());
         stream.epoch(&[], false);
@@ -156,7 +156,7 @@ fn replay_waits_for_all_of_a_round() {
         assert_eq!(stream.open(), Some(2));
         stream.ready(&[9, 5]);
         assert_eq!((stream.open(), stream.out.borrow().len()), (Some(2), 0));
-        // A later round that is over first waits for nothing.
+        // A later round that ends first waits for nothing.
         stream.ready(&[7]);
         assert_eq!(
             (stream.open(), stream.out.borrow().clone()),
@@ -164,13 +164,13 @@ fn replay_waits_for_all_of_a_round() {
         );
         stream.ready(&[2]);
         assert_eq!(*stream.out.borrow(), [(3, 7), (2, 2), (2, 5), (2, 9)]);
-        // Orders of epoch 4 can still come, and move something from epoch 5 on.
+        // Orders of epoch 4 can still come, and take effect from epoch 5 on.
         assert_eq!(stream.open(), Some(5));
     });
 }
 
 #[test]
-fn the_stream_stays_open_until_the_last_round_is_over() {
+fn stream_stays_open_until_the_last_round_ends() {
     timely::execute_directly(|worker| {
         for mode in [TrainingMode::Replay, TrainingMode::Live] {
             let mut stream = Stream::new(worker, mode, none());
@@ -185,7 +185,7 @@ fn the_stream_stays_open_until_the_last_round_is_over() {
 }
 
 #[test]
-fn live_never_waits() {
+fn live_does_not_wait() {
     timely::execute_directly(|worker| {
         let mut stream = Stream::new(worker, TrainingMode::Live, none());
         stream.epoch(&[3, 4], false);
@@ -218,7 +218,7 @@ fn live_waits_for_the_initial_training() {
 }
 
 #[test]
-fn resumed_orders_are_carried_out_first() {
+fn resumed_orders_run_first() {
     timely::execute_directly(|worker| {
         let resumed = (Epoch(41), vec![order(8, false), order(3, false)]);
         let mut stream = Stream::new(worker, TrainingMode::Replay, resumed);
@@ -233,11 +233,11 @@ fn resumed_orders_are_carried_out_first() {
 }
 
 #[test]
-fn live_goes_on_with_resumed_orders() {
+fn live_does_not_wait_for_resumed_orders() {
     timely::execute_directly(|worker| {
         let resumed = (Epoch(41), vec![order(8, false)]);
         let mut stream = Stream::new(worker, TrainingMode::Live, resumed);
-        // Before the source has said where the stream goes on, the frontier is at its beginning.
+        // Before the source has resumed, the frontier is at its start.
         stream.steps();
         stream.input.as_mut().unwrap().advance_to(Epoch(42));
         stream.epoch(&[], false);
@@ -248,7 +248,7 @@ fn live_goes_on_with_resumed_orders() {
 }
 
 #[test]
-fn a_failure_keeps_the_round_open() {
+fn failure_keeps_the_round_open() {
     timely::execute_directly(|worker| {
         let mut stream = Stream::new(worker, TrainingMode::Replay, none());
         stream.epoch(&[3], false);

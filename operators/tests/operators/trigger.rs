@@ -1,4 +1,4 @@
-//! When training is ordered.
+//! Triggers: when a training is ordered.
 
 use perennial_operators::drift::{Detector, Rise};
 use perennial_operators::statistics::Standing;
@@ -35,23 +35,23 @@ fn moved(number: u64, total: TaskScores, window: TaskScores) -> Notice {
     Notice::Moved((task(number), Standing { total, window }))
 }
 
-/// A task of which nothing is known but its total.
+/// A task with a total only.
 fn counted(number: u64, total: TaskScores) -> Notice {
     moved(number, total, TaskScores::default())
 }
 
-/// `right` of `count` predictions right, each of which gave the label the probability.
+/// Scores of `count` predictions, `right` of them correct, each with this probability of its label.
 fn scores(count: usize, right: usize, probability: f32) -> TaskScores {
     let scores: Vec<_> = (0..count).map(|at| (at < right, probability)).collect();
     difference(0, &scores).scores()
 }
 
-/// So many labels without predictions.
+/// Scores of `count` labels without predictions.
 fn labels(count: i64) -> TaskScores {
     difference(count, &[]).scores()
 }
 
-/// The versions ordered for a task when it is told of a total and a window, one epoch at `clock`.
+/// Whether a task with this total and window is trained, one epoch at `clock`.
 fn fires(rules: TriggerRules, total: TaskScores, window: TaskScores, clock: i64) -> bool {
     let state = TaskTraining::ordered(1, 0, 0, false);
     let mut watch = Watch::restore(rules, [(task(7), state)], 0);
@@ -60,7 +60,7 @@ fn fires(rules: TriggerRules, total: TaskScores, window: TaskScores, clock: i64)
 }
 
 #[test]
-fn every_metric_is_what_its_name_says() {
+fn metrics_are_what_their_names_say() {
     // Total: 6 of 10 right. Window: 1 of 4 right, each at −ln 0.25 = 1.386… nats.
     let (total, window) = (scores(10, 6, 0.5), scores(4, 1, 0.25));
     for (metric, value) in [
@@ -96,7 +96,7 @@ fn comparisons_differ_at_the_threshold() {
 }
 
 #[test]
-fn too_little_is_not_judged() {
+fn too_few_samples_do_not_trigger() {
     let always = || rules(Metric::Accuracy, Comparison::GreaterOrEqual, 0.0);
     let fired = |rules| fires(rules, scores(10, 5, 0.5), scores(4, 2, 0.5), 0);
     assert!(fired(always()));
@@ -134,14 +134,14 @@ fn too_little_is_not_judged() {
         ..rules(Metric::NewSamples, Comparison::Greater, 5.0)
     };
     assert!(fired(counting));
-    // A model that never was has no age.
+    // Without a model there is no age.
     let mut watch = watch(rules(Metric::ModelAge, Comparison::GreaterOrEqual, 0.0));
     watch.notice(counted(7, scores(10, 5, 0.5)));
     assert!(watch.look(&header(1, 10, 50 * SECOND)).is_empty());
 }
 
 #[test]
-fn drift_orders_trainings_with_what_came_since() {
+fn drift_orders_a_training_and_another_at_twice_the_samples() {
     let mut watch = watch(rules(Metric::Drift, Comparison::Greater, 0.0));
     watch.notice(counted(7, scores(100, 50, 0.5)));
     assert!(watch.look(&header(1, 100, 0)).is_empty());
@@ -161,7 +161,7 @@ fn drift_orders_trainings_with_what_came_since() {
     assert_eq!(orders.len(), 1);
     assert_eq!((orders[0].labelled, orders[0].recent), (110, Some(40)));
     watch.notice(Notice::Ended(orders[0].model));
-    // Another each time that there are twice as many.
+    // Another one each time the number of samples has doubled.
     let mut at = Vec::new();
     for labelled in (120..6_000).step_by(10) {
         watch.notice(counted(7, scores(labelled, 50, 0.5)));
@@ -176,7 +176,7 @@ fn drift_orders_trainings_with_what_came_since() {
 }
 
 #[test]
-fn a_task_in_training_is_looked_at_again_when_that_has_ended() {
+fn task_in_training_is_checked_again_after_it() {
     let mut watch = watch(rules(Metric::NewSamples, Comparison::GreaterOrEqual, 5.0));
     let version = |orders: Vec<perennial_operators::flow::TrainOrder>| -> Vec<(TaskId, u32)> {
         let models = orders
@@ -188,7 +188,7 @@ fn a_task_in_training_is_looked_at_again_when_that_has_ended() {
     assert_eq!(version(watch.look(&header(1, 5, 0))), [(task(7), 1)]);
     watch.notice(counted(7, scores(20, 0, 0.5)));
     assert!(watch.look(&header(2, 20, 0)).is_empty());
-    // The end of another version's training is not the end of this one's.
+    // The end of another version's training does not count.
     watch.notice(Notice::Ended(ModelId {
         task: task(7),
         version: 9,
@@ -207,7 +207,7 @@ fn a_task_in_training_is_looked_at_again_when_that_has_ended() {
 }
 
 #[test]
-fn the_age_of_a_model_needs_no_new_label() {
+fn model_age_triggers_without_new_labels() {
     let rules = TriggerRules {
         min_new_samples: 0,
         ..rules(Metric::ModelAge, Comparison::GreaterOrEqual, 60.0)
@@ -224,7 +224,7 @@ fn the_age_of_a_model_needs_no_new_label() {
 }
 
 #[test]
-fn the_bootstrap_ends_with_the_initial_training() {
+fn bootstrap_ends_with_the_initial_training() {
     let phase = |epoch, phase| EpochHeader {
         phase,
         ..header(epoch, 0, 5)
@@ -242,13 +242,13 @@ fn the_bootstrap_ends_with_the_initial_training() {
         .iter()
         .map(|order| (order.model.task.0, order.initial))
         .collect();
-    // The base task in any case; the others as they have samples; in order.
+    // The base task in any case; the others if they have samples; in order.
     assert_eq!(tasks, [(0, true), (2, true), (9, true)]);
     watch.notice(counted(4, labels(50)));
     assert!(watch.look(&phase(3, Phase::Ended)).is_empty());
 }
 
-/// The seconds of a stretch at which a schedule lets look, the clock going on in steps.
+/// The seconds at which a schedule allows a check, with a clock that advances in steps.
 fn looks(schedule: Schedule, from: i64, to: i64, step: i64) -> Vec<i64> {
     let mut watch = Watch::restore(
         TriggerRules {
@@ -283,7 +283,7 @@ fn schedules_have_a_period_and_a_daily_window() {
         between: Some((from * 3600, to * 3600)),
     };
     let at = |hours: &[i64]| hours.iter().map(|hour| hour * 3600).collect::<Vec<_>>();
-    // From is included, to is not; the second day has it again.
+    // `from` is included, `to` is not; the second day has the same window.
     assert_eq!(
         looks(hours(9, 11), 0, 48 * 3600, 3600),
         at(&[9, 10, 33, 34])
@@ -297,7 +297,7 @@ fn schedules_have_a_period_and_a_daily_window() {
     assert_eq!(looks(hours(9, 10), -24 * 3600, 0, 3600), at(&[-15]));
 }
 
-/// Notices and ends of a few tasks, epoch by epoch; the clock goes on by seconds.
+/// Notices and ended trainings of a few tasks, epoch by epoch; the clock advances by seconds.
 type Epochs = Vec<(i64, Vec<(u64, usize, usize)>, Vec<usize>)>;
 
 fn epochs() -> impl Strategy<Value = Epochs> {
@@ -306,8 +306,8 @@ fn epochs() -> impl Strategy<Value = Epochs> {
     prop::collection::vec((0..40_i64, moves, ends), 2..25)
 }
 
-/// What a watch orders over epochs; at `restart` it is replaced by one restored from what a knowledge
-/// base has.
+/// The orders of a watch over epochs; at `restart` it is replaced by one restored from a knowledge
+/// base's content.
 fn orders(rules: &TriggerRules, epochs: &Epochs, restart: Option<usize>) -> Vec<String> {
     let mut watch = watch(rules.clone());
     let mut totals = std::collections::BTreeMap::<u64, TaskScores>::new();
@@ -363,7 +363,7 @@ fn orders(rules: &TriggerRules, epochs: &Epochs, restart: Option<usize>) -> Vec<
 
 proptest! {
     #[test]
-    fn a_restored_watch_orders_the_same(
+    fn restored_watch_orders_the_same(
         epochs in epochs(),
         restart in 0..25_usize,
         metric in prop::sample::select(vec![

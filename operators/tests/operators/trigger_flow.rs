@@ -38,7 +38,7 @@ fn total(number: u64, labelled: i64) -> View {
 }
 
 #[test]
-fn an_epoch_is_looked_at_once_all_of_it_is_known() {
+fn epoch_is_checked_once_complete() {
     timely::execute_directly(|worker| {
         let probe = Handle::new();
         let orders = Rc::new(RefCell::new(Vec::new()));
@@ -60,7 +60,7 @@ fn an_epoch_is_looked_at_once_all_of_it_is_known() {
         });
         let mut steps = |count: usize| (0..count).for_each(|_| _ = worker.step());
 
-        // What is restored comes at the first epoch of all, long before the first header.
+        // Restored views come at the first epoch of all, long before the first header.
         views.send(total(3, 1));
         views.advance_to(Epoch(100));
         ended.advance_to(Epoch(100));

@@ -1,11 +1,12 @@
-//! A new model answers at one edge first: the others get it once it has done well there, and never if it has not.
+//! Canaries: a new model is deployed at one edge first, and at the others once it has done well
+//! there.
 
 use support::fleet::{Fleet, common_config};
 use support::stream::{self, Sample};
 
 const BOOTSTRAP: usize = 600;
 
-/// The versions of a task's model that a state has ever known.
+/// All versions of a task's model in a state.
 fn versions(fleet: &Fleet, state: &str, task: &str) -> Vec<u64> {
     let models = fleet.bench.kb_json(state, &["models"]);
     let models = models.as_array().expect("models").iter();
@@ -16,9 +17,9 @@ fn versions(fleet: &Fleet, state: &str, task: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_bad_model_stays_with_the_canaries() {
+fn bad_model_stays_with_the_canaries() {
     let fleet = Fleet::new("canary", &["first", "other"]);
-    // What labels mean turns round in the middle.
+    // The concept changes in the middle.
     let samples = stream::samples(91, 12_000, 0.0);
     let of_one_season = |samples: &[Sample]| -> Vec<Sample> {
         let dry = samples.iter().filter(|sample| sample.season == "dry");
@@ -51,13 +52,13 @@ fn a_bad_model_stays_with_the_canaries() {
     fleet.wait_for_knowledge("first");
     fleet.wait_for_knowledge("other");
 
-    // For a while labels mean something else, and a model learns that.
+    // A model learns labels that mean something else for a while.
     wait(give(&turned[..520]));
     fleet.wait_until("the canary has the new model", || {
         versions(&fleet, "first", "base").contains(&2)
     });
     assert_eq!(versions(&fleet, "other", "base"), [1]);
-    // Then they mean again what they did: the new model does worse than the one before.
+    // Then labels mean what they did before: the new model does worse than its predecessor.
     wait(give(&usual[BOOTSTRAP..BOOTSTRAP + 450]));
     fleet.wait_until("the new model is rolled back", || {
         let models = fleet.bench.kb_json("cloud", &["models"]);
@@ -67,7 +68,7 @@ fn a_bad_model_stays_with_the_canaries() {
     });
     assert_eq!(versions(&fleet, "other", "base"), [1]);
 
-    // A good one reaches all, the canary first.
+    // A good model reaches all edges, the canary first.
     let mut next = BOOTSTRAP + 450;
     let mut promoted = None;
     fleet.wait_until("a good model is promoted", || {

@@ -1,4 +1,4 @@
-//! A site that shares no samples lets its models be used: others profit from what it has seen, and nobody sees it.
+//! Donors: a site that shares no samples shares its models, and other sites profit.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use support::fleet::{Fleet, common_config};
 use support::stream::{self, Sample};
 
 const BOOTSTRAP: usize = 300;
-/// What the rich site has of each season.
+/// Number of samples of the rich site in each season.
 const MANY: usize = 1500;
-/// What those without have.
+/// Number of samples of the poor sites.
 const FEW: usize = 120;
 
-/// Samples of one site, `wet` ones of it in the second half: what labels mean is the other way round there.
+/// Samples of one site, with `wet` of them in the second half, where labels are inverted.
 fn site(seed: u64, site: &str, dry: usize, wet: usize) -> Vec<Sample> {
     // All before what labels mean turns round.
     let samples = &stream::samples(seed, 12_000, 0.0)[..6000];
@@ -30,16 +30,16 @@ fn site(seed: u64, site: &str, dry: usize, wet: usize) -> Vec<Sample> {
     all
 }
 
-/// Versions of models that edges train are greater, those of the cloud are not.
+/// The first version of models that edges train; the cloud's are lower.
 const OF_EDGES: u64 = 1 << 20;
 
-/// Whether a model that answers for what is wet was made of another's: of a donated one, or of one of the other side of
-/// the link.
+/// Whether the deployed model of the wet season was made from a donor, or by the other side of the
+/// link.
 fn has_profited(fleet: &Fleet, state: &str) -> bool {
     let models = fleet.bench.kb_json(state, &["models"]);
     let models = models.as_array().expect("models");
     let is_of_an_edge = |version: &Value| version.as_u64().map(|version| version > OF_EDGES);
-    // A donated model has a number of its own for its task.
+    // A donated model has its own version at its task.
     let is_donated = |from: &Value| {
         let of_tasks = models
             .iter()
@@ -59,21 +59,21 @@ fn has_profited(fleet: &Fleet, state: &str) -> bool {
 }
 
 #[test]
-fn a_site_profits_from_what_another_has_seen() {
+fn donor_model_helps_another_site() {
     let fleet = Fleet::new("donors", &["rich", "poor", "alone"]);
     let common = common_config();
     let triggers =
         |samples: usize| format!("{common}triggers: {{when: ['new_samples >= {samples}']}}\n");
     fleet.cloud_config("live", BOOTSTRAP, &triggers(100));
-    // It has seen much, and shares no sample of it.
+    // It has seen much and shares no sample.
     fleet.edge_config("rich", MANY, "models: true", &triggers(400));
     fleet.set("rich", "train: true");
-    // One shares what little it has; another trains on it at home.
+    // One shares its few samples; another trains on its own.
     fleet.edge_config("poor", BOOTSTRAP, "samples: raw", &common);
     fleet.edge_config("alone", BOOTSTRAP, "models: true", &triggers(100));
     fleet.set("alone", "train: true");
     fleet.make_topics();
-    // Models are in a store; messages have their hashes.
+    // Models are in a store; messages have their hashes only.
     let store = fleet.bench.path("models");
     std::fs::create_dir(&store).expect("a folder");
     let set_store = |name: &str, store: &Path| {
@@ -83,7 +83,7 @@ fn a_site_profits_from_what_another_has_seen() {
     for name in ["rich", "poor", "alone"] {
         set_store(name, &store);
     }
-    // It cannot be read in the cloud at first: no folder is there.
+    // The cloud cannot read the store at first: the folder is missing.
     let unreadable = fleet.bench.path("cloud-models");
     std::fs::write(&unreadable, "").expect("a file");
     set_store("cloud", &unreadable);
@@ -105,7 +105,7 @@ fn a_site_profits_from_what_another_has_seen() {
     std::os::unix::fs::symlink(&store, &link).expect("a link");
     std::fs::rename(&link, &unreadable).expect("it takes its place");
 
-    // Of what is wet, those without know next to nothing.
+    // The poor sites know next to nothing of the wet season.
     let poor = site(82, "poor", BOOTSTRAP, FEW);
     let alone = site(83, "alone", BOOTSTRAP, FEW);
     fleet.produce("poor", &poor[..BOOTSTRAP]);
@@ -134,7 +134,7 @@ fn a_site_profits_from_what_another_has_seen() {
     for state in ["cloud", "rich", "poor", "alone"] {
         fleet.assert_sound(state);
     }
-    // What crossed the link is small: models are elsewhere.
+    // Messages on the link are small: models are elsewhere.
     for topic in [fleet.changes(), fleet.knowledge()] {
         let longest = fleet
             .cloud
@@ -146,7 +146,7 @@ fn a_site_profits_from_what_another_has_seen() {
     }
     let stored = std::fs::read_dir(fleet.bench.path("models")).expect("a folder");
     assert!(stored.count() > 5);
-    // No sample of those that share none came to the cloud.
+    // No sample of the sites that share none came to the cloud.
     let edges = fleet.status("cloud")["edges"].clone();
     assert_eq!(edges["rich"]["samples"], 0, "{edges}");
     assert_eq!(edges["alone"]["samples"], 0, "{edges}");

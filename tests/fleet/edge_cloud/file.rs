@@ -1,4 +1,4 @@
-//! An edge whose stream is a file: what it shares arrives, though the link was cut until after its end.
+//! An edge whose stream is a file: its changes arrive, though the link was cut until after its end.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use support::{ended, lines, stream};
 
 const SAMPLES: usize = 2400;
 
-/// What has arrived.
+/// The changes that have arrived in the cloud's broker.
 fn arrived(fleet: &Fleet) -> Vec<Change> {
     let key = verifying_key(&fleet.bench.path("alone-public.pem")).expect("a key");
     let read = fleet.cloud.read(&fleet.changes()).into_iter();
@@ -22,11 +22,12 @@ fn arrived(fleet: &Fleet) -> Vec<Change> {
         .collect()
 }
 
-/// An edge that reads a file and trains, in a fleet of this name; its config but for what it shares.
+/// Makes a fleet with an edge that reads a file and trains; returns the edge's config without its
+/// policy.
 fn alone(name: &str) -> (Fleet, String) {
     let fleet = Fleet::new(name, &["alone"]);
     fleet.make_topics();
-    // All before what labels mean turns round.
+    // All from before the concept changes.
     let samples = &stream::samples(61, 2 * SAMPLES, 0.0)[..SAMPLES];
     fleet.bench.write("stream.csv", stream::csv(samples));
     let mut config = stream::config("stream.csv", "records: 10");
@@ -47,7 +48,7 @@ fn run(fleet: &Fleet) {
     ended(fleet.command("alone", &[]).output()).success();
 }
 
-/// The same, killed after some commits; how many samples had been read by then.
+/// Kills the edge after some commits; returns the number of samples read by then.
 fn run_and_kill(fleet: &Fleet) -> u64 {
     let mut killed = fleet.command("alone", &[]);
     killed.env("PERENNIAL_KILL_AT", "commit: after knowledge#4");
@@ -56,13 +57,13 @@ fn run_and_kill(fleet: &Fleet) -> u64 {
     samples.expect("a number")
 }
 
-/// A config without what is shared.
+/// A config without its policy.
 fn silent(config: &str) -> String {
     config.replace(", sign: alone.pem", "")
 }
 
 #[test]
-fn an_edge_that_has_ended_sends_what_waits() {
+fn finished_edge_sends_its_outbox() {
     let (fleet, mut config) = alone("file");
     config.push_str(
         "share: {samples: redacted, pseudonyms: [id, site], secret: secret, models: true}\n",
@@ -86,7 +87,7 @@ fn an_edge_that_has_ended_sends_what_waits() {
     let rows: u64 = changes.iter().map(Change::rows).sum();
     assert_eq!(rows, SAMPLES as u64);
 
-    // Models are told of by the names that tasks have elsewhere alone.
+    // Models are shared under pseudonyms only.
     let models = fleet.bench.kb_json("alone", &["models"]);
     let models = models.as_array().expect("models").iter();
     let of_sites = models.filter(|it| it["task"].as_str().is_some_and(|it| it.contains("site=")));
@@ -113,11 +114,11 @@ fn an_edge_that_has_ended_sends_what_waits() {
 }
 
 #[test]
-fn what_was_read_before_anything_was_shared_stays() {
+fn samples_from_before_sharing_stay() {
     let (fleet, config) = alone("before");
     fleet.bench.write("alone.yaml", silent(&config));
     let before = run_and_kill(&fleet);
-    // Labels of samples that wait for them come when what is labelled is shared.
+    // Labels of pending samples come while labelled samples are shared.
     let share = format!("{config}share: {{samples: raw}}\n");
     fleet.bench.write("alone.yaml", share);
     run(&fleet);
@@ -130,7 +131,7 @@ fn what_was_read_before_anything_was_shared_stays() {
 }
 
 #[test]
-fn what_waits_does_not_leave_once_nothing_is_shared() {
+fn outbox_stays_once_nothing_is_shared() {
     let (fleet, config) = alone("after");
     let share = format!("{config}share: {{samples: raw}}\n");
     fleet.bench.write("alone.yaml", share);

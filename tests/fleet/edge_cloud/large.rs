@@ -1,4 +1,4 @@
-//! What is too large for a message is told, and holds nothing else up.
+//! Models too large for a message are reported and hold up nothing else.
 
 use ed25519_dalek::SigningKey;
 use perennial_connectors::kafka::{Health, KafkaConfig};
@@ -14,10 +14,10 @@ use perennial_operators::{
 use support::kafka::{Broker, PARTITIONS};
 use support::stream::Chance;
 
-/// The largest message of the topics.
+/// The largest message that the topics accept, bytes.
 const LARGEST: usize = 20_000;
 
-/// A model of so many bytes that do not compress.
+/// A model of `bytes` incompressible bytes.
 fn model(bytes: usize) -> PublishedModel {
     let mut chance = Chance::new(71);
     let onnx: Vec<u8> = (0..bytes).map(|_| chance.below(256) as u8).collect();
@@ -58,7 +58,7 @@ fn published(bytes: usize) -> Published {
 }
 
 #[test]
-fn what_no_message_holds_is_told_and_the_rest_goes_on() {
+fn oversized_models_are_reported_and_the_rest_goes_on() {
     let broker = Broker::shared();
     let kafka = serde_json::json!({"brokers": broker.address});
     let kafka: KafkaConfig = serde_json::from_value(kafka).expect("a config");
@@ -68,7 +68,7 @@ fn what_no_message_holds_is_told_and_the_rest_goes_on() {
         broker.create_topic(topic, PARTITIONS, &[&largest]);
     }
 
-    // The cloud is told so, and publishes on.
+    // The cloud reports it and publishes the rest.
     let health = Health::default();
     let publisher = Publisher::open(&kafka, "large-down", key(), None, &health);
     let publisher = publisher.expect("a publisher");
@@ -84,7 +84,7 @@ fn what_no_message_holds_is_told_and_the_rest_goes_on() {
     );
     assert_eq!(broker.read("large-down").len(), 1);
 
-    // An edge leaves the one model out, and shares the rest.
+    // An edge leaves the one model out and shares the rest.
     let samples = SharedSamples {
         sequences: vec![5],
         times: vec![1],

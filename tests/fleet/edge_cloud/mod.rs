@@ -1,4 +1,4 @@
-//! A cloud that learns from its edges, and edges that answer by what it publishes, on two brokers.
+//! A cloud that learns from its edges, and edges that predict with its models, on two brokers.
 
 mod canary;
 mod donors;
@@ -13,19 +13,19 @@ use support::Bench;
 use support::fleet::{Fleet, common_config};
 use support::stream::{self, Sample};
 
-/// Samples of both edges from which the cloud trains its first models.
+/// Number of samples of both edges from which the cloud trains its first models.
 const BOOTSTRAP: usize = 800;
 
-/// Of a stream, what the edges of two seasons see.
+/// Splits a stream by season, for two edges.
 fn split(samples: &[Sample]) -> (Vec<Sample>, Vec<Sample>) {
     let samples = samples.iter().cloned();
     samples.partition(|sample| sample.season == "dry")
 }
 
 #[test]
-fn edges_share_and_answer_by_what_the_cloud_learns_of_all() {
+fn edges_share_samples_and_predict_with_the_clouds_models() {
     let fleet = Fleet::new("share", &["dry", "wet"]);
-    // All before what labels mean turns round.
+    // All from before the concept changes.
     let samples = &stream::samples(51, 7200, 0.0)[..3600];
     let (first, rest) = samples.split_at(BOOTSTRAP);
     let (dry, wet) = split(first);
@@ -35,14 +35,14 @@ fn edges_share_and_answer_by_what_the_cloud_learns_of_all() {
     let share = "samples: raw";
     fleet.edge_config("dry", dry.len(), share, &common);
     fleet.edge_config("wet", wet.len(), share, &common);
-    // Edges that know nothing collect, and wait.
+    // Edges without models collect and wait.
     fleet.produce("dry", &dry);
     fleet.produce("wet", &wet);
     let running = [fleet.start("dry"), fleet.start("wet")];
     let cloud = fleet.start("cloud");
     fleet.wait_for_knowledge("dry");
     fleet.wait_for_knowledge("wet");
-    // What they see is learned from in the cloud, and comes back as models.
+    // The cloud learns from their samples and publishes models.
     let (mut seen_dry, mut seen_wet) = (dry.len(), wet.len());
     for part in rest.chunks(700) {
         let (dry, wet) = split(part);
@@ -76,7 +76,7 @@ fn edges_share_and_answer_by_what_the_cloud_learns_of_all() {
         assert_eq!(outbox["shed_samples"], 0, "{outbox}");
         let report = fleet.bench.report(edge);
         assert!(report["accuracy"].as_f64() > Some(0.5), "{report}");
-        // It compares samples with those before in the cloud's units.
+        // It scales features as the cloud does.
         let changes = fleet.bench.run(&["kb", "--state", edge, "changes"]);
         let scaled = changes.stdout.matches("features scaled").count();
         assert_eq!(scaled, 1, "{edge}");
@@ -86,7 +86,7 @@ fn edges_share_and_answer_by_what_the_cloud_learns_of_all() {
 }
 
 #[test]
-fn settings_of_the_link_must_make_sense() {
+fn link_settings_are_checked() {
     let bench = Bench::new();
     let samples = stream::samples(53, 100, 0.0);
     bench.write("stream.csv", stream::csv(&samples));

@@ -1,5 +1,5 @@
-//! The link is cut in the middle of the stream: nothing is lost, nothing comes twice, and the cloud knows in the end what it would
-//! have known.
+//! The link is cut in the middle of the stream: nothing is lost or doubled, and the cloud ends with
+//! the same knowledge.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use support::stream::{self, Sample};
 use crate::store::{assert_same, content};
 
 const EDGES: [&str; 3] = ["north", "south", "west"];
-/// Samples that edges share before they know anything, and of these, those that the cloud bootstraps from: it waits for each edge
-/// in turn, and an edge that knows nothing gives no more.
+/// Number of samples that edges share before they have models, and of these the bootstrap's: the
+/// cloud waits for each edge in turn, and an edge without models gives no more.
 const GIVEN: usize = 900;
 const BOOTSTRAP: usize = 800;
 const EPOCH: usize = 50;
-/// Samples of each third of what follows.
+/// Number of samples in each third of what follows.
 const THIRD: usize = 600;
 
-/// Of a stream, what each edge sees.
+/// Splits a stream by edge.
 fn split(samples: &[Sample]) -> BTreeMap<&'static str, Vec<Sample>> {
     let mut parts: BTreeMap<_, Vec<_>> = EDGES.iter().map(|edge| (*edge, Vec::new())).collect();
     for sample in samples {
@@ -33,7 +33,7 @@ fn split(samples: &[Sample]) -> BTreeMap<&'static str, Vec<Sample>> {
 struct Story {
     fleet: Fleet,
     running: BTreeMap<&'static str, Running>,
-    /// What each edge has been given, the bootstrap aside.
+    /// Number of samples given to each edge after the bootstrap.
     given: BTreeMap<&'static str, usize>,
     bootstrapped: BTreeMap<&'static str, usize>,
 }
@@ -65,7 +65,7 @@ impl Story {
         story
     }
 
-    /// Gives edges what they see of a part of the stream, and waits until they have answered.
+    /// Gives each edge its samples of a part of the stream, and waits for the predictions.
     fn give(&mut self, samples: &[Sample]) {
         let parts = split(samples);
         for (edge, part) in &parts {
@@ -78,7 +78,7 @@ impl Story {
         }
     }
 
-    /// Waits until all that edges were given has arrived.
+    /// Waits until all samples have arrived in the cloud.
     fn deliver(&self) {
         for edge in EDGES {
             let shared = self.bootstrapped[edge] + self.given[edge];
@@ -89,7 +89,8 @@ impl Story {
         }
     }
 
-    /// Waits until the cloud has taken in all that it can: up to where the first edge has nothing more, in whole epochs.
+    /// Waits until the cloud has taken in all it can: up to where the first edge has no more, in
+    /// whole epochs.
     fn digest(&self, samples: &[Sample]) {
         let last = EDGES.iter().map(|edge| {
             let of = |sample: &Sample| split(std::slice::from_ref(sample))[edge].len() == 1;
@@ -115,7 +116,7 @@ impl Story {
         self.running.insert(name, self.fleet.start(name));
     }
 
-    /// Ends it: each edge has answered each sample once.
+    /// Stops all, and asserts that each edge predicted each sample once.
     fn end(mut self) -> Fleet {
         for name in EDGES.iter().chain(&["cloud"]) {
             self.stop(name);
@@ -129,7 +130,7 @@ impl Story {
 }
 
 #[test]
-fn a_cut_link_changes_nothing_in_the_end() {
+fn cut_link_changes_nothing_in_the_end() {
     let samples = &stream::samples(61, 2 * (GIVEN + 3 * THIRD), 0.0)[..GIVEN + 3 * THIRD];
     let third = |number: usize| {
         let start = GIVEN + number * THIRD;
@@ -145,7 +146,7 @@ fn a_cut_link_changes_nothing_in_the_end() {
     let calm = calm.end();
 
     let mut story = Story::begin("cut", samples);
-    // The cloud is not there for the second half of the first third, which it finds when it comes back.
+    // The cloud is stopped for the second half of the first third, and catches up later.
     let (before, backlog) = third(0).split_at(THIRD / 2);
     story.give(before);
     story.deliver();
@@ -154,7 +155,7 @@ fn a_cut_link_changes_nothing_in_the_end() {
     story.give(backlog);
     story.deliver();
     story.fleet.proxy.cut();
-    // What it learns then is published while no edge hears of it, and its broker comes and goes.
+    // It publishes while no edge is connected, and its broker restarts.
     story.start("cloud");
     story.digest(&samples[..GIVEN + THIRD]);
     assert_ne!(story.fleet.status("cloud")["revisions"], revisions);
@@ -174,7 +175,7 @@ fn a_cut_link_changes_nothing_in_the_end() {
         let status = story.fleet.status(edge);
         assert_eq!(status["link"]["reached"], false, "{status}");
         assert_eq!(status["revisions"], revisions, "{status}");
-        // The last labels may come a moment after their samples.
+        // The last labels may come just after their samples.
         let all = split(third(1))[edge].len();
         story.fleet.wait_until("all waits in the outbox", || {
             story.fleet.status(edge)["outbox"]["samples"] == all
@@ -186,7 +187,7 @@ fn a_cut_link_changes_nothing_in_the_end() {
     for edge in EDGES {
         story.fleet.wait_for_knowledge(edge);
     }
-    // Edges that are killed while what they have sent is on its way send it again.
+    // Edges that are killed while changes are in flight send them again.
     for part in third(2).chunks(THIRD / 3) {
         story.give(part);
         for edge in EDGES {

@@ -1,4 +1,4 @@
-//! What leaves a site is what its policy says: everything that crossed the link is read back and searched.
+//! Policies: everything that crossed the link is read back and searched.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ const BOOTSTRAP: usize = 300;
 const SITES: [&str; 2] = ["s0", "s3"];
 const EDGES: [&str; 4] = ["nothing", "counts", "part", "all"];
 
-/// What of a sample could be found where it must not be.
+/// Traces of samples that can be searched for in messages.
 struct Traces {
-    /// Its values of `c`, as machines write them.
+    /// The values of `c`, as bytes.
     numbers: Vec<[u8; 4]>,
     ids: Vec<String>,
     sites: Vec<String>,
@@ -33,7 +33,7 @@ impl Traces {
         }
     }
 
-    /// How many of each are in there.
+    /// Number of ids, sites and values found in some bytes.
     fn count(&self, bytes: &[u8]) -> [usize; 3] {
         let texts = |texts: &[String]| {
             let found = texts.iter().filter(|text| is_in(text.as_bytes(), bytes));
@@ -51,7 +51,7 @@ fn is_in(what: &[u8], bytes: &[u8]) -> bool {
     bytes.windows(what.len()).any(|window| window == what)
 }
 
-/// Samples of two sites, whose names and ids are like no other text.
+/// Samples of two sites with unmistakable names and ids.
 fn samples(seed: u64) -> Vec<Sample> {
     let samples = stream::samples(seed, 4000, 0.0).into_iter();
     let samples = samples.filter(|sample| SITES.contains(&&*sample.site));
@@ -64,7 +64,7 @@ fn samples(seed: u64) -> Vec<Sample> {
 }
 
 #[test]
-fn only_what_policy_allows_leaves_a_site() {
+fn redacted_columns_never_leave() {
     let fleet = Fleet::new("policy", &EDGES);
     fleet.make_topics();
     let common = common_config();
@@ -108,7 +108,7 @@ fn only_what_policy_allows_leaves_a_site() {
     }
     cloud.stop();
 
-    // As it was before it was compressed and sealed.
+    // The message before compression and sealing.
     let mut crossed: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for read in fleet.cloud.read(&fleet.changes()) {
         let edge = String::from_utf8(read.key.expect("a key")).expect("a name");
@@ -124,20 +124,20 @@ fn only_what_policy_allows_leaves_a_site() {
     );
     let found = |edge: &str| Traces::of(&given[edge]).count(&crossed[edge]);
     let of_all = Traces::of(&given["all"]);
-    // The search finds what is there.
+    // The search finds what is allowed.
     assert_eq!(found("all"), [of_all.numbers.len(), 600, 2]);
     assert_eq!(found("counts"), [0, 0, 2]);
     assert_eq!(found("part"), [0, 0, 0]);
     for (edge, bytes) in &crossed {
         assert!(!is_in(b"not to be told", bytes), "{edge}");
     }
-    // Nor does the cloud's knowledge, or what it says of it, hold what it was not given.
+    // The cloud's knowledge and its messages hold nothing it was not given.
     for read in fleet.cloud.read(&fleet.knowledge()) {
         let ids = Traces::of(&given["part"]).ids;
         assert!(!ids.iter().any(|id| is_in(id.as_bytes(), &read.value)));
     }
 
-    // Whose tasks have other names in the cloud gets what is known of them under its own.
+    // An edge whose tasks have pseudonyms in the cloud gets models under its own names.
     let tasks = |state: &str| -> Vec<String> { fleet.models(state).into_keys().collect() };
     let pseudonyms = |task: &String| task.contains("site=") && !task.contains("site=building-");
     assert!(
@@ -147,7 +147,7 @@ fn only_what_policy_allows_leaves_a_site() {
     );
     assert!(!tasks("part").iter().any(pseudonyms), "{:?}", tasks("part"));
 
-    // Every change that left is told of, with its fields.
+    // Every change that left is in the audit, with its fields.
     let audit = |edge: &str| {
         let printed = fleet.bench.run(&["audit", "--state", edge, "--json"]);
         support::lines(printed.success().stdout.as_bytes())

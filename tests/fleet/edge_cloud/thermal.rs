@@ -1,5 +1,5 @@
-//! The real stream, its cities shared out over three edges: they do as well as one pipeline that sees all, and better than each
-//! alone.
+//! The real stream with its cities spread over three edges: they do as well as one pipeline that
+//! sees all, and better than each alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use serde_json::Value;
 use support::fleet::Fleet;
 use support::thermal::{Vote, columns_and_tasks, stream, votes};
 
-/// Cities go round over the edges in the order in which they appear.
+/// Cities are dealt to the edges in the order of their appearance.
 const EDGES: [&str; 3] = ["first", "second", "third"];
-/// Votes that edges get at a time, before the cloud has learned from those before.
+/// Number of votes that edges get before they wait for the cloud's models.
 const PART: usize = 1000;
-/// How often models are trained, in votes of a task.
+/// Trains a task after 1000 of its votes.
 const TRIGGERS: &str = "triggers: {when: ['new_samples >= 1000']}\n";
 
-/// What is the same for all: the columns, the tasks, and how models are trained.
+/// The parts of the config that are the same for all.
 fn common_config() -> String {
     format!(
         "{}epoch: {{records: 8, tick_ms: 5}}\ntraining: {{min_samples: 200}}\n{TRIGGERS}",
@@ -23,7 +23,7 @@ fn common_config() -> String {
     )
 }
 
-/// Which votes were answered right.
+/// Whether each vote was predicted right, by id.
 fn right(predictions: &[Value], votes: &[Vote]) -> BTreeMap<String, bool> {
     let labels: BTreeMap<&str, &str> = votes
         .iter()
@@ -41,7 +41,7 @@ fn accuracy<'a>(right: impl Iterator<Item = &'a bool>) -> f64 {
     all.iter().filter(|right| ***right).count() as f64 / all.len() as f64
 }
 
-/// What one pipeline answers that sees these votes alone.
+/// The predictions of one pipeline that sees these votes only.
 fn alone(fleet: &Fleet, name: &str, header: &str, votes: &[&Vote]) -> Vec<Value> {
     let mut text = format!("{header}\n");
     votes
@@ -60,7 +60,7 @@ fn alone(fleet: &Fleet, name: &str, header: &str, votes: &[&Vote]) -> Vec<Value>
 
 #[test]
 #[ignore = "it takes seven minutes: make edges"]
-fn edges_do_as_well_together_as_one_that_sees_all() {
+fn edges_together_equal_one_pipeline() {
     let Some(path) = stream() else { return };
     let (header, votes) = votes(&path);
     let fleet = Fleet::new("thermal", &EDGES);

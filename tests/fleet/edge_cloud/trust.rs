@@ -1,4 +1,4 @@
-//! Who is believed, in both directions.
+//! Which messages are trusted, in both directions.
 
 use perennial_connectors::link::{Changes, Published, open, seal, signing_key, verifying_key};
 
@@ -22,11 +22,11 @@ fn message(read: &[Read], key: &str) -> Vec<u8> {
 }
 
 #[test]
-fn nobody_is_believed_who_cannot_be() {
+fn untrusted_messages_are_refused() {
     let fleet = Fleet::new("trust", &["dry", "wet"]);
     fleet.make_topics();
     fleet.keys("stranger");
-    // All before what labels mean turns round.
+    // All from before the concept changes.
     let samples = &stream::samples(52, 4400, 0.0)[..2200];
     let common = common_config();
     let cloud = format!("{common}triggers: {{when: ['new_samples >= 400']}}\n");
@@ -40,13 +40,13 @@ fn nobody_is_believed_who_cannot_be() {
     let cloud = fleet.start("cloud");
     let edges = [fleet.start("dry"), fleet.start("wet")];
     fleet.wait_for_knowledge("wet");
-    // An edge takes the tasks that it serves, and those above them.
+    // An edge takes the tasks that it subscribes to, and their ancestors.
     let mut served = fleet.models("cloud");
     served.retain(|task, _| task == "base" || task.starts_with("season=dry"));
     fleet.wait_until("dry has what it serves", || fleet.models("dry") == served);
     assert!(served.len() > 1 && served.len() < fleet.models("cloud").len());
 
-    // What comes down in the cloud's name.
+    // Messages down in the cloud's name.
     let down = fleet.cloud.read(&fleet.knowledge());
     let genuine = message(&down, BASE);
     let cloud_key = verifying_key(&fleet.bench.path("cloud-public.pem")).expect("a key");
@@ -117,7 +117,7 @@ fn nobody_is_believed_who_cannot_be() {
     }
     assert_eq!(fleet.models("wet"), models);
 
-    // What goes up in an edge's name.
+    // Messages up in an edge's name.
     let up = fleet.cloud.read(&fleet.changes());
     let genuine = message(&up, "dry");
     let key = verifying_key(&fleet.bench.path("dry-public.pem")).expect("a key");
@@ -164,7 +164,7 @@ fn nobody_is_believed_who_cannot_be() {
         ),
     ];
     let samples_before = fleet.status("cloud")["commit"]["samples"].clone();
-    // What came before is no news, and no reason to refuse anything; nor is an edge's clock.
+    // A repeated message is ignored, not refused; an edge's clock is no reason either.
     let ahead = Changes {
         sent: changes.sent + DAY,
         ..changes.clone()
@@ -187,7 +187,7 @@ fn nobody_is_believed_who_cannot_be() {
     }
     assert_eq!(fleet.status("cloud")["commit"]["samples"], samples_before);
 
-    // All go on with what they have.
+    // All go on.
     let (more_dry, more_wet) = split(&samples[BOOTSTRAP..]);
     fleet.produce("dry", &more_dry);
     fleet.produce("wet", &more_wet);

@@ -1,4 +1,5 @@
-//! The cloud: it commits what edges share in epochs of one length, defines tasks, makes models of them, and publishes these.
+//! The cloud: it commits the edges' samples in epochs of one length, defines tasks, makes models,
+//! and publishes these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,12 +21,12 @@ use support::stream::Chance;
 
 use super::net::Net;
 
-/// Samples in an epoch.
+/// Number of samples in an epoch.
 pub const EPOCH: usize = 50;
-/// Every so many epochs, a task gets a model.
+/// Number of epochs between models.
 const MODELS: u64 = 5;
 
-/// The number of what was published last of each task.
+/// The last published revision of each task.
 pub type Revisions = BTreeMap<TaskId, u64>;
 
 /// The cloud's key.
@@ -33,7 +34,7 @@ pub fn key() -> SigningKey {
     SigningKey::from_bytes(&[9; 32])
 }
 
-/// The version that answers for each task.
+/// The deployed version of each task.
 pub fn deployed(knowledge: &KnowledgeBase) -> BTreeMap<TaskId, Option<u32>> {
     let tasks = knowledge.view().tasks().expect("tasks").into_iter();
     let tasks = tasks.filter(|(_, record)| record.moved.is_some());
@@ -49,13 +50,13 @@ pub struct Cloud {
     process: Option<Process>,
 }
 
-/// What a process has, and loses when it is killed.
+/// The process, which a kill removes.
 struct Process {
     knowledge: Arc<KnowledgeBase>,
     merge: EdgeMerge,
-    /// Where it reads on in what comes up.
+    /// The position in the upward log.
     read: usize,
-    /// Samples of the next epoch that were taken.
+    /// Number of samples taken for the next epoch.
     taken: usize,
     published: BTreeMap<(TaskId, u64), Revision>,
 }
@@ -101,7 +102,7 @@ impl Cloud {
         })
     }
 
-    /// Takes in what has come, so many messages at most.
+    /// Takes in at most `messages` messages.
     pub fn work(&mut self, net: &Net, messages: usize) {
         let process = self.process();
         for _ in 0..messages {
@@ -141,19 +142,19 @@ impl Cloud {
                 Ok(net.send(false, (published.key(), sealed), chance, rough))
             };
             let all = publish_new(publish, &knowledge, &schema, &[], &mut process.published);
-            // What has not arrived is published another time.
+            // A lost message is published again later.
             if all.expect("it can be published") || rough {
                 return;
             }
         }
     }
 
-    /// The process is killed, and started again when it is next needed.
+    /// Kills the process; it is started again when next needed.
     pub fn crash(&mut self) {
         self.process = None;
     }
 
-    /// Ends it; where its state is.
+    /// Ends it; returns its state folder.
     pub fn close(mut self) -> PathBuf {
         self.process = None;
         self.state
@@ -164,9 +165,9 @@ impl Cloud {
         view.progress().expect("progress").samples
     }
 
-    /// How far what an edge shares was taken in.
+    /// The progress of an edge's changes in the cloud.
     pub fn progress(&mut self, edge: &str) -> EdgeProgress {
-        // Those of an epoch that is not full too.
+        // With those of an incomplete epoch.
         let process = self.process();
         let stored = process.knowledge.view().edges().expect("edges");
         let (_, moved) = process.merge.close();
@@ -237,7 +238,7 @@ impl Process {
     }
 }
 
-/// Every other model is taken back with the next epoch.
+/// Every other model is retired in the next epoch.
 fn retired(epoch: Epoch, known: &BTreeMap<TaskId, TaskRecord>) -> Option<KnowledgeChange> {
     if !epoch.0.is_multiple_of(2 * MODELS) {
         return None;
@@ -250,7 +251,7 @@ fn retired(epoch: Epoch, known: &BTreeMap<TaskId, TaskRecord>) -> Option<Knowled
     Some(KnowledgeChange::ModelRetired { model })
 }
 
-/// What is learned from an epoch's samples.
+/// The effects of an epoch's samples.
 fn learn(epoch: Epoch, batch: &Batch, known: &mut BTreeSet<TaskId>) -> Vec<Effect> {
     let mut changes = Vec::new();
     let base = TaskDefinition::base();

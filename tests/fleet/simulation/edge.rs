@@ -1,4 +1,5 @@
-//! An edge: it commits samples with what it shares of them, sends that, and takes in what the cloud knows.
+//! An edge: it commits samples with the changes it shares, sends these, and applies the cloud's
+//! messages.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub struct Edge {
     key: SigningKey,
     settings: Settings,
     state: PathBuf,
-    /// What a process has, and loses when it is killed.
+    /// The process, which a kill removes.
     process: Option<Process>,
 }
 
@@ -43,7 +44,7 @@ struct Process {
     following: Following,
     coming: Sender<TrainOutcome>,
     inbox: LinkInbox,
-    /// Where it reads on in what comes down.
+    /// The position in the downward log.
     read: usize,
 }
 
@@ -74,7 +75,7 @@ impl Process {
         }
     }
 
-    /// Commits what has come down, in as many epochs as that takes.
+    /// Commits the received outcomes, in one epoch or several.
     fn take_in(&mut self) {
         loop {
             let outcomes = self.inbox.take().expect("outcomes");
@@ -92,7 +93,7 @@ impl Process {
         }
     }
 
-    /// Commits what comes in an epoch; `samples` are shared.
+    /// Commits an epoch's effects; `samples` are shared.
     fn commit(&mut self, effects: Vec<Effect>, samples: u64) {
         let mut progress = self.knowledge.view().progress().expect("progress");
         let epoch = progress.next_epoch();
@@ -157,7 +158,7 @@ impl Edge {
             .get_or_insert_with(|| Process::start(settings, state))
     }
 
-    /// Commits the next samples, of so many in all.
+    /// Commits the next samples, up to `most` in all.
     pub fn work(&mut self, count: usize, most: usize) {
         let rows = self.given..(self.given + count).min(most);
         if rows.is_empty() {
@@ -165,15 +166,15 @@ impl Edge {
         }
         self.given = rows.end;
         let samples = rows.len() as u64;
-        // In parts, as a batch or a worker has each.
+        // In parts, as batches and workers have them.
         let parts = rows.map(|row| Effect::Shared(self.part(row..row + 1)));
         let parts = parts.collect();
         self.process().commit(parts, samples);
     }
 
-    /// Some samples.
+    /// Makes samples.
     fn part(&self, rows: std::ops::Range<usize>) -> SharedSamples {
-        // The edges' samples take turns.
+        // The edges' samples alternate.
         let order = |row: usize| row * self.edges + self.number;
         let mut ids = Texts::default();
         rows.clone()
@@ -201,7 +202,7 @@ impl Edge {
         }
     }
 
-    /// Sends what waits.
+    /// Sends the waiting changes.
     pub fn send(&mut self, net: &mut Net, chance: &mut Chance, rough: bool) {
         let (is_cut, name, key) = (self.is_cut, self.name.clone(), self.key.clone());
         let schema = schema(&self.settings);
@@ -221,7 +222,7 @@ impl Edge {
         send_all(send, &process.knowledge, message, &process.underway).expect("it can be sent");
     }
 
-    /// Reads on in what comes down, or some of it again.
+    /// Reads on in the downward log, or rereads some of it.
     pub fn follow(&mut self, net: &Net, chance: &mut Chance, rough: bool) {
         if self.is_cut {
             return;
@@ -234,7 +235,7 @@ impl Edge {
         self.read_until(net, until);
     }
 
-    /// Reads all that has come down.
+    /// Reads all of the downward log.
     pub fn follow_all(&mut self, net: &Net) {
         self.read_until(net, net.down.len());
     }
@@ -258,12 +259,12 @@ impl Edge {
         process.take_in();
     }
 
-    /// The process is killed, and started again when it is next needed.
+    /// Kills the process; it is started again when next needed.
     pub fn crash(&mut self, chance: &mut Chance) {
         if chance.below(2) == 0 {
             self.process = None;
         } else {
-            // After an outbox was written to, and before its commit.
+            // Killed after writing the outbox and before its commit.
             let process = self.process();
             let mut progress = process.knowledge.view().progress().expect("progress");
             process
@@ -274,18 +275,18 @@ impl Edge {
         }
     }
 
-    /// It is started again, with other settings.
+    /// Restarts it with other settings.
     pub fn start_with(&mut self, settings: Settings) {
         self.process = None;
         self.settings = settings;
     }
 
-    /// Commits once more.
+    /// Commits an empty epoch.
     pub fn settle(&mut self) {
         self.process().commit(Vec::new(), 0);
     }
 
-    /// The numbers of changes that were shed.
+    /// The sequence numbers of the shed changes.
     pub fn shed(&self) -> Vec<usize> {
         self.view(|knowledge| {
             let mut shed = Vec::new();

@@ -1,8 +1,9 @@
-//! A hundred edges and a cloud in one process: their real commits, outboxes, envelopes and merge, over a link that is made of chance.
-//! Messages come late, twice, or again long after; acknowledgements get lost; links are cut; all are killed at any moment. In the
-//! end everything is known where it should be, as if nothing had happened.
+//! A hundred edges and a cloud in one process: their real commits, outboxes, envelopes and merge,
+//! over a simulated link. Messages come late, twice, or long after; acknowledgements get lost;
+//! links are cut; processes are killed. In the end all know what they should, as if nothing had
+//! happened.
 //!
-//! A seed that fails fails again: `PERENNIAL_SEED=7 cargo test --release --test fleet simulation`.
+//! A failing seed can be repeated: `PERENNIAL_SEED=7 cargo test --release --test fleet simulation`.
 
 mod cloud;
 mod edge;
@@ -24,12 +25,12 @@ const EDGES: usize = 100;
 /// Samples of each edge.
 const SAMPLES: usize = 24;
 
-/// What befalls a fleet.
+/// The faults of a fleet.
 #[derive(Clone, Copy, PartialEq)]
 enum Weather {
-    /// Nothing.
+    /// No faults.
     Calm,
-    /// Everything.
+    /// All faults.
     Rough,
 }
 
@@ -44,7 +45,7 @@ fn settings(folder: &Path, name: &str, share: &str, outbox: &str) -> Settings {
     Settings::try_from(load(&file, &[]).expect("a config")).expect("a config that makes sense")
 }
 
-/// A fleet, and the chance that rules it.
+/// A fleet, and the random numbers that drive it.
 struct World {
     chance: Chance,
     weather: Weather,
@@ -77,7 +78,7 @@ impl World {
         }
     }
 
-    /// Something happens.
+    /// One random event.
     fn step(&mut self) {
         let rough = self.weather == Weather::Rough;
         let chance = &mut self.chance;
@@ -97,7 +98,7 @@ impl World {
         }
     }
 
-    /// All is said, sent, heard and worked through.
+    /// Lets all messages be sent, received and applied.
     fn settle(&mut self) {
         self.weather = Weather::Calm;
         for edge in &mut self.edges {
@@ -111,13 +112,13 @@ impl World {
         self.cloud.work(&self.net, usize::MAX);
         self.cloud.publish(&mut self.net, &mut self.chance, false);
         for edge in &mut self.edges {
-            // What has arrived waits no more with the next commit.
+            // Changes that arrived leave the outbox with the next commit.
             edge.settle();
             edge.follow_all(&self.net);
         }
     }
 
-    /// Runs to the end; what the cloud knows then.
+    /// Runs to the end; returns the cloud's knowledge.
     fn run(mut self) -> Content {
         while self.edges.iter().any(|edge| edge.given < SAMPLES) {
             self.step();
@@ -140,7 +141,7 @@ impl World {
             edge.assert_sound();
         }
         self.cloud.assert_sound();
-        // All but what less than an epoch is left of, and what has to wait for later samples of other edges.
+        // All but less than an epoch, and samples that wait for later ones of other edges.
         let all = (self.edges.len() * SAMPLES) as u64;
         assert!(
             samples > all - cloud::EPOCH as u64 - self.edges.len() as u64,
@@ -152,7 +153,7 @@ impl World {
 }
 
 #[test]
-fn whatever_happens_all_know_the_same_in_the_end() {
+fn faults_do_not_change_the_final_knowledge() {
     let seeds = match std::env::var("PERENNIAL_SEED") {
         Ok(seed) => vec![seed.parse().expect("PERENNIAL_SEED is a number")],
         Err(_) => vec![1, 2],
@@ -166,7 +167,7 @@ fn whatever_happens_all_know_the_same_in_the_end() {
 }
 
 #[test]
-fn what_has_no_room_is_shed_and_counted() {
+fn full_outbox_sheds_and_counts() {
     for (shed, is_kept) in [("oldest", false), ("newest", true)] {
         let outbox = format!("bytes: 400, shed: {shed}");
         let mut world = World::new(3, 1, Weather::Calm, &outbox);
@@ -178,7 +179,7 @@ fn what_has_no_room_is_shed_and_counted() {
         let outbox = edge.outbox();
         assert!(outbox.bytes <= 400 && outbox.samples > 0, "{outbox:?}");
         assert_eq!(outbox.samples + outbox.shed_samples, SAMPLES as u64);
-        // An outbox that is so small has a change for each sample, of which the first or the last are kept.
+        // Such a small outbox keeps one change a sample: the first ones or the last ones.
         assert_eq!(outbox.waiting, outbox.samples);
         assert_eq!(outbox.shed, outbox.shed_samples);
         let shed = edge.shed();
@@ -197,7 +198,7 @@ fn what_has_no_room_is_shed_and_counted() {
 }
 
 #[test]
-fn what_may_leave_no_longer_is_shed() {
+fn stricter_policy_sheds_waiting_changes() {
     for (share, may_leave) in [
         ("samples: raw, statistics: true", true),
         ("samples: redacted, redact: [c]", false),
@@ -215,7 +216,7 @@ fn what_may_leave_no_longer_is_shed() {
         assert_eq!((outbox.samples, outbox.shed_samples), (left, 6 - left));
         assert_eq!((outbox.waiting == 0, shed), (!may_leave, outbox.shed));
         world.settle();
-        // The cloud has heard of it.
+        // The cloud has counted it.
         assert_eq!(world.cloud.progress("edge-0").shed, 6 - left);
     }
 }

@@ -1,8 +1,8 @@
-//! The link: what goes up stands in a log that edges append to, what goes down in one of the cloud's, as on topics.
+//! The link: a log upward that edges append to, and one downward of the cloud's, like topics.
 
 use support::stream::Chance;
 
-/// A message under its key.
+/// A message with its key.
 pub type Message = (String, Vec<u8>);
 
 /// The two logs.
@@ -10,12 +10,12 @@ pub type Message = (String, Vec<u8>);
 pub struct Net {
     pub up: Vec<Message>,
     pub down: Vec<Message>,
-    /// Messages that are on their way while their sender takes them for lost.
+    /// Messages in flight that their sender takes for lost.
     late: Vec<(bool, Message)>,
 }
 
 impl Net {
-    /// Sends a message; whether its sender hears that it has arrived.
+    /// Sends a message; returns whether its sender gets an acknowledgement.
     pub fn send(
         &mut self,
         is_up: bool,
@@ -26,15 +26,15 @@ impl Net {
         let draw = if rough { chance.below(20) } else { 0 };
         let log = if is_up { &mut self.up } else { &mut self.down };
         match draw {
-            // It arrives, and nobody says so.
+            // It arrives without acknowledgement.
             15 => log.push(message),
             // It is lost.
             16 => {}
-            // It arrives later, when it has been sent again.
+            // It arrives late, after it was sent again.
             17 => self.late.push((is_up, message)),
             // It arrives twice.
             18 => log.extend([message.clone(), message]),
-            // It arrives, and after it one that came long before.
+            // It arrives, and an older message again after it.
             19 => {
                 let key = message.0.clone();
                 log.push(message);
@@ -47,7 +47,7 @@ impl Net {
         !(15..18).contains(&draw)
     }
 
-    /// One of what is late arrives.
+    /// Delivers one late message.
     pub fn deliver_late(&mut self, chance: &mut Chance) {
         if self.late.is_empty() {
             return;
@@ -58,7 +58,7 @@ impl Net {
         log.push(message);
     }
 
-    /// Whether anything is.
+    /// Whether a message is late.
     pub fn is_late(&self) -> bool {
         !self.late.is_empty()
     }

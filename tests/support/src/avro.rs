@@ -1,8 +1,8 @@
-//! Samples as Avro.
+//! Encodes samples as Avro.
 
 use crate::stream::{self, Sample};
 
-/// The schema that [`avro`] writes with.
+/// The schema of [`avro`]'s records.
 pub const SCHEMA: &str = r#"{"type": "record", "name": "Sample", "fields": [
     {"name": "note", "type": {"type": "array", "items": "string"}},
     {"name": "id", "type": "string"},
@@ -16,7 +16,7 @@ pub const SCHEMA: &str = r#"{"type": "record", "name": "Sample", "fields": [
     {"name": "label", "type": ["null", "string"]}
 ]}"#;
 
-/// A sample as Avro, by the specification and not by the library that the pipeline reads it with.
+/// Encodes a sample by Avro's specification, without the library that the pipeline uses.
 pub fn avro(sample: &Sample) -> Vec<u8> {
     let mut bytes = Vec::new();
     let long = |bytes: &mut Vec<u8>, value: i64| {

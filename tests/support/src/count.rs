@@ -1,21 +1,21 @@
-//! The statistics of one task, counted again from samples and their predictions.
+//! Recounts the statistics of a task from samples and their predictions.
 
 use serde_json::{Value, json};
 
 use crate::stream::CLASSES;
 
-/// The numbers of one task, or of all.
+/// Statistics of one task, or of all.
 #[derive(Default)]
 pub struct Count {
-    /// Labelled samples, those of the bootstrap among them.
+    /// Number of labelled samples, with those of the bootstrap.
     pub labelled: u64,
-    /// Scored predictions.
+    /// Number of scored predictions.
     pub scored: u64,
     correct: u64,
     loss: f64,
-    /// By label, then by prediction.
+    /// Number of samples by label, then by prediction.
     pub confusion: [[u64; 3]; 3],
-    /// For each feature, the values of the labelled samples.
+    /// The values of the labelled samples, for each feature.
     values: [Vec<f64>; 4],
 }
 
@@ -29,7 +29,7 @@ impl Count {
         let Some(prediction) = prediction else { return };
         let predicted = class(&prediction["prediction"]).expect("a class");
         let probability = prediction["probabilities"][CLASSES[label]].as_f64();
-        // It was written as the shortest text of a number of 32 bits.
+        // The text is the shortest of a 32-bit number.
         let probability = f64::from(probability.expect("a probability") as f32);
         self.scored += 1;
         self.correct += u64::from(predicted == label);
@@ -37,7 +37,7 @@ impl Count {
         self.confusion[label][predicted] += 1;
     }
 
-    /// Fails unless a part of a report says the same of the predictions.
+    /// Asserts that a part of a report has the same accuracy and loss.
     #[track_caller]
     pub fn assert_quality(&self, said: &Value, what: &str) {
         if self.scored > 0 {
@@ -47,7 +47,8 @@ impl Count {
         }
     }
 
-    /// Fails unless `kb show` says the same. Moments may be apart by this share of the scale of the values.
+    /// Asserts that `kb show` prints the same. Moments may differ by `tolerance` times the spread
+    /// of the values.
     #[track_caller]
     pub fn assert_shown(&self, said: &Value, tolerance: f64, what: &str) {
         assert_eq!(said["labelled"], self.labelled, "{what}");
@@ -73,7 +74,7 @@ impl Count {
     }
 }
 
-/// Fails unless two numbers are no further apart.
+/// Asserts that a number is within `apart` of the expected one.
 #[track_caller]
 fn assert_near(said: &Value, expected: f64, apart: f64, what: &str) {
     let said = said.as_f64().expect("a number");
@@ -81,7 +82,7 @@ fn assert_near(said: &Value, expected: f64, apart: f64, what: &str) {
     assert!(near, "{what}: {said} and not {expected}");
 }
 
-/// The number of a class.
+/// The index of a class.
 pub fn class(name: &Value) -> Option<usize> {
     CLASSES.iter().position(|class| name == class)
 }

@@ -1,4 +1,4 @@
-//! A cloud and its edges, each with a broker.
+//! A cloud and its edges: one broker for the cloud, one for all edges.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,24 +16,24 @@ use crate::stream::{self, CLASSES, Sample};
 use crate::topics::START;
 use crate::{Bench, ended};
 
-/// How long something may take to happen.
+/// Time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A cloud and its edges in one folder.
+/// A cloud and its edges, with all configs and states in one folder.
 pub struct Fleet {
     pub bench: Bench,
     pub cloud: Broker,
-    /// What edges reach the cloud through.
+    /// The connection from the edges to the cloud's broker.
     pub proxy: Proxy,
     edge_broker: Arc<Broker>,
     name: String,
     edges: Vec<String>,
-    /// Messages that each edge was sent.
+    /// Number of messages sent to each edge.
     sent: RefCell<BTreeMap<String, i64>>,
 }
 
 impl Fleet {
-    /// A fleet of these edges. Topics have its name in theirs.
+    /// Makes a fleet of these edges. The names of its topics begin with `name`.
     pub fn new(name: &str, edges: &[&str]) -> Fleet {
         let proxy = Proxy::start();
         let fleet = Fleet {
@@ -51,7 +51,7 @@ impl Fleet {
         fleet
     }
 
-    /// Makes a pair of keys as the documentation says.
+    /// Makes a pair of signing keys with openssl, as the documentation does.
     pub fn keys(&self, name: &str) {
         let (private, public) = (format!("{name}.pem"), format!("{name}-public.pem"));
         let openssl = |arguments: &[&str]| {
@@ -65,12 +65,12 @@ impl Fleet {
         openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
     }
 
-    /// The topic of what the cloud knows.
+    /// The topic of the cloud's tasks and models.
     pub fn knowledge(&self) -> String {
         format!("{}-knowledge", self.name)
     }
 
-    /// The topic of what edges share.
+    /// The topic of the edges' changes.
     pub fn changes(&self) -> String {
         format!("{}-changes", self.name)
     }
@@ -83,7 +83,7 @@ impl Fleet {
         )
     }
 
-    /// Makes the topics of the link with as many partitions as tests read.
+    /// Creates the topics of the link with [`PARTITIONS`] partitions.
     pub fn make_topics(&self) {
         self.cloud.create_topic(&self.changes(), PARTITIONS, &[]);
         let compacted = ["cleanup.policy=compact"];
@@ -91,7 +91,7 @@ impl Fleet {
             .create_topic(&self.knowledge(), PARTITIONS, &compacted);
     }
 
-    /// Writes the cloud's config: it learns from its edges.
+    /// Writes the config of the cloud, which learns from its edges.
     pub fn cloud_config(&self, mode: &str, bootstrap: usize, rest: &str) {
         let edges = self.edges.iter();
         let edges: Vec<String> = edges
@@ -150,7 +150,7 @@ commit: {{interval_ms: 20}}
         self.bench.write(&format!("{edge}.yaml"), config);
     }
 
-    /// Sets something more of a link.
+    /// Adds a setting to the link of the cloud or of an edge.
     pub fn set(&self, name: &str, setting: &str) {
         let file = format!("{name}.yaml");
         let config = String::from_utf8(self.bench.read(&file)).expect("text");
@@ -173,7 +173,7 @@ commit: {{interval_ms: 20}}
         self.bench.command(&arguments)
     }
 
-    /// Starts the cloud or an edge; what it says of errors goes to a file of its name.
+    /// Starts the cloud or an edge; its standard error goes to a file of its name.
     pub fn start(&self, name: &str) -> Running {
         let log = std::fs::File::options()
             .create(true)
@@ -192,12 +192,12 @@ commit: {{interval_ms: 20}}
         }
     }
 
-    /// What one has said of errors.
+    /// The standard error of the cloud or of an edge.
     pub fn log(&self, name: &str) -> String {
         String::from_utf8_lossy(&self.bench.read(&format!("{name}.log"))).into_owned()
     }
 
-    /// How one is doing.
+    /// The status of the cloud or of an edge.
     pub fn status(&self, name: &str) -> Value {
         let config = format!("{name}.yaml");
         let arguments = ["status", &config, "--state", name, "--json"];
@@ -209,7 +209,7 @@ commit: {{interval_ms: 20}}
         }
     }
 
-    /// Sends samples to an edge, and their labels.
+    /// Sends samples and their labels to an edge.
     pub fn produce(&self, edge: &str, samples: &[Sample]) {
         let bare = |sample: &Sample| Sample {
             label: None,
@@ -223,14 +223,15 @@ commit: {{interval_ms: 20}}
         self.produce_json(edge, &messages.collect::<Vec<_>>());
     }
 
-    /// Sends samples to an edge, and their labels: for each its site, itself, and its label.
+    /// Sends samples and their labels to an edge; each message is a site, a sample and a label.
     pub fn produce_json(&self, edge: &str, messages: &[(String, String, String)]) {
         let topic = |what: &str| format!("{}-{edge}-{what}", self.name);
         let mut sent = self.sent.borrow_mut();
         let sent = sent.entry(edge.to_string()).or_default();
         let (mut samples, mut labels) = (Vec::new(), Vec::new());
         for (site, sample, label) in messages {
-            // One partition, so that what an edge reads is in one order; each label comes before the next sample.
+            // One partition, so that what an edge reads is in one order; each label comes before
+            // the next sample.
             let message = |time: i64, value: &String| {
                 let value = value.clone().into_bytes();
                 (0, START + time, site.clone(), Some(value))
@@ -243,14 +244,14 @@ commit: {{interval_ms: 20}}
         self.edge_broker.produce(&topic("samples"), &samples);
     }
 
-    /// What an edge has predicted.
+    /// The predictions of an edge.
     pub fn predictions(&self, edge: &str) -> Vec<Value> {
         let topic = format!("{}-{edge}-predictions", self.name);
         let read = self.edge_broker.read(&topic);
         read.iter().map(|read| crate::json(&read.value)).collect()
     }
 
-    /// Fails unless a knowledge base is sound.
+    /// Asserts that a knowledge base is sound.
     pub fn assert_sound(&self, state: &str) {
         let verified = self
             .bench
@@ -259,7 +260,7 @@ commit: {{interval_ms: 20}}
         assert!(verified.stdout.starts_with("sound: "), "{verified:?}");
     }
 
-    /// The models that answer, by task: version and hash.
+    /// The deployed models: version and hash by task.
     pub fn models(&self, state: &str) -> BTreeMap<String, (Value, Value)> {
         let models = self.bench.kb_json(state, &["models"]);
         let answering = models.as_array().expect("models").iter();
@@ -273,7 +274,7 @@ commit: {{interval_ms: 20}}
             .collect()
     }
 
-    /// Waits until the cloud has taken in so many samples of an edge.
+    /// Waits until the cloud has taken in `samples` samples of an edge.
     pub fn wait_for_samples(&self, edge: &str, samples: usize) {
         self.wait_until(
             &format!("the cloud has {samples} samples of {edge}"),
@@ -281,7 +282,7 @@ commit: {{interval_ms: 20}}
         );
     }
 
-    /// Waits until an edge has all that the cloud knows, which trains nothing.
+    /// Waits until an edge has all of the cloud's models, while the cloud trains none.
     pub fn wait_for_knowledge(&self, edge: &str) {
         self.wait_until(&format!("{edge} follows"), || {
             let (cloud, edge) = (self.status("cloud"), self.status(edge));
@@ -292,14 +293,14 @@ commit: {{interval_ms: 20}}
         });
     }
 
-    /// Waits until an edge has answered, or bootstrapped from, so many samples.
+    /// Waits until an edge has predicted, or bootstrapped from, `samples` samples.
     pub fn wait_for_answers(&self, edge: &str, samples: usize) {
         self.wait_until(&format!("{edge} is through {samples} samples"), || {
             self.status(edge)["commit"]["samples"] == samples
         });
     }
 
-    /// Fails unless an edge has answered so many samples, each once.
+    /// Asserts that an edge has predicted `count` samples, each once.
     pub fn assert_answered(&self, edge: &str, count: usize) {
         let predictions = self.predictions(edge);
         assert_eq!(predictions.len(), count, "{edge}");
@@ -309,14 +310,14 @@ commit: {{interval_ms: 20}}
     }
 }
 
-/// A cloud or an edge that runs; it is killed when it is dropped.
+/// A running cloud or edge, killed when dropped.
 pub struct Running {
     child: Child,
     log: PathBuf,
 }
 
 impl Running {
-    /// Tells it to end, and waits until it has.
+    /// Stops it with a signal and waits for its end.
     pub fn stop(mut self) {
         signal(self.child.id(), "TERM");
         let status = self.child.wait().expect("a child");
@@ -335,7 +336,7 @@ impl Drop for Running {
 }
 
 impl Fleet {
-    /// Waits until something holds; if it never does, all say how they are.
+    /// Waits until `holds` is true; panics with everybody's status if it never is.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let began = Instant::now();
@@ -356,7 +357,7 @@ impl Fleet {
     }
 }
 
-/// What the configs of a cloud and its edges say of the columns, of how small models are trained, and of epochs.
+/// The parts of a config that clouds and edges share: columns, training and epochs.
 pub fn common_config() -> String {
     format!(
         "{}{}epoch: {{records: 50, tick_ms: 5}}\n",

@@ -18,34 +18,34 @@ use crate::checkout;
 use crate::process::signal;
 use crate::proxy::Proxy;
 
-/// How long anything may take.
+/// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Partitions of a topic, which is made when it is first written to.
+/// Number of partitions of a topic that is created by its first message.
 pub const PARTITIONS: i32 = 4;
 
-/// How long a controller of its own waits for a broker before it takes it for dead.
+/// Time after which a separate controller takes a silent broker for dead.
 pub const SESSION: Duration = Duration::from_secs(6);
 
-/// A broker of its own, gone when it is dropped.
+/// A broker, killed when dropped.
 pub struct Broker {
     process: Mutex<Child>,
-    /// A controller that outlives the broker's crashes, if it is not the broker itself.
+    /// A controller that outlives the broker's crashes, unless the broker is its own.
     controller: Option<Controller>,
     folder: tempfile::TempDir,
-    /// Its settings beyond those of every broker for tests.
+    /// Settings beyond those of every test broker.
     settings: Vec<String>,
-    /// What the clients of tests need beyond its address.
+    /// Settings of the tests' clients beyond its address.
     options: Vec<(String, String)>,
-    /// Where it is: `127.0.0.1:PORT`.
+    /// Its address, `127.0.0.1:PORT`.
     pub address: String,
 }
 
-/// A controller, gone when it is dropped.
+/// A controller, killed when dropped.
 struct Controller {
     process: Child,
-    /// Where its data are; removed at the end.
+    /// Its data, removed at the end.
     _folder: tempfile::TempDir,
-    /// How brokers find it.
+    /// Its address as brokers expect it.
     voter: String,
 }
 
@@ -83,7 +83,7 @@ pub struct Read {
 }
 
 impl Broker {
-    /// The broker that all tests of a process share while one of them runs.
+    /// The broker that the tests of a process share; it ends with the last of them that runs.
     pub fn shared() -> Arc<Broker> {
         static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,20 +100,21 @@ impl Broker {
         Broker::start_with(&[])
     }
 
-    /// The same, with settings such as `a.name=value`.
+    /// Starts a broker with settings such as `a.name=value`.
     pub fn start_with(settings: &[&str]) -> Broker {
         Broker::start_under(None, settings)
     }
 
-    /// The same with a controller of its own, as in a cluster. A broker that is its own controller comes back from a
-    /// crash as the leader that it was, until it finds that it is a new one; transactions that end meanwhile stay open
-    /// in their partitions, and end with the next one (Kafka 4.3: "these partitions are likely deleted already and hence
-    /// can be skipped").
+    /// Starts a broker with a separate controller, as in a cluster. A broker that is its own
+    /// controller comes back from a crash as the leader that it was, until it learns that it is a
+    /// new one; transactions that end meanwhile stay open in their partitions, and end with the
+    /// next one (Kafka 4.3: "these partitions are likely deleted already and hence can be
+    /// skipped").
     pub fn start_in_cluster(settings: &[&str]) -> Broker {
         Broker::start_under(Some(Controller::start()), settings)
     }
 
-    /// The same, with a second address that clients reach through a proxy alone.
+    /// Starts a broker with a second address that clients reach through a proxy only.
     pub fn start_behind(proxy: &Proxy) -> Broker {
         let link = format!("--link={}:{}", proxy.to, proxy.port);
         Broker::start_with(&[&link])
@@ -133,7 +134,7 @@ impl Broker {
         }
     }
 
-    /// Lets the clients of tests have these settings of librdkafka.
+    /// Adds settings of librdkafka to the tests' clients.
     pub fn for_clients(mut self, options: &[(&str, &str)]) -> Broker {
         let options = options
             .iter()
@@ -142,8 +143,8 @@ impl Broker {
         self
     }
 
-    /// Kills it, as a crash would, and starts it again with the same data after a while. A controller of its own must
-    /// have had the time to notice.
+    /// Kills the broker, and starts it again with the same data after a pause. A separate
+    /// controller needs the pause to notice.
     pub fn crash(&self, pause: Duration) {
         assert!(self.controller.is_none() || pause > SESSION, "{pause:?}");
         let mut process = self.process.lock().expect("the broker");
@@ -155,7 +156,7 @@ impl Broker {
         (*process, _) = launch(self.folder.path(), port, controller, &self.settings);
     }
 
-    /// Makes a topic with other partitions and settings (`key=value`) than it would get by itself.
+    /// Creates a topic with a number of partitions and settings (`key=value`).
     pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[&str]) {
         let mut command = script();
         command.args(["topic", &self.address, topic, &partitions.to_string()]);
@@ -163,7 +164,7 @@ impl Broker {
         assert!(made.status.success(), "{made:?}");
     }
 
-    /// Halts it for a while: it answers nobody, and then finds that time has passed.
+    /// Halts the broker for a while: it answers nobody, and then finds that time has passed.
     pub fn pause(&self, pause: Duration) {
         let process = self.process.lock().expect("the broker");
         signal(process.id(), "STOP");
@@ -171,7 +172,7 @@ impl Broker {
         signal(process.id(), "CONT");
     }
 
-    /// Whether it has said this in its log.
+    /// Whether its log contains these words.
     pub fn has_logged(&self, words: &str) -> bool {
         let log = std::fs::read(self.folder.path().join("kafka.log")).expect("a log");
         String::from_utf8_lossy(&log).contains(words)
@@ -203,7 +204,7 @@ impl Broker {
         let mut config = self.client();
         config
             .set("message.max.bytes", "20000000")
-            // A broker that comes and goes gets each message once.
+            // A broker that restarts gets each message once.
             .set("enable.idempotence", "true")
             .set("linger.ms", "20");
         let producer: BaseProducer = config.create().expect("a producer");
@@ -227,7 +228,7 @@ impl Broker {
         producer.flush(PATIENCE).expect("all is produced");
     }
 
-    /// The topics there are, but for the broker's own.
+    /// The names of all topics, without Kafka's own.
     pub fn topics(&self) -> BTreeSet<String> {
         let client: BaseProducer = self.client().create().expect("a client");
         let metadata = client.client().fetch_metadata(None, PATIENCE);
@@ -237,7 +238,7 @@ impl Broker {
         names.filter(|name| !name.starts_with("__")).collect()
     }
 
-    /// Everything in a topic that readers of what is committed see.
+    /// All committed messages of a topic.
     pub fn read(&self, topic: &str) -> Vec<Read> {
         let consumer: BaseConsumer = self
             .client()
@@ -275,7 +276,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// How many messages the topic has had; none if the broker does not say.
+    /// The number of messages written to the topic; none if the broker does not answer.
     pub fn end(&self) -> Option<i64> {
         let ends = (0..PARTITIONS).map(|partition| {
             let timeout = Duration::from_secs(2);
@@ -287,7 +288,7 @@ impl Position {
         ends.sum()
     }
 
-    /// How many messages the group has committed; none if the broker does not say.
+    /// The number of messages the group has committed; none if the broker does not answer.
     pub fn committed(&self) -> Option<i64> {
         let mut list = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
@@ -343,7 +344,7 @@ fn script() -> Command {
     command
 }
 
-/// Starts a node, which says in its first line where it is.
+/// Starts a node, whose first line of output is its address.
 fn announced(command: &mut Command, name: &str) -> (Child, String) {
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = command.spawn().expect("the node starts");
@@ -370,7 +371,8 @@ fn launch(
     command.args([
         &format!("num.partitions={PARTITIONS}"),
         "message.max.bytes=20000000",
-        // Messages say that they are years old, and a broker deletes such half a minute after its start.
+        // Messages have timestamps years ago, and a broker deletes such half a minute after its
+        // start.
         "log.retention.ms=-1",
     ]);
     for setting in settings {

@@ -17,25 +17,25 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
-/// A folder in which the program runs; removed at the end.
+/// A temporary folder in which the program runs.
 pub struct Bench {
     folder: tempfile::TempDir,
-    /// What the predictions files end in, which says their format.
+    /// The ending of the predictions files, which determines their format.
     ending: &'static str,
 }
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Ended {
     /// The exit status; none if a signal ended it.
     pub status: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it said of errors.
+    /// Its standard error.
     pub stderr: String,
 }
 
-/// What a finished run leaves behind, as far as two runs of one stream must agree on it.
+/// The output of a finished run that two runs of one stream must agree on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Left {
     /// The predictions file, or the files of its folder, one after the other.
@@ -48,19 +48,13 @@ pub struct Left {
     pub report: Value,
 }
 
-impl Default for Bench {
-    fn default() -> Bench {
-        Bench::new()
-    }
-}
-
 impl Bench {
-    /// An empty folder.
+    /// Makes an empty folder.
     pub fn new() -> Bench {
         Bench::writing("jsonl")
     }
 
-    /// An empty folder whose runs write predictions to files with this ending.
+    /// Makes an empty folder whose runs write predictions to files with this ending.
     pub fn writing(ending: &'static str) -> Bench {
         let folder = tempfile::Builder::new().prefix("perennial-test-").tempdir();
         Bench {
@@ -69,7 +63,7 @@ impl Bench {
         }
     }
 
-    /// A path in the folder.
+    /// The path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -85,7 +79,7 @@ impl Bench {
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Reads a file, or all files of a folder in the order of their names, each behind its name.
+    /// Reads a file, or all files of a folder in the order of their names, each after its name.
     fn read_all(&self, name: &str) -> Vec<u8> {
         if !self.path(name).is_dir() {
             return self.read(name);
@@ -103,7 +97,7 @@ impl Bench {
         files.iter().flat_map(read).collect()
     }
 
-    /// The program with arguments, to be run in the folder.
+    /// The command that runs the program in the folder.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(self.folder.path());
@@ -119,8 +113,8 @@ impl Bench {
         ended(self.command(arguments).output())
     }
 
-    /// The command that runs `config.yaml` as `name`: its state in the folder `name`, its predictions
-    /// in `name.jsonl` or whatever ending the bench has, its report in `name.json`.
+    /// The command that runs `config.yaml` as `name`: its state goes to the folder `name`, its
+    /// predictions to `name.jsonl` (or the bench's ending), its report to `name.json`.
     pub fn pipeline(&self, name: &str, more: &[&str]) -> Command {
         let predictions = format!("predictions.path={name}.{}", self.ending);
         let report = format!("{name}.json");
@@ -135,7 +129,7 @@ impl Bench {
         ended(self.pipeline(name, more).output())
     }
 
-    /// Starts `config.yaml` as `name` in the background; what it says of errors goes to `name.err`.
+    /// Starts `config.yaml` as `name` in the background; standard error goes to `name.err`.
     pub fn start(&self, name: &str, more: &[&str]) -> Child {
         let mut command = self.pipeline(name, more);
         let errors = std::fs::File::create(self.path(&format!("{name}.err")));
@@ -144,14 +138,14 @@ impl Bench {
         command.spawn().expect("the program starts")
     }
 
-    /// Looks into the knowledge base of the run `name` and returns what is printed.
+    /// Prints a part of the knowledge base of the run `name` as JSON.
     pub fn kb(&self, name: &str, arguments: &[&str]) -> String {
         let mut all = vec!["kb", "--state", name, "--json"];
         all.extend(arguments);
         self.run(&all).success().stdout
     }
 
-    /// Looks into the knowledge base of the run `name` and reads the JSON.
+    /// Reads a part of the knowledge base of the run `name`.
     pub fn kb_json(&self, name: &str, arguments: &[&str]) -> Value {
         json(self.kb(name, arguments).as_bytes())
     }
@@ -171,7 +165,7 @@ impl Bench {
         lines(&self.read(&format!("{name}/dead-letters.jsonl")))
     }
 
-    /// What the finished run `name` left behind, once its knowledge base is found to be sound.
+    /// The output of the finished run `name`, whose knowledge base is verified.
     pub fn left(&self, name: &str) -> Left {
         let verified = self.run(&["kb", "--state", name, "verify"]).success();
         assert!(verified.stdout.starts_with("sound: "), "{verified:?}");
@@ -185,15 +179,15 @@ impl Bench {
 }
 
 impl Ended {
-    /// Fails unless the command has succeeded.
+    /// Asserts that the command succeeded.
     #[track_caller]
     pub fn success(self) -> Ended {
         assert_eq!(self.status, Some(0), "{self:?}");
         self
     }
 
-    /// Fails unless the command has ended with this status and an error that contains all of these
-    /// words, in one sentence of the program's own.
+    /// Asserts that the command failed with this status, and with an error message that contains
+    /// all of these words.
     #[track_caller]
     pub fn failure(self, status: i32, words: &[&str]) -> Ended {
         assert_eq!(self.status, Some(status), "{self:?}");
@@ -206,7 +200,7 @@ impl Ended {
 }
 
 impl Left {
-    /// Fails, saying what differs, unless another run left the same behind.
+    /// Asserts that another run left the same output, and says what differs.
     #[track_caller]
     pub fn assert_equals(&self, other: &Left, what: &str) {
         assert_same_text(&self.predictions, &other.predictions, what, "predictions");
@@ -222,7 +216,7 @@ impl Left {
     }
 }
 
-/// Fails with the first line that differs, and not with megabytes of all lines.
+/// Asserts that two texts are equal; panics with the first line that differs, not with all.
 #[track_caller]
 fn assert_same_text(ours: &[u8], theirs: &[u8], what: &str, part: &str) {
     if ours == theirs {
@@ -242,7 +236,7 @@ fn assert_same_text(ours: &[u8], theirs: &[u8], what: &str, part: &str) {
     panic!("{what}: the {part} differ ({ours} and {theirs} lines): {shown:?}");
 }
 
-/// The outcome of a command that was started.
+/// The outcome of a finished command.
 pub fn ended(output: std::io::Result<Output>) -> Ended {
     let output = output.expect("the program starts");
     Ended {
@@ -268,7 +262,7 @@ pub fn checkout(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// The interpreter that has what the examples in a folder of the project's need.
+/// The Python interpreter with the packages of the examples in a folder.
 pub fn python(examples: &str) -> String {
     let mut script = Command::new("bash");
     script.args([&checkout("scripts/python.sh"), Path::new(examples)]);
@@ -276,7 +270,7 @@ pub fn python(examples: &str) -> String {
     printed.stdout.trim().to_string()
 }
 
-/// Waits for a process to end; the most memory that it ever had is the second, as Linux counts it.
+/// Waits for a process to end; returns its status and its peak memory in bytes (Linux's VmHWM).
 pub fn watch_memory(mut child: Child) -> (ExitStatus, u64) {
     let mut peak = 0;
     loop {
@@ -293,13 +287,13 @@ pub fn watch_memory(mut child: Child) -> (ExitStatus, u64) {
     }
 }
 
-/// Reads JSON.
+/// Parses JSON.
 #[track_caller]
 pub fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).expect("JSON")
 }
 
-/// Reads JSON Lines, whose last line ends too.
+/// Parses JSON Lines, of which the last must end with a newline.
 #[track_caller]
 pub fn lines(bytes: &[u8]) -> Vec<Value> {
     assert!(
@@ -310,7 +304,7 @@ pub fn lines(bytes: &[u8]) -> Vec<Value> {
     lines.filter(|line| !line.is_empty()).map(json).collect()
 }
 
-/// A report without what the clock on the wall decides.
+/// A report without its wall-clock timings.
 pub fn without_timings(mut report: Value) -> Value {
     let fields = report.as_object_mut().expect("a report is an object");
     for name in ["seconds", "bootstrap_seconds", "records_per_second"] {
@@ -375,7 +369,7 @@ pub fn numbers(records: u64, delay: &str) -> String {
     config.replace("accuracy_drop >= 0.05", "rmse_rise >= 0.1")
 }
 
-/// A path that is given to YAML or to `--set`.
+/// A path as text, for YAML or `--set`.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("a path is text")
 }

@@ -1,4 +1,4 @@
-//! Processes, as an operator would handle them.
+//! Signals to processes.
 
 use std::process::Command;
 

@@ -1,14 +1,15 @@
-//! A connection that can be cut: what goes to one port is passed on to another, until it is not.
+//! A TCP proxy whose connections can be cut.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Where to look for a free port next, from a port that follows from the process.
+/// Counts the ports tried so far, from a port that follows from the process id.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A port that is free, and not one of those that connections are given: one could have it before a broker does.
+/// A free port outside the kernel's range for outgoing connections, which could take it before a
+/// broker does.
 fn free_port() -> u16 {
     loop {
         let number = std::process::id().wrapping_mul(7) + NEXT.fetch_add(1, Ordering::SeqCst);
@@ -19,18 +20,18 @@ fn free_port() -> u16 {
     }
 }
 
-/// Passes connections on while it is not cut.
+/// Forwards connections until it is cut.
 pub struct Proxy {
-    /// Where it listens.
+    /// The port that it listens at.
     pub port: u16,
-    /// Where it passes them on to.
+    /// The port that it forwards to.
     pub to: u16,
     is_cut: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Proxy {
-    /// Listens at a port of its own, for a port that is free now.
+    /// Starts a proxy at a free port; it forwards to another port that is free now.
     pub fn start() -> Proxy {
         let to = free_port();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -42,7 +43,7 @@ impl Proxy {
             is_cut: is_cut.clone(),
             open: Arc::clone(&open),
         };
-        // It ends with the process.
+        // The thread ends with the process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if is_cut.load(Ordering::SeqCst) {
@@ -62,7 +63,7 @@ impl Proxy {
         proxy
     }
 
-    /// Ends all connections and takes no more.
+    /// Closes all connections and refuses new ones.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);
         for stream in self.open.lock().expect("the connections").drain(..) {
@@ -70,7 +71,7 @@ impl Proxy {
         }
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     pub fn heal(&self) {
         self.is_cut.store(false, Ordering::SeqCst);
     }

@@ -1,5 +1,4 @@
-//! A registry for tests: it listens on a port of its own and answers as it is told. The tests of whole pipelines
-//! use this file too, so it needs nothing of the crate.
+//! A schema registry for tests: an HTTP server on a free port with scripted responses.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// What a request asked for.
+/// A request that the server received.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The method and the path.
+    /// The method and the path, such as `GET /config`.
     pub line: String,
-    /// The other lines of the head.
+    /// The header lines.
     pub headers: Vec<String>,
     pub body: String,
 }
@@ -25,7 +24,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves what `answer` gives for the method and path of a request: a status and a body.
+    /// Starts a server; `answer` maps a request's method and path to a status and a body.
     pub fn start(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,7 +55,7 @@ impl Server {
         }
     }
 
-    /// Serves fixed answers; there is nothing but these.
+    /// Starts a server with fixed bodies by method and path; any other request gets a 404.
     pub fn with(answers: &[(&'static str, String)]) -> Server {
         let answers = answers.to_vec();
         Server::start(move |line| {
@@ -69,7 +68,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// The requests so far.
+    /// The requests received so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -85,13 +84,13 @@ impl Drop for Server {
     }
 }
 
-/// The answer of a registry to an id that it does not know.
+/// The response to an unknown schema id.
 pub fn not_found() -> (u16, String) {
     let body = r#"{"error_code":40403,"message":"Schema 7 not found"}"#;
     (404, body.into())
 }
 
-/// The answer of a registry that has a schema.
+/// The response with a schema.
 pub fn stored(schema: &str) -> String {
     serde_json::json!({ "schema": schema }).to_string()
 }

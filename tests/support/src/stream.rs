@@ -5,11 +5,11 @@ use std::fmt::Write;
 /// The classes of the label, in order.
 pub const CLASSES: [&str; 3] = ["low", "mid", "high"];
 
-/// A small, fast, seeded source of chance (SplitMix64).
+/// A small, fast, seeded random number generator (SplitMix64).
 pub struct Chance(u64);
 
 impl Chance {
-    /// The same seed gives the same numbers.
+    /// Makes a generator; the same seed gives the same numbers.
     pub fn new(seed: u64) -> Chance {
         Chance(seed)
     }
@@ -23,12 +23,12 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0, below `end`.
+    /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.draw() % end
     }
 
-    /// A number from 0 to 1.
+    /// A number between 0 and 1.
     pub fn share(&mut self) -> f64 {
         (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -97,8 +97,8 @@ impl Sample {
 /// The header of the file.
 pub const HEADER: &str = "id,time,site,season,a,b,c,mode,label";
 
-/// Samples of six sites in two seasons. What `a` and `b` mean for the label depends on the season and
-/// turns round in the middle of the stream. A share of the labels is missing.
+/// Samples of six sites in two seasons. The meaning of `a` and `b` for the label depends on the
+/// season and turns round in the middle of the stream. A share of the labels is missing.
 pub fn samples(seed: u64, count: usize, unlabelled: f64) -> Vec<Sample> {
     let mut chance = Chance::new(seed);
     (0..count)
@@ -129,12 +129,12 @@ pub fn samples(seed: u64, count: usize, unlabelled: f64) -> Vec<Sample> {
         .collect()
 }
 
-/// The file of these samples.
+/// The CSV file of these samples.
 pub fn csv(samples: &[Sample]) -> String {
     csv_of(samples.iter().map(Sample::line))
 }
 
-/// The file of these lines.
+/// The CSV file of these lines.
 pub fn csv_of(lines: impl Iterator<Item = String>) -> String {
     let mut text = format!("{HEADER}\n");
     for line in lines {
@@ -144,8 +144,8 @@ pub fn csv_of(lines: impl Iterator<Item = String>) -> String {
     text
 }
 
-/// The lines of the samples with bad ones strewn in, and how many those are: features that are no
-/// number, ids that come twice, unknown classes, missing times, lines of the wrong width.
+/// The lines of the samples with bad lines among them, and the number of bad lines: features that
+/// are no number, duplicate ids, unknown classes, missing times, lines of the wrong width.
 pub fn with_bad_lines(samples: &[Sample], seed: u64) -> (Vec<String>, usize) {
     let mut chance = Chance::new(seed);
     let mut lines = Vec::new();
@@ -167,7 +167,7 @@ pub fn with_bad_lines(samples: &[Sample], seed: u64) -> (Vec<String>, usize) {
     (lines, bad)
 }
 
-/// What the config says of the columns and of the tasks that they make.
+/// The columns and the tasks, as a part of a config.
 pub const SCHEMA: &str = "schema:
   id: id
   time: time
@@ -179,7 +179,7 @@ tasks:
   path: [[season], [site]]
 ";
 
-/// How small models are trained.
+/// The training of small models, as a part of a config.
 pub const TRAINING: &str = "memory:
   samples_per_task: 200
 training:

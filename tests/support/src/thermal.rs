@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-/// The stream's file; none where it is not at hand, which CI does not let pass.
+/// The stream's file; none where it is missing, which fails the test in CI.
 pub fn stream() -> Option<PathBuf> {
     let given = std::env::var_os("PERENNIAL_THERMAL").map(PathBuf::from);
     let path = given.unwrap_or_else(|| crate::checkout("../shared/data/thermal/stream.csv.gz"));
@@ -22,20 +22,20 @@ pub fn stream() -> Option<PathBuf> {
     None
 }
 
-/// A vote as it stands in the file.
+/// A vote of the file.
 pub struct Vote {
     pub id: String,
-    /// The number of its city, by first appearance.
+    /// The index of its city, by first appearance.
     pub city: usize,
     /// Its line.
     pub line: String,
-    /// What is known of it, but for the preference.
+    /// Its fields without the preference.
     pub fields: Value,
     pub preference: String,
 }
 
 impl Vote {
-    /// It and its label as messages: its key, itself, the label.
+    /// Its messages: key, sample, label.
     pub fn messages(&self) -> (String, String, String) {
         let label = json!({"id": self.id, "preference": self.preference});
         (self.id.clone(), self.fields.to_string(), label.to_string())
@@ -80,7 +80,7 @@ pub fn votes(path: &Path) -> (String, Vec<Vote>) {
     (header.clone(), votes.collect())
 }
 
-/// What the config of the stream says of columns and tasks.
+/// The columns and tasks of the stream's config.
 pub fn columns_and_tasks() -> String {
     let config = std::fs::read_to_string(crate::checkout("configs/thermal.yaml"));
     let config = config.expect("the config");

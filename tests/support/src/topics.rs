@@ -10,12 +10,12 @@ use crate::{Bench, Ended, ended};
 
 /// Samples of the bootstrap.
 pub const BOOTSTRAP: usize = 800;
-/// Samples after which the label that a sample carries is known.
+/// Number of samples after which a sample's own label becomes known.
 const DELAY: usize = 300;
 /// The timestamp of the first message, milliseconds since 1970.
 pub const START: i64 = 1_700_000_000_000;
 
-/// How long a run may take to begin.
+/// Time limit for the first prediction.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A pipeline on topics of its own.
@@ -27,7 +27,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The topics get the name as prefix.
+    /// Makes a pipeline whose topics begin with `name`.
     pub fn new(broker: &Arc<Broker>, name: &str, labels_apart: bool) -> Pipeline {
         let bench = Bench::new();
         let labels = match labels_apart {
@@ -66,12 +66,13 @@ dead_letters:
         }
     }
 
-    /// One of its topics.
+    /// The full name of one of its topics.
     pub fn topic(&self, name: &str) -> String {
         format!("{}-{name}", self.name)
     }
 
-    /// Samples over all partitions by site, one a millisecond; labels 50 ms later, if they are apart.
+    /// Produces samples over all partitions by site, one a millisecond; separate labels follow 50
+    /// ms later.
     pub fn produce(&self, samples: &[Sample]) {
         let labels_apart = self.labels_apart;
         let partition =
@@ -126,7 +127,7 @@ dead_letters:
         command
     }
 
-    /// Waits until a run that goes on has written something.
+    /// Waits until a running pipeline has written a prediction.
     pub fn wait_for_predictions(&self) {
         let began = Instant::now();
         while self.broker.read(&self.topic("predictions")).is_empty() {
@@ -135,8 +136,9 @@ dead_letters:
         }
     }
 
-    /// Checks the results of these samples against a recount: each scored one is predicted once, with the
-    /// key, timestamp and place of its message, and the report has what predictions and labels say.
+    /// Checks the results of these samples against a recount: each sample after the bootstrap is
+    /// predicted once, with the key, timestamp and place of its message, and the report agrees with
+    /// predictions and labels.
     pub fn check(&self, samples: &[Sample]) -> Vec<Read> {
         let inputs: BTreeMap<(String, String), Read> = self
             .broker
@@ -149,7 +151,7 @@ dead_letters:
                 )
             })
             .collect();
-        // What the last samples carry is not known yet.
+        // The labels of the last samples are not known yet.
         let known = match self.labels_apart {
             true => samples.len(),
             false => samples.len() - DELAY,
@@ -180,7 +182,7 @@ dead_letters:
                     labelled += 1;
                     right += u32::from(value["prediction"] == stream::CLASSES[*label]);
                 }
-                // A label of its own may still come.
+                // A separate label may still come.
                 Some(None) => unlabelled += u32::from(!self.labels_apart),
                 None => {}
             }
