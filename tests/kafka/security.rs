@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use support::kafka::Broker;
 use support::topics::Pipeline;
@@ -13,8 +12,6 @@ use support::{Bench, Ended, ended, stream};
 /// Users and their passwords.
 const ALICE: (&str, &str) = ("alice-7f3a", "scram-secret-51d0");
 const BOB: (&str, &str) = ("bob-90cc", "plain-secret-e28b");
-/// No start waits for longer.
-const BOUND: Duration = Duration::from_secs(60);
 
 /// A broker that accepts users over TLS only, and a folder with its certificate.
 struct Secured {
@@ -93,9 +90,7 @@ impl Secured {
         command.env("RUST_LOG", "debug,librdkafka=trace");
         command.env("KAFKA_USER", ALICE.0);
         command.env("PLAIN_PASSWORD", BOB.1);
-        let began = Instant::now();
         let ended = ended(command.output());
-        assert!(began.elapsed() < BOUND, "{ended:?}");
         for secret in [ALICE.1, BOB.1] {
             let said = [&ended.stdout, &ended.stderr];
             assert!(said.iter().all(|said| !said.contains(secret)), "{ended:?}");
