@@ -1,14 +1,14 @@
 //! Rounds of faults for a pipeline and its broker.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::Bench;
 use support::kafka::{Broker, Position, SESSION};
 use support::process::signal;
 use support::stream::Chance;
+use support::{Bench, copy_folder};
 
 /// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -304,18 +304,5 @@ fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         }
         assert!(began.elapsed() < PATIENCE, "{what} does not come");
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy_folder(&from, &to);
-        } else {
-            std::fs::copy(&from, &to).expect("a copy");
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use perennial_connectors::knowledge_base::set_sums;
 use rocksdb::{DB, Options};
 use support::stream;
-use support::{Bench, simulator, text};
+use support::{Bench, checkout, copy_folder, simulator, text};
 
 /// A folder with a config, its stream, and a finished run `run`.
 fn finished() -> Bench {
@@ -156,6 +156,55 @@ fn store_of_another_format_is_refused() {
         let ended = bench.run(&arguments);
         ended.failure(1, &["format 99", "another --state folder"]);
     }
+}
+
+/// The format of the program, which it names when it refuses another one.
+fn format() -> u32 {
+    let bench = finished();
+    tamper(&bench, "meta", |key, _| {
+        (key == b"format").then(|| vec![99])
+    });
+    let refused = bench.run(&["kb", "--state", "run", "tasks"]);
+    let (_, rest) = refused
+        .stderr
+        .split_once("reads format ")
+        .expect("a refusal");
+    let end = rest.find(|c: char| !c.is_ascii_digit()).expect("an end");
+    rest[..end].parse().expect("a number")
+}
+
+#[test]
+fn store_of_format_10_opens_or_is_refused() {
+    let bench = Bench::new();
+    let fixture = checkout("tests/fixtures/format-10/state");
+    copy_folder(&fixture, &bench.path("state"));
+    let program = format();
+    if program != 10 {
+        let words = ["has format 10", &format!("reads format {program}")];
+        let tasks = bench.run(&["kb", "--state", "state", "tasks"]);
+        tasks.failure(1, &words);
+        return;
+    }
+    let verified = bench.run(&["kb", "--state", "state", "verify"]).success();
+    assert!(verified.stdout.starts_with("sound: "), "{verified:?}");
+    let tasks = bench.kb_json("state", &["tasks"]);
+    let tasks = tasks.as_array().expect("tasks").iter();
+    let tasks: Vec<(String, u64)> = tasks
+        .map(|task| {
+            let name = task["task"].as_str().expect("a name").to_string();
+            (name, task["labelled"].as_u64().expect("a number"))
+        })
+        .collect();
+    let [winter, spring] = ["season=winter, zone=zone-0", "season=spring, zone=zone-0"];
+    let expected = [
+        ("base".to_string(), 600),
+        (spring.to_string(), 206),
+        (format!("{spring} > site=site-0001"), 206),
+        (winter.to_string(), 394),
+        (format!("{winter} > site=site-0000"), 202),
+        (format!("{winter} > site=site-0002"), 192),
+    ];
+    assert_eq!(tasks, expected);
 }
 
 #[test]
