@@ -360,7 +360,15 @@ fn broker_crash_is_waited_for() {
     pipeline.wait_for_predictions();
     broker.crash(Duration::from_secs(5));
     pipeline.produce(&samples[2000..]);
-    std::thread::sleep(Duration::from_secs(3));
+    let began = Instant::now();
+    // Until samples are predicted that came after the crash.
+    while broker.read(&pipeline.topic("predictions")).len() <= 2000 - BOOTSTRAP {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not go on"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
     signal(child.id(), "TERM");
     ended(child.wait_with_output()).success();
     pipeline.run(&[]).success();

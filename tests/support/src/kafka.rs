@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use futures_executor::block_on;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -158,10 +161,19 @@ impl Broker {
 
     /// Creates a topic with a number of partitions and settings (`key=value`).
     pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[&str]) {
-        let mut command = script();
-        command.args(["topic", &self.address, topic, &partitions.to_string()]);
-        let made = command.args(settings).output().expect("the script runs");
-        assert!(made.status.success(), "{made:?}");
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for setting in settings {
+            let (key, value) = setting.split_once('=').expect("key=value");
+            wanted = wanted.set(key, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let made = block_on(admin.create_topics([&wanted], &options)).expect("an answer");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        let began = Instant::now();
+        while !self.topics().contains(topic) {
+            assert!(began.elapsed() < PATIENCE, "{topic} is not there");
+        }
     }
 
     /// Halts the broker for a while: it answers nobody, and then finds that time has passed.
