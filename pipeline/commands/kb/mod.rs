@@ -9,6 +9,7 @@ mod lineage;
 mod memory;
 mod models;
 mod pin;
+mod plot;
 mod relations;
 mod rollback;
 mod show;
@@ -17,7 +18,7 @@ mod tasks;
 mod unseen;
 mod verify;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError};
@@ -57,6 +58,17 @@ pub(crate) enum KbCommand {
     Show {
         /// The task's name or number, as `kb tasks` prints them.
         task: String,
+    },
+    /// Plot how well predictions did over the labelled samples, as an SVG file. Its lines are the
+    /// accuracy (the RMSE where the label is a number) of the pipeline, "lifelong", and of each
+    /// baseline, in about 60 equal parts of the samples.
+    Plot {
+        /// The SVG file to write.
+        #[arg(long, value_name = "FILE.svg")]
+        out: PathBuf,
+        /// The pipeline's config, which names the baselines. Without it, they are numbered.
+        #[arg(long, value_name = "CONFIG")]
+        config: Option<PathBuf>,
     },
     /// Deploy an earlier model of a task again; no run may be using the state.
     Rollback {
@@ -98,6 +110,7 @@ pub(crate) fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result
         KbCommand::Unseen => unseen::unseen(&view, as_json),
         KbCommand::Lineage { task } => lineage::lineage(&view, kind()?, &task, as_json),
         KbCommand::Show { task } => show::show(&view, kind()?, &task, as_json),
+        KbCommand::Plot { out, config } => plot::plot(&view, kind()?, config.as_deref(), &out),
         KbCommand::Verify => verify::verify(&view, as_json),
         KbCommand::Rollback { task, to } => rollback::roll_back(state, &task, to),
         KbCommand::Pin { task } => pin::pin(state, &task, true),
