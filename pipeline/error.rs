@@ -1,4 +1,6 @@
-//! Errors of a run, and the one place that renders them.
+//! Errors of commands, and the one place that prints them.
+//!
+//! `Display` of an error never contains its source: [`render`] prints the whole chain.
 
 use std::process::ExitCode;
 
@@ -14,7 +16,7 @@ use perennial_operators::Failure;
 
 use crate::config::ConfigError;
 
-/// Why a command could not do what it was asked for.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The config is wrong.
@@ -38,16 +40,16 @@ pub enum Error {
     /// A library or program is missing.
     #[error(transparent)]
     Native(#[from] NativeError),
-    /// ONNX Runtime refuses.
+    /// ONNX Runtime cannot load or run a model.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
-    /// A file of the command's own cannot be written or read.
+    /// A file of the command cannot be written or read.
     #[error("{0}: {1}")]
     File(std::path::PathBuf, std::io::Error),
-    /// Something that is asked for does not exist.
+    /// Something that the command needs does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The knowledge base has findings.
+    /// `perennial kb verify` found errors in the knowledge base.
     #[error("the knowledge base is not sound: {0}")]
     Unsound(String),
     /// The training program cannot be used.
@@ -58,17 +60,13 @@ pub enum Error {
     Failed(#[from] Failure),
 }
 
-/// Prints an error with its causes, and says how the process ends: 2 for a bad config, else 1.
+/// Prints an error with its causes. Returns the status of the process: 2 for a bad config, else 1.
 pub fn render(error: &Error) -> ExitCode {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
+    let first = std::error::Error::source(error);
+    for cause in std::iter::successors(first, |cause| cause.source()) {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
     }
     eprintln!("perennial: {text}");
     match error {

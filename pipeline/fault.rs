@@ -1,51 +1,55 @@
-//! Named points at which a test can kill or halt the process, to see that nothing is lost there.
+//! Named points at which a test can kill or halt the process, to check that nothing is lost there.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// `NAME` or `NAME#N`: the process aborts when it comes to the point for the N-th time.
+/// Environment variable `NAME` or `NAME#N`: the process aborts when it reaches the point `NAME` for
+/// the `N`-th time, the first by default.
 const KILL: &str = "PERENNIAL_KILL_AT";
-/// The same; it is halted there, until somebody lets it go on.
+/// The same, but the process halts until it gets a signal to continue.
 const HALT: &str = "PERENNIAL_HALT_AT";
 
-/// What is to happen at a point.
+/// A fault that is to be injected.
 struct Fault {
+    /// The point.
     name: String,
-    times: u64,
-    passed: AtomicU64,
+    /// The visit of the point at which the fault strikes, from 1.
+    visit: u64,
+    visits: AtomicU64,
     strike: fn(),
 }
 
 static FAULTS: OnceLock<Vec<Fault>> = OnceLock::new();
 
-/// Aborts, as `kill -9` would, or halts, as `kill -STOP` would, if the environment asks for it here.
+/// Aborts like `kill -9`, or halts like `kill -STOP`, if the environment names this point.
 pub fn point(name: &str) {
     let faults = FAULTS.get_or_init(|| {
-        let wanted = [wanted(KILL, || std::process::abort()), wanted(HALT, halt)];
-        wanted.into_iter().flatten().collect()
+        let kill = from_environment(KILL, || std::process::abort());
+        let halt = from_environment(HALT, halt);
+        kill.into_iter().chain(halt).collect()
     });
     for fault in faults.iter().filter(|fault| fault.name == name) {
-        if fault.passed.fetch_add(1, Ordering::SeqCst) + 1 == fault.times {
+        if fault.visits.fetch_add(1, Ordering::SeqCst) + 1 == fault.visit {
             (fault.strike)();
         }
     }
 }
 
-fn wanted(variable: &str, strike: fn()) -> Option<Fault> {
+fn from_environment(variable: &str, strike: fn()) -> Option<Fault> {
     let text = std::env::var(variable).ok()?;
-    let (name, times) = match text.split_once('#') {
-        Some((name, times)) => (name.to_string(), times.parse().ok()?),
+    let (name, visit) = match text.split_once('#') {
+        Some((name, visit)) => (name.to_string(), visit.parse().ok()?),
         None => (text, 1),
     };
     Some(Fault {
         name,
-        times,
-        passed: AtomicU64::new(0),
+        visit,
+        visits: AtomicU64::new(0),
         strike,
     })
 }
 
 fn halt() {
-    // This signal cannot fail to be sent.
+    // Sending this signal to oneself cannot fail.
     let _ = signal_hook::low_level::raise(signal_hook::consts::SIGSTOP);
 }

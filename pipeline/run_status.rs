@@ -1,16 +1,16 @@
-//! Status of a run: what is committed, for those who wait for it.
+//! Status of a run: what is committed, for threads that show it or wait for it.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::Progress;
 use perennial_operators::{Epoch, Score};
 
-/// How far the commit is, for those who wait for it.
+/// The status of a run, shared by all its threads. The committer updates it after each commit.
 pub struct CommitWatch {
     state: Mutex<State>,
-    moved: Condvar,
+    changed: Condvar,
     health: Health,
 }
 
@@ -20,84 +20,80 @@ struct State {
     closed: bool,
 }
 
-/// How a run is doing.
+/// Status of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     /// What is committed.
     pub progress: Progress,
-    /// How all predictions did whose labels are committed.
+    /// Score of all predictions whose labels are committed.
     pub score: Score,
-    /// What the learner is doing, if it is doing anything.
+    /// The training stage that the learner is in, if it trains.
     pub stage: Option<String>,
-    /// How often something was committed in this run that the cloud publishes.
+    /// Number of changes committed in this run that the cloud publishes.
     pub publications: u64,
 }
 
 impl CommitWatch {
-    /// Nothing is committed yet; `health` is that of Kafka, where it is used.
+    /// The status before the first commit; `health` is that of Kafka.
     pub fn new(health: Health) -> Self {
         CommitWatch {
             state: Mutex::default(),
-            moved: Condvar::default(),
+            changed: Condvar::default(),
             health,
         }
     }
 
-    /// What is being waited for, if anything is.
+    /// What the run waits for at Kafka, if it does.
     pub fn waiting(&self) -> Option<String> {
         self.health.waiting()
     }
 
-    /// How the run is doing.
+    /// A copy of the status.
     pub fn status(&self) -> Status {
         self.lock().status.clone()
     }
 
-    /// Says what the learner is doing.
+    /// Sets the training stage that the learner is in.
     pub fn set_stage(&self, stage: Option<String>) {
         self.lock().status.stage = stage;
     }
 
-    /// Waits until an epoch is committed; false if the run ends before.
+    /// Blocks until `epoch` is committed; returns false if the run ends before.
     pub fn wait_for(&self, epoch: Epoch) -> bool {
         let mut state = self.lock();
         loop {
-            if state
-                .status
-                .progress
-                .last_epoch()
-                .is_some_and(|last| last >= epoch)
-            {
+            let last = state.status.progress.last_epoch();
+            if last.is_some_and(|last| last >= epoch) {
                 return true;
             }
             if state.closed {
                 return false;
             }
             state = self
-                .moved
+                .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Waits until there is more to publish than so much, but no longer than for a while.
+    /// Blocks until the number of publications is no longer `seen`, at most for `patience`.
     pub fn wait_for_publication(&self, seen: Option<u64>, patience: Duration) {
-        let until = Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         let mut state = self.lock();
         while seen == Some(state.status.publications) {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let waited = self.moved.wait_timeout(state, left);
+            let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Lets everybody who waits go.
+    /// Ends all waits for an epoch; later ones return at once.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.moved.notify_all();
+        self.changed.notify_all();
     }
 
     pub(crate) fn set(&self, progress: Progress, score: Score, publications: u64) {
@@ -106,10 +102,10 @@ impl CommitWatch {
         state.status.progress = progress;
         state.status.score = score;
         drop(state);
-        self.moved.notify_all();
+        self.changed.notify_all();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

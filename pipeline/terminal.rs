@@ -1,5 +1,8 @@
 //! Output to the terminal: lines, tables, numbers and times.
 
+use std::fmt::Display;
+use std::io::Write;
+
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use jiff::Timestamp;
@@ -7,40 +10,59 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// A time as people read it.
-pub fn time(micros: i64) -> String {
-    match Timestamp::from_microsecond(micros) {
-        Ok(time) => format!("{time:.0}"),
-        Err(_) => String::new(),
-    }
-}
+/// Text of a value that is missing.
+pub(crate) const NONE: &str = "–";
 
-/// Prints to standard output; a reader that has gone, as `| head` does, is no failure.
+/// Prints text to standard output. It is no failure if nobody reads it to its end, as with `|
+/// head`.
 pub(crate) fn print(text: &str) {
-    use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// Prints a line to standard output.
+pub(crate) fn print_line(line: impl Display) {
+    print(&format!("{line}\n"));
+}
+
+/// Prints a value as JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Failed(error.into()))?;
-    print(&format!("{text}\n"));
+    print(&json(value)?);
     Ok(())
 }
 
-/// A table in the house style.
-pub fn table(header: &[&str]) -> Table {
+/// A value as JSON, with indented lines.
+pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Failed(error.into()))?;
+    Ok(text + "\n")
+}
+
+/// An empty table with a header.
+pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(header.iter().map(Cell::new));
     table
 }
 
-/// A cell with a number in it.
-pub fn right(text: impl ToString) -> Cell {
+/// A cell that is aligned to the right, for numbers.
+pub(crate) fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// A share or a loss as text.
-pub fn number(value: Option<f64>) -> String {
-    value.map_or("–".to_string(), |value| format!("{value:.4}"))
+/// A share or a loss, with four decimals.
+pub(crate) fn number(value: Option<f64>) -> String {
+    value.map_or(NONE.to_string(), |value| format!("{value:.4}"))
+}
+
+/// A difference of shares or losses, with its sign.
+pub(crate) fn signed(value: f64) -> String {
+    format!("{value:+.4}")
+}
+
+/// A time in microseconds since 1970 as date and time, UTC; empty if it is out of range.
+pub(crate) fn time(micros: i64) -> String {
+    match Timestamp::from_microsecond(micros) {
+        Ok(time) => format!("{time:.0}"),
+        Err(_) => String::new(),
+    }
 }

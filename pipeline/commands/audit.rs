@@ -1,4 +1,4 @@
-//! `perennial audit`: everything that left a site, to whom, with what fields.
+//! `perennial audit`: everything that left a site, to whom, with which fields.
 
 use std::path::Path;
 
@@ -6,23 +6,32 @@ use perennial_connectors::knowledge_base::{Departure, KnowledgeBase, OutboxProgr
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::terminal::{print, time};
+use crate::terminal::{print_line, time};
 
-/// What became of a change.
+/// Where a change is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Fate {
     /// It has arrived.
     Left,
-    /// It is in the outbox; it may be on its way.
+    /// It is in the outbox, and may be being sent.
     Waiting,
     /// It was shed.
     Shed,
-    /// It was shed while it was on its way, and may have arrived.
+    /// It was shed while it was being sent, and may have arrived.
     ShedOnItsWay,
 }
 
 impl Fate {
+    fn of(number: u64, departure: &Departure, outbox: &OutboxProgress) -> Fate {
+        match departure.shed {
+            Some(_) if departure.tried => Fate::ShedOnItsWay,
+            Some(_) => Fate::Shed,
+            None if number < outbox.sent => Fate::Left,
+            None => Fate::Waiting,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Fate::Left => "left",
@@ -44,51 +53,42 @@ struct AuditLine<'a> {
     terms: Option<&'a ShareTerms>,
 }
 
-/// Prints what left, from a number on.
-pub fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
+/// Prints the departures from the number `from` on.
+pub(crate) fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
     let knowledge = KnowledgeBase::open_to_read(state)?;
     let view = knowledge.view();
     let (outbox, terms) = (view.progress()?.outbox, view.terms()?);
-    let mut before = None;
+    let mut last_terms = None;
     let mut failed = None;
     view.departures(from, |number, departure| {
-        let state = fate(number, &departure, &outbox);
-        let known = terms.get(departure.terms as usize);
+        let state = Fate::of(number, &departure, &outbox);
+        let known_terms = terms.get(departure.terms as usize);
         if as_json {
-            let line = AuditLine {
+            let line = serde_json::to_string(&AuditLine {
                 number,
                 state,
                 departure: &departure,
-                terms: known,
-            };
-            match serde_json::to_string(&line) {
-                Ok(line) => print(&format!("{line}\n")),
+                terms: known_terms,
+            });
+            match line {
+                Ok(line) => print_line(line),
                 Err(error) => failed = Some(error),
             }
             return Ok(());
         }
-        if before.replace(departure.terms) != Some(departure.terms) {
-            print(&format!("{}\n", known.map(describe).unwrap_or_default()));
+        if last_terms.replace(departure.terms) != Some(departure.terms) {
+            print_line(known_terms.map(describe_terms).unwrap_or_default());
         }
-        print(&format!("{}\n", line(number, state, &departure)));
+        print_line(line(number, state, &departure));
         Ok(())
     })?;
     if let Some(error) = failed {
         return Err(Error::Failed(error.into()));
     }
-    if !as_json && before.is_none() {
-        print("nothing has left, and nothing waits to\n");
+    if !as_json && last_terms.is_none() {
+        print_line("nothing has left, and nothing waits to");
     }
     Ok(())
-}
-
-fn fate(number: u64, departure: &Departure, outbox: &OutboxProgress) -> Fate {
-    match departure.shed {
-        Some(_) if departure.tried => Fate::ShedOnItsWay,
-        Some(_) => Fate::Shed,
-        None if number < outbox.sent => Fate::Left,
-        None => Fate::Waiting,
-    }
 }
 
 fn line(number: u64, state: Fate, departure: &Departure) -> String {
@@ -109,8 +109,7 @@ fn line(number: u64, state: Fate, departure: &Departure) -> String {
     line
 }
 
-fn describe(terms: &ShareTerms) -> String {
-    let mut text = format!("to {}:", terms.to);
+fn describe_terms(terms: &ShareTerms) -> String {
     let mut parts = Vec::new();
     if !terms.fields.is_empty() {
         parts.push(format!("{} as they are", terms.fields.join(", ")));
@@ -118,10 +117,12 @@ fn describe(terms: &ShareTerms) -> String {
     if !terms.pseudonyms.is_empty() {
         parts.push(format!("pseudonyms of {}", terms.pseudonyms.join(", ")));
     }
-    parts.push(match terms.samples {
-        true => "time and label".to_string(),
-        false => "no samples".to_string(),
-    });
+    let samples = if terms.samples {
+        "time and label"
+    } else {
+        "no samples"
+    };
+    parts.push(samples.to_string());
     if !terms.task_fields.is_empty() {
         parts.push(format!("tasks by {}", terms.task_fields.join(", ")));
     }
@@ -135,7 +136,5 @@ fn describe(terms: &ShareTerms) -> String {
     if terms.models {
         parts.push("models".to_string());
     }
-    text.push(' ');
-    text.push_str(&parts.join("; "));
-    text
+    format!("to {}: {}", terms.to, parts.join("; "))
 }

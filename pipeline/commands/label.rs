@@ -1,4 +1,4 @@
-//! `perennial label`: the labels that are asked for, and answers to them.
+//! `perennial label`: lists the label requests of a pipeline, or answers them.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -15,48 +15,53 @@ use serde_json::Value;
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::terminal::{print, right, table};
+use crate::terminal::{NONE, print, print_line, right, table};
 
-/// Answers that are read from a file at a time.
+/// Number of answers read from a file at a time.
 const CHUNK: usize = 4096;
 
-/// What to do with the requests.
-pub struct LabelOptions<'a> {
-    /// Print them, and nothing else.
+/// Options of `perennial label`.
+pub(crate) struct LabelOptions<'a> {
+    /// List the requests and do nothing else.
     pub list: bool,
     /// A file of answers.
     pub answers: Option<&'a Path>,
-    /// Print JSON instead of a table.
+    /// List the requests as JSON.
     pub json: bool,
 }
 
-/// Lists requests, or answers them: from a file, or as somebody types.
-pub fn label(settings: &Settings, state: &Path, options: &LabelOptions<'_>) -> Result<(), Error> {
+/// Lists the requests, or answers them from a file or by hand.
+pub(crate) fn label(
+    settings: &Settings,
+    state: &Path,
+    options: &LabelOptions<'_>,
+) -> Result<(), Error> {
     let requests = open_requests(state)?;
     let renderer = RequestRenderer::new(&settings.schema);
     if options.list || options.json {
-        return list(&requests, &renderer, options.json);
+        list(&requests, &renderer, options.json);
+        return Ok(());
     }
     let Some(label) = &settings.schema.label else {
         return Err(Error::NotFound("the samples have no label".to_string()));
     };
     let mut sender = open_sender(settings, label)?;
     let sent = match options.answers {
-        Some(file) => from_file(settings, label, file, &requests, &mut sender)?,
-        None => by_hand(label, &requests, &renderer, &mut sender)?,
+        Some(file) => answer_from_file(settings, label, file, &requests, &mut sender)?,
+        None => answer_by_hand(label, &requests, &renderer, &mut sender)?,
     };
     sender.finish()?;
-    print(&format!("{sent} labels sent\n"));
+    print_line(format!("{sent} labels sent"));
     Ok(())
 }
 
-/// The requests whose samples still wait for their labels.
+/// Requests whose samples still wait for their labels, the most uncertain predictions first.
 fn open_requests(state: &Path) -> Result<Vec<LabelRequest>, Error> {
     let knowledge = KnowledgeBase::open_to_read(state)?;
     let view = knowledge.view();
     let waiting = waiting_samples(&view.pending()?, &view.released()?)?;
     let mut requests = view.requests()?;
-    // Where samples carry their labels, they are not told apart by their ids.
+    // No sample waits where samples contain their labels; then all requests are open.
     if !waiting.is_empty() {
         let mut sequences: Vec<u64> = waiting.iter().map(|sample| sample.sequence).collect();
         sequences.sort_unstable();
@@ -67,12 +72,12 @@ fn open_requests(state: &Path) -> Result<Vec<LabelRequest>, Error> {
     Ok(requests)
 }
 
-fn list(requests: &[LabelRequest], renderer: &RequestRenderer, json: bool) -> Result<(), Error> {
-    if json {
+fn list(requests: &[LabelRequest], renderer: &RequestRenderer, as_json: bool) {
+    if as_json {
         for request in requests {
-            print(&format!("{}\n", renderer.object(request)));
+            print_line(renderer.object(request));
         }
-        return Ok(());
+        return;
     }
     let mut rows = table(&["id", "task", "unseen", "prediction", "unsure"]);
     for request in requests {
@@ -84,17 +89,15 @@ fn list(requests: &[LabelRequest], renderer: &RequestRenderer, json: bool) -> Re
             right(format!("{:.2}", request.uncertainty)),
         ]);
     }
-    print(&format!(
-        "{rows}\n{} labels are asked for\n",
-        requests.len()
-    ));
-    Ok(())
+    print_line(rows);
+    print_line(format!("{} labels are asked for", requests.len()));
 }
 
+/// A JSON value without quotes.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Null => "–".to_string(),
+        Value::Null => NONE.to_string(),
         value => value.to_string(),
     }
 }
@@ -102,16 +105,17 @@ fn plain(value: &Value) -> String {
 fn open_sender(settings: &Settings, label: &Label) -> Result<LabelSender, Error> {
     let labels = &settings.config().labels;
     let Some(topic) = &labels.kafka else {
-        let message = "missing: answers go to the topic that labels come from. Without one, perennial label --list tells \
-                       which are asked for";
+        let message = "missing: answers go to the topic that labels come from. Without one, \
+                       perennial label --list tells which are asked for";
         return Err(settings.loaded.error("labels.kafka", message).into());
     };
     let id = labels.id.as_ref().unwrap_or(&settings.schema.id);
     Ok(LabelSender::open(settings.kafka()?, topic, id, label)?)
 }
 
-/// Sends the answers of a file to requests that are open; what else is in it is told.
-fn from_file(
+/// Sends the answers of a file to open requests, and reports the number of other answers. Returns
+/// the number of labels sent.
+fn answer_from_file(
     settings: &Settings,
     label: &Label,
     file: &Path,
@@ -123,7 +127,7 @@ fn from_file(
         label: label.clone(),
     };
     let mut source = LabelSource::open(&FileConfig::new(file.to_path_buf()), &columns)?;
-    let (mut sent, mut position, mut unasked) = (0, 0, 0);
+    let (mut sent, mut position, mut not_requested) = (0, 0, 0);
     loop {
         let read = source.read(CHUNK)?;
         if let Some(bad) = read.dead_letters.first() {
@@ -134,10 +138,10 @@ fn from_file(
             let id = read.batch.ids.get(row);
             match requests.iter().find(|request| request.id == id) {
                 Some(request) => {
-                    sender.send(request.key.as_deref(), id, &text(label, *value))?;
+                    sender.send(request.key.as_deref(), id, &label_text(label, *value))?;
                     sent += 1;
                 }
-                None => unasked += 1,
+                None => not_requested += 1,
             }
         }
         if read.position == position {
@@ -145,39 +149,32 @@ fn from_file(
         }
         position = read.position;
     }
-    if unasked > 0 {
-        eprintln!("{unasked} labels left out: nobody asks for them, or they have come");
+    if not_requested > 0 {
+        eprintln!("{not_requested} labels left out: nobody asks for them, or they have come");
     }
     Ok(sent)
 }
 
-/// A label as text.
-fn text(label: &Label, value: f32) -> String {
+/// The class of a label, or the number.
+fn label_text(label: &Label, value: f32) -> String {
     match label.classes.get(value as usize) {
         Some(class) => class.clone(),
         None => value.to_string(),
     }
 }
 
-/// Asks for one label after the other.
-fn by_hand(
+/// Prompts for one label after the other. Returns the number of labels sent.
+fn answer_by_hand(
     label: &Label,
     requests: &[LabelRequest],
     renderer: &RequestRenderer,
     sender: &mut LabelSender,
 ) -> Result<u64, Error> {
-    let classes = label.classes.iter().enumerate();
-    let choices: Vec<String> = classes
-        .map(|(at, class)| format!("{} {class}", at + 1))
-        .collect();
-    let choices = match choices.is_empty() {
-        true => "a number".to_string(),
-        false => choices.join(", "),
-    };
+    let choices = choices(label);
     let mut lines = std::io::stdin().lock().lines();
     let mut sent = 0;
-    for (at, request) in requests.iter().enumerate() {
-        describe(request, renderer, (at + 1, requests.len()));
+    for (index, request) in requests.iter().enumerate() {
+        describe(request, renderer, (index + 1, requests.len()));
         let answer = loop {
             print(&format!(
                 "{} ({choices}; Enter passes over, q ends): ",
@@ -190,11 +187,11 @@ fn by_hand(
             if !std::io::stdin().is_terminal() {
                 print("\n");
             }
-            match answer(label, line.trim()) {
+            match parse_answer(label, line.trim()) {
                 Answer::Label(text) => break Some(text),
                 Answer::Pass => break None,
                 Answer::End => return Ok(sent),
-                Answer::Unknown => print(&format!("\"{}\" is none of these\n", line.trim())),
+                Answer::Unknown => print_line(format!("\"{}\" is none of these", line.trim())),
             }
         };
         if let Some(answer) = answer {
@@ -205,7 +202,19 @@ fn by_hand(
     Ok(sent)
 }
 
-/// What somebody typed.
+/// The classes, numbered from 1.
+fn choices(label: &Label) -> String {
+    if label.classes.is_empty() {
+        return "a number".to_string();
+    }
+    let classes = label.classes.iter().zip(1..);
+    let choices: Vec<String> = classes
+        .map(|(class, number)| format!("{number} {class}"))
+        .collect();
+    choices.join(", ")
+}
+
+/// Meaning of what somebody typed.
 enum Answer {
     Label(String),
     Pass,
@@ -213,45 +222,49 @@ enum Answer {
     Unknown,
 }
 
-fn answer(label: &Label, typed: &str) -> Answer {
+/// Parses a class by its name or its number from 1, or a number where the label is one.
+fn parse_answer(label: &Label, typed: &str) -> Answer {
     match typed {
         "" => return Answer::Pass,
         "q" => return Answer::End,
         _ => {}
     }
-    let number = typed
-        .parse::<f32>()
-        .ok()
-        .filter(|number| number.is_finite());
     if label.classes.is_empty() {
-        return number.map_or(Answer::Unknown, |number| Answer::Label(number.to_string()));
+        return match typed.parse::<f32>() {
+            Ok(number) if number.is_finite() => Answer::Label(number.to_string()),
+            _ => Answer::Unknown,
+        };
     }
-    let place = typed
-        .parse::<usize>()
-        .ok()
-        .and_then(|number| number.checked_sub(1));
-    let by_number = place.and_then(|place| label.classes.get(place));
     let by_name = label.classes.iter().find(|class| *class == typed);
-    match by_name.or(by_number) {
+    let by_number = || {
+        let number: usize = typed.parse().ok()?;
+        label.classes.get(number.checked_sub(1)?)
+    };
+    match by_name.or_else(by_number) {
         Some(class) => Answer::Label(class.clone()),
         None => Answer::Unknown,
     }
 }
 
-/// Prints what is known of a sample.
-fn describe(request: &LabelRequest, renderer: &RequestRenderer, (at, of): (usize, usize)) {
+/// Prints the features and the prediction of a request's sample, with its place in the list.
+fn describe(request: &LabelRequest, renderer: &RequestRenderer, (number, all): (usize, usize)) {
     let object = renderer.object(request);
     let kind = if request.unseen { ", unseen" } else { "" };
-    let mut text = format!("\n{at} of {of}: {} of {}{kind}\n", request.id, request.task);
+    print_line(format!(
+        "\n{number} of {all}: {} of {}{kind}",
+        request.id, request.task
+    ));
     if let Value::Object(features) = &object["features"] {
-        let known = features.iter().filter(|(_, value)| !value.is_null());
-        let known = known.map(|(name, value)| format!("{name} {}", plain(value)));
-        text.push_str(&format!("  {}\n", known.collect::<Vec<_>>().join(", ")));
+        let known: Vec<String> = features
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| format!("{name} {}", plain(value)))
+            .collect();
+        print_line(format!("  {}", known.join(", ")));
     }
     let prediction = plain(&object["prediction"]);
-    text.push_str(&format!(
-        "  predicted: {prediction}, unsure {:.2}\n",
+    print_line(format!(
+        "  predicted: {prediction}, unsure {:.2}",
         request.uncertainty
     ));
-    print(&text);
 }

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: arguments, and the command that carries them out.
 
 mod audit;
 mod bench;
@@ -11,24 +11,24 @@ mod status;
 mod validate;
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::audit::audit;
-use self::bench::bench;
-use self::evaluate::evaluate;
+use self::bench::{BenchOptions, bench_command};
+use self::evaluate::{EvaluateOptions, evaluate_command};
 use self::kb::KbCommand;
+use self::label::{LabelOptions, label};
 use self::produce::produce_command;
 use self::run::run_command;
 use self::status::status;
 use self::validate::describe_graph;
-
 use crate::config::{Config, Settings, load};
 use crate::error::{Error, render};
-use crate::terminal::print;
+use crate::terminal::{print, print_json};
 
 /// Edge-cloud collaborative lifelong learning as one streaming engine.
 #[derive(Parser)]
@@ -42,16 +42,31 @@ struct Arguments {
     log_json: bool,
 }
 
+// Not a doc comment: clap would print it as the help of each command.
+//
+// The config of a command.
+#[derive(Args)]
+struct ConfigArguments {
+    /// The pipeline's config.
+    config: PathBuf,
+    /// Override a key of the config: `epoch.records=1024`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArguments {
+    fn settings(&self) -> Result<Settings, Error> {
+        Ok(Settings::try_from(load(&self.config, &self.set)?)?)
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run a pipeline to the end of its stream.
     Run {
-        /// The pipeline's config.
-        config: PathBuf,
-        /// Override a key of the config: `epoch.records=1024`.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        /// Where the state is kept. A run with the same folder goes on from the last commit.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// Folder of the state. A run with the same folder resumes after the last commit.
         /// Default: a temporary folder, removed at the end.
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
@@ -62,25 +77,21 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
     },
-    /// Send samples and labels to the topics of a config, as edge sites do.
+    /// Send samples and labels to the topics of a config, as edge sites do. The config's section
+    /// `produce` names the samples.
     Produce {
-        /// The pipeline's config, with a section `produce`.
-        config: PathBuf,
-        /// Override a key of the config: `produce.rate=1000`.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
+        #[command(flatten)]
+        config: ConfigArguments,
     },
-    /// Measure a pipeline on topics of its own: records a second, and latency at higher and higher rates.
+    /// Measure a pipeline on topics of its own: records a second, and latency at higher and higher
+    /// rates. The config's section `produce` names the samples.
     Bench {
-        /// The pipeline's config, with a section `produce`.
-        config: PathBuf,
-        /// Override a key of the config.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
+        #[command(flatten)]
+        config: ConfigArguments,
         /// Worker threads of the dataflow.
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
-        /// Samples to work through at full speed.
+        /// Number of samples processed at full speed.
         #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
         records: u64,
         /// How long each rate is offered.
@@ -90,67 +101,60 @@ enum Command {
         #[arg(long, value_name = "FILE.json")]
         report: Option<PathBuf>,
     },
-    /// Measure lifelong learning: tasks arrive one after another, and after each every task is tested, of the
-    /// pipeline and of baselines.
+    /// Measure lifelong learning: tasks arrive one after another, and after each, the pipeline and
+    /// baselines are tested on every task.
     Evaluate {
-        /// The pipeline's config.
-        config: PathBuf,
-        /// Override a key of the config.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        /// The tasks are the values of these attributes, in order of first appearance.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// Attributes whose values are the tasks, in order of first appearance.
         /// Default: the first level of tasks.path.
         #[arg(long, value_name = "ATTRIBUTE,…", conflicts_with = "slices")]
         sequence: Option<String>,
-        /// The tasks are so many slices of time, all of one length.
+        /// Number of time slices, all of one length, that are the tasks instead.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
         slices: Option<u32>,
-        /// Seed of the choice of the quarter of samples that are tested.
+        /// Seed of the choice of test samples, a quarter of all.
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
         /// Print the findings as JSON instead of tables.
         #[arg(long)]
         json: bool,
-        /// Write the findings as JSON, plots of them, and what the pipeline answered.
+        /// Write the findings as JSON, plots of them, and the pipeline's predictions.
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
-    /// Answer the labels that a pipeline asks for: as somebody types, or from a file. Answers go to the topic that its
-    /// labels come from. The pipeline may be running.
+    /// Answer the label requests of a pipeline, by hand or from a file. Answers go to the topic
+    /// that the pipeline reads labels from. The pipeline may be running.
     Label {
-        /// The pipeline's config.
-        config: PathBuf,
-        /// Override a key of the config.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        /// The state folder of its run.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// The state folder of the pipeline's run.
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
-        /// List what is asked for, and no more.
+        /// List the requests and do nothing else.
         #[arg(long)]
         list: bool,
-        /// List it as JSON lines.
+        /// List the requests as JSON lines.
         #[arg(long)]
         json: bool,
         /// A file of answers, CSV or JSON Lines, with the columns of id and label.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "json"])]
         answers: Option<PathBuf>,
     },
-    /// How a pipeline and its link are doing: last commit, outbox, edges, versions. It may be running.
+    /// Show the status of a pipeline and its link: last commit, outbox, edges, versions. The
+    /// pipeline may be running.
     Status {
-        /// The pipeline's config.
-        config: PathBuf,
-        /// Override a key of the config.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        /// The state folder of its run.
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// The state folder of the pipeline's run.
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
         /// Print JSON instead of tables.
         #[arg(long)]
         json: bool,
     },
-    /// List what has left an edge for the cloud, or waits to: when, how much, to whom, with what fields.
+    /// List what has left an edge for the cloud, or waits to: when, how much, to whom, with which
+    /// fields.
     Audit {
         /// The state folder of the edge's run.
         #[arg(long, value_name = "DIR")]
@@ -162,13 +166,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check a config against its source, and describe_graph the graph.
+    /// Check a config against its source, and draw the graph.
     Validate {
-        /// The pipeline's config.
-        config: PathBuf,
-        /// Override a key of the config.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
+        #[command(flatten)]
+        config: ConfigArguments,
     },
     /// Print the JSON Schema of configs, for editors.
     Schema,
@@ -185,9 +186,9 @@ enum Command {
     },
 }
 
-/// Runs the program: status 0 when done, 2 for bad arguments or a bad config, 1 for anything else.
+/// Runs the program. Status 0 is success, 2 bad arguments or a bad config, 1 anything else.
 pub fn main() -> ExitCode {
-    end_with_the_first_panic();
+    abort_after_panic();
     let arguments = Arguments::parse();
     init_logs(arguments.log_json);
     match execute(arguments.command) {
@@ -196,9 +197,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A worker that is gone leaves the others waiting for it: the process ends, and the next one goes on after
-/// the last commit.
-fn end_with_the_first_panic() {
+/// Lets a panic of any thread end the process. Without one of them, the other workers would wait
+/// for ever; the next run resumes after the last commit.
+fn abort_after_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
@@ -223,103 +224,76 @@ fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Run {
             config,
-            set,
             state,
             report,
             workers,
-        } => {
-            let settings = settings(&config, &set)?;
-            run_command(&settings, state, report.as_deref(), usize::from(workers))
-        }
-        Command::Produce { config, set } => produce_command(&settings(&config, &set)?),
+        } => run_command(&config.settings()?, state, report.as_deref(), workers),
+        Command::Produce { config } => produce_command(&config.settings()?),
         Command::Bench {
             config,
-            set,
             workers,
             records,
             seconds,
             report,
         } => {
-            let findings = bench(&bench::BenchOptions {
-                config: &config,
-                set: &set,
+            let options = BenchOptions {
+                config: &config.config,
+                set: &config.set,
                 workers,
                 records,
                 seconds: seconds.into(),
-            })?;
-            print(&findings.tables());
-            report.map_or(Ok(()), |file| findings.write(&file))
+            };
+            bench_command(&options, report.as_deref())
         }
         Command::Evaluate {
             config,
-            set,
             sequence,
             slices,
             seed,
             json,
             output,
         } => {
-            let findings = evaluate(
-                &settings(&config, &set)?,
-                &evaluate::EvaluateOptions {
-                    attributes: sequence.as_deref(),
-                    slices,
-                    seed,
-                    output: output.as_deref(),
-                },
-            )?;
-            print(&match json {
-                true => findings.json()?,
-                false => findings.tables(),
-            });
-            Ok(())
+            let options = EvaluateOptions {
+                attributes: sequence.as_deref(),
+                slices,
+                seed,
+                output: output.as_deref(),
+            };
+            evaluate_command(&config.settings()?, &options, json)
         }
         Command::Label {
             config,
-            set,
             state,
             list,
             json,
             answers,
         } => {
-            let options = label::LabelOptions {
+            let options = LabelOptions {
                 list,
                 json,
                 answers: answers.as_deref(),
             };
-            label::label(&settings(&config, &set)?, &state, &options)
+            label(&config.settings()?, &state, &options)
         }
         Command::Status {
             config,
-            set,
             state,
             json,
-        } => status(&settings(&config, &set)?, &state, json),
+        } => status(&config.settings()?, &state, json),
         Command::Audit { state, from, json } => audit(&state, from, json),
-        Command::Validate { config, set } => {
-            print(&describe_graph(&settings(&config, &set)?)?);
+        Command::Validate { config } => {
+            print(&describe_graph(&config.settings()?)?);
             Ok(())
         }
-        Command::Schema => {
-            let schema = schemars::schema_for!(Config);
-            let text =
-                serde_json::to_string_pretty(&schema).map_err(|e| Error::Failed(e.into()))?;
-            print(&format!("{text}\n"));
-            Ok(())
-        }
+        Command::Schema => print_json(&schemars::schema_for!(Config)),
         Command::Kb {
             command,
             state,
             json,
         } => {
-            let state = state.ok_or_else(|| {
-                Error::NotFound("give the state folder of a run: --state DIR".to_string())
-            })?;
+            let message = "give the state folder of a run: --state DIR";
+            let state = state.ok_or_else(|| Error::NotFound(message.to_string()))?;
             kb::execute(command, &state, json)
         }
     }
-}
-
-fn settings(config: &Path, set: &[String]) -> Result<Settings, Error> {
-    Ok(Settings::try_from(load(config, set)?)?)
 }

@@ -1,4 +1,5 @@
-//! `perennial produce`: what edge sites send, from a file or the simulator to the topics that a pipeline reads.
+//! `perennial produce`: sends samples and labels, from a file or the simulator, to the topics that
+//! a pipeline reads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +15,19 @@ use crate::config::{ConfigError, ProduceConfig, Production, Settings};
 use crate::error::Error;
 use crate::run::progress::ProgressLine;
 use crate::run::signals::stop_when_told;
-use crate::terminal::print;
+use crate::terminal::print_line;
 
+/// How long messages that were sent may take to arrive once the command is told to end.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two looks at the signals and the progress during a wait.
+const LOOK: Duration = Duration::from_millis(100);
+/// Effectively no limit, in seconds; a rate near 0 would overflow an `Instant`.
+const LONG: f64 = 1e9;
+
+/// Sends the samples and prints what was sent.
 pub(crate) fn produce_command(settings: &Settings) -> Result<(), Error> {
     let (sent, result) = produce(settings)?;
-    print(&sent.line());
+    print_line(sent.line());
     if !sent.finished && result.is_ok() {
         let labels = match sent.labels {
             Some((_, waiting)) if waiting > 0 => format!("; {waiting} labels were still to come"),
@@ -29,31 +38,23 @@ pub(crate) fn produce_command(settings: &Settings) -> Result<(), Error> {
     result
 }
 
-/// How long what was sent may take to arrive when the command is told to end.
-const LAST_PATIENCE: Duration = Duration::from_secs(5);
-/// How often to look at what goes on, while all there is to do is to wait.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Seconds that nobody waits for.
-const LONG: f64 = 1e9;
-
-/// What was sent.
+/// Numbers of what was sent.
 #[derive(Debug, Default)]
-pub struct Sent {
-    /// Samples.
-    pub samples: u64,
-    /// Labels on a topic of their own, and how many were still to come; none if they go with their samples.
-    pub labels: Option<(u64, u64)>,
-    /// Records that make no row, or none that the topic's schema could hold.
-    pub left_out: u64,
-    /// How long it took, until the last message had arrived.
-    pub seconds: f64,
-    /// Whether it came to the end of its input.
-    pub finished: bool,
+struct Sent {
+    samples: u64,
+    /// Labels sent to a topic of their own, and labels that still waited; none if samples contain
+    /// their labels.
+    labels: Option<(u64, u64)>,
+    /// Records that are no row, or that the topic's schema cannot hold.
+    left_out: u64,
+    /// Time until the last message had arrived.
+    seconds: f64,
+    /// Whether the end of the input was reached.
+    finished: bool,
 }
 
-/// Sends what a config says to the topics that it names. What was sent is told even if something failed.
-pub fn produce(settings: &Settings) -> Result<(Sent, Result<(), Error>), Error> {
+/// Sends the samples to the topics of a config. Returns what was sent even if sending failed.
+fn produce(settings: &Settings) -> Result<(Sent, Result<(), Error>), Error> {
     let needs = Needs::of(settings)?;
     let stop = Arc::new(AtomicBool::new(false));
     stop_when_told(&stop)?;
@@ -74,7 +75,7 @@ pub fn produce(settings: &Settings) -> Result<(Sent, Result<(), Error>), Error> 
     Ok(sending.end(result))
 }
 
-/// What the command needs of a config.
+/// The parts of a config that the command needs.
 pub(crate) struct Needs<'a> {
     pub(crate) config: &'a ProduceConfig,
     production: &'a Production,
@@ -100,28 +101,28 @@ impl<'a> Needs<'a> {
     }
 }
 
-/// Opens what is to be sent.
+/// Opens the records that are to be sent.
 pub(crate) fn open_rows(
     settings: &Settings,
     config: &ProduceConfig,
 ) -> Result<Box<dyn Rows>, Error> {
     let columns = settings.schema.columns();
     let columns: Vec<String> = columns.into_iter().map(str::to_string).collect();
-    if let Some(config) = &config.simulator {
-        return Ok(simulator::open_rows(config.clone(), &columns)?);
+    if let Some(simulator) = &config.simulator {
+        return Ok(simulator::open_rows(simulator.clone(), &columns)?);
     }
     let path = config.path.clone().unwrap_or_default();
     let defaults = FileConfig::new(path);
     let limit = settings.config().source.max_record_bytes;
-    let config = FileConfig {
+    let file = FileConfig {
         format: config.format,
         max_record_bytes: limit.unwrap_or(defaults.max_record_bytes),
         ..defaults
     };
-    Ok(file::open_rows(&config, &columns)?)
+    Ok(file::open_rows(&file, &columns)?)
 }
 
-/// Opens the way to the topics.
+/// Connects to the topics.
 pub(crate) fn open_feed(
     settings: &Settings,
     needs: &Needs<'_>,
@@ -147,20 +148,20 @@ pub(crate) fn open_feed(
     })?)
 }
 
-/// Samples on their way.
+/// Sending under way.
 struct Sending {
     feed: Feed,
     health: Health,
     stop: Arc<AtomicBool>,
     began: Instant,
     line: ProgressLine,
-    /// When progress was last shown, and the samples until then.
+    /// When progress was last shown, and the number of samples then.
     shown: (Instant, u64),
     sent: Sent,
 }
 
 impl Sending {
-    /// Sends all records, at the rate if there is one, and waits for the labels that are still to come.
+    /// Sends all records, at `rate` if it is given, and waits for the labels that are not yet due.
     fn send_all(
         &mut self,
         rows: &mut dyn Rows,
@@ -169,7 +170,8 @@ impl Sending {
     ) -> Result<(), Error> {
         while !self.is_stopped() {
             if let Some(rate) = rate {
-                // Each has its moment from the beginning on, so that what is late does not add up.
+                // The moment of each sample counts from the beginning, so that delays do not add
+                // up.
                 let since = (self.feed.samples() as f64 / rate).min(LONG);
                 self.wait(self.began + Duration::from_secs_f64(since))?;
             }
@@ -195,11 +197,11 @@ impl Sending {
     }
 
     fn leave_out(&mut self, reason: &str) {
-        tracing::warn!(reason, "a record is left out");
+        tracing::warn!(reason, "left out a record");
         self.sent.left_out += 1;
     }
 
-    /// Waits until a moment, or until it is to stop.
+    /// Waits until a moment, or until the command is told to end.
     fn wait(&mut self, until: Instant) -> Result<(), Error> {
         loop {
             self.feed.wait(until.min(Instant::now() + LOOK))?;
@@ -214,7 +216,7 @@ impl Sending {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Waits for what was sent to arrive, and sums up.
+    /// Waits for the messages to arrive. Returns what was sent, and `result` or a later failure.
     fn end(mut self, result: Result<(), Error>) -> (Sent, Result<(), Error>) {
         let mut stopping = None;
         while !self.feed.drain(LOOK) {
@@ -254,8 +256,7 @@ impl Sending {
 }
 
 impl Sent {
-    /// What was sent, as one line.
-    pub fn line(&self) -> String {
+    fn line(&self) -> String {
         let mut text = format!("sent {} samples", self.samples);
         if let Some((labels, _)) = self.labels {
             text.push_str(&format!(" and {labels} labels"));
@@ -265,7 +266,6 @@ impl Sent {
         if self.left_out > 0 {
             text.push_str(&format!("; {} bad records left out", self.left_out));
         }
-        text.push('\n');
         text
     }
 }

@@ -7,13 +7,14 @@ use crate::error::Error;
 use crate::run::run;
 use crate::terminal::print;
 
+/// Runs a pipeline. Its state is in `state`, or in a temporary folder that is removed at the end.
 pub(crate) fn run_command(
     settings: &Settings,
     state: Option<PathBuf>,
     report_file: Option<&Path>,
-    workers: usize,
+    workers: u16,
 ) -> Result<(), Error> {
-    // The temporary folder, if there is one, is removed when it goes out of scope.
+    // Removes the temporary folder when it goes out of scope.
     let (temporary, state) = match state {
         Some(state) => (None, state),
         None => {
@@ -25,14 +26,14 @@ pub(crate) fn run_command(
             (Some(folder), path)
         }
     };
-    let report = run(settings, &state, workers)?;
+    let report = run(settings, &state, usize::from(workers))?;
     print(&report.tables());
     if !report.finished {
-        let how = match &temporary {
+        let advice = match &temporary {
             Some(_) => "what was learned is gone: give --state DIR to keep it",
             None => "run again with the same --state to go on",
         };
-        eprintln!("stopped before the end of the stream; {how}");
+        eprintln!("stopped before the end of the stream; {advice}");
     }
     if let Some(file) = report_file {
         report.write(file)?;

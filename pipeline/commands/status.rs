@@ -1,38 +1,41 @@
-//! `perennial status`: how a pipeline and its link are doing, while it runs or after.
+//! `perennial status`: the status of a pipeline and its link, while it runs or after.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use comfy_table::Cell;
-use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress, View};
+use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress, TaskRecord, View};
 use perennial_connectors::link::{now, reach};
+use perennial_operators::TaskId;
 use perennial_operators::flow::EdgeProgress;
 use serde::Serialize;
 
 use crate::config::{LinkConfig, Role, Settings};
 use crate::error::Error;
-use crate::terminal::{print, right, table, time};
+use crate::report::task_name;
+use crate::terminal::{print, print_json, right, table, time};
 
-/// How a pipeline is doing.
+/// Status of a pipeline.
 #[derive(Serialize)]
 struct StatusReport {
     name: String,
     role: &'static str,
     /// The last commit.
     commit: Commit,
-    /// Trainings that were ordered and have not ended.
+    /// Number of trainings that were ordered and have not ended.
     trainings: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<Link>,
-    /// What waits at an edge.
+    /// At an edge: what waits to be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     outbox: Option<OutboxStatus>,
-    /// What the cloud has taken in from each edge.
+    /// In the cloud: what it has received from each edge.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     edges: BTreeMap<String, Edge>,
-    /// By the name of a task, the version that answers for it.
+    /// Version of the deployed model, by the name of its task.
     answering: BTreeMap<String, u32>,
-    /// By the name of a task, the number of what the cloud published last of it, or of what an edge took in last.
+    /// Latest revision of each task, by its name, that the cloud has published or the edge
+    /// received.
     revisions: BTreeMap<String, u64>,
 }
 
@@ -48,10 +51,10 @@ struct Commit {
 
 #[derive(Serialize)]
 struct Link {
-    /// Where the cloud's Kafka is.
+    /// Addresses of the cloud's Kafka.
     brokers: String,
     reached: bool,
-    /// Why not.
+    /// Reason why it is not reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -67,21 +70,18 @@ struct OutboxStatus {
 struct Edge {
     #[serde(flatten)]
     progress: EdgeProgress,
-    /// Seconds since it sent what was last taken in, by the clocks here and there.
+    /// Seconds since the edge sent what was last received, by the clocks of both.
     lag: f64,
 }
 
-/// Prints how the pipeline of a config is doing, from its state.
-pub fn status(settings: &Settings, state: &Path, as_json: bool) -> Result<(), Error> {
+/// Prints the status of the pipeline of a config from its state.
+pub(crate) fn status(settings: &Settings, state: &Path, as_json: bool) -> Result<(), Error> {
     let knowledge = KnowledgeBase::open_to_read(state)?;
     let status = read(settings, &knowledge.view())?;
-    let text = match as_json {
-        true => serde_json::to_string_pretty(&status)
-            .map_err(|error| Error::Failed(error.into()))
-            .map(|text| text + "\n")?,
-        false => tables(&status),
-    };
-    print(&text);
+    if as_json {
+        return print_json(&status);
+    }
+    print(&tables(&status));
     Ok(())
 }
 
@@ -89,52 +89,30 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
     let config = settings.config();
     let progress = view.progress()?;
     let tasks = view.tasks()?;
-    let name = |task| match tasks.get(&task) {
-        Some(record) => record.definition.name.to_string(),
-        None => task.to_string(),
-    };
     let answering = tasks.values().filter_map(|record| {
         let version = record.deployed?;
         Some((record.definition.name.to_string(), version))
     });
-    let revisions = match config.role {
-        Role::Local => BTreeMap::new(),
-        Role::Cloud => tasks
-            .values()
-            .filter_map(|record| {
-                let name = record.definition.name.to_string();
-                Some((name, record.moved?.0 + 1))
-            })
-            .collect(),
-        Role::Edge => {
-            let followed = view.followed()?.into_iter();
-            let own = followed.filter(|((_, donor), _)| *donor == 0);
-            own.map(|((task, _), revision)| (name(task), revision.number))
-                .collect()
-        }
-    };
     let edges = view.edges()?.into_iter().map(|(edge, progress)| {
         let lag = now().saturating_sub(progress.sent) as f64 / 1e6;
         (edge, Edge { progress, lag })
     });
     let stages = view.stages()?;
-    let training = stages.values().filter(|stage| !stage.state().ended());
-    let outbox = |link: &LinkConfig| OutboxStatus {
-        progress: progress.outbox.clone(),
-        most_bytes: link.outbox.bytes,
-    };
+    let trainings = stages.values().filter(|stage| !stage.state().ended());
+    let link = config.link.as_ref();
+    let outbox = link.filter(|_| config.role == Role::Edge);
     Ok(StatusReport {
         name: config.name.clone(),
         role: config.role.name(),
-        trainings: training.count(),
-        link: config.link.as_ref().map(link),
-        outbox: match config.role {
-            Role::Edge => config.link.as_ref().map(outbox),
-            _ => None,
-        },
+        trainings: trainings.count(),
+        link: link.map(read_link),
+        outbox: outbox.map(|link| OutboxStatus {
+            progress: progress.outbox.clone(),
+            most_bytes: link.outbox.bytes,
+        }),
         edges: edges.collect(),
         answering: answering.collect(),
-        revisions,
+        revisions: revisions(config.role, view, &tasks)?,
         commit: Commit {
             epoch: progress.last_epoch().map(|epoch| epoch.0),
             commits: progress.commits,
@@ -145,7 +123,31 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
     })
 }
 
-fn link(link: &LinkConfig) -> Link {
+fn revisions(
+    role: Role,
+    view: &View<'_>,
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+) -> Result<BTreeMap<String, u64>, Error> {
+    Ok(match role {
+        Role::Local => BTreeMap::new(),
+        Role::Cloud => tasks
+            .values()
+            .filter_map(|record| {
+                let name = record.definition.name.to_string();
+                Some((name, record.moved?.0 + 1))
+            })
+            .collect(),
+        // Donor 0 is the cloud itself; the others are edges whose models it passes on.
+        Role::Edge => view
+            .followed()?
+            .into_iter()
+            .filter(|((_, donor), _)| *donor == 0)
+            .map(|((task, _), revision)| (task_name(tasks, task), revision.number))
+            .collect(),
+    })
+}
+
+fn read_link(link: &LinkConfig) -> Link {
     let reached = reach(&link.kafka, &link.knowledge);
     Link {
         brokers: link.kafka.brokers.clone(),
@@ -160,24 +162,17 @@ fn tables(status: &StatusReport) -> String {
         facts.add_row(vec![Cell::new(name), Cell::new(text)]);
     };
     let commit = &status.commit;
-    fact(
-        "last commit",
-        match (commit.epoch, commit.clock) {
-            (Some(epoch), Some(clock)) => format!("epoch {epoch}, clock {}", time(clock)),
-            _ => "none yet".to_string(),
-        },
-    );
+    let last = match (commit.epoch, commit.clock) {
+        (Some(epoch), Some(clock)) => format!("epoch {epoch}, clock {}", time(clock)),
+        _ => "none yet".to_string(),
+    };
+    fact("last commit", last);
     fact("samples", commit.samples.to_string());
     fact("models that answer", status.answering.len().to_string());
     fact("trainings", status.trainings.to_string());
     if let Some(link) = &status.link {
-        fact(
-            "link",
-            match &link.reason {
-                None => format!("{}: reached", link.brokers),
-                Some(reason) => format!("{}: {reason}", link.brokers),
-            },
-        );
+        let reached = link.reason.as_deref().unwrap_or("reached");
+        fact("link", format!("{}: {reached}", link.brokers));
         fact("tasks of the cloud", status.revisions.len().to_string());
     }
     if let Some(outbox) = &status.outbox {
@@ -185,41 +180,43 @@ fn tables(status: &StatusReport) -> String {
             progress,
             most_bytes,
         } = outbox;
-        fact(
-            "outbox",
-            format!(
-                "{} changes with {} samples wait, {} of {most_bytes} bytes",
-                progress.waiting, progress.samples, progress.bytes
-            ),
+        let waiting = format!(
+            "{} changes with {} samples wait, {} of {most_bytes} bytes",
+            progress.waiting, progress.samples, progress.bytes
         );
-        let last = progress
-            .arrived
-            .map_or(String::new(), |at| format!(", the last at {}", time(at)));
+        fact("outbox", waiting);
+        let last = match progress.arrived {
+            Some(at) => format!(", the last at {}", time(at)),
+            None => String::new(),
+        };
         fact("arrived", format!("{} changes{last}", progress.sent));
         fact("shed", format!("{} samples", progress.shed_samples));
     }
     let mut text = format!("{facts}\n");
     if !status.edges.is_empty() {
-        let names = [
-            "edge",
-            "samples",
-            "bytes",
-            "shed",
-            "latest sample",
-            "lag, s",
-        ];
-        let mut edges = table(&names);
-        for (name, edge) in &status.edges {
-            edges.add_row(vec![
-                Cell::new(name),
-                right(edge.progress.samples),
-                right(edge.progress.bytes),
-                right(edge.progress.shed),
-                Cell::new(time(edge.progress.time)),
-                right(format!("{:.1}", edge.lag)),
-            ]);
-        }
-        text.push_str(&format!("{edges}\n"));
+        text.push_str(&edge_table(&status.edges));
     }
     text
+}
+
+fn edge_table(edges: &BTreeMap<String, Edge>) -> String {
+    let mut rows = table(&[
+        "edge",
+        "samples",
+        "bytes",
+        "shed",
+        "latest sample",
+        "lag, s",
+    ]);
+    for (name, edge) in edges {
+        rows.add_row(vec![
+            Cell::new(name),
+            right(edge.progress.samples),
+            right(edge.progress.bytes),
+            right(edge.progress.shed),
+            Cell::new(time(edge.progress.time)),
+            right(format!("{:.1}", edge.lag)),
+        ]);
+    }
+    format!("{rows}\n")
 }

@@ -3,43 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::share::SamplesShare;
-use super::{ConfigError, ConfigFile, Role};
+use super::link::LinkConfig;
+use super::places::Places;
+use super::share::{SamplesShare, ShareConfig};
+use super::{ConfigError, Role};
 
-pub(crate) fn check_bootstrap(loaded: &ConfigFile) -> Result<(), ConfigError> {
-    let bootstrap = &loaded.config.bootstrap;
-    if loaded.config.role == Role::Edge {
-        let message =
-            "nobody trains first models on it: remove this, or set share.samples or link.train";
-        let trains = loaded.config.link.as_ref().is_some_and(|link| link.train);
-        match bootstrap.is_none() {
-            true => return Ok(()),
-            false if loaded.config.share.samples == SamplesShare::None && !trains => {
-                return Err(loaded.error("bootstrap", message));
-            }
-            false => {}
-        }
-    }
-    match (bootstrap.share, bootstrap.records) {
-        (Some(share), None) if share > 0.0 && share < 1.0 => Ok(()),
-        (Some(_), None) => Err(loaded.error("bootstrap.share", "expected a share between 0 and 1")),
-        (None, Some(0)) => Err(loaded.error(
-            "bootstrap.records",
-            "expected at least 1: without a bootstrap no model answers",
-        )),
-        (None, Some(_)) => Ok(()),
-        _ => Err(loaded.error(
-            "bootstrap",
-            "expected \"share\" or \"records\", one of them",
-        )),
-    }
-}
-
-/// The head of the stream for the initial training: `share` or `records`, one of them.
+/// Head of the stream for the initial training: `share` or `records`, one of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapConfig {
-    /// Share of a bounded stream's records, between 0 and 1.
+    /// Share of the stream's records, between 0 and 1. The stream must have an end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
     /// Number of records.
@@ -48,8 +21,43 @@ pub struct BootstrapConfig {
 }
 
 impl BootstrapConfig {
-    /// Whether there is none.
+    /// Whether the section is empty.
     pub fn is_none(&self) -> bool {
         self.share.is_none() && self.records.is_none()
+    }
+
+    /// Checks the section. An edge may leave it out; if it has one, the edge or the cloud must
+    /// train on its samples.
+    pub(super) fn check(
+        &self,
+        role: Role,
+        share: &ShareConfig,
+        link: Option<&LinkConfig>,
+        places: &Places,
+    ) -> Result<(), ConfigError> {
+        if role == Role::Edge {
+            if self.is_none() {
+                return Ok(());
+            }
+            let trains_here = link.is_some_and(|link| link.train);
+            let is_used = share.samples != SamplesShare::None || trains_here;
+            let message =
+                "nobody trains first models on it: remove this, or set share.samples or link.train";
+            places.require(is_used, "bootstrap", message)?;
+        }
+        match (self.share, self.records) {
+            (Some(share), None) => {
+                let message = "expected a share between 0 and 1";
+                places.require(share > 0.0 && share < 1.0, "bootstrap.share", message)
+            }
+            (None, Some(records)) => {
+                let message = "expected at least 1: without a bootstrap no model answers";
+                places.require(records > 0, "bootstrap.records", message)
+            }
+            _ => {
+                let message = "expected \"share\" or \"records\", one of them";
+                Err(places.error("bootstrap", message))
+            }
+        }
     }
 }

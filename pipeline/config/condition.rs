@@ -1,9 +1,10 @@
-//! Conditions, durations and sizes as people write them: `accuracy < 0.6`, `12h`, `02:00-20:00`, `2 GiB`.
+//! Parsers of conditions, durations, daily windows and sizes: `accuracy < 0.6`, `12h`,
+//! `02:00-20:00`, `2 GiB`.
 
 use perennial_operators::LabelKind;
 use perennial_operators::learn::{Comparison, Metric, Trigger};
 
-use super::places::nearest;
+use super::places::did_you_mean;
 
 const METRICS: [(&str, Metric); 9] = [
     ("new_samples", Metric::NewSamples),
@@ -17,7 +18,7 @@ const METRICS: [(&str, Metric); 9] = [
     ("drift", Metric::Drift),
 ];
 
-/// Whether a label of this kind has the metric.
+/// Whether labels of this kind have the metric.
 fn fits(metric: Metric, kind: LabelKind) -> bool {
     let is_number = kind == LabelKind::Number;
     match metric {
@@ -27,7 +28,7 @@ fn fits(metric: Metric, kind: LabelKind) -> bool {
     }
 }
 
-/// Longer signs first: `>=` begins with `>`.
+// Longer signs come first, since `>=` begins with `>`.
 const COMPARISONS: [(&str, Comparison); 4] = [
     (">=", Comparison::GreaterOrEqual),
     ("<=", Comparison::LessOrEqual),
@@ -35,7 +36,7 @@ const COMPARISONS: [(&str, Comparison); 4] = [
     ("<", Comparison::Less),
 ];
 
-/// Reads `metric operator threshold`, or `drift`, for labels of a kind.
+/// Parses `metric operator threshold`, or `drift`, for labels of a kind.
 pub(super) fn trigger(text: &str, kind: LabelKind) -> Result<Trigger, String> {
     if text.trim() == "drift" {
         return Ok(Trigger {
@@ -45,12 +46,13 @@ pub(super) fn trigger(text: &str, kind: LabelKind) -> Result<Trigger, String> {
             threshold: 0.0,
         });
     }
-    let found = COMPARISONS
+    let parts = COMPARISONS
         .iter()
         .find_map(|(sign, comparison)| Some((text.split_once(sign)?, *comparison)));
-    let Some(((name, threshold), comparison)) = found else {
+    let Some(((name, threshold), comparison)) = parts else {
         return Err(format!(
-            "\"{text}\" is not a condition: expected \"metric operator threshold\", such as \"new_samples >= 500\", with one of > >= < <="
+            "\"{text}\" is not a condition: expected \"metric operator threshold\", such as \
+             \"new_samples >= 500\", with one of > >= < <="
         ));
     };
     let (name, threshold) = (name.trim(), threshold.trim());
@@ -82,8 +84,11 @@ pub(super) fn trigger(text: &str, kind: LabelKind) -> Result<Trigger, String> {
 }
 
 fn unknown_metric(name: &str, kind: LabelKind) -> String {
-    let fitting = METRICS.iter().filter(|(_, metric)| fits(*metric, kind));
-    let names: Vec<&str> = fitting.map(|(known, _)| *known).collect();
+    let names: Vec<&str> = METRICS
+        .iter()
+        .filter(|(_, metric)| fits(*metric, kind))
+        .map(|(known, _)| *known)
+        .collect();
     if METRICS.iter().any(|(known, _)| *known == name) {
         let (others, own) = match kind {
             LabelKind::Classes(_) => ("numbers", "has classes"),
@@ -94,16 +99,14 @@ fn unknown_metric(name: &str, kind: LabelKind) -> String {
             names.join(", ")
         );
     }
-    let hint = nearest(name, &names)
-        .map(|near| format!("; did you mean \"{near}\"?"))
-        .unwrap_or_default();
     format!(
-        "there is no metric \"{name}\"{hint} (expected: {})",
+        "there is no metric \"{name}\"{} (expected: {})",
+        did_you_mean(name, &names),
         names.join(", ")
     )
 }
 
-/// Reads a duration with its unit, in seconds.
+/// Parses a duration with its unit; returns seconds.
 pub(super) fn duration(text: &str) -> Result<f64, String> {
     const UNITS: [(&str, f64); 5] = [
         ("ms", 0.001),
@@ -119,7 +122,7 @@ pub(super) fn duration(text: &str) -> Result<f64, String> {
     })
 }
 
-/// Reads a size with its unit, in bytes.
+/// Parses a size with its unit; returns bytes.
 pub(super) fn size(text: &str) -> Result<f64, String> {
     const UNITS: [(&str, f64); 3] = [
         ("KiB", 1024.0),
@@ -133,7 +136,7 @@ pub(super) fn size(text: &str) -> Result<f64, String> {
     })
 }
 
-/// Reads a number that is not negative, and its unit.
+/// Parses a number that is not negative, with its unit.
 fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     units.iter().find_map(|(unit, factor)| {
         let number: f64 = text.strip_suffix(unit)?.trim().parse().ok()?;
@@ -141,7 +144,7 @@ fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     })
 }
 
-/// Reads `HH:MM-HH:MM` as seconds after midnight.
+/// Parses `HH:MM-HH:MM`; returns seconds after midnight.
 pub(super) fn daily_window(text: &str) -> Result<(i64, i64), String> {
     let error = || {
         format!(

@@ -1,23 +1,24 @@
-//! How drift is looked for.
+//! Section `drift`: how drift is detected.
 
 use perennial_operators::LabelKind;
 use perennial_operators::algorithms::drift::{DriftRules, PageHinkleyRules};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::unseen::MethodConfig;
-use super::{ConfigError, ConfigFile};
+use super::ConfigError;
+use super::places::Places;
 
-/// How tasks are found whose predictions lose more than they used to. What is looked at is the share of wrong predictions,
-/// or where the label is a number the size of the error. A task trains on what came since if `triggers.when` has `drift`.
+/// How tasks are found whose predictions get worse. Detectors watch the error rate, or the absolute
+/// error where the label is a number. A task trains on the samples since its drift if
+/// `triggers.when` has `drift`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DriftConfig {
-    /// Who looks for it; nobody if this is empty.
+    /// Detectors of drift; an empty list turns drift detection off.
     pub detectors: Vec<DetectorConfig>,
-    /// What ADWIN allows.
+    /// Settings of ADWIN.
     pub adwin: AdwinConfig,
-    /// What the Page-Hinkley test allows.
+    /// Settings of the Page-Hinkley test.
     pub page_hinkley: PageHinkleyConfig,
 }
 
@@ -31,23 +32,25 @@ impl Default for DriftConfig {
     }
 }
 
-/// Somebody who looks for drift.
+/// A detector of drift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DetectorConfig {
-    /// A window that is cut where the means of its parts differ by more than chance.
+    /// ADWIN: a window of losses that is cut where the means of its two parts differ by more than
+    /// chance.
     Adwin,
-    /// A sum of how far losses are above their mean.
+    /// The Page-Hinkley test: a sum of how far losses are above their mean.
     PageHinkley,
-    /// ADWIN over how strange samples look, labels or none. It needs `unseen.methods` to have `density`.
+    /// ADWIN over the strangeness of samples, with or without labels. Needs `density` in
+    /// `unseen.methods`.
     Features,
 }
 
-/// What ADWIN allows.
+/// Settings of ADWIN.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdwinConfig {
-    /// The probability with which a cut of the window may be a mistake, between 0 and 1.
+    /// Probability of a false cut of the window, between 0 and 1.
     pub delta: f64,
 }
 
@@ -57,14 +60,14 @@ impl Default for AdwinConfig {
     }
 }
 
-/// What the Page-Hinkley test allows.
+/// Settings of the Page-Hinkley test.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PageHinkleyConfig {
-    /// By how much losses may be above their mean: a share of predictions, or where the label is a number, of the usual
-    /// error.
+    /// Tolerated distance of losses above their mean: a share of predictions, or where the label is
+    /// a number, a share of the usual error.
     pub delta: f64,
-    /// Up to which sum they may be further above it.
+    /// Sum of the distances beyond `delta` at which drift is detected.
     pub threshold: f64,
 }
 
@@ -77,54 +80,41 @@ impl Default for PageHinkleyConfig {
     }
 }
 
-/// The rules of drift for labels of a kind.
-pub(super) fn rules(loaded: &ConfigFile, kind: LabelKind) -> Result<DriftRules, ConfigError> {
-    let DriftConfig {
-        detectors,
-        adwin,
-        page_hinkley,
-    } = &loaded.config.drift;
-    if !(adwin.delta > 0.0 && adwin.delta < 1.0) {
+impl DriftConfig {
+    /// The rules of the section for labels of a kind. `has_density` tells whether the strangeness
+    /// of samples is measured.
+    pub(super) fn rules(
+        &self,
+        kind: LabelKind,
+        min_samples: u64,
+        has_density: bool,
+        places: &Places,
+    ) -> Result<DriftRules, ConfigError> {
+        let is_probability = self.adwin.delta > 0.0 && self.adwin.delta < 1.0;
         let message = "expected a probability between 0 and 1";
-        return Err(loaded.error("drift.adwin.delta", message));
-    }
-    let is_fine = |value: f64| value >= 0.0 && value.is_finite();
-    if !is_fine(page_hinkley.delta) {
-        return Err(loaded.error("drift.page_hinkley.delta", "expected a number from 0 on"));
-    }
-    if !is_fine(page_hinkley.threshold) {
-        let message = "expected a number from 0 on";
-        return Err(loaded.error("drift.page_hinkley.threshold", message));
-    }
-    let has = |detector| detectors.contains(&detector);
-    let rules = DriftRules {
-        kind,
-        adwin: has(DetectorConfig::Adwin).then_some(adwin.delta),
-        page_hinkley: has(DetectorConfig::PageHinkley).then_some(PageHinkleyRules {
-            delta: page_hinkley.delta,
-            threshold: page_hinkley.threshold,
-        }),
-        features: has(DetectorConfig::Features).then_some(adwin.delta),
-        min_samples: loaded.config.training.min_samples as i64,
-    };
-    let unseen = loaded.config.unseen.as_ref();
-    let has_density = unseen.is_some_and(|unseen| unseen.methods.contains(&MethodConfig::Density));
-    if let (Some(at), false) = (
-        detectors
-            .iter()
-            .position(|one| *one == DetectorConfig::Features),
-        has_density,
-    ) {
-        let message = "how strange samples look is not known: add a section \"unseen\" with \"density\" among its methods";
-        return Err(loaded.error(&format!("drift.detectors[{at}]"), message));
-    }
-    let when = loaded.config.triggers.when.iter();
-    let asked = when.zip(0..).find(|(text, _)| text.trim() == "drift");
-    match asked {
-        Some((_, number)) if !rules.any() => {
-            let message = "nobody looks for drift: name a detector in drift.detectors (adwin, page_hinkley, features)";
-            Err(loaded.error(&format!("triggers.when[{number}]"), message))
+        places.require(is_probability, "drift.adwin.delta", message)?;
+        let PageHinkleyConfig { delta, threshold } = self.page_hinkley;
+        for (key, value) in [("delta", delta), ("threshold", threshold)] {
+            let path = format!("drift.page_hinkley.{key}");
+            let is_valid = value >= 0.0 && value.is_finite();
+            places.require(is_valid, &path, "expected a number from 0 on")?;
         }
-        _ => Ok(rules),
+        let detectors = &self.detectors;
+        let is_features = |detector: &DetectorConfig| *detector == DetectorConfig::Features;
+        if let Some(number) = detectors.iter().position(is_features) {
+            let path = format!("drift.detectors[{number}]");
+            let message = "how strange samples look is not known: add a section \"unseen\" with \
+                           \"density\" among its methods";
+            places.require(has_density, &path, message)?;
+        }
+        let has = |detector| detectors.contains(&detector);
+        Ok(DriftRules {
+            kind,
+            adwin: has(DetectorConfig::Adwin).then_some(self.adwin.delta),
+            page_hinkley: has(DetectorConfig::PageHinkley)
+                .then_some(PageHinkleyRules { delta, threshold }),
+            features: has(DetectorConfig::Features).then_some(self.adwin.delta),
+            min_samples: min_samples as i64,
+        })
     }
 }

@@ -3,28 +3,32 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// See [`Config::mode`].
+use super::ConfigError;
+use super::places::{AT_LEAST_ONE, Places};
+
+/// Whether the stream waits for training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Training is part of the order of epochs.
     #[default]
     Replay,
-    /// Inference goes on while models train.
+    /// Inference continues while models train.
     Live,
 }
 
-/// The unit of replay: models change between epochs only.
+/// Unit of replay: models change between epochs only.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EpochConfig {
     /// Records in an epoch.
     pub records: u64,
-    /// How many epochs the source may be ahead of what is committed or on its way there.
+    /// Maximum number of epochs that the source is ahead of those committed or being committed.
     pub in_flight: u64,
-    /// In live mode, an epoch holds what comes in so many milliseconds: from Kafka, or at `source.rate`.
+    /// In live mode, an epoch holds the records of this many milliseconds: from Kafka, or at
+    /// `source.rate`.
     pub tick_ms: u64,
-    /// An epoch from Kafka holds at most so many bytes of records.
+    /// Maximum bytes of records in an epoch from Kafka.
     pub bytes: usize,
 }
 
@@ -39,13 +43,22 @@ impl Default for EpochConfig {
     }
 }
 
+impl EpochConfig {
+    pub(super) fn check(&self, places: &Places) -> Result<(), ConfigError> {
+        places.require(self.records > 0, "epoch.records", AT_LEAST_ONE)?;
+        places.require(self.in_flight > 0, "epoch.in_flight", AT_LEAST_ONE)?;
+        places.require(self.bytes > 0, "epoch.bytes", AT_LEAST_ONE)?;
+        places.require(self.tick_ms > 0, "epoch.tick_ms", AT_LEAST_ONE)
+    }
+}
+
 /// How often the state is made durable.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CommitConfig {
-    /// At most this many epochs are committed together.
+    /// Maximum number of epochs that are committed together.
     pub epochs: usize,
-    /// In live mode, an epoch waits at most this long for its commit, milliseconds.
+    /// In live mode, the longest time that an epoch waits for its commit, in milliseconds.
     pub interval_ms: u64,
 }
 
@@ -55,5 +68,11 @@ impl Default for CommitConfig {
             epochs: 32,
             interval_ms: 100,
         }
+    }
+}
+
+impl CommitConfig {
+    pub(super) fn check(&self, places: &Places) -> Result<(), ConfigError> {
+        places.require(self.epochs > 0, "commit.epochs", AT_LEAST_ONE)
     }
 }

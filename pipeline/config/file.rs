@@ -1,37 +1,27 @@
 //! Loading a config file: YAML with places, values from the environment, overrides, and errors that
-//! say where, what was expected, and which name was probably meant.
+//! name the place, what was expected, and the name that was probably meant.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use serde_json::{Map, Value};
 
 use super::Config;
-use super::places::{ConfigError, Places, nearest};
+use super::places::{ConfigError, Places, did_you_mean};
 
-/// A config and where each of its values stands.
+/// A config and the place of each of its values.
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
     /// The values.
     pub config: Config,
-    file: PathBuf,
-    places: Places,
+    pub(super) places: Places,
 }
 
 impl ConfigFile {
-    /// The folder of the file, absolute.
-    pub fn folder(&self) -> std::io::Result<PathBuf> {
-        let file = std::path::absolute(&self.file)?;
-        Ok(file.parent().unwrap_or(&file).to_path_buf())
-    }
-
     /// An error about the value at `path`, such as `tasks.path[1]`.
     pub fn error(&self, path: &str, message: impl std::fmt::Display) -> ConfigError {
-        ConfigError {
-            place: self.places.place(&self.file, path),
-            message: self.places.mask(&format!("{path}: {message}")),
-        }
+        self.places.error(path, message)
     }
 }
 
@@ -43,40 +33,30 @@ pub fn load(file: &Path, overrides: &[String]) -> Result<ConfigFile, ConfigError
     };
     let text = std::fs::read_to_string(file)
         .map_err(|error| whole(format!("the config cannot be read: {error}")))?;
-    let documents = MarkedYaml::load_from_str(&text).map_err(|error| ConfigError {
-        place: format!("{}:{}", file.display(), error.marker().line()),
-        message: format!("this is not YAML: {}", error.info()),
+    let mut places = Places::new(file);
+    let documents = MarkedYaml::load_from_str(&text).map_err(|error| {
+        let message = format!("this is not YAML: {}", error.info());
+        places.error_at(error.marker().line(), message)
     })?;
     let Some(document) = documents.first() else {
         return Err(whole("the config is empty".to_string()));
     };
-    let mut reader = Reader {
-        file,
-        places: Places::default(),
-    };
-    let mut value = reader.value(document, "")?;
-    let mut places = reader.places;
+    let mut value = Reader(&mut places).value(document, "")?;
     for text in overrides {
         let key = apply(&mut value, text, &mut places)?;
         places.overrides.push(key);
     }
-    let config = deserialize(value, file, &places)?;
-    Ok(ConfigFile {
-        config,
-        file: file.to_path_buf(),
-        places,
-    })
+    let config = deserialize(value, &places)?;
+    Ok(ConfigFile { config, places })
 }
 
-struct Reader<'a> {
-    file: &'a Path,
-    places: Places,
-}
+/// Converts YAML to JSON and records the places of its values.
+struct Reader<'a>(&'a mut Places);
 
 impl Reader<'_> {
     fn value(&mut self, node: &MarkedYaml<'_>, path: &str) -> Result<Value, ConfigError> {
         let line = node.span.start.line();
-        self.places.lines.entry(path.to_string()).or_insert(line);
+        self.0.lines.entry(path.to_string()).or_insert(line);
         match &node.data {
             YamlData::Value(scalar) => self.scalar(scalar, line),
             YamlData::Sequence(items) => items
@@ -87,68 +67,64 @@ impl Reader<'_> {
             YamlData::Mapping(entries) => {
                 let mut map = Map::new();
                 for (key, value) in entries {
-                    let name = key.data.as_str().ok_or_else(|| {
-                        self.error(key.span.start.line(), "a key is expected to be text")
-                    })?;
+                    let line = key.span.start.line();
+                    let name = key
+                        .data
+                        .as_str()
+                        .ok_or_else(|| self.0.error_at(line, "a key is expected to be text"))?;
                     let path = if path.is_empty() {
                         name.to_string()
                     } else {
                         format!("{path}.{name}")
                     };
                     // An error about a key points to the key, not to the value below it.
-                    self.places
-                        .lines
-                        .insert(path.clone(), key.span.start.line());
+                    self.0.lines.insert(path.clone(), line);
                     let value = self.value(value, &path)?;
                     map.insert(name.to_string(), value);
                 }
                 Ok(Value::Object(map))
             }
-            _ => Err(self.error(line, "tags and aliases are not expected here")),
+            _ => {
+                let message = "tags and aliases are not expected here";
+                Err(self.0.error_at(line, message))
+            }
         }
     }
 
     fn scalar(&mut self, scalar: &Scalar<'_>, line: usize) -> Result<Value, ConfigError> {
-        Ok(match scalar {
-            Scalar::String(text) if text.contains("${") => self.substitute(text, line)?,
-            scalar => json(scalar),
-        })
+        match scalar {
+            Scalar::String(text) if text.contains("${") => self.substitute(text, line),
+            scalar => Ok(json(scalar)),
+        }
     }
 
-    /// Puts environment variables in the place of `${NAME}`. A value that is nothing but a variable
-    /// has the type that it would have if it stood there.
+    /// Replaces each `${NAME}` by the environment variable. A value that consists of one variable
+    /// alone gets the type that it would have if it were written there.
     fn substitute(&mut self, text: &str, line: usize) -> Result<Value, ConfigError> {
         let mut result = String::new();
         let mut rest = text;
         while let Some(start) = rest.find("${") {
             let Some(end) = rest[start..].find('}') else {
-                return Err(self.error(line, "\"${\" is not closed by \"}\""));
+                return Err(self.0.error_at(line, "\"${\" is not closed by \"}\""));
             };
             let name = &rest[start + 2..start + end];
             let value = std::env::var(name).map_err(|_| {
                 let message = format!("the environment variable {name} is not set");
-                self.error(line, &message)
+                self.0.error_at(line, message)
             })?;
-            self.places.hide(&value, name);
+            self.0.hide(&value, name);
             result.push_str(&rest[..start]);
             result.push_str(&value);
             rest = &rest[start + end + 1..];
         }
-        let alone =
+        let is_one_variable =
             !result.is_empty() && text.starts_with("${") && text.find('}') == Some(text.len() - 1);
         result.push_str(rest);
-        Ok(if alone {
+        Ok(if is_one_variable {
             json(&Scalar::parse_from_cow(result.into()))
         } else {
             Value::String(result)
         })
-    }
-
-    fn error(&self, line: usize, message: &str) -> ConfigError {
-        ConfigError {
-            place: format!("{}:{line}", self.file.display()),
-            message: message.to_string(),
-        }
     }
 }
 
@@ -173,17 +149,12 @@ fn apply(root: &mut Value, text: &str, places: &mut Places) -> Result<String, Co
     };
     let documents = MarkedYaml::load_from_str(value)
         .map_err(|cause| error(format!("the value is not YAML: {}", cause.info())))?;
-    let mut reader = Reader {
-        file: Path::new("--set"),
-        places: Places::default(),
-    };
+    let mut own_places = Places::new(Path::new("--set"));
     let value = match documents.first() {
-        Some(document) => reader.value(document, "")?,
+        Some(document) => Reader(&mut own_places).value(document, "")?,
         None => Value::Null,
     };
-    places
-        .from_environment
-        .extend(reader.places.from_environment);
+    places.from_environment.extend(own_places.from_environment);
     let mut target = root;
     for part in key.split('.') {
         let Value::Object(map) = target else {
@@ -195,12 +166,11 @@ fn apply(root: &mut Value, text: &str, places: &mut Places) -> Result<String, Co
     Ok(key.to_string())
 }
 
-fn deserialize(value: Value, file: &Path, places: &Places) -> Result<Config, ConfigError> {
+fn deserialize(value: Value, places: &Places) -> Result<Config, ConfigError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut path = error.path().to_string();
-        let message = error.inner().to_string();
-        let explained = explain(&message);
-        if let Some(unknown) = &explained.unknown {
+        let explained = explain(&error.inner().to_string());
+        if let Some(unknown) = &explained.unknown_key {
             if path == "." {
                 path = unknown.clone();
             } else if !path.ends_with(&format!(".{unknown}")) && path != *unknown {
@@ -209,7 +179,7 @@ fn deserialize(value: Value, file: &Path, places: &Places) -> Result<Config, Con
         }
         let shown = if path == "." { "the config" } else { &path };
         ConfigError {
-            place: places.place(file, &path),
+            place: places.place(&path),
             message: places.mask(&format!("{shown}: {}", explained.text)),
         }
     })
@@ -217,17 +187,17 @@ fn deserialize(value: Value, file: &Path, places: &Places) -> Result<Config, Con
 
 struct Explained {
     text: String,
-    unknown: Option<String>,
+    unknown_key: Option<String>,
 }
 
-/// Serde's message in plainer words, with the nearest of the names that it expected.
+/// Rewords a message of serde in plainer words, with the nearest of the names that it expected.
 fn explain(message: &str) -> Explained {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let is_unknown = message.starts_with("unknown field") || message.starts_with("unknown variant");
     let Some((found, expected)) = quoted.split_first().filter(|_| is_unknown) else {
         return Explained {
             text: message.replace("missing field", "missing key"),
-            unknown: None,
+            unknown_key: None,
         };
     };
     let is_key = message.starts_with("unknown field");
@@ -236,14 +206,12 @@ fn explain(message: &str) -> Explained {
     } else {
         format!("\"{found}\" is not a valid value")
     };
-    if let Some(nearest) = nearest(found, expected) {
-        let _ = write!(text, "; did you mean \"{nearest}\"?");
-    }
+    text.push_str(&did_you_mean(found, expected));
     if !expected.is_empty() {
         let _ = write!(text, " (expected: {})", expected.join(", "));
     }
     Explained {
         text,
-        unknown: is_key.then(|| found.to_string()),
+        unknown_key: is_key.then(|| found.to_string()),
     }
 }

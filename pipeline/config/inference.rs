@@ -1,25 +1,27 @@
-//! Sections `inference` and `report`: how predictions are made and what they are compared with.
+//! Sections `inference` and `report`: how predictions are made, and the baselines beside them.
 
+use perennial_operators::LabelKind;
 use perennial_operators::algorithms::pool::Integration;
 use perennial_operators::predict::{Baseline, InferenceRules};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::ConfigError;
+use super::places::{AT_LEAST_ONE, Places};
 
 /// How predictions are made.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct InferenceConfig {
-    /// How the models and adapters along a sample's path become one answer.
+    /// How the outputs of the models and adapters along a sample's task path become one prediction.
     pub integration: IntegrationConfig,
-    /// Whether each task learns from its labels to correct the model that answers for it.
+    /// Whether each task learns from its labels an adapter that corrects the model it uses.
     pub adapters: bool,
-    /// Among how many of the latest labelled samples of a task, and of the one above it, a sample's neighbours are
-    /// looked for; 0 does without. It needs `adapters`.
+    /// Number of latest labelled samples of a task, and of the task above it, among which a
+    /// sample's neighbours are searched; 0 turns neighbours off. Needs `adapters`.
     pub neighbours: usize,
-    /// The most memory that models which are ready to answer may take, over all workers. Where they need more, those
-    /// that were asked last are ready, and the others are made ready when they are asked.
+    /// Memory bound, in bytes, of the models that are loaded, over all workers. Above it, the least
+    /// recently used models are unloaded, and loaded again when a sample needs them.
     pub memory_bytes: usize,
 }
 
@@ -34,29 +36,62 @@ impl Default for InferenceConfig {
     }
 }
 
-/// See [`InferenceConfig::integration`].
+impl InferenceConfig {
+    pub(super) fn check(&self, places: &Places) -> Result<(), ConfigError> {
+        let bytes = self.memory_bytes;
+        places.require(bytes > 0, "inference.memory_bytes", AT_LEAST_ONE)
+    }
+
+    pub(super) fn rules(&self, kind: LabelKind) -> InferenceRules {
+        InferenceRules {
+            kind,
+            integration: self.integration.into(),
+            adapters: self.adapters,
+        }
+    }
+
+    /// Number of recent samples of a task among which neighbours are searched; 0 where they have no
+    /// weight.
+    pub(super) fn used_neighbours(&self) -> usize {
+        if self.adapters && self.integration != IntegrationConfig::Leaf {
+            self.neighbours
+        } else {
+            0
+        }
+    }
+}
+
+/// How the outputs along a task path become one prediction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntegrationConfig {
-    /// The finest task of the path answers, with the model of its nearest ancestor that has one.
+    /// The model of the finest task, or of its nearest ancestor that has one.
     Leaf,
-    /// All along the path count the same.
+    /// All outputs along the path, with equal weights.
     Average,
-    /// Each along the path counts by how well it did lately on the finest task.
+    /// All outputs along the path, weighted by their recent losses on the finest task.
     #[default]
     Weighted,
 }
 
-/// What the report compares with.
+/// Baselines of the report.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportConfig {
-    /// Baselines that are scored on the same samples.
+    /// Baselines that are scored on the same samples as the pipeline.
     #[serde(default)]
     pub baselines: Vec<BaselineConfig>,
 }
 
-/// See [`ReportConfig::baselines`].
+impl ReportConfig {
+    /// Checks the section of an edge.
+    pub(super) fn check_edge(&self, places: &Places) -> Result<(), ConfigError> {
+        let message = "an edge has no baselines: remove this";
+        places.require(self.baselines.is_empty(), "report.baselines", message)
+    }
+}
+
+/// A baseline: a simpler way to predict, scored for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BaselineConfig {
@@ -67,33 +102,11 @@ pub enum BaselineConfig {
 }
 
 impl BaselineConfig {
-    /// The name in the config and in the report.
+    /// Name in the config and in the report.
     pub fn name(self) -> &'static str {
         match self {
             BaselineConfig::Frozen => "frozen",
             BaselineConfig::Single => "single",
-        }
-    }
-}
-
-impl Settings {
-    /// Rules of inference.
-    pub fn inference_rules(&self) -> InferenceRules {
-        let inference = &self.config().inference;
-        InferenceRules {
-            kind: self.label_kind(),
-            integration: inference.integration.into(),
-            adapters: inference.adapters,
-        }
-    }
-
-    /// Number of recent samples of a task among which a new one finds its neighbours.
-    pub fn neighbours(&self) -> usize {
-        let inference = &self.config().inference;
-        if inference.adapters && inference.integration != IntegrationConfig::Leaf {
-            inference.neighbours
-        } else {
-            0
         }
     }
 }

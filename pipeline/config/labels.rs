@@ -8,103 +8,129 @@ use perennial_operators::label::{Delay, LabelTiming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::settings::DEFAULT_WAIT;
-use super::{ConfigError, ConfigFile};
+use super::places::Places;
+use super::{ConfigError, SourceConfig};
 
-pub(crate) fn check_labels(loaded: &ConfigFile) -> Result<(), ConfigError> {
-    let (source, labels) = (&loaded.config.source, &loaded.config.labels);
-    if source.simulator.is_some() && labels.path.is_some() {
-        let message = "the simulator brings its own labels: remove this";
-        return Err(loaded.error("labels.path", message));
-    }
-    if source.kafka.is_some() && labels.path.is_some() {
-        let message =
-            "labels of samples on a topic are on a topic too (labels.kafka), or in the samples";
-        return Err(loaded.error("labels.path", message));
-    }
-    let says_labels = labels.path.is_some() || labels.kafka.is_some() || labels.on_request;
-    let has_delay = labels.delay.records.is_some() || labels.delay.seconds.is_some();
-    if source.edges.is_some() && (says_labels || has_delay) {
-        let message = "what edges share has its labels, which are known: remove this";
-        return Err(loaded.error("labels", message));
-    }
-    if source.kafka.is_none() && labels.kafka.is_some() {
-        let message = "only samples on a topic (source.kafka) have labels on a topic";
-        return Err(loaded.error("labels.kafka", message));
-    }
-    if labels.kafka.is_some() && has_delay {
-        let message = "labels on a topic are known when they come: remove this, or set labels.wait";
-        return Err(loaded.error("labels.delay", message));
-    }
-    Ok(())
-}
+/// Number of records that a sample on a topic waits for its label by default.
+const DEFAULT_WAIT: u64 = 100_000;
 
-pub(crate) fn arrival(loaded: &ConfigFile) -> Result<LabelTiming, ConfigError> {
-    let labels = &loaded.config.labels;
-    let wait = delay(loaded, "labels.wait", &labels.wait, DEFAULT_WAIT)?;
-    let delay = delay(loaded, "labels.delay", &labels.delay, 0)?;
-    Ok(match labels.kafka {
-        Some(_) => LabelTiming::SeparateStream(wait),
-        None if labels.on_request => LabelTiming::OnRequest(delay),
-        None => LabelTiming::InSample(delay),
-    })
-}
-
-pub(super) fn delay(
-    loaded: &ConfigFile,
-    path: &str,
-    delay: &DelayConfig,
-    records: u64,
-) -> Result<Delay, ConfigError> {
-    match (delay.records, delay.seconds) {
-        (Some(_), Some(_)) => {
-            Err(loaded.error(path, "\"records\" and \"seconds\" exclude each other"))
-        }
-        (_, Some(seconds)) if !(0.0..=1e12).contains(&seconds) => {
-            Err(loaded.error(&format!("{path}.seconds"), "expected a number from 0"))
-        }
-        (None, Some(seconds)) => Ok(Delay::Time((seconds * 1e6) as i64)),
-        (given, None) => Ok(Delay::Records(given.unwrap_or(records))),
-    }
-}
-
-/// When labels become known.
+/// Where labels come from and when they become known.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelsConfig {
-    /// A file of labels, if the samples do not carry them; all of it is held in memory.
+    /// A file of labels, if the samples do not contain them. All of it is held in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The label file's format, when its name does not tell.
+    /// Format of the label file. Default: by the file's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
-    /// A topic of labels, if the samples do not carry them. A label is known when it comes.
+    /// A topic of labels, if the samples do not contain them. A label is known when it arrives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<TopicConfig>,
-    /// The column with the sample's id, where labels are apart. Default: as in the schema.
+    /// Column with the sample's id in a file or topic of labels. Default: as in the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// How long after its sample a label is known, where they are in files.
+    /// Time between a sample and its label, where samples contain their labels or a file does.
     #[serde(default)]
     pub delay: DelayConfig,
-    /// Whether only labels that are asked for become known (`label_requests`), as where people give them: a
-    /// recorded stream then shows what asking would have brought.
+    /// Whether only requested labels (`label_requests`) become known, as if people gave them. A
+    /// recorded stream then shows what label requests would have achieved.
     #[serde(default)]
     pub on_request: bool,
-    /// How long a sample waits for its label, and a label for its sample, where labels have a topic.
-    /// Seconds are counted from when it was read. Default: 100,000 records.
+    /// How long a sample waits for its label, and a label for its sample, where labels have a
+    /// topic. Seconds count from when the sample was read. Default: 100,000 records.
     #[serde(default)]
     pub wait: DelayConfig,
+}
+
+impl LabelsConfig {
+    /// Checks that the labels can come with the samples of the source.
+    pub(super) fn check(&self, source: &SourceConfig, places: &Places) -> Result<(), ConfigError> {
+        let has_path = self.path.is_some();
+        let message = "the simulator brings its own labels: remove this";
+        let is_extra = source.simulator.is_some() && has_path;
+        places.require(!is_extra, "labels.path", message)?;
+        let message =
+            "labels of samples on a topic are on a topic too (labels.kafka), or in the samples";
+        let is_elsewhere = source.kafka.is_some() && has_path;
+        places.require(!is_elsewhere, "labels.path", message)?;
+        let says_more =
+            has_path || self.kafka.is_some() || self.on_request || self.delay.is_given();
+        let message = "what edges share has its labels, which are known: remove this";
+        places.require(!(source.edges.is_some() && says_more), "labels", message)?;
+        if self.kafka.is_some() {
+            let message = "only samples on a topic (source.kafka) have labels on a topic";
+            places.require(source.kafka.is_some(), "labels.kafka", message)?;
+            let message =
+                "labels on a topic are known when they come: remove this, or set labels.wait";
+            places.require(!self.delay.is_given(), "labels.delay", message)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that labels which become known on request are requested.
+    pub(super) fn check_requests(
+        &self,
+        are_requested: bool,
+        places: &Places,
+    ) -> Result<(), ConfigError> {
+        if !self.on_request {
+            return Ok(());
+        }
+        let message = "labels on a topic are known when they come: remove this";
+        places.require(self.kafka.is_none(), "labels.on_request", message)?;
+        let message = "nobody asks for labels: add label_requests, with per_day";
+        places.require(are_requested, "labels.on_request", message)
+    }
+
+    /// How labels come to their samples.
+    pub(super) fn timing(&self, places: &Places) -> Result<LabelTiming, ConfigError> {
+        let wait = self.wait.delay("labels.wait", DEFAULT_WAIT, places)?;
+        let delay = self.delay.delay("labels.delay", 0, places)?;
+        Ok(if self.kafka.is_some() {
+            LabelTiming::SeparateStream(wait)
+        } else if self.on_request {
+            LabelTiming::OnRequest(delay)
+        } else {
+            LabelTiming::InSample(delay)
+        })
+    }
 }
 
 /// A length of time: `records` or `seconds`, at most one of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DelayConfig {
-    /// Once this many later samples were read.
+    /// Number of later samples after which the time has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<u64>,
-    /// Once the stream's event time has moved on by this many seconds.
+    /// Seconds of the stream's clock. In replay this clock is the latest event time read so far; in
+    /// live mode and for `produce.delay` it is the wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+}
+
+impl DelayConfig {
+    pub(super) fn is_given(&self) -> bool {
+        self.records.is_some() || self.seconds.is_some()
+    }
+
+    /// The delay at `path`; `default` records if none is given.
+    pub(super) fn delay(
+        &self,
+        path: &str,
+        default: u64,
+        places: &Places,
+    ) -> Result<Delay, ConfigError> {
+        match (self.records, self.seconds) {
+            (Some(_), Some(_)) => {
+                Err(places.error(path, "\"records\" and \"seconds\" exclude each other"))
+            }
+            (_, Some(seconds)) if !(0.0..=1e12).contains(&seconds) => {
+                Err(places.error(&format!("{path}.seconds"), "expected a number from 0"))
+            }
+            (None, Some(seconds)) => Ok(Delay::Time((seconds * 1e6) as i64)),
+            (given, None) => Ok(Delay::Records(given.unwrap_or(default))),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The part that a pipeline plays, and its link to the others.
+//! The role of a pipeline, and section `link`: the connection between cloud and edges.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,26 +8,25 @@ use perennial_connectors::link::{LARGEST_CONTENT, StoreConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Mode;
-use super::unseen::MethodConfig;
-use super::{ConfigError, ConfigFile, LevelConfig};
+use super::places::Places;
+use super::{ConfigError, Mode};
 
-/// The part that a pipeline plays.
+/// Role of a pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// All in one process.
+    /// All in one process, without a link.
     #[default]
     Local,
-    /// It answers by the models that the cloud publishes, learns from its own labels to correct them, and shares what its policy
-    /// says.
+    /// Predicts with the models that the cloud publishes, corrects them by its own labels, and
+    /// shares what its policy allows.
     Edge,
-    /// It learns from what edges share, and publishes what answers.
+    /// Learns from what edges share, and publishes the models that it deploys.
     Cloud,
 }
 
 impl Role {
-    /// Its name in the config.
+    /// Name in the config.
     pub fn name(self) -> &'static str {
         match self {
             Role::Local => "local",
@@ -37,67 +36,67 @@ impl Role {
     }
 }
 
-/// The link between cloud and edges, over the cloud's Kafka.
+/// Link between cloud and edges, over the cloud's Kafka.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkConfig {
-    /// How to reach the cloud's Kafka.
+    /// Connection to the cloud's Kafka.
     pub kafka: KafkaConfig,
-    /// The topic of what edges share. The cloud makes it.
-    #[serde(default = "changes")]
+    /// Topic of what edges share. The cloud creates it.
+    #[serde(default = "default_changes_topic")]
     pub changes: String,
-    /// The topic of what the cloud knows. The cloud makes it.
-    #[serde(default = "knowledge")]
+    /// Topic of what the cloud publishes. The cloud creates it.
+    #[serde(default = "default_knowledge_topic")]
     pub knowledge: String,
-    /// Where models are that are too large for messages; the same for cloud and edges. Default: all are in messages.
+    /// Object store for models that are too large for messages; the same for cloud and edges.
+    /// Default: all models are in messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreConfig>,
-    /// The file of the private key by which the others know this one (Ed25519, PEM).
+    /// File of the private key that signs what this pipeline sends (Ed25519, PEM).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign: Option<PathBuf>,
-    /// At an edge: the file of the cloud's public key.
+    /// At an edge: file of the cloud's public key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<PathBuf>,
-    /// In the cloud: the edges by the names of their pipelines, each with the file of its public key.
+    /// In the cloud: the edges by the names of their pipelines, each with the file of its public
+    /// key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub edges: BTreeMap<String, PathBuf>,
-    /// In the cloud: which edges get a model that replaces another first, and how long they try it.
+    /// In the cloud: the edges that try a model before it replaces another at all edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryConfig>,
-    /// At an edge: names of the tasks that it serves; those above and below them come too. Default: all.
+    /// At an edge: names of the tasks that it serves; tasks above and below them are included.
+    /// Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscribe: Vec<String>,
-    /// At an edge: whether it trains models of its own too, on its own triggers, beside taking those of the cloud.
+    /// At an edge: whether it also trains models itself, on its own triggers, besides taking those
+    /// of the cloud.
     #[serde(default)]
     pub train: bool,
-    /// At an edge: what waits to be sent.
+    /// At an edge: bound of the changes that wait to be sent.
     #[serde(default)]
     pub outbox: OutboxConfig,
 }
 
-/// Which edges get a model that replaces another first.
+/// The edges that try a model before it replaces another at all edges.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CanaryConfig {
-    /// Their names.
+    /// Names of the edges.
     pub edges: Vec<String>,
-    /// So many labelled samples they have to share before the model is compared with the one before: if it does not do worse,
-    /// all get it; if it does, it is rolled back.
-    #[serde(default = "trial")]
+    /// Number of labelled samples that these edges share before the model is compared with the one
+    /// it replaces. If it does no worse, all edges get it; otherwise it is rolled back.
+    #[serde(default = "default_canary_samples")]
     pub samples: u64,
 }
 
-fn trial() -> u64 {
-    500
-}
-
-/// What waits at an edge while the cloud is not reached.
+/// Bound of the changes that wait at an edge while the cloud cannot be reached.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboxConfig {
-    /// The most bytes that may wait.
+    /// Maximum number of bytes that wait.
     pub bytes: u64,
-    /// What is shed when there are more.
+    /// Changes that are dropped when more bytes would wait.
     pub shed: Shed,
 }
 
@@ -110,160 +109,115 @@ impl Default for OutboxConfig {
     }
 }
 
-/// See [`OutboxConfig::shed`].
+/// Changes that a full outbox drops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Shed {
-    /// What has waited longest.
+    /// Those that have waited longest.
     #[default]
     Oldest,
-    /// What comes.
+    /// New ones.
     Newest,
 }
 
-fn changes() -> String {
+fn default_changes_topic() -> String {
     "perennial-changes".to_string()
 }
 
-fn knowledge() -> String {
+fn default_knowledge_topic() -> String {
     "perennial-knowledge".to_string()
 }
 
-pub(super) fn check(loaded: &ConfigFile) -> Result<(), ConfigError> {
-    let config = &loaded.config;
-    let link = match (config.role, &config.link) {
-        (Role::Local, None) => return Ok(()),
+fn default_canary_samples() -> u64 {
+    500
+}
+
+/// The link of a role that has one; none for [`Role::Local`].
+pub(super) fn link_of<'a>(
+    role: Role,
+    link: Option<&'a LinkConfig>,
+    places: &Places,
+) -> Result<Option<&'a LinkConfig>, ConfigError> {
+    match (role, link) {
         (Role::Local, Some(_)) => {
             let message = "it is for the roles edge and cloud: set role, or remove this";
-            return Err(loaded.error("link", message));
+            Err(places.error("link", message))
         }
-        (_, None) => {
+        (Role::Edge | Role::Cloud, None) => {
             let message = "missing: it says how cloud and edges reach each other";
-            return Err(loaded.error("link", message));
+            Err(places.error("link", message))
         }
-        (_, Some(link)) => link,
-    };
-    match config.role {
-        Role::Edge => check_edge(loaded, link)?,
-        _ => check_cloud(loaded, link)?,
-    }
-    let above = link.store.as_ref().map_or(0, |store| store.above);
-    if above > LARGEST_CONTENT {
-        let message =
-            format!("expected at most {LARGEST_CONTENT}: no message holds a larger model");
-        return Err(loaded.error("link.store.above", &message));
-    }
-    match link.kafka.problems().into_iter().next() {
-        Some((path, message)) => Err(loaded.error(&format!("link.{path}"), message)),
-        None => Ok(()),
+        (_, link) => Ok(link),
     }
 }
 
-fn check_cloud(loaded: &ConfigFile, link: &LinkConfig) -> Result<(), ConfigError> {
-    let only = |key: &str| Err(loaded.error(key, "only an edge has it: remove this"));
-    if link.verify.is_some() {
-        return only("link.verify");
-    }
-    if !link.subscribe.is_empty() {
-        return only("link.subscribe");
-    }
-    if link.train {
-        return only("link.train");
-    }
-    if link.sign.is_none() {
-        let message =
-            "missing: the file of the cloud's private key (openssl genpkey -algorithm ed25519)";
-        return Err(loaded.error("link.sign", message));
-    }
-    if let Some(canary) = &link.canary {
-        check_canary(loaded, link, canary)?;
-    }
-    if loaded.config.source.edges.is_some() && link.edges.is_empty() {
-        let message = "missing: the edges by name, each with the file of its public key";
-        return Err(loaded.error("link.edges", message));
-    }
-    Ok(())
-}
-
-fn check_canary(
-    loaded: &ConfigFile,
-    link: &LinkConfig,
-    canary: &CanaryConfig,
-) -> Result<(), ConfigError> {
-    if loaded.config.source.edges.is_none() || loaded.config.mode == Mode::Replay {
-        let message = "canaries are judged by what they share while it comes: set source.edges, and mode: live";
-        return Err(loaded.error("link.canary", message));
-    }
-    if canary.edges.is_empty() || canary.samples == 0 {
-        let message = "expected at least one edge, and one sample";
-        return Err(loaded.error("link.canary", message));
-    }
-    let unknown = |edge: &&String| !link.edges.contains_key(*edge);
-    match canary.edges.iter().find(unknown) {
-        Some(edge) => {
-            let names: Vec<&str> = link.edges.keys().map(String::as_str).collect();
-            let message = format!(
-                "\"{edge}\" is not in link.edges (expected: {})",
-                names.join(", ")
-            );
-            Err(loaded.error("link.canary.edges", &message))
-        }
-        None => Ok(()),
-    }
-}
-
-fn check_edge(loaded: &ConfigFile, link: &LinkConfig) -> Result<(), ConfigError> {
-    let config = &loaded.config;
-    if link.verify.is_none() {
+impl LinkConfig {
+    /// Checks the section of an edge; `shares` tells whether anything leaves it.
+    pub(super) fn check_edge(&self, shares: bool, places: &Places) -> Result<(), ConfigError> {
         let message =
             "missing: the file of the cloud's public key (openssl pkey -in private.pem -pubout)";
-        return Err(loaded.error("link.verify", message));
+        places.require(self.verify.is_some(), "link.verify", message)?;
+        let message = "only the cloud has it: remove this";
+        places.require(self.edges.is_empty(), "link.edges", message)?;
+        places.require(self.canary.is_none(), "link.canary", message)?;
+        let message = "missing: the file of this edge's private key (openssl genpkey -algorithm \
+                       ed25519), with which it signs what it shares";
+        places.require(self.sign.is_some() || !shares, "link.sign", message)?;
+        let message = "nothing is shared that it could sign: remove this, or see share";
+        places.require(self.sign.is_none() || shares, "link.sign", message)
     }
-    for (key, is_there) in [
-        ("link.edges", !link.edges.is_empty()),
-        ("link.canary", link.canary.is_some()),
-    ] {
-        if is_there {
-            return Err(loaded.error(key, "only the cloud has it: remove this"));
-        }
-    }
-    match (config.share.anything(), &link.sign) {
-        (true, None) => {
-            let message = "missing: the file of this edge's private key (openssl genpkey -algorithm ed25519), with which \
-                           it signs what it shares";
-            return Err(loaded.error("link.sign", message));
-        }
-        (false, Some(_)) => {
-            let message = "nothing is shared that it could sign: remove this, or see share";
-            return Err(loaded.error("link.sign", message));
-        }
-        _ => {}
-    }
-    if config.mode == Mode::Replay {
-        let message = "an edge takes models when they come: set live";
-        return Err(loaded.error("mode", message));
-    }
-    if config.share.models && !link.train {
-        let message = "no models are trained here that could be shared: set link.train";
-        return Err(loaded.error("share.models", message));
-    }
-    let compares =
-        |method: &MethodConfig| matches!(method, MethodConfig::Density | MethodConfig::Nearest);
-    let unseen = config.unseen.as_ref().filter(|_| !link.train);
-    if unseen.is_some_and(|unseen| unseen.methods.iter().any(compares)) {
-        let message = "density and nearest compare with what trainings draw from samples, and nothing is trained here: set others, \
-                       such as [attributes, probability], or link.train";
-        return Err(loaded.error("unseen.methods", message));
-    }
-    if !config.report.baselines.is_empty() {
-        let message = "an edge compares with none: remove this";
-        return Err(loaded.error("report.baselines", message));
-    }
-    let clusters = |level: &LevelConfig| matches!(level, LevelConfig::Cluster(_));
-    if let Some(number) = config.tasks.path.iter().position(clusters) {
+
+    /// Checks the section of the cloud.
+    pub(super) fn check_cloud(
+        &self,
+        has_edges: bool,
+        mode: Mode,
+        places: &Places,
+    ) -> Result<(), ConfigError> {
+        let message = "only an edge has it: remove this";
+        places.require(self.verify.is_none(), "link.verify", message)?;
+        places.require(self.subscribe.is_empty(), "link.subscribe", message)?;
+        places.require(!self.train, "link.train", message)?;
         let message =
-            "clusters are of the process that found them: an edge's tasks are told by attributes";
-        return Err(loaded.error(&format!("tasks.path[{number}]"), message));
+            "missing: the file of the cloud's private key (openssl genpkey -algorithm ed25519)";
+        places.require(self.sign.is_some(), "link.sign", message)?;
+        if let Some(canary) = &self.canary {
+            let message = "canaries are judged by what they share while it comes: set \
+                           source.edges, and mode: live";
+            let can_judge = has_edges && mode == Mode::Live;
+            places.require(can_judge, "link.canary", message)?;
+            canary.check(&self.edges, places)?;
+        }
+        let message = "missing: the edges by name, each with the file of its public key";
+        places.require(!has_edges || !self.edges.is_empty(), "link.edges", message)
     }
-    Ok(())
+
+    /// Checks what edge and cloud have in common.
+    pub(super) fn check_connection(&self, places: &Places) -> Result<(), ConfigError> {
+        let above = self.store.as_ref().map_or(0, |store| store.above);
+        let message =
+            format!("expected at most {LARGEST_CONTENT}: no message holds a larger model");
+        places.require(above <= LARGEST_CONTENT, "link.store.above", message)?;
+        let problems = self.kafka.problems().into_iter();
+        places.require_none(problems.map(|(path, message)| (format!("link.{path}"), message)))
+    }
+}
+
+impl CanaryConfig {
+    fn check(&self, edges: &BTreeMap<String, PathBuf>, places: &Places) -> Result<(), ConfigError> {
+        let message = "expected at least one edge, and one sample";
+        let is_complete = !self.edges.is_empty() && self.samples > 0;
+        places.require(is_complete, "link.canary", message)?;
+        match self.edges.iter().find(|edge| !edges.contains_key(*edge)) {
+            Some(edge) => {
+                let names: Vec<&str> = edges.keys().map(String::as_str).collect();
+                let message = format!(
+                    "\"{edge}\" is not in link.edges (expected: {})",
+                    names.join(", ")
+                );
+                Err(places.error("link.canary.edges", message))
+            }
+            None => Ok(()),
+        }
+    }
 }

@@ -1,33 +1,25 @@
 //! Section `memory`: how many samples are retained.
 
-use perennial_connectors::schema::Schema;
 use perennial_operators::RetainedSample;
 use perennial_operators::learn::MemoryRules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, ConfigFile, Settings};
+use super::ConfigError;
+use super::places::{AT_LEAST_ONE, Places};
 
-pub(super) fn check_memory(loaded: &ConfigFile, schema: &Schema) -> Result<(), ConfigError> {
-    let least = RetainedSample::bytes(schema.features.len());
-    if loaded.config.memory.bytes < least {
-        let message = format!("expected at least {least}, which is what one sample counts");
-        return Err(loaded.error("memory.bytes", message));
-    }
-    Ok(())
-}
-
-/// How much of the past is retained for training and judging.
+/// How many samples are retained for training and for judging models.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
-    /// Labelled samples retained for each finest task, shared out evenly among the classes; at most.
+    /// Maximum number of labelled samples retained for each finest task, divided evenly among the
+    /// classes.
     pub samples_per_task: usize,
-    /// The latest labelled samples of each finest task that are kept beside, to learn from after drift. Without
-    /// `drift.detectors`, only as many are kept as `inference.neighbours` has it.
+    /// Number of latest labelled samples of each finest task that are kept besides, to train on
+    /// after drift. Without `drift.detectors`, only `inference.neighbours` samples are kept.
     pub recent_per_task: usize,
-    /// The most bytes of all retained samples; each counts 48, and 4 more for each feature. Where tasks want more, the
-    /// largest give up samples first.
+    /// Maximum bytes of all retained samples; each sample counts 48 bytes, and 4 more for each
+    /// feature. Above it, the largest tasks give up samples first.
     pub bytes: u64,
 }
 
@@ -41,25 +33,22 @@ impl Default for MemoryConfig {
     }
 }
 
-impl Settings {
-    /// Rules by which samples are retained.
-    pub fn memory_rules(&self) -> MemoryRules {
-        let memory = &self.config().memory;
-        MemoryRules {
-            samples_per_task: memory.samples_per_task,
-            bytes: memory.bytes,
-            features: self.features(),
-            classes: self.classes.len(),
-        }
+impl MemoryConfig {
+    /// Checks the section for samples of `features` features.
+    pub(super) fn check(&self, features: usize, places: &Places) -> Result<(), ConfigError> {
+        let samples = self.samples_per_task;
+        places.require(samples > 0, "memory.samples_per_task", AT_LEAST_ONE)?;
+        let least = RetainedSample::bytes(features);
+        let message = format!("expected at least {least}, the size of one sample");
+        places.require(self.bytes >= least, "memory.bytes", message)
     }
 
-    /// Number of recent labelled samples that are kept of each task.
-    pub fn recent_samples(&self) -> usize {
-        let for_drift = if self.drift.any() {
-            self.config().memory.recent_per_task
-        } else {
-            0
-        };
-        for_drift.max(self.neighbours())
+    pub(super) fn rules(&self, features: usize, classes: usize) -> MemoryRules {
+        MemoryRules {
+            samples_per_task: self.samples_per_task,
+            bytes: self.bytes,
+            features,
+            classes,
+        }
     }
 }

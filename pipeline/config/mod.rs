@@ -1,4 +1,7 @@
-//! The configuration: one YAML file launches one pipeline.
+//! Configuration: one YAML file describes one pipeline.
+//!
+//! Each section has a file of its own with its keys, defaults and checks. Only [`Settings`] sees
+//! the whole config: it runs the checks in order and gives each what it needs.
 
 mod bootstrap;
 mod condition;
@@ -26,6 +29,7 @@ mod unseen;
 
 use perennial_connectors::kafka::KafkaConfig;
 use perennial_connectors::schema::Schema;
+use perennial_connectors::sink::kafka::OutputTopics;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,83 +55,111 @@ pub use self::training::{CandidateConfig, TrainingConfig};
 pub use self::triggers::{GateConfig, TriggersConfig};
 pub use self::unseen::UnseenConfig;
 
-/// A pipeline: where samples come from, how tasks are made of them, how models are trained and when,
-/// and where predictions go.
+/// A pipeline: where samples come from, how tasks are made of them, how and when models are
+/// trained, and where predictions go.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Name of the pipeline, for people.
+    /// Name of the pipeline, shown in logs and reports.
     pub name: String,
-    /// `replay` waits for training in the order of the stream, so that the same input gives the same
-    /// predictions; `live` never waits.
+    /// `replay` waits for training in the order of the stream, so that the same input gives the
+    /// same predictions; `live` never waits.
     #[serde(default)]
     pub mode: Mode,
-    /// The part that the pipeline plays.
+    /// Role of the pipeline: alone, at an edge or in the cloud.
     #[serde(default)]
     pub role: Role,
-    /// The link between cloud and edges.
+    /// Link between cloud and edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<LinkConfig>,
     /// What an edge shares with the cloud.
     #[serde(default)]
     pub share: ShareConfig,
-    /// The columns of a sample. The simulator brings its own.
+    /// Columns of a sample. Left out with the simulator, which has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Schema>,
-    /// How to reach Kafka, if samples, labels or results are there.
+    /// Connection to Kafka, required if samples, labels or results are on topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaConfig>,
     /// Where samples come from.
     pub source: SourceConfig,
     /// How tasks are made from samples.
     pub tasks: TasksConfig,
-    /// The labelled head of the stream that trains the first models and is not scored. An edge that shares samples may have one,
-    /// for the cloud to train its first models on.
+    /// Labelled head of the stream that trains the first models and is not scored. An edge may have
+    /// one if it shares samples, for the cloud to train its first models on, or if it trains
+    /// itself.
     #[serde(default)]
     pub bootstrap: BootstrapConfig,
-    /// When labels become known.
+    /// Where labels come from and when they become known.
     #[serde(default)]
     pub labels: LabelsConfig,
-    /// The unit of replay.
+    /// Unit of replay.
     #[serde(default)]
     pub epoch: EpochConfig,
     /// How predictions are made.
     #[serde(default)]
     pub inference: InferenceConfig,
-    /// How much of the past is retained.
+    /// How many samples are retained.
     #[serde(default)]
     pub memory: MemoryConfig,
     /// How models are trained.
     #[serde(default)]
     pub training: TrainingConfig,
-    /// What a new model must not do.
+    /// What keeps a new model from being deployed.
     #[serde(default)]
     pub gate: GateConfig,
     /// When models are trained.
     #[serde(default)]
     pub triggers: TriggersConfig,
-    /// How drift is looked for.
+    /// How drift is detected.
     #[serde(default)]
     pub drift: DriftConfig,
     /// How samples of unseen tasks are recognized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen: Option<UnseenConfig>,
-    /// Which labels are asked for.
+    /// Which labels are requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_requests: Option<LabelRequestsConfig>,
     /// How often the state is made durable.
     #[serde(default)]
     pub commit: CommitConfig,
-    /// Where predictions are written; left out, they are only scored.
+    /// Where predictions are written. Left out, they are scored but not written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PredictionsConfig>,
-    /// Where records are written that could not be used.
+    /// Where unusable records are written.
     #[serde(default)]
     pub dead_letters: DeadLettersConfig,
-    /// What the report compares with.
+    /// Baselines of the report.
     #[serde(default)]
     pub report: ReportConfig,
     /// What `perennial produce` sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub produce: Option<ProduceConfig>,
+}
+
+impl Config {
+    /// Consumer group of the pipeline.
+    pub fn group(&self) -> &str {
+        let given = self.kafka.as_ref().and_then(|kafka| kafka.group.as_ref());
+        given.unwrap_or(&self.name)
+    }
+
+    /// Topics that results are written to.
+    pub fn output_topics(&self) -> OutputTopics {
+        let predictions = self.predictions.as_ref();
+        let requests = self.label_requests.as_ref();
+        OutputTopics {
+            label_requests: requests
+                .and_then(|requests| requests.kafka.as_ref())
+                .map(|kafka| kafka.topic.clone()),
+            predictions: predictions
+                .and_then(|predictions| predictions.kafka.as_ref())
+                .map(|kafka| kafka.topic.clone()),
+            dead_letters: self
+                .dead_letters
+                .kafka
+                .as_ref()
+                .map(|kafka| kafka.topic.clone()),
+        }
+    }
 }

@@ -4,87 +4,62 @@ use std::path::PathBuf;
 
 use perennial_connectors::kafka::TopicConfig;
 use perennial_connectors::sink::Format;
-use perennial_connectors::sink::kafka::OutputTopics;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError, ConfigFile};
-
-pub(crate) fn check_outputs(loaded: &ConfigFile) -> Result<(), ConfigError> {
-    if let Some(predictions) = &loaded.config.predictions {
-        match (&predictions.path, &predictions.kafka) {
-            (Some(_), None) => {}
-            (None, Some(_)) if predictions.format.is_some() => {
-                let message = "the format of a topic is predictions.kafka.format";
-                return Err(loaded.error("predictions.format", message));
-            }
-            (None, Some(_)) => {}
-            _ => {
-                let message = "expected \"path\" or \"kafka\", one of them";
-                return Err(loaded.error("predictions", message));
-            }
-        }
-    }
-    let dead_letters = &loaded.config.dead_letters;
-    if dead_letters.path.is_some() && dead_letters.kafka.is_some() {
-        let message = "\"path\" and \"kafka\" exclude each other";
-        return Err(loaded.error("dead_letters", message));
-    }
-    Ok(())
-}
+use super::ConfigError;
+use super::places::Places;
 
 /// Where predictions are written: `path` or `kafka`, one of them.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PredictionsConfig {
-    /// The file; for Parquet a folder that gets one file a commit.
+    /// A file; for Parquet a folder that gets one file a commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Or a topic.
+    /// A topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<TopicConfig>,
-    /// The format, when the name does not tell. Default: JSON Lines.
+    /// Format of the file. Default: by the file's name, else JSON Lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
 }
 
-/// Where records are written that could not be used.
+impl PredictionsConfig {
+    pub(super) fn check(&self, places: &Places) -> Result<(), ConfigError> {
+        let message = "expected \"path\" or \"kafka\", one of them";
+        let is_one = self.path.is_some() != self.kafka.is_some();
+        places.require(is_one, "predictions", message)?;
+        let message = "the format of a topic is predictions.kafka.format";
+        let is_of_file = self.format.is_none() || self.path.is_some();
+        places.require(is_of_file, "predictions.format", message)
+    }
+}
+
+/// Where unusable records are written: `path` or `kafka`, at most one of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLettersConfig {
     /// A JSON Lines file. Default, without a topic: `dead-letters.jsonl` in the state folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Or a topic, which gets the records byte for byte, the reason in a header.
+    /// A topic, which gets the records byte for byte, with the reason in a header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<DeadLetterTopic>,
 }
 
-/// A topic of records as they came.
+impl DeadLettersConfig {
+    pub(super) fn check(&self, places: &Places) -> Result<(), ConfigError> {
+        let message = "\"path\" and \"kafka\" exclude each other";
+        let is_both = self.path.is_some() && self.kafka.is_some();
+        places.require(!is_both, "dead_letters", message)
+    }
+}
+
+/// A topic of unusable records, byte for byte as they were read.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetterTopic {
-    /// The topic's name.
+    /// Name of the topic.
     pub topic: String,
-}
-
-impl Config {
-    /// The topics that results go to.
-    pub fn output_topics(&self) -> OutputTopics {
-        let predictions = self.predictions.as_ref();
-        let requests = self.label_requests.as_ref();
-        OutputTopics {
-            label_requests: requests
-                .and_then(|requests| requests.kafka.as_ref())
-                .map(|kafka| kafka.topic.clone()),
-            predictions: predictions
-                .and_then(|predictions| predictions.kafka.as_ref())
-                .map(|kafka| kafka.topic.clone()),
-            dead_letters: self
-                .dead_letters
-                .kafka
-                .as_ref()
-                .map(|kafka| kafka.topic.clone()),
-        }
-    }
 }

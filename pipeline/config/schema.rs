@@ -2,40 +2,38 @@
 
 use perennial_connectors::schema::Schema;
 
-use super::places::nearest;
-use super::{ConfigError, ConfigFile};
+use super::places::{Places, did_you_mean};
+use super::{ConfigError, SourceConfig};
 
-pub(crate) fn schema(loaded: &ConfigFile) -> Result<Schema, ConfigError> {
-    let config = &loaded.config;
-    let schema = match (&config.schema, &config.source.simulator) {
+/// The section, or the columns of the simulator.
+pub(super) fn schema(
+    given: Option<&Schema>,
+    source: &SourceConfig,
+    places: &Places,
+) -> Result<Schema, ConfigError> {
+    let schema = match (given, &source.simulator) {
         (Some(_), Some(_)) => {
-            return Err(loaded.error("schema", "the simulator brings its own: remove this"));
+            return Err(places.error("schema", "the simulator brings its own: remove this"));
         }
         (None, None) => {
-            return Err(loaded.error("schema", "missing: it names the columns of source.path"));
+            return Err(places.error("schema", "missing: it names the columns of source.path"));
         }
         (Some(schema), None) => schema.clone(),
         (None, Some(simulator)) => simulator.schema(),
     };
-    match schema.problems().into_iter().next() {
-        Some((path, message)) => Err(loaded.error(&path, message)),
-        None => Ok(schema),
-    }
+    places.require_none(schema.problems())?;
+    Ok(schema)
 }
 
-/// The column of the attribute with this name, or what to say if there is none.
+/// The column of the attribute `name`, or an error text if there is none.
 pub fn find_attribute(schema: &Schema, name: &str) -> Result<usize, String> {
     let names: Vec<&str> = schema.attribute_names().collect();
-    names
-        .iter()
-        .position(|known| *known == name)
-        .ok_or_else(|| {
-            let hint = nearest(name, &names)
-                .map(|near| format!("; did you mean \"{near}\"?"))
-                .unwrap_or_default();
-            format!(
-                "\"{name}\" is not an attribute of the schema{hint} (expected: {})",
-                names.join(", ")
-            )
-        })
+    let found = names.iter().position(|known| *known == name);
+    found.ok_or_else(|| {
+        format!(
+            "\"{name}\" is not an attribute of the schema{} (expected: {})",
+            did_you_mean(name, &names),
+            names.join(", ")
+        )
+    })
 }

@@ -1,4 +1,4 @@
-//! What leaves a site.
+//! Section `share`: what leaves an edge.
 
 use std::path::PathBuf;
 
@@ -8,40 +8,41 @@ use perennial_operators::share::{SampleRules, SharePolicy, Treatment};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::places::nearest;
-use super::{ConfigError, ConfigFile, Role};
+use super::places::{Places, did_you_mean};
+use super::{ConfigError, Role};
 
 /// What an edge shares with the cloud. Left out, nothing.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShareConfig {
-    /// Which samples leave: none, all with some fields left out or under pseudonyms, or all as they are. Those with labels
-    /// leave, once these are known.
+    /// Which samples leave: none; all, with some columns left out or replaced by pseudonyms; or all
+    /// as they are. A sample leaves once its label is known.
     pub samples: SamplesShare,
     /// Columns that do not leave.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redact: Vec<String>,
-    /// Columns, the id or attributes, of which a pseudonym leaves: equal values can be told to be equal, and no more.
+    /// Columns, the id or attributes, that leave as pseudonyms: the cloud sees which values are
+    /// equal, and nothing else.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pseudonyms: Vec<String>,
-    /// The file of the secret that pseudonyms are made with; it never leaves.
+    /// File of the secret that pseudonyms are made with; it never leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<PathBuf>,
-    /// Whether it leaves how many labels there were of each task, and how well they were predicted. Where samples leave, the
-    /// cloud makes statistics of its own.
+    /// Whether statistics of tasks leave: numbers of labels, and how well they were predicted.
+    /// Where samples leave, the cloud makes its own statistics instead.
     pub statistics: bool,
-    /// Whether models leave that are trained here (`link.train`), for others to start from.
+    /// Whether models that are trained here (`link.train`) leave, for others to start from.
     pub models: bool,
 }
 
-/// See [`ShareConfig::samples`].
+/// Which samples leave an edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SamplesShare {
     /// None.
     #[default]
     None,
-    /// All, without some fields.
+    /// All, with some columns left out or replaced by pseudonyms.
     Redacted,
     /// All, as they are.
     Raw,
@@ -52,116 +53,119 @@ impl ShareConfig {
     pub fn anything(&self) -> bool {
         self.samples != SamplesShare::None || self.statistics || self.models
     }
-}
 
-/// What a config says of sharing, without the secret.
-pub(super) fn policy(
-    loaded: &ConfigFile,
-    schema: &Schema,
-    levels: &TaskLevels,
-) -> Result<Option<SharePolicy>, ConfigError> {
-    let share = &loaded.config.share;
-    let columns: Vec<&str> = schema.columns();
-    for (key, names) in [("redact", &share.redact), ("pseudonyms", &share.pseudonyms)] {
-        for (number, name) in names.iter().enumerate() {
-            let path = format!("share.{key}[{number}]");
-            check_column(&path, loaded, schema, &columns, name)?;
-            let named = schema.id == *name || schema.attribute_names().any(|known| known == name);
-            if key == "pseudonyms" && !named {
-                let message = "only the id and attributes have pseudonyms: redact it";
-                return Err(loaded.error(&path, message));
+    /// The policy of the section, without the secret; none if nothing leaves.
+    pub(super) fn policy(
+        &self,
+        role: Role,
+        schema: &Schema,
+        levels: &TaskLevels,
+        places: &Places,
+    ) -> Result<Option<SharePolicy>, ConfigError> {
+        self.check_columns(schema, places)?;
+        self.check(role, places)?;
+        if !self.anything() {
+            return Ok(None);
+        }
+        let attributes: Vec<(String, Treatment)> = schema
+            .attribute_names()
+            .map(|name| (name.to_string(), self.treatment(name)))
+            .collect();
+        let features = schema.features.iter().map(|feature| {
+            let name = feature.column();
+            (name.to_string(), self.treatment(name) == Treatment::Shared)
+        });
+        let rules = SampleRules {
+            id: (schema.id.clone(), self.treatment(&schema.id)),
+            attributes: attributes.clone(),
+            features: features.collect(),
+        };
+        Ok(Some(SharePolicy {
+            samples: (self.samples != SamplesShare::None).then_some(rules),
+            attributes,
+            statistics: self.statistics,
+            models: self.models,
+            levels: levels.clone(),
+            pseudonyms: None,
+        }))
+    }
+
+    fn treatment(&self, column: &str) -> Treatment {
+        if self.redact.iter().any(|name| name == column) {
+            Treatment::Withheld
+        } else if self.pseudonyms.iter().any(|name| name == column) {
+            Treatment::Pseudonym
+        } else {
+            Treatment::Shared
+        }
+    }
+
+    /// Checks that models can be shared only where they are trained.
+    pub(super) fn check_models(
+        &self,
+        trains_here: bool,
+        places: &Places,
+    ) -> Result<(), ConfigError> {
+        let message = "no models are trained here that could be shared: set link.train";
+        places.require(!self.models || trains_here, "share.models", message)
+    }
+
+    fn check_columns(&self, schema: &Schema, places: &Places) -> Result<(), ConfigError> {
+        for (number, name) in self.redact.iter().enumerate() {
+            check_column(name, schema, &format!("share.redact[{number}]"), places)?;
+        }
+        for (number, name) in self.pseudonyms.iter().enumerate() {
+            let path = format!("share.pseudonyms[{number}]");
+            check_column(name, schema, &path, places)?;
+            let is_text = schema.id == *name || schema.attribute_names().any(|known| known == name);
+            let message = "only the id and attributes have pseudonyms: redact it";
+            places.require(is_text, &path, message)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, role: Role, places: &Places) -> Result<(), ConfigError> {
+        let names_columns = !self.redact.is_empty() || !self.pseudonyms.is_empty();
+        let is_used = self.anything() || names_columns;
+        let message = "only an edge shares: remove this";
+        places.require(role == Role::Edge || !is_used, "share", message)?;
+        match self.samples {
+            SamplesShare::Raw => {
+                let message = "raw samples leave as they are: set redacted, or remove share.redact \
+                               and share.pseudonyms";
+                places.require(!names_columns, "share.samples", message)?;
             }
+            SamplesShare::Redacted => {
+                let message =
+                    "name what does not leave in share.redact or share.pseudonyms, or set raw";
+                places.require(names_columns, "share.samples", message)?;
+            }
+            SamplesShare::None => {}
         }
-    }
-    check(loaded)?;
-    if !share.anything() {
-        return Ok(None);
-    }
-    let treatment = |name: &str| {
-        let is_in = |names: &[String]| names.iter().any(|known| known == name);
-        match (is_in(&share.redact), is_in(&share.pseudonyms)) {
-            (true, _) => Treatment::Withheld,
-            (_, true) => Treatment::Pseudonym,
-            _ => Treatment::Shared,
-        }
-    };
-    let attributes = schema.attribute_names();
-    let attributes: Vec<_> = attributes
-        .map(|name| (name.to_string(), treatment(name)))
-        .collect();
-    let features = schema.features.iter();
-    let rules = SampleRules {
-        id: (schema.id.clone(), treatment(&schema.id)),
-        attributes: attributes.clone(),
-        features: features
-            .map(|feature| {
-                let name = feature.column();
-                (name.to_string(), treatment(name) == Treatment::Shared)
-            })
-            .collect(),
-    };
-    Ok(Some(SharePolicy {
-        samples: (share.samples != SamplesShare::None).then_some(rules),
-        attributes,
-        statistics: share.statistics,
-        models: share.models,
-        levels: levels.clone(),
-        pseudonyms: None,
-    }))
-}
-
-fn check(loaded: &ConfigFile) -> Result<(), ConfigError> {
-    let share = &loaded.config.share;
-    let says_fields = !share.redact.is_empty() || !share.pseudonyms.is_empty();
-    if loaded.config.role != Role::Edge && (share.anything() || says_fields) {
-        return Err(loaded.error("share", "only an edge shares: remove this"));
-    }
-    match share.samples {
-        SamplesShare::Raw if says_fields => {
-            let message = "raw samples leave as they are: set redacted, or remove share.redact and share.pseudonyms";
-            return Err(loaded.error("share.samples", message));
-        }
-        SamplesShare::Redacted if !says_fields => {
-            let message =
-                "name what does not leave in share.redact or share.pseudonyms, or set raw";
-            return Err(loaded.error("share.samples", message));
-        }
-        _ => {}
-    }
-    match (share.pseudonyms.is_empty(), &share.secret) {
-        (false, None) => {
-            let message = "missing: the file of a secret that pseudonyms are made with (openssl rand -out FILE 32)";
-            Err(loaded.error("share.secret", message))
-        }
-        (true, Some(_)) => {
-            let message = "nothing is made with it: remove it, or name columns in share.pseudonyms";
-            Err(loaded.error("share.secret", message))
-        }
-        _ => Ok(()),
+        let has_pseudonyms = !self.pseudonyms.is_empty();
+        let message = "missing: the file of a secret that pseudonyms are made with (openssl rand \
+                       -out FILE 32)";
+        let can_make = self.secret.is_some() || !has_pseudonyms;
+        places.require(can_make, "share.secret", message)?;
+        let message = "nothing is made with it: remove it, or name columns in share.pseudonyms";
+        let is_used = self.secret.is_none() || has_pseudonyms;
+        places.require(is_used, "share.secret", message)
     }
 }
 
+/// Checks that a column can be kept from leaving.
 fn check_column(
-    path: &str,
-    loaded: &ConfigFile,
-    schema: &Schema,
-    columns: &[&str],
     name: &str,
+    schema: &Schema,
+    path: &str,
+    places: &Places,
 ) -> Result<(), ConfigError> {
-    if !columns.contains(&name) {
-        let hint = nearest(name, columns)
-            .map(|near| format!("; did you mean \"{near}\"?"))
-            .unwrap_or_default();
-        let message = format!("\"{name}\" is no column of the schema{hint}");
-        return Err(loaded.error(path, message));
-    }
-    let is_label = schema
-        .label
-        .as_ref()
-        .is_some_and(|label| label.column == name);
-    if is_label || schema.time == name {
-        let message = "samples are of no use without their time and label: share none";
-        return Err(loaded.error(path, message));
-    }
-    Ok(())
+    let columns = schema.columns();
+    let hint = did_you_mean(name, &columns);
+    let message = format!("\"{name}\" is no column of the schema{hint}");
+    places.require(columns.contains(&name), path, message)?;
+    let label = schema.label.as_ref();
+    let is_label = label.is_some_and(|label| label.column == name);
+    let message = "samples are of no use without their time and label: share none";
+    places.require(!is_label && schema.time != name, path, message)
 }

@@ -1,4 +1,4 @@
-//! How tasks are made from samples: the levels of the task tree.
+//! Section `tasks`: the levels of the task tree.
 
 use std::fmt;
 
@@ -10,28 +10,28 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::places::nearest;
+use super::places::{Places, did_you_mean};
 use super::schema::find_attribute;
-use super::{ConfigError, ConfigFile};
+use super::{BootstrapConfig, ConfigError};
+
+/// The maximum number of clusters, which are found among 2000 samples.
+const MAX_CLUSTERS: usize = 100;
 
 /// How tasks are made from samples.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TasksConfig {
-    /// The levels of the task tree below the base task, from coarse to fine.
+    /// Levels of the task tree below the base task, from coarse to fine.
     pub path: Vec<LevelConfig>,
 }
-
-/// The most clusters: they are sought among 2000 samples.
-const MOST_CLUSTERS: usize = 100;
 
 /// A level of the task tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum LevelConfig {
-    /// The attributes that it adds, the site's column among them: tasks by attributes and by origin.
+    /// The attributes that the level adds. The site's column is one, and makes tasks by origin.
     Attributes(Vec<String>),
-    /// A cluster of features; in one level at most.
+    /// Clusters of features; at most one level has them.
     Cluster(ClusterLevel),
 }
 
@@ -39,7 +39,7 @@ pub enum LevelConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterLevel {
-    /// What they are made of.
+    /// How samples are clustered.
     pub cluster: ClusterConfig,
 }
 
@@ -47,19 +47,18 @@ pub struct ClusterLevel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// The numeric features by which samples are near to each other.
+    /// Numeric features that measure the distance between samples.
     pub features: Vec<String>,
-    /// How many clusters. Default: as many, from 2 to 10, as are best apart.
+    /// Number of clusters. Default: the number from 2 to 10 that separates the samples best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<usize>,
 }
 
-/// By hand rather than as an untagged enum, so that an error says what is wrong and not merely that no
-/// variant fits.
+/// Not derived as for other untagged enums, whose errors only say that no variant fits.
 impl<'de> Deserialize<'de> for LevelConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LevelConfig, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct LevelVisitor;
+        impl<'de> Visitor<'de> for LevelVisitor {
             type Value = LevelConfig;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -74,127 +73,137 @@ impl<'de> Deserialize<'de> for LevelConfig {
                 ClusterLevel::deserialize(MapAccessDeserializer::new(map)).map(LevelConfig::Cluster)
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(LevelVisitor)
     }
 }
 
-/// The task tree's levels, if they make sense.
-pub(super) fn levels(loaded: &ConfigFile, schema: &Schema) -> Result<TaskLevels, ConfigError> {
-    let path = &loaded.config.tasks.path;
-    let mut used: Vec<&str> = Vec::new();
-    if path
-        .iter()
-        .any(|level| matches!(level, LevelConfig::Cluster(_)))
-    {
-        // Tasks are told apart by names.
-        used.push(CLUSTER);
+impl LevelConfig {
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, LevelConfig::Cluster(_))
     }
-    let mut clustered = false;
-    let mut levels = Vec::new();
-    for (number, level) in path.iter().enumerate() {
-        let key = format!("tasks.path[{number}]");
-        levels.push(match level {
-            LevelConfig::Attributes(names) => attributes(loaded, schema, &key, names, &mut used)?,
-            LevelConfig::Cluster(_) if clustered => {
-                let message =
-                    "another level is a cluster already: name the features of both in one";
-                return Err(loaded.error(&key, message));
-            }
-            LevelConfig::Cluster(level) => {
-                clustered = true;
-                Level::Cluster(plan(loaded, schema, &key, &level.cluster)?)
-            }
-        });
-    }
-    Ok(TaskLevels { levels })
 }
 
-fn attributes<'a>(
-    loaded: &ConfigFile,
-    schema: &Schema,
-    key: &str,
-    names: &'a [String],
-    used: &mut Vec<&'a str>,
-) -> Result<Level, ConfigError> {
-    if names.is_empty() {
-        return Err(loaded.error(key, "a level must name at least one attribute"));
-    }
-    let mut columns = Vec::new();
-    for (place, name) in names.iter().enumerate() {
-        let key = format!("{key}[{place}]");
-        let column = find_attribute(schema, name).map_err(|message| loaded.error(&key, message))?;
-        if used.contains(&name.as_str()) {
-            return Err(loaded.error(&key, format!("\"{name}\" sets tasks apart already")));
+impl TasksConfig {
+    /// Checks the section of an edge.
+    pub(super) fn check_edge(&self, places: &Places) -> Result<(), ConfigError> {
+        let message =
+            "clusters are of the process that found them: an edge's tasks are told by attributes";
+        match self.path.iter().position(LevelConfig::is_cluster) {
+            Some(number) => Err(places.error(&format!("tasks.path[{number}]"), message)),
+            None => Ok(()),
         }
+    }
+
+    /// The levels of the task tree, with the columns of the schema.
+    pub(super) fn levels(
+        &self,
+        schema: &Schema,
+        bootstrap: &BootstrapConfig,
+        places: &Places,
+    ) -> Result<TaskLevels, ConfigError> {
+        // Attributes that levels have used. The name of the cluster level is taken too, since tasks
+        // are told apart by names.
+        let mut used: Vec<&str> = Vec::new();
+        if self.path.iter().any(LevelConfig::is_cluster) {
+            used.push(CLUSTER);
+        }
+        let mut has_cluster = false;
+        let mut levels = Vec::new();
+        for (number, level) in self.path.iter().enumerate() {
+            let path = format!("tasks.path[{number}]");
+            levels.push(match level {
+                LevelConfig::Attributes(names) => {
+                    attribute_level(names, schema, &mut used, &path, places)?
+                }
+                LevelConfig::Cluster(level) => {
+                    let message =
+                        "another level is a cluster already: name the features of both in one";
+                    places.require(!has_cluster, &path, message)?;
+                    has_cluster = true;
+                    let path = format!("{path}.cluster");
+                    Level::Cluster(level.cluster.plan(schema, bootstrap, &path, places)?)
+                }
+            });
+        }
+        Ok(TaskLevels { levels })
+    }
+}
+
+fn attribute_level<'a>(
+    names: &'a [String],
+    schema: &Schema,
+    used: &mut Vec<&'a str>,
+    path: &str,
+    places: &Places,
+) -> Result<Level, ConfigError> {
+    let message = "a level must name at least one attribute";
+    places.require(!names.is_empty(), path, message)?;
+    let mut columns = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        let path = format!("{path}[{number}]");
+        let column =
+            find_attribute(schema, name).map_err(|message| places.error(&path, message))?;
+        let message = format!("\"{name}\" sets tasks apart already");
+        places.require(!used.contains(&name.as_str()), &path, message)?;
         used.push(name);
         columns.push((column, name.clone()));
     }
     Ok(Level::Attributes(columns))
 }
 
-fn plan(
-    loaded: &ConfigFile,
-    schema: &Schema,
-    key: &str,
-    config: &ClusterConfig,
-) -> Result<ClusterPlan, ConfigError> {
-    let key = format!("{key}.cluster");
-    if config.features.is_empty() {
+impl ClusterConfig {
+    /// The plan of the clusters; `path` is the place of this config.
+    fn plan(
+        &self,
+        schema: &Schema,
+        bootstrap: &BootstrapConfig,
+        path: &str,
+        places: &Places,
+    ) -> Result<ClusterPlan, ConfigError> {
         let message = "clusters are made of one feature at least";
-        return Err(loaded.error(&format!("{key}.features"), message));
-    }
-    let mut features: Vec<(usize, String)> = Vec::new();
-    for (place, name) in config.features.iter().enumerate() {
-        let key = format!("{key}.features[{place}]");
-        let column = find_feature(schema, name).map_err(|message| loaded.error(&key, message))?;
-        if features.iter().any(|(known, _)| *known == column) {
-            return Err(loaded.error(&key, format!("\"{name}\" is named twice")));
+        let has_features = !self.features.is_empty();
+        places.require(has_features, &format!("{path}.features"), message)?;
+        let mut features: Vec<(usize, String)> = Vec::new();
+        for (number, name) in self.features.iter().enumerate() {
+            let path = format!("{path}.features[{number}]");
+            let column =
+                find_feature(schema, name).map_err(|message| places.error(&path, message))?;
+            let is_new = features.iter().all(|(known, _)| *known != column);
+            places.require(is_new, &path, format!("\"{name}\" is named twice"))?;
+            features.push((column, name.clone()));
         }
-        features.push((column, name.clone()));
-    }
-    let key = format!("{key}.k");
-    match config.k {
-        Some(k) if !(2..=MOST_CLUSTERS).contains(&k) => {
+        if let Some(k) = self.k {
+            let path = format!("{path}.k");
             let message = format!(
-                "expected 2 to {MOST_CLUSTERS} clusters, or leave it out to have their number chosen"
+                "expected 2 to {MAX_CLUSTERS} clusters, or leave it out to have their number chosen"
             );
-            Err(loaded.error(&key, message))
+            places.require((2..=MAX_CLUSTERS).contains(&k), &path, message)?;
+            let message = "the clusters are made of the bootstrap's samples, which are fewer: set \
+                           a smaller k, or a larger bootstrap.records";
+            let are_enough = bootstrap.records.is_none_or(|records| records >= k as u64);
+            places.require(are_enough, &path, message)?;
         }
-        Some(k)
-            if loaded
-                .config
-                .bootstrap
-                .records
-                .is_some_and(|most| most < k as u64) =>
-        {
-            let message = "the clusters are made of the bootstrap's samples, which are fewer: set a smaller k, or a \
-                           larger bootstrap.records";
-            Err(loaded.error(&key, message))
-        }
-        k => Ok(ClusterPlan { features, k }),
+        Ok(ClusterPlan {
+            features,
+            k: self.k,
+        })
     }
 }
 
-/// The column of the numeric feature with this name, or what to say if there is none.
+/// The column of the numeric feature `name`, or an error text if there is none.
 fn find_feature(schema: &Schema, name: &str) -> Result<usize, String> {
-    let found = schema
-        .features
-        .iter()
-        .position(|known| known.column() == name);
-    match found.map(|column| (column, &schema.features[column])) {
+    let mut features = schema.features.iter().enumerate();
+    match features.find(|(_, feature)| feature.column() == name) {
         Some((column, Feature::Numeric(_))) => Ok(column),
         Some((_, Feature::Categorical(_))) => Err(format!(
-            "\"{name}\" is categorical, and its values are neither near nor far: list it in schema.attributes, and let a \
-             level of its own name it"
+            "\"{name}\" is categorical, and its values are neither near nor far: list it in \
+             schema.attributes, and let a level of its own name it"
         )),
         None => {
-            let names = schema.features.iter().map(Feature::column);
-            let names: Vec<&str> = names.collect();
-            let hint = nearest(name, &names)
-                .map(|near| format!("; did you mean \"{near}\"?"))
-                .unwrap_or_default();
+            let names: Vec<&str> = schema.features.iter().map(Feature::column).collect();
             Err(format!(
-                "\"{name}\" is not a feature of the schema{hint} (expected: {})",
+                "\"{name}\" is not a feature of the schema{} (expected: {})",
+                did_you_mean(name, &names),
                 names.join(", ")
             ))
         }

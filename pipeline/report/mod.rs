@@ -1,5 +1,6 @@
-//! The report: what a run did, read from the knowledge base, as JSON and as tables.
+//! The report of a run, read from the knowledge base, as JSON and as tables.
 
+pub(crate) mod plot;
 pub mod quality;
 
 use std::collections::BTreeMap;
@@ -8,143 +9,135 @@ use std::path::Path;
 use comfy_table::{Cell, Table};
 use perennial_connectors::knowledge_base::{KnowledgeBase, Progress, TaskRecord};
 use perennial_operators::flow::{StageKind, StageState};
-use perennial_operators::{LabelKind, ModelId, Score, TaskDifference, TaskId};
+use perennial_operators::{LabelKind, Score, TaskDifference, TaskId};
 use serde::Serialize;
 
 pub use self::quality::Quality;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::terminal::{number, right, table};
+use crate::terminal::{json, number, right, table};
 
-/// Tasks that the table shows; the JSON has them all.
+/// Maximum number of tasks in the table. The JSON has all.
 const SHOWN: usize = 12;
 
 /// A task in the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TaskReport {
-    /// Its path in the task tree.
+    /// Path in the task tree.
     pub task: String,
-    /// The task above it; none for the base task.
+    /// The task above; none for the base task.
     pub parent: Option<String>,
-    /// Predictions whose label is known.
+    /// Number of predictions whose label is known.
     pub labelled: i64,
-    /// How they did.
+    /// Quality of these predictions.
     #[serde(flatten)]
     pub quality: Quality,
-    /// How the baselines did on the same samples.
+    /// Quality of the baselines on the same samples.
     pub baselines: BTreeMap<String, Quality>,
-    /// The version of its own model, if it has one.
+    /// Version of the task's own model, if it has one.
     pub model: Option<u32>,
 }
 
 /// A stage in the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageReport {
-    /// The task whose model it was about.
+    /// Task of the model.
     pub task: String,
-    /// The model's version.
+    /// Version of the model.
     pub version: u32,
-    /// Which stage.
+    /// Kind of the stage.
     pub stage: StageKind,
-    /// How it ended, or where it is.
+    /// State of the stage.
     pub state: StageState,
-    /// What it said last.
+    /// Detail of that state.
     pub detail: String,
 }
 
-/// What a run did, from the beginning of its stream.
+/// What a run did since the beginning of its stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The pipeline's name.
+    /// Name of the pipeline.
     pub name: String,
-    /// Records read, good and bad.
+    /// Number of records read, good and bad.
     pub records: u64,
-    /// Bad records.
+    /// Number of unusable records.
     pub dead_letters: u64,
-    /// Samples of the bootstrap.
+    /// Number of samples of the bootstrap.
     pub bootstrapped: u64,
-    /// Samples predicted.
+    /// Number of samples predicted.
     pub predicted: u64,
-    /// Predictions whose label is known.
+    /// Number of predictions whose label is known.
     pub labelled: i64,
-    /// Predictions whose label will never be known.
+    /// Number of predictions whose label will never be known.
     pub unlabelled: u64,
-    /// Samples that were taken for those of unseen tasks, where that is looked at.
+    /// Number of samples recognized as unseen; none without a section `unseen`.
     pub unseen: Option<u64>,
-    /// How they did.
+    /// Quality of these predictions.
     #[serde(flatten)]
     pub quality: Quality,
-    /// How the baselines did on the same samples.
+    /// Quality of the baselines on the same samples.
     pub baselines: BTreeMap<String, Quality>,
-    /// Confusion cells of all predictions: one row a label, one column a prediction. None where the label is a number.
+    /// Confusion cells of all predictions: one row a label, one column a prediction. Empty where
+    /// the label is a number.
     pub confusion: Vec<Vec<i64>>,
     /// The classes, in the order of the confusion cells.
     pub classes: Vec<String>,
-    /// The tasks, those with most labels first.
+    /// The tasks, those with the most labels first.
     pub tasks: Vec<TaskReport>,
     /// The stages, by task and version.
     pub stages: Vec<StageReport>,
-    /// Models trained, here or for an edge elsewhere, refused ones included.
+    /// Number of models trained, refused ones included; at an edge also those of the cloud.
     pub models: u64,
-    /// Models that answer now.
+    /// Number of deployed models.
     pub models_deployed: u64,
-    /// Epochs committed.
+    /// Number of epochs committed.
     pub epochs: u64,
-    /// Knowledge changes committed.
+    /// Number of knowledge changes committed.
     pub changes: u64,
-    /// Whether the stream has come to its end.
+    /// Whether the end of the stream was reached.
     pub finished: bool,
-    /// Seconds that runs worked on the stream.
+    /// Seconds of all runs on the stream.
     pub seconds: f64,
-    /// Seconds of these until the first models answered.
+    /// Seconds of these until the first models were deployed.
     pub bootstrap_seconds: f64,
-    /// Records read by the second, the initial training included.
+    /// Records read a second, the initial training included.
     pub records_per_second: f64,
 }
 
 impl Report {
-    /// Reads the report of what is committed.
+    /// The report of what is committed in a knowledge base.
     pub fn read(settings: &Settings, knowledge: &KnowledgeBase) -> Result<Self, Error> {
         let view = knowledge.view();
         let progress = view.progress()?;
         let tasks = view.tasks()?;
         let statistics = view.statistics()?;
-        let names: Vec<&str> = settings
-            .config()
-            .report
-            .baselines
-            .iter()
-            .map(|baseline| baseline.name())
-            .collect();
         let base = statistics.get(&TaskId::BASE).cloned().unwrap_or_default();
+        let config = settings.config();
+        let baseline_configs = config.report.baselines.iter();
+        let names: Vec<&str> = baseline_configs.map(|baseline| baseline.name()).collect();
         let stages = view.stages()?;
-        let stages = stages.iter().map(|((model, stage), record)| StageReport {
-            task: task_name(&tasks, model),
+        let stage_reports = stages.iter().map(|((model, stage), record)| StageReport {
+            task: task_name(&tasks, model.task),
             version: model.version,
             stage: *stage,
             state: record.state(),
             detail: record.detail.clone(),
         });
+        let deployed = tasks.values().filter(|task| task.deployed.is_some());
         let kind = settings.label_kind();
+        let confusion = base.confusion.chunks(kind.width());
         Ok(Report {
-            name: settings.config().name.clone(),
+            name: config.name.clone(),
             predicted: progress.samples - progress.bootstrapped,
             labelled: base.score.count,
             quality: Quality::new(kind, &base, &base.score),
             baselines: baselines(kind, &names, &base),
-            confusion: base
-                .confusion
-                .chunks(kind.width())
-                .map(<[i64]>::to_vec)
-                .collect(),
+            confusion: confusion.map(<[i64]>::to_vec).collect(),
             classes: settings.classes.clone(),
             tasks: task_reports(kind, &tasks, &statistics, &names),
-            stages: stages.collect(),
+            stages: stage_reports.collect(),
             models: view.models()?.len() as u64,
-            models_deployed: tasks
-                .values()
-                .filter(|task| task.deployed.is_some())
-                .count() as u64,
+            models_deployed: deployed.count() as u64,
             epochs: progress.header.map_or(0, |header| header.epoch.0 + 1),
             finished: crate::restore::is_finished(&progress),
             records_per_second: rate(&progress),
@@ -161,13 +154,10 @@ impl Report {
 
     /// Writes the report as JSON.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let failed = |error| Error::File(path.into(), error);
-        let mut text = serde_json::to_string_pretty(self).map_err(|e| failed(e.into()))?;
-        text.push('\n');
-        std::fs::write(path, text).map_err(failed)
+        std::fs::write(path, json(self)?).map_err(|error| Error::File(path.into(), error))
     }
 
-    /// The report for a terminal.
+    /// The report as text with tables.
     pub fn tables(&self) -> String {
         let mut text = format!("\n{}\n\n", self.headline());
         text.push_str(&self.quality_table().to_string());
@@ -199,7 +189,9 @@ impl Report {
             None => String::new(),
         };
         format!(
-            "{name}: {records} records in {:.1} s ({:.0}/s): {bootstrapped} bootstrapped, {predicted} predicted{unseen}, {labelled} labelled, {dead_letters} dead letters\n{} tasks, {} models, {} deployed; {} epochs, {} knowledge changes",
+            "{name}: {records} records in {:.1} s ({:.0}/s): {bootstrapped} bootstrapped, \
+             {predicted} predicted{unseen}, {labelled} labelled, {dead_letters} dead letters\n\
+             {} tasks, {} models, {} deployed; {} epochs, {} knowledge changes",
             self.seconds,
             self.records_per_second,
             self.tasks.len(),
@@ -216,12 +208,12 @@ impl Report {
         let mut table = table(&header);
         table.add_row(quality_row("lifelong learning", &self.quality));
         for (name, quality) in &self.baselines {
-            let explained = match name.as_str() {
+            let description = match name.as_str() {
                 "frozen" => "frozen: the first model, never changed",
                 "single" => "single: one model for all tasks, retrained",
                 other => other,
             };
-            table.add_row(quality_row(explained, quality));
+            table.add_row(quality_row(description, quality));
         }
         table
     }
@@ -262,11 +254,11 @@ fn rate(progress: &Progress) -> f64 {
     }
 }
 
-/// The name of the task that a model is of.
-pub fn task_name(tasks: &BTreeMap<TaskId, TaskRecord>, model: &ModelId) -> String {
-    match tasks.get(&model.task) {
+/// Name of a task, or its number if it is not defined here.
+pub(crate) fn task_name(tasks: &BTreeMap<TaskId, TaskRecord>, task: TaskId) -> String {
+    match tasks.get(&task) {
         Some(record) => record.definition.name.to_string(),
-        None => model.task.to_string(),
+        None => task.to_string(),
     }
 }
 
@@ -310,8 +302,7 @@ fn task_reports(
 }
 
 fn quality_row(name: &str, quality: &Quality) -> Vec<Cell> {
-    let figures = quality.figures().into_iter();
-    std::iter::once(Cell::new(name))
-        .chain(figures.map(|figure| right(number(figure))))
-        .collect()
+    let figures = quality.figures();
+    let cells = figures.into_iter().map(|figure| right(number(figure)));
+    std::iter::once(Cell::new(name)).chain(cells).collect()
 }

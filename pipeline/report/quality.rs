@@ -1,32 +1,32 @@
-//! How well predictions did, in the figures that fit the label.
+//! Quality of predictions, in figures for the kind of the label.
 
 use perennial_operators::{LabelKind, Score, TaskDifference};
 use serde::Serialize;
 
-/// How predictions did; no figure is there before the first label.
+/// Quality of predictions. All figures are none before the first label.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Quality {
-    /// Of a label with classes.
+    /// Where the label has classes.
     Classes {
         /// Share of right predictions.
         accuracy: Option<f64>,
-        /// Mean log loss, nats.
+        /// Mean log loss in nats.
         log_loss: Option<f64>,
     },
-    /// Of a label that is a number.
+    /// Where the label is a number.
     Number {
-        /// Root of the mean squared error.
+        /// Root of the mean squared error, in the label's unit.
         rmse: Option<f64>,
-        /// Mean error without its sign.
+        /// Mean absolute error, in the label's unit.
         mae: Option<f64>,
-        /// Share of the labels' variance that is explained.
+        /// Share of the labels' variance that predictions explain (R²).
         r2: Option<f64>,
     },
 }
 
 impl Quality {
-    /// How the predictions of a score did, which is one of a task's statistics.
+    /// Quality of the predictions of `score`, which is part of a task's `statistics`.
     pub fn new(kind: LabelKind, statistics: &TaskDifference, score: &Score) -> Self {
         match kind {
             LabelKind::Classes(_) => Quality::Classes {
@@ -41,7 +41,7 @@ impl Quality {
         }
     }
 
-    /// The figures' names for people, the main one first.
+    /// Names of the figures in tables, the main one first.
     pub fn names(&self) -> &'static [&'static str] {
         match self {
             Quality::Classes { .. } => &["accuracy", "log loss"],
@@ -49,7 +49,7 @@ impl Quality {
         }
     }
 
-    /// The figures, in the order of their names.
+    /// The figures, in the order of [`Quality::names`].
     pub fn figures(&self) -> Vec<Option<f64>> {
         match *self {
             Quality::Classes { accuracy, log_loss } => vec![accuracy, log_loss],

@@ -11,26 +11,27 @@ use super::load::Load;
 use super::trial::{FullSpeed, RunningTrial, Trial};
 use crate::error::Error;
 
-/// From one rate to the next, as a share of the full speed.
+/// Difference of one rate to the next, as a share of the full speed.
 const STEP: f64 = 0.1;
-/// Whoever keeps up with so many steps was not measured at full speed before.
+/// Maximum number of rates. The last ones are above the full speed, which was then measured too
+/// low.
 const STEPS: u32 = 15;
-/// A rate is kept up with if so long after its last sample the predictions are there, but for a few.
+/// Time after the last sample of a rate at which nearly all predictions must have arrived.
 const LATE: Duration = Duration::from_secs(1);
-/// How many must be there.
+/// Share of the predictions that must have arrived for the pipeline to keep up.
 const NEARLY_ALL: f64 = 0.99;
-/// The share of a step that is not measured: what was before has to settle.
+/// Share of a step that is not measured, while the effects of the step before settle.
 const SETTLING: f64 = 0.2;
-/// How long the pipeline may take to begin.
+/// Longest time until the pipeline begins to predict.
 const START: Duration = Duration::from_secs(60);
-/// How often to look for what has arrived.
+/// Time between two looks at what has arrived.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Predictions as they came: the timestamp of the sample and when its prediction was there, milliseconds
-/// since 1970.
+/// Predictions in the order of their arrival: timestamps of the sample and of the arrival,
+/// milliseconds since 1970.
 type Arrived = Mutex<Vec<(i64, i64)>>;
 
-/// Offers rate after rate to a running pipeline.
+/// Offers rate after rate to the running pipeline.
 pub(super) fn climb(
     trial: &Trial,
     load: &mut Load,
@@ -41,7 +42,7 @@ pub(super) fn climb(
     let mut running = trial.start(&[])?;
     let (arrived, done) = (Arrived::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let watching = scope.spawn(|| watch(&arrivals, &arrived, &done));
+        let watcher = scope.spawn(|| watch(&arrivals, &arrived, &done));
         let mut climber = Climber {
             load,
             running: &mut running,
@@ -50,15 +51,15 @@ pub(super) fn climb(
         };
         let steps = climber.climb(full.per_second(), seconds);
         done.store(true, Ordering::Relaxed);
-        // A panic has ended the process already.
-        let watched = watching.join().unwrap_or(Ok(()));
+        // A panic would have ended the process.
+        let watched = watcher.join().unwrap_or(Ok(()));
         let steps = steps?;
         watched?;
         Ok(steps)
     })
 }
 
-/// Notes what arrives until it is done.
+/// Records arrivals until `done` is set.
 fn watch(arrivals: &Arrivals, arrived: &Arrived, done: &AtomicBool) -> Result<(), KafkaError> {
     while !done.load(Ordering::Relaxed) {
         if let Some(timestamp) = arrivals.next(LOOK)? {
@@ -78,7 +79,7 @@ struct Climber<'a> {
 
 impl Climber<'_> {
     fn climb(&mut self, full: f64, seconds: f64) -> Result<Vec<Step>, Error> {
-        self.wait_for_the_first(full * STEP)?;
+        self.warm_up(full * STEP)?;
         let mut steps = Vec::new();
         for number in 1..=STEPS {
             let rate = full * STEP * f64::from(number);
@@ -92,8 +93,9 @@ impl Climber<'_> {
         Ok(steps)
     }
 
-    /// Sends a little until the predictions keep up: the pipeline has begun.
-    fn wait_for_the_first(&mut self, rate: f64) -> Result<(), Error> {
+    /// Sends samples at a low rate until the predictions keep up, which shows that the pipeline has
+    /// begun.
+    fn warm_up(&mut self, rate: f64) -> Result<(), Error> {
         let began = Instant::now();
         while !self.offer(rate, 1.0)?.kept_up {
             if began.elapsed() > START {
@@ -104,7 +106,7 @@ impl Climber<'_> {
         Ok(())
     }
 
-    /// Offers a rate for a while.
+    /// Offers a rate for some seconds.
     fn offer(&mut self, rate: f64, seconds: f64) -> Result<Step, Error> {
         let samples = (rate * seconds).ceil().max(1.0);
         self.take();
@@ -112,18 +114,15 @@ impl Climber<'_> {
         self.load.send(samples as u64, Some(rate))?;
         let sent = Instant::now();
         let expected = (samples * self.predictions_a_sample * NEARLY_ALL).floor();
-        let mut came = Vec::new();
-        while (came.len() as f64) < expected && sent.elapsed() < LATE {
+        let mut predictions = Vec::new();
+        while (predictions.len() as f64) < expected && sent.elapsed() < LATE {
             self.running.has_ended()?;
             std::thread::sleep(LOOK);
-            came.extend(
-                self.take()
-                    .into_iter()
-                    .filter(|(sample, _)| *sample >= from),
-            );
+            let arrived = self.take().into_iter();
+            predictions.extend(arrived.filter(|(sample, _)| *sample >= from));
         }
         let settled = from + (seconds * SETTLING * 1000.0) as i64;
-        let mut latencies: Vec<i64> = came
+        let mut latencies: Vec<i64> = predictions
             .iter()
             .filter(|(sample, _)| *sample >= settled)
             .map(|(sample, prediction)| (prediction - sample).max(0))
@@ -131,20 +130,21 @@ impl Climber<'_> {
         latencies.sort_unstable();
         Ok(Step {
             offered: rate,
-            kept_up: came.len() as f64 >= expected,
+            kept_up: predictions.len() as f64 >= expected,
             p50_ms: percentile(&latencies, 0.50),
             p95_ms: percentile(&latencies, 0.95),
             p99_ms: percentile(&latencies, 0.99),
         })
     }
 
+    /// Takes the predictions that have arrived.
     fn take(&self) -> Vec<(i64, i64)> {
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut arrived)
     }
 }
 
-/// The nearest-rank percentile of ascending figures; none of none.
+/// The nearest-rank percentile of ascending values; none if there are no values.
 fn percentile(sorted: &[i64], share: f64) -> Option<i64> {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied()
@@ -160,13 +160,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_figures_that_were_there() {
+    fn percentiles_are_among_the_values() {
         let sorted: Vec<i64> = (1..=200).collect();
-        let of = |share| percentile(&sorted, share);
-        assert_eq!(
-            [of(0.5), of(0.95), of(0.99)],
-            [Some(100), Some(190), Some(198)]
-        );
+        let percentiles = [0.5, 0.95, 0.99].map(|share| percentile(&sorted, share));
+        assert_eq!(percentiles, [Some(100), Some(190), Some(198)]);
         assert_eq!(percentile(&[7], 0.5), Some(7));
         assert_eq!(percentile(&[], 0.5), None);
     }

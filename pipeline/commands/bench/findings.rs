@@ -1,46 +1,47 @@
-//! What a trial has shown, as JSON and as tables.
+//! Findings of a benchmark, as JSON and as tables.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::options::BenchOptions;
 use super::trial::FullSpeed;
 use crate::error::Error;
+use crate::terminal::table;
 
-/// Cells of the longest bar.
+/// Number of characters of the longest bar.
 const WIDTH: f64 = 30.0;
 
-/// What a trial has shown.
+/// Findings of a benchmark.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
-    /// Worker threads of the dataflow.
+    /// Number of worker threads of the dataflow.
     pub workers: u16,
-    /// Predictions made at full speed, with the topic filled before.
+    /// Number of predictions made at full speed, from a topic that was filled before.
     pub predicted: u64,
     /// Predictions a second at full speed.
     pub records_per_second: f64,
-    /// The highest rate that was kept up with, samples a second; none if not even the lowest was.
+    /// Highest rate, in samples a second, at which the pipeline kept up; none if it did not even at
+    /// the lowest.
     pub knee: Option<f64>,
-    /// Rate after rate, up to the first that was not kept up with.
+    /// All rates, up to the first at which the pipeline did not keep up.
     pub steps: Vec<Step>,
 }
 
-/// A rate that was offered.
+/// Findings at one rate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Step {
-    /// Samples a second.
+    /// Rate in samples a second.
     pub offered: f64,
-    /// Whether the predictions were there a second after the last sample.
+    /// Whether the predictions had arrived a second after the last sample.
     pub kept_up: bool,
-    /// From when a sample was produced to when its prediction could be read, milliseconds.
+    /// Median latency: milliseconds from producing a sample to reading its prediction.
     pub p50_ms: Option<i64>,
-    /// See [`Step::p50_ms`].
+    /// 95th percentile of the latency.
     pub p95_ms: Option<i64>,
-    /// See [`Step::p50_ms`].
+    /// 99th percentile of the latency.
     pub p99_ms: Option<i64>,
 }
 
@@ -66,14 +67,15 @@ impl BenchReport {
         std::fs::write(file, text).map_err(|error| Error::File(file.to_path_buf(), error))
     }
 
-    /// The findings for people.
+    /// The findings as text with a table.
     pub fn tables(&self) -> String {
         let mut text = String::new();
         let (predicted, per_second) = (self.predicted, self.records_per_second);
         let workers = match self.workers {
             1 => "1 worker".to_string(),
-            more => format!("{more} workers"),
+            workers => format!("{workers} workers"),
         };
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "full speed: {per_second:.0} records/s ({predicted} records, {workers})\n"
@@ -90,18 +92,18 @@ impl BenchReport {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["samples/s", "p50 ms", "p95 ms", "p99 ms", "p99"]);
-        let most = self.steps.iter().filter_map(|step| step.p99_ms).max();
+        let mut rows = table(&["samples/s", "p50 ms", "p95 ms", "p99 ms", "p99"]);
+        let highest = self.steps.iter().filter_map(|step| step.p99_ms).max();
+        let scale = highest.unwrap_or(1).max(1) as f64;
         for step in &self.steps {
-            let ms = |figure: Option<i64>| figure.map_or("-".to_string(), |ms| ms.to_string());
-            let share = step.p99_ms.unwrap_or(0) as f64 / most.unwrap_or(1).max(1) as f64;
-            let bar = match step.kept_up {
-                true => "█".repeat((share * WIDTH).ceil() as usize),
-                false => "does not keep up".to_string(),
+            let ms = |latency: Option<i64>| latency.map_or("-".to_string(), |ms| ms.to_string());
+            let bar = if step.kept_up {
+                let share = step.p99_ms.unwrap_or(0) as f64 / scale;
+                "█".repeat((share * WIDTH).ceil() as usize)
+            } else {
+                "does not keep up".to_string()
             };
-            table.add_row([
+            rows.add_row([
                 format!("{:.0}", step.offered),
                 ms(step.p50_ms),
                 ms(step.p95_ms),
@@ -109,9 +111,10 @@ impl BenchReport {
                 bar,
             ]);
         }
-        for column in table.column_iter_mut().take(4) {
+        // Numbers and their headers are aligned to the right.
+        for column in rows.column_iter_mut().take(4) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        table
+        rows
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent to the pipeline on trial: the records of the config's section `produce`, over and over.
+//! The load of the pipeline on trial: the records of the config's section `produce`, over and over.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::commands::produce::{Needs, open_feed, open_rows};
 use crate::config::Settings;
 use crate::error::Error;
 
-/// How long to wait for what was sent to arrive before looking whether to stop.
+/// Time between two looks at whether to stop during a wait.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// An endless stream of samples.
 pub(super) struct Load {
     settings: Settings,
     rows: Box<dyn Rows>,
-    /// How often the records have been sent before.
-    turn: u64,
-    /// Whether a record has been sent in this turn.
+    /// Number of times that all records have been sent.
+    round: u64,
+    /// Whether a record has been sent in this round.
     has_sent: bool,
     row: Row,
     /// The cell of the id.
@@ -42,7 +42,7 @@ impl Load {
         let id = settings.schema.id.as_str();
         Ok(Load {
             rows: open_rows(settings, needs.config)?,
-            turn: 0,
+            round: 0,
             has_sent: false,
             row: Row::new(columns.len()),
             id_cell: columns.iter().position(|column| *column == id).unwrap_or(0),
@@ -53,12 +53,13 @@ impl Load {
         })
     }
 
-    /// Sends so many samples, at a rate if there is one.
+    /// Sends a number of samples, at `rate` if it is given.
     pub fn send(&mut self, samples: u64, rate: Option<f64>) -> Result<(), Error> {
         let began = Instant::now();
         for number in 0..samples {
             if let Some(rate) = rate {
-                // Each has its moment from the beginning on, so that what is late does not add up.
+                // The moment of each sample counts from the beginning, so that delays do not add
+                // up.
                 let since = Duration::from_secs_f64(number as f64 / rate);
                 self.feed.wait(began + since)?;
             }
@@ -68,7 +69,7 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until all has arrived that was sent.
+    /// Waits until everything that was sent has arrived.
     pub fn finish(&mut self) -> Result<(), Error> {
         self.feed.send_last_labels()?;
         while !self.feed.drain(LOOK) {
@@ -77,7 +78,7 @@ impl Load {
         Ok(self.feed.check()?)
     }
 
-    /// Sends the next record that can be sent.
+    /// Sends the next good record.
     fn send_next(&mut self) -> Result<(), Error> {
         loop {
             self.next()?;
@@ -88,7 +89,7 @@ impl Load {
         }
     }
 
-    /// Reads the next record. Those of a later turn have ids of their own.
+    /// Reads the next record. In later rounds it gets an id of its own.
     fn next(&mut self) -> Result<(), Error> {
         loop {
             match self.rows.next(&mut self.row)? {
@@ -96,7 +97,7 @@ impl Load {
                 Next::Bad(_) => {}
                 Next::End if self.has_sent => {
                     self.rows = open_rows(&self.settings, Needs::of(&self.settings)?.config)?;
-                    self.turn += 1;
+                    self.round += 1;
                     self.has_sent = false;
                 }
                 Next::End => {
@@ -105,13 +106,13 @@ impl Load {
                 }
             }
         }
-        if self.turn > 0 {
+        if self.round > 0 {
             let mut id = std::mem::take(&mut self.id);
             let mut scratch = String::new();
             id.clear();
             id.push_str(self.row.get(self.id_cell).text(&mut scratch));
             // Writing to a String cannot fail.
-            let _ = write!(id, "-{}", self.turn + 1);
+            let _ = write!(id, "-{}", self.round + 1);
             self.row.set_text(self.id_cell, &id);
             self.id = id;
         }

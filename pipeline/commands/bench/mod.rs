@@ -1,5 +1,5 @@
-//! `perennial bench`: how much a pipeline takes, and how long its predictions take, with its own config, models
-//! and records, on topics of its own.
+//! `perennial bench`: throughput and latency of a pipeline, with its config, models and records, on
+//! topics of its own.
 
 mod climb;
 mod findings;
@@ -7,19 +7,31 @@ mod load;
 mod options;
 mod trial;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub use self::findings::BenchReport;
+use self::findings::BenchReport;
 use self::load::Load;
-pub use self::options::BenchOptions;
+pub(crate) use self::options::BenchOptions;
 use self::trial::Trial;
 use crate::error::Error;
 use crate::run::signals::stop_when_told;
+use crate::terminal::print;
 
-/// Measures first what the pipeline does at full speed, then the latency at higher and higher rates, until it
-/// no longer keeps up.
-pub fn bench(options: &BenchOptions<'_>) -> Result<BenchReport, Error> {
+/// Measures a pipeline, prints the findings, and writes them to `report` as JSON.
+pub(crate) fn bench_command(
+    options: &BenchOptions<'_>,
+    report: Option<&Path>,
+) -> Result<(), Error> {
+    let findings = bench(options)?;
+    print(&findings.tables());
+    report.map_or(Ok(()), |file| findings.write(file))
+}
+
+/// Measures the throughput at full speed, and then the latency at higher and higher rates, until
+/// the pipeline no longer keeps up.
+fn bench(options: &BenchOptions<'_>) -> Result<BenchReport, Error> {
     let stop = Arc::new(AtomicBool::new(false));
     stop_when_told(&stop)?;
     let trial = Trial::set_up(options, stop.clone())?;

@@ -1,28 +1,29 @@
-//! BenchOptions of `perennial bench` and their checks.
+//! Options of `perennial bench`, and its end by a signal.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
 
-/// What to measure.
-pub struct BenchOptions<'a> {
-    /// The pipeline's config.
+/// Options of `perennial bench`.
+pub(crate) struct BenchOptions<'a> {
+    /// Config of the pipeline.
     pub config: &'a Path,
-    /// Keys of it that are overridden.
+    /// Overrides of its keys.
     pub set: &'a [String],
     /// Worker threads of the dataflow.
     pub workers: u16,
-    /// Samples that are worked through at full speed, after the bootstrap.
+    /// Number of samples processed at full speed, after the bootstrap.
     pub records: u64,
-    /// How long each rate is offered.
+    /// Seconds for which each rate is offered.
     pub seconds: f64,
 }
 
-/// Fails when the trial is to stop.
+/// Fails when a signal has told the trial to stop.
 pub(crate) fn check(stop: &AtomicBool) -> Result<(), Error> {
-    match stop.load(Ordering::Relaxed) {
-        true => Err(Error::Failed("the trial was told to stop".into())),
-        false => Ok(()),
+    if stop.load(Ordering::Relaxed) {
+        Err(Error::Failed("the trial was told to stop".into()))
+    } else {
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The pipeline on trial: a process of its own, as users run it, on topics that are there for the trial alone.
+//! The pipeline on trial: a process of its own, as users run it, on topics of the trial alone.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,18 +15,18 @@ use super::options::{BenchOptions, check};
 use crate::config::{ConfigError, Settings, load};
 use crate::error::Error;
 
-/// How often to look whether the process has ended.
+/// Time between two looks at whether the process has ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// Partitions of a topic for the trial where the config's own is not there to be like.
+/// Number of partitions of the trial's topics if the config's own topic does not exist.
 const PARTITIONS: i32 = 4;
 
-/// What the trial needs.
+/// A trial: its settings, topics and state.
 pub(super) struct Trial {
-    /// The config's settings, with the topics of the trial.
+    /// Settings of the config, with the topics of the trial.
     pub settings: Settings,
-    /// The topic of predictions.
+    /// Topic of predictions.
     pub predictions: String,
-    /// What is set beyond the config, for the process to set too.
+    /// Overrides of the config, which the process gets too.
     overrides: Vec<String>,
     config: PathBuf,
     workers: u16,
@@ -35,7 +35,7 @@ pub(super) struct Trial {
     _topics: ScratchTopics,
 }
 
-/// What a run to the end of the topic shows.
+/// The parts of a run's report that show the full speed.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct FullSpeed {
     records: u64,
@@ -46,12 +46,12 @@ pub(super) struct FullSpeed {
 }
 
 impl FullSpeed {
-    /// Predictions a second, once the first models answered.
+    /// Predictions a second, from the first deployed models on.
     pub fn per_second(&self) -> f64 {
         self.predicted as f64 / (self.seconds - self.bootstrap_seconds).max(f64::MIN_POSITIVE)
     }
 
-    /// Predictions a sample: fewer than one where some are bad.
+    /// Predictions a sample; below 1 where some records are bad.
     pub fn predictions_a_sample(&self) -> f64 {
         self.predicted as f64 / self.records.saturating_sub(self.bootstrapped).max(1) as f64
     }
@@ -94,11 +94,11 @@ impl Trial {
         while !running.has_ended()? {
             std::thread::sleep(LOOK);
         }
-        let text = std::fs::read(&report).map_err(|error| Error::File(report, error))?;
-        serde_json::from_slice(&text).map_err(|error| Error::Failed(error.into()))
+        let json = std::fs::read(&report).map_err(|error| Error::File(report, error))?;
+        serde_json::from_slice(&json).map_err(|error| Error::Failed(error.into()))
     }
 
-    /// Starts the pipeline, which goes on where it was when it ended before.
+    /// Starts the pipeline, which resumes where it ended before.
     pub fn start(&self, more: &[&Path]) -> Result<RunningTrial, Error> {
         let path = self.folder.path().join("errors");
         let failed = |error| Error::File(path.clone(), error);
@@ -124,7 +124,7 @@ impl Trial {
     }
 }
 
-/// A pipeline that runs; it is killed when this is dropped before its end.
+/// The running pipeline. It is killed when this is dropped before its end.
 pub(super) struct RunningTrial {
     child: Child,
     errors: PathBuf,
@@ -132,10 +132,10 @@ pub(super) struct RunningTrial {
 }
 
 impl RunningTrial {
-    /// Whether it has come to its end.
+    /// Whether the pipeline has reached its end.
     ///
     /// # Errors
-    /// It has failed, or the trial is to stop.
+    /// The pipeline failed, or a signal has told the trial to stop.
     pub fn has_ended(&mut self) -> Result<bool, Error> {
         check(&self.stop)?;
         let status = self.child.try_wait();
@@ -146,25 +146,28 @@ impl RunningTrial {
         }
     }
 
-    /// What it said is the reason.
+    /// The failure of the pipeline, with the last line of its stderr as the reason.
     fn failure(&self, status: ExitStatus) -> Error {
-        let said = std::fs::read_to_string(&self.errors).unwrap_or_default();
-        let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        let last = last.map(|line| line.trim_start_matches("perennial: "));
-        let reason = last.map_or_else(|| status.to_string(), str::to_string);
+        let stderr = std::fs::read_to_string(&self.errors).unwrap_or_default();
+        let last = stderr.lines().rev().find(|line| !line.trim().is_empty());
+        let reason = match last {
+            Some(line) => line.trim_start_matches("perennial: ").to_string(),
+            None => status.to_string(),
+        };
         Error::Failed(format!("the pipeline on trial has failed: {reason}").into())
     }
 }
 
 impl Drop for RunningTrial {
     fn drop(&mut self) {
-        // One that has ended already cannot be killed, which is as good. Its state is the trial's own.
+        // A process that has ended cannot be killed, which is no failure. The state is the trial's
+        // own, so that nothing of the user's is lost.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The topics of a trial.
+/// Names of a trial's topics.
 struct Names {
     samples: String,
     labels: Option<String>,
@@ -172,7 +175,7 @@ struct Names {
     dead_letters: String,
     group: String,
     /// The config's own topic of samples.
-    like: String,
+    own_samples: String,
 }
 
 impl Names {
@@ -192,18 +195,18 @@ impl Names {
                 .map(|_| format!("{group}-labels")),
             predictions: format!("{group}-predictions"),
             dead_letters: format!("{group}-dead-letters"),
-            like: samples.topic.clone(),
+            own_samples: samples.topic.clone(),
             group,
         })
     }
 
-    /// As many partitions as the config's own topic has.
+    /// Number of partitions of the config's own topic.
     fn partitions(&self, kafka: &KafkaConfig) -> Result<i32, KafkaError> {
-        let all = KafkaConfig {
+        let all_partitions = KafkaConfig {
             partitions: None,
             ..kafka.clone()
         };
-        match partitions(&all, &self.group, &[&self.like]) {
+        match partitions(&all_partitions, &self.group, &[&self.own_samples]) {
             Ok(partitions) => Ok(partitions.len() as i32),
             Err(KafkaError::NoTopic { .. }) => Ok(PARTITIONS),
             Err(error) => Err(error),
@@ -220,7 +223,7 @@ impl Names {
         names
     }
 
-    /// What makes a pipeline of these topics out of the config.
+    /// Overrides that make the config's pipeline use these topics.
     fn overrides(&self, settings: &Settings) -> Vec<String> {
         let config = settings.config();
         let mut overrides = vec![
@@ -232,7 +235,7 @@ impl Names {
             format!("dead_letters={{kafka: {{topic: {}}}}}", self.dead_letters),
         ];
         if let Some(requests) = &config.label_requests {
-            // Nobody is to be asked for a label of what is only measured.
+            // No requests go to the config's own topic or file, since the samples are only a load.
             overrides.push(format!("label_requests={{per_day: {}}}", requests.per_day));
         }
         if let Some(labels) = &self.labels {

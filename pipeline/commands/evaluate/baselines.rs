@@ -1,4 +1,4 @@
-//! Baselines: other ways to learn from the same samples, tested on the same samples.
+//! Baselines: simpler ways to learn from the same samples, tested on the same samples.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::run::progress::ProgressLine;
 
-/// What trains and tests models on the tasks of a plan.
+/// Trains and tests the models of baselines on the tasks of a plan.
 pub struct Baselines<'a> {
     settings: &'a Settings,
     measure: Measure,
@@ -27,17 +27,17 @@ pub struct Baselines<'a> {
     plan: &'a Plan,
     trainer: BuiltIn,
     runtime: Runtime,
-    /// The features of all test samples, task by task.
-    tested: Array2<f32>,
+    /// Features of all test samples, task by task.
+    test_features: Array2<f32>,
     stop: Arc<AtomicBool>,
     line: ProgressLine,
 }
 
-/// What answers are worth, by task.
-type Worths = Vec<f64>;
+/// Accuracy, or R², by task: a row of a matrix.
+type MatrixRow = Vec<f64>;
 
 impl<'a> Baselines<'a> {
-    /// Baselines on the tasks of a plan.
+    /// The baselines on the tasks of a plan.
     pub fn new(
         settings: &'a Settings,
         measure: Measure,
@@ -46,11 +46,8 @@ impl<'a> Baselines<'a> {
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         let runtime = Runtime::load()?;
-        let rows: Vec<usize> = plan
-            .tasks
-            .iter()
-            .flat_map(|task| task.test.iter().copied())
-            .collect();
+        let tested = plan.tasks.iter().flat_map(|task| &task.test);
+        let rows: Vec<usize> = tested.copied().collect();
         Ok(Baselines {
             settings,
             measure,
@@ -58,13 +55,13 @@ impl<'a> Baselines<'a> {
             plan,
             trainer: BuiltIn::find(runtime.clone())?,
             runtime,
-            tested: samples.matrix(&rows),
+            test_features: samples.matrix(&rows),
             stop,
             line: ProgressLine::new(),
         })
     }
 
-    /// Measures all of them.
+    /// Measures all baselines.
     pub fn measure(mut self) -> Result<Vec<Method>, Error> {
         let stages = self.plan.tasks.len();
         let single = self.single()?;
@@ -72,17 +69,17 @@ impl<'a> Baselines<'a> {
         let frozen = vec![single[0].clone(); stages];
         let independent = self.independent()?;
         let fine_tuned = self.fine_tuned()?;
-        let later = self.plan.tasks[1..].iter();
-        let inferred: usize = later.map(|task| task.train.len()).sum();
-        let of = |name: &str, matrix: Matrix, transferred: usize| {
+        let later_tasks = self.plan.tasks[1..].iter();
+        let inferred: usize = later_tasks.map(|task| task.train.len()).sum();
+        let method = |name: &str, matrix: Matrix, transferred: usize| {
             let ratio = samples_transfer_ratio(transferred as u64, inferred as u64);
             Method::new(name, matrix, self.measure, ratio)
         };
         Ok(vec![
-            of("frozen", frozen, 0),
-            of("single", single, inferred),
-            of("independent", independent, inferred),
-            of("fine-tuned", fine_tuned, inferred),
+            method("frozen", frozen, 0),
+            method("single", single, inferred),
+            method("independent", independent, inferred),
+            method("fine-tuned", fine_tuned, inferred),
         ])
     }
 
@@ -98,25 +95,25 @@ impl<'a> Baselines<'a> {
         Ok(matrix)
     }
 
-    /// A model for each task, of that task's train samples alone. A task that has not been met is answered by the most
-    /// frequent class so far, or the mean.
+    /// A model for each task, fitted on that task's train samples alone. The prediction for later
+    /// tasks is the most frequent class so far, or the mean.
     fn independent(&mut self) -> Result<Matrix, Error> {
-        let mut met = Vec::new();
-        let mut known = Worths::new();
+        let mut labels = Vec::new();
+        let mut known = MatrixRow::new();
         let mut matrix = Matrix::new();
         for (stage, task) in self.plan.tasks.iter().enumerate() {
-            met.extend(task.train.iter().map(|row| self.samples.labels[*row]));
-            let usual = usual(self.settings.label_kind(), &met);
+            labels.extend(task.train.iter().map(|row| self.samples.labels[*row]));
+            let constant = constant(self.settings.label_kind(), &labels);
             let model = self.train("independent", stage, &task.train, None)?;
             known.push(self.test(&model)?[stage]);
-            let unknown = self.worths(|_| usual).split_off(stage + 1);
+            let unknown = self.score(|_| constant).split_off(stage + 1);
             matrix.push(known.iter().copied().chain(unknown).collect());
         }
         Ok(matrix)
     }
 
-    /// One model, continued after each stage on that stage's train samples alone: as many trees again correct those
-    /// before.
+    /// One model, continued after each stage on that stage's train samples alone: as many trees
+    /// again correct those before.
     fn fine_tuned(&mut self) -> Result<Matrix, Error> {
         let mut model: Option<Vec<u8>> = None;
         let mut matrix = Matrix::new();
@@ -128,7 +125,8 @@ impl<'a> Baselines<'a> {
         Ok(matrix)
     }
 
-    /// A model, as ONNX, that is trained on some samples: on its own, or to correct another.
+    /// Trains a model on some samples, as a correction of the model `from` if it is given. Returns
+    /// ONNX.
     fn train(
         &mut self,
         method: &str,
@@ -158,49 +156,43 @@ impl<'a> Baselines<'a> {
         Ok(trained.onnx)
     }
 
-    /// What the answers of a model are worth.
-    fn test(&self, onnx: &[u8]) -> Result<Worths, Error> {
+    /// Tests a model on all tasks.
+    fn test(&self, onnx: &[u8]) -> Result<MatrixRow, Error> {
         let kind = self.settings.label_kind();
         let (features, width) = (self.settings.features(), kind.width());
-        let mut said = Array2::zeros((self.tested.nrows(), width));
+        let mut outputs = Array2::zeros((self.test_features.nrows(), width));
         let mut session = self.runtime.session(onnx, features, width)?;
-        session.predict(self.tested.view(), said.view_mut())?;
-        Ok(self.worths(|row| match kind {
-            LabelKind::Classes(_) => predicted_class(said.row(row)) as f32,
-            LabelKind::Number => said[[row, 0]],
+        session.predict(self.test_features.view(), outputs.view_mut())?;
+        Ok(self.score(|row| match kind {
+            LabelKind::Classes(_) => predicted_class(outputs.row(row)) as f32,
+            LabelKind::Number => outputs[[row, 0]],
         }))
     }
 
-    /// What answers are worth, which are given by the row of `tested`.
-    fn worths(&self, answer: impl Fn(usize) -> f32) -> Worths {
-        let mut first = 0;
-        let of_task = |test: &Vec<usize>| {
-            let answers = (first..).map(&answer);
-            first += test.len();
+    /// Scores predictions, which are given by the row of `test_features`.
+    fn score(&self, prediction: impl Fn(usize) -> f32) -> MatrixRow {
+        let mut predictions = (0..).map(prediction);
+        let mut score_task = |test: &[usize]| {
             let mut tally = Tally::default();
-            for (row, answer) in test.iter().zip(answers) {
-                tally.add(self.measure, answer, self.samples.labels[*row]);
+            for (row, prediction) in test.iter().zip(&mut predictions) {
+                tally.add(self.measure, prediction, self.samples.labels[*row]);
             }
-            tally.worth(self.measure)
+            tally.value(self.measure)
         };
-        self.plan
-            .tasks
-            .iter()
-            .map(|task| &task.test)
-            .map(of_task)
-            .collect()
+        let tasks = self.plan.tasks.iter();
+        tasks.map(|task| score_task(&task.test)).collect()
     }
 }
 
-/// What is said without a model: the most frequent class, the first of equals, or the mean.
-fn usual(kind: LabelKind, labels: &[f32]) -> f32 {
+/// The best prediction without a model: the most frequent class, the first of equals, or the mean.
+fn constant(kind: LabelKind, labels: &[f32]) -> f32 {
     match kind {
         LabelKind::Classes(classes) => {
             let mut counts = vec![0_usize; classes];
             labels.iter().for_each(|label| counts[*label as usize] += 1);
-            let most = counts.iter().max();
-            let most = counts.iter().position(|count| Some(count) == most);
-            most.unwrap_or(0) as f32
+            let highest = counts.iter().max();
+            let class = counts.iter().position(|count| Some(count) == highest);
+            class.unwrap_or(0) as f32
         }
         LabelKind::Number => {
             let sum: f64 = labels.iter().map(|label| f64::from(*label)).sum();
@@ -216,7 +208,7 @@ mod tests {
     #[test]
     fn the_first_of_the_most_frequent_classes_or_the_mean() {
         let labels = [0.0, 2.0, 1.0, 2.0, 1.0, 1.0, 2.0];
-        assert_eq!(usual(LabelKind::Classes(3), &labels), 1.0);
-        assert_eq!(usual(LabelKind::Number, &[1.0, 2.0, 6.0]), 3.0);
+        assert_eq!(constant(LabelKind::Classes(3), &labels), 1.0);
+        assert_eq!(constant(LabelKind::Number, &[1.0, 2.0, 6.0]), 3.0);
     }
 }

@@ -1,14 +1,14 @@
-//! What is made of a matrix of accuracies, or of R² where the label is a number. `matrix[i][j]` is the accuracy on task
-//! `j` after stage `i`, in which task `i` was learned.
+//! Figures of lifelong learning from a matrix of accuracies, or of R² where the label is a number.
+//! `matrix[i][j]` is the accuracy on task `j` after stage `i`, in which task `i` was learned.
 
 use serde::Serialize;
 
 use super::measure::Measure;
 
-/// Accuracies: one row a stage, one column a task, as many of the one as of the other.
+/// Accuracies: one row a stage, one column a task; square.
 pub type Matrix = Vec<Vec<f64>>;
 
-/// What a method is worth.
+/// Figures of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Figures {
     /// Mean over all tasks at the end (ACC of Lopez-Paz & Ranzato 2017).
@@ -24,17 +24,18 @@ pub struct Figures {
     pub ianvs_fwt: f64,
     /// Forgetting of Chaudhry et al. 2018.
     pub forgetting: f64,
-    /// The share of the samples of later stages that is kept for training, as KubeEdge Ianvs computes it.
+    /// Share of the samples of later stages that is kept for training, as KubeEdge Ianvs computes
+    /// it.
     pub samples_transfer_ratio: f64,
 }
 
-/// A mean of what is measured.
+/// Mean of the measure over all tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum Average {
-    /// Of accuracies.
+    /// Mean accuracy.
     #[serde(rename = "average_accuracy")]
     Accuracy(f64),
-    /// Of R².
+    /// Mean R².
     #[serde(rename = "average_r2")]
     R2(f64),
 }
@@ -48,7 +49,7 @@ impl Average {
 }
 
 impl Figures {
-    /// The figures of a matrix of at least two tasks; `samples_transfer_ratio` is given.
+    /// The figures of a matrix of at least two tasks.
     pub fn new(matrix: &Matrix, measure: Measure, samples_transfer_ratio: f64) -> Figures {
         let ianvs = Ianvs::new(matrix);
         let average = mean(matrix[matrix.len() - 1].iter().copied());
@@ -72,24 +73,25 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / count
 }
 
-/// Mean over the tasks but the last of what has become of their accuracy since they were learned.
+/// Mean over all tasks but the last of the change of their accuracy since they were learned.
 fn bwt(matrix: &Matrix) -> f64 {
     let last = matrix.len() - 1;
     mean((0..last).map(|task| matrix[last][task] - matrix[task][task]))
 }
 
-/// Mean over the tasks but the first of their accuracy just before they are learned, above that of an untrained predictor.
+/// Mean over all tasks but the first of their accuracy just before they are learned, above that of
+/// an untrained predictor.
 fn fwt(matrix: &Matrix, untrained: f64) -> f64 {
     mean((1..matrix.len()).map(|task| matrix[task - 1][task] - untrained))
 }
 
-/// Mean over the tasks but the last of the best accuracy before the last stage, less the accuracy at the end
-/// (Chaudhry et al. 2018, "Riemannian Walk for Incremental Learning", §2.3).
+/// Mean over all tasks but the last of the best accuracy before the last stage, less the accuracy
+/// at the end (Chaudhry et al. 2018, "Riemannian Walk for Incremental Learning", §2.3).
 fn forgetting(matrix: &Matrix) -> f64 {
     let last = matrix.len() - 1;
     mean((0..last).map(|task| {
-        let before = matrix[..last].iter().map(|row| row[task]);
-        before.fold(f64::NEG_INFINITY, f64::max) - matrix[last][task]
+        let earlier = matrix[..last].iter().map(|row| row[task]);
+        earlier.fold(f64::NEG_INFINITY, f64::max) - matrix[last][task]
     }))
 }
 
@@ -99,12 +101,12 @@ pub fn over_time(matrix: &Matrix) -> impl Iterator<Item = f64> {
     rows.map(|(stage, row)| mean(row[..=stage].iter().copied()))
 }
 
-/// BWT and FWT of `core/testcasecontroller/metrics/metrics.py` in kubeedge/ianvs (`compute`, behind `bwt_func` and
-/// `fwt_func`).
+/// BWT and FWT of `core/testcasecontroller/metrics/metrics.py` in kubeedge/ianvs (`compute`, behind
+/// `bwt_func` and `fwt_func`).
 ///
-/// Its matrix has one row more than columns: row 0 comes after an initial training, whose own task is not among the
-/// columns, and row `r` after round `r`, which learns column `r - 1`. So our first stage is its initial training, and our
-/// second task its first column.
+/// Its matrix has one row more than columns: row 0 follows an initial training, whose own task is
+/// not among the columns, and row `r` follows round `r`, which learns column `r - 1`. So our first
+/// stage is its initial training, and our second task is its first column.
 struct Ianvs {
     bwt: f64,
     fwt: f64,
@@ -128,8 +130,8 @@ impl Ianvs {
     }
 }
 
-/// `samples_transfer_ratio_func` of the same file: samples that were transferred to be trained on, by samples inferred
-/// and one, to four places.
+/// `samples_transfer_ratio_func` of the same file: samples transferred for training, divided by one
+/// more than the samples inferred, to four decimals.
 pub fn samples_transfer_ratio(transferred: u64, inferred: u64) -> f64 {
     (transferred as f64 / (inferred + 1) as f64 * 10_000.0).round() / 10_000.0
 }

@@ -1,4 +1,4 @@
-//! What an evaluation has found, as JSON and as tables.
+//! Findings of an evaluation, as JSON and as tables.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -12,36 +12,36 @@ use super::plan::{LeftOut, Plan, Sequence};
 use super::samples::Samples;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::terminal::{number, right, table};
+use crate::terminal::{json, number, right, signed, table};
 
-/// Tasks of the largest matrix that is shown on a terminal.
+/// Maximum number of tasks of a matrix that is shown as a table.
 const SHOWN: usize = 12;
 
 /// A task of the sequence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TaskFindings {
-    /// Its name.
+    /// Name of the task.
     pub task: String,
-    /// How many of its samples are learned from.
+    /// Number of its samples for training.
     pub train: usize,
-    /// How many are tested.
+    /// Number of its samples for testing.
     pub test: usize,
 }
 
-/// How a method did.
+/// A method with its results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Method {
-    /// Perennial or a baseline.
+    /// `perennial` or the name of a baseline.
     pub method: String,
-    /// What is made of the matrix.
+    /// Figures of the matrix.
     #[serde(flatten)]
     pub figures: Figures,
-    /// One row a stage, one column a task.
+    /// Accuracy or R²: one row a stage, one column a task.
     pub matrix: Matrix,
 }
 
 impl Method {
-    /// A method with its figures.
+    /// A method with the figures of its matrix.
     pub fn new(
         method: &str,
         matrix: Matrix,
@@ -56,35 +56,35 @@ impl Method {
     }
 }
 
-/// What an evaluation has found.
+/// Findings of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvaluationReport {
-    /// The pipeline's name.
+    /// Name of the pipeline.
     pub name: String,
-    /// What the tasks were made of.
+    /// What the tasks are made of.
     pub sequence: String,
     /// Seed of the choice of test samples.
     pub seed: u64,
-    /// Labelled samples of the stream.
+    /// Number of labelled samples of the stream.
     pub samples: usize,
-    /// Samples without a label, which were not used.
+    /// Number of samples without a label, which are not used.
     pub unlabelled: u64,
-    /// Records that could not be used.
+    /// Number of unusable records.
     pub bad: u64,
-    /// Samples that none of the attributes of the sequence has a value for.
+    /// Number of samples with a value for none of the attributes of the sequence.
     pub without_task: usize,
     /// Tasks with too few samples.
     pub left_out: Vec<LeftOut>,
-    /// What is measured: `accuracy`, or `r2` where the label is a number.
+    /// Measure: `accuracy`, or `r2` where the label is a number.
     pub measure: &'static str,
-    /// What an untrained predictor is worth by that.
+    /// Value of the measure for an untrained predictor.
     pub untrained: f64,
-    /// The measure itself.
+    /// The same as `measure`, with its methods.
     #[serde(skip)]
     pub(super) measured: Measure,
-    /// The tasks, in the order in which they arrived.
+    /// The tasks in the order of their arrival.
     pub tasks: Vec<TaskFindings>,
-    /// Perennial, then the baselines.
+    /// Perennial, followed by the baselines.
     pub methods: Vec<Method>,
 }
 
@@ -122,18 +122,16 @@ impl EvaluationReport {
 
     /// The findings as JSON.
     pub fn json(&self) -> Result<String, Error> {
-        let text =
-            serde_json::to_string_pretty(self).map_err(|error| Error::Failed(error.into()))?;
-        Ok(text + "\n")
+        json(self)
     }
 
-    /// Writes the findings as JSON to a folder.
+    /// Writes the findings as JSON to `result.json` in a folder.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
         let file = folder.join("result.json");
         std::fs::write(&file, self.json()?).map_err(|error| Error::File(file, error))
     }
 
-    /// The findings for people.
+    /// The findings as text with tables.
     pub fn tables(&self) -> String {
         let mut text = format!("\n{}\n", self.headline());
         let _ = writeln!(text, "\n{}", self.method_table());
@@ -147,24 +145,20 @@ impl EvaluationReport {
     }
 
     fn headline(&self) -> String {
-        let EvaluationReport {
-            name,
-            sequence,
-            samples,
-            ..
-        } = self;
+        let (name, sequence, samples) = (&self.name, &self.sequence, self.samples);
         let tasks = self.tasks.len();
         let train: usize = self.tasks.iter().map(|task| task.train).sum();
         let test: usize = self.tasks.iter().map(|task| task.test).sum();
         let mut text = format!(
-            "{name}: {tasks} tasks by {sequence}; {train} of {samples} samples to learn from, {test} to test"
+            "{name}: {tasks} tasks by {sequence}; {train} of {samples} samples to learn from, {test} \
+             to test"
         );
-        let without = [
+        let left_out = [
             (self.bad, "bad records"),
             (self.unlabelled, "samples without a label"),
             (self.without_task as u64, "samples without a task"),
         ];
-        for (count, what) in without.iter().filter(|(count, _)| *count > 0) {
+        for (count, what) in left_out.iter().filter(|(count, _)| *count > 0) {
             let _ = write!(text, "\n{count} {what} left out");
         }
         for left in &self.left_out {
@@ -191,7 +185,7 @@ impl EvaluationReport {
         ]);
         for method in &self.methods {
             let figures = &method.figures;
-            let explained = match method.method.as_str() {
+            let description = match method.method.as_str() {
                 "perennial" => "lifelong learning",
                 "frozen" => "frozen: the first stage's model, never changed",
                 "single" => "single: one model, refitted on all so far",
@@ -200,7 +194,7 @@ impl EvaluationReport {
                 other => other,
             };
             table.add_row([
-                Cell::new(explained),
+                Cell::new(description),
                 right(number(Some(figures.average.value()))),
                 right(signed(figures.bwt)),
                 right(signed(figures.fwt)),
@@ -213,7 +207,7 @@ impl EvaluationReport {
         table
     }
 
-    /// How Perennial did on each task: just before, just after and long after it was learned.
+    /// Results of Perennial on each task: just before it was learned, just after, and at the end.
     fn task_table(&self) -> Table {
         let mut table = table(&[
             "",
@@ -229,25 +223,20 @@ impl EvaluationReport {
         };
         let matrix = &perennial.matrix;
         let last = matrix.len() - 1;
-        for (at, task) in self.tasks.iter().enumerate() {
-            let before = at.checked_sub(1).map(|stage| matrix[stage][at]);
+        for (index, task) in self.tasks.iter().enumerate() {
+            let before = index.checked_sub(1).map(|stage| matrix[stage][index]);
             table.add_row([
-                right(at + 1),
+                right(index + 1),
                 Cell::new(&task.task),
                 right(task.train),
                 right(task.test),
                 right(number(before)),
-                right(number(Some(matrix[at][at]))),
-                right(number(Some(matrix[last][at]))),
+                right(number(Some(matrix[index][index]))),
+                right(number(Some(matrix[last][index]))),
             ]);
         }
         table
     }
-}
-
-/// A figure that may be negative.
-fn signed(value: f64) -> String {
-    format!("{value:+.4}")
 }
 
 fn matrix_table(matrix: &Matrix) -> Table {

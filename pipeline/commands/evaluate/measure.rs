@@ -1,4 +1,4 @@
-//! What the answers to a task's test samples are worth: the cells of a matrix.
+//! The measure of predictions for a task's test samples: the cells of a matrix.
 
 use perennial_operators::LabelKind;
 
@@ -7,14 +7,15 @@ use super::samples::Samples;
 use crate::config::Settings;
 use crate::error::Error;
 
-/// How answers are measured. Higher is better.
+/// Measure of predictions. Higher is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Measure {
-    /// By the share that is right, of a label with so many classes.
+    /// The share of right predictions, for a label with this many classes.
     Accuracy(usize),
-    /// By the share of the labels' variance that is explained (R²): 1 less the mean squared error of a task by this
-    /// variance, that of the test labels of all tasks. One for all, so that a task whose labels hardly differ counts no
-    /// more than others.
+    /// The share of the labels' variance that predictions explain (R²): 1 less the task's mean
+    /// squared error divided by this variance, which is that of the test labels of all tasks. It is
+    /// the same for all tasks, so that a task whose labels hardly differ has no more weight than
+    /// others.
     R2(f64),
 }
 
@@ -37,7 +38,7 @@ impl Measure {
         Err(settings.loaded.error("source", message).into())
     }
 
-    /// Its name for people.
+    /// Name in tables and plots.
     pub fn name(self) -> &'static str {
         match self {
             Measure::Accuracy(_) => "accuracy",
@@ -45,7 +46,7 @@ impl Measure {
         }
     }
 
-    /// Its name for files.
+    /// Name in files.
     pub fn key(self) -> &'static str {
         match self {
             Measure::Accuracy(_) => "accuracy",
@@ -53,8 +54,8 @@ impl Measure {
         }
     }
 
-    /// What an untrained predictor is worth: one that guesses, each class as likely as the others, or that always says
-    /// the mean of all test labels.
+    /// Value of an untrained predictor: one that guesses each class with the same probability, or
+    /// that always predicts the mean of all test labels.
     pub fn untrained(self) -> f64 {
         match self {
             Measure::Accuracy(classes) => 1.0 / classes as f64,
@@ -63,26 +64,26 @@ impl Measure {
     }
 }
 
-/// Answers to a task's test samples, added up.
+/// Sum over the predictions for a task's test samples.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     count: usize,
-    /// Right answers, or squared errors.
+    /// Right predictions, or squared errors.
     sum: f64,
 }
 
 impl Tally {
-    /// Adds an answer and the label: class numbers or numbers.
-    pub fn add(&mut self, measure: Measure, answer: f32, label: f32) {
+    /// Adds a prediction and the label: class numbers, or numbers.
+    pub fn add(&mut self, measure: Measure, prediction: f32, label: f32) {
         self.count += 1;
         self.sum += match measure {
-            Measure::Accuracy(_) => f64::from(u8::from(answer == label)),
-            Measure::R2(_) => (f64::from(answer) - f64::from(label)).powi(2),
+            Measure::Accuracy(_) => f64::from(u8::from(prediction == label)),
+            Measure::R2(_) => (f64::from(prediction) - f64::from(label)).powi(2),
         };
     }
 
-    /// What they are worth.
-    pub fn worth(self, measure: Measure) -> f64 {
+    /// The measure of the predictions.
+    pub fn value(self, measure: Measure) -> f64 {
         let mean = self.sum / self.count as f64;
         match measure {
             Measure::Accuracy(_) => mean,
@@ -96,19 +97,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worth_is_a_share_of_answers_or_of_variance() {
-        let worth = |measure, answers: &[(f32, f32)]| {
+    fn a_value_is_a_share_of_predictions_or_of_variance() {
+        let value = |measure, predictions: &[(f32, f32)]| {
             let mut tally = Tally::default();
-            for (answer, label) in answers {
-                tally.add(measure, *answer, *label);
+            for (prediction, label) in predictions {
+                tally.add(measure, *prediction, *label);
             }
-            tally.worth(measure)
+            tally.value(measure)
         };
         let classes = Measure::Accuracy(4);
-        assert_eq!(worth(classes, &[(1.0, 1.0), (2.0, 0.0)]), 0.5);
+        assert_eq!(value(classes, &[(1.0, 1.0), (2.0, 0.0)]), 0.5);
         let number = Measure::R2(2.0);
-        assert_eq!(worth(number, &[(1.0, 1.0), (3.0, 1.0)]), 0.0);
-        assert_eq!(worth(number, &[(1.5, 1.0)]), 0.875);
+        assert_eq!(value(number, &[(1.0, 1.0), (3.0, 1.0)]), 0.0);
+        assert_eq!(value(number, &[(1.5, 1.0)]), 0.875);
         assert_eq!((classes.untrained(), number.untrained()), (0.25, 0.0));
     }
 }

@@ -1,5 +1,6 @@
-//! `perennial evaluate`: the protocol of lifelong learning. Tasks arrive one after another, and after each the
-//! accuracy (of a number R²) on the test samples of every task is measured, of the pipeline itself and of baselines.
+//! `perennial evaluate`: the protocol of lifelong learning. Tasks arrive one after another, and
+//! after each, the pipeline and the baselines are measured on the test samples of every task: by
+//! accuracy, or by R² where the label is a number.
 
 mod baselines;
 mod figures;
@@ -15,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use self::baselines::Baselines;
-pub use self::findings::EvaluationReport;
+use self::findings::EvaluationReport;
 use self::measure::Measure;
-pub use self::options::EvaluateOptions;
+pub(crate) use self::options::EvaluateOptions;
 use self::options::check;
 use self::plan::{Plan, Sequence};
 use self::replay::Replay;
@@ -25,12 +26,25 @@ use self::samples::Samples;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::run::signals::stop_when_told;
+use crate::terminal::print;
 
-/// Evaluates the pipeline of a config and the baselines on the same samples.
-pub fn evaluate(
+/// Evaluates the pipeline of a config, and prints the findings.
+pub(crate) fn evaluate_command(
     settings: &Settings,
     options: &EvaluateOptions<'_>,
-) -> Result<EvaluationReport, Error> {
+    as_json: bool,
+) -> Result<(), Error> {
+    let findings = evaluate(settings, options)?;
+    print(&if as_json {
+        findings.json()?
+    } else {
+        findings.tables()
+    });
+    Ok(())
+}
+
+/// Evaluates the pipeline and the baselines on the same samples.
+fn evaluate(settings: &Settings, options: &EvaluateOptions<'_>) -> Result<EvaluationReport, Error> {
     settings.only_local("evaluate")?;
     let stop = Arc::new(AtomicBool::new(false));
     let sequence = Sequence::new(settings, options.attributes, options.slices)?;

@@ -1,4 +1,4 @@
-//! The sequence of tasks, and which samples of each serve for learning and which for testing.
+//! The sequence of tasks, and the samples of each for training and for testing.
 
 use perennial_operators::{Level, priority};
 use serde::Serialize;
@@ -7,55 +7,56 @@ use super::samples::Samples;
 use crate::config::{ConfigError, Settings, find_attribute};
 use crate::error::Error;
 
-/// A task with fewer test samples is left out: the standard error of its accuracy could be above 0.09.
-const LEAST_TESTED: usize = 30;
+/// A task with fewer test samples is left out, since the standard error of its accuracy could be
+/// above 0.09.
+const MIN_TESTED: usize = 30;
 
-/// With more tasks than that, testing all after each would take for ever.
-const MOST_TASKS: usize = 200;
+/// The maximum number of tasks. All are tested after each, which takes time by their square.
+const MAX_TASKS: usize = 200;
 
-/// What makes the tasks, in the order in which they arrive.
+/// What the tasks are made of, in the order of their arrival.
 #[derive(Clone, Debug)]
 pub enum Sequence {
     /// The values of attributes, in order of first appearance: column and name of each.
     Attributes(Vec<(usize, String)>),
-    /// So many slices of time of one length.
+    /// This number of time slices of one length.
     Slices(u32),
 }
 
 /// A task of the sequence.
 #[derive(Debug)]
 pub struct Task {
-    /// Its name.
+    /// Name of the task.
     pub name: String,
-    /// The rows that are learned from, in the order of the stream.
+    /// Rows for training, in the order of the stream.
     pub train: Vec<usize>,
-    /// The rows that are tested, in the same order; nothing is ever learned from them.
+    /// Rows for testing, in the same order; nothing is ever learned from them.
     pub test: Vec<usize>,
 }
 
-/// A task that is not part of the sequence.
+/// A task that is too small for the sequence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LeftOut {
-    /// Its name.
+    /// Name of the task.
     pub task: String,
-    /// How many labelled samples it has.
+    /// Number of its labelled samples.
     pub samples: usize,
 }
 
-/// The tasks in order.
+/// The tasks in the order of the sequence.
 #[derive(Debug)]
 pub struct Plan {
-    /// The tasks: two at least, each with samples to learn from and to test.
+    /// At least two tasks, each with samples for training and testing.
     pub tasks: Vec<Task>,
-    /// The tasks with too few samples.
+    /// Tasks with too few samples.
     pub left_out: Vec<LeftOut>,
-    /// Labelled samples that belong to no task: none of the attributes has a value.
+    /// Number of labelled samples of no task: none of the attributes has a value.
     pub without: usize,
 }
 
 impl Sequence {
-    /// The sequence that is asked for: `attributes`, separated by commas, `slices`, or else the first level of the
-    /// task tree.
+    /// The sequence of `attributes`, separated by commas, or of `slices`, or else of the first
+    /// level of the task tree.
     pub fn new(
         settings: &Settings,
         attributes: Option<&str>,
@@ -69,12 +70,13 @@ impl Sequence {
                 Some(Level::Attributes(level)) => Ok(Sequence::Attributes(level.clone())),
                 Some(Level::Cluster(_)) => Err(settings.loaded.error(
                     "tasks.path[0]",
-                    "clusters are found as the stream goes on, and are no tasks that could arrive one after another: give \
-                     --sequence or --slices",
+                    "clusters are found as the stream goes on, and are no tasks that could arrive one \
+                     after another: give --sequence or --slices",
                 )),
                 None => Err(settings.loaded.error(
                     "tasks.path",
-                    "there is no level whose tasks could arrive one after another: give --sequence or --slices",
+                    "there is no level whose tasks could arrive one after another: give --sequence or \
+                     --slices",
                 )),
             };
         };
@@ -93,11 +95,12 @@ impl Sequence {
         Ok(Sequence::Attributes(columns))
     }
 
-    /// The task of each sample by number, and the names of the tasks. A sample may have none.
+    /// Assigns samples to tasks. Returns the number of each sample's task, if it has one, and the
+    /// names of the tasks.
     fn assign(&self, samples: &Samples) -> (Vec<Option<usize>>, Vec<String>) {
         match self {
-            Sequence::Attributes(columns) => by_attributes(samples, columns),
-            Sequence::Slices(slices) => by_time(samples, *slices),
+            Sequence::Attributes(columns) => assign_by_attributes(samples, columns),
+            Sequence::Slices(slices) => assign_by_time(samples, *slices),
         }
     }
 }
@@ -114,7 +117,7 @@ impl std::fmt::Display for Sequence {
     }
 }
 
-fn by_attributes(
+fn assign_by_attributes(
     samples: &Samples,
     columns: &[(usize, String)],
 ) -> (Vec<Option<usize>>, Vec<String>) {
@@ -126,12 +129,11 @@ fn by_attributes(
             .map(|(column, _)| samples.attributes[*column][row])
             .collect();
         *known.entry(codes).or_insert_with(|| {
-            // A missing value is left out, as in the names of the engine's own tasks.
-            let values = columns
+            // A missing value is left out, as in the names of the pipeline's own tasks.
+            let parts: Vec<String> = columns
                 .iter()
-                .map(|(column, name)| (name, samples.attribute(*column, row)));
-            let values = values.filter(|(_, value)| !value.is_empty());
-            let parts: Vec<String> = values
+                .map(|(column, name)| (name, samples.attribute(*column, row)))
+                .filter(|(_, value)| !value.is_empty())
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect();
             let task = (!parts.is_empty()).then_some(names.len());
@@ -143,7 +145,7 @@ fn by_attributes(
     (assigned, names)
 }
 
-fn by_time(samples: &Samples, slices: u32) -> (Vec<Option<usize>>, Vec<String>) {
+fn assign_by_time(samples: &Samples, slices: u32) -> (Vec<Option<usize>>, Vec<String>) {
     let first = samples.times.iter().copied().min().unwrap_or_default();
     let last = samples.times.iter().copied().max().unwrap_or_default();
     // The last moment belongs to the last slice.
@@ -157,8 +159,8 @@ fn by_time(samples: &Samples, slices: u32) -> (Vec<Option<usize>>, Vec<String>) 
     (assigned, names.collect())
 }
 
-/// Whether a sample is for testing: a quarter of all are, by a hash of the sample's number and the seed, so that each is
-/// as likely to be as any other.
+/// Whether a sample is for testing: a quarter of all are, chosen by a hash of the sample's number
+/// and the seed.
 fn is_tested(number: u64, seed: u64) -> bool {
     priority(number ^ priority(seed)) >> 62 == 0
 }
@@ -189,38 +191,36 @@ impl Plan {
             }
         }
         let is_large =
-            |task: &Task| task.test.len() >= LEAST_TESTED && task.train.len() >= LEAST_TESTED;
+            |task: &Task| task.test.len() >= MIN_TESTED && task.train.len() >= MIN_TESTED;
         let (tasks, small): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(is_large);
-        match tasks.len() {
-            0 | 1 => {
-                let message = format!(
-                    "an evaluation needs two tasks with {LEAST_TESTED} test samples each, and {sequence} makes {} of \
-                     {} labelled samples: choose others by --sequence or --slices",
-                    tasks.len(),
-                    samples.len()
-                );
-                Err(settings.loaded.error("source", message).into())
-            }
-            many if many > MOST_TASKS => {
-                let message = format!(
-                    "{sequence} makes {many} tasks, and each is tested after each, so that {MOST_TASKS} is the most: \
-                     choose a coarser attribute by --sequence, or --slices"
-                );
-                Err(settings.loaded.error("source", message).into())
-            }
-            _ => Ok(Plan {
-                tasks,
-                left_out: small
-                    .into_iter()
-                    .map(|task| LeftOut {
-                        samples: task.train.len() + task.test.len(),
-                        task: task.name,
-                    })
-                    .filter(|left| left.samples > 0)
-                    .collect(),
-                without,
-            }),
+        let count = tasks.len();
+        if count < 2 {
+            let message = format!(
+                "an evaluation needs two tasks with {MIN_TESTED} test samples each, and {sequence} makes \
+                 {count} of {} labelled samples: choose others by --sequence or --slices",
+                samples.len()
+            );
+            return Err(settings.loaded.error("source", message).into());
         }
+        if count > MAX_TASKS {
+            let message = format!(
+                "{sequence} makes {count} tasks, and each is tested after each, so that {MAX_TASKS} is \
+                 the most: choose a coarser attribute by --sequence, or --slices"
+            );
+            return Err(settings.loaded.error("source", message).into());
+        }
+        let left_out = small
+            .into_iter()
+            .map(|task| LeftOut {
+                samples: task.train.len() + task.test.len(),
+                task: task.name,
+            })
+            .filter(|left| left.samples > 0);
+        Ok(Plan {
+            tasks,
+            left_out: left_out.collect(),
+            without,
+        })
     }
 }
 

@@ -2,74 +2,40 @@
 
 use std::path::Path;
 
-use perennial_operators::Failure;
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor;
 
 use super::figures::{Matrix, over_time};
 use super::findings::{EvaluationReport, Method};
 use crate::error::Error;
+use crate::report::plot::{Area, Axis, Drawn, FONT, LineChart, write_svg};
 
-/// A palette that people with colour vision deficiencies can tell apart (Okabe & Ito 2008).
-const COLOURS: [RGBColor; 5] = [
-    RGBColor(0, 114, 178),
-    RGBColor(120, 120, 120),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-];
-
-/// Width and height of a matrix with its title.
+/// Width and height of a matrix with its title, in pixels.
 const PANEL: u32 = 460;
-/// Cells of a matrix whose values are written out.
+/// Maximum number of rows of a matrix whose values are written into its cells.
 const WRITTEN: usize = 12;
-
-/// Of all texts but the titles.
-const FONT: (&str, u32) = ("sans-serif", 16);
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Failure>;
+/// Maximum number of labels of the axis of stages.
+const STAGE_LABELS: usize = 24;
 
 /// Writes `matrix.svg` and `accuracy.svg`, or `r2.svg`, to a folder.
-pub fn write(findings: &EvaluationReport, folder: &Path) -> Result<(), Error> {
-    draw(&folder.join("matrix.svg"), size(findings), |area| {
+pub(super) fn write(findings: &EvaluationReport, folder: &Path) -> Result<(), Error> {
+    // The matrices stand side by side.
+    let size = (PANEL * findings.methods.len() as u32, PANEL);
+    write_svg(&folder.join("matrix.svg"), size, |area| {
         matrices(area, findings)
     })?;
     let file = format!("{}.svg", findings.measured.key());
-    draw(&folder.join(file), (900, 480), |area| {
-        over_stages(area, findings)
+    write_svg(&folder.join(file), (900, 480), |area| {
+        over_stages(findings).draw(area)
     })
 }
 
-/// The matrices stand side by side.
-fn size(findings: &EvaluationReport) -> (u32, u32) {
-    (PANEL * findings.methods.len() as u32, PANEL)
-}
-
-fn draw(file: &Path, size: (u32, u32), plot: impl FnOnce(&Area<'_>) -> Drawn) -> Result<(), Error> {
-    let mut text = String::new();
-    {
-        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        area.fill(&WHITE)
-            .map_err(|error| Error::Failed(error.into()))?;
-        plot(&area).map_err(Error::Failed)?;
-        area.present()
-            .map_err(|error| Error::Failed(error.into()))?;
-    }
-    std::fs::write(file, text).map_err(|error| Error::File(file.into(), error))
-}
-
-/// What is measured on each task after each stage, of all methods.
+/// The matrices of all methods, in common shades.
 fn matrices(area: &Area<'_>, findings: &EvaluationReport) -> Drawn {
     let panels = area.split_evenly((1, findings.methods.len()));
-    let all = || {
-        findings
-            .methods
-            .iter()
-            .flat_map(|method| method.matrix.iter().flatten())
-    };
-    let range = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+    let rows = findings.methods.iter().flat_map(|method| &method.matrix);
+    let empty = (f64::INFINITY, f64::NEG_INFINITY);
+    let range = rows.flatten().fold(empty, |(low, high), value| {
         (low.min(*value), high.max(*value))
     });
     for (panel, method) in panels.iter().zip(&findings.methods) {
@@ -86,7 +52,7 @@ fn matrix(area: &Area<'_>, method: &Method, range: (f64, f64)) -> Drawn {
         .caption(method, ("sans-serif", 20))
         .x_label_area_size(50)
         .y_label_area_size(55)
-        // The first stage is on top, as in a matrix.
+        // The first stage is at the top, as in a matrix.
         .build_cartesian_2d((1..tasks).into_segmented(), (1..tasks).into_segmented())?;
     chart
         .configure_mesh()
@@ -128,7 +94,7 @@ fn matrix(area: &Area<'_>, method: &Method, range: (f64, f64)) -> Drawn {
     Ok(())
 }
 
-/// The cells of a matrix: row counted from below, column, value.
+/// Cells of a matrix: row, counted from the bottom, column and value.
 fn cells(matrix: &Matrix) -> impl Iterator<Item = (usize, usize, f64)> {
     let rows = matrix.iter().enumerate();
     rows.flat_map(|(stage, row)| {
@@ -138,64 +104,53 @@ fn cells(matrix: &Matrix) -> impl Iterator<Item = (usize, usize, f64)> {
     })
 }
 
-/// How far a value is between the lowest and the highest.
-fn place(value: f64, (low, high): (f64, f64)) -> f64 {
+/// Position of a value in a range, from 0 to 1.
+fn position(value: f64, (low, high): (f64, f64)) -> f64 {
     ((value - low) / (high - low).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
 }
 
 fn is_dark(value: f64, range: (f64, f64)) -> bool {
-    place(value, range) > 0.55
+    position(value, range) > 0.55
 }
 
-/// White for the lowest, dark blue for the highest.
+/// Colour of a value: white for the lowest of a range, dark blue for the highest.
 fn shade(value: f64, range: (f64, f64)) -> RGBColor {
-    let mix = |from: f64, to: f64| (from + (to - from) * place(value, range)).round() as u8;
+    let mix = |from: f64, to: f64| (from + (to - from) * position(value, range)).round() as u8;
     RGBColor(mix(247.0, 8.0), mix(251.0, 69.0), mix(255.0, 148.0))
 }
 
-/// What is measured in the mean on the tasks learned so far, stage by stage.
-fn over_stages(area: &Area<'_>, findings: &EvaluationReport) -> Drawn {
+/// The mean of the measure on the tasks learned so far, stage by stage.
+fn over_stages(findings: &EvaluationReport) -> LineChart {
     let stages = findings.tasks.len();
-    let lines: Vec<(&str, Vec<f64>)> = findings
+    let lines: Vec<(String, Vec<(f64, f64)>)> = findings
         .methods
         .iter()
-        .map(|method| (method.method.as_str(), over_time(&method.matrix).collect()))
+        .map(|method| {
+            let values = over_time(&method.matrix).enumerate();
+            let points = values.map(|(stage, value)| ((stage + 1) as f64, value));
+            (method.method.clone(), points.collect())
+        })
         .collect();
-    let all = || lines.iter().flat_map(|(_, values)| values);
-    let low = all().copied().fold(1.0, f64::min) - 0.02;
-    let high = all().copied().fold(0.0, f64::max) + 0.02;
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .x_label_area_size(50)
-        .y_label_area_size(75)
-        .build_cartesian_2d(1.0..stages as f64, low..high)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .label_style(FONT)
-        .x_desc("stage")
-        .x_labels(stages.min(24))
-        .x_label_formatter(&|stage| format!("{stage:.0}"))
-        .y_desc(format!(
-            "mean {} on the tasks so far",
-            findings.measured.name()
-        ))
-        .y_label_formatter(&|value| format!("{value:.2}"))
-        .draw()?;
-    for ((name, values), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-        let points = values.iter().enumerate();
-        let points = points.map(|(stage, value)| ((stage + 1) as f64, *value));
-        chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-            .label(*name)
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+    let values = || {
+        let points = lines.iter().flat_map(|(_, points)| points);
+        points.map(|(_, value)| *value)
+    };
+    let low = values().fold(1.0, f64::min) - 0.02;
+    let high = values().fold(0.0, f64::max) + 0.02;
+    LineChart {
+        x: Axis {
+            name: "stage".to_string(),
+            range: 1.0..stages as f64,
+            labels: stages.min(STAGE_LABELS),
+            decimals: 0,
+        },
+        y: Axis {
+            name: format!("mean {} on the tasks so far", findings.measured.name()),
+            range: low..high,
+            labels: 11,
+            decimals: 2,
+        },
+        lines,
+        legend: SeriesLabelPosition::LowerRight,
     }
-    chart
-        .configure_series_labels()
-        .label_font(FONT)
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
-    Ok(())
 }

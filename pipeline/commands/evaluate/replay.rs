@@ -1,8 +1,8 @@
-//! The pipeline itself in the protocol: one replay of a stream in which, after the samples of each stage, all test
-//! samples come as probes, which have no label.
+//! The pipeline itself in the protocol: one replay of a stream in which, after the samples of each
+//! stage, all test samples follow as probes, which have no label.
 //!
-//! Nothing is learned from a sample without a label, so that the engine answers the probes as it would have at that point,
-//! and goes on as if it had not been asked.
+//! Nothing is learned from a sample without a label. So the pipeline predicts the probes with what
+//! it has learned by then, and continues as if there had been none.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -22,59 +22,61 @@ use super::findings::Method;
 use super::measure::{Measure, Tally};
 use super::plan::Plan;
 use super::samples::Samples;
-use crate::config::BootstrapConfig;
-use crate::config::LabelsConfig;
-use crate::config::Mode;
-use crate::config::PredictionsConfig;
-use crate::config::SourceConfig;
-use crate::config::{ConfigError, DetectorConfig, LevelConfig, Settings};
+use crate::config::{
+    BootstrapConfig, ConfigError, DetectorConfig, LabelsConfig, LevelConfig, Mode,
+    PredictionsConfig, Settings, SourceConfig,
+};
 use crate::error::Error;
 use crate::input::sources::bootstrap_records;
 use crate::report::Report;
 use crate::run::run;
 
-/// Epochs that pass between the last sample of a stage and the first probe. A training that was under way when the
-/// stage ended may be followed by another, ordered an epoch later, whose model answers two epochs after that.
+/// Number of epochs between the last sample of a stage and the first probe. A training that is
+/// under way when the stage ends may be followed by another, ordered an epoch later, whose model is
+/// deployed two epochs after that.
 const SETTLING: u64 = 3;
 
-/// Bytes that a record of the replayed stream may have: whatever the features and attributes are.
-const RECORD: usize = 1 << 30;
+/// Maximum bytes of a record of the replayed stream, effectively no limit.
+const MAX_RECORD_BYTES: usize = 1 << 30;
 
+/// A day in microseconds.
 const DAY: i64 = 86_400_000_000;
 
-/// What a record of the replayed stream is there for; its id tells, with the stage and the sample's number.
+// Purposes of records of the replayed stream. A record's id contains its purpose, its stage and the
+// number of its sample.
 const TRAIN: &str = "train";
 const TEST: &str = "test";
 const SETTLE: &str = "settle";
 
-/// A replay to be.
-pub struct Replay<'a> {
+/// The replay of an evaluation.
+pub(super) struct Replay<'a> {
     /// The config's settings.
     pub settings: &'a Settings,
-    /// How answers are measured.
+    /// The measure of predictions.
     pub measure: Measure,
-    /// The stream's samples.
+    /// Samples of the stream.
     pub samples: &'a Samples,
     /// The tasks.
     pub plan: &'a Plan,
 }
 
-/// The stream as it was written.
+/// The replayed stream, as it was written.
 struct Written {
     records: u64,
-    /// Its records up to the end of the first stage's samples.
+    /// Number of records up to the last sample of the first stage.
     first_stage: u64,
 }
 
-/// A line of predictions, as far as it matters.
+/// A line of the predictions file.
 #[derive(Deserialize)]
-struct Line {
+struct PredictionLine {
     id: String,
     prediction: Value,
 }
 
 impl Replay<'_> {
-    /// Runs the pipeline and scores its answers to the probes. They are kept in `output`, if that is given.
+    /// Runs the pipeline and scores its predictions of the probes, which are written to `output` if
+    /// it is given.
     pub fn run(&self, output: Option<&Path>) -> Result<Method, Error> {
         let folder = tempfile::Builder::new()
             .prefix("perennial-")
@@ -87,22 +89,22 @@ impl Replay<'_> {
             .write(&schema, &stream)
             .map_err(|error| Error::File(stream.clone(), error))?;
         let bootstrap = self.bootstrap()?;
-        let settings = self.replayed(schema, stream, predictions.clone(), bootstrap)?;
+        let settings = self.replay_settings(schema, stream, predictions.clone(), bootstrap)?;
         let state = folder.path().join("state");
         let report = run(&settings, &state, 1)?;
         if !report.finished {
             return Err(Error::Failed("the evaluation was told to stop".into()));
         }
         self.check(&report, written.records)?;
-        let transferred = kept(&settings, &state, written.first_stage)?;
-        let later = self.plan.tasks[1..].iter();
-        let inferred: usize = later.map(|task| task.train.len()).sum();
+        let transferred = count_retained(&settings, &state, written.first_stage)?;
+        let later_tasks = self.plan.tasks[1..].iter();
+        let inferred: usize = later_tasks.map(|task| task.train.len()).sum();
         let ratio = samples_transfer_ratio(transferred, inferred as u64);
         let matrix = self.score(&predictions)?;
         Ok(Method::new("perennial", matrix, self.measure, ratio))
     }
 
-    /// Fails unless the pipeline has learned from the train samples, all of them, and from no probe.
+    /// Checks that the pipeline has learned from all train samples, and from no probe.
     fn check(&self, report: &Report, records: u64) -> Result<(), Error> {
         let tasks = self.plan.tasks.iter();
         let train = tasks.map(|task| task.train.len() as u64).sum();
@@ -111,26 +113,27 @@ impl Replay<'_> {
             return Ok(());
         }
         let message = format!(
-            "the pipeline has learned from {learned} of {train} samples and answered {} of {} probes: the times of the \
-             stages one after another may go beyond the year 9999; choose fewer tasks by --sequence or --slices",
+            "the pipeline has learned from {learned} of {train} samples and answered {} of {} probes: \
+             the times of the stages one after another may go beyond the year 9999; choose fewer tasks \
+             by --sequence or --slices",
             report.unlabelled,
             records - train
         );
         Err(Error::Failed(message.into()))
     }
 
-    /// The first stage's samples, or as many as the config's bootstrap has, whichever are fewer.
+    /// Number of bootstrap records: that of the config, but at most the samples of the first stage.
     fn bootstrap(&self) -> Result<u64, ConfigError> {
         let first = self.plan.tasks[0].train.len() as u64;
         let given = bootstrap_records(self.settings, Some(self.samples.records))?;
         Ok(first.min(given.max(1)))
     }
 
-    /// The columns of the replayed stream: the attributes have their names, since tasks are made of them, and the
-    /// features are the numbers that models see.
+    /// Columns of the replayed stream. Attributes keep their names, since tasks are made of them;
+    /// the features are the numbers that models take.
     fn schema(&self) -> Schema {
         let given = &self.settings.schema;
-        let own = |name: &str| {
+        let unique = |name: &str| {
             let mut name = name.to_string();
             while given.attribute_names().any(|taken| taken == name) {
                 name.push('_');
@@ -139,24 +142,24 @@ impl Replay<'_> {
         };
         let features = 0..self.settings.features();
         Schema {
-            id: own("id"),
-            time: own("time"),
+            id: unique("id"),
+            time: unique("time"),
             site: given.site.clone(),
             attributes: given.attributes.clone(),
             features: features
-                .map(|number| Feature::Numeric(own(&format!("feature {number}"))))
+                .map(|number| Feature::Numeric(unique(&format!("feature {number}"))))
                 .collect(),
             label: Some(Label {
-                column: own("label"),
+                column: unique("label"),
                 classes: self.settings.classes.clone(),
                 kind: given.label.as_ref().and_then(|label| label.kind),
             }),
         }
     }
 
-    /// The config's settings for the replayed stream. Of how it learns nothing is changed, but that labels are known at
-    /// once: a stage has ended when its labels are there.
-    fn replayed(
+    /// Settings for the replayed stream. It is learned from as the config says, except that labels
+    /// are known at once, since a stage ends when its labels are known.
+    fn replay_settings(
         &self,
         schema: Schema,
         stream: PathBuf,
@@ -176,7 +179,7 @@ impl Replay<'_> {
         config.source = SourceConfig {
             path: Some(stream),
             format: Some(FileFormat::Jsonl),
-            max_record_bytes: Some(RECORD),
+            max_record_bytes: Some(MAX_RECORD_BYTES),
             duplicates_within: Some(0),
             ..SourceConfig::default()
         };
@@ -194,7 +197,7 @@ impl Replay<'_> {
         config.report = Default::default();
         config.unseen = None;
         config.label_requests = None;
-        // How strange samples look is not known without.
+        // This detector needs the section `unseen`.
         config
             .drift
             .detectors
@@ -203,7 +206,7 @@ impl Replay<'_> {
         Settings::try_from(loaded)
     }
 
-    /// Gives features the names that they have in the replayed stream.
+    /// Replaces names of features by their names in the replayed stream.
     fn rename(&self, features: &mut [String], schema: &Schema) {
         for name in features {
             let mut given = self.settings.schema.features.iter().zip(&schema.features);
@@ -214,7 +217,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Writes the stream: the samples of a stage, what passes while it settles, the probes; stage after stage.
+    /// Writes the replayed stream: for each stage its samples, records to settle, and all probes.
     fn write(&self, schema: &Schema, file: &Path) -> std::io::Result<Written> {
         let mut writer = Writer {
             file: BufWriter::new(File::create(file)?),
@@ -255,75 +258,72 @@ impl Replay<'_> {
         })
     }
 
-    /// What the answers to the probes are worth.
+    /// Scores the predictions of the probes.
     fn score(&self, predictions: &Path) -> Result<Matrix, Error> {
         let failed = |error| Error::File(predictions.into(), error);
         let tasks = &self.plan.tasks;
-        let mut place_of = rustc_hash::FxHashMap::default();
+        let mut tested = rustc_hash::FxHashMap::default();
         for (number, task) in tasks.iter().enumerate() {
             let rows = task.test.iter();
-            place_of.extend(rows.map(|row| (self.samples.numbers[*row], (number, *row))));
+            tested.extend(rows.map(|row| (self.samples.numbers[*row], (number, *row))));
         }
         let mut tallies = vec![vec![Tally::default(); tasks.len()]; tasks.len()];
         for line in BufReader::new(File::open(predictions).map_err(failed)?).lines() {
             let line = line.map_err(failed)?;
-            let line: Line = serde_json::from_str(&line).map_err(|e| failed(e.into()))?;
+            let line: PredictionLine = serde_json::from_str(&line).map_err(|e| failed(e.into()))?;
             let Some((stage, number)) = probe(&line.id) else {
                 continue;
             };
-            let (task, row) = place_of[&number];
-            let answer = self.answer(&line.prediction);
-            tallies[stage][task].add(self.measure, answer, self.samples.labels[row]);
+            let (task, row) = tested[&number];
+            let prediction = self.read_prediction(&line.prediction);
+            tallies[stage][task].add(self.measure, prediction, self.samples.labels[row]);
         }
-        let worths = |tallies: Vec<Tally>| {
-            let worths = tallies.into_iter().map(|tally| tally.worth(self.measure));
-            worths.collect()
+        let values = |row: Vec<Tally>| {
+            let values = row.into_iter().map(|tally| tally.value(self.measure));
+            values.collect()
         };
-        Ok(tallies.into_iter().map(worths).collect())
+        Ok(tallies.into_iter().map(values).collect())
     }
 
-    /// The class number, or the number, that a line of predictions says; NaN if it says none.
-    fn answer(&self, prediction: &Value) -> f32 {
-        let said = match prediction {
+    /// A prediction as class number or number; NaN if it is neither.
+    fn read_prediction(&self, prediction: &Value) -> f32 {
+        let value = match prediction {
             Value::String(class) => {
-                let mut known = self.settings.classes.iter();
-                known
-                    .position(|known| known == class)
-                    .map(|class| class as f32)
+                let mut classes = self.settings.classes.iter();
+                let number = classes.position(|known| known == class);
+                number.map(|number| number as f32)
             }
             number => number.as_f64().map(|number| number as f32),
         };
-        said.unwrap_or(f32::NAN)
+        value.unwrap_or(f32::NAN)
     }
 }
 
-/// The id of a record: what it is for, its stage from 1, and the number of its sample in the stream.
+/// The id of a record: its purpose, its stage from 1, and the number of its sample in the stream.
 fn id(purpose: &str, stage: usize, number: u64) -> String {
     format!("{purpose}-{}-{number}", stage + 1)
 }
 
-/// The stage, from 0, and the sample's number that the id of a probe tells; none of another record.
+/// The stage, from 0, and the sample's number in the id of a probe; none for other records.
 fn probe(id: &str) -> Option<(usize, u64)> {
     let (stage, number) = id.strip_prefix(TEST)?.strip_prefix('-')?.split_once('-')?;
     let stage: usize = stage.parse().ok()?;
     Some((stage.checked_sub(1)?, number.parse().ok()?))
 }
 
-/// How many samples that came after so many records were kept for training.
-fn kept(settings: &Settings, state: &Path, first_stage: u64) -> Result<u64, Error> {
+/// Number of samples retained for training that came after the first stage's records.
+fn count_retained(settings: &Settings, state: &Path, first_stage: u64) -> Result<u64, Error> {
     let knowledge = KnowledgeBase::open(state, &settings.fingerprint())?;
-    let mut kept = 0;
+    let mut count = 0;
     knowledge.view().changes(Epoch(0), |_, change| {
         if let KnowledgeChange::SamplesRetained(retained) = change {
-            let later = retained
-                .samples
-                .iter()
-                .filter(|sample| sample.sequence >= first_stage);
-            kept += later.count() as u64;
+            let samples = retained.samples.iter();
+            let later = samples.filter(|sample| sample.sequence >= first_stage);
+            count += later.count() as u64;
         }
         Ok(())
     })?;
-    Ok(kept)
+    Ok(count)
 }
 
 /// Writes the records of the replayed stream.
@@ -331,20 +331,21 @@ struct Writer<'a> {
     file: BufWriter<File>,
     samples: &'a Samples,
     schema: &'a Schema,
-    /// The latest time so far. Probes come at that time: they do not move the stream's clock.
+    /// Latest time so far. Probes have this time, so that they do not move the stream's clock.
     clock: i64,
     records: u64,
 }
 
 impl Writer<'_> {
-    /// How much later a stage's samples come in the replayed stream: as they are where the stage begins after what came
-    /// before, else by whole days, so that times of day are what they were and the stream's clock runs on.
+    /// What is added to the times of a stage's samples so that the stage does not begin before the
+    /// clock: whole days, which keep the time of day.
     fn shift(&self, rows: &[usize]) -> i64 {
-        let begins = rows.iter().map(|row| self.samples.times[*row]).min();
-        let behind = self.clock.saturating_sub(begins.unwrap_or(self.clock));
-        match behind {
-            ..=0 => 0,
-            _ => behind.saturating_add(DAY - 1) / DAY * DAY,
+        let begin = rows.iter().map(|row| self.samples.times[*row]).min();
+        let behind = self.clock.saturating_sub(begin.unwrap_or(self.clock));
+        if behind > 0 {
+            behind.saturating_add(DAY - 1) / DAY * DAY
+        } else {
+            0
         }
     }
 
@@ -359,16 +360,16 @@ impl Writer<'_> {
             record.insert(name.to_string(), samples.attribute(column, row).into());
         }
         for (feature, value) in schema.features.iter().zip(samples.features.row(row)) {
-            // As 64 bits, which are written and read without loss; a missing one becomes null.
+            // 64 bits are written and read without loss; a missing value becomes null.
             record.insert(feature.column().to_string(), f64::from(*value).into());
         }
         if let Some(label) = schema.label.as_ref().filter(|_| labelled) {
-            let known = samples.labels[row];
-            let known = match label.kind() {
-                LabelKind::Classes(_) => label.classes[known as usize].clone().into(),
-                LabelKind::Number => f64::from(known).into(),
+            let number = samples.labels[row];
+            let value = match label.kind() {
+                LabelKind::Classes(_) => label.classes[number as usize].clone().into(),
+                LabelKind::Number => f64::from(number).into(),
             };
-            record.insert(label.column.clone(), known);
+            record.insert(label.column.clone(), value);
         }
         serde_json::to_writer(&mut self.file, &Value::Object(record))?;
         self.file.write_all(b"\n")

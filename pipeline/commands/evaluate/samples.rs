@@ -1,4 +1,4 @@
-//! The labelled samples of a stream, all of it in memory: each is used several times.
+//! The labelled samples of a stream, all in memory, since each is used several times.
 
 use std::sync::Arc;
 
@@ -10,28 +10,28 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::input::sources::open_file;
 
-/// Records that are read at a time.
+/// Number of records read at a time.
 const CHUNK: usize = 8192;
 
 /// Labelled samples, column by column, in the order of the stream.
 pub struct Samples {
-    /// The number of each in the stream, from 0, samples without a label among those that count.
+    /// Number of each sample in the stream, from 0, where samples without a label count too.
     pub numbers: Vec<u64>,
     /// Event times, microseconds since 1970.
     pub times: Vec<i64>,
-    /// Attribute columns as codes of `dictionaries`, in the order of the schema.
+    /// Attribute columns, in the order of the schema, as codes of `dictionaries`.
     pub attributes: Vec<Vec<u32>>,
-    /// What the codes stand for.
+    /// Values of the codes, by attribute column.
     pub dictionaries: Arc<Vec<Dictionary>>,
     /// One row a sample, one column a feature.
     pub features: Array2<f32>,
     /// Class numbers, or numbers.
     pub labels: Vec<f32>,
-    /// Records of the stream, good and bad.
+    /// Number of records of the stream, good and bad.
     pub records: u64,
-    /// Samples without a label, which are of no use here.
+    /// Number of samples without a label, which are left out.
     pub unlabelled: u64,
-    /// Records that could not be used.
+    /// Number of unusable records.
     pub bad: u64,
 }
 
@@ -44,7 +44,8 @@ impl Samples {
         loop {
             let read = source.read(CHUNK)?;
             if read.batch.generation > 0 {
-                let message = "an evaluation holds all samples in memory, and these have too many values of one attribute";
+                let message = "an evaluation holds all samples in memory, and these have too many \
+                               values of one attribute";
                 return Err(Error::Failed(message.into()));
             }
             columns.bad += read.dead_letters.len() as u64;
@@ -57,17 +58,17 @@ impl Samples {
         columns.finish(settings, position)
     }
 
-    /// The value of an attribute of a row; empty when missing.
+    /// Value of an attribute of a row; empty when missing.
     pub fn attribute(&self, column: usize, row: usize) -> &str {
         self.dictionaries[column].value(self.attributes[column][row])
     }
 
-    /// How many samples there are.
+    /// Number of samples.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// The features of some rows.
+    /// Features of some rows.
     pub fn matrix(&self, rows: &[usize]) -> Array2<f32> {
         self.features.select(ndarray::Axis(0), rows)
     }
@@ -76,8 +77,8 @@ impl Samples {
 fn open(settings: &Settings) -> Result<Box<dyn Source>, Error> {
     let source = &settings.config().source;
     if source.kafka.is_some() {
-        let message = "an evaluation reads its samples from a file or the simulator: write those of the topic to a \
-                       file, and set source.path to it";
+        let message = "an evaluation reads its samples from a file or the simulator: write those of \
+                       the topic to a file, and set source.path to it";
         return Err(settings.loaded.error("source.kafka", message).into());
     }
     let Some(simulated) = &source.simulator else {
@@ -91,7 +92,7 @@ fn open(settings: &Settings) -> Result<Box<dyn Source>, Error> {
     Ok(Box::new(Simulator::new(simulated.clone())?))
 }
 
-/// The columns while they are read.
+/// Columns of [`Samples`] that are being read.
 #[derive(Default)]
 struct Columns {
     numbers: Vec<u64>,
@@ -108,7 +109,7 @@ impl Columns {
     fn add(&mut self, batch: &Batch) {
         self.attributes
             .resize_with(batch.attributes.len(), Vec::new);
-        // There is one generation of codes: the latest dictionaries hold for all.
+        // All codes are of one generation, so that the latest dictionaries contain them all.
         self.dictionaries = batch.dictionaries.clone();
         for row in 0..batch.len() {
             let label = batch.labels.get(row).copied().unwrap_or(f32::NAN);

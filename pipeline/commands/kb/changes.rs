@@ -5,11 +5,11 @@ use perennial_operators::flow::KnowledgeChange;
 use perennial_operators::{Epoch, LabelKind};
 use serde::Serialize;
 
-use super::describe::describe;
+use super::describe::Describer;
 use crate::error::Error;
-use crate::terminal::print;
+use crate::terminal::print_line;
 
-/// A line of `kb changes --json`. It is not made by way of a JSON value, which does not hold the
+/// A line of `kb changes --json`. It is serialized directly, since a JSON value does not hold the
 /// 128-bit sums of statistics.
 #[derive(Serialize)]
 struct ChangeLine {
@@ -17,6 +17,7 @@ struct ChangeLine {
     epoch: Epoch,
 }
 
+/// Prints the changes from the epoch `from` on, each as a line.
 pub(crate) fn changes(
     view: &View<'_>,
     kind: LabelKind,
@@ -24,16 +25,16 @@ pub(crate) fn changes(
     as_json: bool,
 ) -> Result<(), Error> {
     let tasks = view.tasks()?;
+    let describer = Describer::new(&tasks, kind);
     let mut failed = None;
     view.changes(from, |epoch, change| {
-        let line = if as_json {
-            serde_json::to_string(&ChangeLine { change, epoch })
+        if as_json {
+            match serde_json::to_string(&ChangeLine { change, epoch }) {
+                Ok(line) => print_line(line),
+                Err(error) => failed = Some(error),
+            }
         } else {
-            Ok(format!("{epoch:>8}  {}", describe(&tasks, kind, &change)))
-        };
-        match line {
-            Ok(line) => print(&format!("{line}\n")),
-            Err(error) => failed = Some(error),
+            print_line(format!("{epoch:>8}  {}", describer.describe(&change)));
         }
         Ok(())
     })?;

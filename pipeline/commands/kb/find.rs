@@ -1,4 +1,4 @@
-//! Tasks by name, with their ancestors and descendants.
+//! Finding tasks by name, and their descendants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use perennial_operators::TaskId;
 
 use crate::error::Error;
 
-/// A task by its name or number.
+/// The task with the name or number `wanted`.
 pub(crate) fn find<'a>(
     tasks: &'a BTreeMap<TaskId, TaskRecord>,
     wanted: &str,
@@ -25,13 +25,8 @@ pub(crate) fn find<'a>(
 
 /// A task and everything below it.
 pub(crate) fn family(tasks: &BTreeMap<TaskId, TaskRecord>, task: TaskId) -> BTreeSet<TaskId> {
-    let below = |other: &&TaskId| {
-        let mut current = Some(**other);
-        while let Some(task_above) = current.filter(|current| *current != task) {
-            let record = tasks.get(&task_above);
-            current = record.and_then(|record| record.definition.parent);
-        }
-        current.is_some()
-    };
-    tasks.keys().filter(below).copied().collect()
+    let parent = |task: &TaskId| tasks.get(task).and_then(|record| record.definition.parent);
+    let path_up = |from: TaskId| std::iter::successors(Some(from), parent);
+    let is_below = |other: &&TaskId| path_up(**other).any(|above| above == task);
+    tasks.keys().filter(is_below).copied().collect()
 }

@@ -1,4 +1,4 @@
-//! `perennial kb memory`: what is retained.
+//! `perennial kb memory`: how many samples are retained.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,29 @@ use perennial_operators::TaskId;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::terminal::{print, print_json, right, table};
+use crate::report::task_name;
+use crate::terminal::{print_json, print_line, right, table};
 
-/// Prints what every task retains, and what all may.
-pub fn memory(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+/// Prints how many samples each task retains, and the bound of all.
+pub(crate) fn memory(view: &View<'_>, as_json: bool) -> Result<(), Error> {
     let tasks = view.tasks()?;
     let retained = view.retained()?;
     let bound = view.memory()?;
     let sample_bytes = bound.map_or(0, |bound| bound.sample_bytes);
-    let name = |task: &TaskId| match tasks.get(task) {
-        Some(record) => record.definition.name.to_string(),
-        None => task.to_string(),
-    };
-    let samples: usize = retained.values().map(|of| of.samples.len()).sum();
+    let samples: usize = retained.values().map(|of_task| of_task.samples.len()).sum();
     let bytes = samples as u64 * sample_bytes;
     if as_json {
         let tasks: Vec<Value> = retained
             .iter()
-            .map(|(task, of)| {
+            .map(|(task, of_task)| {
                 json!({
-                    "task": name(task),
-                    "labelled": seen(of),
-                    "samples": of.samples.len(),
-                    "bytes": of.samples.len() as u64 * sample_bytes,
-                    "classes": classes(of),
+                    "task": task_name(&tasks, *task),
+                    "labelled": labelled(of_task),
+                    "samples": of_task.samples.len(),
+                    "bytes": of_task.samples.len() as u64 * sample_bytes,
+                    "classes": class_counts(of_task)
+                        .map(|(labelled, samples)| json!({"labelled": labelled, "samples": samples}))
+                        .collect::<Vec<Value>>(),
                 })
             })
             .collect();
@@ -44,31 +43,30 @@ pub fn memory(view: &View<'_>, as_json: bool) -> Result<(), Error> {
             "tasks": tasks,
         }));
     }
-    let mut table = table(&["task", "labelled", "retained", "by class"]);
-    for (task, of) in &retained {
-        let by_class = classes(of).into_iter().map(|class| {
-            let count = |key: &str| class[key].as_u64().unwrap_or(0);
-            format!("{}/{}", count("samples"), count("labelled"))
-        });
-        table.add_row(vec![
-            Cell::new(name(task)),
-            right(seen(of)),
-            right(of.samples.len()),
-            Cell::new(by_class.collect::<Vec<_>>().join(" ")),
+    let mut rows = table(&["task", "labelled", "retained", "by class"]);
+    for (task, of_task) in &retained {
+        let by_class: Vec<String> = class_counts(of_task)
+            .map(|(labelled, samples)| format!("{samples}/{labelled}"))
+            .collect();
+        rows.add_row(vec![
+            Cell::new(task_name(&tasks, *task)),
+            right(labelled(of_task)),
+            right(of_task.samples.len()),
+            Cell::new(by_class.join(" ")),
         ]);
     }
-    print(&format!("{table}\n"));
+    print_line(rows);
     if let Some(bound) = bound {
-        print(&format!(
-            "{samples} samples, {bytes} of {} bytes; at most {} samples a task\n",
+        print_line(format!(
+            "{samples} samples, {bytes} of {} bytes; at most {} samples a task",
             bound.bytes, bound.samples_per_task,
         ));
     }
     Ok(())
 }
 
-/// What some tasks retain together.
-pub fn of(view: &View<'_>, tasks: &BTreeSet<TaskId>) -> Result<Value, Error> {
+/// What some tasks retain together, as JSON.
+pub(crate) fn memory_of(view: &View<'_>, tasks: &BTreeSet<TaskId>) -> Result<Value, Error> {
     let bound = view.memory()?;
     let mut samples = 0;
     for task in tasks {
@@ -82,20 +80,19 @@ pub fn of(view: &View<'_>, tasks: &BTreeSet<TaskId>) -> Result<Value, Error> {
     }))
 }
 
-fn seen(of: &Retained) -> u64 {
-    of.classes.iter().map(|class| class.seen).sum()
+/// Number of labelled samples that a task has had.
+fn labelled(of_task: &Retained) -> u64 {
+    of_task.classes.iter().map(|class| class.seen).sum()
 }
 
-/// For each class how many labelled samples there were, and how many are left.
-fn classes(of: &Retained) -> Vec<Value> {
-    let mut left = vec![0; of.classes.len()];
-    for (class, _) in &of.samples {
-        if let Some(left) = left.get_mut(*class) {
-            *left += 1;
+/// For each class, the number of labelled samples that there were, and of those retained.
+fn class_counts(of_task: &Retained) -> impl Iterator<Item = (u64, u64)> {
+    let mut retained = vec![0; of_task.classes.len()];
+    for (class, _) in &of_task.samples {
+        if let Some(count) = retained.get_mut(*class) {
+            *count += 1;
         }
     }
-    let classes = of.classes.iter().zip(left);
-    classes
-        .map(|(class, left)| json!({"labelled": class.seen, "samples": left}))
-        .collect()
+    let classes = of_task.classes.iter().zip(retained);
+    classes.map(|(class, retained)| (class.seen, retained))
 }

@@ -1,63 +1,86 @@
-//! `perennial kb unseen`: unseen tasks, what became of them, and the labels that are asked for.
+//! `perennial kb unseen`: unseen tasks, what became of them, and open label requests.
 
-use comfy_table::Cell;
+use comfy_table::{Cell, Table};
 use perennial_connectors::knowledge_base::View;
 use perennial_operators::Epoch;
 use perennial_operators::algorithms::unseen::{GroupOutcome, UnseenGroup, UnseenSettled};
 use perennial_operators::flow::KnowledgeChange;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::describe::became;
+use super::describe::describe_outcome;
 use crate::error::Error;
-use crate::terminal::{print, print_json, right, table};
+use crate::terminal::{print_json, print_line, right, table};
 
-/// Unseen tasks that were forgotten are not worth a line each.
-fn is_told(settled: &UnseenSettled) -> bool {
-    settled.became != GroupOutcome::Forgotten
-}
-
-pub fn unseen(view: &View<'_>, as_json: bool) -> Result<(), Error> {
+pub(crate) fn unseen(view: &View<'_>, as_json: bool) -> Result<(), Error> {
     let groups: Vec<UnseenGroup> = view
         .unseen()?
         .into_iter()
         .map(|entry| entry.group)
         .collect();
-    let mut settled: Vec<(Epoch, UnseenSettled)> = Vec::new();
-    let mut forgotten = 0;
-    view.changes(Epoch(0), |epoch, change| {
-        match change {
-            KnowledgeChange::UnseenSettled(one) if is_told(&one) => settled.push((epoch, one)),
-            KnowledgeChange::UnseenSettled(_) => forgotten += 1,
-            _ => {}
-        }
-        Ok(())
-    })?;
+    let (settled, forgotten) = read_settled(view)?;
     let requests = view.requests()?.len();
     if as_json {
-        let settled = settled.iter();
-        let settled = settled.map(|(epoch, one)| json!({"epoch": epoch, "settled": one}));
+        let settled: Vec<Value> = settled
+            .iter()
+            .map(|(epoch, settled)| json!({"epoch": epoch, "settled": settled}))
+            .collect();
         return print_json(&json!({
             "unseen": groups,
-            "settled": settled.collect::<Vec<_>>(),
+            "settled": settled,
             "forgotten": forgotten,
             "requests": requests,
         }));
     }
-    let mut unseen = table(&[
+    print_line(group_table(&groups));
+    if !settled.is_empty() {
+        print_line(settled_table(&settled));
+    }
+    if forgotten > 0 {
+        print_line(format!("{forgotten} more made room for others"));
+    }
+    if requests > 0 {
+        print_line(format!(
+            "{requests} labels are asked for: perennial label lists them"
+        ));
+    }
+    Ok(())
+}
+
+/// The unseen tasks that were settled, with their epochs. Forgotten ones are only counted, since
+/// there may be many.
+fn read_settled(view: &View<'_>) -> Result<(Vec<(Epoch, UnseenSettled)>, u64), Error> {
+    let mut settled = Vec::new();
+    let mut forgotten = 0;
+    view.changes(Epoch(0), |epoch, change| {
+        if let KnowledgeChange::UnseenSettled(group) = change {
+            if group.became == GroupOutcome::Forgotten {
+                forgotten += 1;
+            } else {
+                settled.push((epoch, group));
+            }
+        }
+        Ok(())
+    })?;
+    Ok((settled, forgotten))
+}
+
+fn group_table(groups: &[UnseenGroup]) -> Table {
+    let mut rows = table(&[
         "unseen task",
         "first sample",
         "samples",
         "labels",
         "tried with",
     ]);
-    for group in &groups {
-        // What made room may be counted too.
+    for group in groups {
+        // Up to `error` of the counted samples may be of groups that this one replaced.
         let least = group.samples - group.error;
-        let samples = match group.error {
-            0 => least.to_string(),
-            _ => format!("{least} to {}", group.samples),
+        let samples = if group.error == 0 {
+            least.to_string()
+        } else {
+            format!("{least} to {}", group.samples)
         };
-        unseen.add_row(vec![
+        rows.add_row(vec![
             Cell::new(&group.task().name),
             right(group.first),
             right(samples),
@@ -65,35 +88,27 @@ pub fn unseen(view: &View<'_>, as_json: bool) -> Result<(), Error> {
             right(group.tried),
         ]);
     }
-    print(&format!("{unseen}\n"));
-    if !settled.is_empty() {
-        let mut done = table(&[
-            "epoch",
-            "was unseen",
-            "first sample",
-            "samples",
-            "labels",
-            "now",
+    rows
+}
+
+fn settled_table(settled: &[(Epoch, UnseenSettled)]) -> Table {
+    let mut rows = table(&[
+        "epoch",
+        "was unseen",
+        "first sample",
+        "samples",
+        "labels",
+        "now",
+    ]);
+    for (epoch, group) in settled {
+        rows.add_row(vec![
+            right(epoch),
+            Cell::new(&group.task.name),
+            right(group.first),
+            right(group.samples),
+            right(group.labelled),
+            Cell::new(describe_outcome(&group.became)),
         ]);
-        for (epoch, one) in &settled {
-            done.add_row(vec![
-                right(epoch),
-                Cell::new(&one.task.name),
-                right(one.first),
-                right(one.samples),
-                right(one.labelled),
-                Cell::new(became(&one.became)),
-            ]);
-        }
-        print(&format!("{done}\n"));
     }
-    if forgotten > 0 {
-        print(&format!("{forgotten} more made room for others\n"));
-    }
-    if requests > 0 {
-        print(&format!(
-            "{requests} labels are asked for: perennial label lists them\n"
-        ));
-    }
-    Ok(())
+    rows
 }

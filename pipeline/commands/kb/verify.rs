@@ -3,7 +3,7 @@
 use perennial_connectors::knowledge_base::View;
 
 use crate::error::Error;
-use crate::terminal::{print, print_json};
+use crate::terminal::{print_json, print_line};
 
 pub(crate) fn verify(view: &View<'_>, as_json: bool) -> Result<(), Error> {
     let findings = view.verify()?;
@@ -12,8 +12,8 @@ pub(crate) fn verify(view: &View<'_>, as_json: bool) -> Result<(), Error> {
     } else if findings.is_empty() {
         let progress = view.progress()?;
         let epochs = progress.header.map_or(0, |header| header.epoch.0 + 1);
-        print(&format!(
-            "sound: {} changes in {epochs} epochs\n",
+        print_line(format!(
+            "sound: {} changes in {epochs} epochs",
             progress.changes
         ));
     }
