@@ -1,7 +1,8 @@
-//! Drift on the simulated fleet: how soon it is noticed, and how often where there is none; of each detector, and of River's
-//! ADWIN on the same losses.
+//! Drift on the simulated fleet: how soon it is noticed, and how often where there is none; of each
+//! detector, and of River's ADWIN on the same losses.
 //!
-//! `make bench BENCH=drift`. River answers if `PERENNIAL_PYTHON` names a Python that has it (`pip install river`).
+//! `make bench BENCH=drift`. River answers if `PERENNIAL_PYTHON` names a Python that has it (`pip
+//! install river`).
 
 mod common;
 
@@ -30,7 +31,8 @@ const EPOCH: u64 = 32;
 /// Streams of one kind.
 const SEEDS: std::ops::Range<u64> = 1..6;
 
-/// What asks River's ADWIN, with its own defaults, of each loss of a file and prints after which ones it tells of a rise.
+/// What asks River's ADWIN, with its own defaults, of each loss of a file and prints after which
+/// ones it tells of a rise.
 const RIVER: &str = "
 import sys
 from river.drift import ADWIN
@@ -189,8 +191,8 @@ fn losses_of(folder: &Path, config: &SimulatorConfig) -> Result<String> {
     Ok(losses)
 }
 
-/// Compares notices with the changes that there were. A notice is of the change before it as long as that is young, or while
-/// it goes on; any other is a false alarm.
+/// Compares notices with the changes that there were. A notice is of the change before it as long
+/// as that is young, or while it goes on; any other is a false alarm.
 fn count(found: &mut Found, notices: &[u64], drift: &Drift) {
     let end = RECORDS - EVERY;
     if drift.strength == 0.0 {

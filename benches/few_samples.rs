@@ -1,7 +1,9 @@
-//! Accuracy at a new site after few labels: of the pipeline, of the base model alone, and of a model that is trained from
-//! scratch on the site's own labels. All on the same samples, those of sites that come after the bootstrap.
+//! Accuracy at a new site after few labels: of the pipeline, of the base model alone, and of a
+//! model that is trained from scratch on the site's own labels. All on the same samples, those of
+//! sites that come after the bootstrap.
 //!
-//! `make bench BENCH=few_samples`. The simulated fleet, and the thermal comfort votes if `PERENNIAL_THERMAL` names their file.
+//! `make bench BENCH=few_samples`. The simulated fleet, and the thermal comfort votes if
+//! `PERENNIAL_THERMAL` names their file.
 
 mod common;
 
@@ -30,7 +32,8 @@ struct Stream {
     settings: Vec<String>,
 }
 
-/// Whether pipeline, base model and a model from scratch are right of each sample of a step, site by site.
+/// Whether pipeline, base model and a model from scratch are right of each sample of a step, site
+/// by site.
 type Step = Vec<Vec<[bool; 3]>>;
 
 fn main() -> Result<()> {
@@ -140,7 +143,8 @@ fn predictions(folder: &Path) -> Result<Vec<String>> {
     lines.map(class).collect()
 }
 
-/// Whether a model of a site's first labels is right of its next samples; nothing where there are no labels.
+/// Whether a model of a site's first labels is right of its next samples; nothing where there are
+/// no labels.
 fn scratch(
     trainer: &BuiltIn,
     known: &[RetainedSample],
@@ -220,7 +224,8 @@ fn table(steps: &[Step]) -> Table {
     table
 }
 
-/// The standard error of the difference between pipeline and base model, sites being drawn, not samples.
+/// The standard error of the difference between pipeline and base model, sites being drawn, not
+/// samples.
 fn error(sites: &[Vec<[bool; 3]>], samples: usize) -> f64 {
     let gain = |row: &[bool; 3]| f64::from(i8::from(row[0]) - i8::from(row[1]));
     let mean = sites.iter().flatten().map(gain).sum::<f64>() / samples.max(1) as f64;

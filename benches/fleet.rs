@@ -1,5 +1,6 @@
-//! Records a second with 100 sites and with 100,000, each with an adapter, and what a site's task takes of memory; and what
-//! neighbours cost and bring. All in one run; and how much memory the session of a model takes.
+//! Records a second with 100 sites and with 100,000, each with an adapter, and what a site's task
+//! takes of memory; and what neighbours cost and bring. All in one run; and how much memory the
+//! session of a model takes.
 //!
 //! `make bench BENCH=fleet`. Set `PERENNIAL_BENCH_RECORDS` to scale the measured records.
 
@@ -178,8 +179,8 @@ inference: {{neighbours: {neighbours}}}
     )
 }
 
-/// Runs the whole graph as users do, and takes what came after the first models answered. What is left of the last run
-/// with so many sites makes room.
+/// Runs the whole graph as users do, and takes what came after the first models answered. What is
+/// left of the last run with so many sites makes room.
 fn graph(
     folder: &Path,
     sites: u32,

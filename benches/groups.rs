@@ -1,5 +1,6 @@
-//! Unseen tasks on simulated fleets: how long until they are known, against sending them silently to task 0; what labels that
-//! are asked for bring, against all and against as many at random; and what values made up cost those who are known.
+//! Unseen tasks on simulated fleets: how long until they are known, against sending them silently
+//! to task 0; what labels that are asked for bring, against all and against as many at random; and
+//! what values made up cost those who are known.
 //!
 //! `make bench BENCH=groups`
 
@@ -233,7 +234,8 @@ fn time_to_known() -> Result<()> {
         let (truth, contexts) = (labels(&stream)?, stream.contexts()?);
         let late = late(&contexts);
         let known = answers(&stream, &truth, "unseen: {}\n")?;
-        // Unknown attributes are those of the first task, as Sedna's allocation by attributes has it.
+        // Unknown attributes are those of the first task, as Sedna's allocation by attributes has
+        // it.
         let (season, zone) = (stream.column("season")?, stream.column("zone")?);
         let first = contexts[0].clone();
         for (row, context) in stream.rows.iter_mut().zip(&contexts) {
@@ -359,7 +361,8 @@ fn economy() -> Result<()> {
     Ok(())
 }
 
-/// Prints what samples with values made up cost: speed and memory, and the accuracy of those that are known.
+/// Prints what samples with values made up cost: speed and memory, and the accuracy of those that
+/// are known.
 fn made_up() -> Result<()> {
     let fleet = |records: u64, seed: u64| SimulatorConfig {
         seed,

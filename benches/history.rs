@@ -1,5 +1,5 @@
-//! Seconds from the order to retrain to the last stage, with once, ten times and a hundred times the history; the new samples
-//! are as many each time.
+//! Seconds from the order to retrain to the last stage, with once, ten times and a hundred times
+//! the history; the new samples are as many each time.
 //!
 //! `make bench BENCH=history`.
 

@@ -1,6 +1,8 @@
-//! What the link costs: bytes that cross it for a thousand samples, by policy, against shipping every sample as it is.
+//! What the link costs: bytes that cross it for a thousand samples, by policy, against shipping
+//! every sample as it is.
 //!
-//! The thermal votes of one stretch of the stream, given to five edges of one cloud, each with another policy, 250 at a time.
+//! The thermal votes of one stretch of the stream, given to five edges of one cloud, each with
+//! another policy, 250 at a time.
 
 use support::fleet::{Fleet, Running};
 use support::thermal::{Vote, columns_and_tasks, stream, votes};
@@ -76,7 +78,8 @@ fn main() {
     cloud.stop();
     let after = sizes();
     let thousands = VOTES as f64 / 1000.0;
-    // As JSON, each with its label, which is what a broker at the site holds; and the same as Kafka compresses it.
+    // As JSON, each with its label, which is what a broker at the site holds; and the same as Kafka
+    // compresses it.
     let shipped: Vec<String> = votes[BOOTSTRAP..]
         .iter()
         .map(|vote| {

@@ -1,7 +1,8 @@
-//! Half an hour of Kafka at half of what the pipeline takes, with a model swapped every second: memory has to stay flat,
-//! and the lag must not grow.
+//! Half an hour of Kafka at half of what the pipeline takes, with a model swapped every second:
+//! memory has to stay flat, and the lag must not grow.
 //!
-//! `make soak`. `PERENNIAL_SOAK_SECONDS` and `PERENNIAL_SOAK_RATE` (samples a second) set how long and how much.
+//! `make soak`. `PERENNIAL_SOAK_SECONDS` and `PERENNIAL_SOAK_RATE` (samples a second) set how long
+//! and how much.
 
 mod common;
 
@@ -147,8 +148,8 @@ fn print(looks: &[Look], report: &serde_json::Value, seconds: u64, rate: u64) {
     );
 }
 
-/// Contexts that change every second, so that there always is a better model; small trees and few samples, so that there is
-/// the time to train it.
+/// Contexts that change every second, so that there always is a better model; small trees and few
+/// samples, so that there is the time to train it.
 fn settings(broker: &Broker, rate: u64, records: u64) -> String {
     let simulator = SimulatorConfig {
         records: Some(records),
@@ -199,7 +200,8 @@ produce:
   rate: {rate}
 ",
         broker.address,
-        // Each of six contexts has a sixth of the samples. Not every model that is trained is better.
+        // Each of six contexts has a sixth of the samples. Not every model that is trained is
+        // better.
         rate / 8
     )
 }

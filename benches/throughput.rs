@@ -1,5 +1,5 @@
-//! Records a second of the whole graph, against the bare ceiling: the same ONNX sessions over prepared
-//! batches in a loop with nothing else, at the batch size that is fastest. All in one run.
+//! Records a second of the whole graph, against the bare ceiling: the same ONNX sessions over
+//! prepared batches in a loop with nothing else, at the batch size that is fastest. All in one run.
 //!
 //! `make bench BENCH=throughput`. Set `PERENNIAL_BENCH_RECORDS` to scale the measured records.
 

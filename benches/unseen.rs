@@ -1,6 +1,6 @@
-//! Recognition of unseen tasks on the thermal comfort votes: cities, climates, and seasons × cooling that no model, adapter or
-//! statistic knows are to be told from those that are known, by features and answers alone. And what recognition costs, on the
-//! simulated fleet.
+//! Recognition of unseen tasks on the thermal comfort votes: cities, climates, and seasons ×
+//! cooling that no model, adapter or statistic knows are to be told from those that are known, by
+//! features and answers alone. And what recognition costs, on the simulated fleet.
 //!
 //! `make bench BENCH=unseen`, with the votes' file in `PERENNIAL_THERMAL`.
 
@@ -146,7 +146,8 @@ fn row(level: &str, methods: &str, all: &[Told]) -> Vec<String> {
     row
 }
 
-/// The probability that a sample of an unseen task has a lower p-value than one of a known task; of equals a half.
+/// The probability that a sample of an unseen task has a lower p-value than one of a known task; of
+/// equals a half.
 fn auroc(told: &Told) -> f64 {
     let mut known = told.known.clone();
     known.sort_by(f64::total_cmp);
@@ -179,9 +180,9 @@ impl Votes {
         Ok(found.ok_or_else(|| format!("there is no column {name}"))?)
     }
 
-    /// Writes the votes in an order that has nothing to do with time, so that places come back: first the bootstrap with its
-    /// labels, without what is left out, then the rest without labels. Ids say what is known. Gives the votes of the
-    /// bootstrap.
+    /// Writes the votes in an order that has nothing to do with time, so that places come back:
+    /// first the bootstrap with its labels, without what is left out, then the rest without labels.
+    /// Ids say what is known. Gives the votes of the bootstrap.
     fn write(&self, folder: &Path, level: &[&str], fold: u64) -> Result<u64> {
         let columns: Result<Vec<usize>> = level.iter().map(|name| self.column(name)).collect();
         let columns = columns?;

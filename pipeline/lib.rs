@@ -3,8 +3,6 @@
 //! This package puts the operators and the connectors together: configuration, the graph, training
 //! stages, the commit, the report and the command line.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod commands;
 mod commit;

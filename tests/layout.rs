@@ -256,8 +256,8 @@ impl Rooms {
         found
     }
 
-    /// Modules that each file imports from. A `mod.rs` is the face of its folder: what it re-exports
-    /// of its children is not counted.
+    /// Modules that each file imports from. A `mod.rs` is the face of its folder: what it
+    /// re-exports of its children is not counted.
     fn imports(&self) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
         let files = self.files();
         let modules: BTreeSet<Vec<String>> =

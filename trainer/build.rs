@@ -1,4 +1,5 @@
-//! Lets the trainer find libxgboost, and what libxgboost itself needs, when it is linked and when it runs.
+//! Lets the trainer find libxgboost, and what libxgboost itself needs, when it is linked and when
+//! it runs.
 
 use std::env;
 

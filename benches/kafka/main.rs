@@ -1,6 +1,7 @@
-//! Records a second from topic to topic: the whole pipeline, exactly once and at least once, against a plain loop
-//! that polls, decodes the same way, calls the same ONNX sessions in batches and produces with acks=all. All in one
-//! run, with a broker of its own. Then the latency at higher and higher rates.
+//! Records a second from topic to topic: the whole pipeline, exactly once and at least once,
+//! against a plain loop that polls, decodes the same way, calls the same ONNX sessions in batches
+//! and produces with acks=all. All in one run, with a broker of its own. Then the latency at higher
+//! and higher rates.
 //!
 //! `make bench-kafka`. `PERENNIAL_BENCH_RECORDS` scales the measured records.
 

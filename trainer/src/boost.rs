@@ -5,8 +5,8 @@ use thiserror::Error;
 use xgb::parameters::BoosterParameters;
 use xgb::{Booster, DMatrix, XGBError};
 
-/// The largest feature value. XGBoost puts its last threshold at about twice the greatest value of a
-/// feature, and cannot write a model whose thresholds are infinite.
+/// The largest feature value. XGBoost puts its last threshold at about twice the greatest value of
+/// a feature, and cannot write a model whose thresholds are infinite.
 const LARGEST: f32 = 1e38;
 
 /// Why a training gave no model.

@@ -1,9 +1,9 @@
 //! The training program: one request on stdin, one response on stdout, both in postcard.
 //!
-//! It is a process of its own so that Perennial runs without libxgboost, and so that a crash in there
-//! ends one training and not the pipeline. A training that cannot be done is answered with
-//! [`TrainResponse::Failed`] and exit code 0; a request that cannot be read has no answer: a sentence
-//! on stderr and exit code 1.
+//! It is a process of its own so that Perennial runs without libxgboost, and so that a crash in
+//! there ends one training and not the pipeline. A training that cannot be done is answered with
+//! [`TrainResponse::Failed`] and exit code 0; a request that cannot be read has no answer: a
+//! sentence on stderr and exit code 1.
 
 mod boost;
 

@@ -165,7 +165,10 @@ fn bootstrap_is_not_predicted() {
     let scored = predictor.predict(Rc::new(batch)).unwrap();
     assert!(!scored.is_predicted() && scored.baselines.is_empty());
     // After the bootstrap there must be a model.
-    let failure = predictor.predict(Rc::new(of(&[1]))).unwrap_err().to_string();
+    let failure = predictor
+        .predict(Rc::new(of(&[1])))
+        .unwrap_err()
+        .to_string();
     assert!(
         failure.contains("no model answers for task \"a0=v0 > a1=v1\""),
         "{failure}"

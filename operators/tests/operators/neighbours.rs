@@ -33,7 +33,9 @@ fn labelled((epoch, first, samples): Batch) -> LabelledEpoch {
         rows: (0..rows.len() as u32).collect(),
         labels: samples.iter().map(|(task, _)| *task as f32).collect(),
     };
-    LabelledEpoch { batches: vec![part] }
+    LabelledEpoch {
+        batches: vec![part],
+    }
 }
 
 /// Runs a script on stored samples.

@@ -249,7 +249,9 @@ fn retained(
                 rows: (0..rows.len() as u32).collect(),
                 labels: rows.iter().map(|row| row.label).collect(),
             };
-            Rc::new(LabelledEpoch { batches: vec![part] })
+            Rc::new(LabelledEpoch {
+                batches: vec![part],
+            })
         });
         retain(labelled, rules, restored)
     });
