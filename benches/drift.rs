@@ -4,6 +4,8 @@
 //! `make bench BENCH=drift`. River answers if `PERENNIAL_PYTHON` names a Python that has it (`pip
 //! install river`).
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::fmt::Write as _;

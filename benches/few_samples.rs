@@ -5,6 +5,8 @@
 //! `make bench BENCH=few_samples`. The simulated fleet, and the thermal comfort votes if
 //! `PERENNIAL_THERMAL` names their file.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::fs::File;

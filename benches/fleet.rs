@@ -4,6 +4,8 @@
 //!
 //! `make bench BENCH=fleet`. Set `PERENNIAL_BENCH_RECORDS` to scale the measured records.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

@@ -4,6 +4,8 @@
 //!
 //! `make bench BENCH=groups`
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

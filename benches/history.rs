@@ -3,6 +3,8 @@
 //!
 //! `make bench BENCH=history`.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -4,6 +4,8 @@
 //! The thermal votes of one stretch of the stream, given to five edges of one cloud, each with
 //! another policy, 250 at a time.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use support::fleet::{Fleet, Running};
 use support::thermal::{Vote, columns_and_tasks, stream, votes};
 

@@ -4,6 +4,8 @@
 //! `make soak`. `PERENNIAL_SOAK_SECONDS` and `PERENNIAL_SOAK_RATE` (samples a second) set how long
 //! and how much.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

@@ -3,7 +3,6 @@
 //! This package puts the operators and the connectors together: configuration, the graph, training
 //! stages, the commit, the report and the command line.
 
-
 pub mod commands;
 mod commit;
 pub mod config;

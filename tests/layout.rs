@@ -1,5 +1,7 @@
 //! Layout of the code: what CONTRIBUTING.md promises, as far as a program can check it.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

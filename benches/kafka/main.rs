@@ -5,6 +5,8 @@
 //!
 //! `make bench-kafka`. `PERENNIAL_BENCH_RECORDS` scales the measured records.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 #[path = "../common.rs"]
 mod common;
 mod plain;

@@ -3,6 +3,8 @@
 //! `cargo bench -p perennial-connectors --bench onnx`, after `cargo build --release -p
 //! perennial-trainer`. Sizes above the session's chunk measure the chunking.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,5 +1,7 @@
 //! Edges and a cloud: real ones on real brokers, and a hundred in one process.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod edge_cloud;
 mod simulation;
 mod store;

@@ -1,5 +1,7 @@
 //! Kafka in and out, on real brokers.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod bench;
 mod kafka;
 mod labels;

@@ -1,5 +1,7 @@
 //! How models are trained, judged and replaced, and what becomes of samples of unseen tasks.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod drift;
 mod evaluate;
 mod groups;

@@ -1,6 +1,8 @@
 //! Runs on files and on the simulator: what they write, and that neither workers, crashes nor bad
 //! input change it.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod bad_input;
 mod bad_state;
 mod crash;
