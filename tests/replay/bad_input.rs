@@ -203,7 +203,7 @@ fn wrong_columns_are_named() {
             &[
                 "stream.csv",
                 "lacks the columns \"season\", \"b\"",
-                "and has \"id\", \"time\", \"site\", \"seasons\", \"a\", \"B\"",
+                "it has \"id\", \"time\", \"site\", \"seasons\", \"a\", \"B\"",
                 "did you mean \"seasons\"",
             ],
         );

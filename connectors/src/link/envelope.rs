@@ -24,7 +24,7 @@ const LARGEST: u64 = 32 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The bytes are no message of the link, or incomplete.
-    #[error("not a Perennial message, or truncated")]
+    #[error("it is not a Perennial message, or truncated")]
     Torn,
     /// The message has a later version.
     #[error(

@@ -48,7 +48,7 @@ pub enum SourceError {
         path: String,
     },
     /// The file lacks columns that the schema names.
-    #[error("the file {path} lacks {missing} and has {found}: {hint}")]
+    #[error("the file {path} lacks {missing}; it has {found}: {hint}")]
     Columns {
         /// The file.
         path: String,

@@ -134,7 +134,7 @@ fn chart(parts: &Parts, kind: LabelKind, baselines: Vec<String>) -> LineChart {
     };
     // Lines of accuracies rise, lines of errors fall.
     let (name, legend) = match kind {
-        LabelKind::Classes(_) => ("accuracy", SeriesLabelPosition::LowerRight),
+        LabelKind::Classes(_) => ("accuracy", SeriesLabelPosition::LowerLeft),
         LabelKind::Number => ("RMSE", SeriesLabelPosition::UpperRight),
     };
     let own = parts.points(|scores| Some(scores.own), figure);

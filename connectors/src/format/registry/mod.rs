@@ -1,7 +1,6 @@
 //! A client of schema registries: Confluent's, and others with the same protocol.
 
 #[cfg(test)]
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;

@@ -120,7 +120,7 @@ fn files_that_cannot_be_opened_say_why() {
     assert!(error(&missing).contains("does not exist: did you mean "));
     let columns = error(&files.write("data.csv", "id,time,site,seson,ta,mode\n"));
     assert!(
-        columns.contains(r#"lacks the columns "season", "vote" and has "id", "#),
+        columns.contains(r#"lacks the columns "season", "vote"; it has "id", "#),
         "{columns}"
     );
     assert!(
