@@ -1,7 +1,7 @@
 //! Outputs of a run: files whose lengths are committed, and topics.
 
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
-use perennial_connectors::sink::{AppendFile, Output, RequestRenderer};
+use perennial_connectors::sink::{AppendFile, Output, RequestRenderer, dead_letter_line};
 use perennial_operators::Offsets;
 use perennial_operators::algorithms::unseen::LabelRequest;
 use perennial_operators::flow::{DeadLetter, EpochEffects, KnowledgeChange};
@@ -54,8 +54,7 @@ impl Outputs {
         }
         if let Some(file) = &mut self.dead_letters {
             for letter in dead_letters(effects) {
-                let mut line = serde_json::to_vec(letter).map_err(|e| Error::Failed(e.into()))?;
-                line.push(b'\n');
+                let line = dead_letter_line(letter).map_err(|e| Error::Failed(e.into()))?;
                 file.append(&line)?;
             }
         }

@@ -6,7 +6,7 @@ use perennial_connectors::source::Read;
 use perennial_connectors::source::kafka::Limit;
 use perennial_operators::Batch;
 
-use super::plan::EpochPlan;
+use super::epoch_plan::EpochPlan;
 use crate::config::Mode;
 
 /// Limit on the bytes of topics' records in the epoch in which clusters are found.

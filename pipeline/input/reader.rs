@@ -21,7 +21,7 @@ use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Ph
 use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
 use perennial_operators::{ClusterPlan, Epoch, Failure};
 
-use super::plan::EpochPlan;
+use super::epoch_plan::EpochPlan;
 use super::portion::{Limits, Portion};
 use crate::config::Mode;
 use crate::fault;

@@ -15,7 +15,7 @@ use perennial_connectors::source::{Simulator, Source, file};
 use perennial_operators::TopicPartition;
 use perennial_operators::label::LabelTiming;
 
-use super::plan::EpochPlan;
+use super::epoch_plan::EpochPlan;
 use super::reader::{self, RunningReader, SourceKind};
 use crate::config::{ConfigError, Mode, Settings};
 use crate::error::Error;

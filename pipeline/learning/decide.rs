@@ -13,7 +13,7 @@ use super::candidate::Candidate;
 use super::comparison::PairedGain;
 use super::gate::worst_regression;
 use super::judge::Judgement;
-use super::reviewed::Reviewed;
+use super::review_result::ReviewResult;
 use super::round::{JudgedCandidate, OrderSamples, TrainingRound};
 use super::stage_log::StageLog;
 
@@ -27,7 +27,7 @@ impl TrainingRound<'_> {
         best: JudgedCandidate,
         samples: OrderSamples,
         mut detail: String,
-        reviewed: &Reviewed,
+        reviewed: &ReviewResult,
     ) -> TrainOutcome {
         let JudgedCandidate {
             candidate,
@@ -123,7 +123,7 @@ impl TrainingRound<'_> {
         &self,
         order: &TrainOrder,
         mut log: StageLog<'_>,
-        reviewed: &Reviewed,
+        reviewed: &ReviewResult,
     ) -> TrainOutcome {
         let task = order.model.task;
         match reviewed.deployed.filter(|_| task != TaskId::BASE) {

@@ -15,7 +15,7 @@ mod recall;
 mod reference;
 mod remodel;
 mod review;
-mod reviewed;
+mod review_result;
 mod round;
 mod samples;
 mod snapshot;

@@ -12,7 +12,7 @@ use super::candidate::{Candidate, Recipe};
 use super::comparison::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::deployed::load;
 use super::losses::{Losses, losses};
-use super::reviewed::Reviewed;
+use super::review_result::ReviewResult;
 use super::round::TrainingRound;
 use crate::config::CandidateConfig;
 
@@ -29,7 +29,7 @@ impl TrainingRound<'_> {
     pub(super) fn recall(
         &self,
         order: &TrainOrder,
-        reviewed: &Reviewed,
+        reviewed: &ReviewResult,
         incumbent: Option<&DeployedModel>,
         recent: &[RetainedSample],
     ) -> Result<Option<Candidate>, KnowledgeError> {

@@ -9,7 +9,7 @@ use super::comparison::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::context::TrainingContext;
 use super::deployed::load;
 use super::losses::losses;
-use super::reviewed::Reviewed;
+use super::review_result::ReviewResult;
 use super::round::TrainingRound;
 
 /// Standard errors by which a model must do worse than its predecessor to be rolled back.
@@ -20,7 +20,7 @@ pub fn review(
     context: &TrainingContext,
     model: ModelId,
     predecessor: u32,
-) -> Result<Reviewed, KnowledgeError> {
+) -> Result<ReviewResult, KnowledgeError> {
     let round = TrainingRound::new(context)?;
     let training = round.training_samples(model.task)?;
     round.compare(model, predecessor, &training.samples)
@@ -33,15 +33,15 @@ impl TrainingRound<'_> {
         &self,
         task: TaskId,
         samples: &[RetainedSample],
-    ) -> Result<Reviewed, KnowledgeError> {
+    ) -> Result<ReviewResult, KnowledgeError> {
         let version = self.tasks.get(&task).and_then(|record| record.deployed);
         let deployed = version.map(|version| ModelId { task, version });
         let Some(model) = deployed else {
-            return Ok(Reviewed::unchanged(deployed));
+            return Ok(ReviewResult::unchanged(deployed));
         };
         match self.view.model(model)?.and_then(|record| record.replaced) {
             Some(predecessor) => self.compare(model, predecessor, samples),
-            None => Ok(Reviewed::unchanged(deployed)),
+            None => Ok(ReviewResult::unchanged(deployed)),
         }
     }
 
@@ -52,8 +52,8 @@ impl TrainingRound<'_> {
         model: ModelId,
         predecessor: u32,
         samples: &[RetainedSample],
-    ) -> Result<Reviewed, KnowledgeError> {
-        let mut reviewed = Reviewed::unchanged(Some(model));
+    ) -> Result<ReviewResult, KnowledgeError> {
+        let mut reviewed = ReviewResult::unchanged(Some(model));
         let Some(record) = self.view.model(model)? else {
             return Ok(reviewed);
         };

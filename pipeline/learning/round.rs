@@ -14,7 +14,7 @@ use super::candidate::Candidate;
 use super::context::TrainingContext;
 use super::deployed::load;
 use super::judge::{JudgedModel, Judgement, judge};
-use super::reviewed::Reviewed;
+use super::review_result::ReviewResult;
 use super::split::Split;
 use super::stage_log::StageLog;
 
@@ -220,7 +220,7 @@ impl<'a> TrainingRound<'a> {
     fn incumbent(
         &self,
         task: TaskId,
-        reviewed: &Reviewed,
+        reviewed: &ReviewResult,
     ) -> Result<Option<DeployedModel>, KnowledgeError> {
         let path = self.path(task);
         match (task, &reviewed.restored) {

@@ -1,18 +1,17 @@
 //! What all users of Kafka share: settings, clients, errors, health, headers.
 
 mod arrivals;
-mod ask;
 mod client;
 mod config;
 mod headers;
 mod health;
-mod scratch;
+mod preflight;
+mod scratch_topics;
 mod topic;
 
 use thiserror::Error;
 
 pub use self::arrivals::Arrivals;
-pub(crate) use self::ask::{ask_by_consumer, ask_by_producer};
 pub(crate) use self::client::{
     Client, PATIENCE, Undelivered, admin, consumer, is_too_large, known_end, option, producer,
 };
@@ -22,7 +21,8 @@ pub use self::config::{
 pub(crate) use self::headers::{Headers, pack, push_header};
 pub use self::health::Health;
 pub(crate) use self::health::Side;
-pub use self::scratch::ScratchTopics;
+pub(crate) use self::preflight::{ask_by_consumer, ask_by_producer};
+pub use self::scratch_topics::ScratchTopics;
 pub(crate) use self::topic::topic_partitions;
 
 /// Failures of Kafka that end what was tried. While a run goes on, its sources and sinks wait for

@@ -3,6 +3,7 @@
 //! once.
 
 mod avro;
+mod dead_letters;
 mod file;
 pub mod kafka;
 mod layout;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use avro::{AvroEncoder, AvroPredictions, PredictedValue, PredictionRow, Probabilities};
+pub use dead_letters::dead_letter_line;
 pub use file::AppendFile;
 pub use layout::Layout;
 pub use parquet::ParquetFolder;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::dead_letter::DeadLetter;
 use crate::algorithms::cluster::Clusters;
 use crate::data::{Batch, Epoch, Offsets, OwnedRecord};
 
@@ -115,22 +116,6 @@ pub struct Slice {
     pub labels: Arc<Vec<(u64, f32)>>,
     /// Clusters to allocate samples to, where the task tree has a level of clusters.
     pub clusters: Option<Arc<Clusters>>,
-}
-
-/// A record that could not be used, and the reason.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct DeadLetter {
-    /// Where the record came from: a file, a topic.
-    pub source: String,
-    /// Number of the record there, from 1: the line of a text file, the row of a table.
-    pub record: u64,
-    /// What is wrong with it, in one sentence.
-    pub reason: String,
-    /// Excerpt of the record: its first kilobytes.
-    pub content: String,
-    /// The whole record, if it came from a broker. A file of dead letters shows the excerpt.
-    #[serde(skip)]
-    pub message: Option<Box<OwnedRecord>>,
 }
 
 /// A label that came before its sample.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod change;
+mod dead_letter;
 mod effect;
 mod feedback;
 mod intake;
@@ -24,9 +25,10 @@ pub use self::batch::{Allocated, Group, Labelled, LabelledEpoch, Predicted, pred
 pub use self::change::{
     AdapterMoved, CalibrationMoved, EdgeReport, KnowledgeChange, StatisticsMoved,
 };
+pub use self::dead_letter::DeadLetter;
 pub use self::effect::{Effect, EpochEffects};
 pub use self::feedback::{Feedback, TaskUpdate};
-pub use self::intake::{DeadLetter, EarlyLabel, EdgeProgress, EpochHeader, Intake, Phase, Slice};
+pub use self::intake::{EarlyLabel, EdgeProgress, EpochHeader, Intake, Phase, Slice};
 pub use self::model::{
     ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,
 };

@@ -3,7 +3,7 @@
 mod candidates;
 mod group;
 mod groups;
-mod held;
+mod held_samples;
 mod hold;
 mod known;
 

@@ -4,7 +4,7 @@ use perennial_operators::ModelId;
 use perennial_operators::flow::{DeployedModel, Deployment, KnowledgeChange};
 
 /// What a review of a task's model found.
-pub struct Reviewed {
+pub struct ReviewResult {
     /// The deployed model after the review.
     pub deployed: Option<ModelId>,
     /// The predecessor, if it is deployed again.
@@ -15,10 +15,10 @@ pub struct Reviewed {
     pub is_judged: bool,
 }
 
-impl Reviewed {
+impl ReviewResult {
     /// A review that finds nothing against the deployed model.
-    pub(crate) fn unchanged(deployed: Option<ModelId>) -> Reviewed {
-        Reviewed {
+    pub(crate) fn unchanged(deployed: Option<ModelId>) -> ReviewResult {
+        ReviewResult {
             deployed,
             restored: None,
             dropped: None,
