@@ -198,9 +198,10 @@ impl Times {
     }
 
     fn row(&self, name: &str) -> Vec<String> {
-        let middle = |of: &[f64]| match of.is_empty() {
-            true => "never".to_string(),
-            false => {
+        let middle = |of: &[f64]| {
+            if of.is_empty() {
+                "never".to_string()
+            } else {
                 let spread = Spread::of(of, |one| *one);
                 format!("{:.0}", spread.middle)
             }
@@ -301,9 +302,10 @@ fn economy() -> Result<()> {
         let column = stream.column("label")?;
         let mut blank = |keeps: &dyn Fn(u64) -> bool| {
             for (at, row) in stream.rows.iter_mut().enumerate().skip(BOOTSTRAP) {
-                row[column] = match keeps(at as u64) {
-                    true => truth[at].clone(),
-                    false => String::new(),
+                row[column] = if keeps(at as u64) {
+                    truth[at].clone()
+                } else {
+                    String::new()
                 };
             }
             answers(&stream, &truth, "unseen: {}\n")
@@ -392,9 +394,10 @@ fn made_up() -> Result<()> {
             let made_up = every.is_some_and(|every| number > 20_000 && number % every == 0);
             for cell in 0..columns.len() {
                 let comma = if cell == 0 { "" } else { "," };
-                match made_up && cell == zone {
-                    true => write!(text, "{comma}x{number}")?,
-                    false => write!(text, "{comma}{}", row.get(cell).text(&mut scratch))?,
+                if made_up && cell == zone {
+                    write!(text, "{comma}x{number}")?
+                } else {
+                    write!(text, "{comma}{}", row.get(cell).text(&mut scratch))?
                 }
             }
             text.push('\n');

@@ -91,9 +91,10 @@ fn watch(broker: &Broker, producer: &mut Child, pipeline: &mut Child) -> Result<
             return Err(format!("the pipeline has ended: {status}").into());
         }
         if let Some(status) = producer.try_wait()? {
-            return match status.success() {
-                true => Ok(looks),
-                false => Err(format!("the producer has failed: {status}").into()),
+            return if status.success() {
+                Ok(looks)
+            } else {
+                Err(format!("the producer has failed: {status}").into())
             };
         }
         let (Some(end), Some(committed)) = (position.end(), position.committed()) else {

@@ -79,9 +79,10 @@ fn produce(broker: &Broker, simulator: &SimulatorConfig) -> Result<()> {
 
 fn succeed(command: &mut Command) -> Result<()> {
     let status = command.status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("{command:?} has failed: {status}").into()),
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} has failed: {status}").into())
     }
 }
 

@@ -29,9 +29,10 @@ fn labels_are_requested_and_answered() {
         .enumerate()
         .map(|(at, sample)| Sample {
             label: sample.label.filter(|_| at < BOOTSTRAP),
-            site: match at > BOOTSTRAP && at % 7 == 0 {
-                true => "s9".to_string(),
-                false => sample.site.clone(),
+            site: if at > BOOTSTRAP && at % 7 == 0 {
+                "s9".to_string()
+            } else {
+                sample.site.clone()
             },
             ..sample.clone()
         })

@@ -45,9 +45,12 @@ fn texts(settings: &[String]) -> Vec<&str> {
 /// A schema for whatever the columns of the stream hold.
 fn avro_schema() -> String {
     let number = ["time", "a", "b", "c"];
-    let field = |name: &str| match number.contains(&name) {
-        true => json!({"name": name, "type": ["double", "null", "string"]}),
-        false => json!({"name": name, "type": ["null", "string"]}),
+    let field = |name: &str| {
+        if number.contains(&name) {
+            json!({"name": name, "type": ["double", "null", "string"]})
+        } else {
+            json!({"name": name, "type": ["null", "string"]})
+        }
     };
     let fields: Vec<Value> = stream::HEADER.split(',').map(field).collect();
     json!({"type": "record", "name": "Sample", "fields": fields}).to_string()

@@ -191,9 +191,10 @@ fn assert_baselines(
         let most = counts.iter().max();
         let frequent = counts.iter().position(|count| Some(count) == most);
         for (task, numbers) in test.iter().enumerate() {
-            let expected = match task <= stage {
-                true => independent[task][task],
-                false => accuracy(samples, numbers, |_| frequent.expect("a class")),
+            let expected = if task <= stage {
+                independent[task][task]
+            } else {
+                accuracy(samples, numbers, |_| frequent.expect("a class"))
             };
             assert_eq!(row[task], expected, "stage {stage}, task {task}");
         }

@@ -28,9 +28,12 @@ fn hidden(seed: u64, count: usize) -> Vec<Hidden> {
         );
         let (p, q) = (around(0.0, 1.0), around(0.0, 1.0));
         let score = [p + q, q - p, p - q, -p - q][regime];
-        let cell = |value: f64, is_there: bool| match is_there {
-            true => format!("{value:.4}"),
-            false => String::new(),
+        let cell = |value: f64, is_there: bool| {
+            if is_there {
+                format!("{value:.4}")
+            } else {
+                String::new()
+            }
         };
         let (site, missing) = (chance.below(3), chance.below(20));
         let label = if score > 0.0 { "up" } else { "down" };

@@ -184,9 +184,10 @@ fn full_outbox_sheds_and_counts() {
         assert_eq!(outbox.shed, outbox.shed_samples);
         let shed = edge.shed();
         let kept = outbox.waiting as usize;
-        match is_kept {
-            true => assert_eq!(shed, (kept..SAMPLES).collect::<Vec<_>>()),
-            false => assert_eq!(shed, (0..SAMPLES - kept).collect::<Vec<_>>()),
+        if is_kept {
+            assert_eq!(shed, (kept..SAMPLES).collect::<Vec<_>>())
+        } else {
+            assert_eq!(shed, (0..SAMPLES - kept).collect::<Vec<_>>())
         }
         edge.crash(&mut world.chance);
         assert_eq!(edge.outbox(), outbox);
