@@ -132,8 +132,8 @@ pub fn sessions(
     Ok(sessions)
 }
 
-/// What Linux counts of a process's memory: `VmHWM` is the most that it ever had, `VmRSS` what it
-/// has now; 0 elsewhere.
+/// Memory of a process in bytes, as Linux counts it: `VmHWM` is its peak, `VmRSS` its present size;
+/// 0 elsewhere.
 pub fn status_bytes(process: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let value = |line: &str| {

@@ -33,8 +33,8 @@ const EPOCH: u64 = 32;
 /// Streams of one kind.
 const SEEDS: std::ops::Range<u64> = 1..6;
 
-/// What asks River's ADWIN, with its own defaults, of each loss of a file and prints after which
-/// ones it tells of a rise.
+/// Python script that feeds each loss of a file to River's ADWIN, with its defaults, and prints the
+/// losses after which it detects a rise.
 const RIVER: &str = "
 import sys
 from river.drift import ADWIN

@@ -34,8 +34,8 @@ struct Stream {
     settings: Vec<String>,
 }
 
-/// Whether pipeline, base model and a model from scratch are right of each sample of a step, site
-/// by site.
+/// Samples of a step, site by site: whether the pipeline, the base model and a model from scratch
+/// predict each one right.
 type Step = Vec<Vec<[bool; 3]>>;
 
 fn main() -> Result<()> {
@@ -145,8 +145,8 @@ fn predictions(folder: &Path) -> Result<Vec<String>> {
     lines.map(class).collect()
 }
 
-/// Whether a model of a site's first labels is right of its next samples; nothing where there are
-/// no labels.
+/// Returns whether a model of a site's first labels predicts its next samples right; nothing where
+/// there are no labels.
 fn scratch(
     trainer: &BuiltIn,
     known: &[RetainedSample],

@@ -1,5 +1,5 @@
-//! What the link costs: bytes that cross it for a thousand samples, by policy, against shipping
-//! every sample as it is.
+//! Cost of the link: bytes that cross it for a thousand samples, by policy, against shipping every
+//! sample as it is.
 //!
 //! The thermal votes of one stretch of the stream, given to five edges of one cloud, each with
 //! another policy, 250 at a time.

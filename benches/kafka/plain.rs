@@ -1,5 +1,5 @@
-//! What the pipeline is compared with: a loop on one thread that polls, decodes, predicts in
-//! batches and produces, and does nothing else.
+//! Baseline of the pipeline: a loop on one thread that polls, decodes, predicts in batches and
+//! produces, and does nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

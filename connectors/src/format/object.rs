@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::Row;
 
-/// How the keys of one object map to cells.
+/// Map from the keys of one object to cells.
 pub(super) trait Keys<'a> {
     /// Reads the next key; the place of its value, or none if the value is not wanted.
     fn place<'de, D: Deserializer<'de>>(&mut self, key: D) -> Result<Option<&'a Place>, D::Error>;

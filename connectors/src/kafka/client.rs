@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 use super::config::OptionValue;
 use super::{Health, KafkaConfig, KafkaError};
 
-/// How long a request to a broker may take if a run needs its answer to begin.
+/// Time limit of a request to a broker whose answer a run needs to begin.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The context of all clients: receives errors and messages that could not be delivered.
@@ -65,7 +65,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a broker or librdkafka has refused a message for its size.
+/// Returns whether a broker or librdkafka refused a message for its size.
 pub(crate) fn is_too_large(error: &ClientError) -> bool {
     matches!(
         error.rdkafka_error_code(),

@@ -19,7 +19,7 @@ use super::registry::Registry;
 /// Bound on cached schemas of a registry. A topic has a few; a full cache is emptied.
 const KEPT: usize = 256;
 
-/// How long a refused schema id is not requested again.
+/// Time after which a refused schema id is requested again.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 /// Bound on remembered refused schema ids.
