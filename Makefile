@@ -23,7 +23,7 @@ setup: ## Install what is missing: system packages, native libraries, rustfmt, c
 	@scripts/setup.sh
 
 .PHONY: build
-build: setup ## Build the programs (the first time compiles RocksDB: 10 to 20 minutes)
+build: setup ## Build the programs (the first time compiles RocksDB: about half an hour)
 	@$(env); $(cargo_build)
 
 .PHONY: binary

@@ -4,7 +4,7 @@
 
 perennial_cache="${XDG_CACHE_HOME:-$HOME/.cache}/perennial"
 
-# One target directory for every checkout: RocksDB takes 10 to 20 minutes to compile, and should do so once.
+# One target directory for every checkout: RocksDB takes many minutes to compile, and should do so once.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$perennial_cache/target}"
 
 # ONNX Runtime and XGBoost, put there by scripts/setup.sh.

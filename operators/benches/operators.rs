@@ -138,7 +138,7 @@ fn stateless(criterion: &mut Criterion) {
                         .map(candidate)
                         .collect::<Vec<_>>()
                 },
-                |candidates| reservoir.turn_over(candidates, &[ROWS as u64], 500),
+                |candidates| reservoir.update(candidates, &[ROWS as u64], 500),
                 BatchSize::LargeInput,
             );
         });

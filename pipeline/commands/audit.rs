@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use perennial_connectors::knowledge_base::{Departure, KnowledgeBase, OutboxProgress, ShareTerms};
+use perennial_connectors::knowledge_base::{
+    KnowledgeBase, OutboxProgress, ShareTerms, SharedRecord,
+};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -23,9 +25,9 @@ enum Fate {
 }
 
 impl Fate {
-    fn of(number: u64, departure: &Departure, outbox: &OutboxProgress) -> Fate {
-        match departure.shed {
-            Some(_) if departure.tried => Fate::ShedOnItsWay,
+    fn of(number: u64, record: &SharedRecord, outbox: &OutboxProgress) -> Fate {
+        match record.shed {
+            Some(_) if record.tried => Fate::ShedOnItsWay,
             Some(_) => Fate::Shed,
             None if number < outbox.sent => Fate::Left,
             None => Fate::Waiting,
@@ -48,26 +50,26 @@ struct AuditLine<'a> {
     number: u64,
     state: Fate,
     #[serde(flatten)]
-    departure: &'a Departure,
+    record: &'a SharedRecord,
     #[serde(rename = "to")]
     terms: Option<&'a ShareTerms>,
 }
 
-/// Prints the departures from the number `from` on.
+/// Prints the shared records from the number `from` on.
 pub(crate) fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error> {
     let knowledge = KnowledgeBase::open_to_read(state)?;
     let view = knowledge.view();
     let (outbox, terms) = (view.progress()?.outbox, view.terms()?);
     let mut last_terms = None;
     let mut failed = None;
-    view.departures(from, |number, departure| {
-        let state = Fate::of(number, &departure, &outbox);
-        let known_terms = terms.get(departure.terms as usize);
+    view.shared_records(from, |number, record| {
+        let state = Fate::of(number, &record, &outbox);
+        let known_terms = terms.get(record.terms as usize);
         if as_json {
             let line = serde_json::to_string(&AuditLine {
                 number,
                 state,
-                departure: &departure,
+                record: &record,
                 terms: known_terms,
             });
             match line {
@@ -76,10 +78,10 @@ pub(crate) fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error>
             }
             return Ok(());
         }
-        if last_terms.replace(departure.terms) != Some(departure.terms) {
+        if last_terms.replace(record.terms) != Some(record.terms) {
             print_line(known_terms.map(describe_terms).unwrap_or_default());
         }
-        print_line(line(number, state, &departure));
+        print_line(line(number, state, &record));
         Ok(())
     })?;
     if let Some(error) = failed {
@@ -91,21 +93,21 @@ pub(crate) fn audit(state: &Path, from: u64, as_json: bool) -> Result<(), Error>
     Ok(())
 }
 
-fn line(number: u64, state: Fate, departure: &Departure) -> String {
+fn line(number: u64, state: Fate, record: &SharedRecord) -> String {
     let mut line = format!(
         "{number:>8}  {}  epoch {:>8}  {:<7}  {:>6} samples",
-        time(departure.time),
-        departure.epoch,
+        time(record.time),
+        record.epoch,
         state.name(),
-        departure.samples
+        record.samples
     );
-    if departure.statistics > 0 {
-        line.push_str(&format!("  {:>5} statistics", departure.statistics));
+    if record.statistics > 0 {
+        line.push_str(&format!("  {:>5} statistics", record.statistics));
     }
-    if departure.models > 0 {
-        line.push_str(&format!("  {:>5} models", departure.models));
+    if record.models > 0 {
+        line.push_str(&format!("  {:>5} models", record.models));
     }
-    line.push_str(&format!("  {:>8} bytes", departure.bytes));
+    line.push_str(&format!("  {:>8} bytes", record.bytes));
     line
 }
 

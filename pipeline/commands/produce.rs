@@ -14,7 +14,7 @@ use perennial_connectors::source::{Next, Rows, file, simulator};
 use crate::config::{ConfigError, ProduceConfig, Production, Settings};
 use crate::error::Error;
 use crate::run::progress::ProgressLine;
-use crate::run::signals::stop_when_told;
+use crate::run::signals::stop_on_signal;
 use crate::terminal::print_line;
 
 /// How long messages that were sent may take to arrive once the command is told to end.
@@ -57,7 +57,7 @@ struct Sent {
 fn produce(settings: &Settings) -> Result<(Sent, Result<(), Error>), Error> {
     let needs = Needs::of(settings)?;
     let stop = Arc::new(AtomicBool::new(false));
-    stop_when_told(&stop)?;
+    stop_on_signal(&stop)?;
     let health = Health::default();
     let mut rows = open_rows(settings, needs.config)?;
     let feed = open_feed(settings, &needs, health.clone(), stop.clone())?;

@@ -139,7 +139,7 @@ fn revisions(
             .collect(),
         // Donor 0 is the cloud itself; the others are edges whose models it passes on.
         Role::Edge => view
-            .followed()?
+            .revisions()?
             .into_iter()
             .filter(|((_, donor), _)| *donor == 0)
             .map(|((task, _), revision)| (task_name(tasks, task), revision.number))

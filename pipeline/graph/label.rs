@@ -17,7 +17,7 @@ pub(super) fn build<'scope>(
     on_failure: &OnFailure,
 ) -> LabelStreams<'scope> {
     // Waiting samples keep their ids and attributes only if they are shared later.
-    let joiner = start.joiner.naming(policy.is_some());
+    let joiner = start.joiner.keep_names(policy.is_some());
     let (labelled, mut effects) = join(
         predicted.predicted.clone(),
         feedback.tasks.clone(),

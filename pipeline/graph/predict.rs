@@ -45,7 +45,7 @@ pub(super) fn predictor(
         predictor.deploy(model)?;
     }
     for trial in start.trials {
-        predictor.attempt_next(trial);
+        predictor.add_trial(trial);
     }
     Ok((predictor, calibrator))
 }

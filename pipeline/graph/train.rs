@@ -42,7 +42,7 @@ pub(super) fn build<'scope>(
             learned.drifted.clone(),
             feedback.outcomes.clone().map(|outcome| outcome.model),
             predicted.predicted.clone(),
-            start.watch.numbering_after(numbered_after(config.role)),
+            start.watch.number_after(numbered_after(config.role)),
         );
         let outcomes = train(
             scope,

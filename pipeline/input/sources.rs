@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use perennial_connectors::kafka::{Health, KafkaError};
-use perennial_connectors::source::edges::{EdgeSource, EdgesConfig, EdgesOptions, Listening};
+use perennial_connectors::source::edges::{EdgeSource, EdgesConfig, EdgesOptions, KnownEdges};
 use perennial_connectors::source::file::{FileConfig, LabelColumns};
 use perennial_connectors::source::kafka::{
     KafkaOptions, KafkaSource, KafkaTopics, LabelTopic, Resume, open, partitions,
@@ -172,7 +172,7 @@ fn open_edges(
         kafka: &link.kafka,
         group: config.group(),
         topic: &link.changes,
-        listening: Listening {
+        listening: KnownEdges {
             edges: common::edge_keys(link)?,
             schema: common::schema(settings),
             in_order: config.mode == Mode::Replay,

@@ -26,7 +26,7 @@ pub(crate) fn at_home(
     let Some(policy) = policy.filter(renames) else {
         return Ok(Some(published));
     };
-    let renamed = knowledge.view().renamed()?;
+    let renamed = knowledge.view().pseudonyms()?;
     Ok(rename(published, &renamed, policy.common_levels()))
 }
 

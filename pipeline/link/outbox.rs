@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use perennial_connectors::knowledge_base::{
-    Departure, KnowledgeBase, OutboxProgress, OutboxWrite, ShareTerms, Shedding, View,
+    KnowledgeBase, OutboxProgress, OutboxWrite, ShareTerms, SharedRecord, ShedReason, View,
 };
 use perennial_connectors::link::{Change, Donation, LARGEST_CONTENT, PublishedModel, now};
 use perennial_operators::flow::{
@@ -89,11 +89,11 @@ impl Outbox {
         let mut terms = view.terms()?;
         let in_force = terms_of(&policy, link);
         let (mut waiting, mut forbidden) = (VecDeque::new(), Vec::new());
-        view.departures(first, |number, departure| {
+        view.shared_records(first, |number, record| {
             if let Some(bytes) = sizes.get(&number).copied() {
-                let its_terms = terms.get(departure.terms as usize);
-                let is_allowed = its_terms.is_some_and(|terms| in_force.allow(terms, &departure));
-                let samples = departure.samples;
+                let its_terms = terms.get(record.terms as usize);
+                let is_allowed = its_terms.is_some_and(|terms| in_force.allow(terms, &record));
+                let samples = record.samples;
                 let change = Waiting {
                     number,
                     bytes,
@@ -148,7 +148,7 @@ impl Outbox {
         self.drop_sent(progress);
         let mut write = OutboxWrite::default();
         for forbidden in std::mem::take(&mut self.forbidden) {
-            self.shed(&forbidden, Shedding::Policy, progress, &mut write);
+            self.shed(&forbidden, ShedReason::Policy, progress, &mut write);
         }
         for change in self.changes(epochs) {
             self.add(&change, progress, &mut write)?;
@@ -188,7 +188,7 @@ impl Outbox {
         write: &mut OutboxWrite,
     ) -> Result<(), Error> {
         let encoded = postcard::to_stdvec(change).map_err(|error| Error::Failed(error.into()))?;
-        let departure = Departure {
+        let record = SharedRecord {
             epoch: change.epoch,
             time: now(),
             samples: change.rows(),
@@ -207,20 +207,20 @@ impl Outbox {
         if is_too_large {
             tracing::error!(
                 bytes = encoded.len(),
-                samples = departure.samples,
-                models = departure.models,
+                samples = record.samples,
+                models = record.models,
                 "dropped a change that does not fit into a message of the link: set link.store for \
                  large models, lower epoch.records for samples"
             );
         }
         let new = Waiting {
             number,
-            bytes: departure.bytes,
-            samples: departure.samples,
+            bytes: record.bytes,
+            samples: record.samples,
         };
-        write.added.push((number, departure, Some(encoded)));
+        write.added.push((number, record, Some(encoded)));
         if is_too_large {
-            self.shed(&new, Shedding::Size, progress, write);
+            self.shed(&new, ShedReason::Size, progress, write);
         } else {
             self.make_room(new, progress, write);
         }
@@ -325,7 +325,7 @@ impl Outbox {
         bytes += new.bytes;
         let never_fits = new.bytes > self.config.bytes;
         if never_fits || (self.config.shed == Shed::Newest && bytes > self.config.bytes) {
-            self.shed(&new, Shedding::Room, progress, write);
+            self.shed(&new, ShedReason::Room, progress, write);
             return;
         }
         self.waiting.push_back(new);
@@ -333,7 +333,7 @@ impl Outbox {
             && let Some(first) = self.waiting.pop_front()
         {
             bytes -= first.bytes;
-            self.shed(&first, Shedding::Room, progress, write);
+            self.shed(&first, ShedReason::Room, progress, write);
         }
     }
 
@@ -341,7 +341,7 @@ impl Outbox {
     fn shed(
         &self,
         change: &Waiting,
-        why: Shedding,
+        why: ShedReason,
         progress: &mut OutboxProgress,
         write: &mut OutboxWrite,
     ) {
@@ -349,8 +349,8 @@ impl Outbox {
         progress.shed_samples += change.samples;
         let mut added = write.added.iter_mut();
         match added.find(|(number, ..)| *number == change.number) {
-            Some((_, departure, encoded)) => {
-                departure.shed = Some(why);
+            Some((_, record, encoded)) => {
+                record.shed = Some(why);
                 *encoded = None;
             }
             None => {
@@ -419,7 +419,7 @@ fn names_elsewhere(
     policy: &SharePolicy,
 ) -> Result<BTreeMap<TaskId, TaskDefinition>, Error> {
     if policy.renames() {
-        let renamed = view.renamed()?.into_values();
+        let renamed = view.pseudonyms()?.into_values();
         Ok(renamed
             .filter(|renamed| renamed.naming == policy.naming())
             .map(|renamed| (renamed.here.task, renamed.elsewhere))
@@ -442,7 +442,7 @@ pub fn shed_all(view: &View<'_>, progress: &mut OutboxProgress) -> Result<Outbox
     Ok(OutboxWrite {
         // An earlier process may have sent them.
         shed: shed
-            .map(|number| (*number, Shedding::Policy, true))
+            .map(|number| (*number, ShedReason::Policy, true))
             .collect(),
         floor: Some(progress.next),
         ..OutboxWrite::default()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::link::{Following, Published, Subscriber, verifying_key};
+use perennial_connectors::link::{Published, Subscriber, Subscription, verifying_key};
 use perennial_operators::TaskId;
 use perennial_operators::flow::{Revision, TrainOutcome};
 use perennial_operators::share::SharePolicy;
@@ -37,7 +37,7 @@ pub fn subscribe(
     watch: Arc<CommitWatch>,
     stop: Arc<AtomicBool>,
 ) -> Result<(LinkInbox, JoinHandle<()>), Error> {
-    let following = Following {
+    let following = Subscription {
         topic: link.knowledge.clone(),
         key: verifying_key(key_file(&link.verify))?,
         schema: schema(settings),
@@ -67,7 +67,7 @@ pub fn subscribe(
 /// Takes updates from the cloud to the inbox.
 struct Updates {
     link: LinkConfig,
-    following: Following,
+    following: Subscription,
     policy: Option<SharePolicy>,
     /// Whether the standard deviations of features are still to come from the cloud. They are taken
     /// once, also while the commit with them is still to come.
@@ -113,7 +113,7 @@ impl Updates {
     fn open(&self) -> Result<(Subscriber, usize), Error> {
         let store = open_store(&self.link)?;
         let view = self.knowledge.view();
-        let (mut known, renamed) = (view.followed()?, view.renamed()?);
+        let (mut known, renamed) = (view.revisions()?, view.pseudonyms()?);
         // The cloud publishes a task that has a pseudonym under the pseudonym's number.
         for (elsewhere, renamed) in &renamed {
             if let Some(revision) = known.get(&(renamed.here.task, 0)).copied() {
@@ -124,7 +124,7 @@ impl Updates {
             let known = known.entry(*subject).or_default();
             *known = (*known).max(*revision);
         }
-        let following = Following {
+        let following = Subscription {
             known,
             ..self.following.clone()
         };
@@ -200,7 +200,7 @@ impl Skipped {
             return false;
         }
         self.searched = Instant::now();
-        let renamed = knowledge.view().renamed();
+        let renamed = knowledge.view().pseudonyms();
         renamed.is_ok_and(|renamed| renamed.len() > self.names)
     }
 }

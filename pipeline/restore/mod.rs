@@ -19,7 +19,7 @@ use perennial_operators::algorithms::cluster::Clusters;
 use perennial_operators::algorithms::drift::Detectors;
 use perennial_operators::algorithms::pool::Adapters;
 use perennial_operators::algorithms::recognize::{EpochScores, Reference};
-use perennial_operators::algorithms::unseen::{Asked, Entry, Regions};
+use perennial_operators::algorithms::unseen::{Entry, Regions, RequestHistory};
 use perennial_operators::flow::{
     DeployedModel, EarlyLabel, EdgeProgress, Phase, Revision, TrainOrder,
 };
@@ -77,7 +77,7 @@ pub struct Restored {
     /// Regions of features that no known task covers.
     regions: Regions,
     /// Label requests so far, which count against the budget.
-    asked: Asked,
+    asked: RequestHistory,
     /// Novelty scores of samples of known tasks, by epoch.
     calibration: BTreeMap<Epoch, EpochScores>,
     /// Features of samples of known tasks, as a reference for novelty.
@@ -169,8 +169,8 @@ impl Restored {
             requested: view.requests()?.into_keys().collect(),
             asked: view.asked()?,
             regions: view.regions()?,
-            followed: view.followed()?,
-            renamed: view.renamed()?.into_values().collect(),
+            followed: view.revisions()?,
+            renamed: view.pseudonyms()?.into_values().collect(),
             edges: view.edges()?,
             tasks: tasks
                 .into_values()

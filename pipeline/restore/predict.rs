@@ -51,10 +51,10 @@ impl Restored {
     fn neighbours(&self, most: usize) -> Neighbours {
         let mut neighbours = Neighbours::new(most);
         if let Some(deviations) = &self.deviations {
-            neighbours.scale(deviations);
+            neighbours.set_deviations(deviations);
         }
         for (_, moved) in &self.recents {
-            neighbours.learn(moved);
+            neighbours.add(moved);
         }
         neighbours
     }
@@ -75,7 +75,7 @@ impl Restored {
         if let Some(calibration) = self.calibrator().calibration() {
             recognizer.calibrate(Arc::new(calibration));
         }
-        recognizer.divide(self.regions.regions.clone());
+        recognizer.set_regions(self.regions.regions.clone());
         recognizer
     }
 }

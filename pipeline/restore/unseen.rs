@@ -33,7 +33,7 @@ impl Restored {
             rules: HoldRules {
                 kind: settings.label_kind(),
                 by_attributes: rules.attributes,
-                asks: per_day.is_some(),
+                requests_labels: per_day.is_some(),
             },
             updates: self.task_updates(),
         })

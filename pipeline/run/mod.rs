@@ -21,7 +21,7 @@ use perennial_operators::learn::FirstModelGate;
 
 use self::outputs::{open_outputs, open_sink, schema_id, settle};
 use self::shutdown::Shutdown;
-use self::signals::stop_when_told;
+use self::signals::stop_on_signal;
 use self::trainer::{open_trainer, training_context};
 use self::worker::{RunParts, dataflow, own_parts};
 use crate::commit::committer::{CommitSender, Committer};
@@ -43,7 +43,7 @@ use crate::run_status::CommitWatch;
 /// report.
 pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, Error> {
     let shutdown = Shutdown::default();
-    stop_when_told(&shutdown.stop)?;
+    stop_on_signal(&shutdown.stop)?;
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
     let health = Health::default();
     let sink = open_sink(settings, &health, &shutdown.stop)?;

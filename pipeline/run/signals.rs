@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::error::Error;
 
 /// Sets `stop` at the first SIGINT or SIGTERM. A second one ends the process at once.
-pub fn stop_when_told(stop: &Arc<AtomicBool>) -> Result<(), Error> {
+pub fn stop_on_signal(stop: &Arc<AtomicBool>) -> Result<(), Error> {
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, signalled.clone())

@@ -25,8 +25,8 @@ use serde::de::DeserializeOwned;
 pub use merge::set_sums;
 pub use read::View;
 pub use records::{
-    Departure, DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained,
-    ShareTerms, Shedding, StageRecord, TaskRecord,
+    DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, ShareTerms,
+    SharedRecord, ShedReason, StageRecord, TaskRecord,
 };
 pub use verify::Finding;
 

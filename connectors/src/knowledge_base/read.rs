@@ -8,7 +8,9 @@ use perennial_operators::algorithms::cluster::Clusters;
 use perennial_operators::algorithms::drift::Detectors;
 use perennial_operators::algorithms::recognize::{EpochScores, Reference};
 use perennial_operators::algorithms::retain::class_of;
-use perennial_operators::algorithms::unseen::{Asked, Entry, LabelRequest, Regions, UnseenGroup};
+use perennial_operators::algorithms::unseen::{
+    Entry, LabelRequest, Regions, RequestHistory, UnseenGroup,
+};
 use perennial_operators::flow::{
     EarlyLabel, EdgeProgress, KnowledgeChange, RelationScored, Revision, StageKind,
 };
@@ -25,7 +27,8 @@ use super::layout::{
     read_model, read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{
-    Departure, DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, StageRecord, TaskRecord,
+    DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, StageRecord,
+    TaskRecord,
 };
 use super::{KnowledgeBase, KnowledgeError};
 
@@ -89,7 +92,7 @@ impl<'a> View<'a> {
     }
 
     /// Revisions from the cloud, by task and number of the donor's name; 0 for the task itself.
-    pub fn followed(&self) -> Result<BTreeMap<(TaskId, u64), Revision>, KnowledgeError> {
+    pub fn revisions(&self) -> Result<BTreeMap<(TaskId, u64), Revision>, KnowledgeError> {
         self.scan(Family::Followed, &[], read_donor)
     }
 
@@ -127,10 +130,10 @@ impl<'a> View<'a> {
     }
 
     /// Calls `each` with the permanent records of changes for the cloud, from the number `from` on.
-    pub fn departures(
+    pub fn shared_records(
         &self,
         from: u64,
-        mut each: impl FnMut(u64, Departure) -> Result<(), KnowledgeError>,
+        mut each: impl FnMut(u64, SharedRecord) -> Result<(), KnowledgeError>,
     ) -> Result<(), KnowledgeError> {
         self.each(Family::Departures, &number_key(from), |key, value| {
             let number = read_number(key).ok_or_else(|| self.bad_key(Family::Departures))?;
@@ -144,7 +147,7 @@ impl<'a> View<'a> {
     }
 
     /// Pseudonyms of tasks, by the number of the pseudonym.
-    pub fn renamed(&self) -> Result<BTreeMap<TaskId, TaskPseudonym>, KnowledgeError> {
+    pub fn pseudonyms(&self) -> Result<BTreeMap<TaskId, TaskPseudonym>, KnowledgeError> {
         self.scan(Family::Renamed, &[], read_task)
     }
 
@@ -166,7 +169,7 @@ impl<'a> View<'a> {
     }
 
     /// The state of the label requests.
-    pub fn asked(&self) -> Result<Asked, KnowledgeError> {
+    pub fn asked(&self) -> Result<RequestHistory, KnowledgeError> {
         Ok(self.get(Family::Meta, META_ASKED)?.unwrap_or_default())
     }
 

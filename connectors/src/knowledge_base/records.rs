@@ -99,15 +99,15 @@ pub struct ShareTerms {
 
 impl ShareTerms {
     /// Whether a change that was prepared under other terms may be shared under these.
-    pub fn allow(&self, other: &ShareTerms, departure: &Departure) -> bool {
-        if departure.samples > 0 {
+    pub fn allow(&self, other: &ShareTerms, record: &SharedRecord) -> bool {
+        if record.samples > 0 {
             let mine = (&*self.fields, &*self.pseudonyms);
             return self.samples && covers(mine, (&other.fields, &other.pseudonyms));
         }
         let mine = (&*self.task_fields, &*self.task_pseudonyms);
         covers(mine, (&other.task_fields, &other.task_pseudonyms))
-            && (departure.statistics == 0 || self.statistics)
-            && (departure.models == 0 || self.models)
+            && (record.statistics == 0 || self.statistics)
+            && (record.models == 0 || self.models)
     }
 }
 
@@ -124,7 +124,7 @@ fn covers(
 
 /// The permanent record of a change for the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Departure {
+pub struct SharedRecord {
     /// The last epoch of the change.
     pub epoch: Epoch,
     /// When the change was committed, microseconds since 1970.
@@ -140,7 +140,7 @@ pub struct Departure {
     /// Index of its terms in [`View::terms`](super::View::terms).
     pub terms: u32,
     /// Why it was shed, if it was.
-    pub shed: Option<Shedding>,
+    pub shed: Option<ShedReason>,
     /// Whether it was sent before it was shed, without a confirmation: it may have arrived.
     pub tried: bool,
 }
@@ -148,7 +148,7 @@ pub struct Departure {
 /// Why a change was shed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Shedding {
+pub enum ShedReason {
     /// The outbox had no room for it.
     Room,
     /// It is larger than a message of the link may be.
@@ -161,9 +161,9 @@ pub enum Shedding {
 #[derive(Clone, Debug, Default)]
 pub struct OutboxWrite {
     /// New changes: number, permanent record, and the bytes of the change unless it is shed.
-    pub added: Vec<(u64, Departure, Option<Vec<u8>>)>,
+    pub added: Vec<(u64, SharedRecord, Option<Vec<u8>>)>,
     /// Earlier changes that are shed: number, reason, and whether they were sent.
-    pub shed: Vec<(u64, Shedding, bool)>,
+    pub shed: Vec<(u64, ShedReason, bool)>,
     /// The number before which changes wait no more.
     pub floor: Option<u64>,
     /// All terms of sharing, if there are new ones.

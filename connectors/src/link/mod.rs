@@ -24,7 +24,7 @@ pub use self::publish::Publisher;
 pub use self::send::Sender;
 pub(crate) use self::store::fetch;
 pub use self::store::{ModelStore, StoreConfig};
-pub use self::subscribe::{Following, Subscriber};
+pub use self::subscribe::{Subscriber, Subscription};
 pub(crate) use self::topic::partitions_of;
 pub use self::topic::{LARGEST_CONTENT, make_topic, reach};
 

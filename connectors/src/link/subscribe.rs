@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// A subscription of an edge, with the revisions that it knows.
 #[derive(Clone, Debug)]
-pub struct Following {
+pub struct Subscription {
     /// The topic.
     pub topic: String,
     /// The cloud's key.
@@ -37,14 +37,14 @@ pub struct Following {
     /// Whether it wants models that other edges have trained.
     pub takes_donations: bool,
     /// The known revisions, by task and number of the donor's name, as in
-    /// [`View::followed`](crate::knowledge_base::View::followed).
+    /// [`View::revisions`](crate::knowledge_base::View::revisions).
     pub known: BTreeMap<(TaskId, u64), Revision>,
 }
 
 /// A reader of the cloud's topic from its start; the topic keeps the latest message of each task.
 pub struct Subscriber {
     consumer: BaseConsumer<Client>,
-    following: Following,
+    following: Subscription,
     store: Option<ModelStore>,
     /// Messages whose models the store did not return yet.
     waiting: VecDeque<Box<Published>>,
@@ -66,7 +66,7 @@ impl Subscriber {
     /// No broker answers, or the topic does not exist.
     pub fn open(
         kafka: &KafkaConfig,
-        following: Following,
+        following: Subscription,
         store: Option<ModelStore>,
         health: &Health,
     ) -> Result<Subscriber, KafkaError> {
@@ -170,7 +170,7 @@ impl Subscriber {
     }
 }
 
-impl Following {
+impl Subscription {
     /// Checks a message, and returns it if it is new and wanted. `latest` is the latest time at
     /// which an earlier message was sent, by the cloud's clock, and `now` the time at the edge.
     ///

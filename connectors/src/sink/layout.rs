@@ -47,7 +47,7 @@ impl<'a> Verdict<'a> {
         let unseen = recognized.unseen[row];
         let mut verdict = Verdict {
             unseen,
-            p: recognized.p_of(row),
+            p: recognized.p_value(row),
             ..Verdict::default()
         };
         if unseen {

@@ -139,8 +139,8 @@ impl Ring {
 ///     features: vec![20.0, 30.0], // one feature a sample
 /// };
 /// let mut neighbours = Neighbours::new(100);
-/// neighbours.scale(&[5.0]); // the standard deviation of the feature
-/// neighbours.learn(&RecentMoved {
+/// neighbours.set_deviations(&[5.0]); // the standard deviation of the feature
+/// neighbours.add(&RecentMoved {
 ///     task,
 ///     parent: None,
 ///     samples: Arc::new(samples),
@@ -150,7 +150,7 @@ impl Ring {
 /// // The models are undecided; the nearest sample has class 1.
 /// let mut probabilities = [0.0; 2];
 /// let kind = LabelKind::Classes(2);
-/// neighbours.answer(task, &[30.5], kind, &[0.5, 0.5], &mut probabilities);
+/// neighbours.predict(task, &[30.5], kind, &[0.5, 0.5], &mut probabilities);
 /// assert!(probabilities[1] > 0.7);
 /// ```
 #[derive(Default)]
@@ -176,7 +176,7 @@ impl Neighbours {
     }
 
     /// Sets each feature's standard deviation, once. Before that, no sample has neighbours.
-    pub fn scale(&mut self, deviations: &[f32]) {
+    pub fn set_deviations(&mut self, deviations: &[f32]) {
         if !self.scales.is_empty() {
             return;
         }
@@ -187,7 +187,7 @@ impl Neighbours {
     }
 
     /// Adds new samples of a finest task, to it and to its parent.
-    pub fn learn(&mut self, moved: &RecentMoved) {
+    pub fn add(&mut self, moved: &RecentMoved) {
         if self.most == 0 {
             return;
         }
@@ -213,7 +213,7 @@ impl Neighbours {
     /// Predicts a sample from its neighbours in a task and the prediction without them, `prior`.
     ///
     /// `prior` and `to` hold one probability a class, or the number.
-    pub fn answer(
+    pub fn predict(
         &mut self,
         task: TaskId,
         features: &[f32],

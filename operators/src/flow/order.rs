@@ -179,7 +179,8 @@ mod tests {
     use crate::algorithms::drift::{Detector, Detectors, DriftDetected, DriftMoved};
     use crate::algorithms::recognize::{EpochScores, Reference};
     use crate::algorithms::unseen::{
-        Asked, GroupOutcome, LabelsRequested, Regions, UnseenGroup, UnseenGrown, UnseenSettled,
+        GroupOutcome, LabelsRequested, Regions, RequestHistory, UnseenGroup, UnseenGrown,
+        UnseenSettled,
     };
     use crate::data::{
         MemoryBounded, RecentMoved, RecentSamples, Rise, SamplesRetained, Score, SharedStatistics,
@@ -272,7 +273,7 @@ mod tests {
             KnowledgeChange::RegionsMoved(Regions::default()),
             KnowledgeChange::LabelsRequested(LabelsRequested {
                 requests: Vec::new(),
-                asked: Asked::default(),
+                asked: RequestHistory::default(),
             }),
             KnowledgeChange::CalibrationMoved(CalibrationMoved {
                 scores: EpochScores::default(),

@@ -63,7 +63,7 @@ impl Allocator {
 
     /// Allocates to these clusters from now on. Clusters never change, so only the first call
     /// counts.
-    pub fn know(&mut self, clusters: &Clusters) {
+    pub fn set_clusters(&mut self, clusters: &Clusters) {
         if self.nearest.is_none() {
             let plan = self.levels.cluster();
             let features = plan.iter().flat_map(|plan| &plan.features);
@@ -135,7 +135,7 @@ impl Allocator {
     /// Allocates one worker's slice of an epoch.
     fn allocate_slice(&mut self, slice: Slice) -> Allocated {
         if let Some(clusters) = &slice.clusters {
-            self.know(clusters);
+            self.set_clusters(clusters);
         }
         let allocated = self.allocate(slice.header, slice.batch);
         Allocated {

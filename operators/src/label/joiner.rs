@@ -210,7 +210,7 @@ impl Joiner {
 
     /// Sets whether samples keep their ids and attributes while they wait, across restarts too.
     #[must_use]
-    pub fn naming(self, named: bool) -> Self {
+    pub fn keep_names(self, named: bool) -> Self {
         Joiner { named, ..self }
     }
 

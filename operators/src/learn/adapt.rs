@@ -153,7 +153,7 @@ fn add_to_path(
     let all_excess = &rest[..slots(predicted, group.number)];
     for (depth, node) in path.nodes.iter().enumerate() {
         let is_leaf = depth + 1 == path.nodes.len();
-        let Some(model) = pool.corrected(depth) else {
+        let Some(model) = pool.corrected_model(depth) else {
             continue;
         };
         let source = pool.models[model].task;

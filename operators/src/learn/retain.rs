@@ -187,7 +187,7 @@ impl Reservoirs {
             .map(|(task, (candidates, counts))| {
                 let reservoir = self.tasks.entry(task).or_default();
                 let Turnover { samples, dropped } =
-                    reservoir.turn_over(candidates, &counts, self.quota);
+                    reservoir.update(candidates, &counts, self.quota);
                 SamplesRetained {
                     task,
                     samples,

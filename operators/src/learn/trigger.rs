@@ -262,7 +262,7 @@ impl Watch {
     /// Gives models that are ordered here versions above `after`, where lower ones come from
     /// elsewhere.
     #[must_use]
-    pub fn numbering_after(self, after: u32) -> Self {
+    pub fn number_after(self, after: u32) -> Self {
         Watch { after, ..self }
     }
 

@@ -23,7 +23,7 @@ fn candidates(predicted: &Predicted) -> Vec<CalibrationCandidate> {
         return Vec::new();
     };
     let allocated = &predicted.allocated;
-    let is_known = |group: &u32| recognized.new_from[*group as usize].is_none();
+    let is_known = |group: &u32| recognized.first_unknown[*group as usize].is_none();
     let candidates = recognized
         .scores
         .iter()

@@ -49,10 +49,10 @@ fn receive<M: Models>(
                 }
             }
             Feedback::Adapter(moved) => predictor.adapt(moved),
-            Feedback::Recent(moved) => predictor.neighbours.learn(moved),
-            Feedback::Scales(deviations) => predictor.neighbours.scale(deviations),
+            Feedback::Recent(moved) => predictor.neighbours.add(moved),
+            Feedback::Scales(deviations) => predictor.neighbours.set_deviations(deviations),
             Feedback::Known(task) => {
-                predictor.update_recognizer(|it| it.know(*task));
+                predictor.update_recognizer(|it| it.add_task(*task));
             }
             Feedback::Reference(reference) => {
                 predictor.update_recognizer(|it| it.compare_with(reference.clone()));
@@ -61,9 +61,9 @@ fn receive<M: Models>(
                 predictor.update_recognizer(|it| it.calibrate(calibration.clone()));
             }
             Feedback::Regions(regions) => {
-                predictor.update_recognizer(|it| it.divide(regions.clone()));
+                predictor.update_recognizer(|it| it.set_regions(regions.clone()));
             }
-            Feedback::Trial(trial) => predictor.attempt_next(trial.clone()),
+            Feedback::Trial(trial) => predictor.add_trial(trial.clone()),
         }
     }
     Ok(())

@@ -140,7 +140,7 @@ impl<M: Models> Predictor<M> {
     }
 
     /// Adds a trial, to run with the next batch.
-    pub fn attempt_next(&mut self, trial: Arc<Trial>) {
+    pub fn add_trial(&mut self, trial: Arc<Trial>) {
         self.trials.push(trial);
     }
 
@@ -183,7 +183,7 @@ impl<M: Models> Predictor<M> {
             });
         }
         let pools = self.pools(&allocated)?;
-        let most = pools.iter().map(|pool| pool.answers()).max();
+        let most = pools.iter().map(|pool| pool.outputs()).max();
         let mut outputs = Array2::zeros((rows, most.unwrap_or(1) * width));
         for (model, users) in by_model(&pools) {
             self.run_model(model, &allocated, &users, &mut outputs)?;
@@ -289,9 +289,9 @@ impl<M: Models> Predictor<M> {
         let chunks = of_neighbours.chunks_exact_mut(width);
         for (task, output) in pool.neighbours.iter().zip(chunks) {
             self.neighbours
-                .answer(*task, features, self.rules.kind, prediction, output);
+                .predict(*task, features, self.rules.kind, prediction, output);
         }
-        pool.conclude(of_neighbours, prediction);
+        pool.mix_neighbours(of_neighbours, prediction);
     }
 
     /// The pool of each group.

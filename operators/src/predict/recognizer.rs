@@ -60,12 +60,12 @@ impl Recognizer {
     }
 
     /// Adds a known task.
-    pub fn know(&mut self, task: TaskId) {
+    pub fn add_task(&mut self, task: TaskId) {
         self.known.insert(task);
     }
 
     /// Replaces the regions.
-    pub fn divide(&mut self, regions: Arc<Vec<Region>>) {
+    pub fn set_regions(&mut self, regions: Arc<Vec<Region>>) {
         self.regions = regions;
     }
 
@@ -87,7 +87,7 @@ impl Recognizer {
                 .regions
                 .iter()
                 .map(|region| {
-                    let distance = reference.apart(features, &region.centre, &mut self.scratch);
+                    let distance = reference.distance(features, &region.centre, &mut self.scratch);
                     (distance, region)
                 })
                 .min_by(|(one, _), (other, _)| one.total_cmp(other));
@@ -120,10 +120,10 @@ impl Recognizer {
             scores: Vec::with_capacity(rows),
             p: Vec::with_capacity(rows),
             unseen: Vec::with_capacity(rows),
-            new_from: allocated
+            first_unknown: allocated
                 .groups
                 .iter()
-                .map(|group| self.new_from(group))
+                .map(|group| self.first_unknown(group))
                 .collect(),
             in_region: allocated
                 .groups
@@ -151,14 +151,14 @@ impl Recognizer {
             };
             let (scores, nearest) = self.scores(features, &pools[group], outputs, prediction);
             let by_path = self.rules.attributes || recognized.in_region[group];
-            let is_new = recognized.new_from[group].is_some() && by_path;
+            let is_new = recognized.first_unknown[group].is_some() && by_path;
             self.judge(scores, nearest, is_new, &mut recognized);
         }
         recognized
     }
 
     /// Depth of the first task of the group's path that is not known.
-    fn new_from(&self, group: &Group) -> Option<usize> {
+    fn first_unknown(&self, group: &Group) -> Option<usize> {
         let is_new = |task: &TaskId| !self.known.contains(task);
         let mut nodes = group.path.nodes.iter().map(|node| node.task);
         nodes.position(|task| is_new(&task))

@@ -67,19 +67,19 @@ impl<M: Models> Predictor<M> {
 
     fn run_trial(&mut self, trial: &Arc<Trial>) -> Result<TrialResult, Failure> {
         let mut best: Option<(Estimate, f32, &TaskPath)> = None;
-        for path in &trial.beside {
+        for path in &trial.siblings {
             let Some(losses) = self.losses(path, &trial.samples)? else {
                 continue;
             };
             let gains = trial.samples.iter().zip(&losses.each);
-            let gain = Estimate::of(gains.map(|(sample, loss)| sample.lost - loss));
+            let gain = Estimate::of(gains.map(|(sample, loss)| sample.loss - loss));
             if best.is_none_or(|(highest, _, _)| gain.mean > highest.mean) {
                 best = Some((gain, losses.excess, path));
             }
         }
         // With `many` candidates that are no better, the best z-score exceeds √(2 ln many) by
         // chance, and √(2 ln(many / α)) with probability below α.
-        let many = trial.beside.len().max(2) as f32;
+        let many = trial.siblings.len().max(2) as f32;
         let (by_chance, sure) = (
             (2.0 * many.ln()).sqrt(),
             (2.0 * (many / FALSE_ALARM).ln()).sqrt(),
@@ -89,12 +89,12 @@ impl<M: Models> Predictor<M> {
                 if trial.again {
                     Verdict::Unsure
                 } else if gain.z_score() > sure {
-                    Verdict::Same(path.leaf().clone())
+                    Verdict::Alias(path.leaf().clone())
                 } else {
-                    Verdict::Apart
+                    Verdict::New
                 }
             }
-            _ => Verdict::Apart,
+            _ => Verdict::New,
         };
         Ok(TrialResult {
             task: trial.task,

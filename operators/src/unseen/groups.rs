@@ -166,7 +166,7 @@ impl Groups {
         samples.sort_unstable_by_key(|(_, _, first)| *first);
         for (path, count, first) in samples {
             self.touched.entry(path.leaf().task).or_default();
-            let evicted = self.table.sight(path, count, first);
+            let evicted = self.table.add_samples(path, count, first);
             self.dissolve(evicted, GroupOutcome::Forgotten)?;
         }
         labelled.sort_unstable_by_key(|(_, sample)| sample.sequence);
@@ -220,7 +220,7 @@ impl Groups {
             let task = path.leaf().task;
             self.update(TaskUpdate::RegionOpened(task));
             self.touched.entry(task).or_default();
-            let evicted = self.table.sight(path, samples, first);
+            let evicted = self.table.add_samples(path, samples, first);
             self.dissolve(evicted, GroupOutcome::Forgotten)?;
             self.send_regions();
         }
@@ -327,7 +327,7 @@ impl Groups {
             if group.labelled < due || group.trying || group.tried >= second {
                 continue;
             }
-            if self.beside(&group.path).next().is_none() {
+            if self.siblings(&group.path).next().is_none() {
                 self.promote(task)?;
                 continue;
             }
@@ -342,7 +342,7 @@ impl Groups {
     }
 
     /// Paths to the defined tasks that share the parent of the path's leaf.
-    fn beside<'a>(&'a self, path: &'a TaskPath) -> impl Iterator<Item = TaskPath> + 'a {
+    fn siblings<'a>(&'a self, path: &'a TaskPath) -> impl Iterator<Item = TaskPath> + 'a {
         let above = &path.nodes[..path.nodes.len() - 1];
         let parent = above.last().map(|node| node.task);
         let siblings = parent.and_then(|parent| self.below.get(&parent));
@@ -359,7 +359,7 @@ impl Groups {
         let samples = entry.held.iter().map(HeldSample::trial);
         Ok(Arc::new(Trial {
             task: entry.group.task().task,
-            beside: self.beside(&entry.group.path).collect(),
+            siblings: self.siblings(&entry.group.path).collect(),
             samples: samples.collect::<Result<_, _>>()?,
             again: entry.group.labelled < SECOND_TRIAL * self.rules.known_after,
         }))
@@ -367,13 +367,13 @@ impl Groups {
 
     fn conclude(&mut self, result: TrialResult) -> Result<(), OperatorError> {
         match result.verdict {
-            Verdict::Apart => self.promote(result.task),
+            Verdict::New => self.promote(result.task),
             Verdict::Unsure => {
                 self.touched.entry(result.task).or_default();
                 self.table.set_trying(result.task, false);
                 Ok(())
             }
-            Verdict::Same(old) => {
+            Verdict::Alias(old) => {
                 let entry = self.table.remove(result.task);
                 if entry.is_some() {
                     self.update(TaskUpdate::Aliased(result.task, old.clone()));
@@ -450,7 +450,7 @@ impl HeldSample {
         Ok(TrialSample {
             features: predicted.allocated.batch.features.row(row).to_vec(),
             label: self.label,
-            lost: pool.loss(&prediction, self.label),
+            loss: pool.loss(&prediction, self.label),
         })
     }
 }

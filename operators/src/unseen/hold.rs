@@ -61,7 +61,7 @@ pub struct HoldRules {
     /// Whether samples with new attribute values belong to unseen tasks.
     pub by_attributes: bool,
     /// Whether to emit candidates for label requests.
-    pub asks: bool,
+    pub requests_labels: bool,
 }
 
 /// The tasks that are defined, to tell unseen ones from them.
@@ -128,7 +128,7 @@ impl Holder {
         for outlier in self.outliers(predicted) {
             emit(GroupEvent::Outlier(outlier));
         }
-        if self.rules.asks {
+        if self.rules.requests_labels {
             emit(GroupEvent::Clock(allocated.header.clock));
             for candidate in self.candidates(predicted) {
                 emit(GroupEvent::Candidate(Box::new(candidate)));
@@ -143,7 +143,7 @@ impl Holder {
         };
         let (allocated, batch) = (&predicted.allocated, &predicted.allocated.batch);
         let is_outlier = |row: &usize| {
-            let p = recognized.p_of(*row);
+            let p = recognized.p_value(*row);
             p.is_some_and(|p| p <= recognized.false_alarm)
                 && self.is_defined(&allocated.groups[allocated.group_of[*row] as usize])
         };

@@ -398,10 +398,10 @@ fn neighbours_of_the_two_finest_tasks_count_until_they_lose() {
     let deployed = deployed(&path, &[0]);
     let finest = path.nodes[2].task;
     let mut neighbours = Neighbours::new(4);
-    neighbours.scale(&[1.0]);
-    neighbours.learn(&of_class_0(finest, Some(path.nodes[1].task)));
+    neighbours.set_deviations(&[1.0]);
+    neighbours.add(&of_class_0(finest, Some(path.nodes[1].task)));
     // At the coarsest task no neighbours are asked.
-    neighbours.learn(&of_class_0(TaskId::BASE, None));
+    neighbours.add(&of_class_0(TaskId::BASE, None));
     let pool = |lost: f32, integration| {
         let mut slots = [0.0; 3 * KINDS];
         (slots[KINDS + 2], slots[2 * KINDS + 2]) = (lost, lost);
@@ -415,7 +415,7 @@ fn neighbours_of_the_two_finest_tasks_count_until_they_lose() {
     let said = |pool: &Pool| {
         let mut probabilities = integrate(pool, &ANSWERS[..3]);
         let neighbours = [0.9, 0.05, 0.05].repeat(pool.neighbours.len());
-        pool.conclude(&neighbours, &mut probabilities);
+        pool.mix_neighbours(&neighbours, &mut probabilities);
         probabilities
     };
     let fresh = pool(0.0, Integration::Weighted);

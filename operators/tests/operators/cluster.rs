@@ -307,7 +307,7 @@ fn clusters_are_a_level_between_others() {
     let plan = levels.cluster().unwrap();
     let clusters = Clusters::find(plan, &[batch.features.view()]).unwrap();
     let mut allocator = Allocator::new(levels);
-    allocator.know(&clusters);
+    allocator.set_clusters(&clusters);
     let allocated = allocator.allocate(header(1, 4, 0), batch);
     let paths: Vec<Vec<&str>> = allocated
         .groups

@@ -97,7 +97,7 @@ fn latest(script: &Script<Batch>, task: u32, most: usize) -> Vec<f32> {
 fn probabilities(neighbours: &mut Neighbours, task: TaskId, features: &[f32]) -> Vec<f32> {
     let mut to = vec![0.0; CLASSES];
     let kind = LabelKind::Classes(CLASSES);
-    neighbours.answer(task, features, kind, &[0.2, 0.3, 0.5], &mut to);
+    neighbours.predict(task, features, kind, &[0.2, 0.3, 0.5], &mut to);
     to
 }
 
@@ -122,7 +122,7 @@ proptest! {
             for (epoch, batches) in part {
                 for moved in moved(2, vec![(*epoch, batches.clone())], most, &at) {
                     store(&mut stored, *epoch, &moved);
-                    live.learn(&moved);
+                    live.add(&moved);
                     after.push(moved);
                 }
                 at = stored.clone();
@@ -146,7 +146,7 @@ proptest! {
         let mut all: Vec<_> = stored.iter().collect();
         all.sort_by_key(|((task, epoch), _)| (*epoch, *task));
         for ((task, _), samples) in all {
-            restored.learn(&RecentMoved {
+            restored.add(&RecentMoved {
                 task: *task,
                 parent: parents[task],
                 samples: samples.clone(),
@@ -154,14 +154,14 @@ proptest! {
             });
         }
         for neighbours in [&mut live, &mut restored] {
-            neighbours.scale(&[1.0, 1.0]);
+            neighbours.set_deviations(&[1.0, 1.0]);
         }
         for task in parents.keys().chain(parents.values().flatten()) {
             for feature in [-1.0, 0.0, 0.5] {
                 let of = |neighbours: &mut Neighbours| {
                     let mut said = vec![0.0; 5];
                     let kind = LabelKind::Classes(5);
-                    neighbours.answer(*task, &[feature, 1.0], kind, &[0.2; 5], &mut said);
+                    neighbours.predict(*task, &[feature, 1.0], kind, &[0.2; 5], &mut said);
                     said
                 };
                 prop_assert_eq!(of(&mut live), of(&mut restored));
@@ -186,7 +186,7 @@ proptest! {
         let task = TaskId(7);
         let mut neighbours = Neighbours::new(most);
         for (values, label) in &samples {
-            neighbours.learn(&RecentMoved {
+            neighbours.add(&RecentMoved {
                 task,
                 parent: None,
                 samples: Arc::new(RecentSamples {
@@ -198,7 +198,7 @@ proptest! {
             });
         }
         prop_assert!(!neighbours.knows(task), "without knowing how much features vary");
-        neighbours.scale(&deviations);
+        neighbours.set_deviations(&deviations);
         prop_assert!(neighbours.knows(task));
         let asked = features(asked);
         let kept = &samples[samples.len().saturating_sub(most)..];
@@ -231,8 +231,8 @@ proptest! {
 #[test]
 fn neighbour_numbers_are_averaged() {
     let mut neighbours = Neighbours::new(4);
-    neighbours.scale(&[1.0]);
-    neighbours.learn(&RecentMoved {
+    neighbours.set_deviations(&[1.0]);
+    neighbours.add(&RecentMoved {
         task: TaskId(1),
         parent: None,
         samples: Arc::new(RecentSamples {
@@ -243,14 +243,14 @@ fn neighbour_numbers_are_averaged() {
         left: Vec::new(),
     });
     let mut said = [0.0];
-    neighbours.answer(TaskId(1), &[1.0], LabelKind::Number, &[2.0], &mut said);
+    neighbours.predict(TaskId(1), &[1.0], LabelKind::Number, &[2.0], &mut said);
     assert_eq!(said, [3.5]);
 }
 
 #[test]
 fn neighbours_without_samples_do_not_vote() {
     let mut neighbours = Neighbours::new(4);
-    neighbours.scale(&[1.0]);
+    neighbours.set_deviations(&[1.0]);
     assert!(!neighbours.knows(TaskId(1)));
     let found = probabilities(&mut neighbours, TaskId(1), &[0.0]);
     assert_eq!(found, [0.2, 0.3, 0.5]);

@@ -92,7 +92,7 @@ proptest! {
                 }
             }
             fresh.reverse();
-            let turnover = reservoir.turn_over(fresh, &seen, capacity);
+            let turnover = reservoir.update(fresh, &seen, capacity);
             for sequence in turnover.dropped {
                 prop_assert!(kept.remove(&sequence).is_some(), "dropped and not there");
             }
@@ -120,7 +120,7 @@ proptest! {
             let mut seen = vec![0; CLASSES];
             classes.iter().for_each(|class| seen[*class] += 1);
             let fresh = classes.iter().zip(first..).map(|(class, at)| sample(at, *class));
-            let turnover = reservoir.turn_over(fresh.collect(), &seen, capacity);
+            let turnover = reservoir.update(fresh.collect(), &seen, capacity);
             turnover.dropped.iter().for_each(|sequence| { kept.remove(sequence); });
             kept.extend(turnover.samples.iter().map(|sample| sample.sequence));
             kept.clone()
@@ -397,7 +397,7 @@ fn reservoir_is_uniform_within_a_class() {
                 .collect();
             let mut seen = [0, 0];
             fresh.iter().for_each(|of| seen[of.label as usize] += 1);
-            let turnover = reservoir.turn_over(fresh, &seen, 16);
+            let turnover = reservoir.update(fresh, &seen, 16);
             turnover.dropped.iter().for_each(|at| {
                 now.remove(at);
             });

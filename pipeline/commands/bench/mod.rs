@@ -16,7 +16,7 @@ use self::load::Load;
 pub(crate) use self::options::BenchOptions;
 use self::trial::Trial;
 use crate::error::Error;
-use crate::run::signals::stop_when_told;
+use crate::run::signals::stop_on_signal;
 use crate::terminal::print;
 
 /// Measures a pipeline, prints the findings, and writes them to `report` as JSON.
@@ -33,7 +33,7 @@ pub(crate) fn bench_command(
 /// the pipeline no longer keeps up.
 fn bench(options: &BenchOptions<'_>) -> Result<BenchReport, Error> {
     let stop = Arc::new(AtomicBool::new(false));
-    stop_when_told(&stop)?;
+    stop_on_signal(&stop)?;
     let trial = Trial::set_up(options, stop.clone())?;
     let mut load = Load::open(&trial.settings, stop)?;
     eprintln!("filling the topic of samples");

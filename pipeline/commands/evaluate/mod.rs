@@ -25,7 +25,7 @@ use self::replay::Replay;
 use self::samples::Samples;
 use crate::config::Settings;
 use crate::error::Error;
-use crate::run::signals::stop_when_told;
+use crate::run::signals::stop_on_signal;
 use crate::terminal::print;
 
 /// Evaluates the pipeline of a config, and prints the findings.
@@ -48,7 +48,7 @@ fn evaluate(settings: &Settings, options: &EvaluateOptions<'_>) -> Result<Evalua
     settings.only_local("evaluate")?;
     let stop = Arc::new(AtomicBool::new(false));
     let sequence = Sequence::new(settings, options.attributes, options.slices)?;
-    stop_when_told(&stop)?;
+    stop_on_signal(&stop)?;
     if let Some(folder) = options.output {
         std::fs::create_dir_all(folder).map_err(|error| Error::File(folder.into(), error))?;
     }

@@ -10,7 +10,7 @@ use perennial::link::publish::publish_new;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, TaskRecord};
 use perennial_connectors::link::{Published, VerifyingKey, seal};
 use perennial_connectors::schema::Schema;
-use perennial_connectors::source::edges::{EdgeMerge, Listening};
+use perennial_connectors::source::edges::{EdgeMerge, KnownEdges};
 use perennial_operators::flow::{
     EdgeProgress, Effect, EpochEffects, EpochHeader, Intake, KnowledgeChange, ModelTrained, Phase,
     Remodeling, Revision,
@@ -48,7 +48,7 @@ pub fn deployed(knowledge: &KnowledgeBase) -> BTreeMap<TaskId, Option<u32>> {
 
 pub struct Cloud {
     state: PathBuf,
-    listening: Listening,
+    listening: KnownEdges,
     schema: Schema,
     process: Option<Process>,
 }
@@ -76,7 +76,7 @@ impl Cloud {
         let settings = super::settings(folder, "any", "samples: raw", "");
         Cloud {
             state: folder.join("cloud"),
-            listening: Listening {
+            listening: KnownEdges {
                 edges,
                 schema: perennial::link::common::schema(&settings),
                 in_order: true,

@@ -14,7 +14,7 @@ use perennial::link::inbox::LinkInbox;
 use perennial::link::outbox::{Outbox, SendProgress};
 use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
-use perennial_connectors::link::{Changes, Following, LinkError, VerifyingKey, now, seal};
+use perennial_connectors::link::{Changes, LinkError, Subscription, VerifyingKey, now, seal};
 use perennial_operators::flow::{Deployment, Effect, EpochEffects, Intake, TrainOutcome};
 use perennial_operators::flow::{EpochHeader, Phase};
 use perennial_operators::learn::Inbox;
@@ -43,7 +43,7 @@ struct Process {
     knowledge: Arc<KnowledgeBase>,
     outbox: Outbox,
     underway: Arc<SendProgress>,
-    following: Following,
+    following: Subscription,
     coming: Sender<TrainOutcome>,
     inbox: LinkInbox,
     /// The position in the downward log.
@@ -56,10 +56,10 @@ impl Process {
         let underway = Arc::new(SendProgress::default());
         let link = settings.config().link.as_ref().expect("a link");
         let outbox = Outbox::open(settings, link, &knowledge, underway.clone()).expect("an outbox");
-        let known = knowledge.view().followed().expect("revisions");
+        let known = knowledge.view().revisions().expect("revisions");
         let (coming, inbox) = LinkInbox::new();
         Process {
-            following: Following {
+            following: Subscription {
                 topic: String::new(),
                 key: cloud::key().verifying_key(),
                 schema: schema(settings),
@@ -292,11 +292,11 @@ impl Edge {
     pub fn shed(&self) -> Vec<usize> {
         self.view(|knowledge| {
             let mut shed = Vec::new();
-            let all = knowledge.view().departures(0, |number, departure| {
-                shed.extend(departure.shed.map(|_| number as usize));
+            let all = knowledge.view().shared_records(0, |number, record| {
+                shed.extend(record.shed.map(|_| number as usize));
                 Ok(())
             });
-            all.expect("departures");
+            all.expect("shared records");
             shed
         })
     }
@@ -307,7 +307,7 @@ impl Edge {
 
     pub fn revisions(&self) -> Revisions {
         self.view(|knowledge| {
-            let followed = knowledge.view().followed().expect("revisions");
+            let followed = knowledge.view().revisions().expect("revisions");
             let followed = followed.into_iter();
             followed
                 .map(|((task, _), revision)| (task, revision.number))

@@ -7,25 +7,25 @@ use super::CommitWriter;
 use crate::knowledge_base::layout::{
     Family, META_TERMS, donor_key, number_key, reported_key, task_key,
 };
-use crate::knowledge_base::{Departure, DonatedRecord, KnowledgeError, OutboxWrite};
+use crate::knowledge_base::{DonatedRecord, KnowledgeError, OutboxWrite, SharedRecord};
 
 impl CommitWriter<'_> {
     /// Adds changes to the outbox, sheds some, and removes the ones that were sent.
     pub(super) fn outbox(&mut self, write: &OutboxWrite) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Outbox)?;
-        for (number, departure, change) in &write.added {
+        for (number, record, change) in &write.added {
             let key = number_key(*number);
-            self.put(Family::Departures, &key, departure)?;
+            self.put(Family::Departures, &key, record)?;
             if let Some(change) = change {
                 self.batch.put_cf(family, key, change);
             }
         }
         for (number, shed, tried) in &write.shed {
             let key = number_key(*number);
-            let departure: Option<Departure> = self.kb.get(Family::Departures, &key)?;
-            if let Some(mut departure) = departure {
-                (departure.shed, departure.tried) = (Some(*shed), *tried);
-                self.put(Family::Departures, &key, &departure)?;
+            let record: Option<SharedRecord> = self.kb.get(Family::Departures, &key)?;
+            if let Some(mut record) = record {
+                (record.shed, record.tried) = (Some(*shed), *tried);
+                self.put(Family::Departures, &key, &record)?;
             }
             self.batch.delete_cf(family, key);
         }

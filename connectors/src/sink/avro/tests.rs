@@ -288,7 +288,7 @@ fn recognized(answer: UnseenAnswer) -> Predicted {
             scores: vec![p(9.0), p(1.0), p(1.0)],
             p: vec![p(0.25), p(0.5), p(f32::NAN)],
             unseen: vec![true, false, false],
-            new_from: vec![Some(1), None],
+            first_unknown: vec![Some(1), None],
             in_region: vec![false, false],
             nearest: vec![0; 3],
             reference: None,

@@ -16,7 +16,7 @@ use crate::source::decode::Decoder;
 
 /// The edges whose changes are accepted.
 #[derive(Clone, Debug)]
-pub struct Listening {
+pub struct KnownEdges {
     /// The public key of each edge, by name.
     pub edges: BTreeMap<String, VerifyingKey>,
     /// The expected [`schema_hash`](crate::link::schema_hash) of changes.
@@ -28,7 +28,7 @@ pub struct Listening {
 
 /// Changes of edges that have arrived, and the decoder of their samples.
 pub struct EdgeMerge {
-    listening: Listening,
+    listening: KnownEdges,
     queues: BTreeMap<Arc<str>, Queue>,
     schema: Schema,
     decoder: Decoder,
@@ -63,7 +63,7 @@ pub struct BadSample {
 impl EdgeMerge {
     /// A merge that resumes at `progress` of each edge, after `samples` good samples.
     pub fn new(
-        listening: Listening,
+        listening: KnownEdges,
         schema: &Schema,
         duplicates_within: usize,
         samples: u64,

@@ -21,7 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::merge::{BadSample, EdgeMerge, Listening};
+pub use self::merge::{BadSample, EdgeMerge, KnownEdges};
 use super::Read;
 use super::kafka::Limit;
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
@@ -57,7 +57,7 @@ pub struct EdgesOptions<'a> {
     /// The topic.
     pub topic: &'a str,
     /// The edges whose changes are accepted.
-    pub listening: Listening,
+    pub listening: KnownEdges,
     /// The store of large models, if there is one.
     pub store: Option<ModelStore>,
     /// Number of earlier samples whose ids are known: a known id is a duplicate.

@@ -64,7 +64,7 @@ pub struct Expert {
     pub slot: u16,
     /// Index of the output that it uses or, as an adapter, corrects: that of the model in
     /// [`Pool::models`], or the number of models plus that of the task in [`Pool::neighbours`].
-    pub answer: u16,
+    pub output: u16,
 }
 
 /// Most experts of a task: its model, its adapter, and neighbours among its samples.
@@ -135,7 +135,7 @@ impl Pool {
             bias: Vec::new(),
             neighbours: Vec::new(),
             shares: Vec::new(),
-            experts: vec![Expert { slot: 0, answer: 0 }],
+            experts: vec![Expert { slot: 0, output: 0 }],
             biases: vec![0.0; classes],
         }
     }
@@ -165,7 +165,7 @@ impl Pool {
     }
 
     /// Number of outputs of one sample: one a model, then one a task with neighbours.
-    pub fn answers(&self) -> usize {
+    pub fn outputs(&self) -> usize {
         self.models.len() + self.neighbours.len()
     }
 
@@ -198,11 +198,11 @@ impl Pool {
         softmax(probabilities);
     }
 
-    /// Adds the neighbours' outputs, neighbours × classes, to the prediction without them.
+    /// Mixes the neighbours' outputs, neighbours × classes, into the prediction without them.
     ///
     /// `probabilities` holds that prediction, and then the final one: one probability a class, or
     /// the number.
-    pub fn conclude(&self, outputs: &[f32], probabilities: &mut [f32]) {
+    pub fn mix_neighbours(&self, outputs: &[f32], probabilities: &mut [f32]) {
         if self.scale.is_some() {
             let without = probabilities[0];
             for (share, output) in self.shares.iter().zip(outputs) {
@@ -264,7 +264,7 @@ impl Pool {
     ) {
         let width = self.biases.len() / self.experts.len();
         for (expert, biases) in self.experts.iter().zip(self.biases.chunks_exact(width)) {
-            let start = expert.answer as usize * width;
+            let start = expert.output as usize * width;
             let output = &outputs[start..start + width];
             if self.scale.is_some() {
                 each(*expert, self.loss(&[output[0] + biases[0]], label));
@@ -281,10 +281,10 @@ impl Pool {
 
     /// Index of the model that the adapter of the task at this depth corrects; none if it is no
     /// expert.
-    pub(crate) fn corrected(&self, depth: usize) -> Option<usize> {
+    pub(crate) fn corrected_model(&self, depth: usize) -> Option<usize> {
         let slot = slot(depth) + 1;
         let expert = self.experts.iter().find(|expert| expert.slot == slot)?;
-        Some(expert.answer as usize)
+        Some(expert.output as usize)
     }
 }
 

@@ -89,7 +89,7 @@ impl Pool {
                 self.neighbours.push(node.task);
                 self.experts.push(Expert {
                     slot: slot(depth) + 2,
-                    answer: 0,
+                    output: 0,
                 });
             }
         }
@@ -99,7 +99,7 @@ impl Pool {
     fn add(&mut self, slot: u16, adapter: Option<&Adapter>, width: usize) {
         self.experts.push(Expert {
             slot,
-            answer: self.models.len() as u16 - 1,
+            output: self.models.len() as u16 - 1,
         });
         if let Some(adapter) = adapter {
             adapter.shift(self.scale, &mut self.biases);
@@ -151,14 +151,14 @@ impl Pool {
     fn set_weights(&mut self, shares: &[f32], width: usize) {
         self.weights.resize(self.models.len(), 0.0);
         for (expert, share) in self.experts.iter().zip(shares) {
-            self.weights[expert.answer as usize] += share;
+            self.weights[expert.output as usize] += share;
         }
         let counted = self.weights.iter().filter(|weight| counts(**weight));
         let total: f32 = counted.sum();
         let mut bias = vec![0.0; width];
         let all = self.experts.iter().zip(self.biases.chunks_exact(width));
         for ((expert, own), share) in all.zip(shares) {
-            if counts(self.weights[expert.answer as usize]) {
+            if counts(self.weights[expert.output as usize]) {
                 for (sum, own) in bias.iter_mut().zip(own) {
                     *sum += own * share / total;
                 }
@@ -184,7 +184,7 @@ impl Pool {
             if let (Some(task), true) = (task, counts(*share)) {
                 self.experts.push(Expert {
                     slot: expert.slot,
-                    answer: (self.models.len() + self.neighbours.len()) as u16,
+                    output: (self.models.len() + self.neighbours.len()) as u16,
                 });
                 self.neighbours.push(task);
                 self.shares.push(*share);
@@ -203,11 +203,11 @@ impl Pool {
         let place_of: Vec<Option<u16>> = place_of.collect();
         let (mut experts, mut biases) = (Vec::new(), Vec::new());
         for (expert, own) in self.experts.iter().zip(self.biases.chunks_exact(width)) {
-            if let Some(model) = place_of[expert.answer as usize] {
+            if let Some(model) = place_of[expert.output as usize] {
                 biases.extend_from_slice(own);
                 experts.push(Expert {
                     slot: expert.slot,
-                    answer: model,
+                    output: model,
                 });
             }
         }

@@ -45,7 +45,7 @@ pub struct Recognized {
     /// Whether the sample is taken for unseen, by row.
     pub unseen: Vec<bool>,
     /// Depth of the first task of the path that is not known, by group.
-    pub new_from: Vec<Option<usize>>,
+    pub first_unknown: Vec<Option<usize>>,
     /// Whether the group is that of a [region](crate::algorithms::unseen::Region), by group.
     pub in_region: Vec<bool>,
     /// Index of the nearest task of the reference, by row.
@@ -62,14 +62,14 @@ pub struct Recognized {
 
 impl Recognized {
     /// P-value of a row by all methods together; none while too few known samples are scored.
-    pub fn p_of(&self, row: usize) -> Option<f32> {
+    pub fn p_value(&self, row: usize) -> Option<f32> {
         Some(self.p[row][METHODS]).filter(|p| !p.is_nan())
     }
 
     /// Reasons why a row of this group is unseen: `attributes`, `region`, and names of methods.
     pub fn why(&self, row: usize, group: usize) -> impl Iterator<Item = &'static str> {
         let p = &self.p[row];
-        let (is_new, in_region) = (self.new_from[group].is_some(), self.in_region[group]);
+        let (is_new, in_region) = (self.first_unknown[group].is_some(), self.in_region[group]);
         let by_attributes = is_new && self.by_attributes && !in_region;
         let attributes = by_attributes.then_some("attributes");
         let region = (is_new && in_region).then_some("region");
@@ -95,7 +95,7 @@ impl Recognized {
         path: &'a TaskPath,
     ) -> impl Iterator<Item = &'a str> {
         let nodes = &path.nodes;
-        let on_path = match self.new_from[group] {
+        let on_path = match self.first_unknown[group] {
             Some(new) => nodes[..new].last(),
             None => nodes.last(),
         };

@@ -309,7 +309,7 @@ impl Reference {
     }
 
     /// Squared Mahalanobis distance of two samples, by the number of features that both have.
-    pub fn apart(&self, one: &[f32], other: &[f32], scratch: &mut Scratch) -> f32 {
+    pub fn distance(&self, one: &[f32], other: &[f32], scratch: &mut Scratch) -> f32 {
         let Scratch {
             features,
             differences,

@@ -34,7 +34,7 @@ pub fn class_of(label: f32, classes: usize) -> usize {
 ///
 /// // With a capacity of 10, the rare class keeps all its samples.
 /// let mut reservoir = Reservoir::limited([None, None]);
-/// let turnover = reservoir.turn_over(candidates.collect(), &[100, 3], 10);
+/// let turnover = reservoir.update(candidates.collect(), &[100, 3], 10);
 /// let rare = turnover.samples.iter().filter(|sample| sample.label == 1.0);
 /// assert_eq!((reservoir.len(), rare.count()), (10, 3));
 /// ```
@@ -141,7 +141,7 @@ impl Reservoir {
     ///
     /// `seen` is the number of labels of each class in the epoch, the candidates' included. The
     /// result does not depend on the order of the candidates.
-    pub fn turn_over(
+    pub fn update(
         &mut self,
         candidates: Vec<RetainedSample>,
         seen: &[u64],

@@ -68,7 +68,7 @@ pub struct Candidate {
 
 /// History of label requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct RequestHistory {
     /// Labels left in the budget at `clock`.
     left: f64,
     /// Stream's clock at the last request, microseconds; none before the first.
@@ -93,7 +93,7 @@ struct TaskRequests {
 ///
 /// ```
 /// use perennial_operators::TaskId;
-/// use perennial_operators::algorithms::unseen::{Asked, Candidate, LabelBudget, LabelRequest};
+/// use perennial_operators::algorithms::unseen::{RequestHistory, Candidate, LabelBudget, LabelRequest};
 ///
 /// let candidate = |sequence: u64, uncertainty: f32| Candidate {
 ///     task: TaskId(1),
@@ -113,7 +113,7 @@ struct TaskRequests {
 /// };
 ///
 /// // Of four labels a day, a quarter may be requested at a time: the least sure sample's.
-/// let mut budget = LabelBudget::restore(4.0, &[1.0], Asked::default());
+/// let mut budget = LabelBudget::restore(4.0, &[1.0], RequestHistory::default());
 /// let candidates = vec![candidate(0, 0.2), candidate(1, 0.9)];
 /// let requests = budget.choose(candidates, 0, |_| true);
 /// assert_eq!((requests.len(), &*requests[0].id), (1, "r1"));
@@ -123,13 +123,13 @@ pub struct LabelBudget {
     per_day: f64,
     /// Inverse of each feature's standard deviation.
     scales: Vec<f32>,
-    history: Asked,
+    history: RequestHistory,
 }
 
 impl LabelBudget {
     /// Restores the budget of `per_day` labels a day after earlier requests. `deviations` are the
     /// features' standard deviations, empty if they are not known yet.
-    pub fn restore(per_day: f64, deviations: &[f32], history: Asked) -> Self {
+    pub fn restore(per_day: f64, deviations: &[f32], history: RequestHistory) -> Self {
         LabelBudget {
             per_day,
             scales: scales(deviations),
@@ -143,7 +143,7 @@ impl LabelBudget {
     }
 
     /// History of requests.
-    pub fn asked(&self) -> &Asked {
+    pub fn asked(&self) -> &RequestHistory {
         &self.history
     }
 
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn requests_stay_within_the_budget() {
-        let mut budget = LabelBudget::restore(8.0, &[1.0], Asked::default());
+        let mut budget = LabelBudget::restore(8.0, &[1.0], RequestHistory::default());
         let all = |from: u64| {
             (from..from + 50)
                 .map(|at| candidate(at, at, true, 0.5, 0.0))
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn unsure_new_and_different_samples_come_first() {
-        let mut budget = LabelBudget::restore(12.0, &[1.0], Asked::default());
+        let mut budget = LabelBudget::restore(12.0, &[1.0], RequestHistory::default());
         let chosen = budget.choose(
             vec![
                 candidate(1, 1, true, 0.9, 0.0),
@@ -356,7 +356,7 @@ mod tests {
             candidate(6, 1, true, 0.9, 0.0),
             candidate(7, 4, true, 0.3, 0.0),
         ];
-        let asked = Asked {
+        let asked = RequestHistory {
             left: 1.0,
             ..budget.asked().clone()
         };
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_task_that_was_new_is_requested_more_until_it_has_labels() {
-        let mut budget = LabelBudget::restore(400.0, &[1.0], Asked::default());
+        let mut budget = LabelBudget::restore(400.0, &[1.0], RequestHistory::default());
         budget.choose(vec![candidate(1, 1, true, 0.5, 0.0)], 0, any);
         // The task is defined by now.
         let all = (0..200).map(|at| {

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::budget::{Asked, LabelRequest};
+use super::budget::{LabelRequest, RequestHistory};
 use crate::data::{TaskDefinition, TaskPath};
 
 /// A group of samples that belong together, and to no task that is defined.
@@ -101,5 +101,5 @@ pub struct LabelsRequested {
     /// The requests, one a sample.
     pub requests: Vec<LabelRequest>,
     /// History of requests, these included.
-    pub asked: Asked,
+    pub asked: RequestHistory,
 }

@@ -20,7 +20,7 @@ mod region;
 mod table;
 mod trial;
 
-pub use self::budget::{Asked, Candidate, LabelBudget, LabelRequest};
+pub use self::budget::{Candidate, LabelBudget, LabelRequest, RequestHistory};
 pub(crate) use self::budget::{LEAST_GROUP_SAMPLES, MOST_CANDIDATES};
 pub use self::group::{
     GroupOutcome, HeldSample, LabelsRequested, UnseenGroup, UnseenGrown, UnseenSettled,

@@ -84,7 +84,7 @@ impl Regions {
         let near = |one: &Outlier| -> Vec<usize> {
             let others = self.outliers.iter().enumerate();
             let near = others.filter(|(_, other)| {
-                reference.apart(&one.features, &other.features, &mut scratch) <= PAIR * radius
+                reference.distance(&one.features, &other.features, &mut scratch) <= PAIR * radius
             });
             near.map(|(at, _)| at).collect()
         };

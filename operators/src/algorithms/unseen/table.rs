@@ -33,11 +33,11 @@ pub struct Entry {
 ///     TaskPath { nodes: vec![base, own] }
 /// };
 /// let mut table = Table::restore(2, []);
-/// table.sight(path("athens"), 5, 0); // 5 samples, from sequence number 0 on
-/// table.sight(path("oslo"), 1, 5);
+/// table.add_samples(path("athens"), 5, 0); // 5 samples, from sequence number 0 on
+/// table.add_samples(path("oslo"), 1, 5);
 ///
 /// // The table is full: the smallest group is evicted, and the new one inherits its count.
-/// let evicted = table.sight(path("lima"), 1, 6).unwrap();
+/// let evicted = table.add_samples(path("lima"), 1, 6).unwrap();
 /// assert_eq!(&*evicted.group.task().name, "city=oslo");
 /// let lima = &table.get(path("lima").leaf().task).unwrap().group;
 /// assert_eq!((lima.samples, lima.error), (2, 1));
@@ -76,7 +76,7 @@ impl Table {
 
     /// Adds samples of a group, of which `first` is the lowest sequence number. Returns the group
     /// that was evicted for it, if any.
-    pub fn sight(&mut self, path: TaskPath, samples: u64, first: u64) -> Option<Entry> {
+    pub fn add_samples(&mut self, path: TaskPath, samples: u64, first: u64) -> Option<Entry> {
         let task = path.leaf().task;
         if let Some(entry) = self.groups.get_mut(&task) {
             self.by_samples.remove(&place(&entry.group));
@@ -111,7 +111,7 @@ impl Table {
         let evicted = if self.groups.contains_key(&task) {
             None
         } else {
-            self.sight(path, 1, sample.sequence)
+            self.add_samples(path, 1, sample.sequence)
         };
         if let Some(entry) = self.groups.get_mut(&task) {
             entry.group.labelled += 1;
@@ -188,7 +188,7 @@ mod tests {
                 _ => 10 + round,
             };
             counts[value] += 1;
-            table.sight(path(value), 1, round as u64);
+            table.add_samples(path(value), 1, round as u64);
         }
         assert_eq!(table.groups.len(), 20);
         let total: u64 = table.groups.values().map(|entry| entry.group.samples).sum();
@@ -214,7 +214,7 @@ mod tests {
         };
         assert!(table.hold(path(1), sample.clone()).is_none());
         assert_eq!(table.labelled(), [path(1).leaf().task]);
-        let evicted = table.sight(path(2), 1, 8).expect("the first group");
+        let evicted = table.add_samples(path(2), 1, 8).expect("the first group");
         assert_eq!((evicted.group.labelled, evicted.held), (1, vec![sample]));
         assert!(table.labelled().is_empty());
     }

@@ -12,8 +12,8 @@ use crate::data::{TaskDefinition, TaskId, TaskPath};
 pub struct Trial {
     /// Task that the group would be.
     pub task: TaskId,
-    /// Paths to the tasks beside it, those with the same parent.
-    pub beside: Vec<TaskPath>,
+    /// Paths to the siblings: the tasks with the same parent.
+    pub siblings: Vec<TaskPath>,
     /// Labelled samples of the group.
     pub samples: Vec<TrialSample>,
     /// Whether another trial follows when there are more labels.
@@ -28,7 +28,7 @@ pub struct TrialSample {
     /// Label: class number, or number.
     pub label: f32,
     /// Loss of the prediction that was made of it, nats.
-    pub lost: f32,
+    pub loss: f32,
 }
 
 /// Result of a trial.
@@ -44,9 +44,9 @@ pub struct TrialResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It is a task of its own.
-    Apart,
+    New,
     /// It may be one of the tasks beside it: another trial decides.
     Unsure,
     /// It is this task.
-    Same(TaskDefinition),
+    Alias(TaskDefinition),
 }
