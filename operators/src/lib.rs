@@ -64,9 +64,9 @@ pub mod share;
 pub mod unseen;
 
 pub use self::data::{
-    Batch, Blobs, ClassRetained, ClusterPlan, Dictionary, Epoch, EpochsLater, LARGEST_NUMBER,
-    LabelKind, Level, Losses, MISSING, MemoryBounded, ModelId, Moments, Offsets, OwnedRecord,
-    RawRecord, RecentMoved, RecentSamples, RecordMetadata, RetainedSample, Rise, SITE,
+    Batch, Blobs, ClassRetained, ClusterPlan, Dictionary, Epoch, EpochsLater, LARGEST_FEATURE,
+    LARGEST_NUMBER, LabelKind, Level, Losses, MISSING, MemoryBounded, ModelId, Moments, Offsets,
+    OwnedRecord, RawRecord, RecentMoved, RecentSamples, RecordMetadata, RetainedSample, Rise, SITE,
     SamplesRetained, Score, SharedSamples, SharedStatistics, SharedTexts, Standing, TaskDefinition,
     TaskDifference, TaskId, TaskLevels, TaskPath, TaskPseudonym, TaskScores, Texts, TopicPartition,
     TrainRequest, TrainResponse, TreeParameters, View, id_number, in_scales, is_held_back,

@@ -21,6 +21,7 @@ use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Ph
 use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
 use perennial_operators::{ClusterPlan, Epoch, Failure};
 
+use super::clock;
 use super::epoch_plan::EpochPlan;
 use super::portion::{Limits, Portion};
 use crate::config::Mode;
@@ -101,6 +102,8 @@ struct ReaderThread {
     samples: u64,
     /// The stream's clock, microseconds.
     clock: i64,
+    /// Whether a time that the clock did not follow was logged.
+    has_warned: bool,
     /// Phase of the previous epoch.
     previous: Option<Phase>,
     /// Failure of a file after some records of an epoch: the epoch goes first.
@@ -128,6 +131,7 @@ impl ReaderThread {
             position: committed.records,
             samples: committed.samples,
             clock: header.map_or(i64::MIN, |header| header.clock),
+            has_warned: false,
             previous: header.map(|header| header.phase),
             failed: None,
             clusters,
@@ -376,12 +380,29 @@ impl ReaderThread {
     /// Counts a portion that is all that is read of its epoch.
     fn count(&mut self, portion: &Portion) {
         self.position = portion.position;
-        for (_, batch) in &portion.batches {
-            self.samples += batch.len() as u64;
-            if self.plan.mode == Mode::Replay {
-                let latest = batch.times.iter().copied().max();
-                self.clock = self.clock.max(latest.unwrap_or(i64::MIN));
-            }
+        let batches = portion.batches.iter();
+        self.samples += batches.map(|(_, batch)| batch.len() as u64).sum::<u64>();
+        if self.plan.mode == Mode::Replay {
+            self.move_clock(portion);
+        }
+    }
+
+    /// Moves the clock to the latest time of a portion.
+    fn move_clock(&mut self, portion: &Portion) {
+        let batches = portion.batches.iter();
+        let times: Vec<i64> = batches
+            .flat_map(|(_, batch)| batch.times.iter().copied())
+            .collect();
+        let (clock, refused) = clock::advance(self.clock, &times);
+        self.clock = clock;
+        if let Some(time) = refused.filter(|_| !self.has_warned) {
+            self.has_warned = true;
+            tracing::warn!(
+                time = clock::written(time),
+                clock = clock::written(clock),
+                "a sample's time is far ahead of the others: the stream's clock does not follow it, \
+                 here and where this happens again"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ mod donors;
 mod gate;
 mod judge;
 mod learner;
+mod left_out;
 mod losses;
 mod recall;
 mod reference;

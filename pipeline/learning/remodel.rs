@@ -81,7 +81,7 @@ impl TrainingRound<'_> {
                 && let Some(best) = self.best_relative(task, ancestor, split, log)?
             {
                 if pooled {
-                    let theirs = self.training_samples(best.model.task)?.samples;
+                    let theirs = self.training_samples(best.model.task, false)?.samples;
                     let theirs = split.without_held_back(theirs);
                     recipes.push(Recipe::Pooled(best.model.task, theirs));
                 }

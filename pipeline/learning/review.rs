@@ -22,7 +22,7 @@ pub fn review(
     predecessor: u32,
 ) -> Result<ReviewResult, KnowledgeError> {
     let round = TrainingRound::new(context)?;
-    let training = round.training_samples(model.task)?;
+    let training = round.training_samples(model.task, false)?;
     round.compare(model, predecessor, &training.samples)
 }
 

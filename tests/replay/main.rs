@@ -12,3 +12,4 @@ mod number;
 mod oracle;
 mod replay;
 mod retained;
+mod values;

@@ -6,10 +6,8 @@ use ndarray::Array2;
 use perennial_operators::{Batch, Dictionary, MISSING, Texts};
 use rustc_hash::FxHashMap;
 
-use crate::format::fields::{
-    LabelParser, Names, Seen, TimeParser, check_length, known_id, number, quote,
-};
-use crate::format::{Row, Value};
+use crate::format::fields::{LabelParser, Names, Seen, check_length, known_id, number, quote};
+use crate::format::{Row, TimeParser, Value};
 use crate::schema::{Feature, Schema};
 
 /// Rows that a new batch reserves room for at most.

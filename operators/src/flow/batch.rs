@@ -141,12 +141,20 @@ impl Predicted {
     }
 }
 
-/// Predicted class: the one with the highest probability, and the first of equals.
+/// Predicted class: the one with the highest probability, and the first of equals. NaN is below all
+/// others.
+///
+/// ```
+/// use perennial_operators::flow::predicted_class;
+///
+/// assert_eq!(predicted_class(ndarray::aview1(&[0.2, 0.4, 0.4])), 1);
+/// assert_eq!(predicted_class(ndarray::aview1(&[f32::NAN, 0.4, 0.6])), 2);
+/// ```
 pub fn predicted_class(probabilities: ndarray::ArrayView1<'_, f32>) -> usize {
-    let mut best = 0;
+    let (mut best, mut highest) = (0, f32::NEG_INFINITY);
     for (class, probability) in probabilities.iter().enumerate() {
-        if *probability > probabilities[best] {
-            best = class;
+        if *probability > highest {
+            (best, highest) = (class, *probability);
         }
     }
     best

@@ -20,7 +20,7 @@ impl CommitWriter<'_> {
         let stored: Option<TaskRecord> = self.kb.get(Family::Tasks, &task_key(definition.task))?;
         match self.tasks.get(&definition.task).or(stored.as_ref()) {
             // Both this pipeline and the cloud have defined it.
-            Some(known) if known.definition == *definition => return Ok(()),
+            Some(known) if known.definition.is_same(definition) => return Ok(()),
             Some(known) => {
                 return Err(self.kb.damaged(&format!(
                     "tasks \"{}\" and \"{}\" have one number",

@@ -1,5 +1,7 @@
 //! Files as sources: formats, bad records, errors and resuming.
 
+mod quirks;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::distance::add_squares;
+use crate::algorithms::usual::{Spread, UsualRange};
 use crate::data::TaskId;
 
 /// Most tasks with a centre: those with the most samples.
@@ -26,6 +27,8 @@ const MOST_SAMPLES: usize = 256;
 const SWEEPS: usize = 4;
 /// Number of nearest samples: the distance is that of the farthest of them.
 const NEAREST: usize = 3;
+/// Most standard deviations from the mean that a value counts as: squares stay finite.
+const FARTHEST: f32 = 1e6;
 
 /// Reference of samples of known tasks. All values are in standard deviations of features.
 ///
@@ -120,10 +123,22 @@ impl Reference {
             scales: vec![0.0; width],
             ..Reference::default()
         };
-        reference.scale(samples);
+        let usual = reference.scale(samples);
+        // One unusual value would decide the covariance, so it counts as missing.
+        let or_missing = |((value, scaled), usual): ((&f32, f32), &UsualRange)| {
+            if usual.contains(*value) {
+                scaled
+            } else {
+                f32::NAN
+            }
+        };
         let scaled: Vec<Vec<f32>> = samples
             .iter()
-            .map(|sample| reference.scaled(sample.features).collect())
+            .map(|sample| {
+                let scaled = reference.scaled(sample.features);
+                let pairs = sample.features.iter().zip(scaled).zip(&usual);
+                pairs.map(or_missing).collect()
+            })
             .collect();
         let centre_of = reference.add_centres(samples, &scaled, name);
         reference.add_precision(&scaled, &centre_of);
@@ -136,31 +151,28 @@ impl Reference {
         Some(reference)
     }
 
-    /// Computes means and standard deviations of features.
-    fn scale(&mut self, samples: &[ReferenceSample<'_>]) {
-        for (feature, (mean, scale)) in self.means.iter_mut().zip(&mut self.scales).enumerate() {
-            let values = || {
-                let values = samples
-                    .iter()
-                    .map(|sample| f64::from(sample.features[feature]));
-                values.filter(|value| value.is_finite())
-            };
-            let count = values().count().max(1) as f64;
-            let middle = values().sum::<f64>() / count;
-            let variance = values().map(|value| (value - middle).powi(2)).sum::<f64>() / count;
-            *mean = middle as f32;
-            // A deviation below the precision of floats counts as none.
-            *scale = match variance.sqrt() {
-                deviation if deviation > middle.abs() * 1e-6 => deviation.recip() as f32,
-                _ => 0.0,
-            };
-        }
+    /// Computes means and standard deviations of features, of their usual values, and returns the
+    /// ranges of these.
+    fn scale(&mut self, samples: &[ReferenceSample<'_>]) -> Vec<UsualRange> {
+        let scales = self.means.iter_mut().zip(&mut self.scales).enumerate();
+        scales
+            .map(|(feature, (mean, scale))| {
+                let values = || samples.iter().map(|sample| (sample.features[feature], 1.0));
+                let spread = Spread::of(values);
+                *mean = spread.mean as f32;
+                *scale = match spread.varies_by() {
+                    0.0 => 0.0,
+                    deviation => deviation.recip() as f32,
+                };
+                spread.usual
+            })
+            .collect()
     }
 
     /// Converts features into standard deviations from the mean; NaN = missing.
     fn scaled(&self, features: &[f32]) -> impl Iterator<Item = f32> {
         let known = features.iter().zip(&self.means).zip(&self.scales);
-        known.map(|((value, mean), scale)| (value - mean) * scale)
+        known.map(|((value, mean), scale)| ((value - mean) * scale).clamp(-FARTHEST, FARTHEST))
     }
 
     /// Computes the centres of tasks, and returns the index of each sample's task among them.
@@ -377,7 +389,7 @@ impl Reference {
         squares.clear();
         squares.resize(held, 0.0);
         for (column, value) in self.samples.chunks_exact(held.max(1)).zip(scaled) {
-            add_squares(column, *value, squares);
+            add_squares(column, *value, 1.0, squares);
         }
         let mut least = [f32::INFINITY; NEAREST];
         for square in squares.iter() {
