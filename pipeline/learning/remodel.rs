@@ -115,7 +115,7 @@ impl TrainingRound<'_> {
             let losses = losses(self.context, &model.onnx, samples, self.scale()).ok()?;
             Some((losses.mean()?, losses))
         };
-        let Some((mut least, _)) = losses_of(incumbent) else {
+        let Some(mut least) = self.loss_to_beat(incumbent, samples) else {
             return Ok(None);
         };
         let mut best = None;
@@ -141,6 +141,19 @@ impl TrainingRound<'_> {
             }
         }
         Ok(best)
+    }
+
+    /// Mean loss of the incumbent on samples, which the model of a relative or a donor must
+    /// undercut: infinite if the incumbent does not run on them. None without samples.
+    pub(super) fn loss_to_beat(
+        &self,
+        incumbent: &DeployedModel,
+        samples: &[RetainedSample],
+    ) -> Option<f64> {
+        match losses(self.context, &incumbent.onnx, samples, self.scale()) {
+            Ok(losses) => losses.mean(),
+            Err(_) => Some(f64::INFINITY),
+        }
     }
 
     /// Tasks with models of their own that are neither above nor below `task`, at most
