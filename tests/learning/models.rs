@@ -1,10 +1,13 @@
 //! Models that do not load any more, or fail for a sample: what answers above takes their place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite};
 use perennial_operators::ModelId;
 use perennial_operators::flow::{Effect, EpochEffects, KnowledgeChange, ModelTrained, Remodeling};
+
+use serde_json::Value;
 
 use support::stream::{self, Sample};
 use support::{Bench, onnx};
@@ -161,4 +164,42 @@ fn model_that_fails_for_a_sample_is_retired() {
     let changes = bench.run(&["kb", "--state", "one", "changes"]).success();
     let retired = changes.stdout.matches("model retired: season=dry").count();
     assert!(retired > 0, "{}", changes.stdout);
+}
+
+/// Longest chain of warm starts that leads to a model.
+fn longest_chain(models: &[Value]) -> usize {
+    let mut chains: BTreeMap<String, usize> = BTreeMap::new();
+    let mut longest = 0;
+    // A model starts from one that was trained before it, and versions of a task are in order; a
+    // few passes find what starts from other tasks.
+    for _ in 0..models.len().min(20) {
+        for model in models {
+            let trained = &model["trained"];
+            let from = &trained["remodeling"]["warm_start"]["from"];
+            let chain = match from.is_null() {
+                true => 0,
+                false => 1 + chains.get(&from.to_string()).copied().unwrap_or(0),
+            };
+            chains.insert(trained["model"].to_string(), chain);
+            longest = longest.max(chain);
+        }
+    }
+    longest
+}
+
+#[test]
+fn chain_of_warm_starts_is_bounded() {
+    let bench = Bench::new();
+    let config = support::simulator(20_000, "records: 100");
+    let config = config.replace("{rounds: 10, max_depth: 3}", "{rounds: 1, max_depth: 3}");
+    let config = config.replace(
+        "  min_samples: 100\n",
+        "  min_samples: 100\n  candidates: [warm_start, relative]\n",
+    );
+    bench.write("config.yaml", config);
+    bench.run_as("run", &[]).success();
+    let models = bench.kb_json("run", &["models"]);
+    let chain = longest_chain(models.as_array().expect("models"));
+    // Each adds as many trees as a model from scratch has, and four times as many are the most.
+    assert!((2..=3).contains(&chain), "{chain}");
 }
