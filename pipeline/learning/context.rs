@@ -1,6 +1,7 @@
 //! Training context: what every training round needs.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
@@ -9,6 +10,20 @@ use perennial_operators::{LabelKind, TreeParameters};
 
 use crate::config::CandidateConfig;
 use crate::run_status::CommitWatch;
+
+/// Donated models that were refused in this run, by hash.
+#[derive(Debug, Default)]
+pub struct RefusedDonors(Mutex<BTreeSet<String>>);
+
+impl RefusedDonors {
+    /// Refuses the model with this hash. Calls `tell` if it is refused for the first time.
+    pub(super) fn refuse(&self, hash: &str, tell: impl FnOnce()) {
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.insert(hash.to_string()) {
+            tell();
+        }
+    }
+}
 
 /// Knowledge, tools and settings of the trainings of a run.
 pub struct TrainingContext {
@@ -32,6 +47,8 @@ pub struct TrainingContext {
     pub max_samples: usize,
     /// Recipes that may be tried.
     pub candidates: Vec<CandidateConfig>,
+    /// Donated models that do not run.
+    pub refused_donors: RefusedDonors,
     /// Nats by which a related task may get worse.
     pub gate_margin: f64,
     /// Whether unseen samples are recognized, for which a reference of known ones is drawn.

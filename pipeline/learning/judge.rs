@@ -40,7 +40,13 @@ pub struct Judgement {
 /// The best of `candidates` has had as many chances of luck, each bounded by the tail exp(−z²/2) of
 /// the normal distribution. So the loss must be lower by √(1 + 2 ln candidates) standard errors.
 ///
+/// A model whose outputs are no distributions (no finite numbers, if the label is one) loses to
+/// everything: as a candidate it is an error, as an incumbent it does not count.
+///
 /// Where the label is a number, losses are in units of `scale`; the first model of all sets it.
+///
+/// # Errors
+/// The candidate does not run on the held-back samples.
 pub fn judge(
     context: &TrainingContext,
     candidate: JudgedModel<'_>,
@@ -56,10 +62,12 @@ pub fn judge(
         (LabelKind::Number, None) => Some(first_scale(context, candidate.onnx, split)?),
     };
     let own = losses(context, candidate.onnx, held_back, scale)?;
-    let other = match &incumbent {
-        Some(incumbent) => Some(losses(context, incumbent.onnx, held_back, scale)?),
-        None => None,
-    };
+    let mut why_none = "nothing answered before".to_string();
+    let other = incumbent.as_ref().and_then(|incumbent| {
+        losses(context, incumbent.onnx, held_back, scale)
+            .inspect_err(|error| why_none = format!("what answered before failed: {error}"))
+            .ok()
+    });
     let gains = other.as_ref().map(|other| own.gains(other));
     let measured = || other.as_ref().filter(|_| !held_back.is_empty());
     let evaluated = ModelEvaluated {
@@ -76,7 +84,7 @@ pub fn judge(
         scale,
     };
     let (deploys, why) = match &gains {
-        None => (true, "nothing answered before".to_string()),
+        None => (true, why_none),
         Some(gains) => verdict(context.kind, candidate.model.task, candidates, gains),
     };
     Ok(Judgement {

@@ -23,7 +23,7 @@ mod snapshot;
 mod split;
 mod stage_log;
 
-pub use self::context::TrainingContext;
+pub use self::context::{RefusedDonors, TrainingContext};
 pub use self::deployed::load;
 pub use self::learner::Learner;
 pub use self::review::review;

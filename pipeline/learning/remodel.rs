@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::knowledge_base::KnowledgeError;
+use perennial_connectors::onnx::trees;
 use perennial_connectors::trainer::{Job, Trained, TrainerError};
 use perennial_operators::flow::{DeployedModel, KnowledgeChange, RelationScored, TrainOrder};
 use perennial_operators::{ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters};
 
 use super::candidate::{Candidate, Recipe};
+use super::context::TrainingContext;
 use super::losses::{losses, samples_matrix};
 use super::round::TrainingRound;
 use super::split::Split;
@@ -23,6 +25,9 @@ const MOST_SAMPLES: usize = 200;
 /// A warm start takes one boosting round where a model from scratch takes this many: it has less to
 /// learn.
 const WARM_START: u32 = 6;
+
+/// Most trees of a warm start, as a multiple of those of a model from scratch.
+const MOST_GROWTH: usize = 4;
 
 /// The latest samples of a split that candidates are fitted on, at most [`MOST_SAMPLES`].
 pub(super) fn latest_samples(split: &Split) -> &[RetainedSample] {
@@ -98,7 +103,29 @@ impl TrainingRound<'_> {
             }
             recipes.push(Recipe::Adopted(best));
         }
+        let starts = recipes.len();
+        recipes.retain(|recipe| !self.starts_too_large(recipe));
+        let has_scratch = recipes.iter().any(|it| matches!(it, Recipe::Scratch));
+        if recipes.len() < starts && !has_scratch {
+            recipes.push(Recipe::Scratch);
+        }
         Ok(recipes)
+    }
+
+    /// Whether a recipe is a warm start that would have more than [`MOST_GROWTH`] times the trees
+    /// of a model from scratch. Relatives that improve on each other in turn would grow for ever.
+    fn starts_too_large(&self, recipe: &Recipe) -> bool {
+        let Recipe::WarmStart(from) = recipe else {
+            return false;
+        };
+        let TrainingContext { features, kind, .. } = *self.context;
+        let rounds = self.context.trees.rounds;
+        let of_rounds = |rounds: u32| rounds as usize * kind.width();
+        // A model of another trainer cannot be started from at all, and the training says so.
+        trees(&from.onnx, features, kind).is_ok_and(|trees| {
+            let added = of_rounds(rounds.div_ceil(WARM_START));
+            trees + added > MOST_GROWTH * of_rounds(rounds)
+        })
     }
 
     /// The relative whose model has the least loss on the task's samples, if it loses less than the
@@ -115,7 +142,7 @@ impl TrainingRound<'_> {
             let losses = losses(self.context, &model.onnx, samples, self.scale()).ok()?;
             Some((losses.mean()?, losses))
         };
-        let Some((mut least, _)) = losses_of(incumbent) else {
+        let Some(mut least) = self.loss_to_beat(incumbent, samples) else {
             return Ok(None);
         };
         let mut best = None;
@@ -141,6 +168,19 @@ impl TrainingRound<'_> {
             }
         }
         Ok(best)
+    }
+
+    /// Mean loss of the incumbent on samples, which the model of a relative or a donor must
+    /// undercut: infinite if the incumbent does not run on them. None without samples.
+    pub(super) fn loss_to_beat(
+        &self,
+        incumbent: &DeployedModel,
+        samples: &[RetainedSample],
+    ) -> Option<f64> {
+        match losses(self.context, &incumbent.onnx, samples, self.scale()) {
+            Ok(losses) => losses.mean(),
+            Err(_) => Some(f64::INFINITY),
+        }
     }
 
     /// Tasks with models of their own that are neither above nor below `task`, at most

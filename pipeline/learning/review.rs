@@ -85,8 +85,10 @@ impl TrainingRound<'_> {
         fresh: &[RetainedSample],
     ) -> bool {
         let losses = |model: &DeployedModel| losses(self.context, &model.onnx, fresh, self.scale());
-        let (Ok(own), Ok(other)) = (losses(model), losses(predecessor)) else {
-            return false;
+        let (own, other) = match (losses(model), losses(predecessor)) {
+            (Ok(own), Ok(other)) => (own, other),
+            // One that does not run on these samples loses to one that does.
+            (own, other) => return own.is_err() && other.is_ok(),
         };
         let gains = own.gains(&other);
         let (gain, error) = mean_and_error(&gains);

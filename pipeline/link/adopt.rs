@@ -11,7 +11,7 @@ use perennial_operators::flow::{
 use perennial_operators::share::SharePolicy;
 use perennial_operators::{ModelId, TaskId, TaskPseudonym};
 
-use super::common::{CLOUD_DONOR, LAST_CLOUD_VERSION};
+use super::common::LAST_CLOUD_VERSION;
 use crate::error::Error;
 
 /// A published task under the names that tasks have here. None if it is a task of other edges,
@@ -106,7 +106,7 @@ pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
     let mut models = Vec::new();
     if let (Some(model), true) = (&model, usage != Usage::Answers) {
         changes.push(KnowledgeChange::ModelDonated(Box::new(ModelDonated {
-            donor: donor.unwrap_or_else(|| CLOUD_DONOR.into()),
+            donor: donor.unwrap_or_else(|| ModelDonated::CLOUD.into()),
             path: path.clone(),
             trained: model.trained.clone(),
             evaluated: model.evaluated.clone(),

@@ -15,9 +15,6 @@ use crate::error::Error;
 /// greater ones.
 pub const LAST_CLOUD_VERSION: u32 = 1 << 20;
 
-/// Name of the cloud as a donor, at an edge that has a model of its own.
-pub const CLOUD_DONOR: &str = "the cloud";
-
 /// Bytes of changes in a message. A change of samples has about as many; one that has more, as a
 /// model may, has a message of its own.
 pub(super) const MESSAGE_BYTES: usize = 1 << 20;

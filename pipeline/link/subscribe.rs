@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{Published, Subscriber, Subscription, verifying_key};
+use perennial_connectors::onnx::{OnnxError, Runtime};
 use perennial_operators::TaskId;
 use perennial_operators::flow::{Revision, TrainOutcome};
 use perennial_operators::share::SharePolicy;
@@ -35,6 +36,7 @@ pub fn subscribe(
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
     watch: Arc<CommitWatch>,
+    runtime: Runtime,
     stop: Arc<AtomicBool>,
 ) -> Result<(LinkInbox, JoinHandle<()>), Error> {
     let following = Subscription {
@@ -55,8 +57,11 @@ pub fn subscribe(
         policy: settings.share.clone(),
         // An edge with a bootstrap of its own measures the features itself.
         wants_scales: !link.train || settings.config().bootstrap.is_none(),
+        features: settings.features(),
+        width: settings.label_kind().width(),
         knowledge,
         watch,
+        runtime,
         sender,
         handed_over: BTreeMap::new(),
     };
@@ -72,10 +77,16 @@ struct Updates {
     /// Whether the standard deviations of features are still to come from the cloud. They are taken
     /// once, also while the commit with them is still to come.
     wants_scales: bool,
+    /// Numbers of features and outputs of a model.
+    features: usize,
+    width: usize,
     knowledge: Arc<KnowledgeBase>,
     watch: Arc<CommitWatch>,
+    /// Loads models before they are handed over.
+    runtime: Runtime,
     sender: Sender<TrainOutcome>,
-    /// Revisions that the inbox has got, by task and donor. They may not be committed yet.
+    /// Revisions that the inbox has got, or that were refused, by task and donor. They may not be
+    /// committed yet. One that was refused is looked at again by the next run.
     handed_over: BTreeMap<(TaskId, u64), Revision>,
 }
 
@@ -141,6 +152,16 @@ impl Updates {
         is_stopped: &dyn Fn() -> bool,
     ) {
         let (subject, revision) = (published.subject(), published.revision);
+        if let Err(reason) = self.load(&published) {
+            let named = published.path.last().map_or("", |task| &*task.name);
+            tracing::warn!(
+                task = named,
+                number = revision.number,
+                "refused a model from the cloud: {reason}"
+            );
+            self.handed_over.insert(subject, revision);
+            return;
+        }
         match at_home(published, self.policy.as_ref(), &self.knowledge) {
             Ok(Some(mut published)) => {
                 if !self.wants_scales || self.has_scales() {
@@ -159,6 +180,16 @@ impl Updates {
             Ok(None) => skipped.is_unnamed = true,
             Err(error) => tracing::error!("dropped an update from the cloud: {error}"),
         }
+    }
+
+    /// Loads the model of an update, if it has one: the dataflow could not do without one that it
+    /// has deployed.
+    fn load(&self, published: &Published) -> Result<(), OnnxError> {
+        let Some(model) = &published.model else {
+            return Ok(());
+        };
+        let loaded = self.runtime.session(&model.onnx, self.features, self.width);
+        loaded.map(drop)
     }
 
     /// Whether the standard deviations of features are known. They never change.

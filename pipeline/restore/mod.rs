@@ -33,7 +33,7 @@ pub use self::label::LabelStart;
 pub use self::learn::LearnStart;
 use self::learn::{recents, statistics};
 pub use self::predict::PredictStart;
-use self::predict::deployed;
+use self::predict::{deployed, spare};
 pub use self::train::TrainStart;
 use self::train::{training, unfinished};
 pub use self::unseen::UnseenStart;
@@ -56,6 +56,8 @@ pub struct Restored {
 
     /// Deployed models, the frozen baseline first.
     deployed: Vec<DeployedModel>,
+    /// The model of the base task before its deployed one.
+    spare: Option<DeployedModel>,
     /// Adapters of all tasks.
     adapters: Adapters,
     /// Latest labelled samples of finest tasks, oldest first.
@@ -147,6 +149,7 @@ impl Restored {
             progress: view.progress()?,
             clusters: view.clusters()?,
             deployed: deployed(view, &tasks, keep_frozen)?,
+            spare: spare(view, &tasks)?,
             pending: view.pending()?,
             released: view.released()?,
             adapters: view.adapters()?.into_iter().collect(),

@@ -1,5 +1,6 @@
 //! Running a pipeline: from a config to its report.
 
+mod models;
 mod outputs;
 pub(crate) mod progress;
 mod shutdown;
@@ -19,6 +20,7 @@ use perennial_connectors::sink::kafka::KafkaSink;
 use perennial_connectors::trainer::{Cancel, Trainer};
 use perennial_operators::learn::FirstModelGate;
 
+use self::models::retire_unloadable;
 use self::outputs::{open_outputs, open_sink, schema_id, settle};
 use self::shutdown::Shutdown;
 use self::signals::stop_on_signal;
@@ -102,6 +104,7 @@ impl Run<'_> {
         } else {
             None
         };
+        retire_unloadable(settings, &self.knowledge, &runtime)?;
         let restored = self.restore()?;
         let outputs = open_outputs(settings, state, &restored, sink)?;
         let schema_id = schema_id(settings)?;
@@ -114,7 +117,7 @@ impl Run<'_> {
         let watch = Arc::new(CommitWatch::new(health));
         let commit = self.start_committer(outputs, &watch)?;
         let (learner, verdicts, cancel) = self.start_learner(trainer, &watch, &runtime);
-        let updates = self.start_subscriber(&watch, is_held)?;
+        let updates = self.start_subscriber(&watch, &runtime, is_held)?;
         let sender = self.link.send_thread(&self.knowledge, &watch)?;
         let parts = RunParts {
             own: Mutex::new(own_parts(
@@ -224,10 +227,12 @@ impl Run<'_> {
     fn start_subscriber(
         &mut self,
         watch: &Arc<CommitWatch>,
+        runtime: &Runtime,
         is_held: bool,
     ) -> Result<Option<LinkInbox>, Error> {
         let stop = &self.shutdown.stop;
-        let Some((inbox, thread)) = self.link.subscribe(&self.knowledge, watch, stop)? else {
+        let subscribed = self.link.subscribe(&self.knowledge, watch, runtime, stop)?;
+        let Some((inbox, thread)) = subscribed else {
             return Ok(None);
         };
         self.threads.push(thread);

@@ -9,7 +9,7 @@ use perennial_connectors::trainer::{BuiltIn, CommandTrainer, Trainer};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::learning::TrainingContext;
+use crate::learning::{RefusedDonors, TrainingContext};
 use crate::run_status::CommitWatch;
 
 /// The training context of a run.
@@ -33,6 +33,7 @@ pub(crate) fn training_context(
         gate_margin: config.gate.margin,
         max_samples: config.training.max_samples,
         candidates: config.training.candidates.clone(),
+        refused_donors: RefusedDonors::default(),
         recognizes: settings.unseen.is_some(),
         threads: config.training.threads.unwrap_or_else(processors),
     }

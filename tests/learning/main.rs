@@ -6,6 +6,7 @@ mod drift;
 mod evaluate;
 mod groups;
 mod learning;
+mod models;
 mod task_tree;
 mod thermal;
 mod unseen;

@@ -5,4 +5,4 @@ mod session;
 mod tree_ensemble;
 
 pub use self::session::{CHUNK, OnnxError, Runtime, Session, check, session_bytes};
-pub use self::tree_ensemble::{ConvertError, convert, extend};
+pub use self::tree_ensemble::{ConvertError, convert, extend, trees};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use super::intake::EpochHeader;
+use super::training::ModelFailure;
 use crate::algorithms::pool::Pool;
 use crate::algorithms::recognize::Recognized;
 use crate::algorithms::unseen::TrialResult;
@@ -115,6 +116,8 @@ pub struct Predicted {
     pub recognized: Option<Recognized>,
     /// Results of the trials of unseen tasks in this epoch.
     pub trials: Vec<TrialResult>,
+    /// Models that failed in this epoch.
+    pub failures: Vec<ModelFailure>,
 }
 
 impl Predicted {

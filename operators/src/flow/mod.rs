@@ -36,4 +36,6 @@ pub use self::order::ChangeOrder;
 pub use self::stage::{StageKind, StageMoved, StageState};
 pub(crate) use self::stored::{Stored, encode_released, released_sequences};
 pub use self::stored::{WaitingSample, waiting_samples};
-pub use self::training::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
+pub use self::training::{
+    DeployedModel, Deployment, ModelFailure, Substitute, TrainOrder, TrainOutcome,
+};

@@ -172,6 +172,7 @@ impl Stored {
             baselines: self.baselines,
             recognized: None,
             trials: Vec::new(),
+            failures: Vec::new(),
         };
         (predicted, self.waiting)
     }

@@ -1,10 +1,12 @@
 //! Stage 2, predict: runs the deployed models, pools their outputs, and recognizes unseen samples.
 
 mod calibrate;
+mod failures;
 mod infer;
 mod predictor;
 mod recognizer;
 mod render;
+mod retire;
 mod trial;
 
 pub use self::calibrate::calibrate;
@@ -12,3 +14,4 @@ pub use self::infer::infer;
 pub use self::predictor::{Baseline, InferenceRules, Models, Predictor};
 pub use self::recognizer::Recognizer;
 pub use self::render::render;
+pub use self::retire::retire_failed;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
+use super::failures::run;
 use super::predictor::{Models, Predictor};
 use crate::algorithms::neighbours::Neighbours;
 use crate::algorithms::pool::{Corrections, Pool, log};
@@ -102,7 +103,8 @@ impl<M: Models> Predictor<M> {
         })
     }
 
-    /// Losses of the leaf of a path on samples; none if no task of the path has a model.
+    /// Losses of the leaf of a path on samples; none if no task of the path has a model, or if one
+    /// fails for a sample.
     fn losses(
         &mut self,
         path: &TaskPath,
@@ -128,8 +130,11 @@ impl<M: Models> Predictor<M> {
         let mut outputs = vec![0.0; rows * row_width];
         let mut output = Array2::zeros((rows, width));
         for (index, model) in pool.models.iter().enumerate() {
-            self.models
-                .predict(*model, features.view(), output.view_mut())?;
+            let (models, failures) = (&mut self.models, &mut self.failures);
+            let missing = run(models, failures, *model, features.view(), output.view_mut());
+            if !missing.is_empty() {
+                return Ok(None);
+            }
             for (row, output) in output.rows().into_iter().enumerate() {
                 let start = row * row_width + index * width;
                 for (to, value) in outputs[start..start + width].iter_mut().zip(output) {

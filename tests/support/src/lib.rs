@@ -5,6 +5,7 @@ pub mod avro;
 pub mod count;
 pub mod fleet;
 pub mod kafka;
+pub mod onnx;
 pub mod process;
 pub mod proxy;
 pub mod registry;

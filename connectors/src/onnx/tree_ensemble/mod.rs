@@ -74,6 +74,15 @@ pub fn extend(
     Ok(model(ensemble, features, kind).encode_to_vec())
 }
 
+/// Number of trees of a model of this module.
+///
+/// # Errors
+/// `onnx` is no such model, or has other numbers of features or classes.
+pub fn trees(onnx: &[u8], features: usize, kind: LabelKind) -> Result<usize, ConvertError> {
+    let ensemble = Ensemble::read(onnx, features, kind)?;
+    Ok(usize::try_from(ensemble.trees).unwrap_or(usize::MAX))
+}
+
 /// Wraps an ensemble into a model.
 fn model(ensemble: Ensemble, features: usize, kind: LabelKind) -> ModelProto {
     let node = NodeProto {

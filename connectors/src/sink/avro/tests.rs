@@ -187,6 +187,7 @@ fn predicted() -> Predicted {
         baselines: Vec::new(),
         recognized: None,
         trials: Vec::new(),
+        failures: Vec::new(),
     }
 }
 
