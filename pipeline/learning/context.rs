@@ -1,10 +1,12 @@
 //! Training context: what every training round needs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::Trainer;
+use perennial_operators::learn::TrainingMode;
 use perennial_operators::{LabelKind, TreeParameters};
 
 use crate::config::CandidateConfig;
@@ -38,4 +40,8 @@ pub struct TrainingContext {
     pub recognizes: bool,
     /// Number of trainings at a time.
     pub threads: usize,
+    /// Time limit of an order: all of its trainings together.
+    pub timeout: Duration,
+    /// Whether the stream waits for trainings.
+    pub mode: TrainingMode,
 }

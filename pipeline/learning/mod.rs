@@ -11,6 +11,7 @@ mod gate;
 mod judge;
 mod learner;
 mod losses;
+mod queue;
 mod recall;
 mod reference;
 mod remodel;

@@ -35,6 +35,8 @@ pub(crate) fn training_context(
         candidates: config.training.candidates.clone(),
         recognizes: settings.unseen.is_some(),
         threads: config.training.threads.unwrap_or_else(processors),
+        timeout: settings.training_timeout,
+        mode: config.mode.training(),
     }
 }
 

@@ -124,6 +124,8 @@ fn impossible_values_are_refused() {
         ("rounds: 8", "eta: .nan", "training.trees.eta"),
         ("  min_samples: 100", "  holdout: 1", "training.holdout"),
         ("  min_samples: 100", "  threads: 0", "training.threads"),
+        ("  min_samples: 100", "  timeout: 0s", "training.timeout"),
+        ("  min_samples: 100", "  timeout: soon", "training.timeout"),
         ("  epochs: 4", "  epochs: 0", "commit.epochs"),
         ("[low, mid, high]", "[low]", "schema.label.classes"),
         ("[low, mid, high]", "[low, low]", "schema.label.classes[1]"),

@@ -6,6 +6,7 @@ mod drift;
 mod evaluate;
 mod groups;
 mod learning;
+mod side_by_side;
 mod task_tree;
 mod thermal;
 mod unseen;
