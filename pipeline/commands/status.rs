@@ -24,6 +24,7 @@ struct StatusReport {
     role: &'static str,
     /// The last commit.
     commit: Commit,
+    tasks: TaskStatus,
     /// Number of trainings that were ordered and have not ended.
     trainings: usize,
     /// Seconds since the oldest of them was ordered, if there is one.
@@ -42,6 +43,14 @@ struct StatusReport {
     /// Latest revision of each task, by its name, that the cloud has published or the edge
     /// received.
     revisions: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct TaskStatus {
+    defined: usize,
+    most: usize,
+    /// Samples whose own task is not defined, since there are as many tasks as may be.
+    undefined_samples: u64,
 }
 
 #[derive(Serialize)]
@@ -112,6 +121,11 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
     Ok(StatusReport {
         name: config.name.clone(),
         role: config.role.name(),
+        tasks: TaskStatus {
+            defined: tasks.len(),
+            most: config.tasks.most,
+            undefined_samples: view.undefined()?,
+        },
         trainings: trainings.len(),
         oldest_training: age_of_oldest(config.mode, &progress, &trainings),
         link: link.map(read_link),
@@ -188,6 +202,16 @@ fn tables(status: &StatusReport) -> String {
     };
     fact("last commit", last);
     fact("samples", commit.samples.to_string());
+    let TaskStatus {
+        defined,
+        most,
+        undefined_samples: undefined,
+    } = &status.tasks;
+    let tasks = match undefined {
+        0 => defined.to_string(),
+        _ => format!("{defined} of {most}; {undefined} samples are of others"),
+    };
+    fact("tasks", tasks);
     fact("models that answer", status.answering.len().to_string());
     let trainings = match status.oldest_training {
         Some(age) => format!("{}, the oldest for {age:.0} s", status.trainings),

@@ -91,6 +91,11 @@ impl Settings {
         self.schema.features.len()
     }
 
+    /// Whether groups of unseen samples decide what becomes a task, after the bootstrap.
+    pub fn defines_by_groups(&self) -> bool {
+        self.unseen.as_ref().is_some_and(|rules| rules.attributes)
+    }
+
     /// Rules of inference.
     pub fn inference_rules(&self) -> InferenceRules {
         self.config().inference.rules(self.label_kind())

@@ -7,6 +7,7 @@ mod bad_input;
 mod bad_state;
 mod crash;
 mod labels;
+mod many_tasks;
 mod memory;
 mod number;
 mod oracle;

@@ -153,6 +153,7 @@ impl Stored {
             group_of: self.group_of,
             groups,
             labels: Arc::default(),
+            undefined: 0,
             batch: Batch {
                 first: self.first,
                 ids,

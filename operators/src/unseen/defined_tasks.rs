@@ -16,6 +16,7 @@ const MOST_BESIDE: usize = 32;
 #[derive(Default)]
 pub(super) struct DefinedTasks {
     below: FxHashMap<TaskId, BTreeMap<TaskId, TaskDefinition>>,
+    count: usize,
 }
 
 impl DefinedTasks {
@@ -23,8 +24,21 @@ impl DefinedTasks {
     pub fn insert(&mut self, task: TaskDefinition) {
         if let Some(parent) = task.parent {
             let below = self.below.entry(parent).or_default();
-            below.insert(task.task, task);
+            if below.insert(task.task, task).is_none() {
+                self.count += 1;
+            }
         }
+    }
+
+    /// Number of tasks, the base task included.
+    pub fn len(&self) -> usize {
+        self.count + 1
+    }
+
+    /// Whether a task is defined.
+    pub fn contains(&self, task: &TaskDefinition) -> bool {
+        let below = task.parent.and_then(|parent| self.below.get(&parent));
+        below.is_some_and(|below| below.contains_key(&task.task))
     }
 
     /// Whether a task has the same parent as the leaf of a path.
@@ -111,6 +125,8 @@ mod tests {
         let mut expected: Vec<String> = (28..60).map(|number| format!("site={number}")).collect();
         expected.sort_unstable();
         assert_eq!(names, expected);
+        assert_eq!((defined.len(), defined.contains(&site(3))), (61, true));
+        assert!(!defined.contains(unseen.leaf()));
         // Without a reference there are as many.
         assert_eq!(
             defined.nearest_siblings(&unseen, &held, None).len(),

@@ -32,6 +32,8 @@ pub struct GroupRules {
     pub groups: usize,
     /// Share of samples of known tasks that recognition may take for outliers.
     pub false_alarm: f32,
+    /// Most tasks; beyond them no group becomes a task.
+    pub most_tasks: usize,
 }
 
 /// Output of the grouping.
@@ -373,11 +375,16 @@ impl Groups {
         }
     }
 
-    /// Defines the task of a group, and the tasks below it that its labels are of.
+    /// Defines the task of a group, and the tasks below it that its labels are of, if there is room
+    /// for it.
     fn promote(&mut self, task: TaskId) -> Result<(), OperatorError> {
         let Some(entry) = self.table.remove(task) else {
             return Ok(());
         };
+        let is_full = self.defined.len() >= self.rules.most_tasks;
+        if is_full && !self.defined.contains(entry.group.task()) {
+            return self.dissolve(Some(entry), GroupOutcome::Forgotten);
+        }
         let above = entry.group.path.nodes.len() - 1;
         let mut defined = FxHashSet::default();
         for sample in &entry.held {

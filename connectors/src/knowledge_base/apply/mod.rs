@@ -139,6 +139,7 @@ impl KnowledgeBase {
         writer.pending(epochs)?;
         writer.early_labels(epochs)?;
         writer.edges(epochs)?;
+        writer.count_undefined(epochs)?;
         writer.outbox(outbox)?;
         writer.finish(progress)
     }
