@@ -6,6 +6,7 @@
 mod bad_input;
 mod bad_state;
 mod crash;
+mod forget;
 mod labels;
 mod many_tasks;
 mod memory;
