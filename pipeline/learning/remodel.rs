@@ -220,6 +220,10 @@ impl TrainingRound<'_> {
         deadline: Instant,
     ) -> Result<Trained, String> {
         let limit = deadline.saturating_duration_since(Instant::now());
+        let all = self.context.timeout;
+        if limit.is_zero() {
+            return Err(format!("no time is left of {all:?} (training.timeout)"));
+        }
         let request = TrainRequest {
             features: samples_matrix(samples, self.context.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
@@ -243,11 +247,9 @@ impl TrainingRound<'_> {
         self.context.trainer.train(&job).map_err(|error| {
             let mut reason = error.to_string();
             if matches!(error, TrainerError::TimedOut { .. }) && Instant::now() >= deadline {
-                let all = self.context.timeout;
-                reason = format!(
-                    "{reason}; all trainings of an order may take {all:?} \
-                                  (training.timeout)"
-                );
+                reason.push_str(&format!(
+                    "; all trainings of an order may take {all:?} (training.timeout)"
+                ));
             }
             // A run that is to stop cancels its trainings.
             if !matches!(error, TrainerError::Cancelled) {
