@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use comfy_table::Cell;
-use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress, TaskRecord, View};
+use perennial_connectors::knowledge_base::{
+    KnowledgeBase, OutboxProgress, Progress, StageRecord, TaskRecord, View,
+};
 use perennial_connectors::link::{now, reach};
 use perennial_operators::TaskId;
 use perennial_operators::flow::EdgeProgress;
 use serde::Serialize;
 
-use crate::config::{LinkConfig, Role, Settings};
+use crate::config::{LinkConfig, Mode, Role, Settings};
 use crate::error::Error;
 use crate::report::task_name;
 use crate::terminal::{print, print_json, right, table, time};
@@ -22,8 +24,12 @@ struct StatusReport {
     role: &'static str,
     /// The last commit.
     commit: Commit,
+    tasks: TaskStatus,
     /// Number of trainings that were ordered and have not ended.
     trainings: usize,
+    /// Seconds since the oldest of them was ordered, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_training: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<Link>,
     /// At an edge: what waits to be sent.
@@ -37,6 +43,14 @@ struct StatusReport {
     /// Latest revision of each task, by its name, that the cloud has published or the edge
     /// received.
     revisions: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct TaskStatus {
+    defined: usize,
+    most: usize,
+    /// Samples whose own task is not defined, since there are as many tasks as may be.
+    undefined_samples: u64,
 }
 
 #[derive(Serialize)]
@@ -98,13 +112,22 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
         (edge, Edge { progress, lag })
     });
     let stages = view.stages()?;
-    let trainings = stages.values().filter(|stage| !stage.state().ended());
+    let trainings: Vec<&StageRecord> = stages
+        .values()
+        .filter(|stage| !stage.state().ended())
+        .collect();
     let link = config.link.as_ref();
     let outbox = link.filter(|_| config.role == Role::Edge);
     Ok(StatusReport {
         name: config.name.clone(),
         role: config.role.name(),
-        trainings: trainings.count(),
+        tasks: TaskStatus {
+            defined: tasks.len(),
+            most: config.tasks.most,
+            undefined_samples: view.undefined()?,
+        },
+        trainings: trainings.len(),
+        oldest_training: age_of_oldest(config.mode, &progress, &trainings),
         link: link.map(read_link),
         outbox: outbox.map(|link| OutboxStatus {
             progress: progress.outbox.clone(),
@@ -121,6 +144,17 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
             clock: progress.header.map(|header| header.clock),
         },
     })
+}
+
+/// Seconds since the oldest of some trainings was ordered, by the stream's clock: in live mode the
+/// wall clock.
+fn age_of_oldest(mode: Mode, progress: &Progress, trainings: &[&StageRecord]) -> Option<f64> {
+    let ordered = trainings.iter().map(|stage| stage.clock).min()?;
+    let now = match mode {
+        Mode::Live => now(),
+        Mode::Replay => progress.header?.clock,
+    };
+    Some(now.saturating_sub(ordered).max(0) as f64 / 1e6)
 }
 
 fn revisions(
@@ -168,8 +202,22 @@ fn tables(status: &StatusReport) -> String {
     };
     fact("last commit", last);
     fact("samples", commit.samples.to_string());
+    let TaskStatus {
+        defined,
+        most,
+        undefined_samples: undefined,
+    } = &status.tasks;
+    let tasks = match undefined {
+        0 => defined.to_string(),
+        _ => format!("{defined} of {most}; {undefined} samples are of others"),
+    };
+    fact("tasks", tasks);
     fact("models that answer", status.answering.len().to_string());
-    fact("trainings", status.trainings.to_string());
+    let trainings = match status.oldest_training {
+        Some(age) => format!("{}, the oldest for {age:.0} s", status.trainings),
+        None => status.trainings.to_string(),
+    };
+    fact("trainings", trainings);
     if let Some(link) = &status.link {
         let reached = link.reason.as_deref().unwrap_or("reached");
         fact("link", format!("{}: {reached}", link.brokers));

@@ -64,6 +64,9 @@ pub struct Committer {
     score: Score,
     /// Number of changes in this run that the cloud publishes.
     publications: u64,
+    /// Most tasks, and whether the log says that there are as many.
+    most_tasks: usize,
+    is_full: bool,
     /// Epochs that wait for their commit.
     waiting: Vec<EpochEffects>,
     /// When the first of them came.
@@ -100,6 +103,8 @@ impl Committer {
             progress,
             score,
             publications: 0,
+            most_tasks: config.tasks.most,
+            is_full: false,
             waiting: Vec::new(),
             since: Instant::now(),
         };
@@ -153,6 +158,14 @@ impl Committer {
         self.progress.changes += effects.changes.len() as u64;
         self.progress.unlabelled += effects.unlabelled;
         self.progress.unseen += effects.unseen;
+        if effects.undefined > 0 && !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                most = self.most_tasks,
+                "there are as many tasks as may be (tasks.most): samples with new values are \
+                 answered by the tasks above; perennial status counts them, perennial kb forget \
+                 makes room"
+            );
+        }
         if let Some(intake) = &effects.intake {
             self.count_intake(intake);
         }

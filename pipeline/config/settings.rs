@@ -1,5 +1,7 @@
 //! Checked settings of a pipeline.
 
+use std::time::Duration;
+
 use perennial_connectors::kafka::KafkaConfig;
 use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::schema::Schema;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub arrival: LabelTiming,
     /// Command that fits models in place of the built-in trainer.
     pub command: Option<CommandLine>,
+    /// Time limit of a training order.
+    pub training_timeout: Duration,
     /// What `perennial produce` sends.
     pub production: Option<Production>,
     /// What leaves an edge; without the secret of pseudonyms, which is read later.
@@ -85,6 +89,11 @@ impl Settings {
     /// Number of features of a sample.
     pub fn features(&self) -> usize {
         self.schema.features.len()
+    }
+
+    /// Whether groups of unseen samples decide what becomes a task, after the bootstrap.
+    pub fn defines_by_groups(&self) -> bool {
+        self.unseen.as_ref().is_some_and(|rules| rules.attributes)
     }
 
     /// Rules of inference.
@@ -172,6 +181,7 @@ impl TryFrom<ConfigFile> for Settings {
             Some(trainer) => Some(trainer.command_line(places)?),
             None => None,
         };
+        let training_timeout = config.training.order_limit(command.as_ref(), places)?;
         let has_label_topic = config.labels.kafka.is_some();
         let production = match &config.produce {
             Some(produce) => Some(produce.production(&schema, has_label_topic, places)?),
@@ -184,6 +194,7 @@ impl TryFrom<ConfigFile> for Settings {
             unseen,
             arrival,
             command,
+            training_timeout,
             production,
             share: config.share.policy(config.role, &schema, &levels, places)?,
             levels,

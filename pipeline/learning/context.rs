@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
 use perennial_connectors::trainer::Trainer;
+use perennial_operators::learn::TrainingMode;
 use perennial_operators::{LabelKind, TreeParameters};
 
 use crate::config::CandidateConfig;
@@ -55,4 +57,8 @@ pub struct TrainingContext {
     pub recognizes: bool,
     /// Number of trainings at a time.
     pub threads: usize,
+    /// Time limit of an order: all of its trainings together.
+    pub timeout: Duration,
+    /// Whether the stream waits for trainings.
+    pub mode: TrainingMode,
 }

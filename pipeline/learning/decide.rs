@@ -94,7 +94,7 @@ impl TrainingRound<'_> {
         log.moved(StageKind::Deploy, StageState::Running, "");
         let model = match samples.split.all() {
             None => candidate,
-            Some(all) => match self.fit(order.model, candidate.recipe, &all) {
+            Some(all) => match self.fit(order.model, candidate.recipe, &all, log.deadline) {
                 Ok(model) => {
                     log.trained(&model, all.len(), samples.latest);
                     model

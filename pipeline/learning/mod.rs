@@ -12,6 +12,7 @@ mod judge;
 mod learner;
 mod left_out;
 mod losses;
+mod queue;
 mod recall;
 mod reference;
 mod remodel;

@@ -1,6 +1,7 @@
 //! Remodeling: builds candidates for a task's model from its samples and its relatives.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_connectors::onnx::trees;
@@ -47,7 +48,7 @@ impl TrainingRound<'_> {
         let recipes = self.recipes(order.model.task, incumbent, split, log)?;
         Ok(recipes
             .into_iter()
-            .map(|recipe| self.fit(order.model, recipe, &split.fitted))
+            .map(|recipe| self.fit(order.model, recipe, &split.fitted, log.deadline))
             .collect())
     }
 
@@ -202,33 +203,37 @@ impl TrainingRound<'_> {
         relatives.into_iter().map(|(_, task)| task).collect()
     }
 
-    /// Builds a model by a recipe, on `samples` of the task.
+    /// Builds a model by a recipe, on `samples` of the task, until `deadline`.
     pub(super) fn fit(
         &self,
         model: ModelId,
         recipe: Recipe,
         samples: &[RetainedSample],
+        deadline: Instant,
     ) -> Result<Candidate, String> {
         if samples.is_empty() {
             return Err("there are no labelled samples to fit a model on".to_string());
         }
         let rounds = self.context.trees.rounds;
+        let train = |samples: &[RetainedSample], rounds, from| {
+            self.train(model, samples, rounds, from, deadline)
+        };
         let trained = match &recipe {
-            Recipe::Scratch => self.train(model, samples, rounds, None),
+            Recipe::Scratch => train(samples, rounds, None),
             Recipe::WarmStart(from) => {
                 let rounds = rounds.div_ceil(WARM_START);
-                self.train(model, samples, rounds, Some(from))
+                train(samples, rounds, Some(from))
             }
             Recipe::Pooled(_, theirs) => {
                 let mut all = [samples, theirs].concat();
                 all.sort_by_key(|sample| sample.sequence);
-                self.train(model, &all, rounds, None)
+                train(&all, rounds, None)
             }
             Recipe::Recent(first) => {
                 let old = samples.partition_point(|sample| sample.sequence < *first);
                 match &samples[old..] {
                     [] => Err("there are no samples since the drift to fit a model on".to_string()),
-                    recent => self.train(model, recent, rounds, None),
+                    recent => train(recent, rounds, None),
                 }
             }
             Recipe::Recalled(_) => return Err("an earlier model is not trained again".to_string()),
@@ -252,7 +257,13 @@ impl TrainingRound<'_> {
         samples: &[RetainedSample],
         rounds: u32,
         from: Option<&DeployedModel>,
+        deadline: Instant,
     ) -> Result<Trained, String> {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let all = self.context.timeout;
+        if limit.is_zero() {
+            return Err(format!("no time is left of {all:?} (training.timeout)"));
+        }
         let request = TrainRequest {
             features: samples_matrix(samples, self.context.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
@@ -271,9 +282,15 @@ impl TrainingRound<'_> {
             samples,
             request: &request,
             from: from.map(|model| model.onnx.as_slice()),
+            limit: Some(limit),
         };
         self.context.trainer.train(&job).map_err(|error| {
-            let reason = error.to_string();
+            let mut reason = error.to_string();
+            if matches!(error, TrainerError::TimedOut { .. }) && Instant::now() >= deadline {
+                reason.push_str(&format!(
+                    "; all trainings of an order may take {all:?} (training.timeout)"
+                ));
+            }
             // A run that is to stop cancels its trainings.
             if !matches!(error, TrainerError::Cancelled) {
                 tracing::warn!(task = job.task, reason, "training failed");

@@ -1,6 +1,8 @@
 //! Reviewing: compares a deployed model with its predecessor, the version that it replaced, on
 //! samples that came since its training. Neither of them was fitted on those.
 
+use std::collections::BTreeMap;
+
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::flow::DeployedModel;
 use perennial_operators::{ModelId, RetainedSample, TaskId};
@@ -21,7 +23,7 @@ pub fn review(
     model: ModelId,
     predecessor: u32,
 ) -> Result<ReviewResult, KnowledgeError> {
-    let round = TrainingRound::new(context)?;
+    let round = TrainingRound::new(context, BTreeMap::new())?;
     let training = round.training_samples(model.task, false)?;
     round.compare(model, predecessor, &training.samples)
 }

@@ -134,7 +134,7 @@ impl<'a> TrainingRound<'a> {
     /// Carries out the stages of one order.
     fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, Failure> {
         let task = order.model.task;
-        let mut log = StageLog::new(order);
+        let mut log = StageLog::new(order, self.context.timeout);
         log.moved(StageKind::Train, StageState::Ready, "");
         log.moved(StageKind::Train, StageState::Starting, "");
         if self.tasks.get(&task).is_some_and(|record| record.pinned) {

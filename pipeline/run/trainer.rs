@@ -36,6 +36,8 @@ pub(crate) fn training_context(
         refused_donors: RefusedDonors::default(),
         recognizes: settings.unseen.is_some(),
         threads: config.training.threads.unwrap_or_else(processors),
+        timeout: settings.training_timeout,
+        mode: config.mode.training(),
     }
 }
 

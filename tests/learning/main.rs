@@ -7,6 +7,7 @@ mod evaluate;
 mod groups;
 mod learning;
 mod models;
+mod side_by_side;
 mod task_tree;
 mod thermal;
 mod unseen;

@@ -6,7 +6,9 @@
 mod bad_input;
 mod bad_state;
 mod crash;
+mod forget;
 mod labels;
+mod many_tasks;
 mod memory;
 mod number;
 mod oracle;

@@ -155,6 +155,12 @@ pub(super) const META_REGIONS: &[u8] = b"regions";
 pub(super) const META_ASKED: &[u8] = b"asked";
 /// Clusters of features, once they are found.
 pub(super) const META_CLUSTERS: &[u8] = b"clusters";
+/// Number of samples whose own task is not defined, since there are as many tasks as may be.
+pub(super) const META_UNDEFINED: &[u8] = b"undefined";
+/// What is being forgotten, until it is out of all families.
+pub(super) const META_FORGETTING: &[u8] = b"forgetting";
+/// Present until the files have been rewritten after something was forgotten.
+pub(super) const META_REWRITING: &[u8] = b"rewriting";
 /// A prepared commit: its number and its write.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 

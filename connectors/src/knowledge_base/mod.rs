@@ -6,6 +6,7 @@
 //! epochs atomically with the input position.
 
 mod apply;
+mod forget;
 mod layout;
 mod merge;
 mod read;
@@ -98,6 +99,16 @@ pub enum KnowledgeError {
         /// The message of RocksDB or of the decoder.
         detail: String,
     },
+    /// Something that is to be forgotten may be among the changes that wait in the outbox.
+    #[error(
+        "{waiting} changes in {path} wait for the cloud and may hold what is to be forgotten: run the pipeline until they have arrived (perennial status shows them), and forget then"
+    )]
+    Outbox {
+        /// The state folder.
+        path: PathBuf,
+        /// Number of changes.
+        waiting: u64,
+    },
     /// RocksDB could not read or write.
     #[error("the knowledge base in {path} cannot be written or read: {detail}")]
     Storage {
@@ -134,6 +145,7 @@ impl KnowledgeBase {
         } else {
             kb.initialize(fingerprint)?;
         }
+        kb.finish_forgetting()?;
         kb.with_run()
     }
 
@@ -161,6 +173,7 @@ impl KnowledgeBase {
         if kb.prepared()?.is_some() {
             return Err(KnowledgeError::Unsettled(path.into()));
         }
+        kb.finish_forgetting()?;
         kb.with_run()
     }
 
@@ -270,16 +283,21 @@ impl KnowledgeBase {
         }
     }
 
-    /// The label of its stream.
-    pub fn label(&self) -> Result<Label, KnowledgeError> {
+    /// The schema of its stream.
+    pub fn schema(&self) -> Result<Schema, KnowledgeError> {
         let parts: Vec<(String, String)> = self
             .get(Family::Meta, META_FINGERPRINT)?
             .unwrap_or_default();
         let schema = parts.iter().find(|(name, _)| name == SCHEMA);
-        let schema = schema.and_then(|(_, schema)| serde_json::from_str::<Schema>(schema).ok());
         schema
-            .and_then(|schema| schema.label)
-            .ok_or_else(|| self.damaged(&"it does not say what its labels are"))
+            .and_then(|(_, schema)| serde_json::from_str(schema).ok())
+            .ok_or_else(|| self.damaged(&"it does not say what its columns are"))
+    }
+
+    /// The label of its stream.
+    pub fn label(&self) -> Result<Label, KnowledgeError> {
+        let label = self.schema()?.label;
+        label.ok_or_else(|| self.damaged(&"it does not say what its labels are"))
     }
 
     /// A consistent view of what is committed now.

@@ -23,8 +23,9 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, META_TERMS, change_key, model_key, number_key, read_donor, read_epoch,
-    read_model, read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
+    META_REGIONS, META_TERMS, META_UNDEFINED, change_key, model_key, number_key, read_donor,
+    read_epoch, read_model, read_number, read_relation, read_stage, read_task, read_task_epoch,
+    task_key,
 };
 use super::records::{
     DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, StageRecord,
@@ -65,6 +66,11 @@ impl<'a> View<'a> {
     /// One task.
     pub fn task(&self, task: TaskId) -> Result<Option<TaskRecord>, KnowledgeError> {
         self.get(Family::Tasks, &task_key(task))
+    }
+
+    /// Number of samples whose own task is not defined, since there are as many tasks as may be.
+    pub fn undefined(&self) -> Result<u64, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_UNDEFINED)?.unwrap_or(0))
     }
 
     /// Unseen tasks with their labelled samples.

@@ -48,6 +48,16 @@ pub struct End {
     pub is_late: bool,
 }
 
+/// What a child has written, and how it ended.
+pub struct Exchanged {
+    /// How it ended.
+    pub end: End,
+    /// Its stdout.
+    pub stdout: Vec<u8>,
+    /// The end of its stderr.
+    pub stderr: StderrTail,
+}
+
 impl Children {
     /// Starts a child, unless cancelled. `who` names it in errors.
     pub fn start(&self, mut command: Command, who: &str) -> Result<Started, TrainerError> {
@@ -92,8 +102,13 @@ impl Children {
 
 impl Started {
     /// Writes `request` to the child's stdin and reads its stdout and stderr to their ends, all at
-    /// the same time, so that the child never blocks on one pipe while this thread is at another.
-    pub fn exchange(&mut self, request: &[u8]) -> io::Result<(Vec<u8>, StderrTail)> {
+    /// the same time, so that the child never blocks on one pipe while a thread is at another. Waits
+    /// until it has ended, as [`Started::wait`] does.
+    pub fn exchange(
+        mut self,
+        request: &[u8],
+        limit: Option<Duration>,
+    ) -> Result<Exchanged, TrainerError> {
         let (stdin, stdout, stderr) = (
             self.child.stdin.take(),
             self.child.stdout.take(),
@@ -107,9 +122,20 @@ impl Started {
                 }
             });
             let stderr = scope.spawn(move || read(stderr));
-            let stdout = read(stdout)?;
-            let stderr = stderr.join().unwrap_or_else(|_| Ok(Vec::new()))?;
-            Ok((stdout, StderrTail(tail(&stderr))))
+            let stdout = scope.spawn(move || read(stdout));
+            // Its end closes the pipes.
+            let end = self.wait(limit)?;
+            let joined = |read: thread::ScopedJoinHandle<'_, io::Result<Vec<u8>>>| {
+                let read = read.join().unwrap_or_else(|_| Ok(Vec::new()));
+                read.map_err(TrainerError::Connection)
+            };
+            let (stdout, stderr) = (joined(stdout)?, joined(stderr)?);
+            let stderr = StderrTail(tail(&stderr));
+            Ok(Exchanged {
+                end,
+                stdout,
+                stderr,
+            })
         })
     }
 

@@ -3,6 +3,7 @@
 //! Floor 1 of the crate: nothing here uses an algorithm, a stream or an operator.
 
 mod epoch;
+mod erasure;
 mod hash;
 mod label;
 mod memory;
@@ -15,6 +16,7 @@ mod task;
 mod trainer;
 
 pub use self::epoch::{Epoch, EpochsLater};
+pub use self::erasure::{ErasedSite, Erasure, Forgotten};
 pub use self::hash::{id_number, is_held_back, priority, sequence_of};
 pub use self::label::{LARGEST_FEATURE, LARGEST_NUMBER, LabelKind, in_scales, number_loss, scale};
 pub use self::memory::{

@@ -39,6 +39,23 @@ impl SharedTexts {
         texts
     }
 
+    /// The column without the texts of some rows.
+    pub(crate) fn without(&self, rows: &[bool]) -> SharedTexts {
+        let mut texts = SharedTexts::default();
+        let mut new_codes: FxHashMap<u32, u32> = FxHashMap::default();
+        for (code, blank) in self.codes.iter().zip(rows) {
+            let value = self.values.get(*code as usize).filter(|_| !blank);
+            let code = value.map_or(MISSING, |value| {
+                *new_codes.entry(*code).or_insert_with(|| {
+                    texts.values.push(value.clone());
+                    texts.values.len() as u32 - 1
+                })
+            });
+            texts.codes.push(code);
+        }
+        texts
+    }
+
     /// Text of a row; empty if it has none.
     pub fn get(&self, row: usize) -> &str {
         let code = self.codes.get(row).copied().unwrap_or(MISSING);

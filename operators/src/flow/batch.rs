@@ -50,6 +50,8 @@ pub struct Allocated {
     pub group_of: Vec<u32>,
     /// Labels that arrived in the epoch, as in [`Slice::labels`](super::intake::Slice::labels).
     pub labels: Arc<Vec<(u64, f32)>>,
+    /// Number of samples whose own task is not defined, since there are as many tasks as may be.
+    pub undefined: u64,
 }
 
 impl Allocated {

@@ -20,7 +20,7 @@ pub struct ChangeOrder {
 enum Kind {
     /// Clusters of features were found.
     Clusters,
-    /// Tasks were defined and named; unseen tasks grew and were settled.
+    /// Tasks were forgotten, defined and named; unseen tasks grew and were settled.
     Tasks,
     /// Regions of features moved.
     Regions,
@@ -45,6 +45,7 @@ enum Step {
     Only,
 
     // Tasks.
+    Forgotten,
     Defined,
     Named,
     Settled,
@@ -125,6 +126,7 @@ impl KnowledgeChange {
         match self {
             Self::ClustersFound(_) => at(Kind::Clusters, TaskId::BASE, Step::Only),
 
+            Self::Forgotten(_) => at(Kind::Tasks, TaskId::BASE, Step::Forgotten),
             Self::TaskDefined(defined) => at(Kind::Tasks, defined.task, Step::Defined),
             Self::TaskPseudonym(named) => at(Kind::Tasks, named.here.task, Step::Named),
             Self::UnseenSettled(settled) => at(Kind::Tasks, settled.task.task, Step::Settled),
@@ -183,8 +185,8 @@ mod tests {
         UnseenSettled,
     };
     use crate::data::{
-        MemoryBounded, RecentMoved, RecentSamples, Rise, SamplesRetained, Score, SharedStatistics,
-        TaskDefinition, TaskDifference, TaskPath, TaskPseudonym,
+        Forgotten, MemoryBounded, RecentMoved, RecentSamples, Rise, SamplesRetained, Score,
+        SharedStatistics, TaskDefinition, TaskDifference, TaskPath, TaskPseudonym,
     };
     use crate::flow::{
         AdapterMoved, CalibrationMoved, EdgeReport, ModelDonated, ModelEvaluated, ModelTrained,
@@ -198,6 +200,7 @@ mod tests {
         };
         match change {
             KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
+            KnowledgeChange::Forgotten(_) => (0, TaskId::BASE, 0, 1),
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
             KnowledgeChange::TaskPseudonym(renamed) => (0, renamed.here.task, 1, 1),
             KnowledgeChange::EdgeReport(reported) => (1, reported.statistics.task.task, 2, 0),
@@ -271,6 +274,7 @@ mod tests {
                 silhouette: None,
             })),
             KnowledgeChange::RegionsMoved(Regions::default()),
+            KnowledgeChange::Forgotten(Forgotten::default()),
             KnowledgeChange::LabelsRequested(LabelsRequested {
                 requests: Vec::new(),
                 asked: RequestHistory::default(),
@@ -440,7 +444,7 @@ mod tests {
             }
         }
         let variants: HashSet<_> = changes.iter().map(discriminant).collect();
-        assert_eq!(variants.len(), 29, "the sample has every variant");
+        assert_eq!(variants.len(), 30, "the sample has every variant");
         for one in &changes {
             for other in &changes {
                 assert_eq!(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::defined_tasks::DefinedTasks;
 use super::hold::GroupEvent;
 use crate::algorithms::recognize::{Calibration, Method, Reference};
 use crate::algorithms::unseen::{
@@ -17,8 +18,8 @@ use crate::data::{TaskDefinition, TaskId, TaskPath};
 use crate::error::{Failure, OperatorError};
 use crate::flow::{KnowledgeChange, Labelled, LabelledEpoch, TaskUpdate};
 
-/// Most tasks that an unseen task is tried on.
-const MOST_BESIDE: usize = 1000;
+/// Most trials that begin in an epoch.
+const MOST_TRIALS: usize = 1;
 /// Factor on the labels of the first trial at which an undecided unseen task is tried again.
 const SECOND_TRIAL: u64 = 3;
 
@@ -31,6 +32,8 @@ pub struct GroupRules {
     pub groups: usize,
     /// Share of samples of known tasks that recognition may take for outliers.
     pub false_alarm: f32,
+    /// Most tasks; beyond them no group becomes a task.
+    pub most_tasks: usize,
 }
 
 /// Output of the grouping.
@@ -47,8 +50,8 @@ pub(super) enum Grouped {
 pub struct Groups {
     rules: GroupRules,
     table: Table,
-    /// Defined tasks, by the task above.
-    below: FxHashMap<TaskId, BTreeMap<TaskId, TaskDefinition>>,
+    /// Defined tasks.
+    defined: DefinedTasks,
     /// Groups that the knowledge base has.
     stored: FxHashSet<TaskId>,
     /// Groups that changed in this epoch, with the labelled samples that came in.
@@ -78,7 +81,7 @@ impl Groups {
             rules,
             stored: stored.collect(),
             table: Table::restore(rules.groups, entries),
-            below: FxHashMap::default(),
+            defined: DefinedTasks::default(),
             touched: BTreeMap::new(),
             budget,
             regions,
@@ -88,16 +91,9 @@ impl Groups {
             released: Vec::new(),
         };
         for task in tasks {
-            groups.define(task);
+            groups.defined.insert(task);
         }
         groups
-    }
-
-    fn define(&mut self, task: TaskDefinition) {
-        if let Some(parent) = task.parent {
-            let below = self.below.entry(parent).or_default();
-            below.insert(task.task, task);
-        }
     }
 
     /// Compares outliers with these samples of known tasks from now on.
@@ -142,7 +138,7 @@ impl Groups {
                 GroupEvent::Labelled(path, sample) => labelled.push((path, sample)),
                 GroupEvent::Defined(task) => {
                     defined.push(task.task);
-                    self.define(task);
+                    self.defined.insert(task);
                 }
                 GroupEvent::Trial(result) => results.push(result),
                 GroupEvent::Candidate(candidate) => candidates.push(*candidate),
@@ -311,9 +307,10 @@ impl Groups {
         }
     }
 
-    /// Starts trials of the groups that have enough labels. A group with no task beside it needs no
-    /// trial.
+    /// Starts trials of the groups that have enough labels, a few in an epoch. A group with no task
+    /// beside it needs no trial.
     fn start_trials(&mut self) -> Result<(), OperatorError> {
+        let mut started = 0;
         let (first, second) = (
             self.rules.known_after,
             SECOND_TRIAL * self.rules.known_after,
@@ -327,10 +324,14 @@ impl Groups {
             if group.labelled < due || group.trying || group.tried >= second {
                 continue;
             }
-            if self.siblings(&group.path).next().is_none() {
+            if !self.defined.has_siblings(&group.path) {
                 self.promote(task)?;
                 continue;
             }
+            if started == MOST_TRIALS {
+                continue;
+            }
+            started += 1;
             self.touched.entry(task).or_default();
             self.table.set_trying(task, true);
             if let Some(entry) = self.table.get(task) {
@@ -341,26 +342,17 @@ impl Groups {
         Ok(())
     }
 
-    /// Paths to the defined tasks that share the parent of the path's leaf.
-    fn siblings<'a>(&'a self, path: &'a TaskPath) -> impl Iterator<Item = TaskPath> + 'a {
-        let above = &path.nodes[..path.nodes.len() - 1];
-        let parent = above.last().map(|node| node.task);
-        let siblings = parent.and_then(|parent| self.below.get(&parent));
-        siblings
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .take(MOST_BESIDE)
-            .map(|task| TaskPath {
-                nodes: above.iter().chain([task]).cloned().collect(),
-            })
-    }
-
     fn trial(&self, entry: &Entry) -> Result<Arc<Trial>, OperatorError> {
         let samples = entry.held.iter().map(HeldSample::trial);
+        let samples = samples.collect::<Result<Vec<_>, _>>()?;
         Ok(Arc::new(Trial {
             task: entry.group.task().task,
-            siblings: self.siblings(&entry.group.path).collect(),
-            samples: samples.collect::<Result<_, _>>()?,
+            siblings: self.defined.nearest_siblings(
+                &entry.group.path,
+                &samples,
+                self.reference.as_deref(),
+            ),
+            samples,
             again: entry.group.labelled < SECOND_TRIAL * self.rules.known_after,
         }))
     }
@@ -383,11 +375,16 @@ impl Groups {
         }
     }
 
-    /// Defines the task of a group, and the tasks below it that its labels are of.
+    /// Defines the task of a group, and the tasks below it that its labels are of, if there is room
+    /// for it.
     fn promote(&mut self, task: TaskId) -> Result<(), OperatorError> {
         let Some(entry) = self.table.remove(task) else {
             return Ok(());
         };
+        let is_full = self.defined.len() >= self.rules.most_tasks;
+        if is_full && !self.defined.contains(entry.group.task()) {
+            return self.dissolve(Some(entry), GroupOutcome::Forgotten);
+        }
         let above = entry.group.path.nodes.len() - 1;
         let mut defined = FxHashSet::default();
         for sample in &entry.held {
@@ -395,7 +392,7 @@ impl Groups {
             let nodes = labelled.predicted.allocated.groups.iter();
             for node in nodes.flat_map(|group| &group.path.nodes[above..]) {
                 if defined.insert(node.task) {
-                    self.define(node.clone());
+                    self.defined.insert(node.clone());
                     self.update(TaskUpdate::Defined(node.task));
                     self.change(KnowledgeChange::TaskDefined(node.clone()));
                 }

@@ -31,6 +31,10 @@ impl<'a> Describer<'a> {
         let loss = self.loss;
         match change {
             KnowledgeChange::TaskDefined(task) => format!("task defined: {}", task.name),
+            KnowledgeChange::Forgotten(forgotten) => format!(
+                "forgotten: {} tasks with {} retained samples; {} changes removed",
+                forgotten.tasks, forgotten.samples, forgotten.changes
+            ),
             KnowledgeChange::TaskPinned { task, pinned } => {
                 let what = if *pinned { "pinned" } else { "unpinned" };
                 format!("task {what}: {}", self.task(*task))

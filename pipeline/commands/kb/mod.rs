@@ -5,6 +5,7 @@ mod clusters;
 mod describe;
 mod figures;
 mod find;
+mod forget;
 mod lineage;
 mod memory;
 mod models;
@@ -89,6 +90,9 @@ pub(crate) enum KbCommand {
         /// The task's name or number.
         task: String,
     },
+    /// Remove tasks with their samples, models and statistics, and every record that has their
+    /// values, for good; no run may be using the state.
+    Forget(forget::Wanted),
     /// Check that every pointer resolves, every model matches its hash, and the counts equal a
     /// recount.
     Verify,
@@ -113,6 +117,7 @@ pub(crate) fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result
         KbCommand::Plot { out, config } => plot::plot(&view, kind()?, config.as_deref(), &out),
         KbCommand::Verify => verify::verify(&view, as_json),
         KbCommand::Rollback { task, to } => rollback::roll_back(state, &task, to),
+        KbCommand::Forget(wanted) => forget::forget(state, &wanted, as_json),
         KbCommand::Pin { task } => pin::pin(state, &task, true),
         KbCommand::Unpin { task } => pin::pin(state, &task, false),
     }

@@ -126,7 +126,7 @@ impl KnowledgeBase {
         self.write(batch)
     }
 
-    fn batch(
+    pub(super) fn batch(
         &self,
         epochs: &[EpochEffects],
         progress: &Progress,
@@ -139,6 +139,7 @@ impl KnowledgeBase {
         writer.pending(epochs)?;
         writer.early_labels(epochs)?;
         writer.edges(epochs)?;
+        writer.count_undefined(epochs)?;
         writer.outbox(outbox)?;
         writer.finish(progress)
     }
@@ -227,6 +228,8 @@ impl<'a> CommitWriter<'a> {
             ModelDonated(donated) => self.donate_model(epoch, donated),
             TaskPseudonym(renamed) => self.rename_task(renamed),
             EdgeReport(reported) => self.add_report(reported),
+            // The families were cleared before.
+            Forgotten(_) => Ok(()),
         }
     }
 

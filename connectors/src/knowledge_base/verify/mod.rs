@@ -95,7 +95,9 @@ impl Recount {
             | Followed { .. }
             | ModelDonated(_)
             | TaskPseudonym(_)
-            | EdgeReport(_) => {}
+            | EdgeReport(_)
+            // What was forgotten is not among the changes.
+            | Forgotten(_) => {}
         }
     }
 }

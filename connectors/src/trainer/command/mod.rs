@@ -109,7 +109,9 @@ impl CommandTrainer {
             .tempdir_in(&self.folder)
             .map_err(|reason| unusable(&self.folder, reason))?;
         let request = request::write(job, &self.schema, folder.path())?;
-        let stderr = self.run(folder.path(), &request)?;
+        let limit = job.limit.unwrap_or(Duration::MAX);
+        let limit = limit.min(self.command.timeout);
+        let stderr = self.run(folder.path(), &request, limit)?;
         let wrong = |file, reason: String| {
             let stderr = stderr.clone();
             TrainerError::Output {
@@ -135,8 +137,13 @@ impl CommandTrainer {
         })
     }
 
-    /// Runs the command to its end, and returns the end of its stderr.
-    fn run(&self, folder: &Path, request: &Path) -> Result<StderrTail, TrainerError> {
+    /// Runs the command to its end or for `limit`, and returns the end of its stderr.
+    fn run(
+        &self,
+        folder: &Path,
+        request: &Path,
+        limit: Duration,
+    ) -> Result<StderrTail, TrainerError> {
         // A file and not a pipe: no thread has to read it while the command runs, and a descendant
         // that keeps it open blocks nothing.
         let errors = tempfile::tempfile_in(folder).map_err(|reason| unusable(folder, reason))?;
@@ -149,10 +156,9 @@ impl CommandTrainer {
         };
         let command = self.prepared(folder, request, stderr)?;
         let started = self.children.start(command, &who)?;
-        let end = started.wait(Some(self.command.timeout))?;
+        let end = started.wait(Some(limit))?;
         let stderr = stderr_tail_of(errors).map_err(TrainerError::Connection)?;
         if end.is_late {
-            let limit = self.command.timeout;
             return Err(TrainerError::TimedOut { who, limit, stderr });
         }
         check_status(end.status, &who, &stderr)?;

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use nalgebra::DMatrix;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::distance::add_squares;
@@ -381,6 +382,36 @@ impl Reference {
             }
         }
         nearest.0
+    }
+
+    /// Squared distance of the mean of some samples from the centre of each task that has one, in
+    /// standard deviations of features.
+    pub(crate) fn distances<'a>(
+        &self,
+        samples: impl Iterator<Item = &'a [f32]>,
+    ) -> FxHashMap<TaskId, f32> {
+        let width = self.means.len();
+        let mut sums = vec![(0.0_f32, 0.0_f32); width];
+        for sample in samples {
+            for ((sum, count), value) in sums.iter_mut().zip(self.scaled(sample)) {
+                if !value.is_nan() {
+                    *sum += value;
+                    *count += 1.0;
+                }
+            }
+        }
+        let centres = self.centres.chunks_exact(width.max(1));
+        let distance = |centre: &[f32]| -> f32 {
+            let pairs = sums.iter().zip(centre);
+            // A feature that all samples miss has the mean 0/0, and does not count.
+            pairs
+                .map(|((sum, count), at)| or_zero(sum / count - at).powi(2))
+                .sum()
+        };
+        let tasks = self.tasks.iter().zip(centres);
+        tasks
+            .map(|(known, centre)| (known.task, distance(centre)))
+            .collect()
     }
 
     /// Squared distance to the last of the [`NEAREST`] samples.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::recognize::{Reference, Scratch};
-use crate::data::{TaskDefinition, TaskId, TaskPath, priority};
+use crate::data::{Erasure, TaskDefinition, TaskId, TaskPath, priority};
 
 /// Most outliers that are kept: the latest.
 const MOST_OUTLIERS: usize = 64;
@@ -66,6 +66,13 @@ impl Regions {
         self.outliers.extend(outliers);
         let over = self.outliers.len().saturating_sub(MOST_OUTLIERS);
         self.outliers.drain(..over);
+    }
+
+    /// Forgets the regions of some tasks, and all outliers: of which task an outlier is, is not
+    /// known.
+    pub fn forget(&mut self, erasure: &Erasure) {
+        self.outliers.clear();
+        Arc::make_mut(&mut self.regions).retain(|region| !erasure.covers_path(&region.path.nodes));
     }
 
     /// Opens a region where enough outliers lie close together, if there is such a place. Returns
