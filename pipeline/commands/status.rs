@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use comfy_table::Cell;
-use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress, TaskRecord, View};
+use perennial_connectors::knowledge_base::{
+    KnowledgeBase, OutboxProgress, SkippedTotal, TaskRecord, View,
+};
 use perennial_connectors::link::{now, reach};
 use perennial_operators::TaskId;
 use perennial_operators::flow::EdgeProgress;
 use serde::Serialize;
 
+use crate::commands::kb::describe_skipped;
 use crate::config::{LinkConfig, Role, Settings};
 use crate::error::Error;
 use crate::report::task_name;
@@ -24,6 +27,9 @@ struct StatusReport {
     commit: Commit,
     /// Number of trainings that were ordered and have not ended.
     trainings: usize,
+    /// Records that were deleted before they were read, by partition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedTotal>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<Link>,
     /// At an edge: what waits to be sent.
@@ -105,6 +111,7 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
         name: config.name.clone(),
         role: config.role.name(),
         trainings: trainings.count(),
+        skipped: view.skipped()?.into_values().collect(),
         link: link.map(read_link),
         outbox: outbox.map(|link| OutboxStatus {
             progress: progress.outbox.clone(),
@@ -170,6 +177,14 @@ fn tables(status: &StatusReport) -> String {
     fact("samples", commit.samples.to_string());
     fact("models that answer", status.answering.len().to_string());
     fact("trainings", status.trainings.to_string());
+    for skipped in &status.skipped {
+        let (times, offsets) = (skipped.times, skipped.offsets);
+        let last = describe_skipped(&skipped.last);
+        fact(
+            "skipped",
+            format!("{offsets} offsets, {times} times; {last}"),
+        );
+    }
     if let Some(link) = &status.link {
         let reached = link.reason.as_deref().unwrap_or("reached");
         fact("link", format!("{}: {reached}", link.brokers));

@@ -155,6 +155,10 @@ pub(super) const META_REGIONS: &[u8] = b"regions";
 pub(super) const META_ASKED: &[u8] = b"asked";
 /// Clusters of features, once they are found.
 pub(super) const META_CLUSTERS: &[u8] = b"clusters";
+/// Ids of topics, which tell one that was deleted and made anew.
+pub(super) const META_TOPICS: &[u8] = b"topics";
+/// What was skipped of each partition.
+pub(super) const META_SKIPPED: &[u8] = b"skipped";
 /// A prepared commit: its number and its write.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::intake::RecordsSkipped;
 use super::model::{ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Revision};
 use super::stage::StageMoved;
 use crate::algorithms::adapter::Adapter;
@@ -112,6 +113,8 @@ pub enum KnowledgeChange {
     EdgeReport(EdgeReport),
     /// A model that was trained elsewhere was taken in, as a donor for trainings here.
     ModelDonated(Box<ModelDonated>),
+    /// Records of a topic were deleted before they were read, and reading resumed without them.
+    RecordsSkipped(RecordsSkipped),
 }
 
 /// Statistics of an edge at one task.
