@@ -5,13 +5,14 @@ use std::path::Path;
 
 use comfy_table::Cell;
 use perennial_connectors::knowledge_base::{
-    KnowledgeBase, OutboxProgress, Progress, StageRecord, TaskRecord, View,
+    KnowledgeBase, OutboxProgress, Progress, SkippedTotal, StageRecord, TaskRecord, View,
 };
 use perennial_connectors::link::{now, reach};
 use perennial_operators::TaskId;
 use perennial_operators::flow::EdgeProgress;
 use serde::Serialize;
 
+use crate::commands::kb::describe_skipped;
 use crate::config::{LinkConfig, Mode, Role, Settings};
 use crate::error::Error;
 use crate::report::task_name;
@@ -30,6 +31,9 @@ struct StatusReport {
     /// Seconds since the oldest of them was ordered, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_training: Option<f64>,
+    /// Records that were deleted before they were read, by partition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedTotal>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<Link>,
     /// At an edge: what waits to be sent.
@@ -128,6 +132,7 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
         },
         trainings: trainings.len(),
         oldest_training: age_of_oldest(config.mode, &progress, &trainings),
+        skipped: view.skipped()?.into_values().collect(),
         link: link.map(read_link),
         outbox: outbox.map(|link| OutboxStatus {
             progress: progress.outbox.clone(),
@@ -218,6 +223,14 @@ fn tables(status: &StatusReport) -> String {
         None => status.trainings.to_string(),
     };
     fact("trainings", trainings);
+    for skipped in &status.skipped {
+        let (times, offsets) = (skipped.times, skipped.offsets);
+        let last = describe_skipped(&skipped.last);
+        fact(
+            "skipped",
+            format!("{offsets} offsets, {times} times; {last}"),
+        );
+    }
     if let Some(link) = &status.link {
         let reached = link.reason.as_deref().unwrap_or("reached");
         fact("link", format!("{}: {reached}", link.brokers));

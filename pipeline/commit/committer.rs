@@ -289,6 +289,7 @@ fn is_idle(effects: &EpochEffects) -> bool {
             && !intake.ended
             && matches!(intake.header.phase, Phase::Bootstrap | Phase::Live)
             && intake.offsets.is_empty()
+            && intake.topics.is_empty()
             && intake.dead_letters.is_empty()
             && intake.settled_labels.is_empty()
             && intake.edges.is_empty()

@@ -6,6 +6,7 @@
 //! and sends the epoch to the source operator. It ends with the stream, with a failure, or when the
 //! run is to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -266,7 +267,8 @@ impl ReaderThread {
             phase,
         };
         self.epoch = self.epoch.next();
-        let (mut edges, mut effects) = Default::default();
+        let mut edges = BTreeMap::new();
+        let mut effects = Vec::new();
         let closed = match &mut self.source {
             SourceKind::Topics(topics) => topics.close_epoch(&header),
             SourceKind::Edges(source) => {
@@ -274,11 +276,15 @@ impl ReaderThread {
                 (edges, effects) = (closed.edges, closed.effects);
                 Closed {
                     offsets: closed.offsets,
+                    topics: closed.topics,
+                    skipped: closed.skipped,
                     ..Closed::default()
                 }
             }
             SourceKind::File(_) | SourceKind::Simulated(..) => Closed::default(),
         };
+        let skipped = closed.skipped.into_iter();
+        effects.extend(skipped.map(|skipped| KnowledgeChange::RecordsSkipped(skipped).into()));
         portion.dead_letters.extend(closed.settled.dead_letters);
         let labels = Arc::new(closed.settled.labels);
         let is_bootstrap = matches!(phase, Phase::Bootstrap | Phase::BootstrapEnds);
@@ -294,6 +300,7 @@ impl ReaderThread {
                 ended: phase == Phase::Ended,
                 dead_letters: portion.dead_letters,
                 offsets: closed.offsets,
+                topics: closed.topics,
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
                 edges,

@@ -180,6 +180,7 @@ fn open_edges(
         store: common::open_store(link)?,
         duplicates_within: file_defaults(settings).duplicates_within,
         stop_at_end: edges.stop_at_end,
+        on_gone: edges.on_gone,
         health: health.clone(),
         stop: stop.clone(),
     };

@@ -113,8 +113,15 @@ impl Updates {
             };
             match subscriber.next(POLL) {
                 Some(published) => self.take_in(*published, &mut skipped, &is_stopped),
-                None if skipped.is_worth_reading(subscriber, &self.knowledge) => current = None,
-                None => {}
+                None => {
+                    let lost = subscriber.lost();
+                    if let Some(reason) = lost {
+                        tracing::warn!("reading all that the cloud publishes again: {reason}");
+                    }
+                    if lost.is_some() || skipped.is_worth_reading(subscriber, &self.knowledge) {
+                        current = None;
+                    }
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ impl Restored {
             records: self.progress.records,
             samples: self.progress.samples,
             offsets: self.progress.offsets.clone(),
+            topics: self.topics.clone(),
             waiting: waiting_samples(&self.pending, &self.released)?,
             early_labels: self.early_labels.clone(),
         })
@@ -25,6 +26,7 @@ impl Restored {
             records: self.progress.records,
             samples: self.progress.samples,
             offsets: self.progress.offsets.clone(),
+            topics: self.topics.clone(),
             edges: self.edges.clone(),
         }
     }

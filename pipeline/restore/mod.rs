@@ -45,6 +45,8 @@ use crate::error::Error;
 pub struct Restored {
     /// Progress of the stream.
     pub progress: Progress,
+    /// Ids of the topics that the progress is of, by name.
+    topics: BTreeMap<Arc<str>, String>,
     /// Clusters of features, once they are found.
     pub clusters: Option<Arc<Clusters>>,
     /// Definitions of all tasks.
@@ -147,6 +149,7 @@ impl Restored {
         let detectors = view.detectors()?;
         Ok(Restored {
             progress: view.progress()?,
+            topics: view.topics()?,
             clusters: view.clusters()?,
             deployed: deployed(view, &tasks, keep_frozen)?,
             spare: spare(view, &tasks)?,

@@ -8,12 +8,14 @@ mod health;
 mod preflight;
 mod scratch_topics;
 mod topic;
+mod topic_ids;
 
 use thiserror::Error;
 
 pub use self::arrivals::Arrivals;
 pub(crate) use self::client::{
-    Client, PATIENCE, Undelivered, admin, consumer, is_too_large, known_end, option, producer,
+    Client, PATIENCE, Undelivered, admin, consumer, is_lost, is_too_large, known_end, option,
+    producer,
 };
 pub use self::config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,
@@ -24,6 +26,7 @@ pub(crate) use self::health::Side;
 pub(crate) use self::preflight::{ask_by_consumer, ask_by_producer};
 pub use self::scratch_topics::ScratchTopics;
 pub(crate) use self::topic::topic_partitions;
+pub(crate) use self::topic_ids::topic_ids;
 
 /// Failures of Kafka that end what was tried. While a run goes on, its sources and sinks wait for
 /// failures that pass by themselves and report them through [`Health`] instead.
@@ -99,7 +102,7 @@ pub enum KafkaError {
     },
     /// The records at which reading resumes have been deleted.
     #[error(
-        "the records to go on with are no longer in {topic}[{partition}]: offset {offset} is wanted, and it has {low} to {high}. Restore them, or start anew with another --state folder and kafka.group"
+        "the records to go on with are no longer in {topic}[{partition}]: offset {offset} is wanted, and it has {low} to {high}. Set {setting}: earliest to go on with the oldest that are left, or latest with new ones; what is skipped is counted"
     )]
     Gone {
         /// The topic.
@@ -112,6 +115,22 @@ pub enum KafkaError {
         low: i64,
         /// The offset after the last.
         high: i64,
+        /// The setting that lets the pipeline go on.
+        setting: &'static str,
+    },
+    /// A topic was deleted and made anew after it was last read.
+    #[error(
+        "the topic \"{topic}\" was deleted and made anew, so that offset {offset} of partition {partition} no longer is the record to go on with. Set {setting}: earliest to read it from its beginning, or latest to read new records alone"
+    )]
+    Remade {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset to resume at.
+        offset: i64,
+        /// The setting that lets the pipeline go on.
+        setting: &'static str,
     },
     /// The topics of samples and labels differ in their number of partitions.
     #[error(

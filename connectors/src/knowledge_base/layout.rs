@@ -161,6 +161,10 @@ pub(super) const META_UNDEFINED: &[u8] = b"undefined";
 pub(super) const META_FORGETTING: &[u8] = b"forgetting";
 /// Present until the files have been rewritten after something was forgotten.
 pub(super) const META_REWRITING: &[u8] = b"rewriting";
+/// Ids of topics, which tell one that was deleted and made anew.
+pub(super) const META_TOPICS: &[u8] = b"topics";
+/// What was skipped of each partition.
+pub(super) const META_SKIPPED: &[u8] = b"skipped";
 /// A prepared commit: its number and its write.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 

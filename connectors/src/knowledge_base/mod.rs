@@ -27,7 +27,7 @@ pub use merge::set_sums;
 pub use read::View;
 pub use records::{
     DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, ShareTerms,
-    SharedRecord, ShedReason, StageRecord, TaskRecord,
+    SharedRecord, ShedReason, SkippedTotal, StageRecord, TaskRecord,
 };
 pub use verify::Finding;
 

@@ -16,20 +16,20 @@ use perennial_operators::flow::{
 };
 use perennial_operators::{
     ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, RetainedSample, SharedStatistics,
-    TaskDefinition, TaskDifference, TaskId, TaskPseudonym, TaskScores,
+    TaskDefinition, TaskDifference, TaskId, TaskPseudonym, TaskScores, TopicPartition,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, META_TERMS, META_UNDEFINED, change_key, model_key, number_key, read_donor,
-    read_epoch, read_model, read_number, read_relation, read_stage, read_task, read_task_epoch,
-    task_key,
+    META_REGIONS, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED, change_key, model_key,
+    number_key, read_donor, read_epoch, read_model, read_number, read_relation, read_stage,
+    read_task, read_task_epoch, task_key,
 };
 use super::records::{
-    DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, StageRecord,
-    TaskRecord,
+    DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, SkippedTotal,
+    StageRecord, TaskRecord,
 };
 use super::{KnowledgeBase, KnowledgeError};
 
@@ -51,6 +51,16 @@ impl<'a> View<'a> {
     pub fn progress(&self) -> Result<Progress, KnowledgeError> {
         self.get(Family::Meta, META_PROGRESS)?
             .ok_or_else(|| self.kb.damaged(&"it has no record of its progress"))
+    }
+
+    /// Ids of the topics that the progress is of, by name.
+    pub fn topics(&self) -> Result<BTreeMap<Arc<str>, String>, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_TOPICS)?.unwrap_or_default())
+    }
+
+    /// What was skipped of each partition, since it was deleted before it was read.
+    pub fn skipped(&self) -> Result<BTreeMap<TopicPartition, SkippedTotal>, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_SKIPPED)?.unwrap_or_default())
     }
 
     /// The clusters of features, if tasks are defined by clusters and these have been found.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use perennial_operators::flow::{
-    EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, StageState,
+    EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, RecordsSkipped, StageState,
 };
-use perennial_operators::{ClassRetained, Epoch, Offsets, TaskDefinition};
+use perennial_operators::{ClassRetained, Epoch, Offsets, TaskDefinition, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 /// The progress of a stream, committed with all effects up to it.
@@ -52,6 +52,35 @@ impl Progress {
     /// The first epoch that is not committed.
     pub fn next_epoch(&self) -> Epoch {
         self.last_epoch().map_or(Epoch(0), Epoch::next)
+    }
+}
+
+/// What was skipped of a partition, since it was deleted before it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedTotal {
+    /// How often records were skipped.
+    pub times: u64,
+    /// Number of offsets skipped, without those of topics made anew.
+    pub offsets: u64,
+    /// The last time.
+    pub last: RecordsSkipped,
+}
+
+impl SkippedTotal {
+    /// Adds to the total of the partition.
+    pub(super) fn add(
+        totals: &mut BTreeMap<TopicPartition, SkippedTotal>,
+        skipped: &RecordsSkipped,
+    ) {
+        let none = SkippedTotal {
+            times: 0,
+            offsets: 0,
+            last: skipped.clone(),
+        };
+        let total = totals.entry(skipped.place.clone()).or_insert(none);
+        total.times += 1;
+        total.offsets += skipped.offsets().unwrap_or_default();
+        total.last = skipped.clone();
     }
 }
 

@@ -12,8 +12,8 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
-use super::{LinkError, ModelStore, Published, fetch, now, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
+use super::{LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost};
 
 /// Bound on the difference between clocks, microseconds (an hour).
 const CLOCK_SKEW: i64 = 3_600_000_000;
@@ -57,6 +57,9 @@ pub struct Subscriber {
     /// Number of partitions that have been read to their ends.
     ended: i32,
     partitions: i32,
+    watch: TopicWatch,
+    /// Why nothing more may come, if so.
+    lost: Option<String>,
 }
 
 impl Subscriber {
@@ -87,6 +90,8 @@ impl Subscriber {
         consumer.assign(&assigned).map_err(failed)?;
         Ok(Subscriber {
             consumer,
+            watch: TopicWatch::new(&following.topic, 0..partitions),
+            lost: None,
             following,
             store,
             waiting: VecDeque::new(),
@@ -111,10 +116,18 @@ impl Subscriber {
         }
         let topic = &self.following.topic;
         let message = match self.consumer.poll(patience) {
-            None => return None,
+            None => {
+                self.lost = self.watch.look(&self.consumer);
+                return None;
+            }
             Some(Ok(message)) => message,
-            Some(Err(ClientError::PartitionEOF(_))) => {
+            Some(Err(ClientError::PartitionEOF(partition))) => {
+                self.watch.heard(partition);
                 self.ended += 1;
+                return None;
+            }
+            Some(Err(error)) if is_lost(&error) => {
+                self.lost = Some(error.to_string());
                 return None;
             }
             Some(Err(error)) => {
@@ -122,6 +135,7 @@ impl Subscriber {
                 return None;
             }
         };
+        self.watch.heard(message.partition());
         let (offset, key) = (message.offset(), message.key().unwrap_or_default().to_vec());
         let value = message.payload()?.to_vec();
         drop(message);
@@ -149,6 +163,12 @@ impl Subscriber {
     /// start. A subscriber that is opened later reads the message again.
     pub fn is_early(&self) -> bool {
         self.is_early
+    }
+
+    /// Why nothing more may come, if so: the topic was deleted, made anew, or is no longer fetched.
+    /// A subscriber that is opened later reads it from its start.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// Fetches the model of a message, or keeps the message for a later attempt.

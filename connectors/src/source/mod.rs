@@ -4,6 +4,7 @@
 //! A source returns records in a fixed order. A bad record becomes a dead letter and never stops
 //! the stream. Every record, good or bad, counts in the *position*, so that a run resumes exactly.
 
+mod continuity;
 mod decode;
 pub mod edges;
 mod error;
@@ -15,6 +16,7 @@ pub mod simulator;
 use perennial_operators::Batch;
 use perennial_operators::flow::DeadLetter;
 
+pub use self::continuity::OnGone;
 pub use self::decode::Decoder;
 pub use self::error::SourceError;
 pub use self::rows::{Next, Rows};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::intake::RecordsSkipped;
 use super::model::{ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Revision};
 use super::stage::StageMoved;
 use crate::algorithms::adapter::Adapter;
@@ -114,6 +115,8 @@ pub enum KnowledgeChange {
     ModelDonated(Box<ModelDonated>),
     /// Tasks were forgotten on request, with all changes that named them or had their samples.
     Forgotten(Forgotten),
+    /// Records of a topic were deleted before they were read, and reading resumed without them.
+    RecordsSkipped(RecordsSkipped),
 }
 
 /// Statistics of an edge at one task.

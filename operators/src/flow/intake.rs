@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dead_letter::DeadLetter;
 use crate::algorithms::cluster::Clusters;
-use crate::data::{Batch, Epoch, Offsets, OwnedRecord};
+use crate::data::{Batch, Epoch, Offsets, OwnedRecord, TopicPartition};
 
 /// Summary of what a source read for an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Intake {
     pub dead_letters: Vec<DeadLetter>,
     /// Offset to read next, for each partition that was read in this epoch.
     pub offsets: Offsets,
+    /// Ids of the topics that offsets are of, where they are not those that are stored.
+    pub topics: BTreeMap<Arc<str>, String>,
     /// Labels that came before their samples and wait for them from this epoch on.
     pub early_labels: Vec<EarlyLabel>,
     /// Id numbers of earlier `early_labels` that wait no longer.
@@ -68,9 +70,32 @@ impl Intake {
         self.dead_letters.extend(other.dead_letters);
         self.dead_letters.sort();
         self.offsets.extend(other.offsets);
+        self.topics.extend(other.topics);
         self.early_labels.extend(other.early_labels);
         self.settled_labels.extend(other.settled_labels);
         self.edges.extend(other.edges);
+    }
+}
+
+/// A gap in what was read of a partition: the records to read next were deleted, and reading resumed
+/// elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsSkipped {
+    /// The partition.
+    pub place: TopicPartition,
+    /// Offset of the record that was to be read next.
+    pub from: i64,
+    /// Offset at which reading resumed.
+    pub to: i64,
+    /// Whether the topic was deleted and made anew, so that `from` is an offset of the deleted one.
+    pub is_remade: bool,
+}
+
+impl RecordsSkipped {
+    /// Number of offsets skipped. It is not known of a topic made anew.
+    pub fn offsets(&self) -> Option<u64> {
+        let skipped = self.to.saturating_sub(self.from).max(0) as u64;
+        (!self.is_remade).then_some(skipped)
     }
 }
 

@@ -18,6 +18,8 @@ pub struct ChangeOrder {
 /// Kinds of changes, in their order within an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    /// Records were skipped.
+    Input,
     /// Clusters of features were found.
     Clusters,
     /// Tasks were forgotten, defined and named; unseen tasks grew and were settled.
@@ -43,6 +45,9 @@ enum Kind {
 enum Step {
     /// The only step of its kind.
     Only,
+
+    // Input.
+    Skipped(i32),
 
     // Tasks.
     Forgotten,
@@ -124,6 +129,11 @@ impl KnowledgeChange {
             at(Kind::Learning, model.task, step)
         };
         match self {
+            Self::RecordsSkipped(skipped) => {
+                let partition = skipped.place.partition;
+                at(Kind::Input, TaskId::BASE, Step::Skipped(partition))
+            }
+
             Self::ClustersFound(_) => at(Kind::Clusters, TaskId::BASE, Step::Only),
 
             Self::Forgotten(_) => at(Kind::Tasks, TaskId::BASE, Step::Forgotten),
@@ -186,19 +196,20 @@ mod tests {
     };
     use crate::data::{
         Forgotten, MemoryBounded, RecentMoved, RecentSamples, Rise, SamplesRetained, Score,
-        SharedStatistics, TaskDefinition, TaskDifference, TaskPath, TaskPseudonym,
+        SharedStatistics, TaskDefinition, TaskDifference, TaskPath, TaskPseudonym, TopicPartition,
     };
     use crate::flow::{
         AdapterMoved, CalibrationMoved, EdgeReport, ModelDonated, ModelEvaluated, ModelTrained,
-        RelationScored, Remodeling, Revision, StageMoved, StatisticsMoved,
+        RecordsSkipped, RelationScored, Remodeling, Revision, StageMoved, StatisticsMoved,
     };
 
     /// The order that replay depends on, in numbers.
-    fn numbered(change: &KnowledgeChange) -> (u8, TaskId, u32, u16) {
+    fn numbered(change: &KnowledgeChange) -> (i8, TaskId, u32, u16) {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
             (4, model.task, model.version, stage as u16 * 100 + step)
         };
         match change {
+            KnowledgeChange::RecordsSkipped(_) => (-1, TaskId::BASE, 0, 0),
             KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
             KnowledgeChange::Forgotten(_) => (0, TaskId::BASE, 0, 1),
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
@@ -273,6 +284,15 @@ mod tests {
                 clusters: Vec::new(),
                 silhouette: None,
             })),
+            KnowledgeChange::RecordsSkipped(RecordsSkipped {
+                place: TopicPartition {
+                    topic: Arc::from("samples"),
+                    partition: 0,
+                },
+                from: 0,
+                to: 1,
+                is_remade: false,
+            }),
             KnowledgeChange::RegionsMoved(Regions::default()),
             KnowledgeChange::Forgotten(Forgotten::default()),
             KnowledgeChange::LabelsRequested(LabelsRequested {

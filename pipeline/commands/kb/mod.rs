@@ -25,6 +25,7 @@ use clap::Subcommand;
 use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError};
 use perennial_operators::Epoch;
 
+pub(crate) use self::describe::describe_skipped;
 use crate::error::Error;
 
 /// A command of `perennial kb`.

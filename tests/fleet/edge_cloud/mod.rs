@@ -3,6 +3,7 @@
 mod canary;
 mod donors;
 mod file;
+mod gone;
 mod hostile;
 mod large;
 mod offline;

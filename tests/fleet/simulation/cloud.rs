@@ -229,6 +229,7 @@ impl Process {
             ended: false,
             dead_letters: Vec::new(),
             offsets: BTreeMap::new(),
+            topics: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
             edges,

@@ -116,6 +116,7 @@ impl Process {
             ended: false,
             dead_letters: Vec::new(),
             offsets: BTreeMap::new(),
+            topics: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
             edges: BTreeMap::new(),

@@ -3,6 +3,7 @@
 //! The methods of [`CommitWriter`] are in a file for each subject; [`CommitWriter::apply`] calls
 //! the one of each change.
 
+mod input;
 mod labels;
 mod link;
 mod memory;
@@ -17,16 +18,17 @@ use perennial_operators::algorithms::adapter::Adapter;
 use perennial_operators::algorithms::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects, KnowledgeChange, StageKind};
 use perennial_operators::{
-    ClassRetained, Epoch, ModelId, SharedStatistics, TaskDifference, TaskId,
+    ClassRetained, Epoch, ModelId, SharedStatistics, TaskDifference, TaskId, TopicPartition,
 };
 use rocksdb::WriteBatch;
 use serde::Serialize;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, change_key, model_key, reported_key, stage_key, task_key,
+    META_REFERENCE, META_REGIONS, META_SKIPPED, change_key, model_key, reported_key, stage_key,
+    task_key,
 };
-use super::records::{ModelRecord, OutboxWrite, Progress, StageRecord, TaskRecord};
+use super::records::{ModelRecord, OutboxWrite, Progress, SkippedTotal, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
 
 /// The write of one commit under construction.
@@ -47,6 +49,8 @@ struct CommitWriter<'a> {
     added: BTreeMap<TaskId, TaskDifference>,
     /// Sums of the statistics that edges report, by edge and task.
     reported: BTreeMap<(Arc<str>, TaskId), SharedStatistics>,
+    /// What was skipped of all partitions, once the commit adds to it.
+    skipped: Option<BTreeMap<TopicPartition, SkippedTotal>>,
 }
 
 /// Least bytes of a stored block of changes. There are several changes for each label, so that a
@@ -140,6 +144,7 @@ impl KnowledgeBase {
         writer.early_labels(epochs)?;
         writer.edges(epochs)?;
         writer.count_undefined(epochs)?;
+        writer.topics(epochs)?;
         writer.outbox(outbox)?;
         writer.finish(progress)
     }
@@ -158,6 +163,7 @@ impl<'a> CommitWriter<'a> {
             reservoirs: BTreeMap::new(),
             added: BTreeMap::new(),
             reported: BTreeMap::new(),
+            skipped: None,
         }
     }
 
@@ -230,6 +236,7 @@ impl<'a> CommitWriter<'a> {
             EdgeReport(reported) => self.add_report(reported),
             // The families were cleared before.
             Forgotten(_) => Ok(()),
+            RecordsSkipped(skipped) => self.skip_records(skipped),
         }
     }
 
@@ -273,6 +280,9 @@ impl<'a> CommitWriter<'a> {
         }
         for (task, classes) in std::mem::take(&mut self.reservoirs) {
             self.put(Family::Reservoirs, &task_key(task), &classes)?;
+        }
+        if let Some(skipped) = self.skipped.take() {
+            self.put_meta(META_SKIPPED, &skipped)?;
         }
         let statistics = self.kb.family(Family::Statistics)?;
         for (task, added) in &self.added {

@@ -110,6 +110,7 @@ impl KnowledgeBase {
             | FeaturesScaled { .. }
             | MemoryBounded(_)
             | ClustersFound(_)
+            | RecordsSkipped(_)
             | Forgotten(_) => Kept::Same,
         })
     }

@@ -206,6 +206,14 @@ impl EdgeMerge {
             .min()
     }
 
+    /// Notes that the waiting messages of a partition are no longer in the topic, as
+    /// [`Queue::forget_offsets`] does.
+    pub(super) fn forget_offsets(&mut self, partition: i32, next: i64) {
+        for queue in self.queues.values_mut() {
+            queue.forget_offsets(partition, next);
+        }
+    }
+
     /// Bytes of the waiting messages.
     pub(super) fn bytes(&self) -> usize {
         self.queues.values().map(Queue::bytes).sum()

@@ -5,6 +5,7 @@
 //! changes give the same stream in whatever order they arrive; live mode waits for none.
 
 mod merge;
+mod partitions;
 mod queue;
 
 use std::collections::BTreeMap;
@@ -12,20 +13,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use perennial_operators::flow::{DeadLetter, EdgeProgress, Effect};
+use perennial_operators::flow::{DeadLetter, EdgeProgress, Effect, RecordsSkipped};
 use perennial_operators::{Offsets, TopicPartition};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::merge::{BadSample, EdgeMerge, KnownEdges};
+use self::partitions::{PartitionState, open_partitions, resume_at};
 use super::Read;
+use super::continuity::{Continuity, OnGone};
 use super::kafka::Limit;
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
-use crate::link::{Changes, LinkError, ModelStore, fetch, partitions_of};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost};
+use crate::link::{Changes, LinkError, ModelStore, TopicWatch, fetch};
 use crate::schema::Schema;
 
 /// Time to wait for messages at once.
@@ -46,6 +48,8 @@ const CONTENT: usize = 64;
 pub struct EdgesConfig {
     /// End where the topic ends when the run starts, instead of waiting for more.
     pub stop_at_end: bool,
+    /// What happens when the changes to take in next have been deleted.
+    pub on_gone: OnGone,
 }
 
 /// Parameters of an [`EdgeSource`].
@@ -64,6 +68,8 @@ pub struct EdgesOptions<'a> {
     pub duplicates_within: usize,
     /// Whether to end where the topic ends when it is opened.
     pub stop_at_end: bool,
+    /// What to do when the changes to take in next have been deleted.
+    pub on_gone: OnGone,
     /// Receives the reason while the source waits for a broker.
     pub health: Health,
     /// Set when the source is to stop waiting.
@@ -79,26 +85,10 @@ pub struct EdgesResume {
     pub samples: u64,
     /// Where reading resumes in the topic.
     pub offsets: Offsets,
+    /// Id of the topic that the offsets are of, by name.
+    pub topics: BTreeMap<Arc<str>, String>,
     /// Progress of each edge.
     pub edges: BTreeMap<String, EdgeProgress>,
-}
-
-/// The state of one partition.
-struct PartitionState {
-    partition: i32,
-    /// Offset of the next message.
-    next: i64,
-    /// Offset at which reading ends, if it does.
-    stop: Option<i64>,
-    /// Where a restart resumes, as of the last closed epoch.
-    closed: Option<i64>,
-}
-
-impl PartitionState {
-    /// Whether everything up to `stop` has been read.
-    fn is_done(&self) -> bool {
-        self.stop.is_some_and(|stop| self.next >= stop)
-    }
 }
 
 /// A message that is trusted, and may wait for its models.
@@ -122,6 +112,11 @@ pub struct EdgeSource {
     brokers: String,
     topic: Arc<str>,
     partitions: Vec<PartitionState>,
+    continuity: Continuity,
+    watch: TopicWatch,
+    /// Whether the partitions have to be assigned again, and when that was last tried.
+    is_lost: bool,
+    asked: Instant,
     merge: EdgeMerge,
     store: Option<ModelStore>,
     /// The message that waits for models from the store.
@@ -136,6 +131,10 @@ pub struct EdgeSource {
 pub struct EdgesClosed {
     /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
+    /// Id of the topic, if it is not stored yet.
+    pub topics: BTreeMap<Arc<str>, String>,
+    /// Changes that were deleted before they were taken in.
+    pub skipped: Vec<RecordsSkipped>,
     /// Progress of the edges that moved.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
     /// Statistics and models of edges.
@@ -155,13 +154,19 @@ impl EdgeSource {
         let client = Client::new(&options.health);
         let consumer = consumer(options.kafka, options.group, client)?;
         let topic: Arc<str> = options.topic.into();
-        let partitions = assign(&consumer, &options, &topic, resume)?;
+        let (partitions, continuity) = open_partitions(&consumer, &options, &topic, resume)?;
+        let numbers = partitions.iter().map(|state| state.partition);
+        let watch = TopicWatch::new(&topic, numbers);
         let (within, samples) = (options.duplicates_within, resume.samples);
         Ok(EdgeSource {
             consumer,
             brokers: options.kafka.brokers.clone(),
             topic,
             partitions,
+            continuity,
+            watch,
+            is_lost: false,
+            asked: Instant::now(),
             merge: EdgeMerge::new(options.listening, schema, within, samples, &resume.edges),
             store: options.store,
             pending: None,
@@ -220,8 +225,11 @@ impl EdgeSource {
             }
         }
         let (effects, edges) = self.merge.close();
+        let (topics, skipped) = self.continuity.close();
         EdgesClosed {
             offsets,
+            topics,
+            skipped,
             edges,
             effects,
         }
@@ -244,6 +252,9 @@ impl EdgeSource {
             )));
         }
         let left = until.saturating_duration_since(Instant::now());
+        if self.is_lost {
+            return self.find_lost(left.min(GLANCE));
+        }
         if let Some(message) = self.pending.take() {
             if Instant::now() < message.again {
                 std::thread::sleep(left.min(GLANCE));
@@ -259,9 +270,15 @@ impl EdgeSource {
     /// Waits for a message, and checks and accepts it.
     fn receive(&mut self, wait: Duration) -> Result<(), KafkaError> {
         let message = match self.consumer.poll(wait) {
-            None => return Ok(()),
+            None => {
+                if let Some(reason) = self.watch.look(&self.consumer) {
+                    self.lose(&reason);
+                }
+                return Ok(());
+            }
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
+                self.watch.heard(partition);
                 // The last offsets before the end can be transaction markers and no messages.
                 for state in &mut self.partitions {
                     if let (true, Some(stop)) = (state.partition == partition, state.stop) {
@@ -273,6 +290,10 @@ impl EdgeSource {
             Some(Err(ClientError::MessageConsumptionFatal(code))) => {
                 return Err(self.failed(&code));
             }
+            Some(Err(error)) if is_lost(&error) => {
+                self.lose(&error.to_string());
+                return Ok(());
+            }
             Some(Err(error)) => {
                 self.health.report_waiting(&error.to_string());
                 return Ok(());
@@ -280,6 +301,7 @@ impl EdgeSource {
         };
         self.health.report_well();
         let (partition, offset) = (message.partition(), message.offset());
+        self.watch.heard(partition);
         let (key, value) = (message.key().unwrap_or_default(), message.payload());
         let opened = self.merge.open(key, value);
         let value = value.unwrap_or_default();
@@ -383,54 +405,4 @@ fn fetch_models(
             });
     }
     missing
-}
-
-/// Where a restart resumes in a partition: at the first waiting message.
-fn resume_at(merge: &EdgeMerge, state: &PartitionState) -> i64 {
-    merge.first_offset(state.partition).unwrap_or(state.next)
-}
-
-/// Assigns all partitions to the consumer.
-fn assign(
-    consumer: &BaseConsumer<Client>,
-    options: &EdgesOptions<'_>,
-    topic: &Arc<str>,
-    resume: &EdgesResume,
-) -> Result<Vec<PartitionState>, KafkaError> {
-    let failed = |error: ClientError| KafkaError::Failed {
-        brokers: options.kafka.brokers.clone(),
-        reason: error.to_string(),
-    };
-    let mut assignment = TopicPartitionList::new();
-    let mut partitions = Vec::new();
-    for partition in 0..partitions_of(consumer, options.kafka, topic)? {
-        let (low, high) = ask_by_consumer(consumer, options.kafka, |patience| {
-            consumer.fetch_watermarks(topic, partition, patience)
-        })?;
-        let place = TopicPartition {
-            topic: topic.clone(),
-            partition,
-        };
-        let resumed = resume.offsets.get(&place).copied();
-        let offset = resumed.unwrap_or(low);
-        if !(low..=high).contains(&offset) {
-            return Err(KafkaError::Gone {
-                topic: topic.to_string(),
-                partition,
-                offset,
-                low,
-                high,
-            });
-        }
-        let added = assignment.add_partition_offset(topic, partition, Offset::Offset(offset));
-        added.map_err(failed)?;
-        partitions.push(PartitionState {
-            partition,
-            next: offset,
-            stop: options.stop_at_end.then_some(high),
-            closed: resumed,
-        });
-    }
-    consumer.assign(&assignment).map_err(failed)?;
-    Ok(partitions)
 }

@@ -84,6 +84,15 @@ impl Queue {
         Ok(())
     }
 
+    /// Notes that the waiting messages of a partition are no longer in the topic: a restart resumes
+    /// at `next` without them.
+    pub(super) fn forget_offsets(&mut self, partition: i32, next: i64) {
+        let waiting = self.waiting.iter_mut();
+        for message in waiting.filter(|message| message.partition == partition) {
+            message.offset = next;
+        }
+    }
+
     /// Moves to the next sample, and returns the statistics and models before it.
     pub(super) fn advance(&mut self) -> (Vec<SharedStatistics>, Vec<Donation>) {
         let (mut reported, mut donated) = (Vec::new(), Vec::new());

@@ -19,7 +19,8 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::KafkaOptions;
-use crate::kafka::{Client, Health, KafkaError, PATIENCE, known_end, pack};
+use crate::kafka::{Client, Health, KafkaError, is_lost, known_end, pack};
+use crate::source::continuity::Continuity;
 
 /// How long to wait for a partition that should have more records.
 const LAG: Duration = Duration::from_millis(200);
@@ -27,7 +28,7 @@ const LAG: Duration = Duration::from_millis(200);
 const SLEEP: Duration = Duration::from_millis(50);
 
 /// Interval and timeout of requests to brokers that have stopped answering, while no record comes.
-const ASK: Duration = Duration::from_secs(1);
+pub(super) const ASK: Duration = Duration::from_secs(1);
 
 /// The content of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,9 +106,9 @@ pub(super) struct PartitionReader {
     pub(super) topic: Arc<str>,
     /// The topic's name for librdkafka.
     name: CString,
-    partition: i32,
+    pub(super) partition: i32,
     /// Offset of the next record.
-    next: i64,
+    pub(super) next: i64,
     /// The value of `next` at the last closed epoch; none before the first, unless an earlier run
     /// has committed it.
     closed: Option<i64>,
@@ -118,9 +119,17 @@ pub(super) struct PartitionReader {
     has_head: bool,
     /// Whether the broker has reported the end of the partition.
     at_end: bool,
+    /// Whether nothing is fetched of the partition until it is assigned again.
+    pub(super) is_lost: bool,
 }
 
 impl PartitionReader {
+    /// Drops what was fetched, and goes on at another offset.
+    pub(super) fn go_to(&mut self, next: i64) {
+        self.next = next;
+        (self.has_head, self.at_end, self.is_lost) = (false, false, false);
+    }
+
     /// Whether everything up to `stop` has been read.
     fn is_done(&self) -> bool {
         self.stop.is_some_and(|stop| self.next >= stop)
@@ -156,19 +165,22 @@ impl PartitionReader {
 
 /// The merge of the partitions of a process.
 pub(super) struct Merge {
-    consumer: Arc<BaseConsumer<Client>>,
-    health: Health,
+    pub(super) consumer: Arc<BaseConsumer<Client>>,
+    pub(super) health: Health,
     /// Set when the source is to stop waiting.
     stop: Arc<AtomicBool>,
     brokers: String,
-    readers: Vec<PartitionReader>,
+    pub(super) readers: Vec<PartitionReader>,
+    /// Whether a reader is lost.
+    pub(super) has_lost: bool,
+    pub(super) continuity: Continuity,
     clock: WallClock,
     /// Since when the merge waits for a partition that should have more records.
     lagging: Option<Instant>,
     /// The thread that arriving records wake.
     woken: Option<ThreadId>,
-    /// Time of the last request to brokers that have stopped answering.
-    asked: Option<Instant>,
+    /// Time of the last request to brokers that have stopped answering, or about lost partitions.
+    pub(super) asked: Option<Instant>,
 }
 
 /// A partition to read, and where reading begins.
@@ -188,6 +200,7 @@ impl Merge {
         consumer: BaseConsumer<Client>,
         options: &KafkaOptions<'_>,
         starts: Vec<Start>,
+        continuity: Continuity,
     ) -> Result<Merge, KafkaError> {
         let brokers = &options.kafka.brokers;
         let failed = |error: ClientError| KafkaError::Failed {
@@ -224,6 +237,7 @@ impl Merge {
                 head: Head::default(),
                 has_head: false,
                 at_end: false,
+                is_lost: false,
             });
         }
         // After all queues are split: earlier records would go to the consumer's own queue.
@@ -234,6 +248,8 @@ impl Merge {
             consumer,
             brokers: brokers.clone(),
             readers,
+            has_lost: false,
+            continuity,
             clock: WallClock::default(),
             lagging: None,
             woken: None,
@@ -296,6 +312,9 @@ impl Merge {
         take: impl FnOnce(&PartitionReader, RawRecord<'_>) -> T,
     ) -> Result<Option<T>, KafkaError> {
         loop {
+            if self.has_lost {
+                self.find_lost()?;
+            }
             match self.earliest(role)? {
                 Some(index) => {
                     let reader = &mut self.readers[index];
@@ -323,7 +342,7 @@ impl Merge {
         let mut all_there = true;
         for index in 0..self.readers.len() {
             let reader = &mut self.readers[index];
-            if role.is_some_and(|role| role != reader.role) {
+            if reader.is_lost || role.is_some_and(|role| role != reader.role) {
                 continue;
             }
             if let Err(error) = reader.fetch(&mut self.clock) {
@@ -397,23 +416,13 @@ impl Merge {
         self.asked = Some(Instant::now());
     }
 
-    /// Returns a definite error; reports a transient one as waiting.
-    fn handle(&self, index: usize, error: ClientError) -> Result<(), KafkaError> {
-        let reader = &self.readers[index];
+    /// Returns a definite error; notes a lost partition; reports a transient error as waiting.
+    fn handle(&mut self, index: usize, error: ClientError) -> Result<(), KafkaError> {
+        if is_lost(&error) {
+            self.readers[index].is_lost = true;
+            self.has_lost = true;
+        }
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                let (low, high) = self
-                    .consumer
-                    .fetch_watermarks(&reader.topic, reader.partition, PATIENCE)
-                    .unwrap_or((-1, -1));
-                Err(KafkaError::Gone {
-                    topic: reader.topic.to_string(),
-                    partition: reader.partition,
-                    offset: reader.next,
-                    low,
-                    high,
-                })
-            }
             Some(
                 code @ (RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -426,7 +435,7 @@ impl Merge {
         }
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> KafkaError {
+    pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> KafkaError {
         KafkaError::Failed {
             brokers: self.brokers.clone(),
             reason: error.to_string(),

@@ -1,15 +1,19 @@
 //! A source of samples, and of labels, on topics of Kafka.
 
 mod labels;
+mod lost;
 mod merge;
 mod open;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, WaitingSample};
+use perennial_operators::flow::{
+    DeadLetter, EarlyLabel, EpochHeader, RecordsSkipped, WaitingSample,
+};
 use perennial_operators::label::Delay;
 use perennial_operators::{Batch, Offsets, OwnedRecord, RawRecord, RecordMetadata};
 use schemars::JsonSchema;
@@ -20,6 +24,7 @@ pub use self::labels::LabelUpdate;
 use self::merge::{Merge, PartitionReader, Role};
 pub use self::open::{KafkaTopics, open, partitions};
 use super::Read;
+use super::continuity::OnGone;
 use super::decode::Decoder;
 use super::file::LabelColumns;
 use crate::format::Row;
@@ -58,6 +63,9 @@ pub struct SamplesConfig {
     /// Where a pipeline without a state begins to read.
     #[serde(default)]
     pub from: StartAt,
+    /// What happens when the records to read next have been deleted, of samples or of labels.
+    #[serde(default)]
+    pub on_gone: OnGone,
     /// End where the topics end when the run starts, instead of waiting for more.
     #[serde(default)]
     pub stop_at_end: bool,
@@ -333,8 +341,11 @@ impl KafkaSource {
 
     /// Closes the epoch of `header`, and returns what it has beside its samples.
     pub fn close_epoch(&mut self, header: &EpochHeader) -> Closed {
+        let (topics, skipped) = self.merge.continuity.close();
         Closed {
             offsets: self.merge.close(),
+            topics,
+            skipped,
             settled: self
                 .labels
                 .as_mut()
@@ -381,6 +392,8 @@ pub struct Resume {
     pub samples: u64,
     /// Where reading resumes in the topics.
     pub offsets: Offsets,
+    /// Ids of the topics that the offsets are of, by name.
+    pub topics: BTreeMap<Arc<str>, String>,
     /// Samples that wait for their labels, oldest first.
     pub waiting: Vec<WaitingSample>,
     /// Labels that wait for their samples.
@@ -392,6 +405,10 @@ pub struct Resume {
 pub struct Closed {
     /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
+    /// Ids of topics that are not stored yet.
+    pub topics: BTreeMap<Arc<str>, String>,
+    /// Records that were deleted before they were read.
+    pub skipped: Vec<RecordsSkipped>,
     /// Labels on a topic of their own, matched and not.
     pub settled: LabelUpdate,
 }
