@@ -10,9 +10,9 @@ use perennial_operators::flow::{
 };
 
 use super::candidate::Candidate;
-use super::comparison::PairedGain;
 use super::gate::worst_regression;
 use super::judge::Judgement;
+use super::paired_gain::PairedGain;
 use super::review_result::ReviewResult;
 use super::round::{JudgedCandidate, OrderSamples, TrainingRound};
 use super::stage_log::StageLog;

@@ -7,8 +7,8 @@ use perennial_connectors::knowledge_base::{DonatedRecord, KnowledgeError};
 use perennial_operators::TaskId;
 use perennial_operators::flow::{DeployedModel, ModelDonated};
 
+use super::fit::{MOST_RELATIVES, latest_samples};
 use super::losses::losses;
-use super::remodel::{MOST_RELATIVES, latest_samples};
 use super::round::TrainingRound;
 use super::split::Split;
 

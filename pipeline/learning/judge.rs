@@ -4,9 +4,9 @@ use perennial_connectors::onnx::OnnxError;
 use perennial_operators::flow::ModelEvaluated;
 use perennial_operators::{LabelKind, ModelId, TaskId, scale};
 
-use super::comparison::{LEAST_SAMPLES, PairedGain, effective_sample_size, mean_and_error};
 use super::context::TrainingContext;
 use super::losses::{Losses, losses, outputs};
+use super::paired_gain::{LEAST_SAMPLES, PairedGain, effective_sample_size, mean_and_error};
 use super::split::Split;
 
 /// A model that is judged: a candidate, or the incumbent.

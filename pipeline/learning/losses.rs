@@ -5,8 +5,8 @@ use perennial_connectors::onnx::OnnxError;
 use perennial_operators::flow::predicted_class;
 use perennial_operators::{LabelKind, RetainedSample, Score, number_loss};
 
-use super::comparison::{PairedGain, mean_and_error};
 use super::context::TrainingContext;
+use super::paired_gain::{PairedGain, mean_and_error};
 
 /// The features of samples as one matrix: samples × features.
 pub fn samples_matrix(samples: &[RetainedSample], features: usize) -> Array2<f32> {

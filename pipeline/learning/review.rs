@@ -7,10 +7,10 @@ use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::flow::DeployedModel;
 use perennial_operators::{ModelId, RetainedSample, TaskId};
 
-use super::comparison::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::context::TrainingContext;
 use super::deployed::load;
 use super::losses::losses;
+use super::paired_gain::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::review_result::ReviewResult;
 use super::round::TrainingRound;
 

@@ -1,4 +1,5 @@
-//! Remodeling: builds candidates for a task's model from its samples and its relatives.
+//! Fitting: trains candidates for a task's model, the first one or a later one, on its samples and
+//! with its relatives (remodeling).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
