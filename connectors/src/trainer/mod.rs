@@ -3,6 +3,7 @@
 
 mod command;
 mod error;
+mod examine;
 mod process;
 mod request;
 
@@ -14,7 +15,8 @@ use perennial_operators::{LabelKind, ModelId, RetainedSample, TrainRequest, Trai
 
 pub use self::command::{CommandLine, CommandTrainer};
 pub use self::error::{StderrTail, TrainerError};
-use self::process::{Children, check_status, piped};
+pub use self::examine::{EXAMINE, ExamineError, Examiner, Origin, serve_examination};
+use self::process::{Children, Exchanged, check_status, piped};
 use crate::onnx::Runtime;
 use crate::{native, onnx};
 
@@ -225,10 +227,12 @@ impl BuiltIn {
     /// Runs the training program to its end, with a request as its stdin.
     fn run(&self, request: &[u8]) -> Result<Finished, TrainerError> {
         let command = piped(&self.program, self.libraries.as_deref());
-        let mut started = self.children.start(command, WHO)?;
-        let exchanged = started.exchange(request);
-        let end = started.wait(None)?;
-        let (stdout, stderr) = exchanged.map_err(TrainerError::Connection)?;
+        let started = self.children.start(command, WHO)?;
+        let Exchanged {
+            end,
+            stdout,
+            stderr,
+        } = started.exchange(request, None)?;
         if end.status.code() == Some(LOADER_FAILED) {
             return Err(TrainerError::Libraries { stderr });
         }
