@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use perennial_connectors::trainer::serve_examination;
 use tracing_subscriber::EnvFilter;
 
 use self::audit::audit;
@@ -173,6 +174,9 @@ enum Command {
     },
     /// Print the JSON Schema of configs, for editors.
     Schema,
+    /// Run a model from elsewhere on a request from stdin. Perennial starts this itself.
+    #[command(hide = true)]
+    Examine,
     /// Look into a knowledge base.
     Kb {
         #[command(subcommand)]
@@ -285,6 +289,8 @@ fn execute(command: Command) -> Result<(), Error> {
             print(&describe_graph(&config.settings()?)?);
             Ok(())
         }
+        Command::Examine => serve_examination()
+            .map_err(|error| Error::File(PathBuf::from("stdin and stdout"), error)),
         Command::Schema => print_json(&schemars::schema_for!(Config)),
         Command::Kb {
             command,

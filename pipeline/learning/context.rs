@@ -1,29 +1,37 @@
 //! Training context: what every training round needs.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::Trainer;
+use perennial_connectors::trainer::{Examiner, Trainer};
 use perennial_operators::learn::TrainingMode;
 use perennial_operators::{LabelKind, TreeParameters};
 
 use crate::config::CandidateConfig;
 use crate::run_status::CommitWatch;
 
-/// Donated models that were refused in this run, by hash.
+/// Donated models that were refused in this run, by hash, each with whether it would be on any
+/// samples.
 #[derive(Debug, Default)]
-pub struct RefusedDonors(Mutex<BTreeSet<String>>);
+pub struct RefusedDonors(Mutex<BTreeMap<String, bool>>);
 
 impl RefusedDonors {
-    /// Refuses the model with this hash. Calls `tell` if it is refused for the first time.
-    pub(super) fn refuse(&self, hash: &str, tell: impl FnOnce()) {
-        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.insert(hash.to_string()) {
-            tell();
-        }
+    /// Whether the model with this hash was refused, and would be on any samples.
+    pub(super) fn has(&self, hash: &str) -> bool {
+        self.lock().get(hash).is_some_and(|on_any| *on_any)
+    }
+
+    /// Refuses the model with this hash, on any samples or on those that it was tried on. Returns
+    /// whether it is refused for the first time.
+    pub(super) fn refuse(&self, hash: &str, on_any: bool) -> bool {
+        self.lock().insert(hash.to_string(), on_any).is_none()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -37,6 +45,8 @@ pub struct TrainingContext {
     pub trainer: Trainer,
     /// Runs models to judge them.
     pub runtime: Runtime,
+    /// Runs models from elsewhere.
+    pub examiner: Examiner,
     /// Number of features.
     pub features: usize,
     /// Classes or a number.
@@ -49,7 +59,7 @@ pub struct TrainingContext {
     pub max_samples: usize,
     /// Recipes that may be tried.
     pub candidates: Vec<CandidateConfig>,
-    /// Donated models that do not run.
+    /// Donated models that were refused.
     pub refused_donors: RefusedDonors,
     /// Nats by which a related task may get worse.
     pub gate_margin: f64,

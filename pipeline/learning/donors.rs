@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{DonatedRecord, KnowledgeError};
+use perennial_connectors::trainer::{ExamineError, Origin};
 use perennial_operators::TaskId;
 use perennial_operators::flow::{DeployedModel, ModelDonated};
 
 use super::fit::{MOST_RELATIVES, latest_samples};
-use super::losses::losses;
+use super::losses::{foreign_outputs, losses_of};
 use super::round::TrainingRound;
 use super::split::Split;
 
@@ -37,16 +38,30 @@ impl TrainingRound<'_> {
                 scale: None,
             };
             // The donor's own evaluation is not trusted: only the loss on samples here counts.
-            match losses(self.context, &model.onnx, samples, self.scale()) {
-                Ok(losses) => {
+            if self.context.refused_donors.has(&model.hash) {
+                continue;
+            }
+            let origin = match &*record.donated.donor {
+                ModelDonated::CLOUD => Origin::Cloud,
+                _ => Origin::Edge,
+            };
+            match foreign_outputs(self.context, &model.onnx, origin, samples) {
+                Ok(outputs) => {
+                    let losses = losses_of(self.context, &outputs, samples, self.scale());
                     if let Some(loss) = losses.mean().filter(|loss| *loss < least) {
                         least = loss;
                         best = Some(model);
                     }
                 }
-                Err(reason) => self.context.refused_donors.refuse(&model.hash, || {
-                    tracing::warn!(task = %model.model.task, "refused {named}: {reason}");
-                }),
+                Err(reason) => {
+                    let on_any = matches!(
+                        reason,
+                        ExamineError::Forbidden(_) | ExamineError::Process(_)
+                    );
+                    if self.context.refused_donors.refuse(&model.hash, on_any) {
+                        tracing::warn!(task = %model.model.task, "refused {named}: {reason}");
+                    }
+                }
             }
         }
         Ok(best)
@@ -73,9 +88,9 @@ impl TrainingRound<'_> {
     }
 }
 
-/// Whether a donated model may become a candidate for a task. An edge does not give the base task a
-/// model: that one answers for all sites, and the edge knows its own alone. The cloud may, at an edge
-/// that trains.
+/// Whether a donated model may become a candidate for a task. An edge does not give the base task
+/// a model: that one answers for all sites, and the edge knows its own alone. The cloud may, at an
+/// edge that trains.
 fn may_donate(donated: &ModelDonated, task: TaskId) -> bool {
     task != TaskId::BASE || &*donated.donor == ModelDonated::CLOUD
 }

@@ -100,7 +100,9 @@ impl TrainingRound<'_> {
         if let (Some(incumbent), true) = (incumbent, allows(CandidateConfig::Donor))
             && let Some(best) = self.best_donor(task, incumbent, split)?
         {
-            if warm_starts {
+            let TrainingContext { features, kind, .. } = *self.context;
+            // Only the built-in trainer's own models can be started from.
+            if warm_starts && trees(&best.onnx, features, kind).is_ok() {
                 recipes.push(Recipe::WarmStart(best.clone()));
             }
             recipes.push(Recipe::Adopted(best));

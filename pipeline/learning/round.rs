@@ -10,7 +10,7 @@ use perennial_operators::flow::{
 };
 use perennial_operators::{Failure, ModelId, RetainedSample, TaskId};
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Recipe};
 use super::context::TrainingContext;
 use super::deployed::load;
 use super::judge::{JudgedModel, Judgement, judge};
@@ -249,10 +249,12 @@ impl<'a> TrainingRound<'a> {
                 let own = JudgedModel {
                     model: order.model,
                     onnx: &candidate.trained.onnx,
+                    is_foreign: matches!(candidate.recipe, Recipe::Adopted(_)),
                 };
                 let incumbent = incumbent.map(|deployed| JudgedModel {
                     model: deployed.model,
                     onnx: &deployed.onnx,
+                    is_foreign: false,
                 });
                 match judge(self.context, own, incumbent, count, split, self.scale()) {
                     Ok(judgement) => Ok(JudgedCandidate {

@@ -7,13 +7,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use ndarray::Array2;
 use perennial_connectors::kafka::Health;
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{Published, Subscriber, Subscription, verifying_key};
-use perennial_connectors::onnx::{OnnxError, Runtime};
-use perennial_operators::TaskId;
+use perennial_connectors::onnx::Runtime;
+use perennial_connectors::trainer::{ExamineError, Examiner, Origin};
 use perennial_operators::flow::{Revision, TrainOutcome};
 use perennial_operators::share::SharePolicy;
+use perennial_operators::{LabelKind, TaskId};
 
 use super::adopt::{at_home, outcome, usage};
 use super::common::{POLL, RETRY_PAUSE, RetryLog, key_file, open_store, schema};
@@ -58,10 +60,10 @@ pub fn subscribe(
         // An edge with a bootstrap of its own measures the features itself.
         wants_scales: !link.train || settings.config().bootstrap.is_none(),
         features: settings.features(),
-        width: settings.label_kind().width(),
+        kind: settings.label_kind(),
         knowledge,
         watch,
-        runtime,
+        examiner: Examiner::new(runtime),
         sender,
         handed_over: BTreeMap::new(),
     };
@@ -77,13 +79,13 @@ struct Updates {
     /// Whether the standard deviations of features are still to come from the cloud. They are taken
     /// once, also while the commit with them is still to come.
     wants_scales: bool,
-    /// Numbers of features and outputs of a model.
+    /// Number of features, and what is predicted.
     features: usize,
-    width: usize,
+    kind: LabelKind,
     knowledge: Arc<KnowledgeBase>,
     watch: Arc<CommitWatch>,
-    /// Loads models before they are handed over.
-    runtime: Runtime,
+    /// Runs models before they are handed over.
+    examiner: Examiner,
     sender: Sender<TrainOutcome>,
     /// Revisions that the inbox has got, or that were refused, by task and donor. They may not be
     /// committed yet. One that was refused is looked at again by the next run.
@@ -159,7 +161,7 @@ impl Updates {
         is_stopped: &dyn Fn() -> bool,
     ) {
         let (subject, revision) = (published.subject(), published.revision);
-        if let Err(reason) = self.load(&published) {
+        if let Err(reason) = self.examine(&published) {
             let named = published.path.last().map_or("", |task| &*task.name);
             tracing::warn!(
                 task = named,
@@ -189,14 +191,21 @@ impl Updates {
         }
     }
 
-    /// Loads the model of an update, if it has one: the dataflow could not do without one that it
-    /// has deployed.
-    fn load(&self, published: &Published) -> Result<(), OnnxError> {
+    /// Runs the model of an update, if it has one, on a sample without features, which every model
+    /// must take.
+    fn examine(&self, published: &Published) -> Result<(), ExamineError> {
         let Some(model) = &published.model else {
             return Ok(());
         };
-        let loaded = self.runtime.session(&model.onnx, self.features, self.width);
-        loaded.map(drop)
+        let origin = match &published.donor {
+            Some(_) => Origin::Edge,
+            None => Origin::Cloud,
+        };
+        let missing = Array2::from_elem((1, self.features), f32::NAN);
+        let examined = self
+            .examiner
+            .outputs(&model.onnx, origin, missing.view(), self.kind);
+        examined.map(drop)
     }
 
     /// Whether the standard deviations of features are known. They never change.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::{BuiltIn, CommandTrainer, Trainer};
+use perennial_connectors::trainer::{BuiltIn, CommandTrainer, Examiner, Trainer};
 
 use crate::config::Settings;
 use crate::error::Error;
@@ -26,6 +26,7 @@ pub(crate) fn training_context(
         watch,
         trainer,
         runtime: runtime.clone(),
+        examiner: Examiner::new(runtime.clone()),
         features: settings.features(),
         kind: settings.label_kind(),
         holdout: config.training.holdout,

@@ -4,6 +4,7 @@
 
 mod drift;
 mod evaluate;
+mod examine;
 mod groups;
 mod learning;
 mod models;

@@ -3,6 +3,7 @@
 
 mod command;
 mod error;
+mod examine;
 mod process;
 mod request;
 
@@ -15,6 +16,7 @@ use perennial_operators::{LabelKind, ModelId, RetainedSample, TrainRequest, Trai
 
 pub use self::command::{CommandLine, CommandTrainer};
 pub use self::error::{StderrTail, TrainerError};
+pub use self::examine::{EXAMINE, ExamineError, Examiner, Origin, serve_examination};
 use self::process::{Children, Exchanged, check_status, piped};
 use crate::onnx::Runtime;
 use crate::{native, onnx};

@@ -156,8 +156,8 @@ impl<M: Models> Predictor<M> {
     }
 
     /// Fills an output by the next model above a task. That may be one that counts for too little
-    /// to be in the pool. `earlier` has the outputs of the coarser models in it. Returns whether one
-    /// has an answer.
+    /// to be in the pool. `earlier` has the outputs of the coarser models in it. Returns whether
+    /// one has an answer.
     fn ask_above(
         &mut self,
         task: TaskId,

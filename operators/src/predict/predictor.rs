@@ -187,6 +187,9 @@ impl<M: Models> Predictor<M> {
         if let Some(retired) = self.deployed.remove(&task) {
             self.unload(retired.model);
         }
+        if task == TaskId::BASE {
+            (self.base, self.spare) = (None, None);
+        }
     }
 
     /// Replaces the adapter of a task.

@@ -415,9 +415,13 @@ fn failure_is_reported_once_and_keeps_the_epoch_open() {
     stream(|stream, enter, feed| {
         enter(0);
         feed(None, 1);
-        let mut broken = deployed(TaskId::BASE, 2);
-        broken.onnx = Arc::new(b"broken".to_vec());
-        feed(Some(Deployment::Deploy(broken)), 2);
+        // Without an earlier model, nothing can take the place of one that does not load.
+        let all = ModelId {
+            task: TaskId::BASE,
+            version: 0,
+        };
+        feed(Some(Deployment::Retire(all)), 1);
+        feed(Some(Deployment::Deploy(broken(2))), 2);
         enter(1);
         enter(2);
         feed(None, 9);
@@ -427,6 +431,26 @@ fn failure_is_reported_once_and_keeps_the_epoch_open() {
             stream.probe.less_equal(&Epoch(1)),
             "what failed looks as if it had happened"
         );
+    });
+}
+
+/// A model of the base task that does not load.
+fn broken(version: u32) -> DeployedModel {
+    DeployedModel {
+        onnx: Arc::new(b"broken".to_vec()),
+        ..deployed(TaskId::BASE, version)
+    }
+}
+
+#[test]
+fn deployment_that_does_not_load_leaves_the_model_before() {
+    stream(|stream, enter, feed| {
+        (0..3).for_each(&mut *enter);
+        feed(None, 1);
+        feed(Some(Deployment::Deploy(broken(2))), 2);
+        feed(None, 3);
+        assert_eq!(*stream.failures.borrow(), [""; 0]);
+        assert_eq!(stream.last(), Some((2, 1)));
     });
 }
 

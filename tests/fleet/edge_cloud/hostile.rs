@@ -49,27 +49,24 @@ fn model(version: u32, onnx: Vec<u8>) -> PublishedModel {
     }
 }
 
-/// Sends models to the cloud in the name of an edge.
-fn donate(fleet: &Fleet, edge: &str, models: Vec<Vec<u8>>) {
+/// Sends a model of the base task to the cloud in the name of an edge.
+fn donate(fleet: &Fleet, edge: &str, onnx: Vec<u8>) {
     let base = base_of(fleet);
-    let donation = |(version, onnx)| Donation {
-        path: base.path.clone(),
-        model: model(version, onnx),
+    let donation = Donation {
+        path: base.path,
+        model: model(1, onnx),
     };
-    let changes = models.into_iter().zip(1..).map(|(onnx, version)| {
-        let change = Change {
-            models: vec![donation((version, onnx))],
-            ..Change::default()
-        };
-        (u64::from(version) - 1, change)
-    });
+    let change = Change {
+        models: vec![donation],
+        ..Change::default()
+    };
     let changes = Changes {
         edge: edge.to_string(),
         since: now(),
-        schema: base.schema.clone(),
+        schema: base.schema,
         sent: now(),
         shed: 0,
-        changes: changes.collect(),
+        changes: vec![(0, change)],
     };
     let key = signing_key(&fleet.bench.path(&format!("{edge}.pem"))).expect("a key");
     let sealed = seal(&changes, &key).expect("a message");
@@ -89,8 +86,8 @@ fn trained(fleet: &Fleet) -> u64 {
 }
 
 #[test]
-fn model_that_is_sure_of_every_class_is_refused() {
-    let fleet = Fleet::new("hostile", &["honest", "evil"]);
+fn deceitful_models_of_an_edge_are_refused() {
+    let fleet = Fleet::new("hostile", &["honest", "evil", "worse"]);
     let samples = &stream::samples(91, 3000, 0.0)[..1500];
     let common = common_config();
     let cloud = format!("{common}triggers: {{when: ['new_samples >= 300']}}\n");
@@ -101,31 +98,40 @@ fn model_that_is_sure_of_every_class_is_refused() {
     let running = [fleet.start("cloud"), fleet.start("honest")];
     fleet.wait_for_knowledge("honest");
 
-    // Its loss would be −ln 1 = 0, whatever the label: no honest model is as good.
+    // The loss of the one would be −ln 1 = 0, whatever the label: no honest model is as good. The
+    // other could keep the cloud busy for ever.
     let (features, classes) = SIZES;
-    donate(
-        &fleet,
-        "evil",
-        vec![onnx::constant(features, &vec![1.0; classes])],
-    );
-    fleet.wait_until("the cloud has got it", || {
+    let sure = onnx::constant(features, &vec![1.0; classes]);
+    let busy = onnx::with_loop(features, classes);
+    donate(&fleet, "evil", sure);
+    donate(&fleet, "worse", busy);
+    fleet.wait_until("the cloud has got them", || {
         let changes = fleet.bench.run(&["kb", "--state", "cloud", "changes"]);
-        changes.stdout.contains("by evil")
+        ["by evil", "by worse"].map(|it| changes.stdout.contains(it)) == [true, true]
     });
     let before = trained(&fleet);
     fleet.produce("honest", &samples[BOOTSTRAP..]);
     fleet.wait_for_samples("honest", samples.len());
     fleet.wait_until("the cloud has trained again", || trained(&fleet) > before);
-    fleet.wait_until("it has refused the model", || {
-        fleet.log("cloud").contains("refused a model of evil")
-    });
+    fleet.wait_for_knowledge("honest");
+    let models = fleet.bench.kb_json("cloud", &["models"]);
+    for model in models.as_array().expect("models") {
+        let adopted = &model["trained"]["remodeling"]["adopted"];
+        assert!(adopted.is_null() || model["answers"] == false, "{model}");
+    }
+    let refusals = || {
+        let said = fleet.log("cloud");
+        ["refused a model of evil", "refused a model of worse"].map(|it| said.matches(it).count())
+    };
+    fleet.wait_until("it has refused the models", || !refusals().contains(&0));
     fleet.wait_for_knowledge("honest");
     for running in running {
         running.stop();
     }
     let said = fleet.log("cloud");
-    let refusals = said.matches("refused a model of evil").count();
-    assert_eq!(refusals, 1, "{said}");
+    // Once each, however many trainings there are.
+    assert_eq!(refusals(), [1, 1], "{said}");
+    assert!(said.contains("control flow"), "{said}");
     assert!(
         said.contains("its probabilities add up to 3 and not to 1"),
         "{said}"
@@ -133,20 +139,10 @@ fn model_that_is_sure_of_every_class_is_refused() {
     for state in ["cloud", "honest"] {
         fleet.assert_sound(state);
     }
-    let models = fleet.bench.kb_json("cloud", &["models"]);
-    for model in models.as_array().expect("models") {
-        let adopted = &model["trained"]["remodeling"]["adopted"];
-        assert!(adopted.is_null() || model["answers"] == false, "{model}");
-    }
     let sums: BTreeMap<String, f64> = fleet
         .predictions("honest")
         .iter()
-        .map(|prediction| {
-            (
-                prediction["id"].to_string(),
-                sum(&prediction["probabilities"]),
-            )
-        })
+        .map(|it| (it["id"].to_string(), sum(&it["probabilities"])))
         .collect();
     assert!(!sums.is_empty());
     let odd = sums.iter().find(|(_, sum)| (**sum - 1.0).abs() > 0.01);

@@ -28,6 +28,7 @@ fn varint(mut value: u64) -> Vec<u8> {
 /// The type of an attribute, by its number in `AttributeProto.AttributeType`.
 const INT: u64 = 2;
 const STRING: u64 = 3;
+const GRAPH: u64 = 5;
 const FLOATS: u64 = 6;
 const INTS: u64 = 7;
 const STRINGS: u64 = 8;
@@ -66,17 +67,26 @@ fn rows_of(tag: u8, name: &str, columns: usize) -> Vec<u8> {
     bytes(tag, &[bytes(1, name.as_bytes()), kind].concat())
 }
 
-/// A model of one operator of `ai.onnx.ml` from `features` features to `width` values.
-fn model(operator: &str, attributes: &[Vec<u8>], features: usize, width: usize) -> Vec<u8> {
+/// An operator with its inputs, its output and its attributes.
+fn node(domain: &str, operator: &str, inputs: &[&str], output: &str, more: &[Vec<u8>]) -> Vec<u8> {
+    let inputs: Vec<u8> = inputs
+        .iter()
+        .flat_map(|it| bytes(1, it.as_bytes()))
+        .collect();
     let node = [
-        bytes(1, b"features"),
-        bytes(2, b"outputs"),
+        inputs,
+        bytes(2, output.as_bytes()),
         bytes(4, operator.as_bytes()),
-        attributes.concat(),
-        bytes(7, b"ai.onnx.ml"),
+        more.concat(),
+        bytes(7, domain.as_bytes()),
     ];
+    bytes(1, &node.concat())
+}
+
+/// A model of operators from `features`, of `features` columns, to `outputs`, of `width`.
+fn model_of(nodes: &[Vec<u8>], features: usize, width: usize) -> Vec<u8> {
     let graph = [
-        bytes(1, &node.concat()),
+        nodes.concat(),
         bytes(2, b"test"),
         rows_of(11, "features", features),
         rows_of(12, "outputs", width),
@@ -89,19 +99,80 @@ fn model(operator: &str, attributes: &[Vec<u8>], features: usize, width: usize) 
         number(1, 8),
         bytes(7, &graph.concat()),
         operators("", 17),
-        operators("ai.onnx.ml", 3),
+        operators(ML, 3),
     ];
     model.concat()
 }
 
+/// The domain of operators of classical models.
+const ML: &str = "ai.onnx.ml";
+
+/// A model of one operator of `ai.onnx.ml` from `features` features to `width` values.
+fn model(operator: &str, attributes: &[Vec<u8>], features: usize, width: usize) -> Vec<u8> {
+    let node = node(ML, operator, &["features"], "outputs", attributes);
+    model_of(&[node], features, width)
+}
+
+/// Attributes of a tree of one leaf, which gives these values whatever the features are.
+fn leaf(values: &[f32]) -> Vec<Vec<u8>> {
+    let width = values.len() as u64;
+    vec![
+        ints("nodes_treeids", &[0]),
+        ints("nodes_nodeids", &[0]),
+        ints("nodes_featureids", &[0]),
+        floats("nodes_values", &[0.0]),
+        strings("nodes_modes", &["LEAF"]),
+        ints("nodes_truenodeids", &[0]),
+        ints("nodes_falsenodeids", &[0]),
+        ints("target_treeids", &vec![0; values.len()]),
+        ints("target_nodeids", &vec![0; values.len()]),
+        ints("target_ids", &(0..width).collect::<Vec<_>>()),
+        floats("target_weights", values),
+        attribute("n_targets", INT, &[number(3, width)]),
+        attribute("post_transform", STRING, &[bytes(4, b"NONE")]),
+    ]
+}
+
 /// A model that gives these values for every row of `features` features, distribution or not.
 pub fn constant(features: usize, values: &[f32]) -> Vec<u8> {
-    let attributes = [
-        floats("coefficients", &vec![0.0; features * values.len()]),
-        floats("intercepts", values),
-        attribute("targets", INT, &[number(3, values.len() as u64)]),
-    ];
-    model("LinearRegressor", &attributes, features, values.len())
+    model(
+        "TreeEnsembleRegressor",
+        &leaf(values),
+        features,
+        values.len(),
+    )
+}
+
+/// The same model, which adds a sum of zeros to its values: of a matrix of `size` rows and columns
+/// that is multiplied by itself `times` times.
+pub fn laborious(features: usize, values: &[f32], size: u64, times: usize) -> Vec<u8> {
+    let constant = node(
+        "",
+        "Constant",
+        &[],
+        "shape",
+        &[ints("value_ints", &[size, size])],
+    );
+    let zeros = node("", "ConstantOfShape", &["shape"], "m0", &[]);
+    let mut nodes = vec![constant, zeros];
+    for step in 0..times {
+        let (from, to) = (format!("m{step}"), format!("m{}", step + 1));
+        nodes.push(node("", "MatMul", &["m0", &from], &to, &[]));
+    }
+    let keep = attribute("keepdims", INT, &[number(3, 0)]);
+    let last = format!("m{times}");
+    nodes.push(node("", "ReduceSum", &[&last], "sum", &[keep]));
+    let trees = "TreeEnsembleRegressor";
+    nodes.push(node(ML, trees, &["features"], "values", &leaf(values)));
+    nodes.push(node("", "Add", &["values", "sum"], "outputs", &[]));
+    model_of(&nodes, features, values.len())
+}
+
+/// A model with a loop, whose body is left out.
+pub fn with_loop(features: usize, width: usize) -> Vec<u8> {
+    let body = attribute("body", GRAPH, &[bytes(6, &bytes(2, b"body"))]);
+    let nodes = [node("", "Loop", &["features"], "outputs", &[body])];
+    model_of(&nodes, features, width)
 }
 
 /// A tree over the first of `features` features: these values below 0, those from 0 on, and ones,

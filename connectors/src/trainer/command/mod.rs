@@ -7,20 +7,17 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, io};
 
 use ndarray::{Array2, ArrayView1, Axis, concatenate};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::resource::Resource;
 use perennial_operators::LabelKind;
 
 use super::error::{StderrTail, TrainerError};
-use super::process::{Children, check_status, stderr_tail_of};
+use super::process::{Children, check_status, limit, stderr_tail_of};
 use super::request::{METRICS, MODEL};
 use super::{Cancel, Job, Trained, request};
 use crate::onnx::{OnnxError, Runtime};
@@ -189,22 +186,13 @@ impl CommandTrainer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
-        let limits = limits(self.command.memory).map_err(TrainerError::Connection)?;
-        let limit = move || {
-            // Ends the command if Perennial is killed. Linux ties it to the starting thread, which
-            // waits for the command.
-            set_pdeathsig(Signal::SIGKILL)?;
-            for (resource, most) in &limits {
-                setrlimit(*resource, *most, *most)?;
-            }
-            Ok(())
-        };
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes
-        // two kinds of system calls and neither allocates, frees nor locks.
-        #[allow(unsafe_code)]
-        unsafe {
-            command.pre_exec(limit);
-        }
+        let files = (Resource::RLIMIT_FSIZE, LARGEST_MODEL);
+        let memory = self
+            .command
+            .memory
+            .map(|bytes| (Resource::RLIMIT_AS, bytes));
+        let limits: Vec<(Resource, u64)> = [Some(files), memory].into_iter().flatten().collect();
+        limit(&mut command, &limits).map_err(TrainerError::Connection)?;
         Ok(command)
     }
 
@@ -250,16 +238,6 @@ fn unusable(folder: &Path, reason: io::Error) -> TrainerError {
         path: folder.to_owned(),
         reason,
     }
-}
-
-/// Resource limits of a command, within Perennial's own.
-fn limits(memory: Option<u64>) -> io::Result<Vec<(Resource, u64)>> {
-    let files = (Resource::RLIMIT_FSIZE, LARGEST_MODEL);
-    let memory = memory.map(|bytes| (Resource::RLIMIT_AS, bytes));
-    let limits = [Some(files), memory].into_iter().flatten();
-    limits
-        .map(|(resource, most)| Ok((resource, most.min(getrlimit(resource)?.1))))
-        .collect()
 }
 
 /// Reads a file that a command has written; none if it does not exist.
