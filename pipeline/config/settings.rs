@@ -240,7 +240,8 @@ fn check_link(config: &Config, link: &LinkConfig, places: &Places) -> Result<(),
 fn check_inputs(config: &Config, places: &Places) -> Result<(), ConfigError> {
     let has_output = config.output_topics().all().next().is_some();
     let kafka = config.kafka.as_ref();
-    check_kafka(kafka, &config.source, has_output, config.mode, places)?;
+    let commits = (config.mode, &config.commit);
+    check_kafka(kafka, &config.source, has_output, commits, places)?;
     let (bootstrap, link) = (&config.bootstrap, config.link.as_ref());
     bootstrap.check(config.role, &config.share, link, places)?;
     config.epoch.check(places)?;

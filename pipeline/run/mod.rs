@@ -3,9 +3,11 @@
 mod models;
 mod outputs;
 pub(crate) mod progress;
+mod settle;
 mod shutdown;
 pub(crate) mod signals;
 mod trainer;
+mod wait;
 mod worker;
 
 use std::path::Path;
@@ -21,10 +23,12 @@ use perennial_connectors::trainer::{Cancel, Trainer};
 use perennial_operators::learn::FirstModelGate;
 
 use self::models::retire_unloadable;
-use self::outputs::{open_outputs, open_sink, schema_id, settle};
+use self::outputs::{open_outputs, open_sink, schema_id};
+use self::settle::settle;
 use self::shutdown::Shutdown;
 use self::signals::stop_on_signal;
 use self::trainer::{open_trainer, training_context};
+use self::wait::wait_for_kafka;
 use self::worker::{RunParts, dataflow, own_parts};
 use crate::commit::committer::{CommitSender, Committer};
 use crate::commit::outputs::Outputs;
@@ -48,8 +52,11 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     stop_on_signal(&shutdown.stop)?;
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
     let health = Health::default();
-    let sink = open_sink(settings, &health, &shutdown.stop)?;
-    settle(settings, &knowledge, sink.as_ref())?;
+    if !wait_for_kafka(settings, &health, &shutdown.stop)? {
+        return Report::read(settings, &knowledge);
+    }
+    let mut sink = open_sink(settings, &health, &shutdown.stop)?;
+    settle(settings, &knowledge, sink.as_mut())?;
     let progress = knowledge.view().progress()?;
     let link = LinkRole::new(settings);
     if is_finished(&progress) {

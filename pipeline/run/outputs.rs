@@ -4,11 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use perennial_connectors::kafka::{Health, KafkaError, TopicFormat};
-use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::sink::kafka::{
-    KafkaSink, MessageRenderer, committed, register_predictions,
-};
+use perennial_connectors::kafka::{Health, TopicFormat};
+use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, register_predictions};
 use perennial_connectors::sink::{AppendFile, Format, Output, Renderer, RequestRenderer};
 use perennial_operators::Failure;
 
@@ -16,7 +13,6 @@ use crate::commit::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS}
 use crate::config::Settings;
 use crate::error::Error;
 use crate::graph::Render;
-use crate::input::sources::source_partitions;
 use crate::restore::Restored;
 
 /// Registers the schema of predictions if they are Avro and there is a registry; returns its id.
@@ -79,37 +75,6 @@ pub(crate) fn open_sink(
     };
     let sink = KafkaSink::open(kafka, config.group(), topics, health, stop.clone())?;
     Ok(Some(sink))
-}
-
-/// Settles a prepared commit that a crash left open: it counts if its transaction was committed,
-/// which the offsets of the consumer group tell.
-pub(crate) fn settle(
-    settings: &Settings,
-    knowledge: &KnowledgeBase,
-    sink: Option<&KafkaSink>,
-) -> Result<(), Error> {
-    let config = settings.config();
-    let (Some(kafka), Some(_)) = (&config.kafka, sink.filter(|sink| sink.is_transactional()))
-    else {
-        return Ok(());
-    };
-    let known = knowledge.view().progress()?.commits;
-    let places = source_partitions(settings)?;
-    let found = committed(kafka, config.group(), &places)?;
-    let differ = |found: u64| KafkaError::Apart {
-        group: config.group().to_string(),
-        found,
-        known,
-    };
-    match (knowledge.prepared()?, found) {
-        (Some(prepared), Some(found)) if found == prepared => Ok(knowledge.apply_prepared()?),
-        (Some(_), found) if found.unwrap_or(0) == known => Ok(knowledge.drop_prepared()?),
-        (Some(_), found) => Err(differ(found.unwrap_or(0)).into()),
-        (None, Some(found)) if found != known => Err(differ(found).into()),
-        // The broker has dropped the group's offsets, or somebody has set them: those in the
-        // knowledge base count.
-        (None, _) => Ok(()),
-    }
 }
 
 /// Opens the files of outputs at their committed lengths, beside the topics `kafka`.

@@ -23,7 +23,7 @@ pub fn content(state: &Path) -> Content {
     });
     let db = DB::open_cf_descriptors_read_only(&Options::default(), &path, families, false);
     let db = db.expect("a store");
-    let of_the_run: [&[u8]; 4] = [b"run", b"since", b"progress", b"topics"];
+    let of_the_run: [&[u8]; 5] = [b"run", b"since", b"progress", b"topics", b"untransacted"];
     let content = names.iter().filter(|name| *name != "edges").map(|name| {
         let family = db.cf_handle(name).expect("a family");
         let entries = db.iterator_cf(family, IteratorMode::Start);

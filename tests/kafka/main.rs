@@ -7,6 +7,7 @@ mod gone;
 mod kafka;
 mod labels;
 mod live;
+mod outages;
 mod produce;
 mod registry;
 mod security;

@@ -165,6 +165,8 @@ pub(super) const META_REWRITING: &[u8] = b"rewriting";
 pub(super) const META_TOPICS: &[u8] = b"topics";
 /// What was skipped of each partition.
 pub(super) const META_SKIPPED: &[u8] = b"skipped";
+/// Number of the last commit that was made without a transaction of Kafka.
+pub(super) const META_UNTRANSACTED: &[u8] = b"untransacted";
 /// A prepared commit: its number and its write.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 

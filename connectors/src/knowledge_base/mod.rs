@@ -164,17 +164,23 @@ impl KnowledgeBase {
     /// # Errors
     /// A run uses it, or a crash left a prepared commit that the next run has to settle first.
     pub fn open_to_edit(path: &Path) -> Result<Self, KnowledgeError> {
+        let kb = Self::open_to_settle(path)?;
+        if kb.prepared()?.is_some() {
+            return Err(KnowledgeError::Unsettled(path.into()));
+        }
+        kb.finish_forgetting()?;
+        Ok(kb)
+    }
+
+    /// Opens an existing knowledge base to settle its prepared commit by hand, while no run uses
+    /// it.
+    pub fn open_to_settle(path: &Path) -> Result<Self, KnowledgeError> {
         let store = path.join("knowledge");
         if !store.join("CURRENT").exists() {
             return Err(KnowledgeError::Missing(path.into()));
         }
         check_format(path, &store)?;
-        let kb = Self::open_store(path, &store, true)?;
-        if kb.prepared()?.is_some() {
-            return Err(KnowledgeError::Unsettled(path.into()));
-        }
-        kb.finish_forgetting()?;
-        kb.with_run()
+        Self::open_store(path, &store, true)?.with_run()
     }
 
     fn open_store(path: &Path, store: &Path, write: bool) -> Result<Self, KnowledgeError> {

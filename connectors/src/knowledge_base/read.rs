@@ -23,9 +23,9 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED, change_key, model_key,
-    number_key, read_donor, read_epoch, read_model, read_number, read_relation, read_stage,
-    read_task, read_task_epoch, task_key,
+    META_REGIONS, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED, META_UNTRANSACTED,
+    change_key, model_key, number_key, read_donor, read_epoch, read_model, read_number,
+    read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{
     DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, SkippedTotal,
@@ -51,6 +51,13 @@ impl<'a> View<'a> {
     pub fn progress(&self) -> Result<Progress, KnowledgeError> {
         self.get(Family::Meta, META_PROGRESS)?
             .ok_or_else(|| self.kb.damaged(&"it has no record of its progress"))
+    }
+
+    /// Number of the last commit that was made without a transaction of Kafka; 0 if none was.
+    pub fn untransacted(&self) -> Result<u64, KnowledgeError> {
+        Ok(self
+            .get(Family::Meta, META_UNTRANSACTED)?
+            .unwrap_or_default())
     }
 
     /// Ids of the topics that the progress is of, by name.

@@ -1,5 +1,6 @@
 //! A producer of messages of the link, which seals each and waits for its delivery.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
@@ -18,7 +19,9 @@ const LAST: Duration = Duration::from_secs(5);
 
 /// A producer of signed messages on one topic.
 pub(super) struct LinkProducer {
-    producer: BaseProducer<Client>,
+    kafka: KafkaConfig,
+    /// It is made anew if it fails for good.
+    producer: RefCell<BaseProducer<Client>>,
     client: Client,
     topic: String,
     key: SigningKey,
@@ -34,7 +37,8 @@ impl LinkProducer {
         client: Client,
     ) -> Result<LinkProducer, KafkaError> {
         Ok(LinkProducer {
-            producer: producer(kafka, None, client.clone())?,
+            producer: RefCell::new(producer(kafka, None, client.clone())?),
+            kafka: kafka.clone(),
             client,
             topic: topic.to_string(),
             key,
@@ -71,10 +75,15 @@ impl LinkProducer {
     ) -> Result<bool, LinkError> {
         let value = seal(message, &self.key)?;
         let record = BaseRecord::to(&self.topic).key(key).payload(&value);
-        let refused = self.producer.send(record).err().map(|(error, _)| error);
+        let refused = self
+            .producer
+            .borrow()
+            .send(record)
+            .err()
+            .map(|(error, _)| error);
         let began = Instant::now();
         let arrived = loop {
-            if self.producer.flush(GLANCE).is_ok() {
+            if self.producer.borrow().flush(GLANCE).is_ok() {
                 break true;
             }
             if is_over() && began.elapsed() > LAST {
@@ -90,6 +99,17 @@ impl LinkProducer {
             return Err(LinkError::TooLarge { bytes });
         }
         tracing::warn!(topic = self.topic, %error, "cannot send a message of the link; retrying");
+        self.renew();
         Ok(false)
+    }
+
+    /// Makes the producer anew if it has failed for good.
+    fn renew(&self) {
+        let fatal = self.producer.borrow().client().fatal_error();
+        if fatal.is_some()
+            && let Ok(producer) = producer(&self.kafka, None, self.client.clone())
+        {
+            self.producer.replace(producer);
+        }
     }
 }

@@ -188,6 +188,14 @@ impl Broker {
         }
     }
 
+    /// Deletes a consumer group, as Kafka does after its retention.
+    pub fn delete_group(&self, group: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let deleted = block_on(admin.delete_groups(&[group], &options)).expect("an answer");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    }
+
     /// Deletes all records of a topic, as Kafka does after their retention.
     pub fn expire(&self, topic: &str) {
         let client = self.client();

@@ -25,8 +25,8 @@ use serde::Serialize;
 
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, META_SKIPPED, change_key, model_key, reported_key, stage_key,
-    task_key,
+    META_REFERENCE, META_REGIONS, META_SKIPPED, META_UNTRANSACTED, change_key, model_key,
+    reported_key, stage_key, task_key,
 };
 use super::records::{ModelRecord, OutboxWrite, Progress, SkippedTotal, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
@@ -58,14 +58,25 @@ struct CommitWriter<'a> {
 const BLOCK: usize = 16 << 10;
 
 impl KnowledgeBase {
-    /// Commits epochs and the progress after them in one atomic, synced write.
+    /// Commits epochs and the progress after them in one atomic, synced write, without a
+    /// transaction of Kafka. It drops a prepared commit.
     pub fn commit(
         &self,
         epochs: &[EpochEffects],
         progress: &Progress,
         outbox: &OutboxWrite,
     ) -> Result<(), KnowledgeError> {
-        let batch = self.batch(epochs, progress, outbox)?;
+        let mut batch = self.batch(epochs, progress, outbox)?;
+        // A commit that is prepared for the state before this one must never be applied to it.
+        batch.delete_cf(self.family(Family::Meta)?, META_PREPARED);
+        if progress.commits > self.view().progress()?.commits {
+            self.put(
+                &mut batch,
+                Family::Meta,
+                META_UNTRANSACTED,
+                &progress.commits,
+            )?;
+        }
         self.write(batch)
     }
 
