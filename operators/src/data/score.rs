@@ -84,12 +84,12 @@ impl Score {
         }
     }
 
-    /// Adds another score.
+    /// Adds another score. The sums saturate, since the other may come over the network.
     pub fn add(&mut self, other: &Score) {
-        self.count += other.count;
-        self.correct += other.correct;
+        self.count = self.count.saturating_add(other.count);
+        self.correct = self.correct.saturating_add(other.correct);
         self.loss = self.loss.saturating_add(other.loss);
-        self.absolute += other.absolute;
+        self.absolute = self.absolute.saturating_add(other.absolute);
     }
 
     /// Share of right predictions; none before the first.
