@@ -262,12 +262,12 @@ impl ReaderThread {
             phase,
         };
         self.epoch = self.epoch.next();
-        let (mut edges, mut effects) = Default::default();
+        let (mut edges, mut histories, mut effects) = Default::default();
         let closed = match &mut self.source {
             SourceKind::Topics(topics) => topics.close_epoch(&header),
             SourceKind::Edges(source) => {
                 let closed = source.close_epoch();
-                (edges, effects) = (closed.edges, closed.effects);
+                (edges, histories, effects) = (closed.edges, closed.histories, closed.effects);
                 Closed {
                     offsets: closed.offsets,
                     ..Closed::default()
@@ -293,6 +293,7 @@ impl ReaderThread {
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
                 edges,
+                histories,
             },
             slices: portion
                 .batches

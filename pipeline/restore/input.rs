@@ -26,6 +26,7 @@ impl Restored {
             samples: self.progress.samples,
             offsets: self.progress.offsets.clone(),
             edges: self.edges.clone(),
+            histories: self.histories.clone(),
         }
     }
 }

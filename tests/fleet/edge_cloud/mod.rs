@@ -3,6 +3,7 @@
 mod canary;
 mod donors;
 mod file;
+mod keys;
 mod large;
 mod offline;
 mod policy;
