@@ -21,7 +21,8 @@ const ROWS: usize = 20;
 fn settings() -> Settings {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("edge.yaml");
-    let config = format!("name: any\nsource: {{path: none.csv}}\n{SCHEMA}");
+    let config =
+        format!("name: any\nsource: {{path: none.csv}}\nbootstrap: {{records: 10}}\n{SCHEMA}");
     std::fs::write(&file, config).expect("a config");
     Settings::try_from(load(&file, &[]).expect("a config")).expect("settings")
 }

@@ -116,3 +116,49 @@ impl Change {
         self.rows() == 0 && self.statistics.is_empty() && self.models.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::super::{open, seal};
+    use super::*;
+
+    /// A message as an edge of version 1 sends it.
+    #[derive(Serialize)]
+    struct OldMessage(FirstVersion);
+
+    impl LinkMessage for OldMessage {
+        const VERSION: u16 = 1;
+
+        fn decode(_: u16, bytes: &[u8]) -> Option<OldMessage> {
+            decode_whole(bytes).map(OldMessage)
+        }
+    }
+
+    #[test]
+    fn messages_of_version_1_are_read() {
+        let key = SigningKey::from_bytes(&[5; 32]);
+        let changes = vec![(3, Change::default())];
+        let mut expected = Changes {
+            edge: "north".to_string(),
+            since: 1,
+            schema: "schema".to_string(),
+            sent: 2,
+            shed: 4,
+            changes: changes.clone(),
+            lineage: None,
+        };
+        let (edge, schema) = (expected.edge.clone(), expected.schema.clone());
+        let old = OldMessage((edge, 1, schema, 2, 4, changes));
+        let sealed = seal(&old, &key).unwrap();
+        let open = |sealed: &[u8]| open::<Changes>(sealed, &key.verifying_key(), "north").unwrap();
+        assert_eq!(open(&sealed), expected);
+        expected.lineage = Some(Lineage {
+            incarnation: 9,
+            first: 3,
+            follows: Some(2),
+        });
+        assert_eq!(open(&seal(&expected, &key).unwrap()), expected);
+    }
+}

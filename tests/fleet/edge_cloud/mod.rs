@@ -161,6 +161,22 @@ fn link_settings_are_checked() {
         &cloud("store: {url: 'file:///models', above: 100000000}"),
         &["link.store.above", "at most"],
     );
+    refused(
+        &cloud("edges: {a: {key: a.pem, sites: {sit: [x]}}}"),
+        &["link.edges.a.sites.sit", "did you mean \"site\"?"],
+    );
+    refused(
+        &cloud("edges: {a: {keys: [{key: a.pem, until: tomorrow}]}}"),
+        &["link.edges.a.keys[0].until", "2027-01-31T00:00:00Z"],
+    );
+    refused(
+        &cloud("edges: {a: {samples: false}}"),
+        &["link.edges.a.key", "missing"],
+    );
+    refused(
+        &cloud("edges: {a: [a.pem]}"),
+        &["link.edges.a", "the file of a public key"],
+    );
     bench.write(
         "config.yaml",
         format!("{config}role: cloud\nlink: {{{kafka}, sign: none.pem}}\n"),

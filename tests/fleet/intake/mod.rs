@@ -1,5 +1,6 @@
 //! The cloud's intake of what edges share: one edge's trouble is that edge's alone.
 
+mod clocks;
 mod rights;
 mod store;
 mod unknown;

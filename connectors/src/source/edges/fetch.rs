@@ -110,7 +110,7 @@ impl Attempt {
             let edge = &self.job.message.changes.edge;
             tracing::warn!(
                 edge,
-                "waiting for a model; only this edge waits with it: {missing}"
+                "waiting for a model of an edge; only this edge waits with it: {missing}"
             );
         }
         missing.is_none()
