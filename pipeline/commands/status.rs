@@ -90,6 +90,16 @@ struct Edge {
     progress: EdgeProgress,
     /// Seconds since the edge sent what was last received, by the clocks of both.
     lag: f64,
+    /// Number of times that a restored or second copy of the edge's state shared changes.
+    forks: u64,
+    /// Number of times that the edge came with a new state.
+    renewals: u64,
+    /// Number of changes, at most, that never came.
+    lost: u64,
+    /// Number of samples that may have been taken in twice.
+    repeated: u64,
+    /// Number of samples, statistics and models that the edge may not share.
+    refused: u64,
 }
 
 /// Prints the status of the pipeline of a config from its state.
@@ -111,9 +121,19 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
         let version = record.deployed?;
         Some((record.definition.name.to_string(), version))
     });
+    let histories = view.histories()?;
     let edges = view.edges()?.into_iter().map(|(edge, progress)| {
-        let lag = now().saturating_sub(progress.sent) as f64 / 1e6;
-        (edge, Edge { progress, lag })
+        let history = histories.get(&edge).cloned().unwrap_or_default();
+        let status = Edge {
+            progress,
+            lag: now().saturating_sub(progress.sent) as f64 / 1e6,
+            forks: history.forks,
+            renewals: history.renewals,
+            lost: history.lost,
+            repeated: history.repeated,
+            refused: history.refused,
+        };
+        (edge, status)
     });
     let stages = view.stages()?;
     let trainings: Vec<&StageRecord> = stages
@@ -266,6 +286,9 @@ fn edge_table(edges: &BTreeMap<String, Edge>) -> String {
         "samples",
         "bytes",
         "shed",
+        "lost",
+        "twice",
+        "refused",
         "latest sample",
         "lag, s",
     ]);
@@ -275,6 +298,9 @@ fn edge_table(edges: &BTreeMap<String, Edge>) -> String {
             right(edge.progress.samples),
             right(edge.progress.bytes),
             right(edge.progress.shed),
+            right(edge.lost),
+            right(edge.repeated),
+            right(edge.refused),
             Cell::new(time(edge.progress.time)),
             right(format!("{:.1}", edge.lag)),
         ]);

@@ -293,6 +293,7 @@ fn is_idle(effects: &EpochEffects) -> bool {
             && intake.dead_letters.is_empty()
             && intake.settled_labels.is_empty()
             && intake.edges.is_empty()
+            && intake.histories.is_empty()
     });
     read_nothing
         && effects.changes.is_empty()

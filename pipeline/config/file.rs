@@ -16,12 +16,19 @@ pub struct ConfigFile {
     /// The values.
     pub config: Config,
     pub(super) places: Places,
+    /// The overrides, as they were given.
+    overrides: Vec<String>,
 }
 
 impl ConfigFile {
     /// An error about the value at `path`, such as `tasks.path[1]`.
     pub fn error(&self, path: &str, message: impl std::fmt::Display) -> ConfigError {
         self.places.error(path, message)
+    }
+
+    /// Loads the file again, with the same overrides.
+    pub fn reload(&self) -> Result<ConfigFile, ConfigError> {
+        load(&self.places.file, &self.overrides)
     }
 }
 
@@ -47,7 +54,11 @@ pub fn load(file: &Path, overrides: &[String]) -> Result<ConfigFile, ConfigError
         places.overrides.push(key);
     }
     let config = deserialize(value, &places)?;
-    Ok(ConfigFile { config, places })
+    Ok(ConfigFile {
+        config,
+        places,
+        overrides: overrides.to_vec(),
+    })
 }
 
 /// Converts YAML to JSON and records the places of its values.

@@ -6,6 +6,7 @@
 mod bootstrap;
 mod condition;
 mod drift;
+mod edge;
 mod epoch;
 mod file;
 mod inference;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bootstrap::BootstrapConfig;
 pub use self::drift::{DetectorConfig, DriftConfig};
+pub use self::edge::{EdgeConfig, EdgeKeyConfig, EdgeRightsConfig};
 pub use self::epoch::{CommitConfig, EpochConfig, Mode};
 pub use self::file::{ConfigFile, load};
 pub use self::inference::{BaselineConfig, InferenceConfig, IntegrationConfig, ReportConfig};

@@ -146,7 +146,7 @@ impl TryFrom<ConfigFile> for Settings {
     type Error = ConfigError;
 
     fn try_from(loaded: ConfigFile) -> Result<Self, ConfigError> {
-        let ConfigFile { config, places } = &loaded;
+        let ConfigFile { config, places, .. } = &loaded;
         config.source.check_kind(places)?;
         config.labels.check(&config.source, places)?;
         config.source.check(config.role, places)?;
@@ -160,7 +160,7 @@ impl TryFrom<ConfigFile> for Settings {
         let levels = config.tasks.levels(&schema, &config.bootstrap, places)?;
         check_outputs(config, places)?;
         if let Some(link) = link_of(config.role, config.link.as_ref(), places)? {
-            check_link(config, link, places)?;
+            check_link(config, link, &schema, places)?;
         }
         check_inputs(config, places)?;
         check_learning(config, schema.features.len(), places)?;
@@ -219,7 +219,12 @@ fn check_outputs(config: &Config, places: &Places) -> Result<(), ConfigError> {
 }
 
 /// Checks the link, and at an edge the sections that an edge restricts.
-fn check_link(config: &Config, link: &LinkConfig, places: &Places) -> Result<(), ConfigError> {
+fn check_link(
+    config: &Config,
+    link: &LinkConfig,
+    schema: &Schema,
+    places: &Places,
+) -> Result<(), ConfigError> {
     if config.role == Role::Edge {
         link.check_edge(config.share.anything(), places)?;
         let message = "an edge takes models when they come: set live";
@@ -231,7 +236,7 @@ fn check_link(config: &Config, link: &LinkConfig, places: &Places) -> Result<(),
         config.report.check_edge(places)?;
         config.tasks.check_edge(places)?;
     } else {
-        link.check_cloud(config.source.edges.is_some(), config.mode, places)?;
+        link.check_cloud(config.source.edges.is_some(), config.mode, schema, places)?;
     }
     link.check_connection(places)
 }

@@ -6,7 +6,6 @@
 //! and sends the epoch to the source operator. It ends with the stream, with a failure, or when the
 //! run is to stop.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -267,13 +266,12 @@ impl ReaderThread {
             phase,
         };
         self.epoch = self.epoch.next();
-        let mut edges = BTreeMap::new();
-        let mut effects = Vec::new();
+        let (mut edges, mut histories, mut effects) = Default::default();
         let closed = match &mut self.source {
             SourceKind::Topics(topics) => topics.close_epoch(&header),
             SourceKind::Edges(source) => {
                 let closed = source.close_epoch();
-                (edges, effects) = (closed.edges, closed.effects);
+                (edges, histories, effects) = (closed.edges, closed.histories, closed.effects);
                 Closed {
                     offsets: closed.offsets,
                     topics: closed.topics,
@@ -304,6 +302,7 @@ impl ReaderThread {
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
                 edges,
+                histories,
             },
             slices: portion
                 .batches

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use perennial_connectors::knowledge_base::SCHEMA;
-use perennial_connectors::link::{LinkError, ModelStore, VerifyingKey, schema_hash, verifying_key};
+use perennial_connectors::link::{LinkError, ModelStore, schema_hash};
+use perennial_connectors::schema::Schema;
+use perennial_connectors::source::edges::EdgeRights;
 use perennial_operators::share::{Pseudonyms, SharePolicy};
 
-use crate::config::{LinkConfig, Settings};
+use crate::config::{EdgeConfig, LinkConfig, Settings};
 use crate::error::Error;
 
 /// Last version that a model of the cloud can have at an edge. Models that the edge trains have
@@ -35,13 +37,13 @@ pub fn schema(settings: &Settings) -> String {
     schema_hash(&schema.map(|(_, schema)| schema).unwrap_or_default())
 }
 
-/// The keys with which the cloud verifies what its edges send.
-pub fn edge_keys(link: &LinkConfig) -> Result<BTreeMap<String, VerifyingKey>, Error> {
-    let key = |(edge, path): (&String, &std::path::PathBuf)| {
-        let key = verifying_key(path)?;
-        Ok((edge.clone(), key))
-    };
-    link.edges.iter().map(key).collect()
+/// The rights of the edges from which the cloud takes in changes, with their keys.
+pub fn edge_rights(
+    link: &LinkConfig,
+    schema: &Schema,
+) -> Result<BTreeMap<String, EdgeRights>, Error> {
+    let rights = |(name, edge): (&String, &EdgeConfig)| Ok((name.clone(), edge.rights(schema)?));
+    link.edges.iter().map(rights).collect()
 }
 
 /// The policy of what is shared, if anything is, with the secret of its pseudonyms.

@@ -11,7 +11,7 @@ use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{signing_key, verifying_key};
 use perennial_connectors::onnx::Runtime;
 
-use super::common::{POLL, edge_keys};
+use super::common::{POLL, edge_rights};
 use super::inbox::LinkInbox;
 use super::outbox::{Outbox, SendProgress};
 use super::send_thread::SendThread;
@@ -53,7 +53,7 @@ impl<'a> LinkRole<'a> {
     /// topic of changes too, which it reads from the beginning.
     pub fn prepare(&self) -> Result<(), Error> {
         let Some(link) = self.link else { return Ok(()) };
-        edge_keys(link)?;
+        edge_rights(link, &self.settings.schema)?;
         link.sign.as_deref().map(signing_key).transpose()?;
         link.verify.as_deref().map(verifying_key).transpose()?;
         match self.role {

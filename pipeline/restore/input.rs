@@ -28,6 +28,7 @@ impl Restored {
             offsets: self.progress.offsets.clone(),
             topics: self.topics.clone(),
             edges: self.edges.clone(),
+            histories: self.histories.clone(),
         }
     }
 }

@@ -21,7 +21,7 @@ use perennial_operators::algorithms::pool::Adapters;
 use perennial_operators::algorithms::recognize::{EpochScores, Reference};
 use perennial_operators::algorithms::unseen::{Entry, Regions, RequestHistory};
 use perennial_operators::flow::{
-    DeployedModel, EarlyLabel, EdgeProgress, Phase, Revision, TrainOrder,
+    DeployedModel, EarlyLabel, EdgeHistory, EdgeProgress, Phase, Revision, TrainOrder,
 };
 use perennial_operators::learn::{RestoredStatistics, TaskTraining};
 use perennial_operators::{
@@ -105,6 +105,8 @@ pub struct Restored {
     followed: BTreeMap<(TaskId, u64), Revision>,
     /// How far the changes of each edge were taken in.
     edges: BTreeMap<String, EdgeProgress>,
+    /// History of each edge.
+    histories: BTreeMap<String, EdgeHistory>,
 }
 
 /// The tasks that one of several workers keeps.
@@ -178,6 +180,7 @@ impl Restored {
             followed: view.revisions()?,
             renamed: view.pseudonyms()?.into_values().collect(),
             edges: view.edges()?,
+            histories: view.histories()?,
             tasks: tasks
                 .into_values()
                 .map(|record| record.definition)

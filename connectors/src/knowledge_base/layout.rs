@@ -59,7 +59,7 @@ pub(super) enum Family {
     Departures,
     /// Task by its pseudonym → the task and its pseudonym.
     Renamed,
-    /// Name of an edge → progress through its changes.
+    /// Name of an edge → progress through its changes; name and a zero byte → its history.
     Edges,
     /// Number of an edge's name, task → name and statistics of the edge.
     Reported,
@@ -141,6 +141,10 @@ pub(super) const META_RUN: &[u8] = b"run";
 pub(super) const META_SINCE: &[u8] = b"since";
 /// Terms of sharing, oldest first.
 pub(super) const META_TERMS: &[u8] = b"terms";
+/// Incarnations that made the changes in the outbox: first change and id.
+pub(super) const META_INCARNATIONS: &[u8] = b"incarnations";
+/// When the numbers of published revisions last began anew, microseconds since 1970.
+pub(super) const META_REVISED: &[u8] = b"revised";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
 /// Standard deviation of each feature.
@@ -201,6 +205,18 @@ pub(super) fn model_key(model: ModelId) -> [u8; 12] {
 pub(super) fn donor_key(task: TaskId, donor: Option<&str>) -> [u8; 16] {
     let number = donor.map_or(0, id_number);
     join(task.0.to_be_bytes(), &number.to_be_bytes())
+}
+
+/// The key of an edge's history. No name of an edge ends so.
+pub(super) fn history_key(edge: &str) -> Vec<u8> {
+    [edge.as_bytes(), &[0]].concat()
+}
+
+/// The edge of a key, and whether the key is that of its history.
+pub(super) fn read_edge(key: &[u8]) -> Option<(String, bool)> {
+    let name = key.strip_suffix(&[0]);
+    let text = String::from_utf8(name.unwrap_or(key).to_vec());
+    Some((text.ok()?, name.is_some()))
 }
 
 pub(super) fn reported_key(edge: &str, task: TaskId) -> [u8; 16] {

@@ -8,13 +8,16 @@
 mod apply;
 mod forget;
 mod layout;
+mod link;
 mod merge;
 mod read;
 mod records;
 mod verify;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
@@ -26,13 +29,15 @@ use serde::de::DeserializeOwned;
 pub use merge::set_sums;
 pub use read::View;
 pub use records::{
-    DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, ShareTerms,
-    SharedRecord, ShedReason, SkippedTotal, StageRecord, TaskRecord,
+    DonatedRecord, Incarnation, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained,
+    ShareTerms, SharedRecord, ShedReason, SkippedTotal, StageRecord, TaskRecord,
 };
 pub use verify::Finding;
 
 use crate::schema::{Label, Schema};
-use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN, META_SINCE};
+use layout::{
+    Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_REVISED, META_RUN, META_SINCE,
+};
 
 /// Version of the layout on disk. A store of another version is refused.
 const FORMAT: u32 = 10;
@@ -125,6 +130,10 @@ pub struct KnowledgeBase {
     path: PathBuf,
     run: String,
     since: i64,
+    /// Random id of this opening, not 0.
+    incarnation: u64,
+    /// When the numbers of published revisions last began anew; 0 if never.
+    revised: AtomicI64,
 }
 
 impl KnowledgeBase {
@@ -219,12 +228,16 @@ impl KnowledgeBase {
             path: path.into(),
             run: String::new(),
             since: 0,
+            incarnation: random_id(),
+            revised: AtomicI64::new(0),
         })
     }
 
     fn with_run(mut self) -> Result<Self, KnowledgeError> {
         self.run = self.get(Family::Meta, META_RUN)?.unwrap_or_default();
         self.since = self.get(Family::Meta, META_SINCE)?.unwrap_or_default();
+        let revised = self.get(Family::Meta, META_REVISED)?;
+        self.revised = AtomicI64::new(revised.unwrap_or_default());
         Ok(self)
     }
 
@@ -394,6 +407,12 @@ impl KnowledgeBase {
     }
 }
 
+/// A random number, not 0. It is no secret.
+fn random_id() -> u64 {
+    // Each process seeds its hashers from the system's randomness.
+    RandomState::new().build_hasher().finish().max(1)
+}
+
 /// Refuses a store of another format. This comes before the store is opened as a whole, since it
 /// may lack column families.
 fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
@@ -411,6 +430,8 @@ fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
         path: path.into(),
         run: String::new(),
         since: 0,
+        incarnation: 0,
+        revised: AtomicI64::new(0),
     };
     match kb.get::<u32>(Family::Meta, META_FORMAT)? {
         Some(FORMAT) => Ok(()),

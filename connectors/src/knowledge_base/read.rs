@@ -11,9 +11,7 @@ use perennial_operators::algorithms::retain::class_of;
 use perennial_operators::algorithms::unseen::{
     Entry, LabelRequest, Regions, RequestHistory, UnseenGroup,
 };
-use perennial_operators::flow::{
-    EarlyLabel, EdgeProgress, KnowledgeChange, RelationScored, Revision, StageKind,
-};
+use perennial_operators::flow::{EarlyLabel, KnowledgeChange, RelationScored, Revision, StageKind};
 use perennial_operators::{
     ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, RetainedSample, SharedStatistics,
     TaskDefinition, TaskDifference, TaskId, TaskPseudonym, TaskScores, TopicPartition,
@@ -36,7 +34,7 @@ use super::{KnowledgeBase, KnowledgeError};
 /// The knowledge base at one commit, unaffected by later commits.
 pub struct View<'a> {
     pub(super) kb: &'a KnowledgeBase,
-    snapshot: Snapshot<'a>,
+    pub(super) snapshot: Snapshot<'a>,
 }
 
 impl<'a> View<'a> {
@@ -172,12 +170,6 @@ impl<'a> View<'a> {
     /// Pseudonyms of tasks, by the number of the pseudonym.
     pub fn pseudonyms(&self) -> Result<BTreeMap<TaskId, TaskPseudonym>, KnowledgeError> {
         self.scan(Family::Renamed, &[], read_task)
-    }
-
-    /// Progress through the changes of each edge.
-    pub fn edges(&self) -> Result<BTreeMap<String, EdgeProgress>, KnowledgeError> {
-        let read_name = |key: &[u8]| String::from_utf8(key.to_vec()).ok();
-        self.scan(Family::Edges, &[], read_name)
     }
 
     /// Statistics reported by edges, with the edges' names.
@@ -418,7 +410,7 @@ impl<'a> View<'a> {
         Ok(values)
     }
 
-    fn get<T: DeserializeOwned>(
+    pub(super) fn get<T: DeserializeOwned>(
         &self,
         family: Family,
         key: &[u8],
@@ -464,7 +456,7 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn each(
+    pub(super) fn each(
         &self,
         family: Family,
         from: &[u8],
@@ -478,7 +470,7 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn bad_key(&self, family: Family) -> KnowledgeError {
+    pub(super) fn bad_key(&self, family: Family) -> KnowledgeError {
         self.kb.damaged(&format!(
             "a key in column family {} cannot be read",
             family.name()

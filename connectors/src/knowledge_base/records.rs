@@ -197,6 +197,17 @@ pub struct OutboxWrite {
     pub floor: Option<u64>,
     /// All terms of sharing, if there are new ones.
     pub terms: Option<Vec<ShareTerms>>,
+    /// The incarnations that made the changes that wait, if there is a new one.
+    pub incarnations: Option<Vec<Incarnation>>,
+}
+
+/// An incarnation of an edge's state: one opening of it, in which it made changes for the cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Number of its first change.
+    pub first: u64,
+    /// Random id.
+    pub id: u64,
 }
 
 /// A model of a donor.

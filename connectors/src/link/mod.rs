@@ -5,8 +5,10 @@
 mod changes;
 mod envelope;
 mod keys;
+mod notice;
 mod producer;
 mod publish;
+mod read_back;
 mod send;
 mod store;
 mod subscribe;
@@ -18,10 +20,14 @@ use perennial_operators::flow::{ModelEvaluated, ModelTrained, Revision};
 use perennial_operators::{ModelId, TaskDefinition, TaskId, id_number};
 use serde::{Deserialize, Serialize};
 
-pub use self::changes::{Change, Changes, Donation};
-pub use self::envelope::{LinkError, open, seal};
+pub use self::changes::{Change, Changes, Donation, Lineage};
+use self::envelope::decode_whole;
+pub use self::envelope::{LinkError, LinkMessage, open, seal};
+pub(crate) use self::envelope::{open_by, unverified};
 pub use self::keys::{signing_key, verifying_key};
+pub use self::notice::EdgeNotice;
 pub use self::publish::Publisher;
+pub use self::read_back::PublishedRevisions;
 pub use self::send::Sender;
 pub(crate) use self::store::fetch;
 pub use self::store::{ModelStore, StoreConfig};
@@ -50,6 +56,14 @@ pub struct Published {
     pub deviations: Option<Vec<f32>>,
     /// The deployed model, or that of the donor; none if the task inherits.
     pub model: Option<PublishedModel>,
+}
+
+impl LinkMessage for Published {
+    const VERSION: u16 = 1;
+
+    fn decode(_: u16, bytes: &[u8]) -> Option<Published> {
+        decode_whole(bytes)
+    }
 }
 
 impl Published {

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use serde::Serialize;
 
 use super::topic::LARGEST_CONTENT;
-use super::{LinkError, ModelStore, PublishedModel, seal};
+use super::{LinkError, LinkMessage, ModelStore, PublishedModel, seal};
 use crate::kafka::{Client, KafkaConfig, KafkaError, is_too_large, producer};
 
 /// Time of one wait for a delivery. Without the end of a run, the client itself gives up on a
@@ -70,7 +69,7 @@ impl LinkProducer {
     pub(super) fn send(
         &self,
         key: &str,
-        message: &impl Serialize,
+        message: &impl LinkMessage,
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
         let value = seal(message, &self.key)?;

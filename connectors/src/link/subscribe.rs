@@ -12,7 +12,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
-use super::{LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
+use super::{EdgeNotice, LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost};
 
 /// Bound on the difference between clocks, microseconds (an hour).
@@ -203,6 +203,13 @@ impl Subscription {
         latest: i64,
         now: i64,
     ) -> Result<Option<Published>, LinkError> {
+        if EdgeNotice::has_key(key) {
+            let notice: EdgeNotice = open(value, &self.key, "the cloud")?;
+            if notice.edge == self.edge {
+                notice.log();
+            }
+            return Ok(None);
+        }
         let published: Published = open(value, &self.key, "the cloud")?;
         let task = published.path.last().ok_or(LinkError::Torn)?.task;
         if key != published.key().as_bytes() {

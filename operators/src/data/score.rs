@@ -82,14 +82,14 @@ impl Score {
         }
     }
 
-    /// Adds another score.
+    /// Adds another score. Counts saturate, since the other may come over the network.
     pub fn add(&mut self, other: &Score) {
-        self.count += other.count;
-        self.correct += other.correct;
+        self.count = self.count.saturating_add(other.count);
+        self.correct = self.correct.saturating_add(other.correct);
         // The sum of squares can exceed its range. Wrapped, it is right again as soon as the errors
         // that were too large have left the window.
         self.loss = self.loss.wrapping_add(other.loss);
-        self.absolute += other.absolute;
+        self.absolute = self.absolute.saturating_add(other.absolute);
     }
 
     /// Share of right predictions; none before the first.

@@ -34,6 +34,8 @@ pub struct Intake {
     pub settled_labels: Vec<u64>,
     /// Progress at each edge from which something was taken in.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
+    /// History of each edge whose history moved.
+    pub histories: BTreeMap<Arc<str>, EdgeHistory>,
 }
 
 /// Progress in taking in what an edge shares.
@@ -58,6 +60,43 @@ pub struct EdgeProgress {
     pub bytes: u64,
 }
 
+/// History of an edge: the incarnations of its state that have shared something, and what was wrong
+/// with what it shared. An incarnation is one opening of the state; those of a restored copy, or of
+/// two copies in use, number their changes from the same change on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeHistory {
+    /// Incarnations, the one that shared last at the end.
+    pub incarnations: Vec<EdgeIncarnation>,
+    /// The number up to which incarnations are forgotten.
+    pub forgotten: u64,
+    /// Event time up to which samples may have been taken in before, microseconds since 1970.
+    pub until: i64,
+    /// Number of times that changes were numbered anew from a change that was taken in before: the
+    /// state is a restored copy, or two copies are in use.
+    pub forks: u64,
+    /// Number of times that the edge came with a new state.
+    pub renewals: u64,
+    /// Number of changes, at most, that the edge has sent and that never came.
+    pub lost: u64,
+    /// Number of samples that may have been taken in twice.
+    pub repeated: u64,
+    /// Number of samples, statistics and models that the edge may not share.
+    pub refused: u64,
+}
+
+/// An incarnation of an edge's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeIncarnation {
+    /// Random id; 0 if the edge did not tell.
+    pub id: u64,
+    /// When the state was created, microseconds since 1970 by the edge's clock.
+    pub since: i64,
+    /// Number of the next change to take in, as of when another incarnation followed.
+    pub next: u64,
+    /// Samples of that change that are taken in already.
+    pub rows: u64,
+}
+
 impl Intake {
     /// Adds the intake of another reader in the same epoch.
     pub fn merge(&mut self, other: Intake) {
@@ -74,6 +113,7 @@ impl Intake {
         self.early_labels.extend(other.early_labels);
         self.settled_labels.extend(other.settled_labels);
         self.edges.extend(other.edges);
+        self.histories.extend(other.histories);
     }
 }
 

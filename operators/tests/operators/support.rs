@@ -105,6 +105,7 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         early_labels: Vec::new(),
         settled_labels: Vec::new(),
         edges: BTreeMap::new(),
+        histories: BTreeMap::new(),
     }
 }
 

@@ -65,6 +65,7 @@ fn donate(fleet: &Fleet, edge: &str, onnx: Vec<u8>) {
         since: now(),
         schema: base.schema,
         sent: now(),
+        lineage: None,
         shed: 0,
         changes: vec![(0, change)],
     };

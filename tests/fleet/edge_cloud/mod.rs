@@ -5,6 +5,7 @@ mod donors;
 mod file;
 mod gone;
 mod hostile;
+mod keys;
 mod large;
 mod offline;
 mod policy;
@@ -161,6 +162,22 @@ fn link_settings_are_checked() {
     refused(
         &cloud("store: {url: 'file:///models', above: 100000000}"),
         &["link.store.above", "at most"],
+    );
+    refused(
+        &cloud("edges: {a: {key: a.pem, sites: {sit: [x]}}}"),
+        &["link.edges.a.sites.sit", "did you mean \"site\"?"],
+    );
+    refused(
+        &cloud("edges: {a: {keys: [{key: a.pem, until: tomorrow}]}}"),
+        &["link.edges.a.keys[0].until", "2027-01-31T00:00:00Z"],
+    );
+    refused(
+        &cloud("edges: {a: {samples: false}}"),
+        &["link.edges.a.key", "missing"],
+    );
+    refused(
+        &cloud("edges: {a: [a.pem]}"),
+        &["link.edges.a", "the file of a public key"],
     );
     bench.write(
         "config.yaml",

@@ -317,6 +317,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Makes it read a part of its config again.
+    pub fn hang_up(&self) {
+        signal(self.child.id(), "HUP");
+    }
+
     /// Stops it with a signal and waits for its end.
     pub fn stop(mut self) {
         signal(self.child.id(), "TERM");

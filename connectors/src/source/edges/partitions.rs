@@ -9,7 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{EdgeMerge, EdgeSource, EdgesOptions, EdgesResume};
+use super::{EdgeSource, EdgesOptions, EdgesResume};
 use crate::kafka::{Client, KafkaError, ask_by_consumer};
 use crate::link::partitions_of;
 use crate::source::continuity::Continuity;
@@ -33,11 +33,6 @@ impl PartitionState {
     pub(super) fn is_done(&self) -> bool {
         self.stop.is_some_and(|stop| self.next >= stop)
     }
-}
-
-/// Where a restart resumes in a partition: at the first waiting message.
-pub(super) fn resume_at(merge: &EdgeMerge, state: &PartitionState) -> i64 {
-    merge.first_offset(state.partition).unwrap_or(state.next)
 }
 
 /// Assigns all partitions to the consumer, to go on at `resume`.
@@ -97,11 +92,6 @@ impl EdgeSource {
     pub(super) fn lose(&mut self, reason: &str) {
         self.health.report_waiting(reason);
         self.is_lost = true;
-        // A message that waits for models would have to be read again, and may be gone.
-        if let Some(mut message) = self.pending.take() {
-            message.until = Instant::now();
-            self.accept(message);
-        }
     }
 
     /// Assigns the partitions again, at the messages to read next or at what takes their place.
@@ -135,7 +125,10 @@ impl EdgeSource {
             };
             let next = self.continuity.resume(&place, state.next, ends)?;
             if next != state.next {
-                self.merge.forget_offsets(state.partition, next);
+                // What waits in memory is no longer in the topic.
+                self.merge.forget_offsets(state.partition);
+                self.parked.forget_offsets(state.partition);
+                self.sealed.forget_offsets(state.partition);
                 state.next = next;
             }
         }
