@@ -10,5 +10,6 @@ mod labels;
 mod memory;
 mod number;
 mod oracle;
+mod outputs;
 mod replay;
 mod retained;

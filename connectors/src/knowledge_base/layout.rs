@@ -143,6 +143,8 @@ pub(super) const META_SINCE: &[u8] = b"since";
 pub(super) const META_TERMS: &[u8] = b"terms";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
+/// Files of outputs, by the output's name.
+pub(super) const META_OUTPUTS: &[u8] = b"outputs";
 /// Standard deviation of each feature.
 pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 /// Bounds of the retained samples.
