@@ -13,3 +13,4 @@ mod oracle;
 mod outputs;
 mod replay;
 mod retained;
+mod system;
