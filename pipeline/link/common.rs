@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use perennial_connectors::files::read_secret;
 use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::link::{LinkError, ModelStore, VerifyingKey, schema_hash, verifying_key};
 use perennial_operators::share::{Pseudonyms, SharePolicy};
@@ -53,7 +54,7 @@ pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
         return Ok(None);
     };
     if let Some(path) = &settings.config().share.secret {
-        let secret = std::fs::read(path).map_err(|error| Error::File(path.clone(), error))?;
+        let secret = read_secret(path).map_err(|error| Error::File(path.clone(), error))?;
         if secret.len() < LEAST_SECRET {
             let reason =
                 format!("expected {LEAST_SECRET} bytes or more (openssl rand -out FILE 32)");
