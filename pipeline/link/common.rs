@@ -1,4 +1,4 @@
-//! Parts of the link that cloud and edge share: keys, policy, model store and retries.
+//! Parts of the link that cloud and edge share: keys, policy and model store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -74,27 +74,4 @@ pub fn open_store(link: &LinkConfig) -> Result<Option<ModelStore>, Error> {
 /// The path of a key; the config's check has made sure that there is one.
 pub(super) fn key_file(path: &Option<std::path::PathBuf>) -> &Path {
     path.as_deref().unwrap_or(Path::new(""))
-}
-
-/// Logs why the connection is retried: once for each reason, though a retry comes twice a second.
-#[derive(Default)]
-pub(super) struct RetryLog {
-    /// The last reason; empty before the first failure.
-    reason: String,
-}
-
-impl RetryLog {
-    /// Logs a failure, unless the last one had the same reason.
-    pub(super) fn failed(&mut self, error: &Error) {
-        let reason = error.to_string();
-        if self.reason != reason {
-            tracing::warn!("cannot reach the cloud's Kafka; retrying: {reason}");
-            self.reason = reason;
-        }
-    }
-
-    /// Whether there was a failure.
-    pub(super) fn has_failed(&self) -> bool {
-        !self.reason.is_empty()
-    }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use perennial_connectors::kafka::Health;
+use perennial_connectors::kafka::{Health, OutageCount};
 use perennial_connectors::knowledge_base::{
     DonatedRecord, KnowledgeBase, ModelRecord, TaskRecord, View,
 };
@@ -42,6 +42,7 @@ pub fn publish(
     let schema = schema(settings);
     let canary = link.canary.clone();
     let (mut sent, mut seen) = (BTreeMap::new(), None);
+    let refusals = OutageCount::default();
     Ok(SendThread::start(move |is_last, is_over| {
         // The number is read before the knowledge base is: what is committed in between is
         // published twice rather than missed.
@@ -55,11 +56,16 @@ pub fn publish(
         let publish = |mut published: Published| publisher.publish(&mut published, is_over);
         let first = canary.as_ref().map_or(&[][..], |canary| &canary.edges);
         match publish_new(publish, &knowledge, &schema, first, &mut sent) {
-            Ok(true) => seen = Some(publications),
+            Ok(true) => {
+                refusals.ends("published");
+                seen = Some(publications);
+            }
             // What has not arrived is published by the next call.
             Ok(false) => std::thread::sleep(RETRY_PAUSE),
             Err(error) => {
-                tracing::error!("cannot publish: {error}");
+                if refusals.begins() {
+                    tracing::error!("cannot publish; retrying: {error}");
+                }
                 std::thread::sleep(RETRY_PAUSE);
             }
         }
