@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use perennial_connectors::files::raise_open_files;
 use perennial_connectors::trainer::serve_examination;
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +30,7 @@ use self::status::status;
 use self::validate::describe_graph;
 use crate::config::{Config, Settings, load};
 use crate::error::{Error, render};
+use crate::run::progress::{self, PROGRESS};
 use crate::terminal::{print, print_json};
 
 /// Edge-cloud collaborative lifelong learning as one streaming engine.
@@ -37,8 +39,8 @@ use crate::terminal::{print, print_json};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Log as JSON lines instead of text. What is logged: RUST_LOG, such as `info` or
-    /// `perennial=debug`; default `warn`.
+    /// Log as JSON lines instead of text, the progress too. What is logged: RUST_LOG, such as
+    /// `info` or `perennial=debug`; default: warnings, and progress. `warn` is without progress.
     #[arg(long, global = true)]
     log_json: bool,
 }
@@ -195,6 +197,7 @@ pub fn main() -> ExitCode {
     abort_after_panic();
     let arguments = Arguments::parse();
     init_logs(arguments.log_json);
+    raise_open_files();
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => render(&error),
@@ -212,12 +215,14 @@ fn abort_after_panic() {
 }
 
 fn init_logs(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let default = format!("warn,{PROGRESS}=info");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     if json {
+        progress::never_draw();
         logs.json().init();
     } else {
         logs.init();

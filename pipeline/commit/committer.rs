@@ -1,9 +1,9 @@
 //! The committer: makes epochs durable, in order, on a thread of its own.
 //!
 //! Outputs are appended as epochs come. A commit flushes them, then writes one atomic batch to the
-//! knowledge base: the input position, knowledge changes, pending samples, and the length of each
-//! output file. What a crash leaves in a file beyond its committed length is cut off when the file
-//! is opened again.
+//! knowledge base: the input position, knowledge changes, pending samples, and each output file
+//! with its length. What a crash leaves in a file beyond its committed length is cut off when the
+//! file is opened again.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -132,16 +132,15 @@ impl Committer {
                     }
                     let urgent = self.add(effects)?;
                     // Epochs without intake restore what a run had begun. They must not shift which
-                    // epochs of the stream are committed together, since each commit that writes to
-                    // a folder makes one file there.
+                    // epochs of the stream are committed together, since files roll at commits.
                     let read = self.waiting.iter().filter(|epoch| epoch.intake.is_some());
                     let full = read.count() >= self.epochs || self.changes() >= CHANGES;
                     if urgent || full || self.since.elapsed() >= limit {
-                        self.commit()?;
+                        self.commit(false)?;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.commit()?,
-                Err(RecvTimeoutError::Disconnected) => return self.commit(),
+                Err(RecvTimeoutError::Timeout) => self.commit(false)?,
+                Err(RecvTimeoutError::Disconnected) => return self.commit(true),
             }
         }
     }
@@ -210,17 +209,23 @@ impl Committer {
         }
     }
 
-    /// Commits the epochs that wait.
-    fn commit(&mut self) -> Result<(), Error> {
+    /// Commits the epochs that wait; `is_last` tells that no more will come.
+    fn commit(&mut self, is_last: bool) -> Result<(), Error> {
         let has_news = self.outbox.as_ref().is_some_and(Outbox::has_news);
+        let has_news = has_news || self.outputs.is_due(is_last);
         if self.waiting.iter().all(is_idle) && !has_news {
             // A stream at rest commits nothing. After a crash the epochs' numbers are used again.
             self.waiting.clear();
             return Ok(());
         }
         fault::point("commit: before outputs");
-        for (name, length) in self.outputs.flush_files()? {
-            self.progress.outputs.insert(name.to_string(), length);
+        let mut intakes = self
+            .waiting
+            .iter()
+            .filter_map(|epoch| epoch.intake.as_ref());
+        let ends = is_last || intakes.any(|intake| intake.ended);
+        for (name, file) in self.outputs.flush_files(ends)? {
+            self.progress.add_file(name, file);
         }
         self.progress.seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
         self.progress.commits += 1;
@@ -237,6 +242,7 @@ impl Committer {
             self.knowledge
                 .commit(&self.waiting, &self.progress, &outbox)?;
         }
+        self.outputs.committed()?;
         fault::point("commit: after knowledge");
         self.waiting.clear();
         let progress = self.progress.clone();

@@ -207,13 +207,13 @@ impl TryFrom<ConfigFile> for Settings {
 /// Checks where results go.
 fn check_outputs(config: &Config, places: &Places) -> Result<(), ConfigError> {
     if let Some(predictions) = &config.predictions {
-        predictions.check(places)?;
+        predictions.check(config.mode, places)?;
     }
-    config.dead_letters.check(places)?;
+    config.dead_letters.check(config.mode, places)?;
     let are_requested = config.label_requests.is_some();
     config.labels.check_requests(are_requested, places)?;
     match &config.label_requests {
-        Some(requests) => requests.check(config.unseen.is_some(), places),
+        Some(requests) => requests.check(config.unseen.is_some(), config.mode, places),
         None => Ok(()),
     }
 }

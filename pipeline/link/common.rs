@@ -1,9 +1,10 @@
-//! Parts of the link that cloud and edge share: keys, policy, model store and retries.
+//! Parts of the link that cloud and edge share: keys, policy and model store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use perennial_connectors::files::read_secret;
 use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::link::{LinkError, ModelStore, schema_hash};
 use perennial_connectors::schema::Schema;
@@ -52,7 +53,7 @@ pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
         return Ok(None);
     };
     if let Some(path) = &settings.config().share.secret {
-        let secret = std::fs::read(path).map_err(|error| Error::File(path.clone(), error))?;
+        let secret = read_secret(path).map_err(|error| Error::File(path.clone(), error))?;
         if secret.len() < LEAST_SECRET {
             let reason =
                 format!("expected {LEAST_SECRET} bytes or more (openssl rand -out FILE 32)");
@@ -72,27 +73,4 @@ pub fn open_store(link: &LinkConfig) -> Result<Option<ModelStore>, Error> {
 /// The path of a key; the config's check has made sure that there is one.
 pub(super) fn key_file(path: &Option<std::path::PathBuf>) -> &Path {
     path.as_deref().unwrap_or(Path::new(""))
-}
-
-/// Logs why the connection is retried: once for each reason, though a retry comes twice a second.
-#[derive(Default)]
-pub(super) struct RetryLog {
-    /// The last reason; empty before the first failure.
-    reason: String,
-}
-
-impl RetryLog {
-    /// Logs a failure, unless the last one had the same reason.
-    pub(super) fn failed(&mut self, error: &Error) {
-        let reason = error.to_string();
-        if self.reason != reason {
-            tracing::warn!("cannot reach the cloud's Kafka; retrying: {reason}");
-            self.reason = reason;
-        }
-    }
-
-    /// Whether there was a failure.
-    pub(super) fn has_failed(&self) -> bool {
-        !self.reason.is_empty()
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use perennial_connectors::kafka::Health;
+use perennial_connectors::kafka::{Health, OutageCount};
 use perennial_connectors::knowledge_base::{
     DonatedRecord, KnowledgeBase, ModelRecord, TaskRecord, View,
 };
@@ -16,7 +16,7 @@ use perennial_connectors::link::{
 use perennial_operators::flow::{ModelDonated, Revision};
 use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
-use super::common::{POLL, RETRY_PAUSE, RetryLog, key_file, open_store, schema};
+use super::common::{POLL, RETRY_PAUSE, key_file, open_store, schema};
 use super::send_thread::SendThread;
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
@@ -49,13 +49,15 @@ pub fn publish(
     let link = link.clone();
     let (mut read_back, mut seen) = (None, None);
     let (mut told, mut told_at) = (BTreeMap::new(), Instant::now());
-    let mut retries = RetryLog::default();
+    let refusals = OutageCount::default();
     Ok(SendThread::start(move |is_last, is_over| {
         if read_back.is_none() {
             match read(&link, &verifying, &knowledge, is_over) {
                 Ok(found) => read_back = found,
                 Err(error) => {
-                    retries.failed(&error);
+                    if refusals.begins() {
+                        tracing::error!("cannot read what is published; retrying: {error}");
+                    }
                     std::thread::sleep(RETRY_PAUSE);
                 }
             }
@@ -81,11 +83,16 @@ pub fn publish(
         let canary = link.canary.as_ref();
         let first = canary.map_or(&[][..], |canary| &canary.edges);
         match publish_new(publish, &knowledge, &schema, first, sent) {
-            Ok(true) => seen = Some(publications),
+            Ok(true) => {
+                refusals.ends("published");
+                seen = Some(publications);
+            }
             // What has not arrived is published by the next call.
             Ok(false) => std::thread::sleep(RETRY_PAUSE),
             Err(error) => {
-                tracing::error!("cannot publish: {error}");
+                if refusals.begins() {
+                    tracing::error!("cannot publish; retrying: {error}");
+                }
                 std::thread::sleep(RETRY_PAUSE);
             }
         }

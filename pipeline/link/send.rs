@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use perennial_connectors::kafka::Health;
+use perennial_connectors::kafka::{Health, OutageCount};
 use perennial_connectors::knowledge_base::{Incarnation, KnowledgeBase};
 use perennial_connectors::link::{
     Change, Changes, Lineage, LinkError, Sender, SigningKey, now, signing_key,
 };
 
-use super::common::{MESSAGE_BYTES, POLL, RETRY_PAUSE, RetryLog, key_file, open_store, schema};
+use super::common::{MESSAGE_BYTES, POLL, RETRY_PAUSE, key_file, open_store, schema};
 use super::outbox::SendProgress;
 use super::send_thread::SendThread;
 use crate::config::{LinkConfig, Settings};
@@ -35,16 +35,21 @@ pub fn send(
     open_store(&link)?;
     let mut connection: Option<Sender> = None;
     let mut sent_at: Option<Instant> = None;
-    let mut retries = RetryLog::default();
+    let (outage, refusals) = (OutageCount::default(), OutageCount::default());
     Ok(SendThread::start(move |is_last, is_over| {
         let sender = match &mut connection {
             Some(sender) => sender,
             // The cloud could not be reached a moment ago.
-            None if is_last && retries.has_failed() => return,
+            None if is_last && outage.lasts() => return,
             None => match open(&link, &key) {
-                Ok(sender) => connection.insert(sender),
+                Ok(sender) => {
+                    outage.ends("the cloud's Kafka is reached");
+                    connection.insert(sender)
+                }
                 Err(error) => {
-                    retries.failed(&error);
+                    if outage.begins() {
+                        tracing::warn!("cannot reach the cloud's Kafka; retrying: {error}");
+                    }
                     return std::thread::sleep(RETRY_PAUSE);
                 }
             },
@@ -64,11 +69,16 @@ pub fn send(
         };
         let send = |message: &mut Changes| sender.send(message, is_over);
         match send_all(send, &knowledge, message, &send_progress) {
-            Ok(true) => sent_at = Some(Instant::now()),
+            Ok(true) => {
+                refusals.ends("changes are sent");
+                sent_at = Some(Instant::now());
+            }
             // What has not arrived is sent by the next call.
             Ok(false) => std::thread::sleep(RETRY_PAUSE),
             Err(error) => {
-                tracing::error!("cannot send changes to the cloud: {error}");
+                if refusals.begins() {
+                    tracing::error!("cannot send changes to the cloud; retrying: {error}");
+                }
                 std::thread::sleep(RETRY_PAUSE);
             }
         }

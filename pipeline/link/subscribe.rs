@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ndarray::Array2;
-use perennial_connectors::kafka::Health;
+use perennial_connectors::kafka::{Health, OutageCount};
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{Published, Subscriber, Subscription, verifying_key};
 use perennial_connectors::onnx::Runtime;
@@ -18,7 +18,7 @@ use perennial_operators::share::SharePolicy;
 use perennial_operators::{LabelKind, TaskId};
 
 use super::adopt::{at_home, outcome, usage};
-use super::common::{POLL, RETRY_PAUSE, RetryLog, key_file, open_store, schema};
+use super::common::{POLL, RETRY_PAUSE, key_file, open_store, schema};
 use super::inbox::{LinkInbox, hand_over};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
@@ -97,17 +97,20 @@ impl Updates {
     /// read again.
     fn run(&mut self, stop: &AtomicBool) {
         let is_stopped = || stop.load(Ordering::Relaxed);
-        let (mut current, mut retries) = (None, RetryLog::default());
+        let (mut current, outage) = (None, OutageCount::default());
         let mut skipped = Skipped::after(0);
         while !is_stopped() {
             let Some(subscriber) = &mut current else {
                 match self.open() {
                     Ok((subscriber, names)) => {
                         current = Some(subscriber);
-                        (skipped, retries) = (Skipped::after(names), RetryLog::default());
+                        skipped = Skipped::after(names);
+                        outage.ends("the cloud's Kafka is reached");
                     }
                     Err(error) => {
-                        retries.failed(&error);
+                        if outage.begins() {
+                            tracing::warn!("cannot reach the cloud's Kafka; retrying: {error}");
+                        }
                         std::thread::sleep(RETRY_PAUSE);
                     }
                 }

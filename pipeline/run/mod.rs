@@ -113,7 +113,7 @@ impl Run<'_> {
         };
         retire_unloadable(settings, &self.knowledge, &runtime)?;
         let restored = self.restore()?;
-        let outputs = open_outputs(settings, state, &restored, sink)?;
+        let outputs = open_outputs(settings, state, &self.knowledge, &restored, sink)?;
         let schema_id = schema_id(settings)?;
         let is_held = self.waits_for_model(&restored);
         let gate = FirstModelGate {

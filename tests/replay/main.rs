@@ -12,6 +12,8 @@ mod many_tasks;
 mod memory;
 mod number;
 mod oracle;
+mod outputs;
 mod replay;
 mod retained;
+mod system;
 mod values;

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod headers;
 mod health;
+mod outage;
 mod preflight;
 mod scratch_topics;
 mod topic;
@@ -25,6 +26,7 @@ pub use self::config::{
 pub(crate) use self::headers::{Headers, pack, push_header};
 pub use self::health::Health;
 pub(crate) use self::health::Side;
+pub use self::outage::OutageCount;
 pub(crate) use self::preflight::{ask_by_consumer, ask_by_producer};
 pub use self::scratch_topics::ScratchTopics;
 pub(crate) use self::topic::topic_partitions;

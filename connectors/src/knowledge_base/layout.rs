@@ -147,6 +147,8 @@ pub(super) const META_INCARNATIONS: &[u8] = b"incarnations";
 pub(super) const META_REVISED: &[u8] = b"revised";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
+/// Files of outputs, by the output's name.
+pub(super) const META_OUTPUTS: &[u8] = b"outputs";
 /// Standard deviation of each feature.
 pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 /// Bounds of the retained samples.

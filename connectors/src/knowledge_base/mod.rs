@@ -10,19 +10,16 @@ mod forget;
 mod layout;
 mod link;
 mod merge;
+mod open;
 mod read;
 mod records;
 mod verify;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
-    WriteBatch, WriteOptions,
-};
+use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,10 +41,6 @@ const FORMAT: u32 = 10;
 
 /// Name of the part of a fingerprint with the schema of the samples (JSON).
 pub const SCHEMA: &str = "schema";
-/// Bound in bytes on the write buffers of all column families together.
-const WRITE_BUFFERS: usize = 64 << 20;
-/// Bound in bytes on the block cache of all column families together.
-const BLOCK_CACHE: usize = 32 << 20;
 
 /// Failures of a knowledge base.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +107,27 @@ pub enum KnowledgeError {
         /// Number of changes.
         waiting: u64,
     },
+    /// Another process changed the knowledge base while it was read.
+    #[error(
+        "the knowledge base in {path} is being written, and changed while it was read ({detail}): run the command again"
+    )]
+    Busy {
+        /// The state folder.
+        path: PathBuf,
+        /// The message of RocksDB.
+        detail: String,
+    },
+    /// The system refuses files, room or memory, or the disk fails. The knowledge base is as it
+    /// was.
+    #[error("the knowledge base in {path} cannot be used: {problem} ({detail})")]
+    System {
+        /// The state folder.
+        path: PathBuf,
+        /// What the system lacks, and what to do.
+        problem: &'static str,
+        /// The message of RocksDB.
+        detail: String,
+    },
     /// RocksDB could not read or write.
     #[error("the knowledge base in {path} cannot be written or read: {detail}")]
     Storage {
@@ -134,105 +148,11 @@ pub struct KnowledgeBase {
     incarnation: u64,
     /// When the numbers of published revisions last began anew; 0 if never.
     revised: AtomicI64,
+    /// Whether it was opened to read, so that another process may be writing it.
+    is_read_only: bool,
 }
 
 impl KnowledgeBase {
-    /// Opens the knowledge base in `path`, or creates one there. `fingerprint` has the names and
-    /// values of the parts of the config that must not change.
-    pub fn open(path: &Path, fingerprint: &[(String, String)]) -> Result<Self, KnowledgeError> {
-        let store = path.join("knowledge");
-        let exists = store.join("CURRENT").exists();
-        if exists {
-            check_format(path, &store)?;
-        } else {
-            prepare_folder(path)?;
-        }
-        let kb = Self::open_store(path, &store, true)?;
-        // A process that is killed while it creates a store leaves an empty one.
-        if exists && !kb.is_empty(Family::Meta)? {
-            kb.check_fingerprint(fingerprint)?;
-        } else {
-            kb.initialize(fingerprint)?;
-        }
-        kb.finish_forgetting()?;
-        kb.with_run()
-    }
-
-    /// Opens an existing knowledge base to read it, also while a run uses it.
-    pub fn open_to_read(path: &Path) -> Result<Self, KnowledgeError> {
-        let store = path.join("knowledge");
-        if !store.join("CURRENT").exists() {
-            return Err(KnowledgeError::Missing(path.into()));
-        }
-        check_format(path, &store)?;
-        Self::open_store(path, &store, false)?.with_run()
-    }
-
-    /// Opens an existing knowledge base to change it by hand, while no run uses it.
-    ///
-    /// # Errors
-    /// A run uses it, or a crash left a prepared commit that the next run has to settle first.
-    pub fn open_to_edit(path: &Path) -> Result<Self, KnowledgeError> {
-        let kb = Self::open_to_settle(path)?;
-        if kb.prepared()?.is_some() {
-            return Err(KnowledgeError::Unsettled(path.into()));
-        }
-        kb.finish_forgetting()?;
-        Ok(kb)
-    }
-
-    /// Opens an existing knowledge base to settle its prepared commit by hand, while no run uses
-    /// it.
-    pub fn open_to_settle(path: &Path) -> Result<Self, KnowledgeError> {
-        let store = path.join("knowledge");
-        if !store.join("CURRENT").exists() {
-            return Err(KnowledgeError::Missing(path.into()));
-        }
-        check_format(path, &store)?;
-        Self::open_store(path, &store, true)?.with_run()
-    }
-
-    fn open_store(path: &Path, store: &Path, write: bool) -> Result<Self, KnowledgeError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_keep_log_file_num(2);
-        options.set_paranoid_checks(true);
-        // Without this bound each column family fills a buffer of its own.
-        options.set_db_write_buffer_size(WRITE_BUFFERS);
-        // A crash may leave an incomplete write at the end of the log. Any other error in it is
-        // damage; RocksDB's default would treat it as the end and drop committed writes.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        let mut blocks = BlockBasedOptions::default();
-        blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE));
-        blocks.set_cache_index_and_filter_blocks(true);
-        let mut family_options = Options::default();
-        family_options.set_block_based_table_factory(&blocks);
-        let mut statistics_options = family_options.clone();
-        set_sums(&mut statistics_options);
-        let families = Family::ALL.map(|family| {
-            let options = match family {
-                Family::Statistics => &statistics_options,
-                _ => &family_options,
-            };
-            ColumnFamilyDescriptor::new(family.name(), options.clone())
-        });
-        let opened = if write {
-            DB::open_cf_descriptors(&options, store, families)
-        } else {
-            DB::open_cf_descriptors_read_only(&options, store, families, false)
-        };
-        let db = opened.map_err(|error| open_error(path, &error))?;
-        Ok(KnowledgeBase {
-            db: Arc::new(db),
-            path: path.into(),
-            run: String::new(),
-            since: 0,
-            incarnation: random_id(),
-            revised: AtomicI64::new(0),
-        })
-    }
-
     fn with_run(mut self) -> Result<Self, KnowledgeError> {
         self.run = self.get(Family::Meta, META_RUN)?.unwrap_or_default();
         self.since = self.get(Family::Meta, META_SINCE)?.unwrap_or_default();
@@ -397,112 +317,10 @@ impl KnowledgeBase {
     }
 
     fn storage(&self, error: &rocksdb::Error) -> KnowledgeError {
-        if error.kind() == rocksdb::ErrorKind::Corruption {
-            return self.damaged(error);
+        let named = open::named(&self.path, error);
+        if self.is_read_only && matches!(named, KnowledgeError::Damaged { .. }) {
+            return open::damaged_or_busy(named);
         }
-        KnowledgeError::Storage {
-            path: self.path.clone(),
-            detail: error.to_string(),
-        }
-    }
-}
-
-/// A random number, not 0. It is no secret.
-fn random_id() -> u64 {
-    // Each process seeds its hashers from the system's randomness.
-    RandomState::new().build_hasher().finish().max(1)
-}
-
-/// Refuses a store of another format. This comes before the store is opened as a whole, since it
-/// may lack column families.
-fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
-    let meta = Family::Meta.name();
-    let families =
-        DB::list_cf(&Options::default(), store).map_err(|error| open_error(path, &error))?;
-    // A process was killed while it created the store.
-    if !families.iter().any(|family| family == meta) {
-        return Ok(());
-    }
-    let db = DB::open_cf_for_read_only(&Options::default(), store, [meta], false)
-        .map_err(|error| open_error(path, &error))?;
-    let kb = KnowledgeBase {
-        db: Arc::new(db),
-        path: path.into(),
-        run: String::new(),
-        since: 0,
-        incarnation: 0,
-        revised: AtomicI64::new(0),
-    };
-    match kb.get::<u32>(Family::Meta, META_FORMAT)? {
-        Some(FORMAT) => Ok(()),
-        None if kb.is_empty(Family::Meta)? => Ok(()),
-        found => Err(KnowledgeError::Format {
-            path: path.into(),
-            found: found.unwrap_or(0),
-        }),
-    }
-}
-
-/// Creates the state folder, and refuses one with other content.
-fn prepare_folder(path: &Path) -> Result<(), KnowledgeError> {
-    let folder_error = |reason| KnowledgeError::Folder {
-        path: path.into(),
-        reason,
-    };
-    std::fs::create_dir_all(path).map_err(folder_error)?;
-    for entry in std::fs::read_dir(path).map_err(folder_error)? {
-        let entry = entry.map_err(folder_error)?;
-        if entry.file_name() != "knowledge" || !is_just_begun(&entry.path()) {
-            return Err(KnowledgeError::Foreign(path.into()));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a folder has only the files that RocksDB writes before a new store is complete: a
-/// process was killed while it created the store.
-fn is_just_begun(store: &Path) -> bool {
-    std::fs::read_dir(store).is_ok_and(|mut entries| {
-        entries.all(|entry| {
-            entry.is_ok_and(|entry| {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                matches!(&*name, "LOCK" | "LOG" | "IDENTITY" | "MANIFEST-000001")
-                    || name.starts_with("LOG.old.")
-                    || name.ends_with(".dbtmp")
-            })
-        })
-    })
-}
-
-fn open_error(path: &Path, error: &rocksdb::Error) -> KnowledgeError {
-    let detail = error.to_string();
-    match error.kind() {
-        rocksdb::ErrorKind::IOError if detail.contains("lock") && detail.contains("LOCK") => {
-            if detail.contains("ermission") || detail.contains("Read-only") {
-                return folder_denied(path, &detail);
-            }
-            KnowledgeError::Locked(path.into())
-        }
-        rocksdb::ErrorKind::IOError
-            if detail.contains("ermission") || detail.contains("Read-only") =>
-        {
-            folder_denied(path, &detail)
-        }
-        rocksdb::ErrorKind::IOError if detail.contains("No space") => KnowledgeError::Storage {
-            path: path.into(),
-            detail,
-        },
-        _ => KnowledgeError::Damaged {
-            path: path.into(),
-            detail,
-        },
-    }
-}
-
-fn folder_denied(path: &Path, detail: &str) -> KnowledgeError {
-    KnowledgeError::Folder {
-        path: path.into(),
-        reason: std::io::Error::new(std::io::ErrorKind::PermissionDenied, detail.to_string()),
+        named
     }
 }

@@ -20,10 +20,10 @@ use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED, META_UNTRANSACTED,
-    change_key, model_key, number_key, read_donor, read_epoch, read_model, read_number,
-    read_relation, read_stage, read_task, read_task_epoch, task_key,
+    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PROGRESS,
+    META_REFERENCE, META_REGIONS, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED,
+    META_UNTRANSACTED, change_key, model_key, number_key, read_donor, read_epoch, read_model,
+    read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{
     DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, SkippedTotal,
@@ -47,8 +47,13 @@ impl<'a> View<'a> {
 
     /// The progress of the stream.
     pub fn progress(&self) -> Result<Progress, KnowledgeError> {
-        self.get(Family::Meta, META_PROGRESS)?
-            .ok_or_else(|| self.kb.damaged(&"it has no record of its progress"))
+        let progress: Option<Progress> = self.get(Family::Meta, META_PROGRESS)?;
+        let files = self.get(Family::Meta, META_OUTPUTS)?.unwrap_or_default();
+        let missing = || self.kb.damaged(&"it has no record of its progress");
+        Ok(Progress {
+            files,
+            ..progress.ok_or_else(missing)?
+        })
     }
 
     /// Number of the last commit that was made without a transaction of Kafka; 0 if none was.

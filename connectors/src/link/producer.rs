@@ -8,7 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::topic::LARGEST_CONTENT;
 use super::{LinkError, LinkMessage, ModelStore, PublishedModel, seal};
-use crate::kafka::{Client, KafkaConfig, KafkaError, is_too_large, producer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, is_too_large, producer};
 
 /// Time of one wait for a delivery. Without the end of a run, the client itself gives up on a
 /// message; a second copy before that would only compete with the first.
@@ -25,6 +25,7 @@ pub(super) struct LinkProducer {
     topic: String,
     key: SigningKey,
     store: Option<ModelStore>,
+    outage: OutageCount,
 }
 
 impl LinkProducer {
@@ -42,6 +43,7 @@ impl LinkProducer {
             topic: topic.to_string(),
             key,
             store,
+            outage: OutageCount::default(),
         })
     }
 
@@ -91,13 +93,19 @@ impl LinkProducer {
         };
         let lost = self.client.take_undelivered();
         let Some(error) = refused.or(lost.map(|lost| lost.error)) else {
+            if arrived {
+                self.outage.ends("messages of the link arrive");
+            }
             return Ok(arrived);
         };
         if is_too_large(&error) {
             let bytes = value.len();
             return Err(LinkError::TooLarge { bytes });
         }
-        tracing::warn!(topic = self.topic, %error, "cannot send a message of the link; retrying");
+        if self.outage.begins() {
+            let topic = &self.topic;
+            tracing::warn!(topic, %error, "cannot send a message of the link; retrying");
+        }
         self.renew();
         Ok(false)
     }

@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
 use super::{EdgeNotice, LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, OutageCount, consumer, is_lost};
 
 /// Bound on the difference between clocks, microseconds (an hour).
 const CLOCK_SKEW: i64 = 3_600_000_000;
@@ -52,6 +52,8 @@ pub struct Subscriber {
     asked: Instant,
     /// The latest time at which an accepted message was sent, by the cloud's clock.
     latest: i64,
+    /// Failures to get messages, and to fetch models.
+    outages: (OutageCount, OutageCount),
     /// Whether a message was refused for its time alone.
     is_early: bool,
     /// Number of partitions that have been read to their ends.
@@ -97,6 +99,7 @@ impl Subscriber {
             waiting: VecDeque::new(),
             asked: Instant::now(),
             latest: i64::MIN,
+            outages: Default::default(),
             is_early: false,
             ended: 0,
             partitions,
@@ -111,6 +114,7 @@ impl Subscriber {
         {
             let fetched = self.fetch_model(waiting);
             if fetched.is_some() {
+                self.outages.1.ends("models are fetched");
                 return fetched;
             }
         }
@@ -131,11 +135,14 @@ impl Subscriber {
                 return None;
             }
             Some(Err(error)) => {
-                tracing::warn!(topic, %error, "no messages from the cloud");
+                if self.outages.0.begins() {
+                    tracing::warn!(topic, %error, "no messages from the cloud");
+                }
                 return None;
             }
         };
         self.watch.heard(message.partition());
+        self.outages.0.ends("messages come from the cloud");
         let (offset, key) = (message.offset(), message.key().unwrap_or_default().to_vec());
         let value = message.payload()?.to_vec();
         drop(message);
@@ -177,7 +184,9 @@ impl Subscriber {
         match model.map_or(Ok(()), |model| fetch(self.store.as_ref(), model)) {
             Ok(()) => Some(published),
             Err(error) if error.is_transient() => {
-                tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");
+                if self.outages.1.begins() {
+                    tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");
+                }
                 self.asked = Instant::now();
                 self.waiting.push_back(published);
                 None

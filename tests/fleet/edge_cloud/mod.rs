@@ -186,4 +186,13 @@ fn link_settings_are_checked() {
     bench
         .run(&["run", "config.yaml"])
         .failure(1, &["none.pem", "cannot be used"]);
+    bench.write("open.pem", "whatever it holds");
+    bench.set_mode("open.pem", 0o640);
+    bench.write(
+        "config.yaml",
+        format!("{config}role: cloud\nlink: {{{kafka}, sign: open.pem}}\n"),
+    );
+    bench
+        .run(&["run", "config.yaml"])
+        .failure(1, &["open.pem", "other users have access", "chmod 600"]);
 }

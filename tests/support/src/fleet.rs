@@ -48,6 +48,7 @@ impl Fleet {
         fleet.keys("cloud");
         edges.iter().for_each(|edge| fleet.keys(edge));
         fleet.bench.write("secret", "not to be told to anybody");
+        fleet.bench.set_mode("secret", 0o600);
         fleet
     }
 

@@ -24,12 +24,13 @@ use rocksdb::WriteBatch;
 use serde::Serialize;
 
 use super::layout::{
-    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, META_SKIPPED, META_UNTRANSACTED, change_key, model_key,
-    reported_key, stage_key, task_key,
+    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PREPARED,
+    META_PROGRESS, META_REFERENCE, META_REGIONS, META_SKIPPED, META_UNTRANSACTED, change_key,
+    model_key, reported_key, stage_key, task_key,
 };
 use super::records::{ModelRecord, OutboxWrite, Progress, SkippedTotal, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
+use crate::files::OutputFile;
 
 /// The write of one commit under construction.
 ///
@@ -77,6 +78,17 @@ impl KnowledgeBase {
                 &progress.commits,
             )?;
         }
+        self.write(batch)
+    }
+
+    /// Records the files of outputs before anything is written to them, so that what a crash leaves
+    /// in a new file is known as this state's.
+    pub fn claim_outputs(
+        &self,
+        files: &BTreeMap<String, OutputFile>,
+    ) -> Result<(), KnowledgeError> {
+        let mut batch = WriteBatch::default();
+        self.put(&mut batch, Family::Meta, META_OUTPUTS, files)?;
         self.write(batch)
     }
 
@@ -301,6 +313,7 @@ impl<'a> CommitWriter<'a> {
             self.batch.merge_cf(statistics, task_key(*task), added);
         }
         self.put_meta(META_PROGRESS, progress)?;
+        self.put_meta(META_OUTPUTS, &progress.files)?;
         Ok(self.batch)
     }
 }
