@@ -1,10 +1,10 @@
 //! Samples that a training leaves out, since one of them would end it or spoil the model.
 //!
-//! A trainer takes no feature beyond [`LARGEST_FEATURE`]; the sources refuse such records, but older
-//! states have them. And where the label is a number, trees fit the squared error, in which a single
-//! label far from all others outweighs thousands. A label is left out if it is not
-//! [usual](perennial_operators::algorithms::usual) and most labels around it in the stream are: many
-//! in a row are no mistake but news.
+//! A trainer takes no feature beyond [`LARGEST_FEATURE`]; the sources refuse such records, but
+//! older states have them. And where the label is a number, trees fit the squared error, in which a
+//! single label far from all others outweighs thousands. A label is left out if it is not
+//! [usual](perennial_operators::algorithms::usual) and most labels around it in the stream are:
+//! many in a row are no mistake but news.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! What samples are compared by: the deviations of features, and the reference of novelty, of
-//! samples of known tasks. Both are drawn anew from the retained samples at each training of the base
-//! task.
+//! samples of known tasks. Both are drawn anew from the retained samples at each training of the
+//! base task.
 
 use std::sync::Arc;
 

@@ -18,7 +18,8 @@ const QUOTED: usize = 60;
 /// Spellings of the booleans, true first: of JSON, of Python, of R and spreadsheets.
 const BOOLEANS: [[&str; 2]; 3] = [["true", "false"], ["True", "False"], ["TRUE", "FALSE"]];
 
-/// Texts that other programs write for booleans, which are too short or too common to be read as such.
+/// Texts that other programs write for booleans, which are too short or too common to be read as
+/// such.
 const LIKE_BOOLEANS: [&str; 8] = ["t", "f", "y", "n", "yes", "no", "on", "off"];
 
 /// A value in quotes for a reason, cut if it is long.

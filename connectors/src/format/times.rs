@@ -75,9 +75,9 @@ impl TimeParser {
     /// The time of a number: Unix seconds, or the digits of a date.
     ///
     /// YYYYMMDDhhmm and YYYYMMDDhhmmss are no seconds of this age, so they are read. YYYYMMDD and
-    /// YYYYMMDDhh are also seconds of 1970 and of the 2030s. What is meant shows in the time before,
-    /// which a stream of seconds has nearby; without one the number is refused, since a wrong guess
-    /// would go unnoticed.
+    /// YYYYMMDDhh are also seconds of 1970 and of the 2030s. What is meant shows in the time
+    /// before, which a stream of seconds has nearby; without one the number is refused, since a
+    /// wrong guess would go unnoticed.
     fn from_number(&self, column: &str, number: f64) -> Result<i64, String> {
         let seconds = || (number * 1e6).round() as i64;
         match date_of_digits(number) {

@@ -1,7 +1,8 @@
 //! Distances between feature vectors, in standard deviations of each feature.
 
-/// Adds to `to`, row by row, the squared difference of `column` and `value` in units of which `scale`
-/// is the inverse: nothing where one of them is missing. Returns whether any difference was not zero.
+/// Adds to `to`, row by row, the squared difference of `column` and `value` in units of which
+/// `scale` is the inverse: nothing where one of them is missing. Returns whether any difference was
+/// not zero.
 ///
 /// It has no branches, so that it compiles to vector instructions.
 pub(crate) fn add_squares(column: &[f32], value: f32, scale: f32, to: &mut [f32]) -> bool {

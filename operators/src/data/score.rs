@@ -109,8 +109,8 @@ impl Score {
 
     /// Root of the mean squared error, in the label's unit; none before the first prediction.
     ///
-    /// It is never below the mean absolute error, which takes its place where the sum of squares has
-    /// exceeded its range.
+    /// It is never below the mean absolute error, which takes its place where the sum of squares
+    /// has exceeded its range.
     pub fn rmse(&self) -> Option<f64> {
         let square = FEATURE_STEPS * FEATURE_STEPS;
         let count = (self.count > 0).then_some(self.count as f64)?;

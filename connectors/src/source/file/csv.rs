@@ -1,8 +1,8 @@
 //! Comma-separated values, with quotes, newlines in quotes, and records of bounded size.
 //!
-//! A quote that is never closed would make all that follows one record. So a record of several lines
-//! must be quoted as it should be and have as many columns as the header. Otherwise its first line
-//! is bad alone, and the lines after it are read again as records of their own.
+//! A quote that is never closed would make all that follows one record. So a record of several
+//! lines must be quoted as it should be and have as many columns as the header. Otherwise its first
+//! line is bad alone, and the lines after it are read again as records of their own.
 
 use std::io;
 

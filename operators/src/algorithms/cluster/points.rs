@@ -50,8 +50,8 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// Standardizes the rows of some batches that have at least one of the features. A value that is
-    /// not usual counts as missing: as a point of its own it would be a cluster.
+    /// Standardizes the rows of some batches that have at least one of the features. A value that
+    /// is not usual counts as missing: as a point of its own it would be a cluster.
     pub(super) fn standardized(
         scaling: &Scaling,
         columns: &[usize],

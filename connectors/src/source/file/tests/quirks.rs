@@ -101,7 +101,7 @@ fn gzip_of_several_members_and_padding_is_read_whole() {
         assert_eq!((read.batch.len(), read.ended), (2, true), "{name}");
     }
     let mut source = open(
-        &files.write("data.csv.gz", [&whole[..], b"rubbish"].concat()),
+        &files.write("data.csv.gz", [&whole[..], b"rubbish behind it"].concat()),
         &schema(),
         true,
     )
