@@ -173,6 +173,7 @@ fn parquet_parts_have_a_useful_size_and_may_be_removed() {
     };
     assert_eq!(names("calm"), ["part-00000000.parquet"]);
     let set = ["--set", "predictions.roll.rows=700"];
+    bench.run_as("whole", &set).success();
     kill(&bench, "after knowledge#5", &set);
     assert_eq!(
         names("run"),
@@ -182,10 +183,15 @@ fn parquet_parts_have_a_useful_size_and_may_be_removed() {
     std::fs::remove_file(bench.path("run.parquet/part-00000000.parquet")).expect("a part");
     kill(&bench, "after outputs#2", &set);
     bench.run_as("run", &set).success();
-    let parts = names("run");
-    assert!((2..5).contains(&parts.len()), "{parts:?}");
+    // The others are as in a run that was never killed.
+    let parts = names("whole");
+    assert!((3..5).contains(&parts.len()), "{parts:?}");
     assert!(parts.iter().all(|part| part.starts_with("part-")));
-    assert!(!parts.contains(&"part-00000000.parquet".to_string()));
+    assert_eq!(names("run"), parts[1..]);
+    for part in &parts[1..] {
+        let read = |name: &str| bench.read(&format!("{name}.parquet/{part}"));
+        assert!(read("run") == read("whole"), "{part}");
+    }
 }
 
 #[test]
@@ -198,4 +204,21 @@ fn rows_of_a_live_stream_become_parts_in_time() {
     bench.run_as("run", &set).success();
     let parts = files(&bench, "run.parquet", "part-").len();
     assert!((2..20).contains(&parts), "{parts} parts");
+}
+
+#[test]
+fn impossible_rolls_are_refused() {
+    let bench = bench("jsonl");
+    for (path, set, words) in [
+        ("p.jsonl", "predictions.roll.rows=5", "set roll.bytes"),
+        ("p.parquet", "predictions.roll.bytes=5", "set roll.rows"),
+        ("p.jsonl", "predictions.roll.bytes=0", "at least 1"),
+        ("p.jsonl", "predictions.roll.seconds=60", "set mode: live"),
+        ("p.jsonl", "dead_letters.roll.rows=5", "set roll.bytes"),
+        ("p.jsonl", "dead_letters.roll.byte=5", "did you mean"),
+    ] {
+        let path = format!("predictions.path={path}");
+        let validate = ["validate", "config.yaml", "--set", &path, "--set", set];
+        bench.run(&validate).failure(2, &[words]);
+    }
 }

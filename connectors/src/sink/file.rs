@@ -75,6 +75,10 @@ impl AppendFile {
                 let bytes = file.length;
                 tracing::warn!(?path, bytes, "an output file is missing; begun anew");
             }
+            if !is_same_path {
+                // The finished files at another path are not these.
+                (file.number, file.oldest) = (0, 0);
+            }
             begin(&mut file, path, &opened).map_err(failed)?;
         }
         file.path = path.to_string_lossy().into_owned();
