@@ -4,11 +4,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use saphyr::{MarkedYaml, Scalar, YamlData};
 use serde_json::{Map, Value};
 
 use super::Config;
 use super::places::{ConfigError, Places, did_you_mean};
+use super::yaml;
 
 /// A config and the place of each of its values.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub fn load(file: &Path, overrides: &[String]) -> Result<ConfigFile, ConfigError
     let text = std::fs::read_to_string(file)
         .map_err(|error| whole(format!("the config cannot be read: {error}")))?;
     let mut places = Places::new(file);
-    let documents = MarkedYaml::load_from_str(&text).map_err(|error| {
+    let documents = yaml::parse(&text).map_err(|error| {
         let message = format!("this is not YAML: {}", error.info());
         places.error_at(error.marker().line(), message)
     })?;
@@ -158,7 +159,7 @@ fn apply(root: &mut Value, text: &str, places: &mut Places) -> Result<String, Co
     let Some((key, value)) = text.split_once('=') else {
         return Err(error("KEY=VALUE is expected".to_string()));
     };
-    let documents = MarkedYaml::load_from_str(value)
+    let documents = yaml::parse(value)
         .map_err(|cause| error(format!("the value is not YAML: {}", cause.info())))?;
     let mut own_places = Places::new(Path::new("--set"));
     let value = match documents.first() {

@@ -27,6 +27,7 @@ mod trainer;
 mod training;
 mod triggers;
 mod unseen;
+mod yaml;
 
 use perennial_connectors::kafka::KafkaConfig;
 use perennial_connectors::schema::Schema;

@@ -407,6 +407,10 @@ fn invalid_yaml_is_refused() {
         bench.write("config.yaml", text);
         bench.run(&["validate", "config.yaml"]).failure(2, &[place]);
     }
+    // Without a bound it would exceed the stack.
+    bench.write("config.yaml", "- ".repeat(20_000));
+    let ended = bench.run(&["validate", "config.yaml"]);
+    ended.failure(2, &["config.yaml:1: ", "more than 64 deep"]);
     bench.write("config.yaml", b"name: \xff\xfe\n");
     bench
         .run(&["validate", "config.yaml"])
