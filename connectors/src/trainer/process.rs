@@ -102,8 +102,8 @@ impl Children {
 
 impl Started {
     /// Writes `request` to the child's stdin and reads its stdout and stderr to their ends, all at
-    /// the same time, so that the child never blocks on one pipe while a thread is at another. Waits
-    /// until it has ended, as [`Started::wait`] does.
+    /// the same time, so that the child never blocks on one pipe while a thread is at another.
+    /// Waits until it has ended, as [`Started::wait`] does.
     pub fn exchange(
         mut self,
         request: &[u8],
