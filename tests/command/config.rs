@@ -126,7 +126,7 @@ fn impossible_values_are_refused() {
         ("  min_samples: 100", "  threads: 0", "training.threads"),
         ("  min_samples: 100", "  timeout: 0s", "training.timeout"),
         ("  min_samples: 100", "  timeout: soon", "training.timeout"),
-        ("[site]]\n", "[site]]\n  most: 0\n", "tasks.most"),
+        ("  path: [[", "  most: 0\n  path: [[", "tasks.most"),
         ("  epochs: 4", "  epochs: 0", "commit.epochs"),
         ("[low, mid, high]", "[low]", "schema.label.classes"),
         ("[low, mid, high]", "[low, low]", "schema.label.classes[1]"),

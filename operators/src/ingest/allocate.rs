@@ -42,8 +42,8 @@ pub struct Allocator {
     /// Generation of the dictionaries that the cached codes are of.
     generation: u64,
     /// Codes of all path attributes of a row, and its cluster if there are any → index into
-    /// `paths`, and whether that path was cut. A source changes the meaning of a code only with a new generation, so codes can
-    /// stand for values.
+    /// `paths`, and whether that path was cut. A source changes the meaning of a code only with a
+    /// new generation, so codes can stand for values.
     known: FxHashMap<Box<[u32]>, (u32, bool)>,
     paths: Vec<Rc<TaskPath>>,
     /// Finest task → index into `paths`. With aliases, several keys lead to one path.

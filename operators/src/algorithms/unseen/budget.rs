@@ -113,7 +113,9 @@ struct TaskRequests {
 ///
 /// ```
 /// use perennial_operators::TaskId;
-/// use perennial_operators::algorithms::unseen::{RequestHistory, Candidate, LabelBudget, LabelRequest};
+/// use perennial_operators::algorithms::unseen::{
+///     Candidate, LabelBudget, LabelRequest, RequestHistory,
+/// };
 ///
 /// let candidate = |sequence: u64, uncertainty: f32| Candidate {
 ///     task: TaskId(1),
