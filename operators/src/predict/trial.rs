@@ -13,7 +13,8 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use super::failures::run;
-use super::predictor::{Models, Predictor};
+use super::models::Models;
+use super::predictor::Predictor;
 use crate::algorithms::neighbours::Neighbours;
 use crate::algorithms::pool::{Corrections, Pool, log};
 use crate::algorithms::unseen::{Trial, TrialResult, TrialSample, Verdict};
