@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::predictor::{Models, Predictor};
+use super::models::Models;
+use super::predictor::Predictor;
 use crate::epochs::{Epochs, OnFailure};
 use crate::error::Failure;
 use crate::flow::{Allocated, Deployment, Feedback, Flow, Predicted};

@@ -2,7 +2,9 @@
 
 mod calibrate;
 mod failures;
+mod fallback;
 mod infer;
+mod models;
 mod predictor;
 mod recognizer;
 mod render;
@@ -11,7 +13,8 @@ mod trial;
 
 pub use self::calibrate::calibrate;
 pub use self::infer::infer;
-pub use self::predictor::{Baseline, InferenceRules, Models, Predictor};
+pub use self::models::Models;
+pub use self::predictor::{Baseline, InferenceRules, Predictor};
 pub use self::recognizer::Recognizer;
 pub use self::render::render;
 pub use self::retire::retire_failed;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::failures::{Failures, MissingOutput, fill_unanswered, run};
+use super::models::Models;
 use super::recognizer::Recognizer;
 use crate::algorithms::neighbours::Neighbours;
 use crate::algorithms::pool::{
@@ -17,24 +18,6 @@ use crate::algorithms::unseen::Trial;
 use crate::data::{LabelKind, ModelId, TaskId, TaskPath};
 use crate::error::{Failure, OperatorError};
 use crate::flow::{AdapterMoved, Allocated, DeployedModel, Group, Phase, Predicted, Substitute};
-
-/// Runtime of models, such as ONNX Runtime: loads and runs them.
-pub trait Models {
-    /// Loads a model. The runtime may keep the bytes, to load it again.
-    fn load(&mut self, model: ModelId, onnx: &Arc<Vec<u8>>) -> Result<(), Failure>;
-
-    /// Unloads a model.
-    fn unload(&mut self, model: ModelId);
-
-    /// Writes the output of a model for `features` (samples × features) to `probabilities`: class
-    /// probabilities (samples × classes), or numbers (samples × 1).
-    fn predict(
-        &mut self,
-        model: ModelId,
-        features: ArrayView2<'_, f32>,
-        probabilities: ArrayViewMut2<'_, f32>,
-    ) -> Result<(), Failure>;
-}
 
 /// Baseline that the pipeline is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use ndarray::Array2;
 use rustc_hash::FxHashMap;
 
 use super::failures::{Failures, run};
-use super::predictor::{Models, Predictor};
+use super::models::Models;
+use super::predictor::Predictor;
 use crate::algorithms::neighbours::Neighbours;
 use crate::algorithms::pool::{Corrections, Pool, log};
 use crate::algorithms::unseen::{Trial, TrialResult, TrialSample, Verdict};
