@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -39,7 +39,7 @@ pub fn schema() -> Schema {
 
 /// A file that is written anew for each input.
 pub struct Place {
-    pub path: PathBuf,
+    path: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -50,6 +50,12 @@ impl Place {
             path: folder.path().join(name),
             _folder: folder,
         }
+    }
+
+    /// Writes an input to the file, and returns its path.
+    pub fn write(&self, input: &[u8]) -> &Path {
+        fs::write(&self.path, input).expect("a file");
+        &self.path
     }
 
     fn config(&self) -> FileConfig {
@@ -104,24 +110,24 @@ fn read_samples(config: &FileConfig, schema: &Schema) -> Result<(), SourceError>
     }
 }
 
-fn of_samples(file: &str, seeds: Vec<Vec<u8>>, pack: fn(&[u8]) -> Vec<u8>) -> Subject {
+fn of_samples(file: &str, seeds: Vec<Vec<u8>>) -> Subject {
     let (place, schema) = (Place::new(file), schema());
     Subject {
         seeds,
         tokens: text_tokens(),
         decode: Box::new(move |input| {
-            fs::write(&place.path, pack(input)).expect("a file");
+            place.write(input);
             read_samples(&place.config(), &schema).is_ok()
         }),
     }
 }
 
 pub fn csv() -> Subject {
-    of_samples("x.csv", csv_seeds(), <[u8]>::to_vec)
+    of_samples("x.csv", csv_seeds())
 }
 
 pub fn json_lines() -> Subject {
-    of_samples("x.jsonl", json_seeds(), <[u8]>::to_vec)
+    of_samples("x.jsonl", json_seeds())
 }
 
 /// Compressed files, damaged after their compression.
@@ -131,7 +137,7 @@ pub fn csv_gzip() -> Subject {
         gzip.write_all(&csv).expect("bytes");
         gzip.finish().expect("bytes")
     });
-    of_samples("x.csv.gz", seeds.collect(), <[u8]>::to_vec)
+    of_samples("x.csv.gz", seeds.collect())
 }
 
 /// Labels that are numbers in CSV, or of classes in JSON Lines.
@@ -155,7 +161,7 @@ pub fn labels() -> Subject {
                 Some(b'{') => (&json, &classes),
                 _ => (&csv, &number),
             };
-            fs::write(&place.path, input).expect("a file");
+            place.write(input);
             read_labels(&place.config(), columns).is_ok()
         }),
     }
@@ -168,7 +174,7 @@ fn read_labels(config: &FileConfig, columns: &LabelColumns) -> Result<(), Source
 }
 
 pub fn parquet() -> Subject {
-    let mut subject = of_samples("x.parquet", parquet_seeds(), <[u8]>::to_vec);
+    let mut subject = of_samples("x.parquet", parquet_seeds());
     subject
         .tokens
         .extend(["PAR1", "PARE", "ARROW:schema", "UTF8"]);
