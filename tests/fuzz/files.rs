@@ -19,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 use perennial_connectors::schema::{Label, Schema};
 use perennial_connectors::source::SourceError;
 use perennial_connectors::source::file::{FileConfig, LabelColumns, LabelSource, open};
+use support::Bench;
 use support::stream::{self, Sample};
 
 use crate::harness::Subject;
@@ -257,4 +258,30 @@ fn parquet_seeds() -> Vec<Vec<u8>> {
         bytes
     })
     .to_vec()
+}
+
+/// A panic of any thread ends the program, but not one that the library of Parquet should have
+/// returned as an error.
+#[test]
+fn damaged_parquet_ends_a_run_with_an_error() {
+    let (place, schema) = (Place::new("x.parquet"), schema());
+    let whole = parquet_seeds().remove(0);
+    let mut damaged = (0..whole.len()).map(|at| {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        damaged
+    });
+    let damaged = damaged.find(|damaged| {
+        place.write(damaged);
+        let error = read_samples(&place.config(), &schema).err();
+        error.is_some_and(|error| error.to_string().contains("are damaged ("))
+    });
+    let bench = Bench::new();
+    bench.write(
+        "x.parquet",
+        damaged.expect("a file that the library panics at"),
+    );
+    bench.write("config.yaml", stream::config("x.parquet", "records: 1"));
+    let ended = bench.run_as("state", &[]);
+    ended.failure(1, &["x.parquet", "are damaged ("]);
 }
