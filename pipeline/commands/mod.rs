@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use perennial_connectors::files::raise_open_files;
+use perennial_connectors::source::file::catches_panics;
 use perennial_connectors::trainer::serve_examination;
 use tracing_subscriber::EnvFilter;
 
@@ -205,10 +206,13 @@ pub fn main() -> ExitCode {
 }
 
 /// Lets a panic of any thread end the process. Without one of them, the other workers would wait
-/// for ever; the next run resumes after the last commit.
+/// for ever; the next run resumes after the last commit. A panic that becomes an error does not.
 fn abort_after_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if catches_panics() {
+            return;
+        }
         report(panic);
         std::process::abort();
     }));

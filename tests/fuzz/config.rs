@@ -47,8 +47,7 @@ pub fn config() -> Subject {
         seeds,
         tokens,
         decode: Box::new(move |input| {
-            fs::write(&place.path, input).expect("a file");
-            let loaded = load(&place.path, &["name=x".to_owned()]);
+            let loaded = load(place.write(input), &["name=x".to_owned()]);
             loaded.and_then(Settings::try_from).is_ok()
         }),
     }

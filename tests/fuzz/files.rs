@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -19,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 use perennial_connectors::schema::{Label, Schema};
 use perennial_connectors::source::SourceError;
 use perennial_connectors::source::file::{FileConfig, LabelColumns, LabelSource, open};
+use support::Bench;
 use support::stream::{self, Sample};
 
 use crate::harness::Subject;
@@ -39,7 +40,7 @@ pub fn schema() -> Schema {
 
 /// A file that is written anew for each input.
 pub struct Place {
-    pub path: PathBuf,
+    path: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -50,6 +51,12 @@ impl Place {
             path: folder.path().join(name),
             _folder: folder,
         }
+    }
+
+    /// Writes an input to the file, and returns its path.
+    pub fn write(&self, input: &[u8]) -> &Path {
+        fs::write(&self.path, input).expect("a file");
+        &self.path
     }
 
     fn config(&self) -> FileConfig {
@@ -104,24 +111,24 @@ fn read_samples(config: &FileConfig, schema: &Schema) -> Result<(), SourceError>
     }
 }
 
-fn of_samples(file: &str, seeds: Vec<Vec<u8>>, pack: fn(&[u8]) -> Vec<u8>) -> Subject {
+fn of_samples(file: &str, seeds: Vec<Vec<u8>>) -> Subject {
     let (place, schema) = (Place::new(file), schema());
     Subject {
         seeds,
         tokens: text_tokens(),
         decode: Box::new(move |input| {
-            fs::write(&place.path, pack(input)).expect("a file");
+            place.write(input);
             read_samples(&place.config(), &schema).is_ok()
         }),
     }
 }
 
 pub fn csv() -> Subject {
-    of_samples("x.csv", csv_seeds(), <[u8]>::to_vec)
+    of_samples("x.csv", csv_seeds())
 }
 
 pub fn json_lines() -> Subject {
-    of_samples("x.jsonl", json_seeds(), <[u8]>::to_vec)
+    of_samples("x.jsonl", json_seeds())
 }
 
 /// Compressed files, damaged after their compression.
@@ -131,7 +138,7 @@ pub fn csv_gzip() -> Subject {
         gzip.write_all(&csv).expect("bytes");
         gzip.finish().expect("bytes")
     });
-    of_samples("x.csv.gz", seeds.collect(), <[u8]>::to_vec)
+    of_samples("x.csv.gz", seeds.collect())
 }
 
 /// Labels that are numbers in CSV, or of classes in JSON Lines.
@@ -155,7 +162,7 @@ pub fn labels() -> Subject {
                 Some(b'{') => (&json, &classes),
                 _ => (&csv, &number),
             };
-            fs::write(&place.path, input).expect("a file");
+            place.write(input);
             read_labels(&place.config(), columns).is_ok()
         }),
     }
@@ -168,7 +175,7 @@ fn read_labels(config: &FileConfig, columns: &LabelColumns) -> Result<(), Source
 }
 
 pub fn parquet() -> Subject {
-    let mut subject = of_samples("x.parquet", parquet_seeds(), <[u8]>::to_vec);
+    let mut subject = of_samples("x.parquet", parquet_seeds());
     subject
         .tokens
         .extend(["PAR1", "PARE", "ARROW:schema", "UTF8"]);
@@ -251,4 +258,30 @@ fn parquet_seeds() -> Vec<Vec<u8>> {
         bytes
     })
     .to_vec()
+}
+
+/// A panic of any thread ends the program, but not one that the library of Parquet should have
+/// returned as an error.
+#[test]
+fn damaged_parquet_ends_a_run_with_an_error() {
+    let (place, schema) = (Place::new("x.parquet"), schema());
+    let whole = parquet_seeds().remove(0);
+    let mut damaged = (0..whole.len()).map(|at| {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        damaged
+    });
+    let damaged = damaged.find(|damaged| {
+        place.write(damaged);
+        let error = read_samples(&place.config(), &schema).err();
+        error.is_some_and(|error| error.to_string().contains("are damaged ("))
+    });
+    let bench = Bench::new();
+    bench.write(
+        "x.parquet",
+        damaged.expect("a file that the library panics at"),
+    );
+    bench.write("config.yaml", stream::config("x.parquet", "records: 1"));
+    let ended = bench.run_as("state", &[]);
+    ended.failure(1, &["x.parquet", "are damaged ("]);
 }

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use perennial_connectors::link::{
     Change, Changes, Donation, Published, PublishedModel, Subscription, now,
 };
-use perennial_connectors::source::edges::{EdgeMerge, KnownEdges};
+use perennial_connectors::source::edges::{EdgeMerge, EdgeRights, KnownEdges};
 use perennial_operators::flow::{ModelTrained, Remodeling, Revision};
 use perennial_operators::{
     Epoch, ModelId, Score, SharedSamples, SharedStatistics, SharedTexts, TaskDefinition, Texts,
@@ -127,6 +127,7 @@ fn changes_of(edge: &str) -> Changes {
         since: 5,
         schema: "fingerprint".into(),
         sent: now(),
+        lineage: None,
         shed: 0,
         changes: vec![
             (
@@ -152,7 +153,7 @@ fn changes_of(edge: &str) -> Changes {
 /// Changes of an edge, as the cloud takes them in.
 pub fn changes() -> Subject {
     let known = KnownEdges {
-        edges: [("e".to_owned(), key().verifying_key())].into(),
+        edges: [("e".to_owned(), EdgeRights::all(key().verifying_key()))].into(),
         schema: "fingerprint".into(),
         in_order: true,
     };
@@ -167,7 +168,14 @@ pub fn changes() -> Subject {
         ]),
         tokens: mutate::TEXT.to_vec(),
         decode: Box::new(move |input| {
-            let mut merge = EdgeMerge::new(known.clone(), &schema, 100, 0, &BTreeMap::new());
+            let mut merge = EdgeMerge::new(
+                known.clone(),
+                &schema,
+                100,
+                0,
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+            );
             let value = envelope(input);
             let mut is_taken = false;
             for offset in 0..2 {

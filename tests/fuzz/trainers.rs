@@ -118,7 +118,7 @@ pub fn answer() -> Subject {
         decode: Box::new(move |input| {
             let _ = &folder;
             fs::write(&answer, input).expect("a file");
-            trainer.train(&request).is_ok()
+            trainer.train(&request, None).is_ok()
         }),
     }
 }
@@ -161,6 +161,7 @@ pub fn command() -> Subject {
             samples: &samples,
             request: &request,
             from: None,
+            limit: None,
         };
         trainer.train(&job)
     };

@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 
+use super::guarded::guarded;
 use super::{CONTENT, Next, Records};
 use crate::format::{Row, Value};
 use crate::source::error::SourceError;
@@ -66,7 +67,7 @@ impl ParquetRecords {
             path: path.into(),
             reason,
         };
-        let metadata = metadata(&file).map_err(|e| open(e.to_string()))?;
+        let metadata = guarded(|| metadata(&file)).map_err(open)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
         let schema = builder.schema().clone();
         let mut roots = Vec::new();
@@ -90,8 +91,8 @@ impl ParquetRecords {
         }
         let total = builder.metadata().file_metadata().num_rows().max(0) as u64;
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
-        let reader = reader.map_err(|e| open(e.to_string()))?;
+        let builder = builder.with_projection(mask).with_batch_size(ROWS);
+        let reader = guarded(|| builder.build()).map_err(open)?;
         let columns = columns.to_vec();
         Ok(ParquetRecords {
             reader,
@@ -107,11 +108,10 @@ impl ParquetRecords {
     /// Reads the next batch if the current one is used up; `false` at the end.
     fn refill(&mut self) -> Result<bool, String> {
         while self.next == self.rows {
-            let Some(batch) = self.reader.next() else {
+            let Some(batch) = guarded(|| self.reader.next().transpose())? else {
                 return Ok(false);
             };
-            let batch = batch.map_err(|error| error.to_string())?;
-            self.cells = self.cast(&batch).map_err(|error| error.to_string())?;
+            self.cells = guarded(|| self.cast(&batch))?;
             self.rows = batch.num_rows();
             self.next = 0;
         }
