@@ -41,7 +41,8 @@ fn foreign_model_that_is_useless_is_refused() {
     let unknown = onnx::unknown_operator(FEATURES, VALUES.len());
     refused(&unknown, "OperatorOfTheFuture");
     refused(&onnx::constant(FEATURES, &[1.0; 3]), "add up to 3");
-    refused(b"no model", "does not load");
+    let error = examine(b"no model", Origin::Cloud).expect_err("it is refused");
+    assert!(error.to_string().contains("does not load"), "{error}");
 }
 
 #[test]
