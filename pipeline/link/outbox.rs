@@ -198,7 +198,10 @@ impl Outbox {
     /// Drops the changes that have arrived, and sheds those that the topic does not take.
     fn drop_sent(&mut self, progress: &mut OutboxProgress, write: &mut OutboxWrite) {
         let sent = self.send_progress.sent();
-        while let Some(first) = self.waiting.pop_front_if(|first| first.number < sent) {
+        let has_arrived = |first: &Waiting| first.number < sent;
+        while self.waiting.front().is_some_and(has_arrived)
+            && let Some(first) = self.waiting.pop_front()
+        {
             if self.send_progress.is_refused(first.number) {
                 self.shed(&first, ShedReason::Size, progress, write);
             }

@@ -99,6 +99,9 @@ pub fn publish(
     }))
 }
 
+/// Revisions by task and number of the donor's name.
+pub type SentRevisions = BTreeMap<(TaskId, u64), Revision>;
+
 /// Reads what is on the topic, and returns what need not be published again. None if the run is
 /// over.
 fn read(
@@ -106,7 +109,7 @@ fn read(
     key: &VerifyingKey,
     knowledge: &KnowledgeBase,
     is_over: &dyn Fn() -> bool,
-) -> Result<Option<BTreeMap<(TaskId, u64), Revision>>, Error> {
+) -> Result<Option<SentRevisions>, Error> {
     let found = PublishedRevisions::read(&link.kafka, &link.knowledge, key, is_over)?;
     found.map(|found| resume(knowledge, found)).transpose()
 }
@@ -117,7 +120,7 @@ fn read(
 pub fn resume(
     knowledge: &KnowledgeBase,
     found: PublishedRevisions,
-) -> Result<BTreeMap<(TaskId, u64), Revision>, Error> {
+) -> Result<SentRevisions, Error> {
     let progress = knowledge.view().progress()?;
     let latest = Revision {
         since: knowledge.revised(),
@@ -161,7 +164,7 @@ pub fn publish_new(
     knowledge: &KnowledgeBase,
     schema: &str,
     first: &[String],
-    sent: &mut BTreeMap<(TaskId, u64), Revision>,
+    sent: &mut SentRevisions,
 ) -> Result<bool, Error> {
     let view = knowledge.view();
     let tasks = view.tasks()?;
