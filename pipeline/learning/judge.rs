@@ -26,11 +26,11 @@ impl JudgedModel<'_> {
         context: &TrainingContext,
         samples: &[RetainedSample],
     ) -> Result<Array2<f32>, ExamineError> {
-        match self.is_foreign {
+        if self.is_foreign {
             // As a donor it was looked at by where it comes from.
-            true => foreign_outputs(context, self.onnx, Origin::Cloud, samples),
-            false => Ok(outputs(context, self.onnx, samples)?),
+            return foreign_outputs(context, self.onnx, Origin::Cloud, samples);
         }
+        Ok(outputs(context, self.onnx, samples)?)
     }
 }
 

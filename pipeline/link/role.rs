@@ -49,16 +49,20 @@ impl<'a> LinkRole<'a> {
         self.role != Role::Edge || self.link.is_some_and(|link| link.train)
     }
 
-    /// Reads the keys, so that one that cannot be used is an error at once. In the cloud, makes the
-    /// topic of changes too, which it reads from the beginning.
-    pub fn prepare(&self) -> Result<(), Error> {
+    /// Reads the keys, so that one that cannot be used is an error at once.
+    pub fn check_keys(&self) -> Result<(), Error> {
         let Some(link) = self.link else { return Ok(()) };
         edge_rights(link, &self.settings.schema)?;
         link.sign.as_deref().map(signing_key).transpose()?;
         link.verify.as_deref().map(verifying_key).transpose()?;
-        match self.role {
-            Role::Cloud => publish::prepare(link),
-            Role::Local | Role::Edge => Ok(()),
+        Ok(())
+    }
+
+    /// In the cloud, makes the topic of changes, which it reads from the beginning.
+    pub fn prepare(&self) -> Result<(), Error> {
+        match (self.role, self.link) {
+            (Role::Cloud, Some(link)) => publish::prepare(link),
+            _ => Ok(()),
         }
     }
 

@@ -51,6 +51,8 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let shutdown = Shutdown::default();
     stop_on_signal(&shutdown.stop)?;
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
+    let link = LinkRole::new(settings);
+    link.check_keys()?;
     let health = Health::default();
     if !wait_for_kafka(settings, &health, &shutdown.stop)? {
         return Report::read(settings, &knowledge);
@@ -58,7 +60,6 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let mut sink = open_sink(settings, &health, &shutdown.stop)?;
     settle(settings, &knowledge, sink.as_mut())?;
     let progress = knowledge.view().progress()?;
-    let link = LinkRole::new(settings);
     if is_finished(&progress) {
         tracing::info!("this stream is already complete");
         link.send_rest(&knowledge, &shutdown.stop)?;

@@ -40,7 +40,10 @@ fn bench(script: &str) -> Bench {
         json_text(script)
     );
     let config = simulator(8000, "records: 300").replace("training:\n", &trainer);
-    bench.write("config.yaml", config);
+    // Few trainings: each starts a Python, which takes seconds.
+    let when = "'new_samples >= 1500', 'accuracy_drop >= 0.05', drift";
+    assert!(config.contains(when));
+    bench.write("config.yaml", config.replace(when, "new_samples >= 2500"));
     bench
 }
 
@@ -56,7 +59,7 @@ fn command_trains_as_its_config_says() {
         let mut command = bench.command(&["run", text(&config), "--state", name]);
         command.args(["--set", &format!("predictions.path={name}.jsonl")]);
         command.args(["--set", "source.simulator.records=12000"]);
-        // Each training starts a Python, which takes seconds.
+        command.args(["--set", "triggers.when=[new_samples >= 1500]"]);
         command.args(["--set", "training.candidates=[scratch, recent]"]);
         command.args(["--report", &format!("{name}.json")]);
         with_python(command).success();

@@ -37,13 +37,15 @@ pub struct Target {
     pub memory: Memory,
 }
 
+/// Decodes an input. Returns whether it is valid.
+pub type Decode = Box<dyn FnMut(&[u8]) -> bool>;
+
 /// A decoder with valid inputs.
 pub struct Subject {
     pub seeds: Vec<Vec<u8>>,
     /// Words of the format.
     pub tokens: Vec<&'static str>,
-    /// Decodes an input; whether it is valid all the same.
-    pub decode: Box<dyn FnMut(&[u8]) -> bool>,
+    pub decode: Decode,
 }
 
 /// Bound on the memory for an input.
@@ -88,9 +90,10 @@ impl Memory {
         };
         memory::start();
         let is_valid = decode(input);
-        let peak = match self.is_of_process {
-            true => memory::peak_of_process().saturating_sub(before),
-            false => memory::peak(),
+        let peak = if self.is_of_process {
+            memory::peak_of_process().saturating_sub(before)
+        } else {
+            memory::peak()
         };
         let bound = self.per_byte * input.len() + self.constant;
         assert!(

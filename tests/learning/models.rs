@@ -176,9 +176,11 @@ fn longest_chain(models: &[Value]) -> usize {
         for model in models {
             let trained = &model["trained"];
             let from = &trained["remodeling"]["warm_start"]["from"];
-            let chain = match from.is_null() {
-                true => 0,
-                false => 1 + chains.get(&from.to_string()).copied().unwrap_or(0),
+            let before = chains.get(&from.to_string()).copied();
+            let chain = if from.is_null() {
+                0
+            } else {
+                1 + before.unwrap_or(0)
             };
             chains.insert(trained["model"].to_string(), chain);
             longest = longest.max(chain);

@@ -17,6 +17,11 @@ const FIRST_SECOND: f64 = -62_167_219_200.0;
 /// Unix seconds: a year, in microseconds.
 const NEAR: u64 = 366 * 24 * 3600 * 1_000_000;
 
+/// Least number whose digits may mean a date: 1900-01-01 as YYYYMMDD.
+const FIRST_DATE: f64 = 19_000_101.0;
+/// Greatest one: 2100-12-31 23:59:59 as YYYYMMDDhhmmss.
+const LAST_DATE: f64 = 21_001_231_235_959.0;
+
 /// Parses times and keeps the last one, since neighbours often share it.
 #[derive(Debug, Default)]
 pub(crate) struct TimeParser {
@@ -35,7 +40,7 @@ impl TimeParser {
                 FIRST_SECOND..=LAST_SECOND => Ok(micros),
                 _ => Err(format!("time {column:?} is beyond the year 9999")),
             },
-            Value::Number(number) => self.from_number(column, number),
+            Value::Number(number) => self.time_of_number(column, number),
             Value::Text(text) if text == self.text => Ok(self.micros),
             Value::Text(text) => {
                 let micros = self.parse(column, text)?;
@@ -56,7 +61,7 @@ impl TimeParser {
     fn parse(&self, column: &str, text: &str) -> Result<i64, String> {
         let trimmed = text.trim();
         if let Ok(number) = trimmed.parse::<f64>() {
-            return self.from_number(column, number);
+            return self.time_of_number(column, number);
         }
         if let Ok(time) = trimmed.parse::<Timestamp>() {
             return Ok(time.as_microsecond());
@@ -78,7 +83,7 @@ impl TimeParser {
     /// YYYYMMDDhh are also seconds of 1970 and of the 2030s. What is meant shows in the time
     /// before, which a stream of seconds has nearby; without one the number is refused, since a
     /// wrong guess would go unnoticed.
-    fn from_number(&self, column: &str, number: f64) -> Result<i64, String> {
+    fn time_of_number(&self, column: &str, number: f64) -> Result<i64, String> {
         let seconds = || (number * 1e6).round() as i64;
         match date_of_digits(number) {
             Some((date, true)) => {
@@ -115,7 +120,7 @@ fn instant(civil: DateTime) -> Option<i64> {
 /// The date that a number's digits may mean: YYYYMMDD, YYYYMMDDhh, YYYYMMDDhhmm or YYYYMMDDhhmmss
 /// from 1900 to 2100. Also whether the number could as well be a count of seconds.
 fn date_of_digits(number: f64) -> Option<(DateTime, bool)> {
-    if number.fract() != 0.0 || !(1900_01_01.0..=2100_12_31_23_59_59.0).contains(&number) {
+    if number.fract() != 0.0 || !(FIRST_DATE..=LAST_DATE).contains(&number) {
         return None;
     }
     let number = number as u64;

@@ -46,15 +46,15 @@ pub(crate) fn topic_ids<C: rdkafka::ClientContext>(
         );
         sys::rd_kafka_DescribeTopics(client.native_ptr(), wanted, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, milliseconds + SLACK.as_millis() as i32);
-        let found = match event.is_null() {
-            true => Err(ClientError::MetadataFetch(
+        let found = if event.is_null() {
+            Err(ClientError::MetadataFetch(
                 RDKafkaErrorCode::OperationTimedOut,
-            )),
-            false => described(event),
-        };
-        if !event.is_null() {
+            ))
+        } else {
+            let found = described(event);
             sys::rd_kafka_event_destroy(event);
-        }
+            found
+        };
         sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_TopicCollection_destroy(wanted);
         sys::rd_kafka_queue_destroy(queue);

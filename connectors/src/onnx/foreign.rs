@@ -107,10 +107,10 @@ pub fn inspect(onnx: &[u8]) -> Result<(), String> {
             is_external |= tensors.into_iter().any(is_elsewhere);
         }
     }
-    match is_external {
-        true => Err("a part of it is in another file".to_owned()),
-        false => Ok(()),
+    if is_external {
+        return Err("a part of it is in another file".to_owned());
     }
+    Ok(())
 }
 
 /// Whether the values of a constant are in another file.

@@ -37,10 +37,10 @@ pub use self::model::{
 };
 pub use self::order::ChangeOrder;
 pub use self::stage::{StageKind, StageMoved, StageState};
-pub(crate) use self::stored::{Stored, encode_released, released_sequences};
 pub use self::stored::{
-    WaitingSample, forget_waiting, is_held_forgotten, waiting_samples, waiting_times,
+    LeftWaiting, WaitingSample, forget_waiting, is_held_forgotten, waiting_samples, waiting_times,
 };
+pub(crate) use self::stored::{Stored, encode_released, released_sequences};
 pub use self::training::{
     DeployedModel, Deployment, ModelFailure, Substitute, TrainOrder, TrainOutcome,
 };

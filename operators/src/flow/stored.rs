@@ -260,27 +260,31 @@ fn slice_rows(array: &Array2<f32>, rows: &Range<usize>) -> Array2<f32> {
     array.slice(s![rows, ..]).to_owned()
 }
 
-/// Forgets samples in the bytes of [`Effect::Pending`](super::effect::Effect::Pending). Returns the
-/// bytes without them, none if no sample waits any more, and the number of samples that wait no
-/// longer; nothing if no sample is forgotten.
+/// What is left of waiting samples after some were forgotten.
+pub struct LeftWaiting {
+    /// The bytes without the forgotten samples; none if no sample waits any more.
+    pub bytes: Option<Vec<u8>>,
+    /// Number of samples that wait no longer.
+    pub forgotten: u64,
+}
+
+/// Forgets samples in the bytes of [`Effect::Pending`](super::effect::Effect::Pending). None if no
+/// sample is forgotten.
 ///
 /// # Errors
 ///
 /// Fails if the bytes are not those of the join.
-pub fn forget_waiting(
-    bytes: &[u8],
-    erasure: &Erasure,
-) -> Result<Option<(Option<Vec<u8>>, u64)>, Failure> {
+pub fn forget_waiting(bytes: &[u8], erasure: &Erasure) -> Result<Option<LeftWaiting>, Failure> {
     let mut stored = Stored::decode(bytes)?;
     let Some(forgotten) = stored.forget(erasure) else {
         return Ok(None);
     };
-    let left = if stored.waiting.is_empty() {
+    let bytes = if stored.waiting.is_empty() {
         None
     } else {
         Some(stored.encode()?)
     };
-    Ok(Some((left, forgotten)))
+    Ok(Some(LeftWaiting { bytes, forgotten }))
 }
 
 /// Finest task and event time of each sample that waits in the bytes of

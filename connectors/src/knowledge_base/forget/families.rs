@@ -119,9 +119,9 @@ impl KnowledgeBase {
             let left = forget_waiting(value, erasure).map_err(|error| self.damaged(&error))?;
             Ok(match left {
                 None => Fate::Same,
-                Some((left, waited)) => {
-                    cleared.waited += waited;
-                    left.map_or(Fate::Removed, Fate::Changed)
+                Some(left) => {
+                    cleared.waited += left.forgotten;
+                    left.bytes.map_or(Fate::Removed, Fate::Changed)
                 }
             })
         })?;

@@ -27,9 +27,10 @@ pub fn first_bad(outputs: ArrayView2<'_, f32>) -> Option<(usize, String)> {
         .into_iter()
         .enumerate()
         .find_map(|(at, row)| {
-            let problem = match is_number {
-                true => number_problem(row),
-                false => probabilities_problem(row),
+            let problem = if is_number {
+                number_problem(row)
+            } else {
+                probabilities_problem(row)
             };
             Some((at, problem?))
         })

@@ -298,7 +298,12 @@ fn slot(depth: usize) -> u16 {
 
 /// Logarithm of a probability, bounded on both sides; NaN counts as 0.
 pub(crate) fn log(probability: f32) -> f32 {
-    probability.max(LEAST_PROBABILITY).min(f32::MAX).ln()
+    let probability = if probability.is_nan() {
+        0.0
+    } else {
+        probability
+    };
+    probability.clamp(LEAST_PROBABILITY, f32::MAX).ln()
 }
 
 /// Converts logits into probabilities.
