@@ -3,7 +3,7 @@
 //! Meters and programs write marks such as -9999 or 1e12 where they have no value. A single one of
 //! them decides mean and variance, in whose unit the feature then hardly varies any more. Such
 //! marks lie far outside, with nothing in between. So the distances of all values from their median
-//! are sorted, and the usual ones end before the first distance that is [`GAP`] times the one
+//! are sorted, and the usual ones end before the first distance that is twenty times the one
 //! before. A long tail has no such gap and stays whole.
 
 /// A distance from the median that is this many times the next smaller one ends the usual values.
