@@ -115,11 +115,17 @@ fn labels(stream: &Stream) -> Vec<&str> {
 
 /// Runs it again with two workers, and interrupted, and asserts the same output.
 fn assert_the_same_whatever_happens(bench: &Bench) {
+    // A new state takes no output of another one.
+    let clear = || {
+        let _ = std::fs::remove_file(bench.path("requests.jsonl"));
+    };
+    clear();
     bench.run_as("two", &["--workers", "2"]).success();
     let left = bench.left("run");
     left.assert_equals(&bench.left("two"), "two workers");
     for number in [3, 5, 6, 7, 8, 9, 11] {
         let name = format!("killed-{number}");
+        clear();
         let mut command = bench.pipeline(&name, &["--workers", "2"]);
         command.env(
             "PERENNIAL_KILL_AT",

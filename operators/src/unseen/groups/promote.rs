@@ -13,7 +13,7 @@ use crate::error::OperatorError;
 use crate::flow::{KnowledgeChange, Labelled, TaskUpdate};
 
 /// Most trials that begin in an epoch.
-const MOST_TRIALS: usize = 1;
+const MOST_TRIALS: usize = 4;
 /// Factor on the labels of the first trial at which an undecided unseen task is tried again.
 const SECOND_TRIAL: u64 = 3;
 
@@ -68,7 +68,8 @@ impl Groups {
         }))
     }
 
-    /// Carries out the verdict of a trial: a new task, another name of a known one, or one more trial.
+    /// Carries out the verdict of a trial: a new task, another name of a known one, or another trial
+    /// later.
     pub(super) fn apply_verdict(&mut self, result: TrialResult) -> Result<(), OperatorError> {
         match result.verdict {
             Verdict::New => self.promote(result.task),
