@@ -45,6 +45,14 @@ impl OutputFile {
         }
     }
 
+    /// This file after bytes of it were overwritten in place, at `path`.
+    pub fn overwritten(&self, path: &Path) -> io::Result<OutputFile> {
+        Ok(OutputFile {
+            mark: mark_of(&File::open(path)?, self.length)?,
+            ..self.clone()
+        })
+    }
+
     /// Whether `file` is this file: it has the committed bytes, and maybe more behind them.
     pub(crate) fn is(&self, file: &File) -> io::Result<bool> {
         let found = file.metadata()?;

@@ -10,6 +10,7 @@ use perennial_operators::flow::waiting_times;
 use perennial_operators::{ErasedSite, Erasure, TaskDefinition, TaskId};
 use serde_json::Value;
 
+use crate::commit::outputs::DEAD_LETTERS;
 use crate::error::Error;
 use crate::terminal::{print_json, print_line};
 
@@ -50,7 +51,7 @@ pub(crate) fn forget(state: &Path, wanted: &Wanted, as_json: bool) -> Result<(),
     let erasure = knowledge.complete_erasure(erasure)?;
     remove_trainings(state)?;
     if let Some(site) = &wanted.site {
-        blank_dead_letters(&state.join("dead-letters.jsonl"), site)?;
+        forget_dead_letters(&knowledge, state, site)?;
     }
     let forgotten = knowledge.forget(&erasure)?;
     if as_json {
@@ -128,6 +129,30 @@ fn latest_waiting(view: &View<'_>) -> Result<BTreeMap<TaskId, i64>, Error> {
         }
     }
     Ok(latest)
+}
+
+/// Overwrites the dead letters of a site in the state folder, in finished files too. A run knows its
+/// file by its content, so what is in it now is recorded.
+fn forget_dead_letters(knowledge: &KnowledgeBase, state: &Path, site: &str) -> Result<(), Error> {
+    let path = state.join("dead-letters.jsonl");
+    let mut files = knowledge.view().progress()?.files;
+    let committed = files.get_mut(DEAD_LETTERS);
+    let committed =
+        committed.filter(|file| file.overwritten(&path).is_ok_and(|found| found == **file));
+    let failed = |error| Error::File(state.to_path_buf(), error);
+    for entry in std::fs::read_dir(state).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("dead-letters") && name.ends_with(".jsonl") {
+            blank_dead_letters(&entry.path(), site)?;
+        }
+    }
+    if let Some(file) = committed {
+        *file = file.overwritten(&path).map_err(failed)?;
+        knowledge.claim_outputs(&files)?;
+    }
+    Ok(())
 }
 
 /// Overwrites the lines of a file of dead letters that have a site. Each keeps its length, since
