@@ -131,8 +131,8 @@ fn latest_waiting(view: &View<'_>) -> Result<BTreeMap<TaskId, i64>, Error> {
     Ok(latest)
 }
 
-/// Overwrites the dead letters of a site in the state folder, in finished files too. A run knows its
-/// file by its content, so what is in it now is recorded.
+/// Overwrites the dead letters of a site in the state folder, in finished files too. A run knows
+/// its file by its content, so what is in it now is recorded.
 fn forget_dead_letters(knowledge: &KnowledgeBase, state: &Path, site: &str) -> Result<(), Error> {
     let path = state.join("dead-letters.jsonl");
     let mut files = knowledge.view().progress()?.files;

@@ -182,9 +182,9 @@ fn outputs_that_are_no_distribution_are_refused() {
 
 #[test]
 fn transposed_outputs_are_refused() {
-    // A classifier's [N, 2] as [2, N], of an open shape: two rows of two classes fit either way.
+    // A classifier's [N, 2] as [2, N]: two rows of two classes would fit either way.
     let transpose = node("Transpose", "scores", &["turned"]);
     let onnx = model(vec![classifier(), transpose], vec![open("turned")]);
     let reason = refusal(&onnx);
-    assert!(reason.contains("shape"), "{reason}");
+    assert!(reason.contains("floats [N, 2] is needed"), "{reason}");
 }
