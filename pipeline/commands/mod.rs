@@ -8,6 +8,7 @@ mod label;
 mod produce;
 mod run;
 mod status;
+mod temporary;
 mod validate;
 
 use std::io::IsTerminal;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::temporary::temporary_folder;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::run::run;
@@ -14,14 +15,10 @@ pub(crate) fn run_command(
     report_file: Option<&Path>,
     workers: u16,
 ) -> Result<(), Error> {
-    // Removes the temporary folder when it goes out of scope.
     let (temporary, state) = match state {
         Some(state) => (None, state),
         None => {
-            let folder = tempfile::Builder::new()
-                .prefix("perennial-")
-                .tempdir()
-                .map_err(|error| Error::File(std::env::temp_dir(), error))?;
+            let folder = temporary_folder()?;
             let path = folder.path().to_path_buf();
             (Some(folder), path)
         }

@@ -22,6 +22,7 @@ use super::findings::Method;
 use super::measure::{Measure, Tally};
 use super::plan::Plan;
 use super::samples::Samples;
+use crate::commands::temporary::temporary_folder;
 use crate::config::{
     BootstrapConfig, ConfigError, DetectorConfig, LabelsConfig, LevelConfig, Mode,
     PredictionsConfig, Settings, SourceConfig,
@@ -78,10 +79,7 @@ impl Replay<'_> {
     /// Runs the pipeline and scores its predictions of the probes, which are written to `output` if
     /// it is given.
     pub fn run(&self, output: Option<&Path>) -> Result<Method, Error> {
-        let folder = tempfile::Builder::new()
-            .prefix("perennial-")
-            .tempdir()
-            .map_err(|error| Error::File(std::env::temp_dir(), error))?;
+        let folder = temporary_folder()?;
         let stream = folder.path().join("stream.jsonl");
         let predictions = folder.path().join("predictions.jsonl");
         let schema = self.schema();
