@@ -206,9 +206,7 @@ impl Committer {
             return Ok(());
         }
         fault::point("commit: before outputs");
-        for (name, length) in self.outputs.flush_files()? {
-            self.progress.outputs.insert(name.to_string(), length);
-        }
+        self.flush_files()?;
         self.progress.seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
         self.progress.commits += 1;
         let outbox = match &mut self.outbox {
@@ -220,14 +218,27 @@ impl Committer {
             self.commit_with_transaction(&outbox)?;
         } else {
             self.outputs.flush_topics(&self.waiting)?;
+            if self.outputs.has_refused() {
+                self.flush_files()?;
+            }
             fault::point("commit: sent");
             self.knowledge
                 .commit(&self.waiting, &self.progress, &outbox)?;
         }
         fault::point("commit: after knowledge");
         self.waiting.clear();
+        self.outputs.committed();
         let progress = self.progress.clone();
         self.watch.set(progress, self.score, self.publications);
+        Ok(())
+    }
+
+    /// Makes files durable, and counts the dead letters of refused predictions that are in them.
+    fn flush_files(&mut self) -> Result<(), Error> {
+        self.progress.dead_letters += self.outputs.take_refused();
+        for (name, length) in self.outputs.flush_files()? {
+            self.progress.outputs.insert(name.to_string(), length);
+        }
         Ok(())
     }
 
@@ -240,11 +251,23 @@ impl Committer {
     /// commit is prepared, the transaction decides, then the commit is applied. After a crash the
     /// offsets of the consumer group tell how the transaction ended.
     fn commit_with_transaction(&mut self, outbox: &OutboxWrite) -> Result<(), Error> {
-        let (epochs, progress) = (&self.waiting, &self.progress);
-        self.knowledge.prepare(epochs, progress, outbox)?;
+        let prepare = |committer: &Self| {
+            let (epochs, progress) = (&committer.waiting, &committer.progress);
+            committer.knowledge.prepare(epochs, progress, outbox)
+        };
+        prepare(self)?;
         fault::point("commit: prepared");
-        self.outputs
-            .commit_topics(epochs, &progress.offsets, progress.commits)?;
+        loop {
+            let (epochs, progress) = (&self.waiting, &self.progress);
+            let outputs = &mut self.outputs;
+            if outputs.commit_topics(epochs, &progress.offsets, progress.commits)? {
+                break;
+            }
+            if self.outputs.has_refused() {
+                self.flush_files()?;
+                prepare(self)?;
+            }
+        }
         fault::point("commit: decided");
         Ok(self.knowledge.apply_prepared()?)
     }

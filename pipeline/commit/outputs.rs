@@ -1,5 +1,7 @@
 //! Outputs of a run: files whose lengths are committed, and topics.
 
+use std::collections::BTreeSet;
+
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
 use perennial_connectors::sink::{AppendFile, Output, RequestRenderer, dead_letter_line};
 use perennial_operators::Offsets;
@@ -28,6 +30,17 @@ pub struct Outputs {
     pub renderer: RequestRenderer,
     /// The topics, if there are any.
     pub kafka: Option<KafkaSink>,
+    /// Samples of the epochs that wait for their commit whose predictions no topic takes.
+    pub refused: Refused,
+}
+
+/// Dead letters of samples whose predictions are too large for their topic. A prediction that is
+/// sent again is refused again, so each letter is here once.
+#[derive(Default)]
+pub struct Refused {
+    letters: BTreeSet<DeadLetter>,
+    /// Letters that were added since they were last counted.
+    uncounted: u64,
 }
 
 fn dead_letters(effects: &EpochEffects) -> impl Iterator<Item = &DeadLetter> {
@@ -43,6 +56,11 @@ fn requests(effects: &EpochEffects) -> impl Iterator<Item = &LabelRequest> {
     requested.flatten()
 }
 
+fn append_letter(file: &mut AppendFile, letter: &DeadLetter) -> Result<(), Error> {
+    let line = dead_letter_line(letter).map_err(|e| Error::Failed(e.into()))?;
+    Ok(file.append(&line)?)
+}
+
 impl Outputs {
     /// Appends the outputs of an epoch to files, and sends them to topics. They are durable only
     /// after a flush.
@@ -54,8 +72,7 @@ impl Outputs {
         }
         if let Some(file) = &mut self.dead_letters {
             for letter in dead_letters(effects) {
-                let line = dead_letter_line(letter).map_err(|e| Error::Failed(e.into()))?;
-                file.append(&line)?;
+                append_letter(file, letter)?;
             }
         }
         if let Some(file) = &mut self.requests {
@@ -72,7 +89,15 @@ impl Outputs {
             return Ok(());
         };
         for (_, bytes) in &effects.predictions {
-            kafka.send_predictions(bytes)?;
+            for letter in kafka.send_predictions(bytes)? {
+                kafka.send_dead_letter(&letter)?;
+                if let Some(file) = &mut self.dead_letters
+                    && !self.refused.letters.contains(&letter)
+                {
+                    append_letter(file, &letter)?;
+                }
+                self.refused.uncounted += u64::from(self.refused.letters.insert(letter));
+            }
         }
         for letter in dead_letters(effects) {
             kafka.send_dead_letter(letter)?;
@@ -104,6 +129,18 @@ impl Outputs {
         self.kafka.as_ref().is_some_and(KafkaSink::is_transactional)
     }
 
+    /// Whether topics have refused predictions since the last call of
+    /// [`Outputs::take_refused`].
+    pub fn has_refused(&self) -> bool {
+        self.refused.uncounted > 0
+    }
+
+    /// Takes the number of dead letters of samples whose predictions are too large, since the last
+    /// call.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused.uncounted)
+    }
+
     /// Waits until all that was sent has arrived; sends all of it again until it has.
     pub fn flush_topics(&mut self, epochs: &[EpochEffects]) -> Result<(), Error> {
         while let Some(kafka) = &mut self.kafka {
@@ -115,21 +152,26 @@ impl Outputs {
         Ok(())
     }
 
-    /// Commits the transaction with the results of `epochs`. An aborted transaction is sent and
-    /// tried again.
+    /// Commits the transaction with the results of `epochs`; if it is aborted, sends them again and
+    /// returns false.
     pub fn commit_topics(
         &mut self,
         epochs: &[EpochEffects],
         offsets: &Offsets,
         number: u64,
-    ) -> Result<(), Error> {
-        while let Some(kafka) = &mut self.kafka {
-            if kafka.commit(offsets, number)? == Outcome::Committed {
-                break;
-            }
+    ) -> Result<bool, Error> {
+        if let Some(kafka) = &mut self.kafka
+            && kafka.commit(offsets, number)? == Outcome::Aborted
+        {
             tracing::info!(number, "transaction aborted; sending its results again");
             epochs.iter().try_for_each(|effects| self.send(effects))?;
+            return Ok(false);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Forgets what concerns epochs that are committed now.
+    pub fn committed(&mut self) {
+        self.refused.letters.clear();
     }
 }

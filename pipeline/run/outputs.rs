@@ -12,7 +12,7 @@ use perennial_connectors::sink::kafka::{
 use perennial_connectors::sink::{AppendFile, Format, Output, Renderer, RequestRenderer};
 use perennial_operators::Failure;
 
-use crate::commit::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS};
+use crate::commit::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS, Refused};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::graph::Render;
@@ -151,5 +151,6 @@ pub(crate) fn open_outputs(
         requests,
         renderer: RequestRenderer::new(&settings.schema),
         kafka,
+        refused: Refused::default(),
     })
 }

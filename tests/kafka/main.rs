@@ -6,6 +6,7 @@ mod bench;
 mod kafka;
 mod labels;
 mod live;
+mod poison;
 mod produce;
 mod registry;
 mod security;

@@ -14,6 +14,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use super::config::OptionValue;
+use super::headers::packed_len;
 use super::{Health, KafkaConfig, KafkaError};
 
 /// Time limit of a request to a broker whose answer a run needs to begin.
@@ -37,8 +38,11 @@ pub(crate) struct Undelivered {
     pub(crate) count: u64,
     /// Why the first of them could not be delivered.
     pub(crate) error: ClientError,
-    /// Topics that reject messages as too large, each with the length of the longest such value.
+    /// Topics that reject messages as too large, each with the size of the longest such message:
+    /// bytes of key, packed headers and value.
     pub(crate) too_large: BTreeMap<String, usize>,
+    /// Whether a topic rejects messages for their timestamps.
+    pub(crate) untimely: bool,
 }
 
 impl Client {
@@ -71,6 +75,16 @@ pub(crate) fn is_too_large(error: &ClientError) -> bool {
         error.rdkafka_error_code(),
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
     )
+}
+
+/// Returns whether a broker refused a message for its timestamp.
+fn is_untimely(error: &ClientError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTimestamp)
+}
+
+/// Returns whether a message was refused for what it is, so that it can be sent in another form.
+pub(crate) fn is_refusal(error: &ClientError) -> bool {
+    is_too_large(error) || is_untimely(error)
 }
 
 impl ClientContext for Client {
@@ -116,16 +130,24 @@ impl ProducerContext for Client {
                     count: 0,
                     error: error.clone(),
                     too_large: BTreeMap::new(),
+                    untimely: false,
                 });
                 undelivered.count += 1;
+                undelivered.untimely |= is_untimely(error);
                 if is_too_large(error) {
                     let topic = message.topic().to_string();
                     let longest = undelivered.too_large.entry(topic).or_default();
-                    *longest = message.payload_len().max(*longest);
+                    *longest = size(message).max(*longest);
                 }
             }
         }
     }
+}
+
+/// Bytes of key, packed headers and value of a message.
+fn size(message: &BorrowedMessage<'_>) -> usize {
+    let headers = message.headers().map_or(0, packed_len);
+    message.key_len() + headers + message.payload_len()
 }
 
 /// A client that creates and removes topics.

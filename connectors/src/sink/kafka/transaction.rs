@@ -1,6 +1,6 @@
 //! Transactions, which commit results and the offsets of their inputs together or not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use perennial_operators::{Offsets, TopicPartition};
@@ -9,10 +9,9 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::dead_letters::Oversize;
 use super::{KafkaSink, PAUSE};
 use crate::kafka::{
-    Client, KafkaConfig, KafkaError, PATIENCE, ask_by_consumer, consumer, is_too_large,
+    Client, KafkaConfig, KafkaError, PATIENCE, ask_by_consumer, consumer, is_refusal,
 };
 
 /// How long an abort may take after all its messages are delivered or given up.
@@ -162,7 +161,7 @@ impl KafkaSink {
         if !committed {
             return self.abort();
         }
-        self.oversize = Oversize::default();
+        self.refusals.clear();
         self.closed();
         Ok(Outcome::Committed)
     }
@@ -171,7 +170,7 @@ impl KafkaSink {
         let sent_before = self.client.take_undelivered();
         let lost = sent_before.as_ref().map(|lost| lost.error.clone());
         if let Some(error) = self.refused.take().or(lost)
-            && !is_too_large(&error)
+            && !is_refusal(&error)
         {
             self.client.health.report_waiting(&error.to_string());
         }
@@ -185,12 +184,8 @@ impl KafkaSink {
         })?;
         self.closed();
         let sent_after = self.client.take_undelivered();
-        let mut too_large = BTreeMap::new();
         for lost in [sent_before, sent_after].into_iter().flatten() {
-            too_large.extend(lost.too_large);
-        }
-        for (topic, longest) in too_large {
-            self.retry_too_large(&topic, longest)?;
+            self.learn(&lost, None)?;
         }
         Ok(Outcome::Aborted)
     }

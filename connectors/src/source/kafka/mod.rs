@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, WaitingSample};
 use perennial_operators::label::Delay;
-use perennial_operators::{Batch, Offsets, OwnedRecord, RawRecord, RecordMetadata};
+use perennial_operators::{Batch, Offsets, RawRecord, RecordMetadata};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,6 @@ use crate::format::parser;
 use crate::format::{AvroError, AvroParser, JsonParser};
 use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat};
 
-/// Bytes of a bad record in the excerpt of its dead letter.
-const CONTENT: usize = 4096;
 /// Time between two attempts to reach a registry.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Bound on how far an event time may be ahead of the wall clock.
@@ -151,7 +149,7 @@ pub struct KafkaSource {
 /// A record that was read and decoded.
 struct Taken {
     role: Role,
-    /// Length of its value.
+    /// Bytes of its key, headers and value.
     size: usize,
     /// Its dead letter if it is bad.
     letter: Option<DeadLetter>,
@@ -224,12 +222,12 @@ impl LabelReader {
 /// The value of a record.
 ///
 /// # Errors
-/// There is none, or it is longer than `limit`: the reason.
+/// There is none, or the record is longer than `limit`, key and headers included: the reason.
 fn value<'a>(record: &RawRecord<'a>, limit: usize) -> Result<&'a [u8], String> {
     let value = record.value.ok_or("the record has no value")?;
-    if value.len() > limit {
+    if record.size() > limit {
         return Err(format!(
-            "the record is longer than {limit} bytes (max_record_bytes)"
+            "the record, with its key and headers, is longer than {limit} bytes (max_record_bytes)"
         ));
     }
     Ok(value)
@@ -239,18 +237,6 @@ fn value<'a>(record: &RawRecord<'a>, limit: usize) -> Result<&'a [u8], String> {
 fn latest_time() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(i64::MAX, |now| (now + AHEAD).as_micros() as i64)
-}
-
-/// The dead letter of a record.
-fn dead_letter(record: OwnedRecord, reason: String) -> DeadLetter {
-    let value = record.value.as_deref().unwrap_or_default();
-    DeadLetter {
-        source: format!("{}[{}]", record.place.topic, record.place.partition),
-        record: record.offset.max(0) as u64,
-        reason,
-        content: String::from_utf8_lossy(&value[..value.len().min(CONTENT)]).into_owned(),
-        message: Some(Box::new(record)),
-    }
 }
 
 impl KafkaSource {
@@ -323,10 +309,10 @@ impl KafkaSource {
                 };
                 Taken {
                     role: reader.role,
-                    size: record.value.map_or(0, <[u8]>::len),
-                    letter: result
-                        .err()
-                        .map(|reason| dead_letter(record.owned(reader.topic.clone()), reason)),
+                    size: record.size(),
+                    letter: result.err().map(|reason| {
+                        DeadLetter::of_record(record.owned(reader.topic.clone()), reason)
+                    }),
                 }
             })
     }
@@ -366,7 +352,7 @@ impl KafkaSource {
 pub struct Limit {
     /// Number of samples.
     pub records: usize,
-    /// Bytes of values, rounded up to a whole record.
+    /// Bytes of keys, headers and values, rounded up to a whole record.
     pub bytes: usize,
     /// Time at which the read ends.
     pub until: Instant,
@@ -402,7 +388,7 @@ pub struct KafkaOptions<'a> {
     pub kafka: &'a KafkaConfig,
     /// The consumer group.
     pub group: &'a str,
-    /// The longest value in bytes. A longer one becomes a dead letter.
+    /// The longest record in bytes: key, headers and value. A longer one becomes a dead letter.
     pub max_record_bytes: usize,
     /// Number of earlier good records of this run whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
