@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use perennial_connectors::knowledge_base::Progress;
@@ -21,6 +21,7 @@ use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Ph
 use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
 use perennial_operators::{ClusterPlan, Epoch, Failure};
 
+use super::clock::LiveClock;
 use super::epoch_plan::EpochPlan;
 use super::portion::{Limits, Portion};
 use crate::config::Mode;
@@ -101,6 +102,8 @@ struct ReaderThread {
     samples: u64,
     /// The stream's clock, microseconds.
     clock: i64,
+    /// The machine's clock, which the stream's follows in live mode.
+    live_clock: LiveClock,
     /// Phase of the previous epoch.
     previous: Option<Phase>,
     /// Failure of a file after some records of an epoch: the epoch goes first.
@@ -128,6 +131,7 @@ impl ReaderThread {
             position: committed.records,
             samples: committed.samples,
             clock: header.map_or(i64::MIN, |header| header.clock),
+            live_clock: LiveClock::new(header.map(|header| header.clock)),
             previous: header.map(|header| header.phase),
             failed: None,
             clusters,
@@ -177,8 +181,7 @@ impl ReaderThread {
         };
         self.previous = Some(phase);
         if self.plan.mode == Mode::Live {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            self.clock = now.map_or(self.clock, |since| since.as_micros() as i64);
+            self.clock = self.live_clock.read();
         }
         let mut epoch = self.bind(portion, phase);
         // All readers find the same clusters, and the first one reports them.

@@ -30,7 +30,7 @@ use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat};
 
 /// Time between two attempts to reach a registry.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Bound on how far an event time may be ahead of the wall clock.
+/// Bound on how far an event time may be ahead of both the wall clock and its record's timestamp.
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest time between two labels at the end of a bootstrap; after it no more are expected.
@@ -178,6 +178,10 @@ impl SampleReader {
         let value = value(record, limit)?;
         self.parser.parse(value, &mut self.row)?;
         let number = record.offset.max(0) as u64;
+        // Brokers reject records of the future, so a later timestamp tells that this machine's
+        // clock is behind: it may not be set yet.
+        let sent = record.timestamp.saturating_mul(1000);
+        let latest = latest.max(sent.saturating_add(AHEAD.as_micros() as i64));
         self.decoder.push_before(&self.row, number, latest)?;
         self.metadata.push(record);
         Ok(())
