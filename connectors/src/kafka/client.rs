@@ -20,6 +20,11 @@ use super::{Health, KafkaConfig, KafkaError};
 /// Time limit of a request to a broker whose answer a run needs to begin.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// KiB that a consumer fetches ahead, over all its queues.
+const QUEUED_KBYTES: usize = 64 << 10;
+/// Messages that a consumer fetches ahead for one queue at most, unless they are large.
+const QUEUED_MESSAGES: usize = 100_000;
+
 /// The context of all clients: receives errors and messages that could not be delivered.
 #[derive(Clone, Default)]
 pub(crate) struct Client {
@@ -161,6 +166,17 @@ pub(crate) fn consumer(
     group: &str,
     client: Client,
 ) -> Result<BaseConsumer<Client>, KafkaError> {
+    queued_consumer(config, group, client, 1)
+}
+
+/// A consumer whose records wait in `queues` queues, one for each partition that is split off.
+/// librdkafka bounds each queue by itself, so the bounds are divided by their number.
+pub(crate) fn queued_consumer(
+    config: &KafkaConfig,
+    group: &str,
+    client: Client,
+    queues: usize,
+) -> Result<BaseConsumer<Client>, KafkaError> {
     let mut settings = settings(config)?;
     settings
         .set("group.id", group)
@@ -169,8 +185,29 @@ pub(crate) fn consumer(
         .set("enable.partition.eof", "true")
         // Reading from elsewhere after a deleted offset would skip or repeat records.
         .set("auto.offset.reset", "error");
+    let share = |all: usize, most: usize| (all / queues.max(1)).clamp(1, most).to_string();
+    let bounds = [
+        (
+            "queued.max.messages.kbytes",
+            share(QUEUED_KBYTES, QUEUED_KBYTES),
+        ),
+        // A queue may exceed its bound by one fetch.
+        (
+            "fetch.message.max.bytes",
+            share(QUEUED_KBYTES << 8, 1 << 20),
+        ),
+        // A queued message costs some hundred bytes beside its own.
+        (
+            "queued.min.messages",
+            share(10 * QUEUED_MESSAGES, QUEUED_MESSAGES),
+        ),
+    ];
+    for (key, value) in &bounds {
+        default(&mut settings, config, key, value);
+    }
     default(&mut settings, config, "fetch.wait.max.ms", "50");
-    default(&mut settings, config, "queued.max.messages.kbytes", "65536");
+    // A short queue that was full must be filled again before it is empty.
+    default(&mut settings, config, "fetch.queue.backoff.ms", "20");
     create(&settings, client)
 }
 

@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use self::arrivals::Arrivals;
 pub(crate) use self::client::{
     Client, PATIENCE, Undelivered, admin, consumer, is_refusal, is_too_large, known_end, option,
-    producer,
+    producer, queued_consumer,
 };
 pub use self::config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,

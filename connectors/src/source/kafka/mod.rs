@@ -3,6 +3,7 @@
 mod labels;
 mod merge;
 mod open;
+mod ready;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use self::labels::LabelMatcher;
 pub use self::labels::LabelUpdate;
-use self::merge::{Merge, PartitionReader, Role};
+use self::merge::{Merge, PartitionReader};
 pub use self::open::{KafkaTopics, open, partitions};
+use self::ready::Role;
 use super::Read;
 use super::decode::Decoder;
 use super::file::LabelColumns;

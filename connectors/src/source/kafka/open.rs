@@ -7,13 +7,14 @@ use perennial_operators::{RecordMetadata, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::labels::LabelMatcher;
-use super::merge::{Merge, Role, Start};
+use super::merge::{Merge, Start};
+use super::ready::Role;
 use super::{
     KafkaOptions, KafkaSource, LabelReader, LabelTopic, Parser, Resume, SampleReader,
     SamplesConfig, StartAt,
 };
 use crate::format::Row;
-use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer, queued_consumer};
 use crate::schema::Schema;
 use crate::source::decode::Decoder;
 
@@ -35,12 +36,12 @@ pub fn open(
     schema: &Schema,
     resume: &Resume,
 ) -> Result<KafkaSource, KafkaError> {
-    let client = Client::new(&options.health);
-    let consumer = consumer(options.kafka, options.group, client)?;
+    let client = || Client::new(&options.health);
+    let scout = consumer(options.kafka, options.group, client())?;
     let sample_topic: Arc<str> = topics.samples.topic.as_str().into();
     let mut opening = Opening {
         options,
-        consumer: &consumer,
+        consumer: &scout,
         config: topics.samples,
         resume,
         starts: Vec::new(),
@@ -66,6 +67,7 @@ pub fn open(
         }
     };
     let topic = topics.samples.to_topic();
+    let consumer = queued_consumer(options.kafka, options.group, client(), starts.len())?;
     Ok(KafkaSource {
         merge: Merge::new(consumer, options, starts)?,
         samples: SampleReader {
