@@ -273,6 +273,7 @@ impl ReaderThread {
                 (edges, effects) = (closed.edges, closed.effects);
                 Closed {
                     offsets: closed.offsets,
+                    seen: closed.seen,
                     ..Closed::default()
                 }
             }
@@ -295,6 +296,7 @@ impl ReaderThread {
                 offsets: closed.offsets,
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
+                seen: closed.seen,
                 edges,
             },
             slices: portion

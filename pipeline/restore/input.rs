@@ -21,6 +21,7 @@ impl Restored {
         Ok(Resume {
             records: self.progress.records,
             samples: self.progress.samples,
+            seen: self.seen.clone(),
             offsets: self.progress.offsets.clone(),
             waiting,
             early_labels,
@@ -32,6 +33,7 @@ impl Restored {
         EdgesResume {
             records: self.progress.records,
             samples: self.progress.samples,
+            seen: self.seen.clone(),
             offsets: self.progress.offsets.clone(),
             edges: self.edges.clone(),
         }

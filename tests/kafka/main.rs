@@ -4,6 +4,7 @@
 
 mod backlog;
 mod bench;
+mod duplicates;
 mod kafka;
 mod labels;
 mod live;

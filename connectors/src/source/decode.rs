@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::Array2;
+use perennial_operators::flow::SeenIds;
 use perennial_operators::{Batch, Dictionary, MISSING, Texts};
 use rustc_hash::FxHashMap;
 
@@ -82,9 +83,15 @@ impl Decoder {
         }
     }
 
-    /// Numbers good records from `first` on, the number of earlier ones.
-    pub(super) fn continue_from(&mut self, first: u64) {
+    /// Goes on after `first` good records, of which the latest had the ids `seen`.
+    pub(super) fn continue_from(&mut self, first: u64, seen: &[(u64, u64)]) {
         self.first = first;
+        self.seen.resume(seen);
+    }
+
+    /// Takes the ids of the good rows since the last call.
+    pub(super) fn take_seen(&mut self) -> SeenIds {
+        self.seen.take_new()
     }
 
     /// The latest good row since the last [`Decoder::take`]: sequence number and id.
@@ -374,6 +381,29 @@ mod tests {
         assert_eq!(batch.dictionaries[0].len(), 1);
         // An id is only taken by a good record.
         push(&mut decoder, ["b", "1", "s", "dry", "1", "ac", "hot"], 9).unwrap();
+    }
+
+    #[test]
+    fn ids_of_an_earlier_run_are_duplicates() {
+        let cells = |id| [id, "1", "s", "dry", "1", "ac", "hot"];
+        let mut first = decoder(true);
+        first.continue_from(0, &[]);
+        push(&mut first, cells("a"), 7).unwrap();
+        push(&mut first, cells("b"), 8).unwrap();
+        let seen = first.take_seen();
+        assert_eq!((seen.ids.len(), seen.within), (2, 10));
+        let mut second = decoder(true);
+        second.continue_from(2, &seen.ids);
+        let reason = push(&mut second, cells("b"), 9).unwrap_err();
+        assert_eq!(reason, r#"id "b" was seen before, at record 8"#);
+        push(&mut second, cells("c"), 10).unwrap();
+        assert_eq!(second.take_seen().ids.len(), 1);
+        // Older ones than count are forgotten.
+        let stored: Vec<(u64, u64)> = (0..12).map(|number| (number, 1)).collect();
+        let stored = [&seen.ids[..], &stored[..]].concat();
+        let mut third = decoder(true);
+        third.continue_from(14, &stored);
+        push(&mut third, cells("a"), 11).unwrap();
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use self::change::{
 pub use self::dead_letter::DeadLetter;
 pub use self::effect::{Effect, EpochEffects};
 pub use self::feedback::{Feedback, TaskUpdate};
-pub use self::intake::{EarlyLabel, EdgeProgress, EpochHeader, Intake, Phase, Slice};
+pub use self::intake::{EarlyLabel, EdgeProgress, EpochHeader, Intake, Phase, SeenIds, Slice};
 pub use self::model::{
     ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,
 };

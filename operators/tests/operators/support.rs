@@ -103,6 +103,7 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         offsets: Default::default(),
         early_labels: Vec::new(),
         settled_labels: Vec::new(),
+        seen: Default::default(),
         edges: BTreeMap::new(),
     }
 }

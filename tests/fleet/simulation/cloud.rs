@@ -10,7 +10,7 @@ use perennial::link::publish::publish_new;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, TaskRecord};
 use perennial_connectors::link::{Published, VerifyingKey, seal};
 use perennial_connectors::schema::Schema;
-use perennial_connectors::source::edges::{EdgeMerge, KnownEdges};
+use perennial_connectors::source::edges::{EdgeMerge, EdgesResume, KnownEdges};
 use perennial_operators::flow::{
     EdgeProgress, Effect, EpochEffects, EpochHeader, Intake, KnowledgeChange, ModelTrained, Phase,
     Remodeling, Revision,
@@ -94,9 +94,13 @@ impl Cloud {
             let (progress, edges) = (view.progress().expect("one"), view.edges().expect("some"));
             drop(view);
             let read = progress.offsets.get(&place()).copied().unwrap_or(0);
-            let samples = progress.samples;
+            let resume = EdgesResume {
+                samples: progress.samples,
+                edges,
+                ..EdgesResume::default()
+            };
             Process {
-                merge: EdgeMerge::new(listening.clone(), schema, 1_000_000, samples, &edges),
+                merge: EdgeMerge::new(listening.clone(), schema, 1_000_000, &resume),
                 knowledge: Arc::new(knowledge),
                 read: read as usize,
                 taken: 0,
@@ -231,6 +235,7 @@ impl Process {
             offsets: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
+            seen: Default::default(),
             edges,
         }));
         let epochs = [EpochEffects::gather(epoch, effects)];

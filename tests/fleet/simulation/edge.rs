@@ -118,6 +118,7 @@ impl Process {
             offsets: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
+            seen: Default::default(),
             edges: BTreeMap::new(),
         };
         let effects = effects.into_iter().chain([Effect::Intake(intake)]);

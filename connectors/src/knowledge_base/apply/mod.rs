@@ -138,6 +138,7 @@ impl KnowledgeBase {
         }
         writer.pending(epochs)?;
         writer.early_labels(epochs)?;
+        writer.seen(epochs)?;
         writer.edges(epochs)?;
         writer.outbox(outbox)?;
         writer.finish(progress)

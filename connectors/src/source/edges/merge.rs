@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
-use perennial_operators::flow::{EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated};
+use perennial_operators::flow::{
+    EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated, SeenIds,
+};
 use perennial_operators::{Batch, SharedSamples};
 
+use super::EdgesResume;
 use super::queue::Queue;
 use crate::format::Row;
 use crate::link::{Changes, Donation, LinkError, open};
@@ -61,20 +64,19 @@ pub struct BadSample {
 }
 
 impl EdgeMerge {
-    /// A merge that resumes at `progress` of each edge, after `samples` good samples.
+    /// A merge that resumes where an earlier run has ended.
     pub fn new(
         listening: KnownEdges,
         schema: &Schema,
         duplicates_within: usize,
-        samples: u64,
-        progress: &BTreeMap<String, EdgeProgress>,
+        resume: &EdgesResume,
     ) -> EdgeMerge {
         let mut decoder = Decoder::new(schema, true, duplicates_within);
-        decoder.continue_from(samples);
+        decoder.continue_from(resume.samples, &resume.seen);
         let cells = decoder.columns().iter().map(|name| cell(schema, name));
         let cells: Vec<CellSource> = cells.collect();
         let queue = |edge: &String| {
-            let progress = progress.get(edge).copied();
+            let progress = resume.edges.get(edge).copied();
             (
                 edge.as_str().into(),
                 Queue::new(progress.unwrap_or_default()),
@@ -90,6 +92,11 @@ impl EdgeMerge {
             effects: Vec::new(),
             moved: BTreeMap::new(),
         }
+    }
+
+    /// Takes the ids of the good samples since the last call.
+    pub fn take_seen(&mut self) -> SeenIds {
+        self.decoder.take_seen()
     }
 
     /// The changes in a message with the key `key`.

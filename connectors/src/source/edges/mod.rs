@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use perennial_operators::flow::{DeadLetter, EdgeProgress, Effect};
+use perennial_operators::flow::{DeadLetter, EdgeProgress, Effect, SeenIds};
 use perennial_operators::{Offsets, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
@@ -77,6 +77,8 @@ pub struct EdgesResume {
     pub records: u64,
     /// Good ones among them.
     pub samples: u64,
+    /// Ids of the latest good ones, oldest first: number of the id, and of its record.
+    pub seen: Vec<(u64, u64)>,
     /// Where reading resumes in the topic.
     pub offsets: Offsets,
     /// Progress of each edge.
@@ -136,6 +138,8 @@ pub struct EdgeSource {
 pub struct EdgesClosed {
     /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
+    /// Ids of the samples.
+    pub seen: SeenIds,
     /// Progress of the edges that moved.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
     /// Statistics and models of edges.
@@ -156,13 +160,14 @@ impl EdgeSource {
         let consumer = consumer(options.kafka, options.group, client)?;
         let topic: Arc<str> = options.topic.into();
         let partitions = assign(&consumer, &options, &topic, resume)?;
-        let (within, samples) = (options.duplicates_within, resume.samples);
+        let within = options.duplicates_within;
+        let merge = EdgeMerge::new(options.listening, schema, within, resume);
         Ok(EdgeSource {
             consumer,
             brokers: options.kafka.brokers.clone(),
             topic,
             partitions,
-            merge: EdgeMerge::new(options.listening, schema, within, samples, &resume.edges),
+            merge,
             store: options.store,
             pending: None,
             health: options.health,
@@ -219,9 +224,11 @@ impl EdgeSource {
                 offsets.insert(place, next);
             }
         }
+        let seen = self.merge.take_seen();
         let (effects, edges) = self.merge.close();
         EdgesClosed {
             offsets,
+            seen,
             edges,
             effects,
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, WaitingSample};
+use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, SeenIds, WaitingSample};
 use perennial_operators::label::Delay;
 use perennial_operators::{Batch, Offsets, RawRecord, RecordMetadata};
 use schemars::JsonSchema;
@@ -327,6 +327,7 @@ impl KafkaSource {
     pub fn close_epoch(&mut self, header: &EpochHeader) -> Closed {
         Closed {
             offsets: self.merge.close(),
+            seen: self.samples.decoder.take_seen(),
             settled: self
                 .labels
                 .as_mut()
@@ -373,6 +374,8 @@ pub struct Resume {
     pub samples: u64,
     /// Where reading resumes in the topics.
     pub offsets: Offsets,
+    /// Ids of the latest good ones, oldest first: number of the id, and of its record.
+    pub seen: Vec<(u64, u64)>,
     /// Samples that wait for their labels, oldest first.
     pub waiting: Vec<WaitingSample>,
     /// Labels that wait for their samples.
@@ -384,6 +387,8 @@ pub struct Resume {
 pub struct Closed {
     /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
+    /// Ids of the samples.
+    pub seen: SeenIds,
     /// Labels on a topic of their own, matched and not.
     pub settled: LabelUpdate,
 }
@@ -396,7 +401,7 @@ pub struct KafkaOptions<'a> {
     pub group: &'a str,
     /// The longest record in bytes: key, headers and value. A longer one becomes a dead letter.
     pub max_record_bytes: usize,
-    /// Number of earlier good records of this run whose ids are known: a known id is a duplicate.
+    /// Number of earlier good records whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
     /// Receives the reason while the source waits for a broker or a registry.
     pub health: Health,

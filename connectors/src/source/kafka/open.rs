@@ -56,7 +56,7 @@ pub fn open(
     }
     let starts = opening.starts;
     let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
-    decoder.continue_from(resume.samples);
+    decoder.continue_from(resume.samples, &resume.seen);
     let labels = match topics.labels {
         None => None,
         Some(labels) => {
