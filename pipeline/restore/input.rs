@@ -22,6 +22,7 @@ impl Restored {
             records: self.progress.records,
             samples: self.progress.samples,
             seen: self.seen.clone(),
+            tasks: self.tasks.clone(),
             offsets: self.progress.offsets.clone(),
             waiting,
             early_labels,
@@ -34,6 +35,7 @@ impl Restored {
             records: self.progress.records,
             samples: self.progress.samples,
             seen: self.seen.clone(),
+            tasks: self.tasks.clone(),
             offsets: self.progress.offsets.clone(),
             edges: self.edges.clone(),
         }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 use perennial_operators::flow::SeenIds;
-use perennial_operators::{Batch, Dictionary, MISSING, Texts};
+use perennial_operators::{Batch, Dictionary, MISSING, TaskDefinition, TaskLevels, Texts};
 use rustc_hash::FxHashMap;
 
+use super::task_numbers::TaskNumbers;
 use crate::format::fields::{
     LabelParser, Names, Seen, TimeParser, check_length, known_id, number, quote,
 };
@@ -27,6 +28,8 @@ pub struct Decoder {
     cells: Cells,
     clock: TimeParser,
     seen: Seen,
+    /// Finds tasks that have the number of another, where that is looked for.
+    task_numbers: Option<TaskNumbers>,
     first: u64,
     ids: Texts,
     times: Vec<i64>,
@@ -70,6 +73,7 @@ impl Decoder {
             cells,
             clock: TimeParser::default(),
             seen: Seen::new(duplicates_within),
+            task_numbers: None,
             first: 0,
             ids: Texts::default(),
             times: Vec::new(),
@@ -87,6 +91,11 @@ impl Decoder {
     pub(super) fn continue_from(&mut self, first: u64, seen: &[(u64, u64)]) {
         self.first = first;
         self.seen.resume(seen);
+    }
+
+    /// Makes a row bad whose task has the number of another task.
+    pub(super) fn check_tasks(&mut self, levels: &TaskLevels, tasks: &[TaskDefinition]) {
+        self.task_numbers = Some(TaskNumbers::new(levels, tasks));
     }
 
     /// Takes the ids of the good rows since the last call.
@@ -137,6 +146,9 @@ impl Decoder {
         }
         for cell in &cells.attributes {
             check_length("attribute", &columns[*cell], row.get(*cell))?;
+        }
+        if let Some(numbers) = &mut self.task_numbers {
+            numbers.check(row, &cells.attributes, &mut self.scratch)?;
         }
         for (cell, kind) in &mut cells.features {
             let value = row.get(*cell);

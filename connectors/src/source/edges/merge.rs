@@ -8,7 +8,7 @@ use ed25519_dalek::VerifyingKey;
 use perennial_operators::flow::{
     EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated, SeenIds,
 };
-use perennial_operators::{Batch, SharedSamples};
+use perennial_operators::{Batch, SharedSamples, TaskDefinition, TaskLevels};
 
 use super::EdgesResume;
 use super::queue::Queue;
@@ -92,6 +92,11 @@ impl EdgeMerge {
             effects: Vec::new(),
             moved: BTreeMap::new(),
         }
+    }
+
+    /// Makes a sample bad whose task has the number of another task.
+    pub fn check_tasks(&mut self, levels: &TaskLevels, tasks: &[TaskDefinition]) {
+        self.decoder.check_tasks(levels, tasks);
     }
 
     /// Takes the ids of the good samples since the last call.

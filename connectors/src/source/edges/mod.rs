@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use perennial_operators::flow::{DeadLetter, EdgeProgress, Effect, SeenIds};
-use perennial_operators::{Offsets, TopicPartition};
+use perennial_operators::{Offsets, TaskDefinition, TaskLevels, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
@@ -62,6 +62,8 @@ pub struct EdgesOptions<'a> {
     pub store: Option<ModelStore>,
     /// Number of earlier samples whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
+    /// Levels of the task tree.
+    pub levels: &'a TaskLevels,
     /// Whether to end where the topic ends when it is opened.
     pub stop_at_end: bool,
     /// Receives the reason while the source waits for a broker.
@@ -79,6 +81,8 @@ pub struct EdgesResume {
     pub samples: u64,
     /// Ids of the latest good ones, oldest first: number of the id, and of its record.
     pub seen: Vec<(u64, u64)>,
+    /// Tasks that are defined.
+    pub tasks: Vec<TaskDefinition>,
     /// Where reading resumes in the topic.
     pub offsets: Offsets,
     /// Progress of each edge.
@@ -161,7 +165,8 @@ impl EdgeSource {
         let topic: Arc<str> = options.topic.into();
         let partitions = assign(&consumer, &options, &topic, resume)?;
         let within = options.duplicates_within;
-        let merge = EdgeMerge::new(options.listening, schema, within, resume);
+        let mut merge = EdgeMerge::new(options.listening, schema, within, resume);
+        merge.check_tasks(options.levels, &resume.tasks);
         Ok(EdgeSource {
             consumer,
             brokers: options.kafka.brokers.clone(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, SeenIds, WaitingSample};
 use perennial_operators::label::Delay;
-use perennial_operators::{Batch, Offsets, RawRecord, RecordMetadata};
+use perennial_operators::{Batch, Offsets, RawRecord, RecordMetadata, TaskDefinition, TaskLevels};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -372,6 +372,8 @@ pub struct Resume {
     pub records: u64,
     /// Good ones among them.
     pub samples: u64,
+    /// Tasks that are defined.
+    pub tasks: Vec<TaskDefinition>,
     /// Where reading resumes in the topics.
     pub offsets: Offsets,
     /// Ids of the latest good ones, oldest first: number of the id, and of its record.
@@ -403,6 +405,8 @@ pub struct KafkaOptions<'a> {
     pub max_record_bytes: usize,
     /// Number of earlier good records whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
+    /// Levels of the task tree.
+    pub levels: &'a TaskLevels,
     /// Receives the reason while the source waits for a broker or a registry.
     pub health: Health,
     /// Set when the source is to stop waiting.

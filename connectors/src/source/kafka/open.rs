@@ -57,6 +57,7 @@ pub fn open(
     let starts = opening.starts;
     let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
     decoder.continue_from(resume.samples, &resume.seen);
+    decoder.check_tasks(options.levels, &resume.tasks);
     let labels = match topics.labels {
         None => None,
         Some(labels) => {
