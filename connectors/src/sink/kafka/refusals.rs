@@ -132,6 +132,11 @@ impl KafkaSink {
         undelivered: &Undelivered,
         alone: Option<(&str, usize)>,
     ) -> Result<(), KafkaError> {
+        let is_new = undelivered.untimely && !self.refusals.bounds_times;
+        if is_new || !undelivered.too_large.is_empty() {
+            // Each attempt excludes something, so a run that is to stop makes progress.
+            self.stopping = None;
+        }
         self.refusals.bounds_times |= undelivered.untimely;
         for (topic, longest) in &undelivered.too_large {
             let is_letters = self.topics.dead_letters.as_ref() == Some(topic);

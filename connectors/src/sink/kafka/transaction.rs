@@ -169,7 +169,9 @@ impl KafkaSink {
     fn abort(&mut self) -> Result<Outcome, KafkaError> {
         let sent_before = self.client.take_undelivered();
         let lost = sent_before.as_ref().map(|lost| lost.error.clone());
-        if let Some(error) = self.refused.take().or(lost)
+        // After a refusal librdkafka takes no more messages of the transaction, which is no reason.
+        let refused = self.refused.take();
+        if let Some(error) = lost.or(refused)
             && !is_refusal(&error)
         {
             self.client.health.report_waiting(&error.to_string());
