@@ -56,6 +56,13 @@ chaos: setup ## Kill a pipeline and its broker 200 times, and recount what is le
 	cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
 	cargo test --release --test chaos $(CARGO_FLAGS) -- --nocapture --exact inputs_count_once_despite_kills
 
+# With PERENNIAL_FUZZ_SEED another seed, with PERENNIAL_FUZZ_INPUTS another number of inputs.
+.PHONY: fuzz
+fuzz: setup ## Give each decoder a million damaged inputs, slow ones fewer
+	@$(env); export PERENNIAL_FUZZ_INPUTS="$${PERENNIAL_FUZZ_INPUTS:-1000000}"; \
+	cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
+	cargo test --release --test fuzz $(CARGO_FLAGS) -- --nocapture
+
 .PHONY: edges
 edges: setup ## Learn the whole thermal stream at three edges and in a cloud, and compare with one pipeline
 	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \

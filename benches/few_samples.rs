@@ -164,7 +164,7 @@ fn scratch(
         margins: None,
         parameters: TreeParameters::default(),
     };
-    let trained = trainer.train(&request)?;
+    let trained = trainer.train(&request, None)?;
     let features = matrix(next)?;
     let mut said = Array2::zeros((next.len(), classes));
     let mut session = Runtime::load()?.session(&trained.onnx, features.ncols(), classes)?;

@@ -43,6 +43,18 @@ pub enum Error {
     /// ONNX Runtime cannot load or run a model.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
+    /// No model of the base task loads any more.
+    #[error(
+        "the base task's model (version {version}) does not load, nor does any earlier one; use \
+         the ONNX Runtime under which it was deployed (ORT_DYLIB_PATH)"
+    )]
+    NoBaseModel {
+        /// Version of the deployed model.
+        version: u32,
+        /// Why it does not load.
+        #[source]
+        reason: OnnxError,
+    },
     /// A file of the command cannot be written or read.
     #[error("{0}: {1}")]
     File(std::path::PathBuf, std::io::Error),

@@ -34,7 +34,7 @@ const OPERATORS: Rooms = Rooms {
 const CONNECTORS: Rooms = Rooms {
     root: "connectors/src",
     floors: &[
-        &["native", "schema"],
+        &["files", "native", "schema"],
         &["kafka", "onnx"],
         &["format", "link"],
         &["knowledge_base", "sink", "source", "trainer"],

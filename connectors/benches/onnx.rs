@@ -59,7 +59,7 @@ fn predict(criterion: &mut Criterion) {
     let request = request();
     let trained = BuiltIn::find(runtime.clone())
         .expect("the trainer, built by cargo build --release -p perennial-trainer")
-        .train(&request)
+        .train(&request, None)
         .expect("a model");
     let mut session = runtime
         .session(&trained.onnx, FEATURES, CLASSES)

@@ -3,6 +3,7 @@
 //!
 //! The modules from low to high; each uses only those above it in this list:
 //!
+//! - [`files`]: durable and private files, and what tells an output's file from another.
 //! - [`schema`]: which columns of a record mean what.
 //! - [`native`]: where the native libraries and the training program are.
 //! - [`kafka`]: settings, clients, errors and health of Kafka.
@@ -14,6 +15,7 @@
 //! - [`trainer`]: training by the training program, or by a command of the user's own.
 //! - [`knowledge_base`]: everything that the pipeline knows, stored in RocksDB.
 
+pub mod files;
 pub mod format;
 pub mod kafka;
 pub mod knowledge_base;

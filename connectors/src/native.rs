@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+/// File name of the program.
+const PROGRAM: &str = "perennial";
 /// File name of the training program.
 const TRAINER: &str = "perennial-trainer";
 /// Start of the file name of ONNX Runtime's library; a version may follow.
@@ -72,6 +74,14 @@ pub fn trainer() -> Result<(PathBuf, Option<PathBuf>), NativeError> {
         .into_iter()
         .find(|folder| folder.join(XGBOOST).is_file());
     Ok((program, libraries))
+}
+
+/// The program `perennial`: the one beside the running executable, or that one itself.
+pub fn program() -> PathBuf {
+    let beside = beside_executable().into_iter();
+    let mut programs = beside.map(|folder| folder.join(PROGRAM));
+    let program = programs.find(|program| program.is_file());
+    program.unwrap_or_else(|| env::current_exe().unwrap_or_default())
 }
 
 /// The folder of the running executable, and its parent if it is Cargo's `deps/`.

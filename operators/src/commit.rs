@@ -29,6 +29,7 @@ impl EpochEffects {
             pending_floor: None,
             unlabelled: 0,
             unseen: 0,
+            undefined: 0,
         };
         for effect in effects {
             gathered.add(effect);
@@ -62,6 +63,7 @@ impl EpochEffects {
             }
             Effect::Unlabelled(count) => self.unlabelled += count,
             Effect::Unseen(count) => self.unseen += count,
+            Effect::Undefined(count) => self.undefined += count,
         }
     }
 }

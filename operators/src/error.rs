@@ -9,7 +9,10 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// No task of a sample's path has a model.
-    #[error("no model answers for task \"{task}\": not even the base task has one")]
+    #[error(
+        "no model answers for task \"{task}\": not even the base task has one, since its training \
+         failed or no sample of the bootstrap had a label"
+    )]
     NoModel {
         /// Name of the path's finest task.
         task: Arc<str>,

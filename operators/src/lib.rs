@@ -64,12 +64,12 @@ pub mod share;
 pub mod unseen;
 
 pub use self::data::{
-    Batch, Blobs, ClassRetained, ClusterPlan, Dictionary, Epoch, EpochsLater, LARGEST_NUMBER,
-    LabelKind, Level, Losses, MISSING, MemoryBounded, ModelId, Moments, Offsets, OwnedRecord,
-    RawRecord, RecentMoved, RecentSamples, RecordMetadata, RetainedSample, Rise, SITE,
-    SamplesRetained, Score, SharedSamples, SharedStatistics, SharedTexts, Standing, TaskDefinition,
-    TaskDifference, TaskId, TaskLevels, TaskPath, TaskPseudonym, TaskScores, Texts, TopicPartition,
-    TrainRequest, TrainResponse, TreeParameters, View, id_number, in_scales, is_held_back,
-    number_loss, priority, scale, sequence_of,
+    Batch, Blobs, ClassRetained, ClusterPlan, Dictionary, Epoch, EpochsLater, ErasedSite, Erasure,
+    Forgotten, LARGEST_FEATURE, LARGEST_NUMBER, LabelKind, Level, Losses, MISSING, MemoryBounded,
+    ModelId, Moments, Offsets, OwnedRecord, RawRecord, RecentMoved, RecentSamples, RecordMetadata,
+    RetainedSample, Rise, SITE, SamplesRetained, Score, SharedSamples, SharedStatistics,
+    SharedTexts, Standing, TaskDefinition, TaskDifference, TaskId, TaskLevels, TaskPath,
+    TaskPseudonym, TaskScores, Texts, TopicPartition, TrainRequest, TrainResponse, TreeParameters,
+    View, id_number, in_scales, is_held_back, number_loss, priority, scale, sequence_of,
 };
 pub use self::error::{Failure, OperatorError};

@@ -15,6 +15,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use perennial_connectors::files::raise_open_files;
+use perennial_connectors::source::file::catches_panics;
+use perennial_connectors::trainer::serve_examination;
 use tracing_subscriber::EnvFilter;
 
 use self::audit::audit;
@@ -28,6 +31,7 @@ use self::status::status;
 use self::validate::describe_graph;
 use crate::config::{Config, Settings, load};
 use crate::error::{Error, render};
+use crate::run::progress::{self, PROGRESS};
 use crate::terminal::{print, print_json};
 
 /// Edge-cloud collaborative lifelong learning as one streaming engine.
@@ -36,8 +40,8 @@ use crate::terminal::{print, print_json};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Log as JSON lines instead of text. What is logged: RUST_LOG, such as `info` or
-    /// `perennial=debug`; default `warn`.
+    /// Log as JSON lines instead of text, the progress too. What is logged: RUST_LOG, such as
+    /// `info` or `perennial=debug`; default: warnings, and progress. `warn` is without progress.
     #[arg(long, global = true)]
     log_json: bool,
 }
@@ -173,6 +177,9 @@ enum Command {
     },
     /// Print the JSON Schema of configs, for editors.
     Schema,
+    /// Run a model from elsewhere on a request from stdin. Perennial starts this itself.
+    #[command(hide = true)]
+    Examine,
     /// Look into a knowledge base.
     Kb {
         #[command(subcommand)]
@@ -191,6 +198,7 @@ pub fn main() -> ExitCode {
     abort_after_panic();
     let arguments = Arguments::parse();
     init_logs(arguments.log_json);
+    raise_open_files();
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => render(&error),
@@ -198,22 +206,27 @@ pub fn main() -> ExitCode {
 }
 
 /// Lets a panic of any thread end the process. Without one of them, the other workers would wait
-/// for ever; the next run resumes after the last commit.
+/// for ever; the next run resumes after the last commit. A panic that becomes an error does not.
 fn abort_after_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if catches_panics() {
+            return;
+        }
         report(panic);
         std::process::abort();
     }));
 }
 
 fn init_logs(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let default = format!("warn,{PROGRESS}=info");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     if json {
+        progress::never_draw();
         logs.json().init();
     } else {
         logs.init();
@@ -285,6 +298,8 @@ fn execute(command: Command) -> Result<(), Error> {
             print(&describe_graph(&config.settings()?)?);
             Ok(())
         }
+        Command::Examine => serve_examination()
+            .map_err(|error| Error::File(PathBuf::from("stdin and stdout"), error)),
         Command::Schema => print_json(&schemars::schema_for!(Config)),
         Command::Kb {
             command,

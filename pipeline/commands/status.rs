@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use comfy_table::Cell;
-use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress, TaskRecord, View};
+use perennial_connectors::knowledge_base::{
+    KnowledgeBase, OutboxProgress, Progress, SkippedTotal, StageRecord, TaskRecord, View,
+};
 use perennial_connectors::link::{now, reach};
 use perennial_operators::TaskId;
 use perennial_operators::flow::EdgeProgress;
 use serde::Serialize;
 
-use crate::config::{LinkConfig, Role, Settings};
+use crate::commands::kb::describe_skipped;
+use crate::config::{LinkConfig, Mode, Role, Settings};
 use crate::error::Error;
 use crate::report::task_name;
 use crate::terminal::{print, print_json, right, table, time};
@@ -22,8 +25,15 @@ struct StatusReport {
     role: &'static str,
     /// The last commit.
     commit: Commit,
+    tasks: TaskStatus,
     /// Number of trainings that were ordered and have not ended.
     trainings: usize,
+    /// Seconds since the oldest of them was ordered, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_training: Option<f64>,
+    /// Records that were deleted before they were read, by partition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedTotal>,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<Link>,
     /// At an edge: what waits to be sent.
@@ -37,6 +47,14 @@ struct StatusReport {
     /// Latest revision of each task, by its name, that the cloud has published or the edge
     /// received.
     revisions: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct TaskStatus {
+    defined: usize,
+    most: usize,
+    /// Samples whose own task is not defined, since there are as many tasks as may be.
+    undefined_samples: u64,
 }
 
 #[derive(Serialize)]
@@ -72,6 +90,16 @@ struct Edge {
     progress: EdgeProgress,
     /// Seconds since the edge sent what was last received, by the clocks of both.
     lag: f64,
+    /// Number of times that a restored or second copy of the edge's state shared changes.
+    forks: u64,
+    /// Number of times that the edge came with a new state.
+    renewals: u64,
+    /// Number of changes, at most, that never came.
+    lost: u64,
+    /// Number of samples that may have been taken in twice.
+    repeated: u64,
+    /// Number of samples, statistics and models that the edge may not share.
+    refused: u64,
 }
 
 /// Prints the status of the pipeline of a config from its state.
@@ -93,18 +121,38 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
         let version = record.deployed?;
         Some((record.definition.name.to_string(), version))
     });
+    let histories = view.histories()?;
     let edges = view.edges()?.into_iter().map(|(edge, progress)| {
-        let lag = now().saturating_sub(progress.sent) as f64 / 1e6;
-        (edge, Edge { progress, lag })
+        let history = histories.get(&edge).cloned().unwrap_or_default();
+        let status = Edge {
+            progress,
+            lag: now().saturating_sub(progress.sent) as f64 / 1e6,
+            forks: history.forks,
+            renewals: history.renewals,
+            lost: history.lost,
+            repeated: history.repeated,
+            refused: history.refused,
+        };
+        (edge, status)
     });
     let stages = view.stages()?;
-    let trainings = stages.values().filter(|stage| !stage.state().ended());
+    let trainings: Vec<&StageRecord> = stages
+        .values()
+        .filter(|stage| !stage.state().ended())
+        .collect();
     let link = config.link.as_ref();
     let outbox = link.filter(|_| config.role == Role::Edge);
     Ok(StatusReport {
         name: config.name.clone(),
         role: config.role.name(),
-        trainings: trainings.count(),
+        tasks: TaskStatus {
+            defined: tasks.len(),
+            most: config.tasks.most,
+            undefined_samples: view.undefined()?,
+        },
+        trainings: trainings.len(),
+        oldest_training: age_of_oldest(config.mode, &progress, &trainings),
+        skipped: view.skipped()?.into_values().collect(),
         link: link.map(read_link),
         outbox: outbox.map(|link| OutboxStatus {
             progress: progress.outbox.clone(),
@@ -121,6 +169,17 @@ fn read(settings: &Settings, view: &View<'_>) -> Result<StatusReport, Error> {
             clock: progress.header.map(|header| header.clock),
         },
     })
+}
+
+/// Seconds since the oldest of some trainings was ordered, by the stream's clock: in live mode the
+/// wall clock.
+fn age_of_oldest(mode: Mode, progress: &Progress, trainings: &[&StageRecord]) -> Option<f64> {
+    let ordered = trainings.iter().map(|stage| stage.clock).min()?;
+    let now = match mode {
+        Mode::Live => now(),
+        Mode::Replay => progress.header?.clock,
+    };
+    Some(now.saturating_sub(ordered).max(0) as f64 / 1e6)
 }
 
 fn revisions(
@@ -168,8 +227,30 @@ fn tables(status: &StatusReport) -> String {
     };
     fact("last commit", last);
     fact("samples", commit.samples.to_string());
+    let TaskStatus {
+        defined,
+        most,
+        undefined_samples: undefined,
+    } = &status.tasks;
+    let tasks = match undefined {
+        0 => defined.to_string(),
+        _ => format!("{defined} of {most}; {undefined} samples are of others"),
+    };
+    fact("tasks", tasks);
     fact("models that answer", status.answering.len().to_string());
-    fact("trainings", status.trainings.to_string());
+    let trainings = match status.oldest_training {
+        Some(age) => format!("{}, the oldest for {age:.0} s", status.trainings),
+        None => status.trainings.to_string(),
+    };
+    fact("trainings", trainings);
+    for skipped in &status.skipped {
+        let (times, offsets) = (skipped.times, skipped.offsets);
+        let last = describe_skipped(&skipped.last);
+        fact(
+            "skipped",
+            format!("{offsets} offsets, {times} times; {last}"),
+        );
+    }
     if let Some(link) = &status.link {
         let reached = link.reason.as_deref().unwrap_or("reached");
         fact("link", format!("{}: {reached}", link.brokers));
@@ -205,6 +286,9 @@ fn edge_table(edges: &BTreeMap<String, Edge>) -> String {
         "samples",
         "bytes",
         "shed",
+        "lost",
+        "twice",
+        "refused",
         "latest sample",
         "lag, s",
     ]);
@@ -214,6 +298,9 @@ fn edge_table(edges: &BTreeMap<String, Edge>) -> String {
             right(edge.progress.samples),
             right(edge.progress.bytes),
             right(edge.progress.shed),
+            right(edge.lost),
+            right(edge.repeated),
+            right(edge.refused),
             Cell::new(time(edge.progress.time)),
             right(format!("{:.1}", edge.lag)),
         ]);

@@ -1,9 +1,9 @@
 //! The committer: makes epochs durable, in order, on a thread of its own.
 //!
 //! Outputs are appended as epochs come. A commit flushes them, then writes one atomic batch to the
-//! knowledge base: the input position, knowledge changes, pending samples, and the length of each
-//! output file. What a crash leaves in a file beyond its committed length is cut off when the file
-//! is opened again.
+//! knowledge base: the input position, knowledge changes, pending samples, and each output file
+//! with its length. What a crash leaves in a file beyond its committed length is cut off when the
+//! file is opened again.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -64,6 +64,9 @@ pub struct Committer {
     score: Score,
     /// Number of changes in this run that the cloud publishes.
     publications: u64,
+    /// Most tasks, and whether the log says that there are as many.
+    most_tasks: usize,
+    is_full: bool,
     /// Epochs that wait for their commit.
     waiting: Vec<EpochEffects>,
     /// When the first of them came.
@@ -100,6 +103,8 @@ impl Committer {
             progress,
             score,
             publications: 0,
+            most_tasks: config.tasks.most,
+            is_full: false,
             waiting: Vec::new(),
             since: Instant::now(),
         };
@@ -127,16 +132,15 @@ impl Committer {
                     }
                     let urgent = self.add(effects)?;
                     // Epochs without intake restore what a run had begun. They must not shift which
-                    // epochs of the stream are committed together, since each commit that writes to
-                    // a folder makes one file there.
+                    // epochs of the stream are committed together, since files roll at commits.
                     let read = self.waiting.iter().filter(|epoch| epoch.intake.is_some());
                     let full = read.count() >= self.epochs || self.changes() >= CHANGES;
                     if urgent || full || self.since.elapsed() >= limit {
-                        self.commit()?;
+                        self.commit(false)?;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.commit()?,
-                Err(RecvTimeoutError::Disconnected) => return self.commit(),
+                Err(RecvTimeoutError::Timeout) => self.commit(false)?,
+                Err(RecvTimeoutError::Disconnected) => return self.commit(true),
             }
         }
     }
@@ -153,6 +157,14 @@ impl Committer {
         self.progress.changes += effects.changes.len() as u64;
         self.progress.unlabelled += effects.unlabelled;
         self.progress.unseen += effects.unseen;
+        if effects.undefined > 0 && !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                most = self.most_tasks,
+                "there are as many tasks as may be (tasks.most): samples with new values are \
+                 answered by the tasks above; perennial status counts them, perennial kb forget \
+                 makes room"
+            );
+        }
         if let Some(intake) = &effects.intake {
             self.count_intake(intake);
         }
@@ -197,16 +209,22 @@ impl Committer {
         }
     }
 
-    /// Commits the epochs that wait.
-    fn commit(&mut self) -> Result<(), Error> {
+    /// Commits the epochs that wait; `is_last` tells that no more will come.
+    fn commit(&mut self, is_last: bool) -> Result<(), Error> {
         let has_news = self.outbox.as_ref().is_some_and(Outbox::has_news);
+        let has_news = has_news || self.outputs.is_due(is_last);
         if self.waiting.iter().all(is_idle) && !has_news {
             // A stream at rest commits nothing. After a crash the epochs' numbers are used again.
             self.waiting.clear();
             return Ok(());
         }
         fault::point("commit: before outputs");
-        self.flush_files()?;
+        let mut intakes = self
+            .waiting
+            .iter()
+            .filter_map(|epoch| epoch.intake.as_ref());
+        let ends = is_last || intakes.any(|intake| intake.ended);
+        self.flush_files(ends)?;
         self.progress.seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
         self.progress.commits += 1;
         let outbox = match &mut self.outbox {
@@ -215,29 +233,30 @@ impl Committer {
         };
         fault::point("commit: after outputs");
         if self.outputs.is_transactional() {
-            self.commit_with_transaction(&outbox)?;
+            self.commit_with_transaction(&outbox, ends)?;
         } else {
             self.outputs.flush_topics(&self.waiting)?;
             if self.outputs.has_refused() {
-                self.flush_files()?;
+                self.flush_files(ends)?;
             }
             fault::point("commit: sent");
             self.knowledge
                 .commit(&self.waiting, &self.progress, &outbox)?;
         }
+        self.outputs.committed()?;
         fault::point("commit: after knowledge");
         self.waiting.clear();
-        self.outputs.committed();
         let progress = self.progress.clone();
         self.watch.set(progress, self.score, self.publications);
         Ok(())
     }
 
-    /// Makes files durable, and counts the dead letters of refused predictions that are in them.
-    fn flush_files(&mut self) -> Result<(), Error> {
+    /// Makes files durable, for readers too at the end of the stream or the run (`ends`), and counts
+    /// the dead letters of refused predictions that are in them.
+    fn flush_files(&mut self, ends: bool) -> Result<(), Error> {
         self.progress.dead_letters += self.outputs.take_refused();
-        for (name, length) in self.outputs.flush_files()? {
-            self.progress.outputs.insert(name.to_string(), length);
+        for (name, file) in self.outputs.flush_files(ends)? {
+            self.progress.add_file(name, file);
         }
         Ok(())
     }
@@ -250,7 +269,7 @@ impl Committer {
     /// Commits results on topics, knowledge base and input offsets together or not at all. The
     /// commit is prepared, the transaction decides, then the commit is applied. After a crash the
     /// offsets of the consumer group tell how the transaction ended.
-    fn commit_with_transaction(&mut self, outbox: &OutboxWrite) -> Result<(), Error> {
+    fn commit_with_transaction(&mut self, outbox: &OutboxWrite, ends: bool) -> Result<(), Error> {
         let prepare = |committer: &Self| {
             let (epochs, progress) = (&committer.waiting, &committer.progress);
             committer.knowledge.prepare(epochs, progress, outbox)
@@ -264,7 +283,7 @@ impl Committer {
                 break;
             }
             if self.outputs.has_refused() {
-                self.flush_files()?;
+                self.flush_files(ends)?;
                 prepare(self)?;
             }
         }
@@ -299,9 +318,11 @@ fn is_idle(effects: &EpochEffects) -> bool {
             && !intake.ended
             && matches!(intake.header.phase, Phase::Bootstrap | Phase::Live)
             && intake.offsets.is_empty()
+            && intake.topics.is_empty()
             && intake.dead_letters.is_empty()
             && intake.settled_labels.is_empty()
             && intake.edges.is_empty()
+            && intake.histories.is_empty()
     });
     read_nothing
         && effects.changes.is_empty()

@@ -1,21 +1,22 @@
-//! Outputs of a run: files whose lengths are committed, and topics.
+//! Outputs of a run: files that are committed by their content and length, and topics.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use perennial_connectors::files::OutputFile;
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
-use perennial_connectors::sink::{AppendFile, Output, RequestRenderer, dead_letter_line};
+use perennial_connectors::sink::{Output, RequestRenderer, dead_letter_line};
 use perennial_operators::Offsets;
 use perennial_operators::algorithms::unseen::LabelRequest;
 use perennial_operators::flow::{DeadLetter, EpochEffects, KnowledgeChange};
 
 use crate::error::Error;
 
-/// Name under which the length of the file of predictions is committed.
+/// Name under which the file of predictions is committed.
 pub const PREDICTIONS: &str = "predictions";
-/// Name under which the length of the file of dead letters is committed.
+/// Name under which the file of dead letters is committed.
 pub const DEAD_LETTERS: &str = "dead letters";
 
-/// Name under which the length of the file of label requests is committed.
+/// Name under which the file of label requests is committed.
 pub const LABEL_REQUESTS: &str = "label requests";
 
 /// Files and topics of predictions, dead letters and label requests.
@@ -23,9 +24,9 @@ pub struct Outputs {
     /// The file of predictions, if there is one.
     pub predictions: Option<Output>,
     /// The file of dead letters, if there is one.
-    pub dead_letters: Option<AppendFile>,
+    pub dead_letters: Option<Output>,
     /// The file of label requests, if there is one.
-    pub requests: Option<AppendFile>,
+    pub requests: Option<Output>,
     /// Renders label requests.
     pub renderer: RequestRenderer,
     /// The topics, if there are any.
@@ -56,7 +57,7 @@ fn requests(effects: &EpochEffects) -> impl Iterator<Item = &LabelRequest> {
     requested.flatten()
 }
 
-fn append_letter(file: &mut AppendFile, letter: &DeadLetter) -> Result<(), Error> {
+fn append_letter(file: &mut Output, letter: &DeadLetter) -> Result<(), Error> {
     let line = dead_letter_line(letter).map_err(|e| Error::Failed(e.into()))?;
     Ok(file.append(&line)?)
 }
@@ -109,19 +110,41 @@ impl Outputs {
         Ok(())
     }
 
-    /// Makes files durable. Returns their lengths, by name.
-    pub fn flush_files(&mut self) -> Result<Vec<(&'static str, u64)>, Error> {
-        let mut lengths = Vec::new();
-        if let Some(output) = &mut self.predictions {
-            lengths.push((PREDICTIONS, output.flush()?));
-        }
-        if let Some(file) = &mut self.dead_letters {
-            lengths.push((DEAD_LETTERS, file.flush()?));
-        }
-        if let Some(file) = &mut self.requests {
-            lengths.push((LABEL_REQUESTS, file.flush()?));
-        }
-        Ok(lengths)
+    /// Each file output with its name.
+    fn files(&mut self) -> impl Iterator<Item = (&'static str, &mut Output)> {
+        let outputs = [
+            (PREDICTIONS, &mut self.predictions),
+            (DEAD_LETTERS, &mut self.dead_letters),
+            (LABEL_REQUESTS, &mut self.requests),
+        ];
+        let outputs = outputs.into_iter();
+        outputs.filter_map(|(name, output)| Some((name, output.as_mut()?)))
+    }
+
+    /// The files as they were last flushed, by name.
+    pub fn opened(&mut self) -> BTreeMap<String, OutputFile> {
+        let file = |(name, output): (&str, &mut Output)| (name.to_string(), output.file());
+        self.files().map(file).collect()
+    }
+
+    /// Whether a file is to be flushed though nothing was appended; `ends` tells that the run ends.
+    pub fn is_due(&mut self, ends: bool) -> bool {
+        self.files().any(|(_, output)| output.is_due(ends))
+    }
+
+    /// Makes files durable, for readers too at the end of the stream or the run (`ends`). Returns
+    /// what to commit, by name.
+    pub fn flush_files(&mut self, ends: bool) -> Result<Vec<(String, OutputFile)>, Error> {
+        self.files()
+            .map(|(name, output)| Ok((name.to_string(), output.flush(ends)?)))
+            .collect()
+    }
+
+    /// Drops what the files of the last commit no longer need, and what concerns its epochs.
+    pub fn committed(&mut self) -> Result<(), Error> {
+        self.refused.letters.clear();
+        self.files()
+            .try_for_each(|(_, output)| Ok(output.committed()?))
     }
 
     /// Whether results are committed by a transaction, for which a commit has to be prepared.
@@ -168,10 +191,5 @@ impl Outputs {
             return Ok(false);
         }
         Ok(true)
-    }
-
-    /// Forgets what concerns epochs that are committed now.
-    pub fn committed(&mut self) {
-        self.refused.letters.clear();
     }
 }

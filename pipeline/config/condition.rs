@@ -1,10 +1,15 @@
 //! Parsers of conditions, durations, daily windows and sizes: `accuracy < 0.6`, `12h`,
 //! `02:00-20:00`, `2 GiB`.
 
+use std::time::Duration;
+
 use perennial_operators::LabelKind;
 use perennial_operators::learn::{Comparison, Metric, Trigger};
 
 use super::places::did_you_mean;
+
+/// The longest time limit, in seconds: a hundred years.
+const LONGEST: f64 = 36_525.0 * 86_400.0;
 
 const METRICS: [(&str, Metric); 9] = [
     ("new_samples", Metric::NewSamples),
@@ -120,6 +125,15 @@ pub(super) fn duration(text: &str) -> Result<f64, String> {
             "\"{text}\" is not a duration: expected a number with ms, s, m, h or d, such as \"12h\""
         )
     })
+}
+
+/// Parses the time limit of something that runs.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    let seconds = duration(text)?;
+    if !(0.001..=LONGEST).contains(&seconds) {
+        return Err("expected a duration above 0 and below a hundred years".to_string());
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// Parses a size with its unit; returns bytes.

@@ -1,5 +1,6 @@
 //! Sections `epoch` and `commit`, and the mode of a run.
 
+use perennial_operators::learn::TrainingMode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,16 @@ pub enum Mode {
     Replay,
     /// Inference continues while models train.
     Live,
+}
+
+impl Mode {
+    /// Whether the stream waits for trainings.
+    pub fn training(self) -> TrainingMode {
+        match self {
+            Mode::Replay => TrainingMode::Replay,
+            Mode::Live => TrainingMode::Live,
+        }
+    }
 }
 
 /// Unit of replay: models change between epochs only.

@@ -4,11 +4,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use saphyr::{MarkedYaml, Scalar, YamlData};
 use serde_json::{Map, Value};
 
 use super::Config;
 use super::places::{ConfigError, Places, did_you_mean};
+use super::yaml;
 
 /// A config and the place of each of its values.
 #[derive(Clone, Debug)]
@@ -16,12 +17,19 @@ pub struct ConfigFile {
     /// The values.
     pub config: Config,
     pub(super) places: Places,
+    /// The overrides, as they were given.
+    overrides: Vec<String>,
 }
 
 impl ConfigFile {
     /// An error about the value at `path`, such as `tasks.path[1]`.
     pub fn error(&self, path: &str, message: impl std::fmt::Display) -> ConfigError {
         self.places.error(path, message)
+    }
+
+    /// Loads the file again, with the same overrides.
+    pub fn reload(&self) -> Result<ConfigFile, ConfigError> {
+        load(&self.places.file, &self.overrides)
     }
 }
 
@@ -34,7 +42,7 @@ pub fn load(file: &Path, overrides: &[String]) -> Result<ConfigFile, ConfigError
     let text = std::fs::read_to_string(file)
         .map_err(|error| whole(format!("the config cannot be read: {error}")))?;
     let mut places = Places::new(file);
-    let documents = MarkedYaml::load_from_str(&text).map_err(|error| {
+    let documents = yaml::parse(&text).map_err(|error| {
         let message = format!("this is not YAML: {}", error.info());
         places.error_at(error.marker().line(), message)
     })?;
@@ -47,7 +55,11 @@ pub fn load(file: &Path, overrides: &[String]) -> Result<ConfigFile, ConfigError
         places.overrides.push(key);
     }
     let config = deserialize(value, &places)?;
-    Ok(ConfigFile { config, places })
+    Ok(ConfigFile {
+        config,
+        places,
+        overrides: overrides.to_vec(),
+    })
 }
 
 /// Converts YAML to JSON and records the places of its values.
@@ -147,7 +159,7 @@ fn apply(root: &mut Value, text: &str, places: &mut Places) -> Result<String, Co
     let Some((key, value)) = text.split_once('=') else {
         return Err(error("KEY=VALUE is expected".to_string()));
     };
-    let documents = MarkedYaml::load_from_str(value)
+    let documents = yaml::parse(value)
         .map_err(|cause| error(format!("the value is not YAML: {}", cause.info())))?;
     let mut own_places = Places::new(Path::new("--set"));
     let value = match documents.first() {

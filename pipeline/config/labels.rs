@@ -104,8 +104,9 @@ pub struct DelayConfig {
     /// Number of later samples after which the time has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<u64>,
-    /// Seconds of the stream's clock. In replay this clock is the latest event time read so far; in
-    /// live mode and for `produce.delay` it is the wall clock.
+    /// Seconds of the stream's clock. In replay this clock is the latest event time read so far,
+    /// but for lone ones of the far future; in live mode and for `produce.delay` it is the wall
+    /// clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
 }

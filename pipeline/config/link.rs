@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use perennial_connectors::kafka::KafkaConfig;
 use perennial_connectors::link::{LARGEST_CONTENT, StoreConfig};
+use perennial_connectors::schema::Schema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::places::Places;
-use super::{ConfigError, Mode};
+use super::{ConfigError, EdgeConfig, Mode};
 
 /// Role of a pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -59,9 +60,9 @@ pub struct LinkConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<PathBuf>,
     /// In the cloud: the edges by the names of their pipelines, each with the file of its public
-    /// key.
+    /// key, or with its keys and what it may share. SIGHUP makes a running cloud read them again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub edges: BTreeMap<String, PathBuf>,
+    pub edges: BTreeMap<String, EdgeConfig>,
     /// In the cloud: the edges that try a model before it replaces another at all edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryConfig>,
@@ -172,8 +173,12 @@ impl LinkConfig {
         &self,
         has_edges: bool,
         mode: Mode,
+        schema: &Schema,
         places: &Places,
     ) -> Result<(), ConfigError> {
+        for (name, edge) in &self.edges {
+            edge.check(name, schema, places)?;
+        }
         let message = "only an edge has it: remove this";
         places.require(self.verify.is_none(), "link.verify", message)?;
         places.require(self.subscribe.is_empty(), "link.subscribe", message)?;
@@ -204,7 +209,11 @@ impl LinkConfig {
 }
 
 impl CanaryConfig {
-    fn check(&self, edges: &BTreeMap<String, PathBuf>, places: &Places) -> Result<(), ConfigError> {
+    fn check(
+        &self,
+        edges: &BTreeMap<String, EdgeConfig>,
+        places: &Places,
+    ) -> Result<(), ConfigError> {
         let message = "expected at least one edge, and one sample";
         let is_complete = !self.edges.is_empty() && self.samples > 0;
         places.require(is_complete, "link.canary", message)?;

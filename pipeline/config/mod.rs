@@ -6,6 +6,7 @@
 mod bootstrap;
 mod condition;
 mod drift;
+mod edge;
 mod epoch;
 mod file;
 mod inference;
@@ -26,6 +27,7 @@ mod trainer;
 mod training;
 mod triggers;
 mod unseen;
+mod yaml;
 
 use perennial_connectors::kafka::KafkaConfig;
 use perennial_connectors::schema::Schema;
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bootstrap::BootstrapConfig;
 pub use self::drift::{DetectorConfig, DriftConfig};
+pub use self::edge::{EdgeConfig, EdgeKeyConfig, EdgeRightsConfig};
 pub use self::epoch::{CommitConfig, EpochConfig, Mode};
 pub use self::file::{ConfigFile, load};
 pub use self::inference::{BaselineConfig, InferenceConfig, IntegrationConfig, ReportConfig};

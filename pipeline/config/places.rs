@@ -23,7 +23,7 @@ pub struct ConfigError {
 /// The place of each value of a config: a line of the file, or an override.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
-    file: PathBuf,
+    pub(super) file: PathBuf,
     pub(super) lines: BTreeMap<String, usize>,
     pub(super) overrides: Vec<String>,
     /// Values from the environment, which may be secret, and what errors show instead.

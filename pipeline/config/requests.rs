@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use perennial_connectors::sink::Roll;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::outputs::{check_roll, is_default};
 use super::places::Places;
+use super::{ConfigError, Mode};
 
 /// Which labels are requested: the most useful ones, within a budget. Left out, none are. Needs
 /// `unseen`.
@@ -21,6 +23,9 @@ pub struct LabelRequestsConfig {
     /// A topic of requests, as JSON, each with the key of its sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<RequestTopic>,
+    /// When the file is finished. Default: never.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub roll: Roll,
 }
 
 /// A topic of label requests.
@@ -32,7 +37,14 @@ pub struct RequestTopic {
 }
 
 impl LabelRequestsConfig {
-    pub(super) fn check(&self, has_unseen: bool, places: &Places) -> Result<(), ConfigError> {
+    pub(super) fn check(
+        &self,
+        has_unseen: bool,
+        mode: Mode,
+        places: &Places,
+    ) -> Result<(), ConfigError> {
+        let is_file = self.path.is_some();
+        check_roll(&self.roll, "label_requests", is_file, false, mode, places)?;
         let message = "it needs a section \"unseen\", which says what is known";
         places.require(has_unseen, "label_requests", message)?;
         let is_valid = self.per_day > 0.0 && self.per_day.is_finite();

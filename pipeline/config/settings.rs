@@ -1,5 +1,7 @@
 //! Checked settings of a pipeline.
 
+use std::time::Duration;
+
 use perennial_connectors::kafka::KafkaConfig;
 use perennial_connectors::knowledge_base::SCHEMA;
 use perennial_connectors::schema::Schema;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub arrival: LabelTiming,
     /// Command that fits models in place of the built-in trainer.
     pub command: Option<CommandLine>,
+    /// Time limit of a training order.
+    pub training_timeout: Duration,
     /// What `perennial produce` sends.
     pub production: Option<Production>,
     /// What leaves an edge; without the secret of pseudonyms, which is read later.
@@ -85,6 +89,11 @@ impl Settings {
     /// Number of features of a sample.
     pub fn features(&self) -> usize {
         self.schema.features.len()
+    }
+
+    /// Whether groups of unseen samples decide what becomes a task, after the bootstrap.
+    pub fn defines_by_groups(&self) -> bool {
+        self.unseen.as_ref().is_some_and(|rules| rules.attributes)
     }
 
     /// Rules of inference.
@@ -137,7 +146,7 @@ impl TryFrom<ConfigFile> for Settings {
     type Error = ConfigError;
 
     fn try_from(loaded: ConfigFile) -> Result<Self, ConfigError> {
-        let ConfigFile { config, places } = &loaded;
+        let ConfigFile { config, places, .. } = &loaded;
         config.source.check_kind(places)?;
         config.labels.check(&config.source, places)?;
         config.source.check(config.role, places)?;
@@ -151,7 +160,7 @@ impl TryFrom<ConfigFile> for Settings {
         let levels = config.tasks.levels(&schema, &config.bootstrap, places)?;
         check_outputs(config, places)?;
         if let Some(link) = link_of(config.role, config.link.as_ref(), places)? {
-            check_link(config, link, places)?;
+            check_link(config, link, &schema, places)?;
         }
         check_inputs(config, places)?;
         check_learning(config, schema.features.len(), places)?;
@@ -172,6 +181,7 @@ impl TryFrom<ConfigFile> for Settings {
             Some(trainer) => Some(trainer.command_line(places)?),
             None => None,
         };
+        let training_timeout = config.training.order_limit(command.as_ref(), places)?;
         let has_label_topic = config.labels.kafka.is_some();
         let production = match &config.produce {
             Some(produce) => Some(produce.production(&schema, has_label_topic, places)?),
@@ -184,6 +194,7 @@ impl TryFrom<ConfigFile> for Settings {
             unseen,
             arrival,
             command,
+            training_timeout,
             production,
             share: config.share.policy(config.role, &schema, &levels, places)?,
             levels,
@@ -196,19 +207,24 @@ impl TryFrom<ConfigFile> for Settings {
 /// Checks where results go.
 fn check_outputs(config: &Config, places: &Places) -> Result<(), ConfigError> {
     if let Some(predictions) = &config.predictions {
-        predictions.check(places)?;
+        predictions.check(config.mode, places)?;
     }
-    config.dead_letters.check(places)?;
+    config.dead_letters.check(config.mode, places)?;
     let are_requested = config.label_requests.is_some();
     config.labels.check_requests(are_requested, places)?;
     match &config.label_requests {
-        Some(requests) => requests.check(config.unseen.is_some(), places),
+        Some(requests) => requests.check(config.unseen.is_some(), config.mode, places),
         None => Ok(()),
     }
 }
 
 /// Checks the link, and at an edge the sections that an edge restricts.
-fn check_link(config: &Config, link: &LinkConfig, places: &Places) -> Result<(), ConfigError> {
+fn check_link(
+    config: &Config,
+    link: &LinkConfig,
+    schema: &Schema,
+    places: &Places,
+) -> Result<(), ConfigError> {
     if config.role == Role::Edge {
         link.check_edge(config.share.anything(), places)?;
         let message = "an edge takes models when they come: set live";
@@ -220,7 +236,7 @@ fn check_link(config: &Config, link: &LinkConfig, places: &Places) -> Result<(),
         config.report.check_edge(places)?;
         config.tasks.check_edge(places)?;
     } else {
-        link.check_cloud(config.source.edges.is_some(), config.mode, places)?;
+        link.check_cloud(config.source.edges.is_some(), config.mode, schema, places)?;
     }
     link.check_connection(places)
 }
@@ -229,7 +245,8 @@ fn check_link(config: &Config, link: &LinkConfig, places: &Places) -> Result<(),
 fn check_inputs(config: &Config, places: &Places) -> Result<(), ConfigError> {
     let has_output = config.output_topics().all().next().is_some();
     let kafka = config.kafka.as_ref();
-    check_kafka(kafka, &config.source, has_output, config.mode, places)?;
+    let commits = (config.mode, &config.commit);
+    check_kafka(kafka, &config.source, has_output, commits, places)?;
     let (bootstrap, link) = (&config.bootstrap, config.link.as_ref());
     bootstrap.check(config.role, &config.share, link, places)?;
     config.epoch.check(places)?;

@@ -10,7 +10,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::places::{Places, did_you_mean};
+use super::places::{AT_LEAST_ONE, Places, did_you_mean};
 use super::schema::find_attribute;
 use super::{BootstrapConfig, ConfigError};
 
@@ -23,6 +23,14 @@ const MAX_CLUSTERS: usize = 100;
 pub struct TasksConfig {
     /// Levels of the task tree below the base task, from coarse to fine.
     pub path: Vec<LevelConfig>,
+    /// Maximum number of tasks. Beyond it a new value makes no task: its samples are answered by
+    /// the finest task that is known.
+    #[serde(default = "default_most")]
+    pub most: usize,
+}
+
+fn default_most() -> usize {
+    100_000
 }
 
 /// A level of the task tree.
@@ -101,6 +109,7 @@ impl TasksConfig {
         bootstrap: &BootstrapConfig,
         places: &Places,
     ) -> Result<TaskLevels, ConfigError> {
+        places.require(self.most > 0, "tasks.most", AT_LEAST_ONE)?;
         // Attributes that levels have used. The name of the cluster level is taken too, since tasks
         // are told apart by names.
         let mut used: Vec<&str> = Vec::new();

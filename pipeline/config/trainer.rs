@@ -2,18 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::time::Duration;
 
 use perennial_connectors::trainer::CommandLine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use super::condition::{duration, size};
+use super::condition::{limit, size};
 use super::places::Places;
-
-/// The longest timeout, in seconds: a hundred years.
-const LONGEST: f64 = 36_525.0 * 86_400.0;
 
 /// A command that fits models: it reads samples and writes an ONNX model.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -56,11 +52,7 @@ impl TrainerConfig {
             let message = format!("there is no program \"{name}\" in {searched}");
             return Err(wrong("command[0]", message));
         }
-        let seconds = duration(&self.timeout).map_err(|message| wrong("timeout", message))?;
-        if !(0.001..=LONGEST).contains(&seconds) {
-            let message = "expected a duration above 0 and below a hundred years".to_string();
-            return Err(wrong("timeout", message));
-        }
+        let timeout = limit(&self.timeout).map_err(|message| wrong("timeout", message))?;
         let memory = match &self.memory {
             None => None,
             Some(text) => Some(size(text).map_err(|message| wrong("memory", message))?),
@@ -71,7 +63,7 @@ impl TrainerConfig {
         Ok(CommandLine {
             arguments: words.collect(),
             program,
-            timeout: Duration::from_secs_f64(seconds),
+            timeout,
             memory: memory.map(|bytes| bytes as u64),
         })
     }

@@ -1,9 +1,13 @@
 //! Section `training`: how models are trained.
 
+use std::time::Duration;
+
+use perennial_connectors::trainer::CommandLine;
 use perennial_operators::TreeParameters;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::condition::limit;
 use super::places::{AT_LEAST_ONE, Places};
 use super::{ConfigError, TrainerConfig};
 
@@ -25,6 +29,11 @@ pub struct TrainingConfig {
     /// Number of trainings at a time. Default: the number of processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// Longest time of all trainings of one order together, such as `30m`; after it the training
+    /// under way is ended, and no other is begun. Default: `1h`, or four times the timeout of a
+    /// command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
     /// A command that fits the models. Default: the built-in trainer, which fits gradient-boosted
     /// trees.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +59,7 @@ impl Default for TrainingConfig {
                 CandidateConfig::Donor,
             ],
             threads: None,
+            timeout: None,
             trainer: None,
             trees: TreeParameters::default(),
         }
@@ -57,6 +67,22 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
+    /// Time limit of an order; `command` fits its models, if there is one.
+    pub(super) fn order_limit(
+        &self,
+        command: Option<&CommandLine>,
+        places: &Places,
+    ) -> Result<Duration, ConfigError> {
+        match (&self.timeout, command) {
+            (Some(text), _) => {
+                limit(text).map_err(|message| places.error("training.timeout", message))
+            }
+            // From scratch, since the drift, with a relative, and once more with all samples.
+            (None, Some(command)) => Ok(command.timeout.saturating_mul(4)),
+            (None, None) => Ok(Duration::from_secs(3600)),
+        }
+    }
+
     pub(super) fn check(&self, places: &Places) -> Result<(), ConfigError> {
         let at_least_one = |holds, key: &str| {
             let path = format!("training.{key}");

@@ -80,6 +80,7 @@ impl<'scope> OpenLoops<'scope> {
         predicted
             .calibration
             .clone()
+            .concat(predicted.retired.clone())
             .concat(resolved.regions.clone())
             .concat(learned.known.clone().map(Feedback::Known))
             .concat(learned.adapters.clone().map(Feedback::Adapter))

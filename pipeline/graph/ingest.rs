@@ -1,7 +1,7 @@
 //! Stage ingest of the graph: reads epochs, allocates their samples to tasks, defines new tasks.
 
 use perennial_operators::Epoch;
-use perennial_operators::epochs::OnFailure;
+use perennial_operators::epochs::{Epochs, OnFailure};
 use perennial_operators::flow::{Allocated, Effect, KnowledgeChange, Phase};
 use perennial_operators::ingest::{Pace, allocate, define, source};
 use timely::dataflow::Scope;
@@ -35,17 +35,20 @@ pub(super) fn build<'scope>(
     let (reader, pace) = (parts.reader, parts.pace);
     let (slices, intake) = source(scope, reader, start.epoch, pace, parts.on_failure);
     let allocated = allocate(slices, feedback.tasks.clone(), start.allocator);
-    let defining = match &settings.unseen {
-        // After the bootstrap, groups of unseen samples decide what becomes a task.
-        Some(rules) if rules.attributes => allocated.clone().filter(|batch| is_bootstrap(batch)),
-        _ => allocated.clone(),
+    let defining = if settings.defines_by_groups() {
+        allocated.clone().filter(|batch| is_bootstrap(batch))
+    } else {
+        allocated.clone()
     };
+    let undefined = allocated.clone().each("CountUndefined", |batch| {
+        (batch.undefined > 0).then_some(Effect::Undefined(batch.undefined))
+    });
     let defined = define(defining, start.defined);
     let changes = defined.clone().map(KnowledgeChange::TaskDefined);
     IngestStreams {
         allocated,
         defined,
-        effects: intake.concat(changes.map(Effect::from)),
+        effects: intake.concat(changes.map(Effect::from)).concat(undefined),
     }
 }
 

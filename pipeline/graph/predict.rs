@@ -4,10 +4,11 @@ use perennial_connectors::onnx::Runtime;
 use perennial_operators::Failure;
 use perennial_operators::algorithms::recognize::Calibrator;
 use perennial_operators::epochs::{Epochs, OnFailure};
-use perennial_operators::flow::Effect;
-use perennial_operators::predict::{Predictor, calibrate, infer, render};
-use timely::dataflow::operators::Concat;
+use perennial_operators::flow::{Effect, Feedback, ModelFailure, Substitute};
+use perennial_operators::predict::{Predictor, calibrate, infer, render, retire_failed};
 use timely::dataflow::operators::generic::operator::empty;
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Concatenate, Inspect};
 
 use super::Render;
 use super::sessions::Sessions;
@@ -42,7 +43,10 @@ pub(super) fn predictor(
         recognizer,
     );
     for model in &start.deployed {
-        predictor.deploy(model)?;
+        predictor.deploy_or_substitute(model)?;
+    }
+    if let Some(spare) = start.spare {
+        predictor.set_spare(spare);
     }
     for trial in start.trials {
         predictor.add_trial(trial);
@@ -76,9 +80,32 @@ pub(super) fn build<'scope>(
         Some(renderer) => render(predicted.clone(), renderer),
         None => empty(scope),
     };
+    let failed = retire_failed(predicted.clone()).inspect(log_failure);
+    let retired = failed.clone().flat_map(|failure| failure.deployment());
+    let recorded = failed.flat_map(|failure| failure.change().map(Effect::from));
+    let effects = [calibrated, unseen, rendered, recorded];
     PredictStreams {
         predicted,
         calibration,
-        effects: calibrated.concat(unseen).concat(rendered),
+        retired: retired.map(Feedback::Deployment),
+        effects: scope.concatenate(effects),
+    }
+}
+
+/// Tells of a model that failed, and of what takes its place.
+fn log_failure(failure: &ModelFailure) {
+    let ModelFailure { model, reason, .. } = failure;
+    let (task, version) = (model.task, model.version);
+    match &failure.substitute {
+        Some(Substitute::Above) => {
+            tracing::warn!(%task, version, "retired a model that failed; the task inherits: {reason}");
+        }
+        Some(Substitute::Earlier(earlier)) => {
+            let to = earlier.model.version;
+            tracing::warn!(%task, version, to, "rolled back a model that failed: {reason}");
+        }
+        None => {
+            tracing::warn!(%task, version, "a model failed, and nothing can take its place: {reason}");
+        }
     }
 }

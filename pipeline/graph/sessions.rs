@@ -22,7 +22,8 @@ struct LoadedSession {
 /// The ONNX bytes of all models, which workers share, and sessions of the most recently used ones.
 ///
 /// When a new session would exceed the memory bound, the least recently used sessions are dropped.
-/// A dropped session is made again when its model is next used.
+/// A dropped session is made again when its model is next used. The models with which a run starts
+/// get their sessions when they are first used, since there may be thousands of them.
 pub struct Sessions {
     runtime: Runtime,
     features: usize,
@@ -88,7 +89,9 @@ impl Sessions {
 
 impl Models for Sessions {
     fn load(&mut self, model: ModelId, onnx: &Arc<Vec<u8>>) -> Result<(), Failure> {
-        self.make(model, onnx)?;
+        if self.calls > 0 {
+            self.make(model, onnx)?;
+        }
         self.models.insert(model, onnx.clone());
         Ok(())
     }
@@ -134,5 +137,30 @@ impl Drop for Sessions {
                 "model sessions were evicted: all together exceed inference.memory_bytes"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use perennial_operators::TaskId;
+
+    use super::*;
+
+    #[test]
+    fn models_of_the_start_are_loaded_on_first_use() {
+        let runtime = Runtime::load().expect("ONNX Runtime");
+        let mut sessions = Sessions::new(runtime, 2, 2, 1 << 20);
+        let id = |task| ModelId {
+            task: TaskId(task),
+            version: 1,
+        };
+        let no_model = Arc::new(b"no model".to_vec());
+        assert!(sessions.load(id(1), &no_model).is_ok());
+        let (features, mut output) = (Array2::zeros((1, 2)), Array2::zeros((1, 2)));
+        let used = sessions.predict(id(1), features.view(), output.view_mut());
+        assert!(used.is_err());
+        // A model that is deployed later is loaded at once.
+        assert!(sessions.load(id(2), &no_model).is_err());
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct PredictStreams<'scope> {
     pub predicted: Flow<'scope, Rc<Predicted>>,
     /// The novelty scores of samples of known tasks, whenever they change.
     pub calibration: Flow<'scope, Feedback>,
+    /// What takes the place of models that failed.
+    pub retired: Flow<'scope, Feedback>,
     /// Effects of the stage.
     pub effects: Flow<'scope, Effect>,
 }

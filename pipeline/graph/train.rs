@@ -2,13 +2,13 @@
 
 use perennial_operators::epochs::OnFailure;
 use perennial_operators::flow::{TrainOrder, TrainOutcome};
-use perennial_operators::learn::{FirstModelGate, TrainingMode, receive, train, trigger};
+use perennial_operators::learn::{FirstModelGate, receive, train, trigger};
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::Map;
 
 use super::streams::{FeedbackStreams, LearnStreams, PredictStreams, TrainStreams};
-use crate::config::{Config, Mode, Role, Settings};
+use crate::config::{Config, Role, Settings};
 use crate::learning::Learner;
 use crate::link::common::LAST_CLOUD_VERSION;
 use crate::link::inbox::LinkInbox;
@@ -48,7 +48,7 @@ pub(super) fn build<'scope>(
             scope,
             orders.clone(),
             trainers.learner,
-            training_mode(config.mode),
+            config.mode.training(),
             start.resumed,
             on_failure.clone(),
         );
@@ -90,12 +90,5 @@ fn numbered_after(role: Role) -> u32 {
     match role {
         Role::Edge => LAST_CLOUD_VERSION,
         Role::Local | Role::Cloud => 0,
-    }
-}
-
-fn training_mode(mode: Mode) -> TrainingMode {
-    match mode {
-        Mode::Replay => TrainingMode::Replay,
-        Mode::Live => TrainingMode::Live,
     }
 }

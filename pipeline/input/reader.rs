@@ -21,9 +21,10 @@ use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Ph
 use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
 use perennial_operators::{ClusterPlan, Epoch, Failure};
 
-use super::clock::LiveClock;
 use super::epoch_plan::EpochPlan;
+use super::live_clock::LiveClock;
 use super::portion::{Limits, Portion};
+use super::replay_clock;
 use crate::config::Mode;
 use crate::fault;
 
@@ -104,6 +105,8 @@ struct ReaderThread {
     clock: i64,
     /// The machine's clock, which the stream's follows in live mode.
     live_clock: LiveClock,
+    /// Whether a time that the clock did not follow was logged.
+    has_warned: bool,
     /// Phase of the previous epoch.
     previous: Option<Phase>,
     /// Failure of a file after some records of an epoch: the epoch goes first.
@@ -132,6 +135,7 @@ impl ReaderThread {
             samples: committed.samples,
             clock: header.map_or(i64::MIN, |header| header.clock),
             live_clock: LiveClock::new(header.map(|header| header.clock)),
+            has_warned: false,
             previous: header.map(|header| header.phase),
             failed: None,
             clusters,
@@ -265,20 +269,24 @@ impl ReaderThread {
             phase,
         };
         self.epoch = self.epoch.next();
-        let (mut edges, mut effects) = Default::default();
+        let (mut edges, mut histories, mut effects) = Default::default();
         let closed = match &mut self.source {
             SourceKind::Topics(topics) => topics.close_epoch(&header),
             SourceKind::Edges(source) => {
                 let closed = source.close_epoch();
-                (edges, effects) = (closed.edges, closed.effects);
+                (edges, histories, effects) = (closed.edges, closed.histories, closed.effects);
                 Closed {
                     offsets: closed.offsets,
+                    topics: closed.topics,
+                    skipped: closed.skipped,
                     seen: closed.seen,
                     ..Closed::default()
                 }
             }
             SourceKind::File(_) | SourceKind::Simulated(..) => Closed::default(),
         };
+        let skipped = closed.skipped.into_iter();
+        effects.extend(skipped.map(|skipped| KnowledgeChange::RecordsSkipped(skipped).into()));
         portion.dead_letters.extend(closed.settled.dead_letters);
         let labels = Arc::new(closed.settled.labels);
         let is_bootstrap = matches!(phase, Phase::Bootstrap | Phase::BootstrapEnds);
@@ -294,10 +302,12 @@ impl ReaderThread {
                 ended: phase == Phase::Ended,
                 dead_letters: portion.dead_letters,
                 offsets: closed.offsets,
+                topics: closed.topics,
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
                 seen: closed.seen,
                 edges,
+                histories,
             },
             slices: portion
                 .batches
@@ -381,12 +391,29 @@ impl ReaderThread {
     /// Counts a portion that is all that is read of its epoch.
     fn count(&mut self, portion: &Portion) {
         self.position = portion.position;
-        for (_, batch) in &portion.batches {
-            self.samples += batch.len() as u64;
-            if self.plan.mode == Mode::Replay {
-                let latest = batch.times.iter().copied().max();
-                self.clock = self.clock.max(latest.unwrap_or(i64::MIN));
-            }
+        let batches = portion.batches.iter();
+        self.samples += batches.map(|(_, batch)| batch.len() as u64).sum::<u64>();
+        if self.plan.mode == Mode::Replay {
+            self.move_clock(portion);
+        }
+    }
+
+    /// Moves the clock to the latest time of a portion.
+    fn move_clock(&mut self, portion: &Portion) {
+        let batches = portion.batches.iter();
+        let times: Vec<i64> = batches
+            .flat_map(|(_, batch)| batch.times.iter().copied())
+            .collect();
+        let (clock, refused) = replay_clock::advance(self.clock, &times);
+        self.clock = clock;
+        if let Some(time) = refused.filter(|_| !self.has_warned) {
+            self.has_warned = true;
+            tracing::warn!(
+                time = replay_clock::written(time),
+                clock = replay_clock::written(clock),
+                "a sample's time is far ahead of the others: the stream's clock does not follow it, \
+                 here and where this happens again"
+            );
         }
     }
 }

@@ -19,7 +19,7 @@ use super::epoch_plan::EpochPlan;
 use super::reader::{self, RunningReader, SourceKind};
 use crate::config::{ConfigError, Mode, Settings};
 use crate::error::Error;
-use crate::link::common;
+use crate::link::{common, reload};
 use crate::restore::Restored;
 
 /// Opens the source and starts its readers: one for each worker of a simulated stream, else a
@@ -174,14 +174,16 @@ fn open_edges(
         group: config.group(),
         topic: &link.changes,
         listening: KnownEdges {
-            edges: common::edge_keys(link)?,
+            edges: common::edge_rights(link, &settings.schema)?,
             schema: common::schema(settings),
             in_order: config.mode == Mode::Replay,
         },
+        reload: Box::new(reload::on_signal(settings)?),
         store: common::open_store(link)?,
         duplicates_within: file_defaults(settings).duplicates_within,
         levels: &settings.levels,
         stop_at_end: edges.stop_at_end,
+        on_gone: edges.on_gone,
         health: health.clone(),
         stop: stop.clone(),
     };

@@ -10,9 +10,9 @@ use perennial_operators::flow::{
 };
 
 use super::candidate::Candidate;
-use super::comparison::PairedGain;
 use super::gate::worst_regression;
 use super::judge::Judgement;
+use super::paired_gain::PairedGain;
 use super::review_result::ReviewResult;
 use super::round::{JudgedCandidate, OrderSamples, TrainingRound};
 use super::stage_log::StageLog;
@@ -94,7 +94,7 @@ impl TrainingRound<'_> {
         log.moved(StageKind::Deploy, StageState::Running, "");
         let model = match samples.split.all() {
             None => candidate,
-            Some(all) => match self.fit(order.model, candidate.recipe, &all) {
+            Some(all) => match self.fit(order.model, candidate.recipe, &all, log.deadline) {
                 Ok(model) => {
                     log.trained(&model, all.len(), samples.latest);
                     model

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{DonatedRecord, KnowledgeError};
+use perennial_connectors::trainer::{ExamineError, Origin};
 use perennial_operators::TaskId;
-use perennial_operators::flow::DeployedModel;
+use perennial_operators::flow::{DeployedModel, ModelDonated};
 
-use super::losses::losses;
-use super::remodel::{MOST_RELATIVES, latest_samples};
+use super::fit::{MOST_RELATIVES, latest_samples};
+use super::losses::{foreign_outputs, losses_of};
 use super::round::TrainingRound;
 use super::split::Split;
 
@@ -22,12 +23,7 @@ impl TrainingRound<'_> {
         split: &Split,
     ) -> Result<Option<DeployedModel>, KnowledgeError> {
         let samples = latest_samples(split);
-        let mean_loss = |model: &DeployedModel| {
-            losses(self.context, &model.onnx, samples, self.scale())
-                .ok()?
-                .mean()
-        };
-        let Some(mut least) = mean_loss(incumbent) else {
+        let Some(mut least) = self.loss_to_beat(incumbent, samples) else {
             return Ok(None);
         };
         let mut best = None;
@@ -42,20 +38,44 @@ impl TrainingRound<'_> {
                 scale: None,
             };
             // The donor's own evaluation is not trusted: only the loss on samples here counts.
-            if let Some(loss) = mean_loss(&model).filter(|loss| *loss < least) {
-                least = loss;
-                best = Some(model);
+            if self.context.refused_donors.has(&model.hash) {
+                continue;
+            }
+            let origin = match &*record.donated.donor {
+                ModelDonated::CLOUD => Origin::Cloud,
+                _ => Origin::Edge,
+            };
+            match foreign_outputs(self.context, &model.onnx, origin, samples) {
+                Ok(outputs) => {
+                    let losses = losses_of(self.context, &outputs, samples, self.scale());
+                    if let Some(loss) = losses.mean().filter(|loss| *loss < least) {
+                        least = loss;
+                        best = Some(model);
+                    }
+                }
+                Err(reason) => {
+                    let on_any = matches!(
+                        reason,
+                        ExamineError::Forbidden(_) | ExamineError::Process(_)
+                    );
+                    if self.context.refused_donors.refuse(&model.hash, on_any) {
+                        tracing::warn!(task = %model.model.task, "refused {named}: {reason}");
+                    }
+                }
             }
         }
         Ok(best)
     }
 
-    /// Donated models, at most [`MOST_RELATIVES`]: first those of the same task, then those whose
-    /// nearest ancestor in common is nearer.
+    /// Donated models that a task may take, at most [`MOST_RELATIVES`]: first those of the same
+    /// task, then those whose nearest ancestor in common is nearer.
     fn donations(&self, task: TaskId) -> Result<Vec<DonatedRecord>, KnowledgeError> {
         let distance: BTreeMap<TaskId, usize> = self.path(task).into_iter().zip(0..).collect();
         let mut donations = Vec::new();
         for (subject, record) in self.view.donated()? {
+            if !may_donate(&record.donated, task) {
+                continue;
+            }
             let mut path = record.donated.path.iter().rev();
             let nearest = path.find_map(|above| distance.get(&above.task));
             if let Some(nearest) = nearest {
@@ -66,4 +86,11 @@ impl TrainingRound<'_> {
         donations.truncate(MOST_RELATIVES);
         Ok(donations.into_iter().map(|(.., record)| record).collect())
     }
+}
+
+/// Whether a donated model may become a candidate for a task. An edge does not give the base task
+/// a model: that one answers for all sites, and the edge knows its own alone. The cloud may, at an
+/// edge that trains.
+fn may_donate(donated: &ModelDonated, task: TaskId) -> bool {
+    task != TaskId::BASE || &*donated.donor == ModelDonated::CLOUD
 }

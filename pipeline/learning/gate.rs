@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use perennial_operators::TaskId;
 
-use super::comparison::{LEAST_SAMPLES, PairedGain, effective_sample_size, mean_and_error};
+use super::paired_gain::{LEAST_SAMPLES, PairedGain, effective_sample_size, mean_and_error};
 
 /// Probability of refusing a model although no task gets worse by the margin.
 const FALSE_ALARM: f64 = 0.05;

@@ -1,12 +1,13 @@
 //! Judging: compares a candidate with the incumbent on samples that no model was fitted on.
 
-use perennial_connectors::onnx::OnnxError;
+use ndarray::Array2;
+use perennial_connectors::trainer::{ExamineError, Origin};
 use perennial_operators::flow::ModelEvaluated;
-use perennial_operators::{LabelKind, ModelId, TaskId, scale};
+use perennial_operators::{LabelKind, ModelId, RetainedSample, TaskId, scale};
 
-use super::comparison::{LEAST_SAMPLES, PairedGain, effective_sample_size, mean_and_error};
 use super::context::TrainingContext;
-use super::losses::{Losses, losses, outputs};
+use super::losses::{Losses, foreign_outputs, losses, losses_of, outputs};
+use super::paired_gain::{LEAST_SAMPLES, PairedGain, effective_sample_size, mean_and_error};
 use super::split::Split;
 
 /// A model that is judged: a candidate, or the incumbent.
@@ -15,6 +16,22 @@ pub struct JudgedModel<'a> {
     pub model: ModelId,
     /// Its ONNX bytes.
     pub onnx: &'a [u8],
+    /// Whether it was made elsewhere, and nothing here depends on it yet.
+    pub is_foreign: bool,
+}
+
+impl JudgedModel<'_> {
+    fn outputs(
+        &self,
+        context: &TrainingContext,
+        samples: &[RetainedSample],
+    ) -> Result<Array2<f32>, ExamineError> {
+        match self.is_foreign {
+            // As a donor it was looked at by where it comes from.
+            true => foreign_outputs(context, self.onnx, Origin::Cloud, samples),
+            false => Ok(outputs(context, self.onnx, samples)?),
+        }
+    }
 }
 
 /// What judging found.
@@ -40,7 +57,13 @@ pub struct Judgement {
 /// The best of `candidates` has had as many chances of luck, each bounded by the tail exp(−z²/2) of
 /// the normal distribution. So the loss must be lower by √(1 + 2 ln candidates) standard errors.
 ///
+/// A model whose outputs are no distributions (no finite numbers, if the label is one) loses to
+/// everything: as a candidate it is an error, as an incumbent it does not count.
+///
 /// Where the label is a number, losses are in units of `scale`; the first model of all sets it.
+///
+/// # Errors
+/// The candidate does not run on the held-back samples.
 pub fn judge(
     context: &TrainingContext,
     candidate: JudgedModel<'_>,
@@ -48,18 +71,21 @@ pub fn judge(
     candidates: usize,
     split: &Split,
     scale: Option<f32>,
-) -> Result<Judgement, OnnxError> {
+) -> Result<Judgement, ExamineError> {
     let held_back = &split.judged;
     let scale = match (context.kind, scale) {
         (LabelKind::Classes(_), _) => None,
         (LabelKind::Number, Some(scale)) => Some(scale),
-        (LabelKind::Number, None) => Some(first_scale(context, candidate.onnx, split)?),
+        (LabelKind::Number, None) => Some(first_scale(context, &candidate, split)?),
     };
-    let own = losses(context, candidate.onnx, held_back, scale)?;
-    let other = match &incumbent {
-        Some(incumbent) => Some(losses(context, incumbent.onnx, held_back, scale)?),
-        None => None,
-    };
+    let own = candidate.outputs(context, held_back)?;
+    let own = losses_of(context, &own, held_back, scale);
+    let mut why_none = "nothing answered before".to_string();
+    let other = incumbent.as_ref().and_then(|incumbent| {
+        losses(context, incumbent.onnx, held_back, scale)
+            .inspect_err(|error| why_none = format!("what answered before failed: {error}"))
+            .ok()
+    });
     let gains = other.as_ref().map(|other| own.gains(other));
     let measured = || other.as_ref().filter(|_| !held_back.is_empty());
     let evaluated = ModelEvaluated {
@@ -76,7 +102,7 @@ pub fn judge(
         scale,
     };
     let (deploys, why) = match &gains {
-        None => (true, "nothing answered before".to_string()),
+        None => (true, why_none),
         Some(gains) => verdict(context.kind, candidate.model.task, candidates, gains),
     };
     Ok(Judgement {
@@ -120,13 +146,17 @@ fn verdict(
 }
 
 /// Scale of a number, by the errors of the first model.
-fn first_scale(context: &TrainingContext, onnx: &[u8], split: &Split) -> Result<f32, OnnxError> {
+fn first_scale(
+    context: &TrainingContext,
+    candidate: &JudgedModel<'_>,
+    split: &Split,
+) -> Result<f32, ExamineError> {
     // With few samples their errors are left out, and the scale comes from the labels alone.
     let judged = match split.judged.len() {
         ..LEAST_SAMPLES => &[],
         _ => split.judged.as_slice(),
     };
-    let outputs = outputs(context, onnx, judged)?;
+    let outputs = candidate.outputs(context, judged)?;
     let pairs = outputs.iter().zip(judged);
     let errors: Vec<f32> = pairs
         .map(|(output, sample)| output - sample.label)

@@ -2,11 +2,12 @@
 
 use ndarray::Array2;
 use perennial_connectors::onnx::OnnxError;
+use perennial_connectors::trainer::{ExamineError, Origin};
 use perennial_operators::flow::predicted_class;
 use perennial_operators::{LabelKind, RetainedSample, Score, number_loss};
 
-use super::comparison::{PairedGain, mean_and_error};
 use super::context::TrainingContext;
+use super::paired_gain::{PairedGain, mean_and_error};
 
 /// The features of samples as one matrix: samples × features.
 pub fn samples_matrix(samples: &[RetainedSample], features: usize) -> Array2<f32> {
@@ -105,6 +106,18 @@ pub(crate) fn outputs(
     Ok(outputs)
 }
 
+/// Outputs of a model from elsewhere on samples, as [`outputs`] of one from here.
+pub(super) fn foreign_outputs(
+    context: &TrainingContext,
+    onnx: &[u8],
+    origin: Origin,
+    samples: &[RetainedSample],
+) -> Result<Array2<f32>, ExamineError> {
+    let rows = samples_matrix(samples, context.features);
+    let examiner = &context.examiner;
+    examiner.outputs(onnx, origin, rows.view(), context.kind)
+}
+
 /// Losses of a model on samples. If the label is a number, they are in units of `scale`.
 pub(super) fn losses(
     context: &TrainingContext,
@@ -113,6 +126,16 @@ pub(super) fn losses(
     scale: Option<f32>,
 ) -> Result<Losses, OnnxError> {
     let outputs = outputs(context, onnx, samples)?;
+    Ok(losses_of(context, &outputs, samples, scale))
+}
+
+/// Losses of outputs on their samples.
+pub(super) fn losses_of(
+    context: &TrainingContext,
+    outputs: &Array2<f32>,
+    samples: &[RetainedSample],
+    scale: Option<f32>,
+) -> Losses {
     let rows = outputs.rows().into_iter().zip(samples);
     let each = rows.map(|(row, sample)| {
         let (loss, figure) = match context.kind {
@@ -134,8 +157,8 @@ pub(super) fn losses(
             weight: sample.weight.into(),
         }
     });
-    Ok(Losses {
+    Losses {
         kind: context.kind,
         each: each.collect(),
-    })
+    }
 }

@@ -2,18 +2,19 @@
 //! refused.
 
 mod candidate;
-mod comparison;
 mod context;
 mod decide;
 mod deployed;
 mod donors;
+mod fit;
 mod gate;
 mod judge;
-mod learner;
+mod left_out;
 mod losses;
+mod paired_gain;
+mod queue;
 mod recall;
 mod reference;
-mod remodel;
 mod review;
 mod review_result;
 mod round;
@@ -21,8 +22,9 @@ mod samples;
 mod snapshot;
 mod split;
 mod stage_log;
+mod training_threads;
 
-pub use self::context::TrainingContext;
+pub use self::context::{RefusedDonors, TrainingContext};
 pub use self::deployed::load;
-pub use self::learner::Learner;
 pub use self::review::review;
+pub use self::training_threads::Learner;

@@ -9,9 +9,9 @@ use perennial_operators::RetainedSample;
 use perennial_operators::flow::{DeployedModel, TrainOrder};
 
 use super::candidate::{Candidate, Recipe};
-use super::comparison::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::deployed::load;
 use super::losses::{Losses, losses};
+use super::paired_gain::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::review_result::ReviewResult;
 use super::round::TrainingRound;
 use crate::config::CandidateConfig;

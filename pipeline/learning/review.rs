@@ -1,14 +1,16 @@
 //! Reviewing: compares a deployed model with its predecessor, the version that it replaced, on
 //! samples that came since its training. Neither of them was fitted on those.
 
+use std::collections::BTreeMap;
+
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::flow::DeployedModel;
 use perennial_operators::{ModelId, RetainedSample, TaskId};
 
-use super::comparison::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::context::TrainingContext;
 use super::deployed::load;
 use super::losses::losses;
+use super::paired_gain::{LEAST_SAMPLES, effective_sample_size, mean_and_error};
 use super::review_result::ReviewResult;
 use super::round::TrainingRound;
 
@@ -21,8 +23,8 @@ pub fn review(
     model: ModelId,
     predecessor: u32,
 ) -> Result<ReviewResult, KnowledgeError> {
-    let round = TrainingRound::new(context)?;
-    let training = round.training_samples(model.task)?;
+    let round = TrainingRound::new(context, BTreeMap::new())?;
+    let training = round.training_samples(model.task, false)?;
     round.compare(model, predecessor, &training.samples)
 }
 
@@ -85,8 +87,10 @@ impl TrainingRound<'_> {
         fresh: &[RetainedSample],
     ) -> bool {
         let losses = |model: &DeployedModel| losses(self.context, &model.onnx, fresh, self.scale());
-        let (Ok(own), Ok(other)) = (losses(model), losses(predecessor)) else {
-            return false;
+        let (own, other) = match (losses(model), losses(predecessor)) {
+            (Ok(own), Ok(other)) => (own, other),
+            // One that does not run on these samples loses to one that does.
+            (own, other) => return own.is_err() && other.is_ok(),
         };
         let gains = own.gains(&other);
         let (gain, error) = mean_and_error(&gains);

@@ -6,14 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use perennial_connectors::knowledge_base::{KnowledgeError, TaskRecord, View};
 use perennial_operators::flow::{
-    DeployedModel, Deployment, KnowledgeChange, StageKind, StageState, TrainOrder, TrainOutcome,
+    DeployedModel, Deployment, StageKind, StageState, TrainOrder, TrainOutcome,
 };
-use perennial_operators::{Failure, ModelId, Moments, RetainedSample, TaskId};
+use perennial_operators::{Failure, ModelId, RetainedSample, TaskId};
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Recipe};
 use super::context::TrainingContext;
 use super::deployed::load;
 use super::judge::{JudgedModel, Judgement, judge};
+use super::left_out::OmittedSamples;
 use super::review_result::ReviewResult;
 use super::split::Split;
 use super::stage_log::StageLog;
@@ -46,11 +47,14 @@ pub(super) struct JudgedCandidate {
 }
 
 /// Samples that a task learns from.
+#[derive(Default)]
 pub(super) struct TrainingSamples {
     /// Samples of the task and all tasks below it, in the order of the stream.
     pub samples: Vec<RetainedSample>,
     /// Finest task of each sample, by sequence number.
     pub leaf_of: BTreeMap<u64, TaskId>,
+    /// Samples that were left out.
+    pub left_out: OmittedSamples,
 }
 
 impl<'a> TrainingRound<'a> {
@@ -130,7 +134,7 @@ impl<'a> TrainingRound<'a> {
     /// Carries out the stages of one order.
     fn stages(&self, order: &TrainOrder) -> Result<TrainOutcome, Failure> {
         let task = order.model.task;
-        let mut log = StageLog::new(order);
+        let mut log = StageLog::new(order, self.context.timeout);
         log.moved(StageKind::Train, StageState::Ready, "");
         log.moved(StageKind::Train, StageState::Starting, "");
         if self.tasks.get(&task).is_some_and(|record| record.pinned) {
@@ -144,7 +148,11 @@ impl<'a> TrainingRound<'a> {
             log.changes.push(rolled_back);
         }
         let incumbent = self.incumbent(task, &reviewed)?;
-        let TrainingSamples { samples, leaf_of } = training;
+        let TrainingSamples {
+            samples,
+            leaf_of,
+            left_out,
+        } = training;
         let latest = samples.last().map_or(0, |sample| sample.sequence);
         let recent = order.recent.map_or(0, |many| Split::latest(&samples, many));
         let since_drift = &samples[samples.len() - recent..];
@@ -154,10 +162,13 @@ impl<'a> TrainingRound<'a> {
             Some(_) => Split::to_judge(since_drift.to_vec(), holdout),
             None => Split::new(samples, recent, holdout, task),
         };
-        let detail = match &recalled {
+        let mut detail = match &recalled {
             Some(_) => "an earlier model fits what came since the drift".to_string(),
             None => format!("{} samples", split.fitted.len()),
         };
+        if !left_out.is_empty() {
+            detail.push_str(&format!(", {left_out}"));
+        }
         log.moved(StageKind::Train, StageState::Running, &detail);
         let candidates = match recalled {
             Some(recalled) => vec![Ok(recalled)],
@@ -192,26 +203,18 @@ impl<'a> TrainingRound<'a> {
         log: &mut StageLog<'_>,
     ) -> Result<TrainingSamples, KnowledgeError> {
         let task = order.model.task;
-        if order.initial && task == TaskId::BASE {
-            log.changes.push(self.feature_scales()?);
+        let training = self.training_samples(task, order.recent.is_some())?;
+        if !training.left_out.is_empty() {
+            let left_out = training.left_out.to_string();
+            tracing::info!(%task, left_out, "training leaves samples out");
         }
-        let mut training = self.training_samples(task)?;
-        if order.recent.is_some() {
-            self.add_recent(task, &mut training)?;
-        }
-        if task == TaskId::BASE && self.context.recognizes {
-            log.changes.extend(self.reference(&training));
+        if task == TaskId::BASE && !training.samples.is_empty() {
+            log.changes.push(self.feature_scales(&training));
+            if self.context.recognizes {
+                log.changes.extend(self.reference(&training));
+            }
         }
         Ok(training)
-    }
-
-    /// The standard deviation of each feature over all labelled samples so far.
-    fn feature_scales(&self) -> Result<KnowledgeChange, KnowledgeError> {
-        let moments = self.view.statistics_of(TaskId::BASE)?.moments;
-        let deviation = |moments: &Moments| moments.variance().unwrap_or(0.0).sqrt() as f32;
-        Ok(KnowledgeChange::FeaturesScaled {
-            deviations: moments.iter().map(deviation).collect(),
-        })
     }
 
     /// The incumbent, against which candidates are judged: for the base task its deployed model,
@@ -246,10 +249,12 @@ impl<'a> TrainingRound<'a> {
                 let own = JudgedModel {
                     model: order.model,
                     onnx: &candidate.trained.onnx,
+                    is_foreign: matches!(candidate.recipe, Recipe::Adopted(_)),
                 };
                 let incumbent = incumbent.map(|deployed| JudgedModel {
                     model: deployed.model,
                     onnx: &deployed.onnx,
+                    is_foreign: false,
                 });
                 match judge(self.context, own, incumbent, count, split, self.scale()) {
                     Ok(judgement) => Ok(JudgedCandidate {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use perennial_connectors::knowledge_base::KnowledgeError;
 use perennial_operators::{RetainedSample, TaskId, priority};
 
+use super::left_out::leave_out;
 use super::round::{TrainingRound, TrainingSamples};
 
 impl TrainingRound<'_> {
@@ -21,12 +22,23 @@ impl TrainingRound<'_> {
         family
     }
 
-    /// Retained samples of a task and all tasks below it, at most as many as a training takes.
-    pub(super) fn training_samples(&self, task: TaskId) -> Result<TrainingSamples, KnowledgeError> {
-        let mut training = TrainingSamples {
-            samples: Vec::new(),
-            leaf_of: BTreeMap::new(),
-        };
+    /// Retained samples of a task and all tasks below it, at most as many as a training takes. With
+    /// `recent`, their recent samples too. Those that cannot be learned from are left out.
+    pub(super) fn training_samples(
+        &self,
+        task: TaskId,
+        recent: bool,
+    ) -> Result<TrainingSamples, KnowledgeError> {
+        let mut training = self.retained_samples(task)?;
+        if recent {
+            self.add_recent(task, &mut training)?;
+        }
+        training.left_out = leave_out(&mut training.samples, self.context.kind);
+        Ok(training)
+    }
+
+    fn retained_samples(&self, task: TaskId) -> Result<TrainingSamples, KnowledgeError> {
+        let mut training = TrainingSamples::default();
         for leaf in self.family(task) {
             let samples = self.view.samples_of(leaf)?;
             let numbers = samples.iter().map(|sample| sample.sequence);
@@ -45,12 +57,14 @@ impl TrainingRound<'_> {
 
     /// Adds the recent samples of a task and all tasks below it. Retained samples are spread over
     /// the whole past, so few of them came since the drift.
-    pub(super) fn add_recent(
+    fn add_recent(
         &self,
         task: TaskId,
         training: &mut TrainingSamples,
     ) -> Result<(), KnowledgeError> {
-        let TrainingSamples { samples, leaf_of } = training;
+        let TrainingSamples {
+            samples, leaf_of, ..
+        } = training;
         let mut latest = Vec::new();
         let mut since: BTreeMap<TaskId, u64> = BTreeMap::new();
         for leaf in self.family(task) {

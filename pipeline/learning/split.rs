@@ -1,6 +1,6 @@
 //! Split: which of a task's samples candidates are fitted on, and which they are judged on.
 
-use super::comparison::LEAST_SAMPLES;
+use super::paired_gain::LEAST_SAMPLES;
 
 use perennial_operators::{RetainedSample, TaskId, is_held_back};
 

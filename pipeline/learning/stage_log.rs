@@ -1,5 +1,7 @@
 //! Stage log: what a training order goes through, as knowledge changes.
 
+use std::time::{Duration, Instant};
+
 use perennial_operators::flow::{
     Deployment, KnowledgeChange, ModelTrained, StageKind, StageMoved, StageState, TrainOrder,
     TrainOutcome,
@@ -10,15 +12,18 @@ use super::candidate::Candidate;
 /// Collects the changes of an order's stages.
 pub struct StageLog<'a> {
     order: &'a TrainOrder,
+    /// The end of the order's time limit.
+    pub deadline: Instant,
     /// The changes so far.
     pub changes: Vec<KnowledgeChange>,
 }
 
 impl<'a> StageLog<'a> {
-    /// An empty log.
-    pub fn new(order: &'a TrainOrder) -> Self {
+    /// An empty log of an order that starts now and may take `limit`.
+    pub fn new(order: &'a TrainOrder, limit: Duration) -> Self {
         StageLog {
             order,
+            deadline: Instant::now() + limit,
             changes: Vec::new(),
         }
     }

@@ -11,7 +11,7 @@ use perennial_operators::flow::{
 use perennial_operators::share::SharePolicy;
 use perennial_operators::{ModelId, TaskId, TaskPseudonym};
 
-use super::common::{CLOUD_DONOR, LAST_CLOUD_VERSION};
+use super::common::LAST_CLOUD_VERSION;
 use crate::error::Error;
 
 /// Refuses a published task with the number of another task here.
@@ -22,7 +22,7 @@ fn check_numbers(published: &Published, knowledge: &KnowledgeBase) -> Result<(),
     let view = knowledge.view();
     for task in &published.path {
         if let Some(known) = view.task(task.task)?
-            && known.definition.name != task.name
+            && !known.definition.is_same(task)
         {
             let (known, found) = (known.definition.name, &task.name);
             let reason = format!("the cloud's task {found:?} has the number of {known:?} here");
@@ -133,7 +133,7 @@ pub fn outcome(published: Published, usage: Usage) -> TrainOutcome {
     let mut models = Vec::new();
     if let (Some(model), true) = (&model, usage != Usage::Answers) {
         changes.push(KnowledgeChange::ModelDonated(Box::new(ModelDonated {
-            donor: donor.unwrap_or_else(|| CLOUD_DONOR.into()),
+            donor: donor.unwrap_or_else(|| ModelDonated::CLOUD.into()),
             path: path.clone(),
             trained: model.trained.clone(),
             evaluated: model.evaluated.clone(),

@@ -1,22 +1,22 @@
-//! Parts of the link that cloud and edge share: keys, policy, model store and retries.
+//! Parts of the link that cloud and edge share: keys, policy and model store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use perennial_connectors::files::read_secret;
 use perennial_connectors::knowledge_base::SCHEMA;
-use perennial_connectors::link::{LinkError, ModelStore, VerifyingKey, schema_hash, verifying_key};
+use perennial_connectors::link::{LinkError, ModelStore, schema_hash};
+use perennial_connectors::schema::Schema;
+use perennial_connectors::source::edges::EdgeRights;
 use perennial_operators::share::{Pseudonyms, SharePolicy};
 
-use crate::config::{LinkConfig, Settings};
+use crate::config::{EdgeConfig, LinkConfig, Settings};
 use crate::error::Error;
 
 /// Last version that a model of the cloud can have at an edge. Models that the edge trains have
 /// greater ones.
 pub const LAST_CLOUD_VERSION: u32 = 1 << 20;
-
-/// Name of the cloud as a donor, at an edge that has a model of its own.
-pub const CLOUD_DONOR: &str = "the cloud";
 
 /// Bytes of changes in a message. A change of samples has about as many; one that has more, as a
 /// model may, has a message of its own.
@@ -38,13 +38,13 @@ pub fn schema(settings: &Settings) -> String {
     schema_hash(&schema.map(|(_, schema)| schema).unwrap_or_default())
 }
 
-/// The keys with which the cloud verifies what its edges send.
-pub fn edge_keys(link: &LinkConfig) -> Result<BTreeMap<String, VerifyingKey>, Error> {
-    let key = |(edge, path): (&String, &std::path::PathBuf)| {
-        let key = verifying_key(path)?;
-        Ok((edge.clone(), key))
-    };
-    link.edges.iter().map(key).collect()
+/// The rights of the edges from which the cloud takes in changes, with their keys.
+pub fn edge_rights(
+    link: &LinkConfig,
+    schema: &Schema,
+) -> Result<BTreeMap<String, EdgeRights>, Error> {
+    let rights = |(name, edge): (&String, &EdgeConfig)| Ok((name.clone(), edge.rights(schema)?));
+    link.edges.iter().map(rights).collect()
 }
 
 /// The policy of what is shared, if anything is, with the secret of its pseudonyms.
@@ -53,7 +53,7 @@ pub fn policy(settings: &Settings) -> Result<Option<SharePolicy>, Error> {
         return Ok(None);
     };
     if let Some(path) = &settings.config().share.secret {
-        let secret = std::fs::read(path).map_err(|error| Error::File(path.clone(), error))?;
+        let secret = read_secret(path).map_err(|error| Error::File(path.clone(), error))?;
         if secret.len() < LEAST_SECRET {
             let reason =
                 format!("expected {LEAST_SECRET} bytes or more (openssl rand -out FILE 32)");
@@ -73,27 +73,4 @@ pub fn open_store(link: &LinkConfig) -> Result<Option<ModelStore>, Error> {
 /// The path of a key; the config's check has made sure that there is one.
 pub(super) fn key_file(path: &Option<std::path::PathBuf>) -> &Path {
     path.as_deref().unwrap_or(Path::new(""))
-}
-
-/// Logs why the connection is retried: once for each reason, though a retry comes twice a second.
-#[derive(Default)]
-pub(super) struct RetryLog {
-    /// The last reason; empty before the first failure.
-    reason: String,
-}
-
-impl RetryLog {
-    /// Logs a failure, unless the last one had the same reason.
-    pub(super) fn failed(&mut self, error: &Error) {
-        let reason = error.to_string();
-        if self.reason != reason {
-            tracing::warn!("cannot reach the cloud's Kafka; retrying: {reason}");
-            self.reason = reason;
-        }
-    }
-
-    /// Whether there was a failure.
-    pub(super) fn has_failed(&self) -> bool {
-        !self.reason.is_empty()
-    }
 }

@@ -1,21 +1,20 @@
 //! Outbox of an edge: changes that its policy lets leave. They are put there by the commit that
 //! they belong to, and stay until they have arrived, or are shed for lack of room.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use perennial_connectors::knowledge_base::{
-    KnowledgeBase, OutboxProgress, OutboxWrite, ShareTerms, SharedRecord, ShedReason, View,
+    Incarnation, KnowledgeBase, OutboxProgress, OutboxWrite, ShareTerms, SharedRecord, ShedReason,
+    View,
 };
-use perennial_connectors::link::{Change, Donation, LARGEST_CONTENT, PublishedModel, now};
-use perennial_operators::flow::{
-    EpochEffects, KnowledgeChange, ModelEvaluated, ModelTrained, Remodeling,
-};
+use perennial_connectors::link::{Change, LARGEST_CONTENT, now};
+use perennial_operators::flow::EpochEffects;
 use perennial_operators::share::{SharePolicy, Treatment};
-use perennial_operators::{ModelId, TaskDefinition, TaskId};
 
-use super::common::{LAST_CLOUD_VERSION, MESSAGE_BYTES, policy};
+use super::common::policy;
+use super::pack::Packer;
 use crate::config::{LinkConfig, OutboxConfig, Settings, Shed};
 use crate::error::Error;
 
@@ -33,6 +32,8 @@ pub struct SendProgress {
     pub sent: AtomicU64,
     /// Number of the first change that was never sent: those before may have arrived.
     pub tried: AtomicU64,
+    /// Changes that the topic does not take.
+    refused: Mutex<BTreeSet<u64>>,
 }
 
 impl SendProgress {
@@ -40,11 +41,23 @@ impl SendProgress {
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
+
+    /// Notes a change that the topic does not take. The next commit sheds it.
+    pub(super) fn refuse(&self, number: u64) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.insert(number);
+    }
+
+    /// Whether the topic has refused a change.
+    pub(super) fn is_refused(&self, number: u64) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.contains(&number)
+    }
 }
 
 /// The outbox, as the committer keeps it.
 pub struct Outbox {
-    policy: SharePolicy,
+    packer: Packer,
     config: OutboxConfig,
     /// Whether large models go to a store.
     has_store: bool,
@@ -57,8 +70,9 @@ pub struct Outbox {
     /// Changes that the terms in force no longer let leave: the next commit sheds them.
     forbidden: Vec<Waiting>,
     send_progress: Arc<SendProgress>,
-    /// Tasks as they are named elsewhere, by their ids here.
-    names: BTreeMap<TaskId, TaskDefinition>,
+    /// Incarnations that made the changes that wait, and the one in which new changes are made.
+    incarnations: Vec<Incarnation>,
+    incarnation: u64,
 }
 
 impl Outbox {
@@ -112,8 +126,9 @@ impl Outbox {
             terms.push(in_force);
         }
         Ok(Some(Outbox {
-            names: names_elsewhere(&view, &policy)?,
-            policy,
+            packer: Packer::new(&view, policy, link.outbox.bytes)?,
+            incarnations: view.incarnations()?,
+            incarnation: knowledge.incarnation(),
             config: link.outbox.clone(),
             has_store: link.store.is_some(),
             terms,
@@ -145,12 +160,13 @@ impl Outbox {
         epochs: &mut [EpochEffects],
         progress: &mut OutboxProgress,
     ) -> Result<OutboxWrite, Error> {
-        self.drop_sent(progress);
         let mut write = OutboxWrite::default();
+        self.drop_sent(progress, &mut write);
         for forbidden in std::mem::take(&mut self.forbidden) {
             self.shed(&forbidden, ShedReason::Policy, progress, &mut write);
         }
-        for change in self.changes(epochs) {
+        for change in self.packer.changes(epochs) {
+            self.note_incarnation(progress.next, &mut write);
             self.add(&change, progress, &mut write)?;
         }
         if !write.added.is_empty() && !std::mem::replace(&mut self.is_committed, true) {
@@ -164,15 +180,31 @@ impl Outbox {
         Ok(write)
     }
 
-    /// Drops the changes that have arrived.
-    fn drop_sent(&mut self, progress: &mut OutboxProgress) {
+    /// Notes that new changes, from a number on, are made in this opening of the state.
+    fn note_incarnation(&mut self, first: u64, write: &mut OutboxWrite) {
+        let id = self.incarnation;
+        if self.incarnations.last().is_some_and(|last| last.id == id) {
+            return;
+        }
+        self.incarnations.push(Incarnation { first, id });
+        // Earlier ones are needed as long as their changes wait.
+        let floor = self.waiting.front().map_or(first, |first| first.number);
+        let later = self.incarnations.iter().skip(1);
+        let done = later.take_while(|later| later.first <= floor).count();
+        self.incarnations.drain(..done);
+        write.incarnations = Some(self.incarnations.clone());
+    }
+
+    /// Drops the changes that have arrived, and sheds those that the topic does not take.
+    fn drop_sent(&mut self, progress: &mut OutboxProgress, write: &mut OutboxWrite) {
         let sent = self.send_progress.sent();
-        while self
-            .waiting
-            .front()
-            .is_some_and(|first| first.number < sent)
+        let has_arrived = |first: &Waiting| first.number < sent;
+        while self.waiting.front().is_some_and(has_arrived)
+            && let Some(first) = self.waiting.pop_front()
         {
-            self.waiting.pop_front();
+            if self.send_progress.is_refused(first.number) {
+                self.shed(&first, ShedReason::Size, progress, write);
+            }
         }
         if progress.sent < sent {
             progress.sent = sent;
@@ -227,98 +259,6 @@ impl Outbox {
         Ok(())
     }
 
-    /// What may leave of a commit, cut into changes that fit into a message and of which several
-    /// fit into the outbox. An epoch's part of a batch is not cut, nor are statistics. Each model
-    /// is a change of its own.
-    fn changes(&mut self, epochs: &mut [EpochEffects]) -> Vec<Change> {
-        let most = MESSAGE_BYTES.min(self.config.bytes as usize / 8);
-        let (mut changes, mut models) = (Vec::new(), Vec::new());
-        let (mut change, mut bytes) = (Change::default(), 0);
-        for effects in epochs {
-            for part in effects.shared.drain(..) {
-                bytes += part.bytes();
-                if bytes > most && !change.is_empty() {
-                    bytes = part.bytes();
-                    changes.push(std::mem::take(&mut change));
-                }
-                change.samples.push(part);
-                change.epoch = effects.epoch;
-            }
-            self.learn_names(&effects.changes);
-            let names = |task: TaskId| self.names.get(&task).cloned();
-            let statistics = self.policy.statistics(&effects.changes, &names);
-            change.statistics.extend(statistics);
-            change.epoch = effects.epoch;
-            if self.policy.models {
-                models.extend(self.models(effects).into_iter().map(|donation| Change {
-                    epoch: effects.epoch,
-                    models: vec![donation],
-                    ..Change::default()
-                }));
-            }
-        }
-        changes.push(change);
-        changes.append(&mut models);
-        changes.retain(|change| !change.is_empty());
-        changes
-    }
-
-    /// The models that were trained here and deployed in an epoch.
-    fn models(&self, effects: &EpochEffects) -> Vec<Donation> {
-        let mut trained = BTreeMap::new();
-        let mut evaluated = BTreeMap::new();
-        let mut models = Vec::new();
-        for change in &effects.changes {
-            match change {
-                KnowledgeChange::ModelTrained(change) => {
-                    trained.insert(change.model, change);
-                }
-                KnowledgeChange::ModelEvaluated(change) => {
-                    evaluated.insert(change.model, change);
-                }
-                KnowledgeChange::ModelDeployed { model } if model.version > LAST_CLOUD_VERSION => {
-                    let (Some(trained), Some(path)) = (trained.get(model), self.path(model.task))
-                    else {
-                        continue;
-                    };
-                    let mut stored = effects.models.iter();
-                    if let Some((_, onnx)) = stored.find(|(hash, _)| *hash == trained.hash) {
-                        let evaluated = evaluated.get(model).copied().cloned();
-                        models.push(self.donation(path, trained, evaluated, onnx));
-                    }
-                }
-                _ => {}
-            }
-        }
-        models
-    }
-
-    /// The path of a task as it is named elsewhere.
-    fn path(&self, task: TaskId) -> Option<Vec<TaskDefinition>> {
-        let mut path = vec![self.names.get(&task)?.clone()];
-        while let Some(parent) = path[0].parent {
-            let above = self.names.values().find(|above| above.task == parent);
-            path.insert(0, above?.clone());
-        }
-        Some(path)
-    }
-
-    /// Takes in the names that tasks get elsewhere.
-    fn learn_names(&mut self, changes: &[KnowledgeChange]) {
-        for change in changes {
-            match change {
-                KnowledgeChange::TaskPseudonym(renamed) => {
-                    let elsewhere = renamed.elsewhere.clone();
-                    self.names.insert(renamed.here.task, elsewhere);
-                }
-                KnowledgeChange::TaskDefined(task) if !self.policy.renames() => {
-                    self.names.insert(task.task, task.clone());
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// Puts a change into the outbox, and sheds changes for which there is no room.
     fn make_room(&mut self, new: Waiting, progress: &mut OutboxProgress, write: &mut OutboxWrite) {
         let mut bytes: u64 = self.waiting.iter().map(|waiting| waiting.bytes).sum();
@@ -354,81 +294,12 @@ impl Outbox {
                 *encoded = None;
             }
             None => {
-                let tried = change.number < self.send_progress.tried.load(Ordering::SeqCst);
+                let was_sent = change.number < self.send_progress.tried.load(Ordering::SeqCst);
+                // What is too large has not arrived.
+                let tried = was_sent && why != ShedReason::Size;
                 write.shed.push((change.number, why, tried));
             }
         }
-    }
-
-    /// A model under the name that its task has elsewhere. Task ids are replaced too: they are
-    /// hashes of names that must not leave.
-    fn donation(
-        &self,
-        path: Vec<TaskDefinition>,
-        trained: &ModelTrained,
-        evaluated: Option<ModelEvaluated>,
-        onnx: &[u8],
-    ) -> Donation {
-        let task = path.last().map_or(TaskId::BASE, |task| task.task);
-        let model = ModelId {
-            task,
-            version: trained.model.version,
-        };
-        let elsewhere = |model: ModelId| {
-            let task = self.names.get(&model.task)?.task;
-            Some(ModelId { task, ..model })
-        };
-        let remodeling = match trained.remodeling {
-            known if !self.policy.renames() => Some(known),
-            Remodeling::WarmStart { from } => {
-                elsewhere(from).map(|from| Remodeling::WarmStart { from })
-            }
-            Remodeling::Adopted { model } => {
-                elsewhere(model).map(|model| Remodeling::Adopted { model })
-            }
-            Remodeling::Pooled { with } => {
-                let with = self.names.get(&with).map(|task| task.task);
-                with.map(|with| Remodeling::Pooled { with })
-            }
-            other => Some(other),
-        };
-        Donation {
-            path,
-            model: PublishedModel {
-                model,
-                trained: ModelTrained {
-                    model,
-                    remodeling: remodeling.unwrap_or(Remodeling::Scratch),
-                    ..trained.clone()
-                },
-                evaluated: evaluated.map(|evaluated| ModelEvaluated {
-                    model,
-                    incumbent: evaluated.incumbent.and_then(elsewhere),
-                    ..evaluated
-                }),
-                onnx: onnx.to_vec(),
-                is_stored: false,
-            },
-        }
-    }
-}
-
-/// Definitions of tasks as they are named elsewhere, by their ids here.
-fn names_elsewhere(
-    view: &View<'_>,
-    policy: &SharePolicy,
-) -> Result<BTreeMap<TaskId, TaskDefinition>, Error> {
-    if policy.renames() {
-        let renamed = view.pseudonyms()?.into_values();
-        Ok(renamed
-            .filter(|renamed| renamed.naming == policy.naming())
-            .map(|renamed| (renamed.here.task, renamed.elsewhere))
-            .collect())
-    } else {
-        let tasks = view.tasks()?.into_iter();
-        Ok(tasks
-            .map(|(task, record)| (task, record.definition))
-            .collect())
     }
 }
 

@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use perennial_connectors::kafka::Health;
+use perennial_connectors::kafka::{Health, OutageCount};
 use perennial_connectors::knowledge_base::{
     DonatedRecord, KnowledgeBase, ModelRecord, TaskRecord, View,
 };
 use perennial_connectors::link::{
-    LinkError, Published, PublishedModel, Publisher, make_topic, now, signing_key,
+    EdgeNotice, LinkError, Published, PublishedModel, PublishedRevisions, Publisher, VerifyingKey,
+    make_topic, now, signing_key,
 };
 use perennial_operators::flow::{ModelDonated, Revision};
 use perennial_operators::{ModelId, TaskDefinition, TaskId};
@@ -22,6 +24,9 @@ use crate::run_status::CommitWatch;
 
 /// Partitions of the topic of changes; edges are spread over them.
 const PARTITIONS: i32 = 8;
+
+/// Time between two looks for something to tell edges.
+const NOTICES_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes the topic of changes, which edges send to, if it does not exist.
 pub fn prepare(link: &LinkConfig) -> Result<(), Error> {
@@ -36,13 +41,35 @@ pub fn publish(
     watch: Arc<CommitWatch>,
 ) -> Result<SendThread, Error> {
     let key = signing_key(key_file(&link.sign))?;
+    let verifying = key.verifying_key();
     let store = open_store(link)?;
     let (kafka, topic) = (&link.kafka, &link.knowledge);
     let publisher = Publisher::open(kafka, topic, key, store, &Health::default())?;
     let schema = schema(settings);
-    let canary = link.canary.clone();
-    let (mut sent, mut seen) = (BTreeMap::new(), None);
+    let link = link.clone();
+    let (mut read_back, mut seen) = (None, None);
+    let (mut told, mut told_at) = (BTreeMap::new(), Instant::now());
+    let refusals = OutageCount::default();
     Ok(SendThread::start(move |is_last, is_over| {
+        if read_back.is_none() {
+            match read(&link, &verifying, &knowledge, is_over) {
+                Ok(found) => read_back = found,
+                Err(error) => {
+                    if refusals.begins() {
+                        tracing::error!("cannot read what is published; retrying: {error}");
+                    }
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+            }
+        }
+        let Some(sent) = &mut read_back else { return };
+        if told_at.elapsed() > NOTICES_EVERY || is_last {
+            told_at = Instant::now();
+            let tell = |notice: &EdgeNotice| publisher.tell(notice, is_over);
+            if let Err(error) = tell_edges(tell, &knowledge, &mut told) {
+                tracing::error!("cannot tell edges what is wrong: {error}");
+            }
+        }
         // The number is read before the knowledge base is: what is committed in between is
         // published twice rather than missed.
         let publications = watch.status().publications;
@@ -53,17 +80,78 @@ pub fn publish(
             return;
         }
         let publish = |mut published: Published| publisher.publish(&mut published, is_over);
-        let first = canary.as_ref().map_or(&[][..], |canary| &canary.edges);
-        match publish_new(publish, &knowledge, &schema, first, &mut sent) {
-            Ok(true) => seen = Some(publications),
+        let canary = link.canary.as_ref();
+        let first = canary.map_or(&[][..], |canary| &canary.edges);
+        match publish_new(publish, &knowledge, &schema, first, sent) {
+            Ok(true) => {
+                refusals.ends("published");
+                seen = Some(publications);
+            }
             // What has not arrived is published by the next call.
             Ok(false) => std::thread::sleep(RETRY_PAUSE),
             Err(error) => {
-                tracing::error!("cannot publish: {error}");
+                if refusals.begins() {
+                    tracing::error!("cannot publish; retrying: {error}");
+                }
                 std::thread::sleep(RETRY_PAUSE);
             }
         }
     }))
+}
+
+/// Revisions by task and number of the donor's name.
+pub type SentRevisions = BTreeMap<(TaskId, u64), Revision>;
+
+/// Reads what is on the topic, and returns what need not be published again. None if the run is
+/// over.
+fn read(
+    link: &LinkConfig,
+    key: &VerifyingKey,
+    knowledge: &KnowledgeBase,
+    is_over: &dyn Fn() -> bool,
+) -> Result<Option<SentRevisions>, Error> {
+    let found = PublishedRevisions::read(&link.kafka, &link.knowledge, key, is_over)?;
+    found.map(|found| resume(knowledge, found)).transpose()
+}
+
+/// What need not be published again, by what was found on the topic. If that is later than the
+/// knowledge base, this is a restored copy, whose revisions edges would take for old ones: they are
+/// numbered anew then.
+pub fn resume(
+    knowledge: &KnowledgeBase,
+    found: PublishedRevisions,
+) -> Result<SentRevisions, Error> {
+    let progress = knowledge.view().progress()?;
+    let latest = Revision {
+        since: knowledge.revised(),
+        number: progress.last_epoch().map_or(0, |epoch| epoch.0 + 1),
+    };
+    if found.latest > latest {
+        tracing::warn!(
+            "the cloud's state is older than what it has published: it was restored from a copy. \
+             Edges get all of its tasks again, in place of later ones"
+        );
+        knowledge.renew_revisions(now().max(found.latest.since + 1))?;
+    }
+    Ok(found.last)
+}
+
+/// Tells edges what was wrong with what they shared, once each time that it happens.
+fn tell_edges(
+    tell: impl Fn(&EdgeNotice) -> Result<bool, LinkError>,
+    knowledge: &KnowledgeBase,
+    told: &mut BTreeMap<String, (u64, u64, u64)>,
+) -> Result<(), Error> {
+    for (edge, history) in knowledge.view().histories()? {
+        let counts = (history.forks, history.renewals, history.lost);
+        let notice = EdgeNotice::about(&edge, &history);
+        if let Some(notice) = notice.filter(|_| told.get(&edge) != Some(&counts))
+            && tell(&notice)?
+        {
+            told.insert(edge, counts);
+        }
+    }
+    Ok(())
 }
 
 /// Publishes tasks and donated models that have changed since they were last published, as `sent`
@@ -76,14 +164,14 @@ pub fn publish_new(
     knowledge: &KnowledgeBase,
     schema: &str,
     first: &[String],
-    sent: &mut BTreeMap<(TaskId, u64), Revision>,
+    sent: &mut SentRevisions,
 ) -> Result<bool, Error> {
     let view = knowledge.view();
     let tasks = view.tasks()?;
     for (task, record) in &tasks {
         let Some(moved) = record.moved else { continue };
         let revision = Revision {
-            since: knowledge.since(),
+            since: knowledge.revised(),
             number: moved.0 + 1,
         };
         if sent.get(&(*task, 0)) == Some(&revision) {
@@ -114,7 +202,7 @@ pub fn publish_new(
     }
     for (subject, record) in view.donated()? {
         let revision = Revision {
-            since: knowledge.since(),
+            since: knowledge.revised(),
             number: record.epoch.0 + 1,
         };
         if sent.get(&subject) == Some(&revision) {

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{signing_key, verifying_key};
+use perennial_connectors::onnx::Runtime;
 
-use super::common::{POLL, edge_keys};
+use super::common::{POLL, edge_rights};
 use super::inbox::LinkInbox;
 use super::outbox::{Outbox, SendProgress};
 use super::send_thread::SendThread;
@@ -52,7 +53,7 @@ impl<'a> LinkRole<'a> {
     /// topic of changes too, which it reads from the beginning.
     pub fn prepare(&self) -> Result<(), Error> {
         let Some(link) = self.link else { return Ok(()) };
-        edge_keys(link)?;
+        edge_rights(link, &self.settings.schema)?;
         link.sign.as_deref().map(signing_key).transpose()?;
         link.verify.as_deref().map(verifying_key).transpose()?;
         match self.role {
@@ -77,13 +78,16 @@ impl<'a> LinkRole<'a> {
         &self,
         knowledge: &Arc<KnowledgeBase>,
         watch: &Arc<CommitWatch>,
+        runtime: &Runtime,
         stop: &Arc<AtomicBool>,
     ) -> Result<Option<(LinkInbox, JoinHandle<()>)>, Error> {
         let (Role::Edge, Some(link)) = (self.role, self.link) else {
             return Ok(None);
         };
-        let (knowledge, watch) = (knowledge.clone(), watch.clone());
-        subscribe::subscribe(self.settings, link, knowledge, watch, stop.clone()).map(Some)
+        let (knowledge, watch, runtime) = (knowledge.clone(), watch.clone(), runtime.clone());
+        let subscribed =
+            subscribe::subscribe(self.settings, link, knowledge, watch, runtime, stop.clone());
+        subscribed.map(Some)
     }
 
     /// Judges canaries in a cloud that has any: the inbox of verdicts, and the thread that fills

@@ -7,15 +7,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use perennial_connectors::kafka::Health;
+use ndarray::Array2;
+use perennial_connectors::kafka::{Health, OutageCount};
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{Published, Subscriber, Subscription, verifying_key};
-use perennial_operators::TaskId;
+use perennial_connectors::onnx::Runtime;
+use perennial_connectors::trainer::{ExamineError, Examiner, Origin};
 use perennial_operators::flow::{Revision, TrainOutcome};
 use perennial_operators::share::SharePolicy;
+use perennial_operators::{LabelKind, TaskId};
 
 use super::adopt::{at_home, outcome, usage};
-use super::common::{POLL, RETRY_PAUSE, RetryLog, key_file, open_store, schema};
+use super::common::{POLL, RETRY_PAUSE, key_file, open_store, schema};
 use super::inbox::{LinkInbox, hand_over};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
@@ -35,6 +38,7 @@ pub fn subscribe(
     link: &LinkConfig,
     knowledge: Arc<KnowledgeBase>,
     watch: Arc<CommitWatch>,
+    runtime: Runtime,
     stop: Arc<AtomicBool>,
 ) -> Result<(LinkInbox, JoinHandle<()>), Error> {
     let following = Subscription {
@@ -55,8 +59,11 @@ pub fn subscribe(
         policy: settings.share.clone(),
         // An edge with a bootstrap of its own measures the features itself.
         wants_scales: !link.train || settings.config().bootstrap.is_none(),
+        features: settings.features(),
+        kind: settings.label_kind(),
         knowledge,
         watch,
+        examiner: Examiner::new(runtime),
         sender,
         handed_over: BTreeMap::new(),
     };
@@ -72,10 +79,16 @@ struct Updates {
     /// Whether the standard deviations of features are still to come from the cloud. They are taken
     /// once, also while the commit with them is still to come.
     wants_scales: bool,
+    /// Number of features, and what is predicted.
+    features: usize,
+    kind: LabelKind,
     knowledge: Arc<KnowledgeBase>,
     watch: Arc<CommitWatch>,
+    /// Runs models before they are handed over.
+    examiner: Examiner,
     sender: Sender<TrainOutcome>,
-    /// Revisions that the inbox has got, by task and donor. They may not be committed yet.
+    /// Revisions that the inbox has got, or that were refused, by task and donor. They may not be
+    /// committed yet. One that was refused is looked at again by the next run.
     handed_over: BTreeMap<(TaskId, u64), Revision>,
 }
 
@@ -84,17 +97,20 @@ impl Updates {
     /// read again.
     fn run(&mut self, stop: &AtomicBool) {
         let is_stopped = || stop.load(Ordering::Relaxed);
-        let (mut current, mut retries) = (None, RetryLog::default());
+        let (mut current, outage) = (None, OutageCount::default());
         let mut skipped = Skipped::after(0);
         while !is_stopped() {
             let Some(subscriber) = &mut current else {
                 match self.open() {
                     Ok((subscriber, names)) => {
                         current = Some(subscriber);
-                        (skipped, retries) = (Skipped::after(names), RetryLog::default());
+                        skipped = Skipped::after(names);
+                        outage.ends("the cloud's Kafka is reached");
                     }
                     Err(error) => {
-                        retries.failed(&error);
+                        if outage.begins() {
+                            tracing::warn!("cannot reach the cloud's Kafka; retrying: {error}");
+                        }
                         std::thread::sleep(RETRY_PAUSE);
                     }
                 }
@@ -102,8 +118,15 @@ impl Updates {
             };
             match subscriber.next(POLL) {
                 Some(published) => self.take_in(*published, &mut skipped, &is_stopped),
-                None if skipped.is_worth_reading(subscriber, &self.knowledge) => current = None,
-                None => {}
+                None => {
+                    let lost = subscriber.lost();
+                    if let Some(reason) = lost {
+                        tracing::warn!("reading all that the cloud publishes again: {reason}");
+                    }
+                    if lost.is_some() || skipped.is_worth_reading(subscriber, &self.knowledge) {
+                        current = None;
+                    }
+                }
             }
         }
     }
@@ -141,6 +164,16 @@ impl Updates {
         is_stopped: &dyn Fn() -> bool,
     ) {
         let (subject, revision) = (published.subject(), published.revision);
+        if let Err(reason) = self.examine(&published) {
+            let named = published.path.last().map_or("", |task| &*task.name);
+            tracing::warn!(
+                task = named,
+                number = revision.number,
+                "refused a model from the cloud: {reason}"
+            );
+            self.handed_over.insert(subject, revision);
+            return;
+        }
         match at_home(published, self.policy.as_ref(), &self.knowledge) {
             Ok(Some(mut published)) => {
                 if !self.wants_scales || self.has_scales() {
@@ -159,6 +192,23 @@ impl Updates {
             Ok(None) => skipped.is_unnamed = true,
             Err(error) => tracing::error!("dropped an update from the cloud: {error}"),
         }
+    }
+
+    /// Runs the model of an update, if it has one, on a sample without features, which every model
+    /// must take.
+    fn examine(&self, published: &Published) -> Result<(), ExamineError> {
+        let Some(model) = &published.model else {
+            return Ok(());
+        };
+        let origin = match &published.donor {
+            Some(_) => Origin::Edge,
+            None => Origin::Cloud,
+        };
+        let missing = Array2::from_elem((1, self.features), f32::NAN);
+        let examined = self
+            .examiner
+            .outputs(&model.onnx, origin, missing.view(), self.kind);
+        examined.map(drop)
     }
 
     /// Whether the standard deviations of features are known. They never change.

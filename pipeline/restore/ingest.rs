@@ -1,6 +1,6 @@
 //! First state of the stage ingest.
 
-use perennial_operators::ingest::Allocator;
+use perennial_operators::ingest::{Allocator, TaskBound};
 use perennial_operators::{Epoch, TaskId};
 
 use super::Restored;
@@ -22,6 +22,11 @@ impl Restored {
         for (task, old) in &self.aliases {
             allocator.alias(*task, old.clone());
         }
+        let bound = TaskBound {
+            most: settings.config().tasks.most,
+            bootstrap_only: settings.defines_by_groups(),
+        };
+        allocator.bound(bound, self.tasks.iter().map(|task| task.task));
         IngestStart {
             epoch: self.epoch(),
             allocator,

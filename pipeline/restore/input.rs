@@ -24,6 +24,7 @@ impl Restored {
             seen: self.seen.clone(),
             tasks: self.tasks.clone(),
             offsets: self.progress.offsets.clone(),
+            topics: self.topics.clone(),
             waiting,
             early_labels,
         })
@@ -37,7 +38,9 @@ impl Restored {
             seen: self.seen.clone(),
             tasks: self.tasks.clone(),
             offsets: self.progress.offsets.clone(),
+            topics: self.topics.clone(),
             edges: self.edges.clone(),
+            histories: self.histories.clone(),
         }
     }
 }

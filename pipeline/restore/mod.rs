@@ -21,7 +21,7 @@ use perennial_operators::algorithms::pool::Adapters;
 use perennial_operators::algorithms::recognize::{EpochScores, Reference};
 use perennial_operators::algorithms::unseen::{Entry, Regions, RequestHistory};
 use perennial_operators::flow::{
-    DeployedModel, EarlyLabel, EdgeProgress, Phase, Revision, TrainOrder,
+    DeployedModel, EarlyLabel, EdgeHistory, EdgeProgress, Phase, Revision, TrainOrder,
 };
 use perennial_operators::learn::{RestoredStatistics, TaskTraining};
 use perennial_operators::{
@@ -33,7 +33,7 @@ pub use self::label::LabelStart;
 pub use self::learn::LearnStart;
 use self::learn::{recents, statistics};
 pub use self::predict::PredictStart;
-use self::predict::deployed;
+use self::predict::{deployed, spare};
 pub use self::train::TrainStart;
 use self::train::{training, unfinished};
 pub use self::unseen::UnseenStart;
@@ -45,6 +45,8 @@ use crate::error::Error;
 pub struct Restored {
     /// Progress of the stream.
     pub progress: Progress,
+    /// Ids of the topics that the progress is of, by name.
+    topics: BTreeMap<Arc<str>, String>,
     /// Clusters of features, once they are found.
     pub clusters: Option<Arc<Clusters>>,
     /// Definitions of all tasks.
@@ -56,6 +58,8 @@ pub struct Restored {
 
     /// Deployed models, the frozen baseline first.
     deployed: Vec<DeployedModel>,
+    /// The model of the base task before its deployed one.
+    spare: Option<DeployedModel>,
     /// Adapters of all tasks.
     adapters: Adapters,
     /// Latest labelled samples of finest tasks, oldest first.
@@ -103,6 +107,8 @@ pub struct Restored {
     followed: BTreeMap<(TaskId, u64), Revision>,
     /// How far the changes of each edge were taken in.
     edges: BTreeMap<String, EdgeProgress>,
+    /// History of each edge.
+    histories: BTreeMap<String, EdgeHistory>,
 }
 
 /// The tasks that one of several workers keeps.
@@ -147,8 +153,10 @@ impl Restored {
         let detectors = view.detectors()?;
         Ok(Restored {
             progress: view.progress()?,
+            topics: view.topics()?,
             clusters: view.clusters()?,
             deployed: deployed(view, &tasks, keep_frozen)?,
+            spare: spare(view, &tasks)?,
             seen: view.seen()?,
             pending: view.pending()?,
             released: view.released()?,
@@ -175,6 +183,7 @@ impl Restored {
             followed: view.revisions()?,
             renamed: view.pseudonyms()?.into_values().collect(),
             edges: view.edges()?,
+            histories: view.histories()?,
             tasks: tasks
                 .into_values()
                 .map(|record| record.definition)

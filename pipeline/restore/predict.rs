@@ -21,6 +21,8 @@ use crate::learning;
 pub struct PredictStart {
     /// The deployed models, the frozen baseline first.
     pub deployed: Vec<DeployedModel>,
+    /// The model of the base task before its deployed one, which takes its place if it fails.
+    pub spare: Option<DeployedModel>,
     /// Adapters of all tasks.
     pub adapters: Adapters,
     /// Recent samples in which new samples find their neighbours.
@@ -40,6 +42,7 @@ impl Restored {
         let rules = settings.unseen.clone();
         PredictStart {
             deployed: self.deployed.clone(),
+            spare: self.spare.clone(),
             adapters: self.adapters.clone(),
             neighbours: self.neighbours(settings.neighbours()),
             recognition: rules.map(|rules| (self.recognizer(rules), self.calibrator())),
@@ -78,6 +81,22 @@ impl Restored {
         recognizer.set_regions(self.regions.regions.clone());
         recognizer
     }
+}
+
+/// The model that the base task's deployed one replaced, if it replaced one.
+pub(super) fn spare(
+    view: &View<'_>,
+    tasks: &BTreeMap<TaskId, TaskRecord>,
+) -> Result<Option<DeployedModel>, Error> {
+    let task = TaskId::BASE;
+    let Some(version) = tasks.get(&task).and_then(|record| record.deployed) else {
+        return Ok(None);
+    };
+    let record = view.model(ModelId { task, version })?;
+    let Some(version) = record.and_then(|record| record.replaced) else {
+        return Ok(None);
+    };
+    Ok(Some(learning::load(view, ModelId { task, version })?))
 }
 
 /// The deployed models. With `keep_frozen` the first base model comes in front, if another one has

@@ -27,6 +27,7 @@ impl Restored {
             known_after: rules.known_after.unsigned_abs().max(1),
             groups: rules.groups,
             false_alarm: rules.false_alarm,
+            most_tasks: settings.config().tasks.most,
         };
         Some(UnseenStart {
             groups: self.groups(group_rules, per_day, shard.worker),

@@ -1,10 +1,13 @@
 //! Running a pipeline: from a config to its report.
 
+mod models;
 mod outputs;
 pub(crate) mod progress;
+mod settle;
 mod shutdown;
 pub(crate) mod signals;
 mod trainer;
+mod wait;
 mod worker;
 
 use std::path::Path;
@@ -19,10 +22,13 @@ use perennial_connectors::sink::kafka::KafkaSink;
 use perennial_connectors::trainer::{Cancel, Trainer};
 use perennial_operators::learn::FirstModelGate;
 
-use self::outputs::{open_outputs, open_sink, schema_id, settle};
+use self::models::retire_unloadable;
+use self::outputs::{open_outputs, open_sink, schema_id};
+use self::settle::settle;
 use self::shutdown::Shutdown;
 use self::signals::stop_on_signal;
 use self::trainer::{open_trainer, training_context};
+use self::wait::wait_for_kafka;
 use self::worker::{RunParts, dataflow, own_parts};
 use crate::commit::committer::{CommitSender, Committer};
 use crate::commit::outputs::Outputs;
@@ -46,8 +52,11 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     stop_on_signal(&shutdown.stop)?;
     let knowledge = Arc::new(KnowledgeBase::open(state, &settings.fingerprint())?);
     let health = Health::default();
-    let sink = open_sink(settings, &health, &shutdown.stop)?;
-    settle(settings, &knowledge, sink.as_ref())?;
+    if !wait_for_kafka(settings, &health, &shutdown.stop)? {
+        return Report::read(settings, &knowledge);
+    }
+    let mut sink = open_sink(settings, &health, &shutdown.stop)?;
+    settle(settings, &knowledge, sink.as_mut())?;
     let progress = knowledge.view().progress()?;
     let link = LinkRole::new(settings);
     if is_finished(&progress) {
@@ -102,8 +111,9 @@ impl Run<'_> {
         } else {
             None
         };
+        retire_unloadable(settings, &self.knowledge, &runtime)?;
         let restored = self.restore()?;
-        let outputs = open_outputs(settings, state, &restored, sink)?;
+        let outputs = open_outputs(settings, state, &self.knowledge, &restored, sink)?;
         let schema_id = schema_id(settings)?;
         let is_held = self.waits_for_model(&restored);
         let gate = FirstModelGate {
@@ -114,7 +124,7 @@ impl Run<'_> {
         let watch = Arc::new(CommitWatch::new(health));
         let commit = self.start_committer(outputs, &watch)?;
         let (learner, verdicts, cancel) = self.start_learner(trainer, &watch, &runtime);
-        let updates = self.start_subscriber(&watch, is_held)?;
+        let updates = self.start_subscriber(&watch, &runtime, is_held)?;
         let sender = self.link.send_thread(&self.knowledge, &watch)?;
         let parts = RunParts {
             own: Mutex::new(own_parts(
@@ -224,10 +234,12 @@ impl Run<'_> {
     fn start_subscriber(
         &mut self,
         watch: &Arc<CommitWatch>,
+        runtime: &Runtime,
         is_held: bool,
     ) -> Result<Option<LinkInbox>, Error> {
         let stop = &self.shutdown.stop;
-        let Some((inbox, thread)) = self.link.subscribe(&self.knowledge, watch, stop)? else {
+        let subscribed = self.link.subscribe(&self.knowledge, watch, runtime, stop)?;
+        let Some((inbox, thread)) = subscribed else {
             return Ok(None);
         };
         self.threads.push(thread);

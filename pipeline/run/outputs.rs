@@ -4,19 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use perennial_connectors::kafka::{Health, KafkaError, TopicFormat};
+use perennial_connectors::kafka::{Health, TopicFormat};
 use perennial_connectors::knowledge_base::KnowledgeBase;
-use perennial_connectors::sink::kafka::{
-    KafkaSink, MessageRenderer, committed, register_predictions,
-};
-use perennial_connectors::sink::{AppendFile, Format, Output, Renderer, RequestRenderer};
+use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, register_predictions};
+use perennial_connectors::sink::{AppendOptions, Format, Output, Renderer, RequestRenderer, Roll};
 use perennial_operators::Failure;
 
 use crate::commit::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS, Refused};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::graph::Render;
-use crate::input::sources::source_partitions;
 use crate::restore::Restored;
 
 /// Registers the schema of predictions if they are Avro and there is a registry; returns its id.
@@ -30,15 +27,6 @@ pub(crate) fn schema_id(settings: &Settings) -> Result<Option<u32>, Error> {
         ),
         _ => Ok(None),
     }
-}
-
-/// The format of the file of predictions.
-fn format(settings: &Settings) -> Format {
-    let predictions = settings.config().predictions.as_ref();
-    let path = predictions.and_then(|config| config.path.as_ref());
-    predictions
-        .and_then(|config| config.format)
-        .unwrap_or_else(|| path.map_or(Format::Jsonl, |path| Format::of(path)))
 }
 
 /// The renderer of predictions for one worker, if they are written.
@@ -59,7 +47,7 @@ pub(crate) fn renderer(
             Box::new(move |batch, bytes| renderer.render(batch, bytes))
         }
         None => {
-            let mut renderer = Renderer::new(format(settings), &layout);
+            let mut renderer = Renderer::new(predictions.file_format(), &layout);
             Box::new(move |batch, bytes| renderer.render(batch, bytes))
         }
     }))
@@ -81,76 +69,66 @@ pub(crate) fn open_sink(
     Ok(Some(sink))
 }
 
-/// Settles a prepared commit that a crash left open: it counts if its transaction was committed,
-/// which the offsets of the consumer group tell.
-pub(crate) fn settle(
-    settings: &Settings,
-    knowledge: &KnowledgeBase,
-    sink: Option<&KafkaSink>,
-) -> Result<(), Error> {
-    let config = settings.config();
-    let (Some(kafka), Some(_)) = (&config.kafka, sink.filter(|sink| sink.is_transactional()))
-    else {
-        return Ok(());
-    };
-    let known = knowledge.view().progress()?.commits;
-    let places = source_partitions(settings)?;
-    let found = committed(kafka, config.group(), &places)?;
-    let differ = |found: u64| KafkaError::Apart {
-        group: config.group().to_string(),
-        found,
-        known,
-    };
-    match (knowledge.prepared()?, found) {
-        (Some(prepared), Some(found)) if found == prepared => Ok(knowledge.apply_prepared()?),
-        (Some(_), found) if found.unwrap_or(0) == known => Ok(knowledge.drop_prepared()?),
-        (Some(_), found) => Err(differ(found.unwrap_or(0)).into()),
-        (None, Some(found)) if found != known => Err(differ(found).into()),
-        // The broker has dropped the group's offsets, or somebody has set them: those in the
-        // knowledge base count.
-        (None, _) => Ok(()),
-    }
-}
-
-/// Opens the files of outputs at their committed lengths, beside the topics `kafka`.
+/// Opens the files of outputs as they were committed, beside the topics `kafka`, and records which
+/// ones are new.
 pub(crate) fn open_outputs(
     settings: &Settings,
     state: &Path,
+    knowledge: &KnowledgeBase,
     restored: &Restored,
     kafka: Option<KafkaSink>,
 ) -> Result<Outputs, Error> {
     let config = settings.config();
-    let committed = |name: &str| restored.progress.outputs.get(name).copied().unwrap_or(0);
+    let progress = &restored.progress;
+    let open = |name: &str, path: &Path, format: Format, header: Vec<u8>, roll: Roll| {
+        let options = AppendOptions {
+            header,
+            roll,
+            is_private: path.starts_with(state),
+        };
+        let committed = progress.file(name, path, format == Format::Parquet);
+        Output::open(path, format, options, committed.as_ref())
+    };
     let predictions = config.predictions.as_ref();
     let path = predictions.and_then(|predictions| predictions.path.as_ref());
-    let predictions = match path {
-        Some(path) => {
-            let header = Renderer::new(format(settings), &settings.layout()).header();
-            let length = committed(PREDICTIONS);
-            Some(Output::open(path, format(settings), &header, length)?)
+    let predictions = match (predictions, path) {
+        (Some(predictions), Some(path)) => {
+            let format = predictions.file_format();
+            let header = Renderer::new(format, &settings.layout()).header();
+            let roll = predictions.roll(config.mode);
+            Some(open(PREDICTIONS, path, format, header, roll)?)
         }
-        None => None,
+        _ => None,
     };
-    let dead_letters = match config.dead_letters.kafka {
+    let dead_letters = match &config.dead_letters.kafka {
         Some(_) => None,
         None => {
             let path = config.dead_letters.path.clone();
             let path = path.unwrap_or_else(|| state.join("dead-letters.jsonl"));
-            Some(AppendFile::open(&path, b"", committed(DEAD_LETTERS))?)
+            let roll = config.dead_letters.roll();
+            Some(open(DEAD_LETTERS, &path, Format::Jsonl, Vec::new(), roll)?)
         }
     };
     let requests = config.label_requests.as_ref();
-    let path = requests.and_then(|requests| requests.path.as_ref());
-    let requests = match path {
-        Some(path) => Some(AppendFile::open(path, b"", committed(LABEL_REQUESTS))?),
+    let requests = match requests.and_then(|requests| Some((requests, requests.path.as_ref()?))) {
+        Some((requests, path)) => {
+            let roll = requests.roll.clone();
+            Some(open(LABEL_REQUESTS, path, Format::Jsonl, Vec::new(), roll)?)
+        }
         None => None,
     };
-    Ok(Outputs {
+    let mut outputs = Outputs {
         predictions,
         dead_letters,
         requests,
         renderer: RequestRenderer::new(&settings.schema),
         kafka,
         refused: Refused::default(),
-    })
+    };
+    let mut files = progress.files.clone();
+    files.extend(outputs.opened());
+    if files != progress.files {
+        knowledge.claim_outputs(&files)?;
+    }
+    Ok(outputs)
 }

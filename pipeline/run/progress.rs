@@ -1,6 +1,7 @@
-//! Progress: one line that moves on a terminal, plain lines elsewhere.
+//! Progress: one line that is redrawn on a terminal, log lines elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,8 +13,19 @@ use crate::run_status::CommitWatch;
 /// How often the line on a terminal is refreshed.
 const REFRESH: Duration = Duration::from_millis(200);
 
-/// How often a plain line is written.
+/// How often a line is logged.
 const LINE: Duration = Duration::from_secs(10);
+
+/// Target of the log lines, by which `RUST_LOG` can leave progress out.
+pub const PROGRESS: &str = "perennial::progress";
+
+/// Whether progress is logged on a terminal too.
+static IS_LOGGED: AtomicBool = AtomicBool::new(false);
+
+/// Lets progress be logged on a terminal too, where logs are for a program to read.
+pub fn never_draw() {
+    IS_LOGGED.store(true, Ordering::Relaxed);
+}
 
 /// The progress line of a command.
 pub struct ProgressLine {
@@ -24,7 +36,9 @@ pub struct ProgressLine {
 impl ProgressLine {
     /// A line that is first due after one interval.
     pub fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let is_shown = tracing::enabled!(target: PROGRESS, tracing::Level::INFO);
+        let is_drawn = is_shown && !IS_LOGGED.load(Ordering::Relaxed);
+        let bar = (is_drawn && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
                 bar.set_style(style);
@@ -51,7 +65,7 @@ impl ProgressLine {
                 bar.set_message(text);
                 bar.tick();
             }
-            None => eprintln!("{text}"),
+            None => tracing::info!(target: PROGRESS, "{text}"),
         }
     }
 }

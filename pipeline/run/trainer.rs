@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::onnx::Runtime;
-use perennial_connectors::trainer::{BuiltIn, CommandTrainer, Trainer};
+use perennial_connectors::trainer::{BuiltIn, CommandTrainer, Examiner, Trainer};
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::learning::TrainingContext;
+use crate::learning::{RefusedDonors, TrainingContext};
 use crate::run_status::CommitWatch;
 
 /// The training context of a run.
@@ -26,6 +26,7 @@ pub(crate) fn training_context(
         watch,
         trainer,
         runtime: runtime.clone(),
+        examiner: Examiner::new(runtime.clone()),
         features: settings.features(),
         kind: settings.label_kind(),
         holdout: config.training.holdout,
@@ -33,8 +34,11 @@ pub(crate) fn training_context(
         gate_margin: config.gate.margin,
         max_samples: config.training.max_samples,
         candidates: config.training.candidates.clone(),
+        refused_donors: RefusedDonors::default(),
         recognizes: settings.unseen.is_some(),
         threads: config.training.threads.unwrap_or_else(processors),
+        timeout: settings.training_timeout,
+        mode: config.mode.training(),
     }
 }
 

@@ -36,7 +36,7 @@ fn stages(bench: &Bench, name: &str, kind: &str) -> Vec<(u64, String, String)> {
 fn bench(script: &str) -> Bench {
     let bench = Bench::new();
     let trainer = format!(
-        "training:\n  trainer: {{command: [sh, -c, {}, sh]}}\n",
+        "training:\n  candidates: [scratch]\n  trainer: {{command: [sh, -c, {}, sh]}}\n",
         json_text(script)
     );
     let config = simulator(8000, "records: 300").replace("training:\n", &trainer);
@@ -56,6 +56,8 @@ fn command_trains_as_its_config_says() {
         let mut command = bench.command(&["run", text(&config), "--state", name]);
         command.args(["--set", &format!("predictions.path={name}.jsonl")]);
         command.args(["--set", "source.simulator.records=12000"]);
+        // Each training starts a Python, which takes seconds.
+        command.args(["--set", "training.candidates=[scratch, recent]"]);
         command.args(["--report", &format!("{name}.json")]);
         with_python(command).success();
         bench.left(name)
@@ -88,6 +90,7 @@ fn command_trains_numbers() {
     let mut command = bench.command(&["run", text(&config), "--state", "run"]);
     command.args(["--set", "source.simulator.label=number"]);
     command.args(["--set", "triggers.when=[new_samples >= 3000]"]);
+    command.args(["--set", "training.candidates=[scratch]"]);
     command.args([
         "--set",
         "predictions.path=run.jsonl",

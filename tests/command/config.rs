@@ -124,6 +124,9 @@ fn impossible_values_are_refused() {
         ("rounds: 8", "eta: .nan", "training.trees.eta"),
         ("  min_samples: 100", "  holdout: 1", "training.holdout"),
         ("  min_samples: 100", "  threads: 0", "training.threads"),
+        ("  min_samples: 100", "  timeout: 0s", "training.timeout"),
+        ("  min_samples: 100", "  timeout: soon", "training.timeout"),
+        ("  path: [[", "  most: 0\n  path: [[", "tasks.most"),
         ("  epochs: 4", "  epochs: 0", "commit.epochs"),
         ("[low, mid, high]", "[low]", "schema.label.classes"),
         ("[low, mid, high]", "[low, low]", "schema.label.classes[1]"),
@@ -404,6 +407,10 @@ fn invalid_yaml_is_refused() {
         bench.write("config.yaml", text);
         bench.run(&["validate", "config.yaml"]).failure(2, &[place]);
     }
+    // Without a bound it would exceed the stack.
+    bench.write("config.yaml", "- ".repeat(20_000));
+    let ended = bench.run(&["validate", "config.yaml"]);
+    ended.failure(2, &["config.yaml:1: ", "more than 64 deep"]);
     bench.write("config.yaml", b"name: \xff\xfe\n");
     bench
         .run(&["validate", "config.yaml"])

@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod edge_cloud;
+mod intake;
 mod simulation;
 mod store;

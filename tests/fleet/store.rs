@@ -10,7 +10,7 @@ use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options};
 pub type Content = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
 
 /// All entries of a knowledge base by column family, without those of the run and the wire:
-/// creation time, progress, and number of messages.
+/// creation time, progress, ids of topics, and number of messages.
 pub fn content(state: &Path) -> Content {
     let path = state.join("knowledge");
     let names = DB::list_cf(&Options::default(), &path).expect("families");
@@ -23,7 +23,7 @@ pub fn content(state: &Path) -> Content {
     });
     let db = DB::open_cf_descriptors_read_only(&Options::default(), &path, families, false);
     let db = db.expect("a store");
-    let of_the_run: [&[u8]; 3] = [b"run", b"since", b"progress"];
+    let of_the_run: [&[u8]; 5] = [b"run", b"since", b"progress", b"topics", b"untransacted"];
     let content = names.iter().filter(|name| *name != "edges").map(|name| {
         let family = db.cf_handle(name).expect("a family");
         let entries = db.iterator_cf(family, IteratorMode::Start);

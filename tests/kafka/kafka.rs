@@ -411,7 +411,12 @@ fn missing_topics_and_brokers_are_reported() {
         "kafka-topics.sh",
     ];
     pipeline.run(&[]).failure(1, &words);
-    let nobody = ["--set", "kafka.brokers=127.0.0.1:1"];
+    let nobody = [
+        "--set",
+        "kafka.brokers=127.0.0.1:1",
+        "--set",
+        "kafka.wait_seconds=1",
+    ];
     pipeline
         .run(&nobody)
         .failure(1, &["no Kafka broker answers at 127.0.0.1:1"]);

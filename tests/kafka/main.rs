@@ -5,9 +5,11 @@
 mod backlog;
 mod bench;
 mod duplicates;
+mod gone;
 mod kafka;
 mod labels;
 mod live;
+mod outages;
 mod poison;
 mod produce;
 mod registry;

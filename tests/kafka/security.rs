@@ -77,7 +77,8 @@ impl Secured {
             .map(|(key, value)| format!("    {key}: '{value}'\n"))
             .collect();
         let address = &self.broker.address;
-        let secured = format!("kafka:\n  brokers: '{address}'\n  options:\n{options}");
+        let secured =
+            format!("kafka:\n  brokers: '{address}'\n  wait_seconds: 5\n  options:\n{options}");
         pipeline
             .bench
             .write("config.yaml", config.replace(&plain, &secured));

@@ -4,8 +4,11 @@
 
 mod drift;
 mod evaluate;
+mod examine;
 mod groups;
 mod learning;
+mod models;
+mod side_by_side;
 mod task_tree;
 mod thermal;
 mod unseen;

@@ -92,5 +92,6 @@ fn joins_do_not_depend_on_workers_or_restarts() {
         bench.run_as("torn", &[]).success();
         bench.left("torn").assert_equals(&whole, point);
         std::fs::remove_dir_all(bench.path("torn")).expect("the state is removed");
+        std::fs::remove_file(bench.path("torn.jsonl")).expect("the predictions are removed");
     }
 }

@@ -6,9 +6,14 @@
 mod bad_input;
 mod bad_state;
 mod crash;
+mod forget;
 mod labels;
+mod many_tasks;
 mod memory;
 mod number;
 mod oracle;
+mod outputs;
 mod replay;
 mod retained;
+mod system;
+mod values;

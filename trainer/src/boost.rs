@@ -1,13 +1,11 @@
 //! Training gradient-boosted trees with XGBoost.
 
-use perennial_operators::{LARGEST_NUMBER, LabelKind, TrainRequest, TrainResponse, TreeParameters};
+use perennial_operators::{
+    LARGEST_FEATURE, LARGEST_NUMBER, LabelKind, TrainRequest, TrainResponse, TreeParameters,
+};
 use thiserror::Error;
 use xgb::parameters::BoosterParameters;
 use xgb::{Booster, DMatrix, XGBError};
-
-/// The largest feature value. XGBoost puts its last threshold at about twice the greatest value of
-/// a feature, and cannot write a model whose thresholds are infinite.
-const LARGEST: f32 = 1e38;
 
 /// Why a training gave no model.
 #[derive(Debug, Error)]
@@ -36,7 +34,7 @@ pub enum BoostError {
     )]
     Number { row: usize, label: f32 },
     #[error(
-        "feature {column} of sample {row} is {value}, but only values up to {LARGEST:e} can be \
+        "feature {column} of sample {row} is {value}, but only values up to {LARGEST_FEATURE:e} can be \
          trained on; a missing value is NaN"
     )]
     Large {
@@ -179,7 +177,7 @@ fn validate(request: &TrainRequest) -> Result<(), BoostError> {
             return Err(BoostError::Margin { row, class, margin });
         }
     }
-    let large = |&(_, value): &((usize, usize), &f32)| value.abs() > LARGEST;
+    let large = |&(_, value): &((usize, usize), &f32)| value.abs() > LARGEST_FEATURE;
     if let Some(((row, column), &value)) = request.features.indexed_iter().find(large) {
         return Err(BoostError::Large { row, column, value });
     }

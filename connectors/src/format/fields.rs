@@ -1,13 +1,10 @@
-//! Values of single columns: times, numbers, names out of a list, labels, ids.
+//! Values of single columns: numbers, names out of a list, labels, ids.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use perennial_operators::flow::SeenIds;
-use perennial_operators::{LARGEST_NUMBER, LabelKind, id_number};
+use perennial_operators::{LARGEST_FEATURE, LARGEST_NUMBER, LabelKind, id_number};
 use rustc_hash::FxHashMap;
 
 use super::Value;
@@ -19,11 +16,12 @@ const MAX_TEXT: usize = 1024;
 /// Characters of a bad value that a reason quotes.
 const QUOTED: usize = 60;
 
-/// The last second of the year 9999.
-const LAST_SECOND: f64 = 253_402_300_799.0;
+/// Spellings of the booleans, true first: of JSON, of Python, of R and spreadsheets.
+const BOOLEANS: [[&str; 2]; 3] = [["true", "false"], ["True", "False"], ["TRUE", "FALSE"]];
 
-/// The first second of the year 0.
-const FIRST_SECOND: f64 = -62_167_219_200.0;
+/// Texts that other programs write for booleans, which are too short or too common to be read as
+/// such.
+const LIKE_BOOLEANS: [&str; 8] = ["t", "f", "y", "n", "yes", "no", "on", "off"];
 
 /// A value in quotes for a reason, cut if it is long.
 pub(crate) fn quote(value: Value) -> String {
@@ -58,12 +56,21 @@ pub(crate) fn number(what: &str, column: &str, value: Value) -> Result<f32, Stri
         Value::Number(number) => number,
         Value::Time(micros) => micros as f64 / 1e6,
         Value::Text(text) => match text.trim() {
-            "true" => 1.0,
-            "false" => 0.0,
             text if is_missing(text) => return Ok(f32::NAN),
-            text => text
-                .parse::<f64>()
-                .map_err(|_| format!("{what} {column:?} is {}, not a number", quote(value)))?,
+            text => match text.parse::<f64>() {
+                Ok(number) => number,
+                Err(_) => truth(text).ok_or_else(|| {
+                    let is_boolean = LIKE_BOOLEANS
+                        .iter()
+                        .any(|like| text.eq_ignore_ascii_case(like));
+                    let hint = if is_boolean {
+                        ": write a boolean as true or false"
+                    } else {
+                        ""
+                    };
+                    format!("{what} {column:?} is {}, not a number{hint}", quote(value))
+                })?,
+            },
         },
     };
     let number = number as f32;
@@ -73,67 +80,24 @@ pub(crate) fn number(what: &str, column: &str, value: Value) -> Result<f32, Stri
             quote(value)
         ));
     }
+    if number.abs() > LARGEST_FEATURE {
+        return Err(format!(
+            "{what} {column:?} is {}, but numbers go up to {LARGEST_FEATURE:e}: leave a missing value empty",
+            quote(value)
+        ));
+    }
     Ok(number)
 }
 
-/// Parses times and keeps the last one, since neighbours often share it.
-#[derive(Debug, Default)]
-pub(crate) struct TimeParser {
-    text: String,
-    micros: i64,
-}
-
-impl TimeParser {
-    /// Microseconds since 1970-01-01 UTC.
-    pub(crate) fn read(&mut self, column: &str, value: Value) -> Result<i64, String> {
-        match value {
-            Value::Missing => Err(format!("time {column:?} is missing")),
-            Value::Time(micros) => match micros as f64 / 1e6 {
-                FIRST_SECOND..=LAST_SECOND => Ok(micros),
-                _ => Err(format!("time {column:?} is beyond the year 9999")),
-            },
-            Value::Number(seconds) => from_seconds(column, seconds),
-            Value::Text(text) if text == self.text => Ok(self.micros),
-            Value::Text(text) => {
-                let micros = parse_time(column, text)?;
-                // No format of a time needs more; a longer text would only take memory.
-                if text.len() <= 64 {
-                    self.text.clear();
-                    self.text.push_str(text);
-                    self.micros = micros;
-                }
-                Ok(micros)
-            }
-        }
+/// 1 for true and 0 for false, in any of their spellings.
+fn truth(text: &str) -> Option<f64> {
+    let spellings = BOOLEANS.iter();
+    let is = |place: usize| spellings.clone().any(|spelling| spelling[place] == text);
+    match (is(0), is(1)) {
+        (true, _) => Some(1.0),
+        (_, true) => Some(0.0),
+        _ => None,
     }
-}
-
-/// Parses a time: a number is Unix seconds, anything else a date or a date with time.
-fn parse_time(column: &str, text: &str) -> Result<i64, String> {
-    let trimmed = text.trim();
-    if let Ok(seconds) = trimmed.parse::<f64>() {
-        return from_seconds(column, seconds);
-    }
-    if let Ok(time) = trimmed.parse::<Timestamp>() {
-        return Ok(time.as_microsecond());
-    }
-    let utc = trimmed
-        .parse::<DateTime>()
-        .and_then(|time| TimeZone::UTC.to_timestamp(time));
-    utc.map(Timestamp::as_microsecond).map_err(|_| {
-        let value = quote(Value::Text(text));
-        format!("time {column:?} is {value}, neither RFC 3339, a date, YYYY-MM-DD HH:MM:SS nor Unix seconds")
-    })
-}
-
-fn from_seconds(column: &str, seconds: f64) -> Result<i64, String> {
-    if (FIRST_SECOND..=LAST_SECOND).contains(&seconds) {
-        return Ok((seconds * 1e6).round() as i64);
-    }
-    let value = quote(Value::Number(seconds));
-    Err(format!(
-        "time {column:?} is {value}, beyond the year 9999 as Unix seconds (milliseconds, perhaps?)"
-    ))
 }
 
 /// Numbers of the names of a list: classes, or the values of a categorical feature.
@@ -153,6 +117,16 @@ impl Names {
         for (i, name) in names.iter().enumerate() {
             if let Ok(number) = name.parse::<f64>() {
                 numbers.entry(format!("{number}")).or_insert(i as f32);
+            }
+        }
+        // They also spell booleans in their own way.
+        for (i, name) in names.iter().enumerate() {
+            let place = truth(name).map(|truth| usize::from(truth == 0.0));
+            for spelling in place
+                .iter()
+                .flat_map(|place| BOOLEANS.map(|both| both[*place]))
+            {
+                numbers.entry(spelling.to_string()).or_insert(i as f32);
             }
         }
         Names {
@@ -314,40 +288,6 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn time(text: &str) -> Result<i64, String> {
-        TimeParser::default().read("t", Value::Text(text))
-    }
-
-    #[test]
-    fn times_in_all_their_forms() {
-        let expected = 1_718_810_565_000_000;
-        for text in [
-            "2024-06-19T15:22:45Z",
-            "2024-06-19T17:22:45+02:00",
-            "2024-06-19 15:22:45",
-            "2024-06-19T15:22:45",
-            " 2024-06-19 15:22:45.000 ",
-            "1718810565",
-            "1718810565.0",
-        ] {
-            assert_eq!(time(text), Ok(expected), "{text}");
-        }
-        assert_eq!(time("2024-06-19"), Ok(1_718_755_200_000_000));
-        assert_eq!(time("1718810565.123457"), Ok(1_718_810_565_123_457));
-        assert_eq!(time("-1.5"), Ok(-1_500_000));
-        assert!(time("1718810565000").unwrap_err().contains("milliseconds"));
-        for text in [
-            "yesterday",
-            "2024-13-01",
-            "NaN",
-            "inf",
-            "2024-06-19T15:22:45+99:00",
-        ] {
-            let error = time(text).unwrap_err();
-            assert!(error.starts_with("time \"t\" is "), "{error}");
-        }
-    }
-
     #[test]
     fn numbers_and_texts_that_are_none() {
         for text in ["", "NaN", "NA", " ", "null"] {
@@ -357,7 +297,11 @@ mod tests {
             );
         }
         assert_eq!(number("feature", "a", Value::Text(" -1.5e3 ")), Ok(-1500.0));
-        assert_eq!(number("feature", "a", Value::Text("true")), Ok(1.0));
+        for (text, truth) in [("true", 1.0), ("False", 0.0), (" TRUE", 1.0)] {
+            assert_eq!(number("feature", "a", Value::Text(text)), Ok(truth));
+        }
+        let f = number("feature", "a", Value::Text("f")).unwrap_err();
+        assert!(f.ends_with("true or false"), "{f}");
         assert_eq!(
             number("feature", "ta", Value::Text("abc")).unwrap_err(),
             r#"feature "ta" is "abc", not a number"#
@@ -372,6 +316,21 @@ mod tests {
                 .unwrap_err()
                 .contains("finite")
         );
+        // What a trainer cannot take, such as the largest float as a mark of "no value".
+        let largest = number("feature", "a", Value::Number(f64::from(f32::MAX))).unwrap_err();
+        assert!(largest.contains("numbers go up to 1e38"), "{largest}");
+        assert_eq!(number("feature", "a", Value::Text("-1e38")), Ok(-1e38));
+    }
+
+    #[test]
+    fn names_that_are_booleans_match_in_any_spelling() {
+        let mut names = Names::new(&["false".into(), "TRUE".into()]);
+        assert_eq!(names.number(Value::Text("False")), Some(0.0));
+        assert_eq!(names.number(Value::Text("true ")), Some(1.0));
+        assert_eq!(names.number(Value::Text("t")), None);
+        // A spelling that is a name of its own stays one.
+        let mut names = Names::new(&["true".into(), "True".into()]);
+        assert_eq!(names.number(Value::Text("True")), Some(1.0));
     }
 
     #[test]

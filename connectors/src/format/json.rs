@@ -4,6 +4,7 @@ use std::fmt;
 
 use rustc_hash::FxHashMap;
 use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
+use serde_json::value::RawValue;
 
 use super::Row;
 use super::object::{Keys, Object, Place};
@@ -46,10 +47,32 @@ impl JsonParser {
             .deserialize(&mut deserializer)
             .and_then(|()| deserializer.end());
         parsed.map_err(|error| reason(&error))?;
+        if row.has_rounded() {
+            self.spell_integers(text, row)
+                .map_err(|error| reason(&error))?;
+        }
         match unfit {
             Some(unfit) => Err(unfit.reason(&self.columns)),
             None => Ok(()),
         }
+    }
+}
+
+impl JsonParser {
+    /// Replaces integers that were rounded to floats by their digits, so that ids stay what they
+    /// are. Few records have any, so the text is parsed again.
+    fn spell_integers(&self, text: &[u8], row: &mut Row) -> Result<(), serde_json::Error> {
+        let values: FxHashMap<String, &RawValue> = serde_json::from_slice(text)?;
+        for (cell, name) in self.columns.iter().enumerate() {
+            let Some(value) = values.get(name).filter(|_| row.is_rounded(cell)) else {
+                continue;
+            };
+            let digits = value.get().strip_prefix('-').unwrap_or(value.get());
+            if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                row.set_text(cell, value.get());
+            }
+        }
+        Ok(())
     }
 }
 

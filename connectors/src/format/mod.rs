@@ -7,10 +7,12 @@ mod object;
 mod registry;
 mod row;
 mod schemas;
+mod times;
 
 pub use self::avro::{AvroError, AvroParser};
-pub(crate) use self::fields::{TimeParser, quote};
+pub(crate) use self::fields::quote;
 pub use self::json::JsonParser;
 pub use self::registry::{RegisteredSchema, Registry};
 pub use self::row::{Row, Value};
 pub(crate) use self::schemas::{parser, register, written_schema};
+pub(crate) use self::times::TimeParser;

@@ -63,6 +63,17 @@ impl Row {
         self.cells[cell] = Cell::Text { start, end };
     }
 
+    /// Whether a cell holds a number so large that it may stand for an integer that was rounded.
+    pub(super) fn is_rounded(&self, cell: usize) -> bool {
+        let largest = u64::MAX as f64;
+        matches!(self.cells[cell], Cell::Number(number) if number.abs() >= largest / 2.0)
+    }
+
+    /// Whether any cell holds such a number.
+    pub(super) fn has_rounded(&self) -> bool {
+        (0..self.cells.len()).any(|cell| self.is_rounded(cell))
+    }
+
     /// Sets a cell to a text.
     pub fn set_text(&mut self, cell: usize, text: &str) {
         let start = self.text.len();

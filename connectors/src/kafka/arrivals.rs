@@ -68,6 +68,8 @@ impl Arrivals {
                 Some(
                     RDKafkaErrorCode::Fatal
                     | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::OffsetOutOfRange
+                    | RDKafkaErrorCode::AutoOffsetReset
                     | RDKafkaErrorCode::TopicAuthorizationFailed,
                 ) => Err(KafkaError::Failed {
                     brokers: self.brokers.clone(),

@@ -92,6 +92,22 @@ pub(crate) fn is_refusal(error: &ClientError) -> bool {
     is_too_large(error) || is_untimely(error)
 }
 
+/// Returns whether an error of a consumer means that it fetches nothing more of a partition until
+/// the partition is assigned again.
+pub(crate) fn is_lost(error: &ClientError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopicId
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopic
+        )
+    )
+}
+
 impl ClientContext for Client {
     fn log(&self, level: RDKafkaLogLevel, _facility: &str, message: &str) {
         // Important messages come as errors too; the rest is for debugging.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,10 +29,17 @@ pub struct KafkaConfig {
     /// The registry of Avro schemas, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistryConfig>,
+    /// Longest time in seconds that a run waits for Kafka when it begins.
+    #[serde(default = "default_wait_seconds")]
+    pub wait_seconds: u64,
     /// Settings of librdkafka, by its names, such as `security.protocol`. `file:PATH` stands for
     /// the content of the file, without the line break at its end.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, OptionValue>,
+}
+
+fn default_wait_seconds() -> u64 {
+    300
 }
 
 /// A schema registry with the protocol of Confluent's.
@@ -212,7 +220,23 @@ const OWN: [(&str, &str); 10] = [
     ("acks", "the sink needs all"),
 ];
 
+/// The option with the timeout of transactions.
+pub const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+
+/// Milliseconds of [`TRANSACTION_TIMEOUT`] by default.
+const DEFAULT_TRANSACTION_TIMEOUT: u64 = 60_000;
+
 impl KafkaConfig {
+    /// How long a transaction may be open before Kafka aborts it.
+    pub fn transaction_timeout(&self) -> Duration {
+        let given = match self.options.get(TRANSACTION_TIMEOUT) {
+            Some(OptionValue::Number(number)) => number.as_u64(),
+            Some(OptionValue::Text(text)) => text.trim().parse().ok(),
+            Some(OptionValue::Switch(_)) | None => None,
+        };
+        Duration::from_millis(given.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT))
+    }
+
     /// Every reason why the settings cannot be used, whatever the broker; empty if there is none.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -5,26 +5,33 @@ mod client;
 mod config;
 mod headers;
 mod health;
+mod outage;
 mod preflight;
 mod scratch_topics;
 mod topic;
+mod topic_ids;
+mod wait;
 
 use thiserror::Error;
 
 pub use self::arrivals::Arrivals;
 pub(crate) use self::client::{
-    Client, PATIENCE, Undelivered, admin, consumer, is_refusal, is_too_large, known_end, option,
-    producer, queued_consumer,
+    Client, PATIENCE, Undelivered, admin, consumer, is_lost, is_refusal, is_too_large, known_end,
+    option, producer, queued_consumer,
 };
 pub use self::config::{
-    Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TopicConfig, TopicFormat,
+    Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TRANSACTION_TIMEOUT,
+    TopicConfig, TopicFormat,
 };
 pub(crate) use self::headers::{Headers, pack, push_header};
 pub use self::health::Health;
 pub(crate) use self::health::Side;
+pub use self::outage::OutageCount;
 pub(crate) use self::preflight::{ask_by_consumer, ask_by_producer};
 pub use self::scratch_topics::ScratchTopics;
 pub(crate) use self::topic::topic_partitions;
+pub(crate) use self::topic_ids::topic_ids;
+pub use self::wait::wait_for_brokers;
 
 /// Failures of Kafka that end what was tried. While a run goes on, its sources and sinks wait for
 /// failures that pass by themselves and report them through [`Health`] instead.
@@ -100,7 +107,7 @@ pub enum KafkaError {
     },
     /// The records at which reading resumes have been deleted.
     #[error(
-        "the records to go on with are no longer in {topic}[{partition}]: offset {offset} is wanted, and it has {low} to {high}. Restore them, or start anew with another --state folder and kafka.group"
+        "the records to go on with are no longer in {topic}[{partition}]: offset {offset} is wanted, and it has {low} to {high}. Set {setting}: earliest to go on with the oldest that are left, or latest with new ones; what is skipped is counted"
     )]
     Gone {
         /// The topic.
@@ -113,6 +120,22 @@ pub enum KafkaError {
         low: i64,
         /// The offset after the last.
         high: i64,
+        /// The setting that lets the pipeline go on.
+        setting: &'static str,
+    },
+    /// A topic was deleted and made anew after it was last read.
+    #[error(
+        "the topic \"{topic}\" was deleted and made anew, so that offset {offset} of partition {partition} no longer is the record to go on with. Set {setting}: earliest to read it from its beginning, or latest to read new records alone"
+    )]
+    Remade {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset to resume at.
+        offset: i64,
+        /// The setting that lets the pipeline go on.
+        setting: &'static str,
     },
     /// The topics of samples and labels differ in their number of partitions.
     #[error(
@@ -138,10 +161,9 @@ pub enum KafkaError {
         /// Why the first of them was not delivered.
         reason: String,
     },
-    /// Another process has taken the transactional id, or the transaction took too long. Kafka
-    /// reports both in the same way, so the message names both.
+    /// Another process has taken the transactional id.
     #[error(
-        "another process has taken over the partitions {partitions} of this pipeline (transactional id \"{id}\"), or this one could not reach Kafka for longer than transaction.timeout.ms: it has stopped, and nothing that it had not committed counts. Give each process kafka.partitions of its own; if there is no other one, start this one again"
+        "another process has taken over the partitions {partitions} of this pipeline (transactional id \"{id}\"): this one has stopped, and nothing that it had not committed counts. Give each process kafka.partitions of its own; if there is no other one, start this one again"
     )]
     Fenced {
         /// The partitions of this process.
@@ -170,6 +192,24 @@ pub enum KafkaError {
         found: u64,
         /// The commit number of the knowledge base.
         known: u64,
+    },
+    /// A commit is prepared, and the group no longer tells whether it counts.
+    #[error(
+        "the consumer group \"{group}\" has no commits any more, as Kafka drops those of a group that was idle for offsets.retention.minutes: so it cannot be told whether commit {number} of this pipeline counts. If the topic of predictions has results of it, run perennial kb settle apply with this --state, else perennial kb settle drop"
+    )]
+    Forgotten {
+        /// The group.
+        group: String,
+        /// The number of the prepared commit.
+        number: u64,
+    },
+    /// A commit is prepared, and the config has no group to ask whether it counts.
+    #[error(
+        "the last run ended in the middle of commit {number} to Kafka, and its consumer group tells whether it counts: run the pipeline once with the section kafka that it had"
+    )]
+    NoGroup {
+        /// The number of the prepared commit.
+        number: u64,
     },
     /// Any other definite failure.
     #[error("Kafka at {brokers}: {reason}")]

@@ -59,7 +59,7 @@ pub(super) enum Family {
     Departures,
     /// Task by its pseudonym → the task and its pseudonym.
     Renamed,
-    /// Name of an edge → progress through its changes.
+    /// Name of an edge → progress through its changes; name and a zero byte → its history.
     Edges,
     /// Number of an edge's name, task → name and statistics of the edge.
     Reported,
@@ -141,8 +141,14 @@ pub(super) const META_RUN: &[u8] = b"run";
 pub(super) const META_SINCE: &[u8] = b"since";
 /// Terms of sharing, oldest first.
 pub(super) const META_TERMS: &[u8] = b"terms";
+/// Incarnations that made the changes in the outbox: first change and id.
+pub(super) const META_INCARNATIONS: &[u8] = b"incarnations";
+/// When the numbers of published revisions last began anew, microseconds since 1970.
+pub(super) const META_REVISED: &[u8] = b"revised";
 pub(super) const META_FINGERPRINT: &[u8] = b"fingerprint";
 pub(super) const META_PROGRESS: &[u8] = b"progress";
+/// Files of outputs, by the output's name.
+pub(super) const META_OUTPUTS: &[u8] = b"outputs";
 /// Standard deviation of each feature.
 pub(super) const META_DEVIATIONS: &[u8] = b"deviations";
 /// Bounds of the retained samples.
@@ -155,6 +161,18 @@ pub(super) const META_REGIONS: &[u8] = b"regions";
 pub(super) const META_ASKED: &[u8] = b"asked";
 /// Clusters of features, once they are found.
 pub(super) const META_CLUSTERS: &[u8] = b"clusters";
+/// Number of samples whose own task is not defined, since there are as many tasks as may be.
+pub(super) const META_UNDEFINED: &[u8] = b"undefined";
+/// What is being forgotten, until it is out of all families.
+pub(super) const META_FORGETTING: &[u8] = b"forgetting";
+/// Present until the files have been rewritten after something was forgotten.
+pub(super) const META_REWRITING: &[u8] = b"rewriting";
+/// Ids of topics, which tell one that was deleted and made anew.
+pub(super) const META_TOPICS: &[u8] = b"topics";
+/// What was skipped of each partition.
+pub(super) const META_SKIPPED: &[u8] = b"skipped";
+/// Number of the last commit that was made without a transaction of Kafka.
+pub(super) const META_UNTRANSACTED: &[u8] = b"untransacted";
 /// A prepared commit: its number and its write.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 
@@ -197,6 +215,18 @@ pub(super) fn model_key(model: ModelId) -> [u8; 12] {
 pub(super) fn donor_key(task: TaskId, donor: Option<&str>) -> [u8; 16] {
     let number = donor.map_or(0, id_number);
     join(task.0.to_be_bytes(), &number.to_be_bytes())
+}
+
+/// The key of an edge's history. No name of an edge ends so.
+pub(super) fn history_key(edge: &str) -> Vec<u8> {
+    [edge.as_bytes(), &[0]].concat()
+}
+
+/// The edge of a key, and whether the key is that of its history.
+pub(super) fn read_edge(key: &[u8]) -> Option<(String, bool)> {
+    let name = key.strip_suffix(&[0]);
+    let text = String::from_utf8(name.unwrap_or(key).to_vec());
+    Some((text.ok()?, name.is_some()))
 }
 
 pub(super) fn reported_key(edge: &str, task: TaskId) -> [u8; 16] {

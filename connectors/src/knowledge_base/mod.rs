@@ -6,42 +6,41 @@
 //! epochs atomically with the input position.
 
 mod apply;
+mod forget;
 mod layout;
+mod link;
 mod merge;
+mod open;
 mod read;
 mod records;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
-    WriteBatch, WriteOptions,
-};
+use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use merge::set_sums;
 pub use read::View;
 pub use records::{
-    DonatedRecord, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained, ShareTerms,
-    SharedRecord, ShedReason, StageRecord, TaskRecord,
+    DonatedRecord, Incarnation, ModelRecord, OutboxProgress, OutboxWrite, Progress, Retained,
+    ShareTerms, SharedRecord, ShedReason, SkippedTotal, StageRecord, TaskRecord,
 };
 pub use verify::Finding;
 
 use crate::schema::{Label, Schema};
-use layout::{Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_RUN, META_SINCE};
+use layout::{
+    Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_REVISED, META_RUN, META_SINCE,
+};
 
 /// Version of the layout on disk. A store of another version is refused.
 const FORMAT: u32 = 10;
 
 /// Name of the part of a fingerprint with the schema of the samples (JSON).
 pub const SCHEMA: &str = "schema";
-/// Bound in bytes on the write buffers of all column families together.
-const WRITE_BUFFERS: usize = 64 << 20;
-/// Bound in bytes on the block cache of all column families together.
-const BLOCK_CACHE: usize = 32 << 20;
 
 /// Failures of a knowledge base.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +97,37 @@ pub enum KnowledgeError {
         /// The message of RocksDB or of the decoder.
         detail: String,
     },
+    /// Something that is to be forgotten may be among the changes that wait in the outbox.
+    #[error(
+        "{waiting} changes in {path} wait for the cloud and may hold what is to be forgotten: run the pipeline until they have arrived (perennial status shows them), and forget then"
+    )]
+    Outbox {
+        /// The state folder.
+        path: PathBuf,
+        /// Number of changes.
+        waiting: u64,
+    },
+    /// Another process changed the knowledge base while it was read.
+    #[error(
+        "the knowledge base in {path} is being written, and changed while it was read ({detail}): run the command again"
+    )]
+    Busy {
+        /// The state folder.
+        path: PathBuf,
+        /// The message of RocksDB.
+        detail: String,
+    },
+    /// The system refuses files, room or memory, or the disk fails. The knowledge base is as it
+    /// was.
+    #[error("the knowledge base in {path} cannot be used: {problem} ({detail})")]
+    System {
+        /// The state folder.
+        path: PathBuf,
+        /// What the system lacks, and what to do.
+        problem: &'static str,
+        /// The message of RocksDB.
+        detail: String,
+    },
     /// RocksDB could not read or write.
     #[error("the knowledge base in {path} cannot be written or read: {detail}")]
     Storage {
@@ -114,98 +144,20 @@ pub struct KnowledgeBase {
     path: PathBuf,
     run: String,
     since: i64,
+    /// Random id of this opening, not 0.
+    incarnation: u64,
+    /// When the numbers of published revisions last began anew; 0 if never.
+    revised: AtomicI64,
+    /// Whether it was opened to read, so that another process may be writing it.
+    is_read_only: bool,
 }
 
 impl KnowledgeBase {
-    /// Opens the knowledge base in `path`, or creates one there. `fingerprint` has the names and
-    /// values of the parts of the config that must not change.
-    pub fn open(path: &Path, fingerprint: &[(String, String)]) -> Result<Self, KnowledgeError> {
-        let store = path.join("knowledge");
-        let exists = store.join("CURRENT").exists();
-        if exists {
-            check_format(path, &store)?;
-        } else {
-            prepare_folder(path)?;
-        }
-        let kb = Self::open_store(path, &store, true)?;
-        // A process that is killed while it creates a store leaves an empty one.
-        if exists && !kb.is_empty(Family::Meta)? {
-            kb.check_fingerprint(fingerprint)?;
-        } else {
-            kb.initialize(fingerprint)?;
-        }
-        kb.with_run()
-    }
-
-    /// Opens an existing knowledge base to read it, also while a run uses it.
-    pub fn open_to_read(path: &Path) -> Result<Self, KnowledgeError> {
-        let store = path.join("knowledge");
-        if !store.join("CURRENT").exists() {
-            return Err(KnowledgeError::Missing(path.into()));
-        }
-        check_format(path, &store)?;
-        Self::open_store(path, &store, false)?.with_run()
-    }
-
-    /// Opens an existing knowledge base to change it by hand, while no run uses it.
-    ///
-    /// # Errors
-    /// A run uses it, or a crash left a prepared commit that the next run has to settle first.
-    pub fn open_to_edit(path: &Path) -> Result<Self, KnowledgeError> {
-        let store = path.join("knowledge");
-        if !store.join("CURRENT").exists() {
-            return Err(KnowledgeError::Missing(path.into()));
-        }
-        check_format(path, &store)?;
-        let kb = Self::open_store(path, &store, true)?;
-        if kb.prepared()?.is_some() {
-            return Err(KnowledgeError::Unsettled(path.into()));
-        }
-        kb.with_run()
-    }
-
-    fn open_store(path: &Path, store: &Path, write: bool) -> Result<Self, KnowledgeError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_keep_log_file_num(2);
-        options.set_paranoid_checks(true);
-        // Without this bound each column family fills a buffer of its own.
-        options.set_db_write_buffer_size(WRITE_BUFFERS);
-        // A crash may leave an incomplete write at the end of the log. Any other error in it is
-        // damage; RocksDB's default would treat it as the end and drop committed writes.
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        let mut blocks = BlockBasedOptions::default();
-        blocks.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE));
-        blocks.set_cache_index_and_filter_blocks(true);
-        let mut family_options = Options::default();
-        family_options.set_block_based_table_factory(&blocks);
-        let mut statistics_options = family_options.clone();
-        set_sums(&mut statistics_options);
-        let families = Family::ALL.map(|family| {
-            let options = match family {
-                Family::Statistics => &statistics_options,
-                _ => &family_options,
-            };
-            ColumnFamilyDescriptor::new(family.name(), options.clone())
-        });
-        let opened = if write {
-            DB::open_cf_descriptors(&options, store, families)
-        } else {
-            DB::open_cf_descriptors_read_only(&options, store, families, false)
-        };
-        let db = opened.map_err(|error| open_error(path, &error))?;
-        Ok(KnowledgeBase {
-            db: Arc::new(db),
-            path: path.into(),
-            run: String::new(),
-            since: 0,
-        })
-    }
-
     fn with_run(mut self) -> Result<Self, KnowledgeError> {
         self.run = self.get(Family::Meta, META_RUN)?.unwrap_or_default();
         self.since = self.get(Family::Meta, META_SINCE)?.unwrap_or_default();
+        let revised = self.get(Family::Meta, META_REVISED)?;
+        self.revised = AtomicI64::new(revised.unwrap_or_default());
         Ok(self)
     }
 
@@ -270,16 +222,21 @@ impl KnowledgeBase {
         }
     }
 
-    /// The label of its stream.
-    pub fn label(&self) -> Result<Label, KnowledgeError> {
+    /// The schema of its stream.
+    pub fn schema(&self) -> Result<Schema, KnowledgeError> {
         let parts: Vec<(String, String)> = self
             .get(Family::Meta, META_FINGERPRINT)?
             .unwrap_or_default();
         let schema = parts.iter().find(|(name, _)| name == SCHEMA);
-        let schema = schema.and_then(|(_, schema)| serde_json::from_str::<Schema>(schema).ok());
         schema
-            .and_then(|schema| schema.label)
-            .ok_or_else(|| self.damaged(&"it does not say what its labels are"))
+            .and_then(|(_, schema)| serde_json::from_str(schema).ok())
+            .ok_or_else(|| self.damaged(&"it does not say what its columns are"))
+    }
+
+    /// The label of its stream.
+    pub fn label(&self) -> Result<Label, KnowledgeError> {
+        let label = self.schema()?.label;
+        label.ok_or_else(|| self.damaged(&"it does not say what its labels are"))
     }
 
     /// A consistent view of what is committed now.
@@ -360,104 +317,10 @@ impl KnowledgeBase {
     }
 
     fn storage(&self, error: &rocksdb::Error) -> KnowledgeError {
-        if error.kind() == rocksdb::ErrorKind::Corruption {
-            return self.damaged(error);
+        let named = open::named(&self.path, error);
+        if self.is_read_only && matches!(named, KnowledgeError::Damaged { .. }) {
+            return open::damaged_or_busy(named);
         }
-        KnowledgeError::Storage {
-            path: self.path.clone(),
-            detail: error.to_string(),
-        }
-    }
-}
-
-/// Refuses a store of another format. This comes before the store is opened as a whole, since it
-/// may lack column families.
-fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
-    let meta = Family::Meta.name();
-    let families =
-        DB::list_cf(&Options::default(), store).map_err(|error| open_error(path, &error))?;
-    // A process was killed while it created the store.
-    if !families.iter().any(|family| family == meta) {
-        return Ok(());
-    }
-    let db = DB::open_cf_for_read_only(&Options::default(), store, [meta], false)
-        .map_err(|error| open_error(path, &error))?;
-    let kb = KnowledgeBase {
-        db: Arc::new(db),
-        path: path.into(),
-        run: String::new(),
-        since: 0,
-    };
-    match kb.get::<u32>(Family::Meta, META_FORMAT)? {
-        Some(FORMAT) => Ok(()),
-        None if kb.is_empty(Family::Meta)? => Ok(()),
-        found => Err(KnowledgeError::Format {
-            path: path.into(),
-            found: found.unwrap_or(0),
-        }),
-    }
-}
-
-/// Creates the state folder, and refuses one with other content.
-fn prepare_folder(path: &Path) -> Result<(), KnowledgeError> {
-    let folder_error = |reason| KnowledgeError::Folder {
-        path: path.into(),
-        reason,
-    };
-    std::fs::create_dir_all(path).map_err(folder_error)?;
-    for entry in std::fs::read_dir(path).map_err(folder_error)? {
-        let entry = entry.map_err(folder_error)?;
-        if entry.file_name() != "knowledge" || !is_just_begun(&entry.path()) {
-            return Err(KnowledgeError::Foreign(path.into()));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a folder has only the files that RocksDB writes before a new store is complete: a
-/// process was killed while it created the store.
-fn is_just_begun(store: &Path) -> bool {
-    std::fs::read_dir(store).is_ok_and(|mut entries| {
-        entries.all(|entry| {
-            entry.is_ok_and(|entry| {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                matches!(&*name, "LOCK" | "LOG" | "IDENTITY" | "MANIFEST-000001")
-                    || name.starts_with("LOG.old.")
-                    || name.ends_with(".dbtmp")
-            })
-        })
-    })
-}
-
-fn open_error(path: &Path, error: &rocksdb::Error) -> KnowledgeError {
-    let detail = error.to_string();
-    match error.kind() {
-        rocksdb::ErrorKind::IOError if detail.contains("lock") && detail.contains("LOCK") => {
-            if detail.contains("ermission") || detail.contains("Read-only") {
-                return folder_denied(path, &detail);
-            }
-            KnowledgeError::Locked(path.into())
-        }
-        rocksdb::ErrorKind::IOError
-            if detail.contains("ermission") || detail.contains("Read-only") =>
-        {
-            folder_denied(path, &detail)
-        }
-        rocksdb::ErrorKind::IOError if detail.contains("No space") => KnowledgeError::Storage {
-            path: path.into(),
-            detail,
-        },
-        _ => KnowledgeError::Damaged {
-            path: path.into(),
-            detail,
-        },
-    }
-}
-
-fn folder_denied(path: &Path, detail: &str) -> KnowledgeError {
-    KnowledgeError::Folder {
-        path: path.into(),
-        reason: std::io::Error::new(std::io::ErrorKind::PermissionDenied, detail.to_string()),
+        named
     }
 }

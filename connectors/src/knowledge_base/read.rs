@@ -11,31 +11,30 @@ use perennial_operators::algorithms::retain::class_of;
 use perennial_operators::algorithms::unseen::{
     Entry, LabelRequest, Regions, RequestHistory, UnseenGroup,
 };
-use perennial_operators::flow::{
-    EarlyLabel, EdgeProgress, KnowledgeChange, RelationScored, Revision, StageKind,
-};
+use perennial_operators::flow::{EarlyLabel, KnowledgeChange, RelationScored, Revision, StageKind};
 use perennial_operators::{
     ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, RetainedSample, SharedStatistics,
-    TaskDefinition, TaskDifference, TaskId, TaskPseudonym, TaskScores,
+    TaskDefinition, TaskDifference, TaskId, TaskPseudonym, TaskScores, TopicPartition,
 };
 use rocksdb::{IteratorMode, ReadOptions, Snapshot};
 use serde::de::DeserializeOwned;
 
 use super::layout::{
-    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PROGRESS, META_REFERENCE,
-    META_REGIONS, META_SEEN, META_TERMS, change_key, model_key, number_key, read_donor, read_epoch,
-    read_model, read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
+    Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PROGRESS,
+    META_REFERENCE, META_REGIONS, META_SEEN, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED,
+    META_UNTRANSACTED, change_key, model_key, number_key, read_donor, read_epoch, read_model,
+    read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{
-    DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, StageRecord,
-    TaskRecord,
+    DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, SkippedTotal,
+    StageRecord, TaskRecord,
 };
 use super::{KnowledgeBase, KnowledgeError};
 
 /// The knowledge base at one commit, unaffected by later commits.
 pub struct View<'a> {
     pub(super) kb: &'a KnowledgeBase,
-    snapshot: Snapshot<'a>,
+    pub(super) snapshot: Snapshot<'a>,
 }
 
 impl<'a> View<'a> {
@@ -48,8 +47,30 @@ impl<'a> View<'a> {
 
     /// The progress of the stream.
     pub fn progress(&self) -> Result<Progress, KnowledgeError> {
-        self.get(Family::Meta, META_PROGRESS)?
-            .ok_or_else(|| self.kb.damaged(&"it has no record of its progress"))
+        let progress: Option<Progress> = self.get(Family::Meta, META_PROGRESS)?;
+        let files = self.get(Family::Meta, META_OUTPUTS)?.unwrap_or_default();
+        let missing = || self.kb.damaged(&"it has no record of its progress");
+        Ok(Progress {
+            files,
+            ..progress.ok_or_else(missing)?
+        })
+    }
+
+    /// Number of the last commit that was made without a transaction of Kafka; 0 if none was.
+    pub fn untransacted(&self) -> Result<u64, KnowledgeError> {
+        Ok(self
+            .get(Family::Meta, META_UNTRANSACTED)?
+            .unwrap_or_default())
+    }
+
+    /// Ids of the topics that the progress is of, by name.
+    pub fn topics(&self) -> Result<BTreeMap<Arc<str>, String>, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_TOPICS)?.unwrap_or_default())
+    }
+
+    /// What was skipped of each partition, since it was deleted before it was read.
+    pub fn skipped(&self) -> Result<BTreeMap<TopicPartition, SkippedTotal>, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_SKIPPED)?.unwrap_or_default())
     }
 
     /// The clusters of features, if tasks are defined by clusters and these have been found.
@@ -65,6 +86,11 @@ impl<'a> View<'a> {
     /// One task.
     pub fn task(&self, task: TaskId) -> Result<Option<TaskRecord>, KnowledgeError> {
         self.get(Family::Tasks, &task_key(task))
+    }
+
+    /// Number of samples whose own task is not defined, since there are as many tasks as may be.
+    pub fn undefined(&self) -> Result<u64, KnowledgeError> {
+        Ok(self.get(Family::Meta, META_UNDEFINED)?.unwrap_or(0))
     }
 
     /// Unseen tasks with their labelled samples.
@@ -149,12 +175,6 @@ impl<'a> View<'a> {
     /// Pseudonyms of tasks, by the number of the pseudonym.
     pub fn pseudonyms(&self) -> Result<BTreeMap<TaskId, TaskPseudonym>, KnowledgeError> {
         self.scan(Family::Renamed, &[], read_task)
-    }
-
-    /// Progress through the changes of each edge.
-    pub fn edges(&self) -> Result<BTreeMap<String, EdgeProgress>, KnowledgeError> {
-        let read_name = |key: &[u8]| String::from_utf8(key.to_vec()).ok();
-        self.scan(Family::Edges, &[], read_name)
     }
 
     /// Statistics reported by edges, with the edges' names.
@@ -414,7 +434,7 @@ impl<'a> View<'a> {
         Ok(values)
     }
 
-    fn get<T: DeserializeOwned>(
+    pub(super) fn get<T: DeserializeOwned>(
         &self,
         family: Family,
         key: &[u8],
@@ -460,7 +480,7 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn each(
+    pub(super) fn each(
         &self,
         family: Family,
         from: &[u8],
@@ -474,7 +494,7 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    fn bad_key(&self, family: Family) -> KnowledgeError {
+    pub(super) fn bad_key(&self, family: Family) -> KnowledgeError {
         self.kb.damaged(&format!(
             "a key in column family {} cannot be read",
             family.name()

@@ -1,12 +1,15 @@
 //! Records of the knowledge base for each kind of fact.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use perennial_operators::flow::{
-    EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, StageState,
+    EpochHeader, ModelDonated, ModelEvaluated, ModelTrained, RecordsSkipped, StageState,
 };
-use perennial_operators::{ClassRetained, Epoch, Offsets, TaskDefinition};
+use perennial_operators::{ClassRetained, Epoch, Offsets, TaskDefinition, TopicPartition};
 use serde::{Deserialize, Serialize};
+
+use crate::files::OutputFile;
 
 /// The progress of a stream, committed with all effects up to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,8 +38,13 @@ pub struct Progress {
     pub offsets: Offsets,
     /// The outbox to the cloud.
     pub outbox: OutboxProgress,
-    /// Committed length of each output, by the output's name.
+    /// Committed length of each output, by the output's name. Only earlier versions read it, which
+    /// know no `files`.
     pub outputs: BTreeMap<String, u64>,
+    /// The committed file of each output, by the output's name. It is stored under a key of its
+    /// own, so that states of earlier versions can be read.
+    #[serde(skip)]
+    pub files: BTreeMap<String, OutputFile>,
     /// Seconds of all runs on the stream.
     pub seconds: f64,
     /// Seconds until the first models were deployed.
@@ -49,9 +57,61 @@ impl Progress {
         self.header.map(|_| self.epoch)
     }
 
+    /// Adds the file of an output, by the output's name.
+    pub fn add_file(&mut self, name: String, file: OutputFile) {
+        self.outputs.insert(name.clone(), file.length);
+        self.files.insert(name, file);
+    }
+
+    /// The committed file of the output `name` at `path`. Of a state of an earlier version only its
+    /// length is known; for Parquet, that is the number of parts.
+    pub fn file(&self, name: &str, path: &Path, is_parquet: bool) -> Option<OutputFile> {
+        if let Some(file) = self.files.get(name) {
+            return Some(file.clone());
+        }
+        let length = *self.outputs.get(name)?;
+        Some(if is_parquet {
+            OutputFile {
+                number: length,
+                ..OutputFile::trusted(path, 0)
+            }
+        } else {
+            OutputFile::trusted(path, length)
+        })
+    }
+
     /// The first epoch that is not committed.
     pub fn next_epoch(&self) -> Epoch {
         self.last_epoch().map_or(Epoch(0), Epoch::next)
+    }
+}
+
+/// What was skipped of a partition, since it was deleted before it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedTotal {
+    /// How often records were skipped.
+    pub times: u64,
+    /// Number of offsets skipped, without those of topics made anew.
+    pub offsets: u64,
+    /// The last time.
+    pub last: RecordsSkipped,
+}
+
+impl SkippedTotal {
+    /// Adds to the total of the partition.
+    pub(super) fn add(
+        totals: &mut BTreeMap<TopicPartition, SkippedTotal>,
+        skipped: &RecordsSkipped,
+    ) {
+        let none = SkippedTotal {
+            times: 0,
+            offsets: 0,
+            last: skipped.clone(),
+        };
+        let total = totals.entry(skipped.place.clone()).or_insert(none);
+        total.times += 1;
+        total.offsets += skipped.offsets().unwrap_or_default();
+        total.last = skipped.clone();
     }
 }
 
@@ -168,6 +228,17 @@ pub struct OutboxWrite {
     pub floor: Option<u64>,
     /// All terms of sharing, if there are new ones.
     pub terms: Option<Vec<ShareTerms>>,
+    /// The incarnations that made the changes that wait, if there is a new one.
+    pub incarnations: Option<Vec<Incarnation>>,
+}
+
+/// An incarnation of an edge's state: one opening of it, in which it made changes for the cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// Number of its first change.
+    pub first: u64,
+    /// Random id.
+    pub id: u64,
 }
 
 /// A model of a donor.

@@ -1,7 +1,7 @@
 //! Envelopes of messages of the link, versioned and signed. Opening one checks that it is complete,
 //! who signed it, and that its version is known.
 //!
-//! An envelope is four letters, the version of the protocol (u16, little-endian), a signature by
+//! An envelope is four letters, the version of the message (u16, little-endian), a signature by
 //! Ed25519 (RFC 8032) of letters, version and message, and the message in postcard, compressed by
 //! Zstandard (RFC 8878).
 
@@ -13,8 +13,6 @@ use serde::de::DeserializeOwned;
 
 /// First bytes of each envelope.
 const LETTERS: [u8; 4] = *b"PRNL";
-/// Version of the messages.
-const PROTOCOL: u16 = 1;
 const SIGNATURE: usize = 64;
 const HEAD: usize = LETTERS.len() + 2 + SIGNATURE;
 /// Bound in bytes on a decompressed message.
@@ -28,7 +26,7 @@ pub enum LinkError {
     Torn,
     /// The message has a later version.
     #[error(
-        "it has version {found} of the protocol, and this program reads version {PROTOCOL}: bring this program up to date"
+        "it has version {found} of the protocol, which this program does not read: bring this program up to date"
     )]
     Newer {
         /// The version of the message.
@@ -39,6 +37,22 @@ pub enum LinkError {
         "its signature is not that of {0}: somebody else has written it, or changed it on the way"
     )]
     Signature(String),
+    /// The key is not valid any more.
+    #[error(
+        "it was sent after its key was valid: give {0} another key, or its key another link.edges.NAME.keys.until"
+    )]
+    Expired(String),
+    /// The key is no longer one of the edge.
+    #[error("its key was revoked: link.edges no longer has it")]
+    Revoked,
+    /// The edge has no right to share this.
+    #[error("edge \"{edge}\" may not share {what}: see link.edges.{edge}")]
+    Forbidden {
+        /// The edge.
+        edge: String,
+        /// What it may not share.
+        what: String,
+    },
     /// The message is about another task than its key.
     #[error("its key is not that of the task that it is about")]
     Key,
@@ -85,6 +99,14 @@ pub enum LinkError {
         /// Why.
         reason: String,
     },
+    /// The object store answers, but lacks the model.
+    #[error("the object store {url} has no model {hash}: give cloud and edges the same link.store")]
+    Missing {
+        /// Its address.
+        url: String,
+        /// Hash of the model.
+        hash: String,
+    },
     /// A key cannot be used.
     #[error("the key {path} cannot be used: {reason}")]
     KeyFile {
@@ -99,7 +121,24 @@ impl LinkError {
     /// Whether the same attempt may succeed later without a change by the user. All other errors
     /// are definite.
     pub fn is_transient(&self) -> bool {
-        matches!(self, LinkError::Store { .. })
+        matches!(self, LinkError::Store { .. } | LinkError::Missing { .. })
+    }
+}
+
+/// A message of the link.
+pub trait LinkMessage: Serialize + Sized {
+    /// Version of its layout. A program that reads only earlier ones refuses it.
+    const VERSION: u16;
+
+    /// Decodes a message of this version or an earlier one; none if it is incomplete.
+    fn decode(version: u16, bytes: &[u8]) -> Option<Self>;
+}
+
+/// Decodes a value that takes all of the bytes.
+pub(super) fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Some(value),
+        _ => None,
     }
 }
 
@@ -109,14 +148,14 @@ fn signed(version: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Seals a message in a signed envelope.
-pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, LinkError> {
+pub fn seal<T: LinkMessage>(message: &T, key: &SigningKey) -> Result<Vec<u8>, LinkError> {
     let message = postcard::to_stdvec(message).map_err(|_| LinkError::Torn)?;
     let body = zstd::bulk::compress(&message, zstd::DEFAULT_COMPRESSION_LEVEL);
     let body = body.map_err(|_| LinkError::Torn)?;
-    let signature = key.sign(&signed(PROTOCOL, &body)).to_bytes();
+    let signature = key.sign(&signed(T::VERSION, &body)).to_bytes();
     Ok([
         &LETTERS,
-        PROTOCOL.to_le_bytes().as_slice(),
+        T::VERSION.to_le_bytes().as_slice(),
         &signature,
         &body,
     ]
@@ -127,11 +166,39 @@ pub fn seal<T: Serialize>(message: &T, key: &SigningKey) -> Result<Vec<u8>, Link
 ///
 /// # Errors
 /// The envelope is incomplete, of a later version, or not signed with the key.
-pub fn open<T: DeserializeOwned>(
+pub fn open<T: LinkMessage>(
     envelope: &[u8],
     key: &VerifyingKey,
     who: &str,
 ) -> Result<T, LinkError> {
+    open_by(envelope, [key], who).map(|(message, _)| message)
+}
+
+/// Opens an envelope that is signed with one of `keys`; returns that key too.
+pub(crate) fn open_by<'k, T: LinkMessage>(
+    envelope: &[u8],
+    keys: impl IntoIterator<Item = &'k VerifyingKey>,
+    who: &str,
+) -> Result<(T, &'k VerifyingKey), LinkError> {
+    let (version, signature, body) = parts::<T>(envelope)?;
+    let signed = signed(version, body);
+    let mut keys = keys.into_iter();
+    let key = keys
+        .find(|key| key.verify_strict(&signed, &signature).is_ok())
+        .ok_or_else(|| LinkError::Signature(who.to_string()))?;
+    let message = content(version, body).ok_or(LinkError::Torn)?;
+    Ok((message, key))
+}
+
+/// The message in an envelope whose signature is not checked, if it is complete. It tells a message
+/// under a new key from bytes that nobody can read, and nothing else may rely on it.
+pub(crate) fn unverified<T: LinkMessage>(envelope: &[u8]) -> Option<T> {
+    let (version, _, body) = parts::<T>(envelope).ok()?;
+    content(version, body)
+}
+
+/// Version, signature and body of an envelope.
+fn parts<T: LinkMessage>(envelope: &[u8]) -> Result<(u16, Signature, &[u8]), LinkError> {
     let (head, body) = envelope.split_at_checked(HEAD).ok_or(LinkError::Torn)?;
     let (letters, rest) = head.split_at(LETTERS.len());
     if letters != LETTERS {
@@ -139,32 +206,38 @@ pub fn open<T: DeserializeOwned>(
     }
     let (version, signature) = rest.split_at(2);
     let found = version.try_into().map_or(0, u16::from_le_bytes);
-    if found > PROTOCOL {
+    if found > T::VERSION {
         return Err(LinkError::Newer { found });
     }
     let signature: [u8; SIGNATURE] = signature.try_into().map_err(|_| LinkError::Torn)?;
-    let signature = Signature::from_bytes(&signature);
-    key.verify_strict(&signed(found, body), &signature)
-        .map_err(|_| LinkError::Signature(who.to_string()))?;
+    Ok((found, Signature::from_bytes(&signature), body))
+}
+
+/// The message in a body, if it is complete.
+fn content<T: LinkMessage>(version: u16, body: &[u8]) -> Option<T> {
     let mut message = Vec::new();
-    let decoder = zstd::Decoder::new(body).map_err(|_| LinkError::Torn)?;
-    // A message that is cut here does not parse below.
-    let read = decoder.take(LARGEST).read_to_end(&mut message);
-    read.map_err(|_| LinkError::Torn)?;
-    match postcard::take_from_bytes(&message) {
-        Ok((message, [])) => Ok(message),
-        _ => Err(LinkError::Torn),
-    }
+    let decoder = zstd::Decoder::new(body).ok()?;
+    // A message that is cut here cannot be decoded.
+    decoder.take(LARGEST).read_to_end(&mut message).ok()?;
+    T::decode(version, &message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    impl LinkMessage for String {
+        const VERSION: u16 = 1;
+
+        fn decode(_: u16, bytes: &[u8]) -> Option<String> {
+            decode_whole(bytes)
+        }
+    }
+
     #[test]
     fn only_a_sealed_message_is_opened() {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let sealed = seal(&"a message", &key).unwrap();
+        let sealed = seal(&"a message".to_string(), &key).unwrap();
         let public = key.verifying_key();
         let open = |envelope: &[u8], key: &VerifyingKey| open::<String>(envelope, key, "x");
         assert_eq!(open(&sealed, &public).unwrap(), "a message");

@@ -7,10 +7,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use super::LinkError;
-
-fn read(path: &Path) -> Result<String, LinkError> {
-    std::fs::read_to_string(path).map_err(|error| refused(path, &error))
-}
+use crate::files::read_secret;
 
 fn refused(path: &Path, reason: &dyn std::fmt::Display) -> LinkError {
     LinkError::KeyFile {
@@ -22,11 +19,14 @@ fn refused(path: &Path, reason: &dyn std::fmt::Display) -> LinkError {
 /// Reads a private key to sign with.
 ///
 /// # Errors
-/// The file cannot be read, or is no private key of Ed25519 in PEM.
+/// The file cannot be read, other users have access to it, or it is no private key of Ed25519 in
+/// PEM.
 pub fn signing_key(path: &Path) -> Result<SigningKey, LinkError> {
     let what = "expected a private key of Ed25519 in PEM (openssl genpkey -algorithm ed25519)";
     // An error of the decoder could reveal a part of the secret.
-    SigningKey::from_pkcs8_pem(&read(path)?).map_err(|_| refused(path, &what))
+    let bytes = read_secret(path).map_err(|error| refused(path, &error))?;
+    let pem = String::from_utf8(bytes).map_err(|_| refused(path, &what))?;
+    SigningKey::from_pkcs8_pem(&pem).map_err(|_| refused(path, &what))
 }
 
 /// Reads a public key to verify signatures with.
@@ -35,5 +35,6 @@ pub fn signing_key(path: &Path) -> Result<SigningKey, LinkError> {
 /// The file cannot be read, or is no public key of Ed25519 in PEM.
 pub fn verifying_key(path: &Path) -> Result<VerifyingKey, LinkError> {
     let what = "expected a public key of Ed25519 in PEM (openssl pkey -in private.pem -pubout)";
-    VerifyingKey::from_public_key_pem(&read(path)?).map_err(|_| refused(path, &what))
+    let pem = std::fs::read_to_string(path).map_err(|error| refused(path, &error))?;
+    VerifyingKey::from_public_key_pem(&pem).map_err(|_| refused(path, &what))
 }

@@ -5,28 +5,36 @@
 mod changes;
 mod envelope;
 mod keys;
+mod notice;
 mod producer;
 mod publish;
+mod read_back;
 mod send;
 mod store;
 mod subscribe;
 mod topic;
+mod watch;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 use perennial_operators::flow::{ModelEvaluated, ModelTrained, Revision};
 use perennial_operators::{ModelId, TaskDefinition, TaskId, id_number};
 use serde::{Deserialize, Serialize};
 
-pub use self::changes::{Change, Changes, Donation};
-pub use self::envelope::{LinkError, open, seal};
+pub use self::changes::{Change, Changes, Donation, Lineage};
+use self::envelope::decode_whole;
+pub use self::envelope::{LinkError, LinkMessage, open, seal};
+pub(crate) use self::envelope::{open_by, unverified};
 pub use self::keys::{signing_key, verifying_key};
+pub use self::notice::EdgeNotice;
 pub use self::publish::Publisher;
+pub use self::read_back::PublishedRevisions;
 pub use self::send::Sender;
 pub(crate) use self::store::fetch;
 pub use self::store::{ModelStore, StoreConfig};
 pub use self::subscribe::{Subscriber, Subscription};
 pub(crate) use self::topic::partitions_of;
 pub use self::topic::{LARGEST_CONTENT, make_topic, reach};
+pub(crate) use self::watch::TopicWatch;
 
 /// A message of the cloud about a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +56,14 @@ pub struct Published {
     pub deviations: Option<Vec<f32>>,
     /// The deployed model, or that of the donor; none if the task inherits.
     pub model: Option<PublishedModel>,
+}
+
+impl LinkMessage for Published {
+    const VERSION: u16 = 1;
+
+    fn decode(_: u16, bytes: &[u8]) -> Option<Published> {
+        decode_whole(bytes)
+    }
 }
 
 impl Published {

@@ -1,14 +1,14 @@
 //! A producer of messages of the link, which seals each and waits for its delivery.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use serde::Serialize;
 
 use super::topic::LARGEST_CONTENT;
-use super::{LinkError, ModelStore, PublishedModel, seal};
-use crate::kafka::{Client, KafkaConfig, KafkaError, is_too_large, producer};
+use super::{LinkError, LinkMessage, ModelStore, PublishedModel, seal};
+use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, is_too_large, producer};
 
 /// Time of one wait for a delivery. Without the end of a run, the client itself gives up on a
 /// message; a second copy before that would only compete with the first.
@@ -18,11 +18,14 @@ const LAST: Duration = Duration::from_secs(5);
 
 /// A producer of signed messages on one topic.
 pub(super) struct LinkProducer {
-    producer: BaseProducer<Client>,
+    kafka: KafkaConfig,
+    /// It is made anew if it fails for good.
+    producer: RefCell<BaseProducer<Client>>,
     client: Client,
     topic: String,
     key: SigningKey,
     store: Option<ModelStore>,
+    outage: OutageCount,
 }
 
 impl LinkProducer {
@@ -34,11 +37,13 @@ impl LinkProducer {
         client: Client,
     ) -> Result<LinkProducer, KafkaError> {
         Ok(LinkProducer {
-            producer: producer(kafka, None, client.clone())?,
+            producer: RefCell::new(producer(kafka, None, client.clone())?),
+            kafka: kafka.clone(),
             client,
             topic: topic.to_string(),
             key,
             store,
+            outage: OutageCount::default(),
         })
     }
 
@@ -66,15 +71,20 @@ impl LinkProducer {
     pub(super) fn send(
         &self,
         key: &str,
-        message: &impl Serialize,
+        message: &impl LinkMessage,
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
         let value = seal(message, &self.key)?;
         let record = BaseRecord::to(&self.topic).key(key).payload(&value);
-        let refused = self.producer.send(record).err().map(|(error, _)| error);
+        let refused = self
+            .producer
+            .borrow()
+            .send(record)
+            .err()
+            .map(|(error, _)| error);
         let began = Instant::now();
         let arrived = loop {
-            if self.producer.flush(GLANCE).is_ok() {
+            if self.producer.borrow().flush(GLANCE).is_ok() {
                 break true;
             }
             if is_over() && began.elapsed() > LAST {
@@ -83,13 +93,30 @@ impl LinkProducer {
         };
         let lost = self.client.take_undelivered();
         let Some(error) = refused.or(lost.map(|lost| lost.error)) else {
+            if arrived {
+                self.outage.ends("messages of the link arrive");
+            }
             return Ok(arrived);
         };
         if is_too_large(&error) {
             let bytes = value.len();
             return Err(LinkError::TooLarge { bytes });
         }
-        tracing::warn!(topic = self.topic, %error, "cannot send a message of the link; retrying");
+        if self.outage.begins() {
+            let topic = &self.topic;
+            tracing::warn!(topic, %error, "cannot send a message of the link; retrying");
+        }
+        self.renew();
         Ok(false)
+    }
+
+    /// Makes the producer anew if it has failed for good.
+    fn renew(&self) {
+        let fatal = self.producer.borrow().client().fatal_error();
+        if fatal.is_some()
+            && let Ok(producer) = producer(&self.kafka, None, self.client.clone())
+        {
+            self.producer.replace(producer);
+        }
     }
 }

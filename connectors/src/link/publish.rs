@@ -3,7 +3,7 @@
 use ed25519_dalek::SigningKey;
 
 use super::producer::LinkProducer;
-use super::{LinkError, ModelStore, Published, make_topic};
+use super::{EdgeNotice, LinkError, ModelStore, Published, make_topic};
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError};
 
 /// A publisher of tasks and models.
@@ -40,5 +40,13 @@ impl Publisher {
             self.0.store_large(model)?;
         }
         self.0.send(&published.key(), published, is_over)
+    }
+
+    /// Sends a notice to its edge and waits for its delivery; false if it has to be sent again.
+    ///
+    /// # Errors
+    /// The message is larger than the topic allows.
+    pub fn tell(&self, notice: &EdgeNotice, is_over: &dyn Fn() -> bool) -> Result<bool, LinkError> {
+        self.0.send(&notice.key(), notice, is_over)
     }
 }

@@ -81,9 +81,10 @@ impl ModelStore {
             .ok_or(LinkError::Hash)
     }
 
-    /// Sends a request and waits for the answer, at most [`PATIENCE`].
+    /// Sends a request about a model and waits for the answer, at most [`PATIENCE`].
     fn request<T>(
         &self,
+        hash: &str,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, LinkError> {
         let failed = |reason: String| LinkError::Store {
@@ -95,7 +96,13 @@ impl ModelStore {
         self.runtime
             .block_on(bounded)
             .map_err(|_| failed(format!("no answer within {PATIENCE:?}")))?
-            .map_err(|error| failed(error.to_string()))
+            .map_err(|error| match error {
+                object_store::Error::NotFound { .. } => LinkError::Missing {
+                    url: self.url.clone(),
+                    hash: hash.to_string(),
+                },
+                error => failed(error.to_string()),
+            })
     }
 
     /// Moves the bytes of a large model from the message to the store.
@@ -106,8 +113,9 @@ impl ModelStore {
         if model.onnx.len() <= self.above {
             return Ok(());
         }
-        let path = self.path(&model.trained.hash)?;
-        self.request(self.store.put(&path, model.onnx.clone().into()))?;
+        let hash = &model.trained.hash;
+        let path = self.path(hash)?;
+        self.request(hash, self.store.put(&path, model.onnx.clone().into()))?;
         model.onnx.clear();
         model.is_stored = true;
         Ok(())
@@ -121,8 +129,9 @@ impl ModelStore {
         if !model.is_stored {
             return Ok(());
         }
-        let path = self.path(&model.trained.hash)?;
-        let bytes = self.request(async {
+        let hash = &model.trained.hash;
+        let path = self.path(hash)?;
+        let bytes = self.request(hash, async {
             let found = self.store.get(&path).await?;
             if found.meta.size != model.trained.bytes {
                 // An object of any other size is not loaded into memory.
@@ -216,7 +225,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert!(matches!(
             store.fetch(&mut sent.clone()),
-            Err(LinkError::Store { .. })
+            Err(LinkError::Missing { .. })
         ));
         // A hash that is no hash gives no path.
         sent.trained.hash = "../secret".to_string();

@@ -12,8 +12,8 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
-use super::{LinkError, ModelStore, Published, fetch, now, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
+use super::{EdgeNotice, LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, OutageCount, consumer, is_lost};
 
 /// Bound on the difference between clocks, microseconds (an hour).
 const CLOCK_SKEW: i64 = 3_600_000_000;
@@ -52,11 +52,16 @@ pub struct Subscriber {
     asked: Instant,
     /// The latest time at which an accepted message was sent, by the cloud's clock.
     latest: i64,
+    /// Failures to get messages, and to fetch models.
+    outages: (OutageCount, OutageCount),
     /// Whether a message was refused for its time alone.
     is_early: bool,
     /// Number of partitions that have been read to their ends.
     ended: i32,
     partitions: i32,
+    watch: TopicWatch,
+    /// Why nothing more may come, if so.
+    lost: Option<String>,
 }
 
 impl Subscriber {
@@ -87,11 +92,14 @@ impl Subscriber {
         consumer.assign(&assigned).map_err(failed)?;
         Ok(Subscriber {
             consumer,
+            watch: TopicWatch::new(&following.topic, 0..partitions),
+            lost: None,
             following,
             store,
             waiting: VecDeque::new(),
             asked: Instant::now(),
             latest: i64::MIN,
+            outages: Default::default(),
             is_early: false,
             ended: 0,
             partitions,
@@ -106,22 +114,35 @@ impl Subscriber {
         {
             let fetched = self.fetch_model(waiting);
             if fetched.is_some() {
+                self.outages.1.ends("models are fetched");
                 return fetched;
             }
         }
         let topic = &self.following.topic;
         let message = match self.consumer.poll(patience) {
-            None => return None,
+            None => {
+                self.lost = self.watch.look(&self.consumer);
+                return None;
+            }
             Some(Ok(message)) => message,
-            Some(Err(ClientError::PartitionEOF(_))) => {
+            Some(Err(ClientError::PartitionEOF(partition))) => {
+                self.watch.heard(partition);
                 self.ended += 1;
                 return None;
             }
+            Some(Err(error)) if is_lost(&error) => {
+                self.lost = Some(error.to_string());
+                return None;
+            }
             Some(Err(error)) => {
-                tracing::warn!(topic, %error, "no messages from the cloud");
+                if self.outages.0.begins() {
+                    tracing::warn!(topic, %error, "no messages from the cloud");
+                }
                 return None;
             }
         };
+        self.watch.heard(message.partition());
+        self.outages.0.ends("messages come from the cloud");
         let (offset, key) = (message.offset(), message.key().unwrap_or_default().to_vec());
         let value = message.payload()?.to_vec();
         drop(message);
@@ -151,13 +172,21 @@ impl Subscriber {
         self.is_early
     }
 
+    /// Why nothing more may come, if so: the topic was deleted, made anew, or is no longer fetched.
+    /// A subscriber that is opened later reads it from its start.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
     /// Fetches the model of a message, or keeps the message for a later attempt.
     fn fetch_model(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
         let model = published.model.as_mut();
         match model.map_or(Ok(()), |model| fetch(self.store.as_ref(), model)) {
             Ok(()) => Some(published),
             Err(error) if error.is_transient() => {
-                tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");
+                if self.outages.1.begins() {
+                    tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");
+                }
                 self.asked = Instant::now();
                 self.waiting.push_back(published);
                 None
@@ -183,6 +212,13 @@ impl Subscription {
         latest: i64,
         now: i64,
     ) -> Result<Option<Published>, LinkError> {
+        if EdgeNotice::has_key(key) {
+            let notice: EdgeNotice = open(value, &self.key, "the cloud")?;
+            if notice.edge == self.edge {
+                notice.log();
+            }
+            return Ok(None);
+        }
         let published: Published = open(value, &self.key, "the cloud")?;
         let task = published.path.last().ok_or(LinkError::Torn)?.task;
         if key != published.key().as_bytes() {

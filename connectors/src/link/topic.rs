@@ -14,12 +14,15 @@ const LARGEST: usize = 32 << 20;
 /// Bound in bytes on the content of a message before compression, which can make it a little
 /// longer.
 pub const LARGEST_CONTENT: usize = 24 << 20;
+/// How long the topic of changes keeps them: a cloud that is away for longer loses some.
+const RETENTION: Duration = Duration::from_hours(90 * 24);
 /// Timeout of a check that a user waits for.
 const GLANCE: Duration = Duration::from_secs(3);
 /// Time between two checks of a new topic.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Creates a topic unless it exists. A `compacted` one keeps the latest message of each key.
+/// Creates a topic unless it exists. A `compacted` one keeps the latest message of each key, any
+/// other one all messages for 90 days.
 ///
 /// # Errors
 /// No broker answers, or one refuses to create the topic.
@@ -34,11 +37,15 @@ pub fn make_topic(
         reason,
     };
     let largest = LARGEST.to_string();
+    let retention = RETENTION.as_millis().to_string();
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
         .set("max.message.bytes", &largest);
-    if compacted {
-        new = new.set("cleanup.policy", "compact");
-    }
+    new = if compacted {
+        new.set("cleanup.policy", "compact")
+    } else {
+        new.set("retention.ms", &retention)
+            .set("retention.bytes", "-1")
+    };
     let options = AdminOptions::new()
         .request_timeout(Some(PATIENCE))
         .operation_timeout(Some(PATIENCE));

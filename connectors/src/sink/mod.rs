@@ -10,6 +10,7 @@ mod layout;
 mod parquet;
 mod render;
 mod requests;
+mod roll;
 mod samples;
 mod table;
 
@@ -20,11 +21,14 @@ use serde::{Deserialize, Serialize};
 
 pub use avro::{AvroEncoder, AvroPredictions, PredictedValue, PredictionRow, Probabilities};
 pub use dead_letters::dead_letter_line;
-pub use file::AppendFile;
+pub use file::{AppendFile, AppendOptions};
 pub use layout::Layout;
 pub use parquet::ParquetFolder;
 pub use render::Renderer;
 pub use requests::RequestRenderer;
+pub use roll::Roll;
+
+use crate::files::OutputFile;
 
 /// The format of a file of predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -34,7 +38,7 @@ pub enum Format {
     Jsonl,
     /// Comma-separated values with a header.
     Csv,
-    /// A folder of Parquet files, one for each commit.
+    /// A folder of Parquet files.
     Parquet,
 }
 
@@ -60,9 +64,9 @@ pub enum SinkError {
         /// Why.
         reason: std::io::Error,
     },
-    /// A committed output was shortened or removed.
+    /// A committed output was shortened.
     #[error(
-        "{path} has {found} bytes, but {committed} were committed: it was changed after the run that wrote it; restore it, or start anew with another --state folder"
+        "{path} has {found} bytes, but {committed} were committed: it was changed after the run that wrote it; restore it, or move it away to begin another"
     )]
     Shortened {
         /// The file.
@@ -72,6 +76,9 @@ pub enum SinkError {
         /// Its committed length.
         committed: u64,
     },
+    /// Something else lies where an output is to be written.
+    #[error("{0} was not written with this --state folder: move it away, or give another path")]
+    Foreign(PathBuf),
     /// Predictions cannot be written as Parquet.
     #[error("{path} cannot be written as Parquet: {detail}")]
     Parquet {
@@ -94,17 +101,19 @@ pub enum Output {
 }
 
 impl Output {
-    /// Opens an output and drops what is beyond `committed`: bytes of a text file, files of a
-    /// folder.
+    /// Opens an output as it was committed, and drops what a crashed run wrote after that; or
+    /// begins a new one.
     pub fn open(
         path: &Path,
         format: Format,
-        header: &[u8],
-        committed: u64,
+        options: AppendOptions,
+        committed: Option<&OutputFile>,
     ) -> Result<Self, SinkError> {
         Ok(match format {
-            Format::Parquet => Output::Parquet(ParquetFolder::open(path, committed)?),
-            Format::Jsonl | Format::Csv => Output::File(AppendFile::open(path, header, committed)?),
+            Format::Parquet => Output::Parquet(ParquetFolder::open(path, options, committed)?),
+            Format::Jsonl | Format::Csv => {
+                Output::File(AppendFile::open(path, options, committed)?)
+            }
         })
     }
 
@@ -116,11 +125,37 @@ impl Output {
         }
     }
 
-    /// Makes everything durable, and returns the length to commit: bytes or files.
-    pub fn flush(&mut self) -> Result<u64, SinkError> {
+    /// The file as it was last flushed.
+    pub fn file(&self) -> OutputFile {
+        match self {
+            Output::File(file) => file.file().clone(),
+            Output::Parquet(folder) => folder.file(),
+        }
+    }
+
+    /// Whether there is something to flush though nothing was appended: a file is old enough to
+    /// roll, or its rows are still to reach readers and the run ends (`ends`).
+    pub fn is_due(&self, ends: bool) -> bool {
+        match self {
+            Output::File(file) => file.is_due(),
+            Output::Parquet(folder) => folder.is_due(ends),
+        }
+    }
+
+    /// Makes everything durable, and returns the file to commit. At the end of the stream or of the
+    /// run (`ends`), readers get all of it.
+    pub fn flush(&mut self, ends: bool) -> Result<OutputFile, SinkError> {
         match self {
             Output::File(file) => file.flush(),
-            Output::Parquet(folder) => folder.flush(),
+            Output::Parquet(folder) => folder.flush(ends),
+        }
+    }
+
+    /// Drops what the committed flush was done with.
+    pub fn committed(&mut self) -> Result<(), SinkError> {
+        match self {
+            Output::File(_) => Ok(()),
+            Output::Parquet(folder) => folder.committed(),
         }
     }
 }

@@ -8,10 +8,8 @@ use perennial_operators::{Batch, Dictionary, MISSING, TaskDefinition, TaskLevels
 use rustc_hash::FxHashMap;
 
 use super::task_numbers::TaskNumbers;
-use crate::format::fields::{
-    LabelParser, Names, Seen, TimeParser, check_length, known_id, number, quote,
-};
-use crate::format::{Row, Value};
+use crate::format::fields::{LabelParser, Names, Seen, check_length, known_id, number, quote};
+use crate::format::{Row, TimeParser, Value};
 use crate::schema::{Feature, Schema};
 
 /// Rows that a new batch reserves room for at most.

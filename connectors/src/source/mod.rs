@@ -4,6 +4,7 @@
 //! A source returns records in a fixed order. A bad record becomes a dead letter and never stops
 //! the stream. Every record, good or bad, counts in the *position*, so that a run resumes exactly.
 
+mod continuity;
 mod decode;
 pub mod edges;
 mod error;
@@ -16,6 +17,7 @@ mod task_numbers;
 use perennial_operators::Batch;
 use perennial_operators::flow::DeadLetter;
 
+pub use self::continuity::OnGone;
 pub use self::decode::Decoder;
 pub use self::error::SourceError;
 pub use self::rows::{Next, Rows};

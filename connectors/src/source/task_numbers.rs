@@ -15,7 +15,7 @@ use crate::format::{Row, Value};
 /// Bound on the paths and on the tasks that are remembered beside those of the knowledge base.
 const MOST: usize = 1 << 20;
 
-/// Numbers of tasks, each with a hash of the task's name that nobody can foresee.
+/// Numbers of tasks, each with a hash of the task's name without quotes that nobody can foresee.
 #[derive(Debug)]
 pub(super) struct TaskNumbers {
     /// Attributes of each level up to the first that is made of clusters: column and name.
@@ -37,7 +37,7 @@ impl TaskNumbers {
             Level::Cluster(_) => None,
         });
         let hashes = RandomState::new();
-        let number = |task: &TaskDefinition| (task.task, hashes.hash_one(&*task.name));
+        let number = |task: &TaskDefinition| (task.task, hashes.hash_one(task.bare_name()));
         TaskNumbers {
             levels: attributes.collect(),
             defined: tasks.iter().map(number).collect(),
@@ -66,12 +66,13 @@ impl TaskNumbers {
             return Ok(());
         }
         let tasks = self.tasks(row, cells, scratch);
-        for (task, name) in &tasks {
-            let known = self.defined.get(task).or_else(|| self.met.get(task));
-            if known.is_some_and(|known| *known != self.hashes.hash_one(name)) {
+        for task in &tasks {
+            let (number, hash) = (task.task, self.hashes.hash_one(task.bare_name()));
+            let known = self.defined.get(&number).or_else(|| self.met.get(&number));
+            if known.is_some_and(|known| *known != hash) {
                 return Err(format!(
-                    "its task {} has the number of another task ({task}), which came first",
-                    quote(Value::Text(name))
+                    "its task {} has the number of another task ({number}), which came first",
+                    quote(Value::Text(&task.name))
                 ));
             }
         }
@@ -79,15 +80,16 @@ impl TaskNumbers {
             self.met.clear();
             self.checked.clear();
         }
-        for (task, name) in tasks {
-            self.met.insert(task, self.hashes.hash_one(&name));
+        for task in tasks {
+            let hash = self.hashes.hash_one(task.bare_name());
+            self.met.insert(task.task, hash);
         }
         self.checked.insert(path);
         Ok(())
     }
 
-    /// Numbers and names of the tasks of a row, as allocation defines them.
-    fn tasks(&self, row: &Row, cells: &[usize], scratch: &mut String) -> Vec<(TaskId, String)> {
+    /// The tasks of a row, as allocation defines them.
+    fn tasks(&self, row: &Row, cells: &[usize], scratch: &mut String) -> Vec<TaskDefinition> {
         let mut task = TaskDefinition::base();
         let mut tasks = Vec::with_capacity(self.levels.len());
         for level in &self.levels {
@@ -100,7 +102,7 @@ impl TaskNumbers {
             }
             if !values.is_empty() {
                 task = task.child(&values);
-                tasks.push((task.task, task.name.to_string()));
+                tasks.push(task.clone());
             }
         }
         tasks
@@ -149,5 +151,21 @@ mod tests {
             assert_eq!(check("", "dry"), Ok(()));
         }
         assert_eq!((numbers.met.len(), numbers.checked.len()), (4, 3));
+    }
+
+    #[test]
+    fn a_name_of_an_older_version_is_of_the_same_task() {
+        let levels = TaskLevels {
+            levels: vec![Level::Attributes(vec![(0, "site".into())])],
+        };
+        let own = TaskDefinition::base().child(&[("site".into(), "a,b".into())]);
+        let old = TaskDefinition {
+            name: "site=a,b".into(),
+            ..own.clone()
+        };
+        assert_ne!(own.name, old.name);
+        let mut numbers = TaskNumbers::new(&levels, &[old]);
+        let checked = numbers.check(&row("a,b", ""), &[0, 1], &mut String::new());
+        assert_eq!(checked, Ok(()));
     }
 }

@@ -98,7 +98,7 @@ pub enum TrainerError {
         /// Why.
         reason: String,
     },
-    /// The command took longer than its time limit.
+    /// The program took longer than its time limit.
     #[error("{who} was killed: it took longer than {limit:?}{stderr}")]
     TimedOut {
         /// Name of the program in messages.

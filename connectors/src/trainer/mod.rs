@@ -3,18 +3,21 @@
 
 mod command;
 mod error;
+mod examine;
 mod process;
 mod request;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ndarray::Array2;
 use perennial_operators::{LabelKind, ModelId, RetainedSample, TrainRequest, TrainResponse};
 
 pub use self::command::{CommandLine, CommandTrainer};
 pub use self::error::{StderrTail, TrainerError};
-use self::process::{Children, check_status, piped};
+pub use self::examine::{EXAMINE, ExamineError, Examiner, Origin, serve_examination};
+use self::process::{Children, Exchanged, check_status, piped};
 use crate::onnx::Runtime;
 use crate::{native, onnx};
 
@@ -40,6 +43,8 @@ pub struct Job<'a> {
     /// The ONNX model to start from, if any; only for a trainer with
     /// [warm starts](Trainer::warm_starts).
     pub from: Option<&'a [u8]>,
+    /// Longest time of the training, after which its process is killed; none without a limit.
+    pub limit: Option<Duration>,
 }
 
 /// A trained model.
@@ -73,8 +78,10 @@ impl Trainer {
     /// The training failed, or Perennial cannot use its model.
     pub fn train(&self, job: &Job<'_>) -> Result<Trained, TrainerError> {
         match (self, job.from) {
-            (Trainer::BuiltIn(trainer), None) => trainer.train(job.request),
-            (Trainer::BuiltIn(trainer), Some(from)) => trainer.warm_start(from, job.request),
+            (Trainer::BuiltIn(trainer), None) => trainer.train(job.request, job.limit),
+            (Trainer::BuiltIn(trainer), Some(from)) => {
+                trainer.warm_start(from, job.request, job.limit)
+            }
             (Trainer::Command(trainer), _) => trainer.train(job),
         }
     }
@@ -128,12 +135,16 @@ impl BuiltIn {
     }
 
     /// Trains a model and checks it against XGBoost on the training samples. The call blocks until
-    /// the training ends.
+    /// the training ends, or is killed after `limit`.
     ///
     /// # Errors
     /// The training, the program or the conversion failed.
-    pub fn train(&self, request: &TrainRequest) -> Result<Trained, TrainerError> {
-        let (model, expected) = self.boost(request)?;
+    pub fn train(
+        &self,
+        request: &TrainRequest,
+        limit: Option<Duration>,
+    ) -> Result<Trained, TrainerError> {
+        let (model, expected) = self.boost(request, limit)?;
         let onnx = onnx::convert(&model, request.features.ncols(), request.kind)
             .map_err(TrainerError::Convert)?;
         self.checked(onnx, request, &expected)
@@ -144,7 +155,12 @@ impl BuiltIn {
     ///
     /// # Errors
     /// As for [`BuiltIn::train`]; or the model does not run, or is of another trainer.
-    pub fn warm_start(&self, from: &[u8], request: &TrainRequest) -> Result<Trained, TrainerError> {
+    pub fn warm_start(
+        &self,
+        from: &[u8],
+        request: &TrainRequest,
+        limit: Option<Duration>,
+    ) -> Result<Trained, TrainerError> {
         let (features, width) = (request.features.ncols(), request.kind.width());
         let mut margins = Array2::zeros((request.features.nrows(), width));
         self.runtime
@@ -159,16 +175,20 @@ impl BuiltIn {
             margins: Some(margins),
             ..request.clone()
         };
-        let (model, expected) = self.boost(&request)?;
+        let (model, expected) = self.boost(&request, limit)?;
         let onnx =
             onnx::extend(from, &model, features, request.kind).map_err(TrainerError::Convert)?;
         self.checked(onnx, &request, &expected)
     }
 
     /// Runs the training program: the booster, and XGBoost's own outputs for the samples.
-    fn boost(&self, request: &TrainRequest) -> Result<(Vec<u8>, Array2<f32>), TrainerError> {
+    fn boost(
+        &self,
+        request: &TrainRequest,
+        limit: Option<Duration>,
+    ) -> Result<(Vec<u8>, Array2<f32>), TrainerError> {
         let bytes = postcard::to_stdvec(request).map_err(TrainerError::Request)?;
-        let finished = self.run(&bytes)?;
+        let finished = self.run(&bytes, limit)?;
         drop(bytes);
         let answer = finished.stdout.as_slice();
         let (model, expected) = match postcard::take_from_bytes(answer) {
@@ -222,13 +242,19 @@ impl BuiltIn {
         })
     }
 
-    /// Runs the training program to its end, with a request as its stdin.
-    fn run(&self, request: &[u8]) -> Result<Finished, TrainerError> {
+    /// Runs the training program to its end or for `limit`, with a request as its stdin.
+    fn run(&self, request: &[u8], limit: Option<Duration>) -> Result<Finished, TrainerError> {
         let command = piped(&self.program, self.libraries.as_deref());
-        let mut started = self.children.start(command, WHO)?;
-        let exchanged = started.exchange(request);
-        let end = started.wait(None)?;
-        let (stdout, stderr) = exchanged.map_err(TrainerError::Connection)?;
+        let started = self.children.start(command, WHO)?;
+        let Exchanged {
+            end,
+            stdout,
+            stderr,
+        } = started.exchange(request, limit)?;
+        if let Some(limit) = limit.filter(|_| end.is_late) {
+            let who = WHO.to_owned();
+            return Err(TrainerError::TimedOut { who, limit, stderr });
+        }
         if end.status.code() == Some(LOADER_FAILED) {
             return Err(TrainerError::Libraries { stderr });
         }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use std::{env, io, thread};
 
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -46,6 +48,16 @@ pub struct End {
     pub status: ExitStatus,
     /// Whether it was killed at its time limit.
     pub is_late: bool,
+}
+
+/// What a child has written, and how it ended.
+pub struct Exchanged {
+    /// How it ended.
+    pub end: End,
+    /// Its stdout.
+    pub stdout: Vec<u8>,
+    /// The end of its stderr.
+    pub stderr: StderrTail,
 }
 
 impl Children {
@@ -92,8 +104,13 @@ impl Children {
 
 impl Started {
     /// Writes `request` to the child's stdin and reads its stdout and stderr to their ends, all at
-    /// the same time, so that the child never blocks on one pipe while this thread is at another.
-    pub fn exchange(&mut self, request: &[u8]) -> io::Result<(Vec<u8>, StderrTail)> {
+    /// the same time, so that the child never blocks on one pipe while a thread is at another.
+    /// Waits until it has ended, as [`Started::wait`] does.
+    pub fn exchange(
+        mut self,
+        request: &[u8],
+        limit: Option<Duration>,
+    ) -> Result<Exchanged, TrainerError> {
         let (stdin, stdout, stderr) = (
             self.child.stdin.take(),
             self.child.stdout.take(),
@@ -107,9 +124,20 @@ impl Started {
                 }
             });
             let stderr = scope.spawn(move || read(stderr));
-            let stdout = read(stdout)?;
-            let stderr = stderr.join().unwrap_or_else(|_| Ok(Vec::new()))?;
-            Ok((stdout, StderrTail(tail(&stderr))))
+            let stdout = scope.spawn(move || read(stdout));
+            // Its end closes the pipes.
+            let end = self.wait(limit)?;
+            let joined = |read: thread::ScopedJoinHandle<'_, io::Result<Vec<u8>>>| {
+                let read = read.join().unwrap_or_else(|_| Ok(Vec::new()));
+                read.map_err(TrainerError::Connection)
+            };
+            let (stdout, stderr) = (joined(stdout)?, joined(stderr)?);
+            let stderr = StderrTail(tail(&stderr));
+            Ok(Exchanged {
+                end,
+                stdout,
+                stderr,
+            })
         })
     }
 
@@ -209,6 +237,29 @@ pub fn piped(program: &Path, libraries: Option<&Path>) -> Command {
         command.env("LD_LIBRARY_PATH", search_path(folder));
     }
     command
+}
+
+/// Limits the resources of a command, within this process's own limits. It ends if this process is
+/// killed: Linux ties it to the starting thread, which waits for it.
+pub fn limit(command: &mut Command, limits: &[(Resource, u64)]) -> io::Result<()> {
+    let within = |(resource, most): &(Resource, u64)| -> io::Result<(Resource, u64)> {
+        Ok((*resource, (*most).min(getrlimit(*resource)?.1)))
+    };
+    let limits: Vec<(Resource, u64)> = limits.iter().map(within).collect::<io::Result<_>>()?;
+    let limit = move || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        for (resource, most) in &limits {
+            setrlimit(*resource, *most, *most)?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes two
+    // kinds of system calls and neither allocates, frees nor locks.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(limit);
+    }
+    Ok(())
 }
 
 /// The end of a file that was a child's stderr.

@@ -55,7 +55,7 @@ fn request(rows: usize, columns: usize, classes: usize, missing: f32, depth: u32
 
 /// Trains, which includes the check against XGBoost.
 fn train(request: &TrainRequest) -> Trained {
-    trainer().train(request).unwrap()
+    trainer().train(request, None).unwrap()
 }
 
 #[test]
@@ -127,16 +127,16 @@ fn warm_start_corrects_its_model() {
     for label in &mut second.labels {
         *label = [1.0, 0.0, 2.0][*label as usize];
     }
-    let warm = trainer().warm_start(&from.onnx, &second).unwrap();
+    let warm = trainer().warm_start(&from.onnx, &second, None).unwrap();
     assert!(warm.deviation < 1e-5, "{}", warm.deviation);
     assert!(log_loss(&warm.onnx, &second) < 0.9 * log_loss(&from.onnx, &second));
     // And once more on top of that.
-    let again = trainer().warm_start(&warm.onnx, &second).unwrap();
+    let again = trainer().warm_start(&warm.onnx, &second, None).unwrap();
     assert!(log_loss(&again.onnx, &second) < log_loss(&warm.onnx, &second));
     // Trees that cannot learn change nothing.
     let mut nothing = first.clone();
     (nothing.parameters.rounds, nothing.parameters.eta) = (1, 1e-9);
-    let same = trainer().warm_start(&from.onnx, &nothing).unwrap();
+    let same = trainer().warm_start(&from.onnx, &nothing, None).unwrap();
     let difference = log_loss(&same.onnx, &first) - log_loss(&from.onnx, &first);
     assert!(difference.abs() < 1e-5, "{difference}");
 }
@@ -146,7 +146,7 @@ fn warm_start_from_foreign_or_other_size_is_refused() {
     let from = train(&request(100, 4, 3, 0.1, 3));
     let refused = |onnx: &[u8], columns: usize, classes: usize| {
         let request = request(100, columns, classes, 0.1, 3);
-        trainer().warm_start(onnx, &request).unwrap_err()
+        trainer().warm_start(onnx, &request, None).unwrap_err()
     };
     let error = refused(b"no model", 4, 3);
     assert!(matches!(error, TrainerError::Conversion(_)), "{error:?}");
@@ -222,7 +222,7 @@ proptest! {
         let labels = labels[..rows].iter().map(|label| (label % classes) as f32).collect();
         let mut parameters = parameters(rounds, depth);
         parameters.min_child_weight = 0.0;
-        trainer().train(&TrainRequest { features, labels, kind: LabelKind::Classes(classes), weights: None, margins: None, parameters }).unwrap();
+        trainer().train(&TrainRequest { features, labels, kind: LabelKind::Classes(classes), weights: None, margins: None, parameters }, None).unwrap();
     }
 }
 
@@ -244,7 +244,7 @@ fn bad_requests_are_refused_with_a_reason() {
     let refused = |change: fn(&mut TrainRequest), sentence: &str| {
         let mut request = good.clone();
         change(&mut request);
-        let error = trainer().train(&request).unwrap_err();
+        let error = trainer().train(&request, None).unwrap_err();
         assert!(matches!(error, TrainerError::Failed(_)), "{error:?}");
         assert_eq!(
             error.to_string(),
@@ -286,7 +286,7 @@ fn bad_requests_are_refused_with_a_reason() {
     );
     let mut eta = good.clone();
     eta.parameters.eta = -1.0;
-    let error = trainer().train(&eta).unwrap_err();
+    let error = trainer().train(&eta, None).unwrap_err();
     assert!(matches!(error, TrainerError::Failed(_)), "{error:?}");
 }
 
@@ -316,7 +316,7 @@ fn script(text: &str) -> Script {
 /// another test's child holds it open, which passes.
 fn fail(script: &Script, request: &TrainRequest) -> TrainerError {
     loop {
-        match script.trainer.train(request).unwrap_err() {
+        match script.trainer.train(request, None).unwrap_err() {
             TrainerError::Start { reason, .. } if reason.raw_os_error() == Some(26) => {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -352,7 +352,7 @@ fn misbehaving_trainer_gives_distinct_errors() {
     );
 
     let missing = BuiltIn::new(PathBuf::from("/nowhere"), None, Runtime::load().unwrap());
-    let error = missing.train(&request).unwrap_err();
+    let error = missing.train(&request, None).unwrap_err();
     assert!(
         error
             .to_string()
@@ -411,7 +411,7 @@ fn conversion_that_differs_from_xgboost_is_refused() {
 
     let script = answer(right.clone(), MODEL);
     let trained = loop {
-        match script.trainer.train(&request) {
+        match script.trainer.train(&request, None) {
             Err(TrainerError::Start { .. }) => thread::sleep(Duration::from_millis(5)),
             other => break other.unwrap(),
         }
@@ -465,6 +465,24 @@ fn damaged_models_do_not_convert() {
         assert_ne!(damaged, MODEL);
         let error = onnx::convert(damaged.as_bytes(), 1, TWO).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn hanging_training_is_killed_after_its_limit() {
+    let request = request(20, 3, 3, 0.0, 2);
+    let limit = Duration::from_millis(200);
+    // The second closes its outputs, and hangs only then.
+    for hangs in ["exec sleep infinity", "exec >&- 2>&-; sleep infinity"] {
+        let script = script(hangs);
+        let error = loop {
+            match script.trainer.train(&request, Some(limit)).unwrap_err() {
+                TrainerError::Start { .. } => thread::sleep(Duration::from_millis(5)),
+                error => break error,
+            }
+        };
+        let is_late = matches!(error, TrainerError::TimedOut { limit: of, .. } if of == limit);
+        assert!(is_late, "{error:?}");
     }
 }
 

@@ -59,7 +59,7 @@ fn numbers_equal_xgboosts() {
     for (offset, size) in [(0.0, 1.0), (-5e4, 1.0), (1e-6, 1e-6), (0.0, 1e12)] {
         for depth in [1, 3, 8] {
             let request = request(400, offset, size, depth as f32 * 0.06, depth);
-            let trained = trainer().train(&request).unwrap();
+            let trained = trainer().train(&request, None).unwrap();
             assert!(
                 rmse(&trained.onnx, &request) < 4.0 * size,
                 "{offset} {size}"
@@ -71,16 +71,16 @@ fn numbers_equal_xgboosts() {
 #[test]
 fn warm_start_corrects_numbers() {
     let first = request(600, 300.0, 2.0, 0.1, 3);
-    let from = trainer().train(&first).unwrap();
+    let from = trainer().train(&first, None).unwrap();
     let mut second = first.clone();
     second
         .labels
         .iter_mut()
         .for_each(|label| *label = *label * 0.5 + 90.0);
     let before = rmse(&from.onnx, &second);
-    let warm = trainer().warm_start(&from.onnx, &second).unwrap();
+    let warm = trainer().warm_start(&from.onnx, &second, None).unwrap();
     assert!(rmse(&warm.onnx, &second) < 0.5 * before);
-    let again = trainer().warm_start(&warm.onnx, &second).unwrap();
+    let again = trainer().warm_start(&warm.onnx, &second, None).unwrap();
     assert!(rmse(&again.onnx, &second) < rmse(&warm.onnx, &second));
     // A model of classes is refused.
     let mut classes = first.clone();
@@ -89,8 +89,8 @@ fn warm_start_corrects_numbers() {
         .labels
         .iter_mut()
         .for_each(|label| *label = f32::from(u8::from(*label > 300.0)));
-    let classes = trainer().train(&classes).unwrap();
-    assert!(trainer().warm_start(&classes.onnx, &second).is_err());
+    let classes = trainer().train(&classes, None).unwrap();
+    assert!(trainer().warm_start(&classes.onnx, &second, None).is_err());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn untrainable_labels_are_named() {
     for (label, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         let mut request = request(50, 0.0, 1.0, 0.0, 2);
         request.labels[3] = label;
-        let error = trainer().train(&request).unwrap_err();
+        let error = trainer().train(&request, None).unwrap_err();
         assert!(matches!(error, TrainerError::Failed(_)), "{error:?}");
         let expected = format!("the label of sample 3 is {said}, but only numbers up to 1e18");
         assert!(error.to_string().contains(&expected), "{error}");
@@ -153,6 +153,7 @@ fn by_command(
         samples: &samples,
         request,
         from: None,
+        limit: None,
     });
     let seen = serde_json::from_slice(&fs::read(path("request.json")).unwrap()).unwrap();
     (trained.map(|trained| trained.metrics), seen)
@@ -163,7 +164,7 @@ type Metrics = std::collections::BTreeMap<String, f64>;
 #[test]
 fn command_gets_numbers_and_returns_a_model_of_one_output() {
     let request = request(60, 7.0, 1.0, 0.1, 3);
-    let onnx = trainer().train(&request).unwrap().onnx;
+    let onnx = trainer().train(&request, None).unwrap().onnx;
     let (trained, seen) = by_command(&onnx, &request);
     trained.unwrap();
     assert_eq!(seen["kind"], "number");
@@ -175,7 +176,7 @@ fn command_gets_numbers_and_returns_a_model_of_one_output() {
         .labels
         .iter_mut()
         .for_each(|label| *label = f32::from(u8::from(*label > 7.0)));
-    let onnx = trainer().train(&classes).unwrap().onnx;
+    let onnx = trainer().train(&classes, None).unwrap().onnx;
     let error = by_command(&onnx, &request).0.unwrap_err().to_string();
     let expected = "where an output of floats [N, 1] is needed";
     assert!(error.contains(expected), "{error}");

@@ -43,7 +43,10 @@ fn model(rows: usize) -> (Vec<u8>, Array2<f32>) {
     };
     let trainer = BuiltIn::find(Runtime::load().unwrap())
         .expect("run cargo build --release -p perennial-trainer first");
-    (trainer.train(&request).unwrap().onnx, request.features)
+    (
+        trainer.train(&request, None).unwrap().onnx,
+        request.features,
+    )
 }
 
 fn session(onnx: &[u8]) -> Session {

@@ -11,3 +11,4 @@ pub mod pool;
 pub mod recognize;
 pub mod retain;
 pub mod unseen;
+pub mod usual;

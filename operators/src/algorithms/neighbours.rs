@@ -26,8 +26,7 @@ const FAR: f32 = 14.0;
 #[derive(Default)]
 struct Ring {
     labels: Vec<f32>,
-    /// Feature values, features × room: one column a feature, NaN = missing. In standard deviations
-    /// once these are known.
+    /// Feature values, features × room: one column a feature, NaN = missing.
     columns: Vec<f32>,
     /// Number of missing values of each feature, free places included.
     missing: Vec<u32>,
@@ -39,7 +38,7 @@ struct Ring {
 
 impl Ring {
     /// Adds a sample; drops the oldest one if there are `most`.
-    fn push(&mut self, label: f32, features: impl ExactSizeIterator<Item = f32>, most: usize) {
+    fn push(&mut self, label: f32, features: &[f32], most: usize) {
         let at = if self.labels.len() < most {
             if self.labels.len() == self.room {
                 self.grow(features.len(), most);
@@ -51,12 +50,12 @@ impl Ring {
             self.next = (self.next + 1) % most;
             (self.next + most - 1) % most
         };
-        for (column, value) in features.enumerate() {
+        for (column, value) in features.iter().enumerate() {
             // A free place counts as missing.
             let place = &mut self.columns[column * self.room + at];
             self.missing[column] += u32::from(value.is_nan());
             self.missing[column] -= u32::from(place.is_nan());
-            *place = value;
+            *place = *value;
         }
     }
 
@@ -76,15 +75,6 @@ impl Ring {
         (self.columns, self.room) = (columns, room);
     }
 
-    /// Converts the values into standard deviations.
-    fn scale(&mut self, scales: &[f32]) {
-        if self.room > 0 {
-            for (column, scale) in self.columns.chunks_exact_mut(self.room).zip(scales) {
-                column.iter_mut().for_each(|value| *value *= scale);
-            }
-        }
-    }
-
     /// Places of the samples, oldest first. In this order sums are the same, to the last bit, in a
     /// ring that was filled again after a restart.
     fn oldest_first(&self) -> impl Iterator<Item = usize> + use<> {
@@ -95,7 +85,7 @@ impl Ring {
     ///
     /// The mean is over the features that both samples have. A feature in which no sample differs
     /// from `features` is left out: it does not show which samples are alike. `known` is scratch.
-    fn distances(&self, features: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
+    fn distances(&self, features: &[f32], scales: &[f32], to: &mut Vec<f32>, known: &mut Vec<f32>) {
         let held = self.labels.len();
         for scratch in [&mut *to, &mut *known] {
             scratch.clear();
@@ -104,10 +94,10 @@ impl Ring {
         let free = (self.room - held) as u32;
         // Number of features that all samples have.
         let mut common = 0.0;
-        for (column, value) in features.iter().enumerate() {
+        for (column, (value, scale)) in features.iter().zip(scales).enumerate() {
             let missing = self.missing[column] - free;
             let column = &self.columns[column * self.room..][..held];
-            if add_squares(column, *value, to) {
+            if add_squares(column, *value, *scale, to) {
                 if missing == 0 {
                     common += 1.0;
                 } else {
@@ -160,8 +150,7 @@ pub struct Neighbours {
     /// Inverse of each feature's standard deviation; 0 for a feature that does not vary.
     scales: Vec<f32>,
     rings: FxHashMap<TaskId, Ring>,
-    /// Scratch: scaled features of the sample, squared distances, and number of features of each.
-    features: Vec<f32>,
+    /// Scratch: squared distances, and number of features of each.
     distances: Vec<f32>,
     known: Vec<f32>,
 }
@@ -175,15 +164,9 @@ impl Neighbours {
         }
     }
 
-    /// Sets each feature's standard deviation, once. Before that, no sample has neighbours.
+    /// Sets each feature's standard deviation. Before the first time, no sample has neighbours.
     pub fn set_deviations(&mut self, deviations: &[f32]) {
-        if !self.scales.is_empty() {
-            return;
-        }
         self.scales = scales(deviations);
-        for ring in self.rings.values_mut() {
-            ring.scale(&self.scales);
-        }
     }
 
     /// Adds new samples of a finest task, to it and to its parent.
@@ -196,11 +179,7 @@ impl Neighbours {
             let ring = self.rings.entry(task).or_default();
             let features = moved.samples.features.chunks_exact(width.max(1));
             for (label, features) in moved.samples.labels.iter().zip(features) {
-                if self.scales.is_empty() {
-                    ring.push(*label, features.iter().copied(), self.most);
-                } else {
-                    ring.push(*label, scaled(features, &self.scales), self.most);
-                }
+                ring.push(*label, features, self.most);
             }
         }
     }
@@ -229,9 +208,7 @@ impl Neighbours {
         }
         let mut total = PRIOR;
         if let Some(ring) = self.rings.get(&task) {
-            self.features.clear();
-            self.features.extend(scaled(features, &self.scales));
-            ring.distances(&self.features, &mut self.distances, &mut self.known);
+            ring.distances(features, &self.scales, &mut self.distances, &mut self.known);
             for at in ring.oldest_first() {
                 let (label, squares) = (ring.labels[at], self.distances[at] / (WIDTH * WIDTH));
                 if squares < FAR {
@@ -250,12 +227,4 @@ impl Neighbours {
             to[0] += prior[0];
         }
     }
-}
-
-/// Converts features into standard deviations.
-fn scaled(features: &[f32], scales: &[f32]) -> impl ExactSizeIterator<Item = f32> {
-    features
-        .iter()
-        .zip(scales)
-        .map(|(value, scale)| value * scale)
 }

@@ -42,6 +42,10 @@ impl LabelKind {
 /// Largest magnitude of a label that is a number: the squares of errors then fit into an `f32`.
 pub const LARGEST_NUMBER: f32 = 1e18;
 
+/// Largest magnitude of a feature. XGBoost puts its last threshold at about twice the greatest
+/// value of a feature, and cannot write a model whose thresholds are infinite.
+pub const LARGEST_FEATURE: f32 = 1e38;
+
 /// Errors above this many scales lose linearly, not quadratically (Huber's knee).
 const KNEE: f32 = 3.0;
 /// Errors are clamped to this many scales.

@@ -5,14 +5,12 @@
 //! was added.
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Semigroup};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::label::LabelKind;
+use super::moments::{FEATURE_LIMIT, FEATURE_STEPS, Moments, round};
 use super::task::TaskId;
 
-/// Feature values are counted in steps of 2⁻²⁰ and saturate at ±2⁴².
-const FEATURE_STEPS: f64 = (1_u64 << 20) as f64;
-const FEATURE_LIMIT: f64 = (1_u64 << 62) as f64;
 /// Losses are counted in steps of 2⁻³² nats.
 const LOSS_STEPS: f64 = (1_u64 << 32) as f64;
 /// Lower probabilities count as this one, so that one sure mistake costs a finite loss.
@@ -84,12 +82,14 @@ impl Score {
         }
     }
 
-    /// Adds another score.
+    /// Adds another score. Counts saturate, since the other may come over the network.
     pub fn add(&mut self, other: &Score) {
-        self.count += other.count;
-        self.correct += other.correct;
-        self.loss = self.loss.saturating_add(other.loss);
-        self.absolute += other.absolute;
+        self.count = self.count.saturating_add(other.count);
+        self.correct = self.correct.saturating_add(other.correct);
+        // The sum of squares can exceed its range. Wrapped, it is right again as soon as the errors
+        // that were too large have left the window.
+        self.loss = self.loss.wrapping_add(other.loss);
+        self.absolute = self.absolute.saturating_add(other.absolute);
     }
 
     /// Share of right predictions; none before the first.
@@ -108,9 +108,17 @@ impl Score {
     }
 
     /// Root of the mean squared error, in the label's unit; none before the first prediction.
+    ///
+    /// It is never below the mean absolute error, which takes its place where the sum of squares
+    /// has exceeded its range.
     pub fn rmse(&self) -> Option<f64> {
         let square = FEATURE_STEPS * FEATURE_STEPS;
-        (self.count > 0).then(|| (self.loss as f64 / square / self.count as f64).sqrt())
+        let count = (self.count > 0).then_some(self.count as f64)?;
+        let (mean, absolute) = (self.loss as f64 / count, self.absolute as f64 / count);
+        if is_too_small(mean, absolute) {
+            return self.mae();
+        }
+        Some((self.loss as f64 / square / count).sqrt())
     }
 
     /// Losses of the predictions that an earlier score does not count.
@@ -125,21 +133,37 @@ impl Score {
                     squares: wrong,
                 }
             }
-            LabelKind::Number => Losses {
-                count,
-                sum: (self.absolute - earlier.absolute) as f64 / FEATURE_STEPS,
-                squares: (self.loss.saturating_sub(earlier.loss)) as f64
-                    / (FEATURE_STEPS * FEATURE_STEPS),
-            },
+            LabelKind::Number => {
+                let sum = (self.absolute - earlier.absolute) as f64 / FEATURE_STEPS;
+                let squares = self.loss.wrapping_sub(earlier.loss) as f64;
+                let squares = squares / (FEATURE_STEPS * FEATURE_STEPS);
+                let (mean, known) = (sum / count.max(1) as f64, count.max(1) as f64);
+                let squares = if is_too_small(squares / known, mean) {
+                    mean * mean * known
+                } else {
+                    squares
+                };
+                Losses {
+                    count,
+                    sum,
+                    squares,
+                }
+            }
         }
     }
 
     fn negate(&mut self) {
         self.count = -self.count;
         self.correct = -self.correct;
-        self.loss = self.loss.saturating_neg();
+        self.loss = self.loss.wrapping_neg();
         self.absolute = -self.absolute;
     }
+}
+
+/// Whether a mean square is below the square of the mean by more than rounding: the sum of squares
+/// has exceeded its range.
+fn is_too_small(mean_square: f64, mean: f64) -> bool {
+    mean_square < mean * mean * (1.0 - 1e-9)
 }
 
 /// Scores of some labels, for triggers and windows. Every task keeps some of these in memory, so
@@ -177,134 +201,6 @@ impl Abelian for TaskScores {
     fn negate(&mut self) {
         self.labelled = -self.labelled;
         self.score.negate();
-    }
-}
-
-/// Moments of one feature: count, sum and sum of squares of its known values.
-///
-/// ```
-/// use perennial_operators::Moments;
-///
-/// let mut moments = Moments::default();
-/// for value in [1.0, f32::NAN, 3.0] {
-///     moments.count_value(value);
-/// }
-/// assert_eq!((moments.count, moments.mean(), moments.variance()), (2, Some(2.0), Some(1.0)));
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moments {
-    /// Number of values that were not missing.
-    pub count: i64,
-    sum: i128,
-    squares: i128,
-}
-
-/// Moments as they are serialized.
-///
-/// Most of a small task's moments in an epoch are of a single value. In binary formats its square
-/// is subtracted from `squares`: the 0 that is left takes one byte instead of eight.
-#[derive(Serialize, Deserialize)]
-#[serde(rename = "Moments")]
-struct Written {
-    count: i64,
-    sum: i128,
-    squares: i128,
-}
-
-impl Serialize for Moments {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let single = self.single(serializer.is_human_readable());
-        let written = Written {
-            count: self.count,
-            sum: self.sum,
-            squares: self.squares.wrapping_sub(single),
-        };
-        written.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Moments {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let readable = deserializer.is_human_readable();
-        let written = Written::deserialize(deserializer)?;
-        let mut moments = Moments {
-            count: written.count,
-            sum: written.sum,
-            squares: written.squares,
-        };
-        moments.squares = written.squares.wrapping_add(moments.single(readable));
-        Ok(moments)
-    }
-}
-
-/// Nearest integer, ties to even. On processors without an instruction for it, the standard
-/// library's function is a call that costs more than everything else that is done with a value.
-#[inline]
-fn round(value: f64) -> f64 {
-    /// Near this number the distance of floats is 1, so that adding it rounds.
-    const ONE_APART: f64 = (3_u64 << 51) as f64;
-    if value.abs() < (1_u64 << 51) as f64 {
-        (value + ONE_APART) - ONE_APART
-    } else {
-        value.round_ties_even()
-    }
-}
-
-impl Moments {
-    /// Square of a single value, which binary formats omit from `squares`; 0 otherwise.
-    fn single(&self, readable: bool) -> i128 {
-        if self.count == 1 && !readable {
-            self.sum.wrapping_mul(self.sum)
-        } else {
-            0
-        }
-    }
-
-    /// Adds one value; NaN is missing and is ignored.
-    #[inline]
-    pub fn count_value(&mut self, value: f32) {
-        if value.is_nan() {
-            return;
-        }
-        let steps =
-            round(f64::from(value) * FEATURE_STEPS).clamp(-FEATURE_LIMIT, FEATURE_LIMIT) as i64;
-        self.count += 1;
-        self.sum += i128::from(steps);
-        // The square is at most 2¹²⁴, so that only sums of eight or more such extremes saturate.
-        self.squares = self
-            .squares
-            .saturating_add(i128::from(steps) * i128::from(steps));
-    }
-
-    /// Mean, in the feature's unit; none without values.
-    pub fn mean(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum as f64 / FEATURE_STEPS / self.count as f64)
-    }
-
-    /// Population variance, in the feature's unit squared; none without values.
-    pub fn variance(&self) -> Option<f64> {
-        let count = (self.count > 0).then_some(i128::from(self.count))?;
-        // In integers where they suffice, so that constant values have a variance of exactly 0.
-        let exact = count
-            .checked_mul(self.squares)
-            .zip(self.sum.checked_mul(self.sum));
-        let steps = match exact {
-            Some((squares, square)) => (squares - square) as f64 / (count as f64).powi(2),
-            None => self.squares as f64 / count as f64 - (self.sum as f64 / count as f64).powi(2),
-        };
-        Some((steps / (FEATURE_STEPS * FEATURE_STEPS)).max(0.0))
-    }
-
-    fn add(&mut self, other: &Moments) {
-        self.count += other.count;
-        self.sum += other.sum;
-        self.squares = self.squares.saturating_add(other.squares);
-    }
-
-    fn negate(&mut self) {
-        self.count = -self.count;
-        self.sum = -self.sum;
-        self.squares = self.squares.saturating_neg();
     }
 }
 
@@ -480,19 +376,40 @@ pub type View = (TaskId, Standing);
 
 #[cfg(test)]
 mod tests {
-    use super::round;
+    use super::*;
+
+    fn scores(errors: &[f32]) -> Score {
+        let mut all = Score::default();
+        for error in errors {
+            all.add(&Score::of_number(*error, 0.0));
+        }
+        all
+    }
 
     #[test]
-    fn round_takes_ties_to_even() {
-        let mut value = 1e-3_f64;
-        while value < 1e19 {
-            for near in [value, value + 0.5, value.floor() + 0.5, value.floor()] {
-                for signed in [near, -near] {
-                    assert_eq!(round(signed), signed.round_ties_even(), "{signed}");
-                }
-            }
-            value *= 1.37;
+    fn root_mean_square_is_never_below_the_mean_error() {
+        // Each of these squares is close to the range of their sum.
+        for count in [1, 7, 8, 9, 16, 100, 1000] {
+            let all = scores(&vec![1e17; count]);
+            let (mae, rmse) = (all.mae().unwrap(), all.rmse().unwrap());
+            assert!(rmse >= mae && mae > 1e12, "{count}: {rmse} {mae}");
         }
-        assert!(round(f64::INFINITY).is_infinite());
+    }
+
+    #[test]
+    fn window_recovers_from_errors_beyond_the_range() {
+        let mut window = TaskScores {
+            labelled: 1000,
+            score: scores(&vec![1e17; 1000]),
+        };
+        let mut gone = window;
+        gone.negate();
+        let usual = TaskScores {
+            labelled: 2,
+            score: scores(&[3.0, 4.0]),
+        };
+        window.plus_equals(&usual);
+        window.plus_equals(&gone);
+        assert_eq!(window, usual);
     }
 }

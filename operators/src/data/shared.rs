@@ -1,5 +1,7 @@
 //! Shared samples and statistics, which an edge sends to the cloud.
 
+use std::ops::Range;
+
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,34 @@ impl SharedTexts {
                 }),
             };
             texts.codes.push(shared_code);
+        }
+        texts
+    }
+
+    /// The column without the texts of some rows.
+    pub(crate) fn without(&self, rows: &[bool]) -> SharedTexts {
+        let codes = self.codes.iter().zip(rows);
+        self.with_codes(codes.map(|(code, blank)| if *blank { MISSING } else { *code }))
+    }
+
+    /// The texts of some rows.
+    fn rows(&self, rows: Range<usize>) -> SharedTexts {
+        self.with_codes(self.codes[rows].iter().copied())
+    }
+
+    /// A column of these codes, with the values that they use and no others.
+    fn with_codes(&self, codes: impl Iterator<Item = u32>) -> SharedTexts {
+        let mut texts = SharedTexts::default();
+        let mut new_codes: FxHashMap<u32, u32> = FxHashMap::default();
+        for code in codes {
+            let new_code = match self.values.get(code as usize) {
+                None => MISSING,
+                Some(value) => *new_codes.entry(code).or_insert_with(|| {
+                    texts.values.push(value.clone());
+                    texts.values.len() as u32 - 1
+                }),
+            };
+            texts.codes.push(new_code);
         }
         texts
     }
@@ -81,6 +111,43 @@ impl SharedSamples {
     /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
+    }
+
+    /// Cuts the samples by rows into parts of about `most` bytes, with one sample at least.
+    pub fn cut(self, most: usize) -> Vec<SharedSamples> {
+        let (rows, bytes) = (self.len(), self.bytes());
+        if bytes <= most || rows <= 1 {
+            return vec![self];
+        }
+        let parts = bytes.div_ceil(most.max(1)).min(rows);
+        let length = rows.div_ceil(parts);
+        (0..rows)
+            .step_by(length)
+            .map(|start| self.rows(start..(start + length).min(rows)))
+            .collect()
+    }
+
+    /// The samples of some rows.
+    fn rows(&self, rows: Range<usize>) -> SharedSamples {
+        let ids = self.ids.as_ref().map(|all| {
+            let mut ids = Texts::default();
+            rows.clone().for_each(|row| ids.push(all.get(row)));
+            ids
+        });
+        let attributes = self.attributes.iter();
+        let features = self.features.iter();
+        SharedSamples {
+            sequences: self.sequences[rows.clone()].to_vec(),
+            times: self.times[rows.clone()].to_vec(),
+            ids,
+            attributes: attributes
+                .map(|texts| texts.as_ref().map(|texts| texts.rows(rows.clone())))
+                .collect(),
+            features: features
+                .map(|values| values.as_ref().map(|values| values[rows.clone()].to_vec()))
+                .collect(),
+            labels: self.labels[rows].to_vec(),
+        }
     }
 
     /// Approximate size, bytes.

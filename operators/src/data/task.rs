@@ -1,5 +1,6 @@
 //! Tasks: contexts with predictions of their own, as nodes of a tree.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,8 @@ pub struct TaskDefinition {
     /// Parent task; none for the base task.
     pub parent: Option<TaskId>,
     /// Name in logs and tables: the path from the top, `season=hot, cooling=none > city=athens`.
+    /// Attributes and values with the characters between these parts are in quotes, so that no two
+    /// tasks have one name.
     pub name: Arc<str>,
 }
 
@@ -113,12 +116,25 @@ impl TaskDefinition {
         }
     }
 
+    /// Whether another definition is of the same task. Quotes in names do not count: older versions
+    /// wrote none.
+    pub fn is_same(&self, other: &TaskDefinition) -> bool {
+        (self.task, self.parent) == (other.task, other.parent)
+            && (self.name == other.name || self.bare_name() == other.bare_name())
+    }
+
+    /// The name without quotes, by which tasks of older versions are compared.
+    pub fn bare_name(&self) -> String {
+        let name = self.name.chars();
+        name.filter(|c| !matches!(c, '"' | '\\')).collect()
+    }
+
     /// Definition of the child for some attributes' names and values.
     #[must_use]
     pub fn child(&self, values: &[(String, String)]) -> Self {
         let own = values
             .iter()
-            .map(|(attribute, value)| format!("{attribute}={value}"))
+            .map(|(attribute, value)| format!("{}={}", quoted(attribute), quoted(value)))
             .collect::<Vec<_>>()
             .join(", ");
         let name = match self.parent {
@@ -130,6 +146,16 @@ impl TaskDefinition {
             parent: Some(self.task),
             name: name.into(),
         }
+    }
+}
+
+/// A part of a name, in quotes if it has characters that separate parts.
+fn quoted(part: &str) -> Cow<'_, str> {
+    let is_special = |c: char| matches!(c, ',' | '=' | '>' | '"') || c.is_control();
+    if part.contains(is_special) || part.trim() != part {
+        format!("{part:?}").into()
+    } else {
+        part.into()
     }
 }
 
@@ -154,4 +180,45 @@ pub struct ModelId {
     pub task: TaskId,
     /// Version; the first model of a task has 1.
     pub version: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(of: &TaskDefinition, values: &[(&str, &str)]) -> TaskDefinition {
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        of.child(&values.iter().map(owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn names_tell_tasks_apart_whatever_the_values() {
+        let base = TaskDefinition::base();
+        let season = child(&base, &[("season", "x")]);
+        let tasks = [
+            child(&base, &[("season", "x, zone=y")]),
+            child(&base, &[("season", "x"), ("zone", "y")]),
+            child(&base, &[("season", "x > room=q")]),
+            child(&season, &[("room", "q")]),
+            child(&base, &[("season", "\"x\"")]),
+            child(&base, &[("season", "x ")]),
+            season,
+        ];
+        let names: std::collections::BTreeSet<&str> =
+            tasks.iter().map(|task| &*task.name).collect();
+        assert_eq!(names.len(), tasks.len(), "{names:?}");
+        assert_eq!(&*tasks[0].name, r#"season="x, zone=y""#);
+        assert_eq!(&*tasks[3].name, "season=x > room=q");
+    }
+
+    #[test]
+    fn names_of_older_versions_are_the_same_task() {
+        let new = child(&TaskDefinition::base(), &[("season", "x > y")]);
+        let old = TaskDefinition {
+            name: "season=x > y".into(),
+            ..new.clone()
+        };
+        assert!(new.is_same(&old) && old.is_same(&new) && new != old);
+        assert!(!new.is_same(&child(&TaskDefinition::base(), &[("season", "x")])));
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use super::intake::EpochHeader;
+use super::training::ModelFailure;
 use crate::algorithms::pool::Pool;
 use crate::algorithms::recognize::Recognized;
 use crate::algorithms::unseen::TrialResult;
@@ -49,6 +50,8 @@ pub struct Allocated {
     pub group_of: Vec<u32>,
     /// Labels that arrived in the epoch, as in [`Slice::labels`](super::intake::Slice::labels).
     pub labels: Arc<Vec<(u64, f32)>>,
+    /// Number of samples whose own task is not defined, since there are as many tasks as may be.
+    pub undefined: u64,
 }
 
 impl Allocated {
@@ -115,6 +118,8 @@ pub struct Predicted {
     pub recognized: Option<Recognized>,
     /// Results of the trials of unseen tasks in this epoch.
     pub trials: Vec<TrialResult>,
+    /// Models that failed in this epoch.
+    pub failures: Vec<ModelFailure>,
 }
 
 impl Predicted {
@@ -141,12 +146,20 @@ impl Predicted {
     }
 }
 
-/// Predicted class: the one with the highest probability, and the first of equals.
+/// Predicted class: the one with the highest probability, and the first of equals. NaN is below all
+/// others.
+///
+/// ```
+/// use perennial_operators::flow::predicted_class;
+///
+/// assert_eq!(predicted_class(ndarray::aview1(&[0.2, 0.4, 0.4])), 1);
+/// assert_eq!(predicted_class(ndarray::aview1(&[f32::NAN, 0.4, 0.6])), 2);
+/// ```
 pub fn predicted_class(probabilities: ndarray::ArrayView1<'_, f32>) -> usize {
-    let mut best = 0;
+    let (mut best, mut highest) = (0, f32::NEG_INFINITY);
     for (class, probability) in probabilities.iter().enumerate() {
-        if *probability > probabilities[best] {
-            best = class;
+        if *probability > highest {
+            (best, highest) = (class, *probability);
         }
     }
     best

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::intake::RecordsSkipped;
 use super::model::{ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Revision};
 use super::stage::StageMoved;
 use crate::algorithms::adapter::Adapter;
@@ -12,8 +13,8 @@ use crate::algorithms::drift::{DriftDetected, DriftMoved};
 use crate::algorithms::recognize::{EpochScores, Reference};
 use crate::algorithms::unseen::{LabelsRequested, Regions, UnseenGrown, UnseenSettled};
 use crate::data::{
-    Epoch, MemoryBounded, ModelId, RecentMoved, SamplesRetained, SharedStatistics, TaskDefinition,
-    TaskDifference, TaskId, TaskPseudonym,
+    Epoch, Forgotten, MemoryBounded, ModelId, RecentMoved, SamplesRetained, SharedStatistics,
+    TaskDefinition, TaskDifference, TaskId, TaskPseudonym,
 };
 
 /// One fact added to the knowledge base.
@@ -112,6 +113,10 @@ pub enum KnowledgeChange {
     EdgeReport(EdgeReport),
     /// A model that was trained elsewhere was taken in, as a donor for trainings here.
     ModelDonated(Box<ModelDonated>),
+    /// Tasks were forgotten on request, with all changes that named them or had their samples.
+    Forgotten(Forgotten),
+    /// Records of a topic were deleted before they were read, and reading resumed without them.
+    RecordsSkipped(RecordsSkipped),
 }
 
 /// Statistics of an edge at one task.

@@ -50,6 +50,8 @@ pub enum Effect {
     Unlabelled(u64),
     /// Number of samples recognized as unseen.
     Unseen(u64),
+    /// Number of samples whose own task is not defined, since there are as many tasks as may be.
+    Undefined(u64),
 }
 
 /// All effects of an epoch, in an order that does not depend on the number of workers.
@@ -77,6 +79,8 @@ pub struct EpochEffects {
     pub unlabelled: u64,
     /// Number of samples recognized as unseen.
     pub unseen: u64,
+    /// Number of samples whose own task is not defined.
+    pub undefined: u64,
 }
 
 impl From<KnowledgeChange> for Effect {

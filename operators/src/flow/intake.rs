@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dead_letter::DeadLetter;
 use crate::algorithms::cluster::Clusters;
-use crate::data::{Batch, Epoch, Offsets, OwnedRecord};
+use crate::data::{Batch, Epoch, Offsets, OwnedRecord, TopicPartition};
 
 /// Summary of what a source read for an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Intake {
     pub dead_letters: Vec<DeadLetter>,
     /// Offset to read next, for each partition that was read in this epoch.
     pub offsets: Offsets,
+    /// Ids of the topics that offsets are of, where they are not those that are stored.
+    pub topics: BTreeMap<Arc<str>, String>,
     /// Labels that came before their samples and wait for them from this epoch on.
     pub early_labels: Vec<EarlyLabel>,
     /// Id numbers of earlier `early_labels` that wait no longer.
@@ -34,6 +36,8 @@ pub struct Intake {
     pub seen: SeenIds,
     /// Progress at each edge from which something was taken in.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
+    /// History of each edge whose history moved.
+    pub histories: BTreeMap<Arc<str>, EdgeHistory>,
 }
 
 /// Ids of good samples, in which duplicates are found after a restart too.
@@ -67,6 +71,43 @@ pub struct EdgeProgress {
     pub bytes: u64,
 }
 
+/// History of an edge: the incarnations of its state that have shared something, and what was wrong
+/// with what it shared. An incarnation is one opening of the state; those of a restored copy, or of
+/// two copies in use, number their changes from the same change on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeHistory {
+    /// Incarnations, the one that shared last at the end.
+    pub incarnations: Vec<EdgeIncarnation>,
+    /// The number up to which incarnations are forgotten.
+    pub forgotten: u64,
+    /// Event time up to which samples may have been taken in before, microseconds since 1970.
+    pub until: i64,
+    /// Number of times that changes were numbered anew from a change that was taken in before: the
+    /// state is a restored copy, or two copies are in use.
+    pub forks: u64,
+    /// Number of times that the edge came with a new state.
+    pub renewals: u64,
+    /// Number of changes, at most, that the edge has sent and that never came.
+    pub lost: u64,
+    /// Number of samples that may have been taken in twice.
+    pub repeated: u64,
+    /// Number of samples, statistics and models that the edge may not share.
+    pub refused: u64,
+}
+
+/// An incarnation of an edge's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeIncarnation {
+    /// Random id; 0 if the edge did not tell.
+    pub id: u64,
+    /// When the state was created, microseconds since 1970 by the edge's clock.
+    pub since: i64,
+    /// Number of the next change to take in, as of when another incarnation followed.
+    pub next: u64,
+    /// Samples of that change that are taken in already.
+    pub rows: u64,
+}
+
 impl Intake {
     /// Adds the intake of another reader in the same epoch.
     pub fn merge(&mut self, other: Intake) {
@@ -79,10 +120,34 @@ impl Intake {
         self.dead_letters.extend(other.dead_letters);
         self.dead_letters.sort();
         self.offsets.extend(other.offsets);
+        self.topics.extend(other.topics);
         self.early_labels.extend(other.early_labels);
         self.settled_labels.extend(other.settled_labels);
         self.seen.ids.extend(other.seen.ids);
         self.edges.extend(other.edges);
+        self.histories.extend(other.histories);
+    }
+}
+
+/// A gap in what was read of a partition: the records to read next were deleted, and reading resumed
+/// elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordsSkipped {
+    /// The partition.
+    pub place: TopicPartition,
+    /// Offset of the record that was to be read next.
+    pub from: i64,
+    /// Offset at which reading resumed.
+    pub to: i64,
+    /// Whether the topic was deleted and made anew, so that `from` is an offset of the deleted one.
+    pub is_remade: bool,
+}
+
+impl RecordsSkipped {
+    /// Number of offsets skipped. It is not known of a topic made anew.
+    pub fn offsets(&self) -> Option<u64> {
+        let skipped = self.to.saturating_sub(self.from).max(0) as u64;
+        (!self.is_remade).then_some(skipped)
     }
 }
 

@@ -28,12 +28,19 @@ pub use self::change::{
 pub use self::dead_letter::DeadLetter;
 pub use self::effect::{Effect, EpochEffects};
 pub use self::feedback::{Feedback, TaskUpdate};
-pub use self::intake::{EarlyLabel, EdgeProgress, EpochHeader, Intake, Phase, SeenIds, Slice};
+pub use self::intake::{
+    EarlyLabel, EdgeHistory, EdgeIncarnation, EdgeProgress, EpochHeader, Intake, Phase,
+    RecordsSkipped, SeenIds, Slice,
+};
 pub use self::model::{
     ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,
 };
 pub use self::order::ChangeOrder;
 pub use self::stage::{StageKind, StageMoved, StageState};
 pub(crate) use self::stored::{Stored, encode_released, released_sequences};
-pub use self::stored::{WaitingSample, waiting_samples};
-pub use self::training::{DeployedModel, Deployment, TrainOrder, TrainOutcome};
+pub use self::stored::{
+    WaitingSample, forget_waiting, is_held_forgotten, waiting_samples, waiting_times,
+};
+pub use self::training::{
+    DeployedModel, Deployment, ModelFailure, Substitute, TrainOrder, TrainOutcome,
+};

@@ -30,6 +30,9 @@ pub struct ModelDonated {
 }
 
 impl ModelDonated {
+    /// Name of the cloud as a donor, at an edge that has a model of its own.
+    pub const CLOUD: &str = "the cloud";
+
     /// The task whose samples it was trained on.
     pub fn task(&self) -> TaskId {
         self.path.last().map_or(TaskId::BASE, |task| task.task)

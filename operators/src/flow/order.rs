@@ -18,9 +18,11 @@ pub struct ChangeOrder {
 /// Kinds of changes, in their order within an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    /// Records were skipped.
+    Input,
     /// Clusters of features were found.
     Clusters,
-    /// Tasks were defined and named; unseen tasks grew and were settled.
+    /// Tasks were forgotten, defined and named; unseen tasks grew and were settled.
     Tasks,
     /// Regions of features moved.
     Regions,
@@ -44,7 +46,11 @@ enum Step {
     /// The only step of its kind.
     Only,
 
+    // Input.
+    Skipped(i32),
+
     // Tasks.
+    Forgotten,
     Defined,
     Named,
     Settled,
@@ -123,8 +129,14 @@ impl KnowledgeChange {
             at(Kind::Learning, model.task, step)
         };
         match self {
+            Self::RecordsSkipped(skipped) => {
+                let partition = skipped.place.partition;
+                at(Kind::Input, TaskId::BASE, Step::Skipped(partition))
+            }
+
             Self::ClustersFound(_) => at(Kind::Clusters, TaskId::BASE, Step::Only),
 
+            Self::Forgotten(_) => at(Kind::Tasks, TaskId::BASE, Step::Forgotten),
             Self::TaskDefined(defined) => at(Kind::Tasks, defined.task, Step::Defined),
             Self::TaskPseudonym(named) => at(Kind::Tasks, named.here.task, Step::Named),
             Self::UnseenSettled(settled) => at(Kind::Tasks, settled.task.task, Step::Settled),
@@ -183,21 +195,23 @@ mod tests {
         UnseenSettled,
     };
     use crate::data::{
-        MemoryBounded, RecentMoved, RecentSamples, Rise, SamplesRetained, Score, SharedStatistics,
-        TaskDefinition, TaskDifference, TaskPath, TaskPseudonym,
+        Forgotten, MemoryBounded, RecentMoved, RecentSamples, Rise, SamplesRetained, Score,
+        SharedStatistics, TaskDefinition, TaskDifference, TaskPath, TaskPseudonym, TopicPartition,
     };
     use crate::flow::{
         AdapterMoved, CalibrationMoved, EdgeReport, ModelDonated, ModelEvaluated, ModelTrained,
-        RelationScored, Remodeling, Revision, StageMoved, StatisticsMoved,
+        RecordsSkipped, RelationScored, Remodeling, Revision, StageMoved, StatisticsMoved,
     };
 
     /// The order that replay depends on, in numbers.
-    fn numbered(change: &KnowledgeChange) -> (u8, TaskId, u32, u16) {
+    fn numbered(change: &KnowledgeChange) -> (i8, TaskId, u32, u16) {
         let learning = |model: &ModelId, stage: StageKind, step: u16| {
             (4, model.task, model.version, stage as u16 * 100 + step)
         };
         match change {
+            KnowledgeChange::RecordsSkipped(_) => (-1, TaskId::BASE, 0, 0),
             KnowledgeChange::ClustersFound(_) => (0, TaskId::BASE, 0, 0),
+            KnowledgeChange::Forgotten(_) => (0, TaskId::BASE, 0, 1),
             KnowledgeChange::TaskDefined(definition) => (0, definition.task, 1, 0),
             KnowledgeChange::TaskPseudonym(renamed) => (0, renamed.here.task, 1, 1),
             KnowledgeChange::EdgeReport(reported) => (1, reported.statistics.task.task, 2, 0),
@@ -270,7 +284,17 @@ mod tests {
                 clusters: Vec::new(),
                 silhouette: None,
             })),
+            KnowledgeChange::RecordsSkipped(RecordsSkipped {
+                place: TopicPartition {
+                    topic: Arc::from("samples"),
+                    partition: 0,
+                },
+                from: 0,
+                to: 1,
+                is_remade: false,
+            }),
             KnowledgeChange::RegionsMoved(Regions::default()),
+            KnowledgeChange::Forgotten(Forgotten::default()),
             KnowledgeChange::LabelsRequested(LabelsRequested {
                 requests: Vec::new(),
                 asked: RequestHistory::default(),
@@ -440,7 +464,7 @@ mod tests {
             }
         }
         let variants: HashSet<_> = changes.iter().map(discriminant).collect();
-        assert_eq!(variants.len(), 29, "the sample has every variant");
+        assert_eq!(variants.len(), 30, "the sample has every variant");
         for one in &changes {
             for other in &changes {
                 assert_eq!(

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::batch::{Allocated, Group, Predicted, order_by_group};
 use super::intake::EpochHeader;
 use crate::algorithms::pool::Pool;
-use crate::data::{Batch, SharedTexts, TaskPath, Texts, id_number};
+use crate::algorithms::unseen::HeldSample;
+use crate::data::{Batch, Erasure, SITE, SharedTexts, TaskId, TaskPath, Texts, id_number};
 use crate::error::{Failure, OperatorError};
 
 /// Rows of a batch that wait for labels, as they are stored: all rows from the first that waits to
@@ -57,6 +58,18 @@ impl Names {
             attributes: columns
                 .map(|column| SharedTexts::of(batch, column, &numbers))
                 .collect(),
+        }
+    }
+
+    /// Removes the texts of some rows.
+    fn blank(&mut self, rows: &[bool]) {
+        let mut ids = Texts::default();
+        for (row, blank) in rows.iter().enumerate() {
+            ids.push(if *blank { "" } else { self.ids.get(row) });
+        }
+        self.ids = ids;
+        for texts in &mut self.attributes {
+            *texts = texts.without(rows);
         }
     }
 }
@@ -116,6 +129,50 @@ impl Stored {
         }
     }
 
+    /// Blanks the rows of forgotten samples, which wait no longer, and cuts their paths. Rows keep
+    /// their numbers. Returns how many rows waited of those that are blank now; none if no row is
+    /// forgotten.
+    fn forget(&mut self, erasure: &Erasure) -> Option<u64> {
+        let is_covered = |path: &TaskPath| erasure.covers_path(&path.nodes);
+        let covered: Vec<bool> = self.paths.iter().map(is_covered).collect();
+        let is_of_site = |row: usize| {
+            let names = self.names.as_ref();
+            let site = names.and_then(|names| names.attributes.get(SITE));
+            site.is_some_and(|site| erasure.covers_site(site.get(row)))
+        };
+        let groups = self.group_of.iter().enumerate();
+        let blank: Vec<bool> = groups
+            .map(|(row, group)| covered[*group as usize] || is_of_site(row))
+            .collect();
+        if !blank.contains(&true) {
+            return None;
+        }
+        for path in &mut self.paths {
+            let kept = path.nodes.iter().take_while(|task| !erasure.covers(task));
+            let kept = kept.count();
+            path.nodes.truncate(kept);
+        }
+        let waited = self.waiting.len();
+        self.waiting.retain(|row| !blank[*row as usize]);
+        for row in (0..blank.len()).filter(|row| blank[*row]) {
+            self.times[row] = 0;
+            self.features.row_mut(row).fill(f32::NAN);
+            self.ids.get_mut(row).into_iter().for_each(|id| *id = 0);
+            let label = self.labels.get_mut(row);
+            label.into_iter().for_each(|label| *label = f32::NAN);
+            let outputs = self.baselines.iter_mut();
+            for values in outputs.chain([&mut self.probabilities, &mut self.outputs]) {
+                if row < values.nrows() {
+                    values.row_mut(row).fill(0.0);
+                }
+            }
+        }
+        if let Some(names) = &mut self.names {
+            names.blank(&blank);
+        }
+        Some((waited - self.waiting.len()) as u64)
+    }
+
     /// Encodes the rows, for [`Stored::decode`] to read.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, OperatorError> {
         postcard::to_stdvec(self).map_err(|error| OperatorError::Encode("waiting", error))
@@ -153,6 +210,7 @@ impl Stored {
             group_of: self.group_of,
             groups,
             labels: Arc::default(),
+            undefined: 0,
             batch: Batch {
                 first: self.first,
                 ids,
@@ -172,6 +230,7 @@ impl Stored {
             baselines: self.baselines,
             recognized: None,
             trials: Vec::new(),
+            failures: Vec::new(),
         };
         (predicted, self.waiting)
     }
@@ -199,6 +258,56 @@ fn slice_rows(array: &Array2<f32>, rows: &Range<usize>) -> Array2<f32> {
     let count = array.nrows();
     let rows = rows.start.min(count)..rows.end.min(count);
     array.slice(s![rows, ..]).to_owned()
+}
+
+/// Forgets samples in the bytes of [`Effect::Pending`](super::effect::Effect::Pending). Returns the
+/// bytes without them, none if no sample waits any more, and the number of samples that wait no
+/// longer; nothing if no sample is forgotten.
+///
+/// # Errors
+///
+/// Fails if the bytes are not those of the join.
+pub fn forget_waiting(
+    bytes: &[u8],
+    erasure: &Erasure,
+) -> Result<Option<(Option<Vec<u8>>, u64)>, Failure> {
+    let mut stored = Stored::decode(bytes)?;
+    let Some(forgotten) = stored.forget(erasure) else {
+        return Ok(None);
+    };
+    let left = if stored.waiting.is_empty() {
+        None
+    } else {
+        Some(stored.encode()?)
+    };
+    Ok(Some((left, forgotten)))
+}
+
+/// Finest task and event time of each sample that waits in the bytes of
+/// [`Effect::Pending`](super::effect::Effect::Pending).
+///
+/// # Errors
+///
+/// Fails if the bytes are not those of the join.
+pub fn waiting_times(bytes: &[u8]) -> Result<Vec<(TaskId, i64)>, Failure> {
+    let stored = Stored::decode(bytes)?;
+    let waiting = stored.waiting.iter().map(|row| {
+        let row = *row as usize;
+        let path = &stored.paths[stored.group_of[row] as usize];
+        (path.leaf().task, stored.times[row])
+    });
+    Ok(waiting.collect())
+}
+
+/// Whether a held sample is forgotten.
+///
+/// # Errors
+///
+/// Fails if the sample cannot be read.
+pub fn is_held_forgotten(held: &HeldSample, erasure: &Erasure) -> Result<bool, Failure> {
+    let stored = Stored::decode(&held.stored)?;
+    let mut paths = stored.paths.iter();
+    Ok(paths.any(|path| erasure.covers_path(&path.nodes)))
 }
 
 /// A sample that waits for a label that comes on its own.

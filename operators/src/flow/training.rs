@@ -62,6 +62,51 @@ impl Deployment {
     }
 }
 
+/// A deployed model that failed: it does not load, or it failed for a sample.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ModelFailure {
+    /// The model.
+    pub model: ModelId,
+    /// Why it failed.
+    pub reason: String,
+    /// What takes its place from the next epoch on; none if nothing does better, so that it stays.
+    pub substitute: Option<Substitute>,
+}
+
+/// What takes the place of a model that failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Substitute {
+    /// The models of the tasks above: the task inherits.
+    Above,
+    /// An earlier model of the task.
+    Earlier(DeployedModel),
+}
+
+impl ModelFailure {
+    /// The change of the deployed models that follows, if any.
+    pub fn deployment(&self) -> Option<Deployment> {
+        Some(match self.substitute.as_ref()? {
+            Substitute::Above => Deployment::Retire(self.model),
+            Substitute::Earlier(earlier) => Deployment::Restore {
+                from: self.model,
+                to: earlier.clone(),
+            },
+        })
+    }
+
+    /// The same change, of the knowledge base.
+    pub fn change(&self) -> Option<KnowledgeChange> {
+        let model = self.model;
+        Some(match self.substitute.as_ref()? {
+            Substitute::Above => KnowledgeChange::ModelRetired { model },
+            Substitute::Earlier(earlier) => KnowledgeChange::ModelRolledBack {
+                model,
+                to: Some(earlier.model.version),
+            },
+        })
+    }
+}
+
 /// Order to train a model.
 #[derive(Clone, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct TrainOrder {

@@ -4,6 +4,6 @@ mod allocate;
 mod define;
 mod source;
 
-pub use self::allocate::{Allocator, allocate};
+pub use self::allocate::{Allocator, TaskBound, allocate};
 pub use self::define::define;
 pub use self::source::{Pace, Reader, Reading, SourceEpoch, source};

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::predictor::{Models, Predictor};
+use super::models::Models;
+use super::predictor::Predictor;
 use crate::epochs::{Epochs, OnFailure};
 use crate::error::Failure;
 use crate::flow::{Allocated, Deployment, Feedback, Flow, Predicted};
@@ -37,11 +38,11 @@ fn receive<M: Models>(
     feedback.sort_by_key(Feedback::order);
     for feedback in &feedback {
         match feedback {
-            Feedback::Deployment(Deployment::Deploy(model)) => predictor.deploy(model)?,
+            Feedback::Deployment(Deployment::Deploy(model)) => {
+                predictor.deploy_or_substitute(model)?
+            }
             Feedback::Deployment(Deployment::Restore { from, to }) => {
-                if predictor.is_deployed(*from) {
-                    predictor.deploy(to)?;
-                }
+                predictor.restore(*from, to)?;
             }
             Feedback::Deployment(Deployment::Retire(model)) => {
                 if model.version == 0 || predictor.is_deployed(*model) {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
+use super::failures::{Failures, MissingOutput, fill_unanswered, run};
+use super::models::Models;
 use super::recognizer::Recognizer;
 use crate::algorithms::neighbours::Neighbours;
 use crate::algorithms::pool::{
@@ -15,25 +17,7 @@ use crate::algorithms::recognize::{Recognized, UnseenAnswer};
 use crate::algorithms::unseen::Trial;
 use crate::data::{LabelKind, ModelId, TaskId, TaskPath};
 use crate::error::{Failure, OperatorError};
-use crate::flow::{AdapterMoved, Allocated, DeployedModel, Group, Phase, Predicted};
-
-/// Runtime of models, such as ONNX Runtime: loads and runs them.
-pub trait Models {
-    /// Loads a model. The runtime may keep the bytes, to load it again.
-    fn load(&mut self, model: ModelId, onnx: &Arc<Vec<u8>>) -> Result<(), Failure>;
-
-    /// Unloads a model.
-    fn unload(&mut self, model: ModelId);
-
-    /// Writes the output of a model for `features` (samples × features) to `probabilities`: class
-    /// probabilities (samples × classes), or numbers (samples × 1).
-    fn predict(
-        &mut self,
-        model: ModelId,
-        features: ArrayView2<'_, f32>,
-        probabilities: ArrayViewMut2<'_, f32>,
-    ) -> Result<(), Failure>;
-}
+use crate::flow::{AdapterMoved, Allocated, DeployedModel, Group, Phase, Predicted, Substitute};
 
 /// Baseline that the pipeline is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +52,12 @@ pub struct Predictor<M> {
     pub(super) adapters: Adapters,
     pub(super) neighbours: Neighbours,
     recognizer: Option<Recognizer>,
+    /// The deployed model of the base task, with its bytes.
+    base: Option<DeployedModel>,
+    /// The model that it replaced, which takes its place if it fails.
+    pub(super) spare: Option<DeployedModel>,
+    /// Models that failed since the last batch.
+    pub(super) failures: Failures,
     /// Trials to run with the next batch.
     pub(super) trials: Vec<Arc<Trial>>,
     pub(super) rules: InferenceRules,
@@ -91,6 +81,9 @@ impl<M: Models> Predictor<M> {
         Predictor {
             models,
             recognizer,
+            base: None,
+            spare: None,
+            failures: Failures::default(),
             trials: Vec::new(),
             deployed: Deployed::default(),
             adapters,
@@ -118,7 +111,52 @@ impl<M: Models> Predictor<M> {
         if let Some(replaced) = replaced.filter(|replaced| replaced.model != model.model) {
             self.unload(replaced.model);
         }
+        if model.model.task == TaskId::BASE {
+            let replaced = self.base.replace(model.clone());
+            self.spare = replaced.filter(|replaced| replaced.model != model.model);
+        }
         Ok(())
+    }
+
+    /// Deploys a model, or what is to take its place if it does not load.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the base task would be left without a model.
+    pub fn deploy_or_substitute(&mut self, model: &DeployedModel) -> Result<(), Failure> {
+        let Err(reason) = self.deploy(model) else {
+            return Ok(());
+        };
+        let substitute = match (model.model.task, &self.base) {
+            (TaskId::BASE, None) => return Err(reason),
+            (TaskId::BASE, Some(earlier)) => Substitute::Earlier(earlier.clone()),
+            (task, _) => {
+                self.retire(task);
+                Substitute::Above
+            }
+        };
+        self.failures.add(model.model, reason.to_string());
+        self.failures.replace(model.model, substitute);
+        Ok(())
+    }
+
+    /// Restores an earlier model of a task, if `from` is deployed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the model does not load.
+    pub fn restore(&mut self, from: ModelId, to: &DeployedModel) -> Result<(), Failure> {
+        if self.is_deployed(from) {
+            self.deploy_or_substitute(to)?;
+            // The model that it replaces has failed, or did worse.
+            self.spare = None;
+        }
+        Ok(())
+    }
+
+    /// Sets the model that takes the place of the base task's one, if that fails.
+    pub fn set_spare(&mut self, spare: DeployedModel) {
+        self.spare = Some(spare);
     }
 
     /// Whether a model is the deployed one of its task.
@@ -131,6 +169,9 @@ impl<M: Models> Predictor<M> {
     pub fn retire(&mut self, task: TaskId) {
         if let Some(retired) = self.deployed.remove(&task) {
             self.unload(retired.model);
+        }
+        if task == TaskId::BASE {
+            (self.base, self.spare) = (None, None);
         }
     }
 
@@ -150,7 +191,7 @@ impl<M: Models> Predictor<M> {
     }
 
     /// Unloads a model, unless a baseline still needs it.
-    fn unload(&mut self, model: ModelId) {
+    pub(super) fn unload(&mut self, model: ModelId) {
         if !self.is_baseline(model) {
             self.models.unload(model);
         }
@@ -163,9 +204,11 @@ impl<M: Models> Predictor<M> {
     /// Predicts a batch, after the trials that are due. A batch of the bootstrap passes without
     /// predictions.
     ///
+    /// A sample for which a model fails is answered by the others on its path.
+    ///
     /// # Errors
     ///
-    /// Fails if a model fails, or if a task has none.
+    /// Fails if a task has no model.
     pub fn predict(&mut self, allocated: Rc<Allocated>) -> Result<Predicted, Failure> {
         let rows = allocated.batch.len();
         let width = self.rules.kind.width();
@@ -180,14 +223,17 @@ impl<M: Models> Predictor<M> {
                 baselines: Vec::new(),
                 recognized: None,
                 trials,
+                failures: self.failures.take(),
             });
         }
         let pools = self.pools(&allocated)?;
         let most = pools.iter().map(|pool| pool.outputs()).max();
         let mut outputs = Array2::zeros((rows, most.unwrap_or(1) * width));
+        let mut failed = Vec::new();
         for (model, users) in by_model(&pools) {
-            self.run_model(model, &allocated, &users, &mut outputs)?;
+            self.run_model(model, &allocated, &users, &mut outputs, &mut failed)?;
         }
+        self.fill_in(failed, &allocated, &pools, &mut outputs);
         let mut probabilities = Array2::zeros((rows, width));
         let rows = outputs.rows_mut().into_iter().zip(probabilities.rows_mut());
         let features = allocated.batch.features.rows();
@@ -202,13 +248,13 @@ impl<M: Models> Predictor<M> {
                 self.integrate(&pools[*group as usize], features, outputs, prediction);
             }
         }
-        let baselines = self.baselines(&allocated, &pools, &outputs)?;
+        let baselines = self.baselines(&allocated, &pools, &outputs);
         let recognized = self
             .recognizer
             .as_mut()
             .map(|it| it.recognize(&allocated, &pools, &outputs, &probabilities));
         if let Some(recognized) = &recognized {
-            self.predict_unseen(&allocated, recognized, &mut probabilities)?;
+            self.predict_unseen(&allocated, recognized, &mut probabilities);
         }
         Ok(Predicted {
             allocated,
@@ -218,6 +264,7 @@ impl<M: Models> Predictor<M> {
             baselines,
             recognized,
             trials,
+            failures: self.failures.take(),
         })
     }
 
@@ -245,11 +292,11 @@ impl<M: Models> Predictor<M> {
         allocated: &Allocated,
         recognized: &Recognized,
         probabilities: &mut Array2<f32>,
-    ) -> Result<(), Failure> {
+    ) {
         let answer = self.recognizer.as_ref().map(Recognizer::answer);
         let base = self.deployed.get(&TaskId::BASE).map(|base| base.model);
         let (Some(UnseenAnswer::Base), Some(base)) = (answer, base) else {
-            return Ok(());
+            return;
         };
         let rows: Vec<usize> = recognized
             .unseen
@@ -259,16 +306,18 @@ impl<M: Models> Predictor<M> {
             .map(|(row, _)| row)
             .collect();
         if rows.is_empty() {
-            return Ok(());
+            return;
         }
         let features = allocated.batch.features.select(Axis(0), &rows);
         let mut output = Array2::zeros((rows.len(), probabilities.ncols()));
-        self.models
-            .predict(base, features.view(), output.view_mut())?;
-        for (row, output) in rows.into_iter().zip(output.rows()) {
-            probabilities.row_mut(row).assign(&output);
+        let (models, failures) = (&mut self.models, &mut self.failures);
+        let missing = run(models, failures, base, features.view(), output.view_mut());
+        for (at, (row, output)) in rows.into_iter().zip(output.rows()).enumerate() {
+            // Where the base model fails, what the path predicts stays.
+            if missing.binary_search(&at).is_err() {
+                probabilities.row_mut(row).assign(&output);
+            }
         }
-        Ok(())
     }
 
     /// Makes one prediction of the model outputs for a sample. Neighbours correct what the models
@@ -315,15 +364,18 @@ impl<M: Models> Predictor<M> {
     }
 
     /// Runs a model once for all groups that use it, and copies its output to its columns of
-    /// `outputs`. `users` has each group with the model's index in the group's pool.
+    /// `outputs`. `users` has each group with the model's index in the group's pool. Adds the
+    /// outputs that it does not give to `missing`.
     fn run_model(
         &mut self,
         model: ModelId,
         allocated: &Allocated,
         users: &[(usize, usize)],
         outputs: &mut Array2<f32>,
+        missing: &mut Vec<MissingOutput>,
     ) -> Result<(), Failure> {
         let width = self.rules.kind.width();
+        let (models, failures) = (&mut self.models, &mut self.failures);
         let features = &allocated.batch.features;
         let (rows, feature_count) = features.dim();
         let rows_of = |group: usize| {
@@ -332,17 +384,20 @@ impl<M: Models> Predictor<M> {
         };
         let count: usize = users.iter().map(|(group, _)| rows_of(*group).len()).sum();
         if count == rows && outputs.ncols() == width {
-            return self
-                .models
-                .predict(model, features.view(), outputs.view_mut());
+            let failed = run(models, failures, model, features.view(), outputs.view_mut());
+            missing.extend(
+                failed
+                    .into_iter()
+                    .map(|row| MissingOutput { row, index: 0 }),
+            );
+            return Ok(());
         }
         if self.output.nrows() < count {
             self.output = Array2::zeros((count, width));
         }
         let mut output = self.output.slice_mut(s![..count, ..]);
-        if count == rows {
-            self.models
-                .predict(model, features.view(), output.view_mut())?;
+        let failed = if count == rows {
+            run(models, failures, model, features.view(), output.view_mut())
         } else {
             let all = features
                 .as_slice()
@@ -354,8 +409,8 @@ impl<M: Models> Predictor<M> {
                     .extend_from_slice(&all[start..start + feature_count]);
             }
             let gathered = ArrayView2::from_shape((count, feature_count), &self.features)?;
-            self.models.predict(model, gathered, output.view_mut())?;
-        }
+            run(models, failures, model, gathered, output.view_mut())
+        };
         let stride = outputs.ncols();
         let (Some(output), Some(outputs)) = (output.as_slice(), outputs.as_slice_mut()) else {
             return Err(OperatorError::Layout("predictions").into());
@@ -363,9 +418,12 @@ impl<M: Models> Predictor<M> {
         let mut gathered = 0;
         for (group, index) in users {
             for row in rows_of(*group) {
-                let row = *row as usize;
-                let from = if count == rows { row } else { gathered } * width;
-                let to = row * stride + index * width;
+                let (row, index) = (*row as usize, *index);
+                let from = if count == rows { row } else { gathered };
+                if !failed.is_empty() && failed.binary_search(&from).is_ok() {
+                    missing.push(MissingOutput { row, index });
+                }
+                let (from, to) = (from * width, row * stride + index * width);
                 outputs[to..to + width].copy_from_slice(&output[from..from + width]);
                 gathered += 1;
             }
@@ -380,7 +438,7 @@ impl<M: Models> Predictor<M> {
         allocated: &Allocated,
         pools: &[Rc<Pool>],
         outputs: &Array2<f32>,
-    ) -> Result<Vec<Array2<f32>>, Failure> {
+    ) -> Vec<Array2<f32>> {
         let width = self.rules.kind.width();
         let base = self.deployed.get(&TaskId::BASE);
         let single = base.map_or(FROZEN, |base| base.model);
@@ -396,11 +454,15 @@ impl<M: Models> Predictor<M> {
             }
             let mut probabilities = Array2::zeros((allocated.batch.len(), width));
             let features = allocated.batch.features.view();
-            self.models
-                .predict(model, features, probabilities.view_mut())?;
+            let (models, failures) = (&mut self.models, &mut self.failures);
+            for row in run(models, failures, model, features, probabilities.view_mut()) {
+                if let Some(output) = probabilities.row_mut(row).as_slice_mut() {
+                    fill_unanswered(self.rules.kind, output);
+                }
+            }
             baselines.push(probabilities);
         }
-        Ok(baselines)
+        baselines
     }
 }
 

@@ -11,12 +11,15 @@
 use std::sync::Arc;
 
 use ndarray::Array2;
+use rustc_hash::FxHashMap;
 
-use super::predictor::{Models, Predictor};
+use super::failures::{Failures, run};
+use super::models::Models;
+use super::predictor::Predictor;
 use crate::algorithms::neighbours::Neighbours;
 use crate::algorithms::pool::{Corrections, Pool, log};
 use crate::algorithms::unseen::{Trial, TrialResult, TrialSample, Verdict};
-use crate::data::{LabelKind, TaskPath};
+use crate::data::{LabelKind, ModelId, TaskPath};
 use crate::error::Failure;
 
 /// Probability that a task which is no better is taken for the same.
@@ -58,6 +61,42 @@ struct TrialLosses {
     excess: f32,
 }
 
+/// Outputs of models for the samples of a trial. The models above are those of all siblings, and
+/// each is run once.
+struct TrialOutputs {
+    features: Array2<f32>,
+    /// None for a model that fails for a sample.
+    known: FxHashMap<ModelId, Option<Array2<f32>>>,
+}
+
+impl TrialOutputs {
+    fn new(samples: &[TrialSample]) -> Result<Self, Failure> {
+        let width = samples.first().map_or(0, |sample| sample.features.len());
+        let all = samples.iter().flat_map(|sample| &sample.features);
+        Ok(TrialOutputs {
+            features: Array2::from_shape_vec((samples.len(), width), all.copied().collect())?,
+            known: FxHashMap::default(),
+        })
+    }
+
+    /// Output of a model, of `width` columns; none if it fails for a sample.
+    fn of<M: Models>(
+        &mut self,
+        model: ModelId,
+        width: usize,
+        models: &mut M,
+        failures: &mut Failures,
+    ) -> Option<&Array2<f32>> {
+        let features = self.features.view();
+        let output = self.known.entry(model).or_insert_with(|| {
+            let mut output = Array2::zeros((features.nrows(), width));
+            let missing = run(models, failures, model, features, output.view_mut());
+            missing.is_empty().then_some(output)
+        });
+        output.as_ref()
+    }
+}
+
 impl<M: Models> Predictor<M> {
     /// Runs the trials that are due.
     pub(super) fn run_trials(&mut self) -> Result<Vec<TrialResult>, Failure> {
@@ -67,8 +106,9 @@ impl<M: Models> Predictor<M> {
 
     fn run_trial(&mut self, trial: &Arc<Trial>) -> Result<TrialResult, Failure> {
         let mut best: Option<(Estimate, f32, &TaskPath)> = None;
+        let mut outputs = TrialOutputs::new(&trial.samples)?;
         for path in &trial.siblings {
-            let Some(losses) = self.losses(path, &trial.samples)? else {
+            let Some(losses) = self.losses(path, &trial.samples, &mut outputs)? else {
                 continue;
             };
             let gains = trial.samples.iter().zip(&losses.each);
@@ -102,11 +142,13 @@ impl<M: Models> Predictor<M> {
         })
     }
 
-    /// Losses of the leaf of a path on samples; none if no task of the path has a model.
+    /// Losses of the leaf of a path on samples; none if no task of the path has a model, or if one
+    /// fails for a sample.
     fn losses(
         &mut self,
         path: &TaskPath,
         samples: &[TrialSample],
+        of_models: &mut TrialOutputs,
     ) -> Result<Option<TrialLosses>, Failure> {
         let kind = self.rules.kind;
         // Models and adapters represent the task; neighbours would represent only a few samples.
@@ -117,19 +159,17 @@ impl<M: Models> Predictor<M> {
         });
         let integration = self.rules.integration;
         let pool = Pool::new(path, &self.deployed, corrections, integration, kind);
-        let (Some(pool), Some(first)) = (pool, samples.first()) else {
+        let Some(pool) = pool.filter(|_| !samples.is_empty()) else {
             return Ok(None);
         };
         let (rows, width) = (samples.len(), kind.width());
-        let all = samples.iter().flat_map(|sample| &sample.features);
-        let features =
-            Array2::from_shape_vec((rows, first.features.len()), all.copied().collect())?;
         let row_width = pool.models.len() * width;
         let mut outputs = vec![0.0; rows * row_width];
-        let mut output = Array2::zeros((rows, width));
         for (index, model) in pool.models.iter().enumerate() {
-            self.models
-                .predict(*model, features.view(), output.view_mut())?;
+            let (models, failures) = (&mut self.models, &mut self.failures);
+            let Some(output) = of_models.of(*model, width, models, failures) else {
+                return Ok(None);
+            };
             for (row, output) in output.rows().into_iter().enumerate() {
                 let start = row * row_width + index * width;
                 for (to, value) in outputs[start..start + width].iter_mut().zip(output) {

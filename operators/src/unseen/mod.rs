@@ -1,6 +1,7 @@
 //! Stage 4, unseen: holds the labels of unseen tasks until it is decided what each task is.
 
 mod candidates;
+mod defined_tasks;
 mod group;
 mod groups;
 mod held_samples;

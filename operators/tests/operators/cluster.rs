@@ -187,6 +187,22 @@ fn missing_values_neither_crash_nor_dominate() {
 }
 
 #[test]
+fn marks_of_missing_values_neither_scale_nor_make_clusters() {
+    let (clean, blob_of) = blobs(5, 900, 0.0);
+    let mut marked = clean.clone();
+    for (row, mark) in [(7, -9999.0), (70, 1e12), (700, 1e38)] {
+        marked[[row, 0]] = mark;
+    }
+    let found = find(Some(4), &marked).unwrap();
+    assert!(
+        found.clusters.iter().all(|cluster| cluster.samples > 50),
+        "{found:?}"
+    );
+    let score = adjusted_rand(&blob_of, &numbers(&found, &clean));
+    assert!(score > 0.95, "{score}");
+}
+
+#[test]
 fn clusters_do_not_depend_on_the_batches() {
     let (features, _) = blobs(3, 5000, 0.05);
     let whole = find(None, &features).unwrap();

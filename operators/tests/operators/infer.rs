@@ -8,7 +8,9 @@ use std::sync::Arc;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use perennial_operators::algorithms::neighbours::Neighbours;
 use perennial_operators::algorithms::pool::Adapters;
-use perennial_operators::flow::{Allocated, DeployedModel, Deployment, Feedback, Predicted};
+use perennial_operators::flow::{
+    Allocated, DeployedModel, Deployment, Feedback, Predicted, Substitute,
+};
 use perennial_operators::flow::{EpochHeader, Phase};
 use perennial_operators::predict::{Baseline, Models, Predictor, infer};
 use perennial_operators::{Epoch, Failure, ModelId, TaskId};
@@ -23,7 +25,12 @@ use crate::support::{FINEST, Row, allocated, end, header, say};
 #[derive(Clone, Default)]
 struct Fake {
     loaded: Rc<RefCell<BTreeSet<ModelId>>>,
+    /// Models that fail for rows whose first feature is [`FATAL`].
+    fragile: BTreeSet<ModelId>,
 }
+
+/// A feature that fragile models cannot take.
+const FATAL: f32 = 3.0;
 
 fn answer(model: ModelId, feature: f32) -> [f32; 2] {
     let own = (model.task.0 % 1000) as f32 + model.version as f32 * 1000.0;
@@ -52,9 +59,126 @@ impl Models for Fake {
         if !self.loaded.borrow().contains(&model) {
             return Err(format!("{model:?} is not loaded").into());
         }
+        let mut first = features.column(0).into_iter();
+        if self.fragile.contains(&model) && first.any(|feature| *feature == FATAL) {
+            return Err("a fatal feature".into());
+        }
         say(features, probabilities, |feature| answer(model, feature));
         Ok(())
     }
+}
+
+/// Predicts seven rows of one task, of which the fourth is fatal, with these versions of models of
+/// the base task, and with one of the finest task. Returns the fatal row's prediction, and what
+/// failed with its substitute.
+fn with_fatal_row(
+    base: &[u32],
+    fragile: &[(TaskId, u32)],
+) -> (Vec<f32>, BTreeMap<ModelId, Option<String>>) {
+    let allocated = Rc::new(of(&[4; 7]));
+    let leaf = allocated.groups[0].path.leaf().task;
+    let fragile = fragile.iter().map(|(task, version)| ModelId {
+        task: if *task == LEAF { leaf } else { *task },
+        version: *version,
+    });
+    let fake = Fake {
+        fragile: fragile.collect(),
+        ..Fake::default()
+    };
+    let mut predictor = predictor(fake, Vec::new());
+    for version in base {
+        predictor.deploy(&deployed(TaskId::BASE, *version)).unwrap();
+    }
+    predictor.deploy(&deployed(leaf, 9)).unwrap();
+    let predicted = predictor.predict(allocated.clone()).unwrap();
+    // The rows beside it are answered as ever.
+    for row in (0..7).filter(|row| *row as f32 != FATAL) {
+        let own = ModelId {
+            task: leaf,
+            version: 9,
+        };
+        assert_eq!(
+            predicted.probabilities.row(row).to_vec(),
+            answer(own, row as f32)
+        );
+    }
+    let failures = predicted.failures.iter().map(|failure| {
+        let substitute = failure.substitute.as_ref().map(|it| match it {
+            Substitute::Above => "above".to_string(),
+            Substitute::Earlier(earlier) => format!("v{}", earlier.model.version),
+        });
+        (failure.model, substitute)
+    });
+    let failures = failures.collect();
+    assert!(
+        predictor
+            .predict(Rc::new(of(&[])))
+            .unwrap()
+            .failures
+            .is_empty()
+    );
+    (
+        predicted.probabilities.row(FATAL as usize).to_vec(),
+        failures,
+    )
+}
+
+/// Stands for the finest task.
+const LEAF: TaskId = TaskId(1);
+
+#[test]
+fn row_for_which_a_model_fails_is_answered_by_the_next_above() {
+    let base = ModelId {
+        task: TaskId::BASE,
+        version: 2,
+    };
+    // The finest model alone is asked, the base model only where that one fails.
+    let (prediction, failures) = with_fatal_row(&[2], &[(LEAF, 9), (TaskId::BASE, 1)]);
+    assert_eq!(prediction, answer(base, FATAL));
+    let substitutes: Vec<_> = failures.into_values().collect();
+    assert_eq!(substitutes, [Some("above".to_string())]);
+    // Where that one fails too, nothing is gained by retiring either.
+    let (prediction, failures) = with_fatal_row(&[2], &[(LEAF, 9), (TaskId::BASE, 2)]);
+    assert_eq!(prediction, [0.5, 0.5]);
+    assert_eq!(failures.into_values().collect::<Vec<_>>(), [None]);
+}
+
+#[test]
+fn base_model_that_fails_gives_way_to_the_one_before() {
+    let fragile = ModelId {
+        task: TaskId::BASE,
+        version: 2,
+    };
+    let batch = || Rc::new(of(&[4; 7]));
+    let fake = Fake {
+        fragile: BTreeSet::from([fragile]),
+        ..Fake::default()
+    };
+    let mut predictor = predictor(fake.clone(), Vec::new());
+    for version in [1, 2] {
+        predictor.deploy(&deployed(TaskId::BASE, version)).unwrap();
+    }
+    let predicted = predictor.predict(batch()).unwrap();
+    let of_row = |predicted: &Predicted, row: usize| predicted.probabilities.row(row).to_vec();
+    let earlier = ModelId {
+        version: 1,
+        ..fragile
+    };
+    assert_eq!(of_row(&predicted, 2), answer(fragile, 2.0));
+    assert_eq!(of_row(&predicted, 3), answer(earlier, FATAL));
+    let [failure] = predicted.failures.as_slice() else {
+        panic!("{:?}", predicted.failures);
+    };
+    assert_eq!(failure.model, fragile);
+    let Some(Deployment::Restore { from, to }) = failure.deployment() else {
+        panic!("{failure:?}");
+    };
+    // The spare is loaded for the rows that need it alone, and then again once it is deployed.
+    assert_eq!(*fake.loaded.borrow(), BTreeSet::from([fragile]));
+    predictor.restore(from, &to).unwrap();
+    let predicted = predictor.predict(batch()).unwrap();
+    assert_eq!(of_row(&predicted, 2), answer(earlier, 2.0));
+    assert!(predicted.failures.is_empty());
 }
 
 /// A predictor that takes the finest model alone.
@@ -291,9 +415,13 @@ fn failure_is_reported_once_and_keeps_the_epoch_open() {
     stream(|stream, enter, feed| {
         enter(0);
         feed(None, 1);
-        let mut broken = deployed(TaskId::BASE, 2);
-        broken.onnx = Arc::new(b"broken".to_vec());
-        feed(Some(Deployment::Deploy(broken)), 2);
+        // Without an earlier model, nothing can take the place of one that does not load.
+        let all = ModelId {
+            task: TaskId::BASE,
+            version: 0,
+        };
+        feed(Some(Deployment::Retire(all)), 1);
+        feed(Some(Deployment::Deploy(broken(2))), 2);
         enter(1);
         enter(2);
         feed(None, 9);
@@ -303,6 +431,26 @@ fn failure_is_reported_once_and_keeps_the_epoch_open() {
             stream.probe.less_equal(&Epoch(1)),
             "what failed looks as if it had happened"
         );
+    });
+}
+
+/// A model of the base task that does not load.
+fn broken(version: u32) -> DeployedModel {
+    DeployedModel {
+        onnx: Arc::new(b"broken".to_vec()),
+        ..deployed(TaskId::BASE, version)
+    }
+}
+
+#[test]
+fn deployment_that_does_not_load_leaves_the_model_before() {
+    stream(|stream, enter, feed| {
+        (0..3).for_each(&mut *enter);
+        feed(None, 1);
+        feed(Some(Deployment::Deploy(broken(2))), 2);
+        feed(None, 3);
+        assert_eq!(*stream.failures.borrow(), [""; 0]);
+        assert_eq!(stream.last(), Some((2, 1)));
     });
 }
 

@@ -248,6 +248,35 @@ fn neighbour_numbers_are_averaged() {
 }
 
 #[test]
+fn deviations_measured_anew_hold_for_earlier_samples() {
+    let add = |neighbours: &mut Neighbours| {
+        neighbours.add(&RecentMoved {
+            task: TaskId(1),
+            parent: None,
+            samples: Arc::new(RecentSamples {
+                labels: vec![0.0, 1.0, 2.0],
+                features: vec![1.0, 0.3, 2.0, 0.1, f32::NAN, 0.2],
+                ..RecentSamples::default()
+            }),
+            left: Vec::new(),
+        });
+    };
+    // The first deviation was that of a mark such as 1e12, the other feature did not vary.
+    let mut renewed = Neighbours::new(8);
+    renewed.set_deviations(&[1e10, 0.0]);
+    add(&mut renewed);
+    renewed.set_deviations(&[2.0, 0.5]);
+    let mut fresh = Neighbours::new(8);
+    fresh.set_deviations(&[2.0, 0.5]);
+    add(&mut fresh);
+    for features in [[1.0, 0.3], [2.0, 0.0], [f32::NAN, 0.1]] {
+        let expected = probabilities(&mut fresh, TaskId(1), &features);
+        assert_eq!(probabilities(&mut renewed, TaskId(1), &features), expected);
+        assert_ne!(expected, [0.2, 0.3, 0.5]);
+    }
+}
+
+#[test]
 fn neighbours_without_samples_do_not_vote() {
     let mut neighbours = Neighbours::new(4);
     neighbours.set_deviations(&[1.0]);

@@ -146,6 +146,28 @@ fn missing_features_are_no_outliers() {
 }
 
 #[test]
+fn marks_of_missing_values_do_not_disable_a_feature() {
+    let plain = two_tasks();
+    let clean = reference(&plain);
+    for mark in [-9999.0, 1e12, 1e38] {
+        let mut samples = plain.clone();
+        samples[3].1[0] = mark;
+        let marked = reference(&samples);
+        let mut scratch = Scratch::default();
+        for features in [[0.5, 0.5, 50.0], [30.0, 0.5, 50.0], [mark, 0.5, 50.0]] {
+            let expected = clean.nearness(&features, true, &mut scratch);
+            let found = marked.nearness(&features, true, &mut scratch);
+            assert!(found.density.is_finite(), "{found:?}");
+            let ratio = (found.density + 1.0) / (expected.density + 1.0);
+            assert!(
+                (0.8..1.25).contains(&ratio),
+                "{mark}: {found:?} {expected:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn covariance_exists_for_few_samples_of_many_features() {
     let samples: Vec<Vec<f32>> = (0..12_u64)
         .map(|number| {

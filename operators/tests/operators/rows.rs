@@ -100,6 +100,7 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Predicted> {
             baselines: Vec::new(),
             recognized: None,
             trials: Vec::new(),
+            failures: Vec::new(),
         });
     }
     let probabilities = Array2::from_shape_fn((rows.len(), 2), |(row, class)| {
@@ -119,6 +120,7 @@ pub fn scored(header: EpochHeader, first: u64, rows: &[Row]) -> Rc<Predicted> {
         baselines: vec![probabilities.clone()],
         recognized: None,
         trials: Vec::new(),
+        failures: Vec::new(),
         probabilities,
         allocated,
     })

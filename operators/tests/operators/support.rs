@@ -101,10 +101,12 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         ended: false,
         dead_letters: Vec::new(),
         offsets: Default::default(),
+        topics: BTreeMap::new(),
         early_labels: Vec::new(),
         settled_labels: Vec::new(),
         seen: Default::default(),
         edges: BTreeMap::new(),
+        histories: BTreeMap::new(),
     }
 }
 

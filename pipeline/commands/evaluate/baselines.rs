@@ -150,8 +150,8 @@ impl<'a> Baselines<'a> {
             parameters: self.settings.config().training.trees.clone(),
         };
         let trained = match from {
-            None => self.trainer.train(&request)?,
-            Some(from) => self.trainer.warm_start(from, &request)?,
+            None => self.trainer.train(&request, None)?,
+            Some(from) => self.trainer.warm_start(from, &request, None)?,
         };
         Ok(trained.onnx)
     }

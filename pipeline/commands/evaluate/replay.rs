@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::schema::{Feature, Label, Schema};
-use perennial_connectors::sink::Format;
+use perennial_connectors::sink::{Format, Roll};
 use perennial_connectors::source::file::FileFormat;
 use perennial_operators::flow::KnowledgeChange;
 use perennial_operators::{Epoch, LabelKind};
@@ -83,7 +83,7 @@ impl Replay<'_> {
             .tempdir()
             .map_err(|error| Error::File(std::env::temp_dir(), error))?;
         let stream = folder.path().join("stream.jsonl");
-        let predictions = output.unwrap_or(folder.path()).join("predictions.jsonl");
+        let predictions = folder.path().join("predictions.jsonl");
         let schema = self.schema();
         let written = self
             .write(&schema, &stream)
@@ -101,6 +101,11 @@ impl Replay<'_> {
         let inferred: usize = later_tasks.map(|task| task.train.len()).sum();
         let ratio = samples_transfer_ratio(transferred, inferred as u64);
         let matrix = self.score(&predictions)?;
+        if let Some(output) = output {
+            // Like the other findings, they replace those of an earlier evaluation.
+            let kept = output.join("predictions.jsonl");
+            std::fs::copy(&predictions, &kept).map_err(|error| Error::File(kept, error))?;
+        }
         Ok(Method::new("perennial", matrix, self.measure, ratio))
     }
 
@@ -192,6 +197,7 @@ impl Replay<'_> {
             path: Some(predictions),
             kafka: None,
             format: Some(Format::Jsonl),
+            roll: Roll::default(),
         });
         config.dead_letters = Default::default();
         config.report = Default::default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use perennial_connectors::knowledge_base::TaskRecord;
 use perennial_operators::algorithms::drift::{Detector, DriftDetected};
 use perennial_operators::algorithms::unseen::{GroupOutcome, UnseenGroup, UnseenSettled};
-use perennial_operators::flow::{KnowledgeChange, StatisticsMoved};
+use perennial_operators::flow::{KnowledgeChange, RecordsSkipped, StatisticsMoved};
 use perennial_operators::{LabelKind, ModelId, Rise, TaskId};
 
 use super::figures::{model_figures, version};
@@ -31,6 +31,10 @@ impl<'a> Describer<'a> {
         let loss = self.loss;
         match change {
             KnowledgeChange::TaskDefined(task) => format!("task defined: {}", task.name),
+            KnowledgeChange::Forgotten(forgotten) => format!(
+                "forgotten: {} tasks with {} retained samples; {} changes removed",
+                forgotten.tasks, forgotten.samples, forgotten.changes
+            ),
             KnowledgeChange::TaskPinned { task, pinned } => {
                 let what = if *pinned { "pinned" } else { "unpinned" };
                 format!("task {what}: {}", self.task(*task))
@@ -142,6 +146,9 @@ impl<'a> Describer<'a> {
                 let (task, number) = (self.task(*task), revision.number);
                 format!("taken in from the cloud: {task}{donor}, revision {number}")
             }
+            KnowledgeChange::RecordsSkipped(skipped) => {
+                format!("records skipped: {}", describe_skipped(skipped))
+            }
             KnowledgeChange::EdgeReport(reported) => format!(
                 "edge {} reported: {}, {} labels",
                 reported.edge, reported.statistics.task.name, reported.statistics.labelled
@@ -218,6 +225,18 @@ fn describe_settled(settled: &UnseenSettled) -> String {
         settled.samples,
         settled.labelled
     )
+}
+
+/// What was skipped of a partition.
+pub(crate) fn describe_skipped(skipped: &RecordsSkipped) -> String {
+    let RecordsSkipped {
+        place, from, to, ..
+    } = skipped;
+    let (topic, partition) = (&place.topic, place.partition);
+    if skipped.is_remade {
+        return format!("{topic}[{partition}], made anew: from offset {to} on, after {from}");
+    }
+    format!("{topic}[{partition}], deleted before they were read: offsets {from} to {to}")
 }
 
 /// What became of an unseen task.

@@ -13,14 +13,18 @@ pub(crate) fn find<'a>(
     wanted: &str,
 ) -> Result<(&'a TaskId, &'a TaskRecord), Error> {
     let is_wanted = |task: &TaskId, name: &str| name == wanted || task.to_string() == wanted;
-    tasks
+    let mut found = tasks
         .iter()
-        .find(|(task, record)| is_wanted(task, &record.definition.name))
-        .ok_or_else(|| {
-            Error::NotFound(format!(
-                "there is no task \"{wanted}\"; perennial kb tasks lists them"
-            ))
-        })
+        .filter(|(task, record)| is_wanted(task, &record.definition.name));
+    match (found.next(), found.next()) {
+        (Some(task), None) => Ok(task),
+        (Some((one, _)), Some((other, _))) => Err(Error::NotFound(format!(
+            "more than one task has the name \"{wanted}\": give a number instead, {one} or {other}"
+        ))),
+        (None, _) => Err(Error::NotFound(format!(
+            "there is no task \"{wanted}\"; perennial kb tasks lists them"
+        ))),
+    }
 }
 
 /// A task and everything below it.

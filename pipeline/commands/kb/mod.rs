@@ -5,6 +5,7 @@ mod clusters;
 mod describe;
 mod figures;
 mod find;
+mod forget;
 mod lineage;
 mod memory;
 mod models;
@@ -12,6 +13,7 @@ mod pin;
 mod plot;
 mod relations;
 mod rollback;
+mod settle;
 mod show;
 mod stages;
 mod tasks;
@@ -20,10 +22,11 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use perennial_connectors::knowledge_base::{KnowledgeBase, KnowledgeError};
 use perennial_operators::Epoch;
 
+pub(crate) use self::describe::describe_skipped;
 use crate::error::Error;
 
 /// A command of `perennial kb`.
@@ -89,9 +92,28 @@ pub(crate) enum KbCommand {
         /// The task's name or number.
         task: String,
     },
+    /// Remove tasks with their samples, models and statistics, and every record that has their
+    /// values, for good; no run may be using the state.
+    Forget(forget::Wanted),
+    /// Settle the commit that a crash left prepared, where the consumer group no longer tells
+    /// whether it counts; no run may be using the state.
+    Settle {
+        /// Whether its results are in the topics.
+        #[arg(value_enum)]
+        how: Settle,
+    },
     /// Check that every pointer resolves, every model matches its hash, and the counts equal a
     /// recount.
     Verify,
+}
+
+/// What becomes of a prepared commit.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Settle {
+    /// Its results are in the topics: it counts.
+    Apply,
+    /// They are not: its records are read again.
+    Drop,
 }
 
 /// Executes a command on the knowledge base in the folder `state`.
@@ -112,7 +134,9 @@ pub(crate) fn execute(command: KbCommand, state: &Path, as_json: bool) -> Result
         KbCommand::Show { task } => show::show(&view, kind()?, &task, as_json),
         KbCommand::Plot { out, config } => plot::plot(&view, kind()?, config.as_deref(), &out),
         KbCommand::Verify => verify::verify(&view, as_json),
+        KbCommand::Settle { how } => settle::settle(state, how),
         KbCommand::Rollback { task, to } => rollback::roll_back(state, &task, to),
+        KbCommand::Forget(wanted) => forget::forget(state, &wanted, as_json),
         KbCommand::Pin { task } => pin::pin(state, &task, true),
         KbCommand::Unpin { task } => pin::pin(state, &task, false),
     }

@@ -105,6 +105,7 @@ fn oversized_models_are_reported_and_the_rest_goes_on() {
         sent: 0,
         shed: 0,
         changes: vec![(4, change(model(2 * LARGEST))), (5, change(model(1000)))],
+        lineage: None,
     };
     let sender = Sender::open(&kafka, "large-up", key(), None, &health).expect("a sender");
     assert!(sender.send(&mut changes, &|| false).expect("no error"));

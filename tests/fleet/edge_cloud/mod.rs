@@ -3,6 +3,9 @@
 mod canary;
 mod donors;
 mod file;
+mod gone;
+mod hostile;
+mod keys;
 mod large;
 mod offline;
 mod policy;
@@ -160,6 +163,22 @@ fn link_settings_are_checked() {
         &cloud("store: {url: 'file:///models', above: 100000000}"),
         &["link.store.above", "at most"],
     );
+    refused(
+        &cloud("edges: {a: {key: a.pem, sites: {sit: [x]}}}"),
+        &["link.edges.a.sites.sit", "did you mean \"site\"?"],
+    );
+    refused(
+        &cloud("edges: {a: {keys: [{key: a.pem, until: tomorrow}]}}"),
+        &["link.edges.a.keys[0].until", "2027-01-31T00:00:00Z"],
+    );
+    refused(
+        &cloud("edges: {a: {samples: false}}"),
+        &["link.edges.a.key", "missing"],
+    );
+    refused(
+        &cloud("edges: {a: [a.pem]}"),
+        &["link.edges.a", "the file of a public key"],
+    );
     bench.write(
         "config.yaml",
         format!("{config}role: cloud\nlink: {{{kafka}, sign: none.pem}}\n"),
@@ -167,4 +186,13 @@ fn link_settings_are_checked() {
     bench
         .run(&["run", "config.yaml"])
         .failure(1, &["none.pem", "cannot be used"]);
+    bench.write("open.pem", "whatever it holds");
+    bench.set_mode("open.pem", 0o640);
+    bench.write(
+        "config.yaml",
+        format!("{config}role: cloud\nlink: {{{kafka}, sign: open.pem}}\n"),
+    );
+    bench
+        .run(&["run", "config.yaml"])
+        .failure(1, &["open.pem", "other users have access", "chmod 600"]);
 }

@@ -4,6 +4,7 @@ use perennial_connectors::link::{Changes, Published, open, seal, signing_key, ve
 
 use support::fleet::{Fleet, common_config};
 use support::kafka::Read;
+use support::onnx;
 use support::stream;
 use support::topics::START;
 
@@ -66,6 +67,11 @@ fn untrusted_messages_are_refused() {
     let model_of = |published: &mut Published| {
         published.model.as_mut().expect("a model").onnx[1000] ^= 1;
     };
+    let unknown = |published: &mut Published| {
+        let model = published.model.as_mut().expect("a model");
+        model.onnx = onnx::unknown_operator(4, 3);
+        model.trained.hash = blake3::hash(&model.onnx).to_hex().to_string();
+    };
     let down = [
         (BASE, tampered, "its signature is not that of the cloud"),
         (
@@ -85,6 +91,7 @@ fn untrusted_messages_are_refused() {
             sealed(&model_of, "cloud.pem"),
             "does not match its hash",
         ),
+        (BASE, sealed(&unknown, "cloud.pem"), "OperatorOfTheFuture"),
         (
             BASE,
             sealed(&|it| it.schema.clear(), "cloud.pem"),

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use perennial::link::publish::publish_new;
+use perennial::link::publish::{publish_new, resume};
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, TaskRecord};
-use perennial_connectors::link::{Published, VerifyingKey, seal};
+use perennial_connectors::link::{Published, PublishedRevisions, seal};
 use perennial_connectors::schema::Schema;
-use perennial_connectors::source::edges::{EdgeMerge, EdgesResume, KnownEdges};
+use perennial_connectors::source::edges::{EdgeMerge, EdgeRights, EdgesResume, KnownEdges};
 use perennial_operators::flow::{
-    EdgeProgress, Effect, EpochEffects, EpochHeader, Intake, KnowledgeChange, ModelTrained, Phase,
-    Remodeling, Revision,
+    EdgeHistory, EdgeProgress, Effect, EpochEffects, EpochHeader, Intake, KnowledgeChange,
+    ModelTrained, Phase, Remodeling, Revision,
 };
 use perennial_operators::{
     Batch, Epoch, ModelId, RetainedSample, SITE, SamplesRetained, TaskDefinition, TaskId,
@@ -22,6 +22,7 @@ use perennial_operators::{
 
 use support::stream::Chance;
 
+use super::edge::copy_folder;
 use super::net::Net;
 
 /// Number of samples in an epoch.
@@ -61,7 +62,11 @@ struct Process {
     read: usize,
     /// Number of samples taken for the next epoch.
     taken: usize,
-    published: BTreeMap<(TaskId, u64), Revision>,
+    /// What is published; none before the topic was read.
+    published: Option<BTreeMap<(TaskId, u64), Revision>>,
+    /// Progress and histories of edges that moved since the last commit.
+    moved: BTreeMap<Arc<str>, EdgeProgress>,
+    histories: BTreeMap<Arc<str>, EdgeHistory>,
 }
 
 fn place() -> TopicPartition {
@@ -72,7 +77,7 @@ fn place() -> TopicPartition {
 }
 
 impl Cloud {
-    pub fn new(folder: &Path, edges: BTreeMap<String, VerifyingKey>) -> Cloud {
+    pub fn new(folder: &Path, edges: BTreeMap<String, EdgeRights>) -> Cloud {
         let settings = super::settings(folder, "any", "samples: raw", "");
         Cloud {
             state: folder.join("cloud"),
@@ -92,11 +97,13 @@ impl Cloud {
             let knowledge = KnowledgeBase::open(state, &[]).expect("a store");
             let view = knowledge.view();
             let (progress, edges) = (view.progress().expect("one"), view.edges().expect("some"));
+            let histories = view.histories().expect("some");
             drop(view);
             let read = progress.offsets.get(&place()).copied().unwrap_or(0);
             let resume = EdgesResume {
                 samples: progress.samples,
                 edges,
+                histories,
                 ..EdgesResume::default()
             };
             Process {
@@ -104,7 +111,9 @@ impl Cloud {
                 knowledge: Arc::new(knowledge),
                 read: read as usize,
                 taken: 0,
-                published: BTreeMap::new(),
+                published: None,
+                moved: BTreeMap::new(),
+                histories: BTreeMap::new(),
             }
         })
     }
@@ -143,12 +152,18 @@ impl Cloud {
         let schema = self.listening.schema.clone();
         let process = self.process();
         let knowledge = process.knowledge.clone();
+        let sent = process.published.get_or_insert_with(|| {
+            let mut found = PublishedRevisions::default();
+            let values = net.down.iter().map(|(_, value)| value);
+            values.for_each(|value| found.add(value, &key().verifying_key()));
+            resume(&knowledge, found).expect("it resumes")
+        });
         loop {
             let publish = |published: Published| {
                 let sealed = seal(&published, &key())?;
                 Ok(net.send(false, (published.key(), sealed), chance, rough))
             };
-            let all = publish_new(publish, &knowledge, &schema, &[], &mut process.published);
+            let all = publish_new(publish, &knowledge, &schema, &[], sent);
             // A lost message is published again later.
             if all.expect("it can be published") || rough {
                 return;
@@ -159,6 +174,19 @@ impl Cloud {
     /// Kills the process; it is started again when next needed.
     pub fn crash(&mut self) {
         self.process = None;
+    }
+
+    /// Ends its process, and copies its state to `copy`.
+    pub fn back_up(&mut self, copy: &Path) {
+        self.process = None;
+        copy_folder(&self.state, copy);
+    }
+
+    /// Ends its process, and puts the state in `copy` in place of its own.
+    pub fn restore(&mut self, copy: &Path) {
+        self.process = None;
+        std::fs::remove_dir_all(&self.state).expect("it is removed");
+        copy_folder(copy, &self.state);
     }
 
     /// Ends it; returns its state folder.
@@ -176,10 +204,19 @@ impl Cloud {
     pub fn progress(&mut self, edge: &str) -> EdgeProgress {
         // With those of an incomplete epoch.
         let process = self.process();
+        process.close();
         let stored = process.knowledge.view().edges().expect("edges");
-        let (_, moved) = process.merge.close();
-        let known = moved.get(edge).or(stored.get(edge));
+        let known = process.moved.get(edge).or(stored.get(edge));
         known.copied().unwrap_or_default()
+    }
+
+    /// The history of an edge in the cloud.
+    pub fn history(&mut self, edge: &str) -> EdgeHistory {
+        let process = self.process();
+        process.close();
+        let stored = process.knowledge.view().histories().expect("histories");
+        let known = process.histories.get(edge).or(stored.get(edge));
+        known.cloned().unwrap_or_default()
     }
 
     pub fn revisions(&mut self) -> Revisions {
@@ -201,13 +238,22 @@ impl Cloud {
 }
 
 impl Process {
+    /// Notes how far the edges' changes were taken in.
+    fn close(&mut self) {
+        let (_, moved) = self.merge.close();
+        self.moved.extend(moved);
+        self.histories.extend(self.merge.take_histories());
+    }
+
     /// Commits an epoch.
     fn commit(&mut self) {
         let mut progress = self.knowledge.view().progress().expect("progress");
         let known = self.knowledge.view().tasks().expect("tasks");
         let epoch = progress.next_epoch();
         let batch = self.merge.take();
-        let (_, edges) = self.merge.close();
+        self.close();
+        let edges = std::mem::take(&mut self.moved);
+        let histories = std::mem::take(&mut self.histories);
         progress.epoch = epoch;
         progress.records += batch.len() as u64;
         progress.samples += batch.len() as u64;
@@ -233,10 +279,12 @@ impl Process {
             ended: false,
             dead_letters: Vec::new(),
             offsets: BTreeMap::new(),
+            topics: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
             seen: Default::default(),
             edges,
+            histories,
         }));
         let epochs = [EpochEffects::gather(epoch, effects)];
         progress.changes += epochs[0].changes.len() as u64;

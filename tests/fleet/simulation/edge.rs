@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
 use ed25519_dalek::SigningKey;
 use perennial::config::Settings;
+use perennial::error::Error;
 use perennial::link::adopt::{Usage, outcome};
 use perennial::link::common::schema;
 use perennial::link::inbox::LinkInbox;
 use perennial::link::outbox::{Outbox, SendProgress};
 use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
-use perennial_connectors::link::{Changes, LinkError, Subscription, VerifyingKey, now, seal};
+use perennial_connectors::link::{
+    Changes, LinkError, Sender, Subscription, VerifyingKey, now, seal,
+};
 use perennial_operators::flow::{Deployment, Effect, EpochEffects, Intake, TrainOutcome};
 use perennial_operators::flow::{EpochHeader, Phase};
 use perennial_operators::learn::Inbox;
@@ -44,7 +46,7 @@ struct Process {
     outbox: Outbox,
     underway: Arc<SendProgress>,
     following: Subscription,
-    coming: Sender<TrainOutcome>,
+    coming: crossbeam_channel::Sender<TrainOutcome>,
     inbox: LinkInbox,
     /// The position in the downward log.
     read: usize,
@@ -116,10 +118,12 @@ impl Process {
             ended: false,
             dead_letters: Vec::new(),
             offsets: BTreeMap::new(),
+            topics: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
             seen: Default::default(),
             edges: BTreeMap::new(),
+            histories: BTreeMap::new(),
         };
         let effects = effects.into_iter().chain([Effect::Intake(intake)]);
         let mut epochs = [EpochEffects::gather(epoch, effects.collect())];
@@ -205,19 +209,75 @@ impl Edge {
         }
     }
 
-    /// Sends the waiting changes.
-    pub fn send(&mut self, net: &mut Net, chance: &mut Chance, rough: bool) {
-        let (is_cut, name, key) = (self.is_cut, self.name.clone(), self.key.clone());
-        let schema = schema(&self.settings);
+    /// Commits parts of samples, all in one epoch.
+    pub fn share(&mut self, parts: Vec<SharedSamples>) {
+        let samples = parts.iter().map(|part| part.len() as u64).sum();
+        let parts = parts.into_iter().map(Effect::Shared).collect();
+        self.process().commit(parts, samples);
+    }
+
+    /// Sends the waiting changes to a topic; returns whether all have arrived.
+    pub fn send_to(&mut self, sender: &Sender) -> Result<bool, Error> {
+        let message = self.message();
         let process = self.process();
-        let message = Changes {
-            edge: name.clone(),
-            since: process.knowledge.since(),
+        let send = |message: &mut Changes| sender.send(message, &|| false);
+        send_all(send, &process.knowledge, message, &process.underway)
+    }
+
+    /// A message without changes.
+    fn message(&mut self) -> Changes {
+        let (name, schema) = (self.name.clone(), schema(&self.settings));
+        Changes {
+            edge: name,
+            since: self.process().knowledge.since(),
             schema,
             sent: now(),
             shed: 0,
             changes: Vec::new(),
-        };
+            lineage: None,
+        }
+    }
+
+    /// Ends its process, and copies its state to `copy`.
+    pub fn back_up(&mut self, copy: &Path) {
+        self.process = None;
+        copy_folder(&self.state, copy);
+    }
+
+    /// A second process of the same edge, on the state in `copy`.
+    pub fn twin(&self, copy: &Path) -> Edge {
+        Edge {
+            process: None,
+            name: self.name.clone(),
+            key: self.key.clone(),
+            settings: self.settings.clone(),
+            state: copy.to_path_buf(),
+            // Its samples are others.
+            given: self.given + 1000,
+            is_cut: false,
+            ..*self
+        }
+    }
+
+    /// Ends its process, and begins with a new state.
+    pub fn start_anew(&mut self) {
+        self.process = None;
+        std::fs::remove_dir_all(&self.state).expect("it is removed");
+        self.given = 0;
+    }
+
+    /// Ends its process, and puts the state in `copy` in place of its own.
+    pub fn restore(&mut self, copy: &Path) {
+        self.process = None;
+        std::fs::remove_dir_all(&self.state).expect("it is removed");
+        copy_folder(copy, &self.state);
+    }
+
+    /// Sends the waiting changes.
+    pub fn send(&mut self, net: &mut Net, chance: &mut Chance, rough: bool) {
+        let (is_cut, name, key) = (self.is_cut, self.name.clone(), self.key.clone());
+        let message = self.message();
+        let process = self.process();
         let send = |message: &mut Changes| {
             let sealed = seal(message, &key)?;
             Ok(!is_cut && net.send(true, (name.clone(), sealed), chance, rough))
@@ -329,6 +389,20 @@ impl Edge {
         match &self.process {
             Some(process) => look(&process.knowledge),
             None => look(&KnowledgeBase::open_to_read(&self.state).expect("a store")),
+        }
+    }
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
         }
     }
 }

@@ -6,13 +6,15 @@
 //! A failing seed can be repeated: `PERENNIAL_SEED=7 cargo test --release --test fleet simulation`.
 
 mod cloud;
+mod copies;
 mod edge;
+mod large;
 mod net;
 
 use std::path::Path;
 
 use perennial::config::{Settings, load};
-use perennial_connectors::link::VerifyingKey;
+use perennial_connectors::source::edges::EdgeRights;
 use support::stream::{Chance, SCHEMA};
 
 use crate::store::{Content, assert_same, content};
@@ -35,7 +37,7 @@ enum Weather {
 }
 
 /// The settings of an edge with this policy and outbox.
-fn settings(folder: &Path, name: &str, share: &str, outbox: &str) -> Settings {
+pub fn settings(folder: &Path, name: &str, share: &str, outbox: &str) -> Settings {
     let file = folder.join(format!("{name}.yaml"));
     let config = format!(
         "name: {name}\nmode: live\nrole: edge\nshare: {{{share}}}\nlink: {{kafka: {{brokers: 'x:1'}}, verify: a, sign: b, \
@@ -64,12 +66,12 @@ impl World {
             let settings = settings(folder.path(), &name, "samples: raw", outbox);
             all.push(Edge::new(number, edges, settings, folder.path()));
         }
-        let keys = all
+        let rights = all
             .iter()
-            .map(|edge: &Edge| (edge.name.clone(), edge.public()));
-        let keys: Vec<(String, VerifyingKey)> = keys.collect();
+            .map(|edge: &Edge| (edge.name.clone(), EdgeRights::all(edge.public())));
+        let rights: Vec<(String, EdgeRights)> = rights.collect();
         World {
-            cloud: Cloud::new(folder.path(), keys.into_iter().collect()),
+            cloud: Cloud::new(folder.path(), rights.into_iter().collect()),
             chance: Chance::new(seed),
             weather,
             net: Net::default(),
@@ -139,6 +141,14 @@ impl World {
             assert_eq!(edge.revisions(), self.cloud.revisions(), "{}", edge.name);
             assert_eq!(edge.deployed(), self.cloud.deployed(), "{}", edge.name);
             edge.assert_sound();
+            let history = self.cloud.history(&edge.name);
+            let wrong = (
+                history.forks,
+                history.renewals,
+                history.lost,
+                history.repeated,
+            );
+            assert_eq!(wrong, (0, 0, 0, 0), "{}: {history:?}", edge.name);
         }
         self.cloud.assert_sound();
         // All but less than an epoch, and samples that wait for later ones of other edges.

@@ -48,6 +48,7 @@ impl Fleet {
         fleet.keys("cloud");
         edges.iter().for_each(|edge| fleet.keys(edge));
         fleet.bench.write("secret", "not to be told to anybody");
+        fleet.bench.set_mode("secret", 0o600);
         fleet
     }
 
@@ -317,6 +318,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Makes it read a part of its config again.
+    pub fn hang_up(&self) {
+        signal(self.child.id(), "HUP");
+    }
+
     /// Stops it with a signal and waits for its end.
     pub fn stop(mut self) {
         signal(self.child.id(), "TERM");

@@ -176,6 +176,47 @@ impl Broker {
         }
     }
 
+    /// Deletes a topic, and waits until it is gone.
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let deleted = block_on(admin.delete_topics(&[topic], &options)).expect("an answer");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        let began = Instant::now();
+        while self.topics().contains(topic) {
+            assert!(began.elapsed() < PATIENCE, "{topic} is still there");
+        }
+    }
+
+    /// Deletes a consumer group, as Kafka does after its retention.
+    pub fn delete_group(&self, group: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let deleted = block_on(admin.delete_groups(&[group], &options)).expect("an answer");
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    }
+
+    /// Deletes all records of a topic, as Kafka does after their retention.
+    pub fn expire(&self, topic: &str) {
+        let client = self.client();
+        let admin: AdminClient<DefaultClientContext> = client.create().expect("a client");
+        let producer: BaseProducer = client.create().expect("a client");
+        let metadata = producer.client().fetch_metadata(Some(topic), PATIENCE);
+        let metadata = metadata.expect("an answer");
+        let mut list = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            list.add_partition_offset(topic, partition.id(), Offset::End)
+                .expect("an offset");
+        }
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let deleted = block_on(admin.delete_records(&list, &options)).expect("an answer");
+        let errors = deleted
+            .elements()
+            .iter()
+            .any(|place| place.error().is_err());
+        assert!(!errors, "{deleted:?}");
+    }
+
     /// Halts the broker for a while: it answers nobody, and then finds that time has passed.
     pub fn pause(&self, pause: Duration) {
         let process = self.process.lock().expect("the broker");

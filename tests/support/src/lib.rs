@@ -5,6 +5,7 @@ pub mod avro;
 pub mod count;
 pub mod fleet;
 pub mod kafka;
+pub mod onnx;
 pub mod process;
 pub mod proxy;
 pub mod registry;
@@ -12,6 +13,7 @@ pub mod stream;
 pub mod thermal;
 pub mod topics;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -77,6 +79,12 @@ impl Bench {
     /// Writes a file into the folder.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), content).expect("a file is written");
+    }
+
+    /// Sets who may read and write a file of the folder.
+    pub fn set_mode(&self, name: &str, mode: u32) {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.path(name), mode).expect("a mode is set");
     }
 
     /// Reads a file of the folder.

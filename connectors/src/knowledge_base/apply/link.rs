@@ -5,7 +5,8 @@ use perennial_operators::{Epoch, SharedStatistics, TaskId, TaskPseudonym};
 
 use super::CommitWriter;
 use crate::knowledge_base::layout::{
-    Family, META_TERMS, donor_key, number_key, reported_key, task_key,
+    Family, META_INCARNATIONS, META_TERMS, donor_key, history_key, number_key, reported_key,
+    task_key,
 };
 use crate::knowledge_base::{DonatedRecord, KnowledgeError, OutboxWrite, SharedRecord};
 
@@ -36,14 +37,20 @@ impl CommitWriter<'_> {
         if let Some(terms) = &write.terms {
             self.put_meta(META_TERMS, terms)?;
         }
+        if let Some(incarnations) = &write.incarnations {
+            self.put_meta(META_INCARNATIONS, incarnations)?;
+        }
         Ok(())
     }
 
-    /// Sets the progress of edges.
+    /// Sets the progress and the history of edges.
     pub(super) fn edges(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
         for intake in epochs.iter().filter_map(|effects| effects.intake.as_ref()) {
             for (edge, progress) in &intake.edges {
                 self.put(Family::Edges, edge.as_bytes(), progress)?;
+            }
+            for (edge, history) in &intake.histories {
+                self.put(Family::Edges, &history_key(edge), history)?;
             }
         }
         Ok(())
@@ -97,7 +104,8 @@ impl CommitWriter<'_> {
                 )
             }
         };
-        sum.labelled += statistics.labelled;
+        // The numbers come over the network.
+        sum.labelled = sum.labelled.saturating_add(statistics.labelled);
         sum.score.add(&statistics.score);
         self.reported.insert(key, sum);
         Ok(())

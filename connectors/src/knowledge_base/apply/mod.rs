@@ -3,6 +3,7 @@
 //! The methods of [`CommitWriter`] are in a file for each subject; [`CommitWriter::apply`] calls
 //! the one of each change.
 
+mod input;
 mod labels;
 mod link;
 mod memory;
@@ -17,17 +18,19 @@ use perennial_operators::algorithms::adapter::Adapter;
 use perennial_operators::algorithms::drift::Detectors;
 use perennial_operators::flow::{Effect, EpochEffects, KnowledgeChange, StageKind};
 use perennial_operators::{
-    ClassRetained, Epoch, ModelId, SharedStatistics, TaskDifference, TaskId,
+    ClassRetained, Epoch, ModelId, SharedStatistics, TaskDifference, TaskId, TopicPartition,
 };
 use rocksdb::WriteBatch;
 use serde::Serialize;
 
 use super::layout::{
-    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_PREPARED, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, change_key, model_key, reported_key, stage_key, task_key,
+    Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PREPARED,
+    META_PROGRESS, META_REFERENCE, META_REGIONS, META_SKIPPED, META_UNTRANSACTED, change_key,
+    model_key, reported_key, stage_key, task_key,
 };
-use super::records::{ModelRecord, OutboxWrite, Progress, StageRecord, TaskRecord};
+use super::records::{ModelRecord, OutboxWrite, Progress, SkippedTotal, StageRecord, TaskRecord};
 use super::{KnowledgeBase, KnowledgeError};
+use crate::files::OutputFile;
 
 /// The write of one commit under construction.
 ///
@@ -47,6 +50,8 @@ struct CommitWriter<'a> {
     added: BTreeMap<TaskId, TaskDifference>,
     /// Sums of the statistics that edges report, by edge and task.
     reported: BTreeMap<(Arc<str>, TaskId), SharedStatistics>,
+    /// What was skipped of all partitions, once the commit adds to it.
+    skipped: Option<BTreeMap<TopicPartition, SkippedTotal>>,
 }
 
 /// Least bytes of a stored block of changes. There are several changes for each label, so that a
@@ -54,14 +59,36 @@ struct CommitWriter<'a> {
 const BLOCK: usize = 16 << 10;
 
 impl KnowledgeBase {
-    /// Commits epochs and the progress after them in one atomic, synced write.
+    /// Commits epochs and the progress after them in one atomic, synced write, without a
+    /// transaction of Kafka. It drops a prepared commit.
     pub fn commit(
         &self,
         epochs: &[EpochEffects],
         progress: &Progress,
         outbox: &OutboxWrite,
     ) -> Result<(), KnowledgeError> {
-        let batch = self.batch(epochs, progress, outbox)?;
+        let mut batch = self.batch(epochs, progress, outbox)?;
+        // A commit that is prepared for the state before this one must never be applied to it.
+        batch.delete_cf(self.family(Family::Meta)?, META_PREPARED);
+        if progress.commits > self.view().progress()?.commits {
+            self.put(
+                &mut batch,
+                Family::Meta,
+                META_UNTRANSACTED,
+                &progress.commits,
+            )?;
+        }
+        self.write(batch)
+    }
+
+    /// Records the files of outputs before anything is written to them, so that what a crash leaves
+    /// in a new file is known as this state's.
+    pub fn claim_outputs(
+        &self,
+        files: &BTreeMap<String, OutputFile>,
+    ) -> Result<(), KnowledgeError> {
+        let mut batch = WriteBatch::default();
+        self.put(&mut batch, Family::Meta, META_OUTPUTS, files)?;
         self.write(batch)
     }
 
@@ -126,7 +153,7 @@ impl KnowledgeBase {
         self.write(batch)
     }
 
-    fn batch(
+    pub(super) fn batch(
         &self,
         epochs: &[EpochEffects],
         progress: &Progress,
@@ -140,6 +167,8 @@ impl KnowledgeBase {
         writer.early_labels(epochs)?;
         writer.seen(epochs)?;
         writer.edges(epochs)?;
+        writer.count_undefined(epochs)?;
+        writer.topics(epochs)?;
         writer.outbox(outbox)?;
         writer.finish(progress)
     }
@@ -158,6 +187,7 @@ impl<'a> CommitWriter<'a> {
             reservoirs: BTreeMap::new(),
             added: BTreeMap::new(),
             reported: BTreeMap::new(),
+            skipped: None,
         }
     }
 
@@ -228,6 +258,9 @@ impl<'a> CommitWriter<'a> {
             ModelDonated(donated) => self.donate_model(epoch, donated),
             TaskPseudonym(renamed) => self.rename_task(renamed),
             EdgeReport(reported) => self.add_report(reported),
+            // The families were cleared before.
+            Forgotten(_) => Ok(()),
+            RecordsSkipped(skipped) => self.skip_records(skipped),
         }
     }
 
@@ -272,12 +305,16 @@ impl<'a> CommitWriter<'a> {
         for (task, classes) in std::mem::take(&mut self.reservoirs) {
             self.put(Family::Reservoirs, &task_key(task), &classes)?;
         }
+        if let Some(skipped) = self.skipped.take() {
+            self.put_meta(META_SKIPPED, &skipped)?;
+        }
         let statistics = self.kb.family(Family::Statistics)?;
         for (task, added) in &self.added {
             let added = self.kb.encode(added)?;
             self.batch.merge_cf(statistics, task_key(*task), added);
         }
         self.put_meta(META_PROGRESS, progress)?;
+        self.put_meta(META_OUTPUTS, &progress.files)?;
         Ok(self.batch)
     }
 }

@@ -2,12 +2,14 @@
 
 use differential_dataflow::difference::Semigroup;
 use perennial_operators::algorithms::drift::DriftMoved;
-use perennial_operators::flow::{AdapterMoved, RelationScored, StatisticsMoved};
+use perennial_operators::flow::{AdapterMoved, EpochEffects, RelationScored, StatisticsMoved};
 use perennial_operators::{Epoch, TaskDefinition, TaskId};
 
 use super::CommitWriter;
 use crate::knowledge_base::KnowledgeError;
-use crate::knowledge_base::layout::{Family, relation_key, task_epoch_key, task_key};
+use crate::knowledge_base::layout::{
+    Family, META_UNDEFINED, relation_key, task_epoch_key, task_key,
+};
 use crate::knowledge_base::records::TaskRecord;
 
 impl CommitWriter<'_> {
@@ -20,7 +22,7 @@ impl CommitWriter<'_> {
         let stored: Option<TaskRecord> = self.kb.get(Family::Tasks, &task_key(definition.task))?;
         match self.tasks.get(&definition.task).or(stored.as_ref()) {
             // Both this pipeline and the cloud have defined it.
-            Some(known) if known.definition == *definition => return Ok(()),
+            Some(known) if known.definition.is_same(definition) => return Ok(()),
             // Sources refuse samples of such tasks where they meet them. Here, it would be met at
             // each start again, so the two go on as one.
             Some(known) => {
@@ -82,6 +84,19 @@ impl CommitWriter<'_> {
     pub(super) fn score_relation(&mut self, scored: &RelationScored) -> Result<(), KnowledgeError> {
         let key = relation_key(scored.task, scored.model.task);
         self.put(Family::Relations, &key, scored)
+    }
+
+    /// Adds to the number of samples whose own task is not defined.
+    pub(super) fn count_undefined(
+        &mut self,
+        epochs: &[EpochEffects],
+    ) -> Result<(), KnowledgeError> {
+        let added: u64 = epochs.iter().map(|effects| effects.undefined).sum();
+        if added == 0 {
+            return Ok(());
+        }
+        let known: Option<u64> = self.kb.get(Family::Meta, META_UNDEFINED)?;
+        self.put_meta(META_UNDEFINED, &(known.unwrap_or(0) + added))
     }
 
     /// The record of a task, read if this commit has not modified it yet.

@@ -19,12 +19,12 @@ use perennial_operators::algorithms::unseen::{Entry, Regions};
 use perennial_operators::flow::{KnowledgeChange, StageKind, StageState};
 use perennial_operators::{
     Epoch, MemoryBounded, ModelId, RecentSamples, TaskDefinition, TaskDifference, TaskId,
-    TaskScores,
+    TaskScores, TopicPartition,
 };
 use serde::Serialize;
 
 use self::memory::RetainedLabels;
-use super::{KnowledgeError, View};
+use super::{KnowledgeError, SkippedTotal, View};
 
 /// A problem of a knowledge base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,6 +56,7 @@ struct Recount {
     trained: BTreeSet<ModelId>,
     deployed: BTreeMap<TaskId, u32>,
     stages: BTreeMap<(ModelId, StageKind), StageState>,
+    skipped: BTreeMap<TopicPartition, SkippedTotal>,
 }
 
 impl Recount {
@@ -84,6 +85,7 @@ impl Recount {
             UnseenGrown(grown) => self.grow_unseen(grown),
             UnseenSettled(settled) => self.settle_unseen(settled),
             RegionsMoved(regions) => self.regions = regions,
+            RecordsSkipped(skipped) => SkippedTotal::add(&mut self.skipped, &skipped),
             // These facts are not checked.
             TaskPinned { .. }
             | FeaturesScaled { .. }
@@ -95,7 +97,9 @@ impl Recount {
             | Followed { .. }
             | ModelDonated(_)
             | TaskPseudonym(_)
-            | EdgeReport(_) => {}
+            | EdgeReport(_)
+            // What was forgotten is not among the changes.
+            | Forgotten(_) => {}
         }
     }
 }
@@ -128,6 +132,12 @@ impl View<'_> {
         self.verify_statistics(&recount, &mut findings)?;
         self.verify_memory(&recount, &mut findings)?;
         self.verify_models(&recount, &mut findings)?;
+        let skipped = "the total of skipped records differs from a recount";
+        findings.unless(
+            self.skipped()? == recount.skipped,
+            "records skipped",
+            skipped,
+        );
         let progress = self.progress()?;
         findings.unless(
             progress.changes == recount.changes,

@@ -1,6 +1,7 @@
 //! Running models with ONNX Runtime.
 
 mod outlets;
+mod outputs;
 #[cfg(test)]
 mod tests;
 
@@ -8,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
@@ -78,6 +79,14 @@ pub enum OnnxError {
     /// ONNX Runtime failed during a run.
     #[error("the ONNX model does not run: {0}")]
     Run(String),
+    /// The model runs, but its output for a row is no distribution over classes, or no number.
+    #[error("the ONNX model's output for row {row} cannot be used: {why}")]
+    Output {
+        /// The row.
+        row: usize,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An output differs from the expected one.
     #[error(
         "the ONNX model gives {found} for class {class} of row {row} where {expected} was expected"
@@ -203,7 +212,8 @@ impl Session {
     /// standard layout.
     ///
     /// # Errors
-    /// The shapes do not match, or the model fails on these values.
+    /// The shapes do not match, or the model fails on these values, or gives a row that is no
+    /// distribution over the classes, or no finite number.
     pub fn predict(
         &mut self,
         features: ArrayView2<'_, f32>,
@@ -228,7 +238,10 @@ impl Session {
         for (chunk, room) in chunks.zip(rooms) {
             self.predict_chunk(chunk, room)?;
         }
-        Ok(())
+        match outputs::first_bad(probabilities.view()) {
+            None => Ok(()),
+            Some((row, why)) => Err(OnnxError::Output { row, why }),
+        }
     }
 
     /// Predicts rows in one run. The caller has checked the shapes.
@@ -245,26 +258,28 @@ impl Session {
             .run_with_options(ort::inputs![self.input.as_str() => tensor], &self.options)
             .map_err(failed)?;
         let (shape, values) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-        // Only a model without a fixed output shape can have another one here.
-        let found = ArrayView2::from_shape(probabilities.dim(), values).map_err(|_| {
-            let (rows, classes) = probabilities.dim();
-            OnnxError::Unfit(format!(
+        // Only a model without a fixed output shape can have another one here. The count of values
+        // is not enough: [classes, N] would be read transposed.
+        let (rows, classes) = probabilities.dim();
+        let found = ArrayView2::from_shape((rows, classes), values)
+            .ok()
+            .filter(|_| outputs::has_shape(shape, rows, classes));
+        let Some(found) = found else {
+            return Err(OnnxError::Unfit(format!(
                 "for {rows} rows and {classes} values each it gives a tensor of shape {shape:?}"
-            ))
-        })?;
+            )));
+        };
         probabilities.assign(&found);
         Ok(())
     }
 
-    /// Predicts a row of zeros, so that a model that cannot run fails on load.
+    /// Predicts rows of zeros, so that a model that cannot run fails on load. Their number is above
+    /// 1 and not that of the classes, so that the shape of the output tells rows from classes.
     fn probe(&mut self) -> Result<(), OnnxError> {
-        let features = vec![0.0; self.features];
-        let mut probabilities = vec![0.0; self.classes];
-        let shape = |error: ndarray::ShapeError| OnnxError::Run(error.to_string());
-        self.predict_chunk(
-            ArrayView2::from_shape((1, self.features), &features).map_err(shape)?,
-            ArrayViewMut2::from_shape((1, self.classes), &mut probabilities).map_err(shape)?,
-        )
+        let rows = if self.classes == 2 { 3 } else { 2 };
+        let features = Array2::zeros((rows, self.features));
+        let mut probabilities = Array2::zeros((rows, self.classes));
+        self.predict_chunk(features.view(), probabilities.view_mut())
     }
 }
 
@@ -294,7 +309,7 @@ pub fn check(
     expected: ArrayView2<'_, f32>,
     tolerance: f32,
 ) -> Result<f32, OnnxError> {
-    let mut found = ndarray::Array2::zeros(expected.dim());
+    let mut found = Array2::zeros(expected.dim());
     session.predict(features, found.view_mut())?;
     let mut greatest = 0.0_f32;
     for (((row, class), &found), &expected) in found.indexed_iter().zip(expected) {

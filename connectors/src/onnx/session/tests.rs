@@ -137,14 +137,53 @@ fn a_number_may_come_with_or_without_a_column() {
         };
         model(vec![reduce], vec![open("number")])
     };
-    let features = array![[1.0, 2.5], [-3.0, -4.0], [f32::INFINITY, 0.0]];
+    let features = array![[1.0, 2.5], [-3.0, -4.0], [f32::MAX, 0.0]];
     for keep in [0, 1] {
         let onnx = reduced(keep);
         let mut session = Runtime::load().unwrap().session(&onnx, 2, 1).unwrap();
         let mut found = Array2::zeros((3, 1));
         session.predict(features.view(), found.view_mut()).unwrap();
-        assert_eq!(found, array![[2.5], [-3.0], [f32::INFINITY]]);
+        assert_eq!(found, array![[2.5], [-3.0], [f32::MAX]]);
         // No probabilities of two classes.
         assert!(refusal(&onnx).contains("floats [N, 2]"));
     }
+}
+
+/// A model whose outputs are constants: `intercepts`, one a target.
+fn constant(intercepts: Vec<f32>) -> Vec<u8> {
+    let targets = intercepts.len();
+    let regressor = NodeProto {
+        domain: Some("ai.onnx.ml".to_owned()),
+        attribute: vec![
+            AttributeProto::floats("coefficients", vec![0.0; 2 * targets]),
+            AttributeProto::floats("intercepts", intercepts),
+            AttributeProto::int("targets", targets as i64),
+        ],
+        ..node("LinearRegressor", "features", &["scores"])
+    };
+    model(vec![regressor], vec![open("scores")])
+}
+
+#[test]
+fn outputs_that_are_no_distribution_are_refused() {
+    let features = Array2::zeros((3, 2));
+    let predict = |intercepts: [f32; 2]| {
+        let mut found = Array2::zeros((3, 2));
+        let mut session = load(&constant(intercepts.to_vec())).unwrap();
+        session.predict(features.view(), found.view_mut())
+    };
+    predict([0.25, 0.75]).unwrap();
+    for intercepts in [[1.0, 1.0], [2.0, -1.0], [0.0, 0.0], [f32::NAN, 1.0]] {
+        let error = predict(intercepts).unwrap_err();
+        let is_output = matches!(error, OnnxError::Output { row: 0, .. });
+        assert!(is_output, "{intercepts:?}: {error}");
+    }
+}
+
+#[test]
+fn transposed_outputs_are_refused() {
+    // A classifier's [N, 2] as [2, N], of an open shape: two rows of two classes fit either way.
+    let transpose = node("Transpose", "scores", &["turned"]);
+    let onnx = model(vec![classifier(), transpose], vec![open("turned")]);
+    assert!(refusal(&onnx).contains("tensor of shape"));
 }

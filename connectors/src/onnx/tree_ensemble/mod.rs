@@ -74,6 +74,15 @@ pub fn extend(
     Ok(model(ensemble, features, kind).encode_to_vec())
 }
 
+/// Number of trees of a model of this module.
+///
+/// # Errors
+/// `onnx` is no such model, or has other numbers of features or classes.
+pub fn trees(onnx: &[u8], features: usize, kind: LabelKind) -> Result<usize, ConvertError> {
+    let ensemble = Ensemble::read(onnx, features, kind)?;
+    Ok(usize::try_from(ensemble.trees).unwrap_or(usize::MAX))
+}
+
 /// Wraps an ensemble into a model.
 fn model(ensemble: Ensemble, features: usize, kind: LabelKind) -> ModelProto {
     let node = NodeProto {
@@ -136,13 +145,46 @@ impl Ensemble {
         let last = ensemble.tree_ids.iter().max();
         ensemble.trees = last.map_or(0, |last| last + 1);
         // Writing it again must give the same model: then nothing was ignored, and all sizes match.
-        if model(ensemble.clone(), features, kind) == found {
+        if model(ensemble.clone(), features, kind) == found && ensemble.is_sound(features) {
             Ok(ensemble)
         } else {
             Err(foreign(
                 "it was written by another program, or for other sizes",
             ))
         }
+    }
+
+    /// Whether all columns have one length, all features exist, and every child comes after its
+    /// node, so that no walk through a tree is endless.
+    fn is_sound(&self, features: usize) -> bool {
+        let nodes = self.tree_ids.len();
+        let columns = [
+            &self.node_ids,
+            &self.features,
+            &self.true_ids,
+            &self.false_ids,
+            &self.missing_is_true,
+        ];
+        let lengths = [self.thresholds.len(), self.modes.len()];
+        let leaves = [&self.leaf_nodes, &self.leaf_classes].map(Vec::len);
+        let leaf_lengths = leaves.into_iter().chain([self.leaf_weights.len()]);
+        columns
+            .map(Vec::len)
+            .iter()
+            .chain(&lengths)
+            .all(|length| *length == nodes)
+            && leaf_lengths
+                .into_iter()
+                .all(|length| length == self.leaf_trees.len())
+            && self
+                .features
+                .iter()
+                .all(|feature| usize::try_from(*feature).is_ok_and(|it| it < features))
+            && (0..nodes).all(|node| {
+                let own = self.node_ids[node];
+                self.modes[node] == b"LEAF"
+                    || (self.true_ids[node] > own && self.false_ids[node] > own)
+            })
     }
 
     /// Sets the column of an attribute, the inverse of [`Ensemble::into_attributes`].

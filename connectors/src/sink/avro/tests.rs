@@ -178,6 +178,7 @@ fn predicted() -> Predicted {
             order: vec![0, 2, 1],
             group_of: vec![0, 1, 0],
             labels: Arc::default(),
+            undefined: 0,
         }),
         probabilities: array![[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]],
         pools: [model(child.task, 2), model(base.task, 1)]
@@ -187,6 +188,7 @@ fn predicted() -> Predicted {
         baselines: Vec::new(),
         recognized: None,
         trials: Vec::new(),
+        failures: Vec::new(),
     }
 }
 

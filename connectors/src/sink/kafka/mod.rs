@@ -4,15 +4,19 @@
 mod dead_letters;
 mod feed;
 mod labels;
+mod mark;
 mod message;
+mod recovery;
 mod refusals;
 mod register;
 mod transaction;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use perennial_operators::TopicPartition;
 use perennial_operators::flow::DeadLetter;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -21,12 +25,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use self::dead_letters::refused_prediction;
 pub use self::feed::{Feed, FeedOptions, LabelFeed};
 pub use self::labels::LabelSender;
+pub use self::mark::{CommitMark, committed};
 pub use self::message::MessageRenderer;
 use self::message::{Message, Messages};
 use self::refusals::{Refusals, too_large_for};
 pub use self::register::register_predictions;
 use self::transaction::Transactions;
-pub use self::transaction::{Outcome, committed};
+pub use self::transaction::{Outcome, end_transaction};
 use crate::kafka::{
     Client, Delivery, Headers, Health, KafkaConfig, KafkaError, Side, is_refusal, is_too_large,
     producer, topic_partitions,
@@ -69,7 +74,16 @@ pub struct KafkaSink {
     client: Client,
     topics: OutputTopics,
     transactions: Option<Transactions>,
-    brokers: String,
+    config: KafkaConfig,
+    group: String,
+    /// The partitions that are read, whose offsets are committed.
+    places: BTreeSet<TopicPartition>,
+    /// Token of this run in the marks of its commits.
+    run: String,
+    /// The group's last commit.
+    last: Option<CommitMark>,
+    /// The commit for which the producer was last made anew.
+    recovering: Option<u64>,
     /// Set when the run is to stop.
     stop: Arc<AtomicBool>,
     /// When the sink first waited after that.
@@ -103,7 +117,12 @@ impl KafkaSink {
             client,
             topics,
             transactions: None,
-            brokers: config.brokers.clone(),
+            config: config.clone(),
+            group: group.to_string(),
+            places: BTreeSet::new(),
+            run: token(),
+            last: None,
+            recovering: None,
             stop,
             stopping: None,
             refused: None,
@@ -117,6 +136,12 @@ impl KafkaSink {
             sink.transactions = Some(transactions);
         }
         Ok(sink)
+    }
+
+    /// Sets the partitions that are read, and the group's last commit with any of them, after which
+    /// this run goes on.
+    pub fn go_on_after(&mut self, last: Option<CommitMark>, places: BTreeSet<TopicPartition>) {
+        (self.last, self.places) = (last, places);
     }
 
     /// Whether results are written in transactions.
@@ -185,8 +210,12 @@ impl KafkaSink {
         if self.refused.is_some() {
             return Ok(());
         }
-        if let Some(transactions) = &mut self.transactions {
-            transactions.begin(&self.producer)?;
+        if let Some(transactions) = &mut self.transactions
+            && let Err(error) = transactions.begin(&self.producer)
+        {
+            // The commit reports it.
+            self.refused = Some(error);
+            return Ok(());
         }
         let mut headers = OwnedHeaders::new_with_capacity(8);
         for (key, value) in Headers(message.headers) {
@@ -241,6 +270,7 @@ impl KafkaSink {
         if !is_refusal(&error) || (bounded && !is_too_large(&error)) {
             self.client.health.report_waiting(&error.to_string());
             self.check_stop()?;
+            self.renew()?;
             std::thread::sleep(PAUSE);
         }
         Ok(false)
@@ -272,7 +302,7 @@ impl KafkaSink {
         }
         let waiting = self.client.health.waiting().unwrap_or_default();
         Err(KafkaError::Failed {
-            brokers: self.brokers.clone(),
+            brokers: self.config.brokers.clone(),
             reason: format!(
                 "the run was told to stop and could not commit its last results, which the next one will \
                  make again ({waiting})"
@@ -280,10 +310,28 @@ impl KafkaSink {
         })
     }
 
+    /// The error of a process that another one has replaced.
+    fn fenced(&self) -> KafkaError {
+        let transactions = self.transactions.as_ref();
+        let fenced = transactions.map(Transactions::fenced);
+        fenced.unwrap_or_else(|| self.failed(&"another process has taken over"))
+    }
+
     fn failed(&self, error: &dyn std::fmt::Display) -> KafkaError {
         KafkaError::Failed {
-            brokers: self.brokers.clone(),
+            brokers: self.config.brokers.clone(),
             reason: error.to_string(),
         }
     }
+}
+
+/// A token that tells this run from any other one.
+fn token() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seed = format!(
+        "{}-{}",
+        now.unwrap_or_default().as_nanos(),
+        std::process::id()
+    );
+    blake3::hash(seed.as_bytes()).to_hex()[..16].to_string()
 }

@@ -1,18 +1,14 @@
 //! Transactions, which commit results and the offsets of their inputs together or not at all.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use perennial_operators::{Offsets, TopicPartition};
+use perennial_operators::Offsets;
 use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
-use super::{KafkaSink, PAUSE};
-use crate::kafka::{
-    Client, KafkaConfig, KafkaError, PATIENCE, ask_by_consumer, consumer, is_refusal,
-};
+use super::{CommitMark, KafkaSink, PAUSE};
+use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_refusal, producer};
 
 /// How long an abort may take after all its messages are delivered or given up.
 const ABORT: Duration = Duration::from_secs(1);
@@ -28,11 +24,26 @@ pub enum Outcome {
 
 /// The transactional state of a producer.
 pub(super) struct Transactions {
-    id: String,
+    pub(super) id: String,
     brokers: String,
     partitions: String,
     group: ConsumerGroupMetadata,
     is_open: bool,
+    /// When the first transaction since the last commit was opened, if one was.
+    since: Option<Instant>,
+    /// How long a transaction may be open before Kafka aborts it.
+    timeout: Duration,
+}
+
+/// Ends the transaction that an earlier process with the partitions of `config` has left open, and
+/// fences that process if it still runs.
+///
+/// # Errors
+/// No broker answers.
+pub fn end_transaction(config: &KafkaConfig, group: &str) -> Result<(), KafkaError> {
+    let id = id(config, group);
+    let producer = producer(config, Some(&id), Client::default())?;
+    Transactions::init(config, group, id, &producer).map(drop)
 }
 
 /// The transactional id. A later process with the same group and partitions takes over.
@@ -59,12 +70,18 @@ impl Transactions {
             .group_metadata()
             .ok_or_else(|| failed("the consumer group has no metadata".to_string()))?;
         // The open transaction of a dead process can take until its timeout to settle.
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         loop {
             match producer.init_transactions(PATIENCE) {
                 Ok(()) => break,
-                Err(ClientError::Transaction(error))
-                    if error.is_retriable() && began.elapsed() < 4 * PATIENCE => {}
+                Err(ClientError::Transaction(error)) if error.is_retriable() => {
+                    if began.elapsed() >= 4 * PATIENCE {
+                        return Err(KafkaError::Unreachable {
+                            brokers: config.brokers.clone(),
+                            reason: error.to_string(),
+                        });
+                    }
+                }
                 Err(error) => return Err(failed(error.to_string())),
             }
         }
@@ -77,18 +94,34 @@ impl Transactions {
                 .map_or_else(|| "0 and up".to_string(), ToString::to_string),
             group: metadata,
             is_open: false,
+            since: None,
+            timeout: config.transaction_timeout(),
         })
     }
 
     /// Opens a transaction unless one is open.
-    pub(super) fn begin(&mut self, producer: &BaseProducer<Client>) -> Result<(), KafkaError> {
+    pub(super) fn begin(&mut self, producer: &BaseProducer<Client>) -> Result<(), ClientError> {
         if !self.is_open {
-            producer
-                .begin_transaction()
-                .map_err(|error| self.definite(&error))?;
+            producer.begin_transaction()?;
             self.is_open = true;
+            self.since.get_or_insert_with(Instant::now);
         }
         Ok(())
+    }
+
+    /// Whether Kafka may have aborted a transaction since the last commit, for being open for too
+    /// long.
+    pub(super) fn may_have_timed_out(&self) -> bool {
+        self.since
+            .is_some_and(|since| since.elapsed() >= self.timeout)
+    }
+
+    /// The error of a process that another one has replaced.
+    pub(super) fn fenced(&self) -> KafkaError {
+        KafkaError::Fenced {
+            partitions: self.partitions.clone(),
+            id: self.id.clone(),
+        }
     }
 
     /// The definite error of a failed step.
@@ -102,14 +135,10 @@ impl Transactions {
             .rdkafka_error_code()
             .is_some_and(|code| fenced.contains(&code))
         {
-            return KafkaError::Fenced {
-                partitions: self.partitions.clone(),
-                id: self.id.clone(),
-            };
+            return self.fenced();
         }
         // The answer to a commit was lost and an abort came too late, or the other way round.
-        // Sending the results again could double them; the next start settles it by the group's
-        // offsets.
+        // Sending the results again could double them; the group's offsets tell.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTransactionalState) {
             return KafkaError::Undecided {
                 brokers: self.brokers.clone(),
@@ -134,8 +163,9 @@ enum Remedy {
 }
 
 impl KafkaSink {
-    /// Commits all messages since the last transaction with `offsets`, whose metadata is the
-    /// commit's `number`.
+    /// Commits all messages since the last transaction with `offsets`, whose metadata is the mark
+    /// of the commit with this `number`. A producer that has failed for good in an outage is made
+    /// anew.
     ///
     /// # Errors
     /// The commit can never succeed: another process has taken over, or the run is to stop and
@@ -144,10 +174,32 @@ impl KafkaSink {
         if self.transactions.is_none() {
             return Ok(Outcome::Committed);
         }
-        if let Some(transactions) = &mut self.transactions {
-            transactions.begin(&self.producer)?;
+        let mark = CommitMark {
+            number,
+            run: self.run.clone(),
+        };
+        let outcome = match self.try_commit(offsets, &mark) {
+            Err(error) => self.recover(&mark, error)?,
+            Ok(outcome) => outcome,
+        };
+        if outcome == Outcome::Committed {
+            self.last = Some(mark);
+            self.refusals.clear();
+            self.transactions
+                .iter_mut()
+                .for_each(|all| all.since = None);
         }
-        let list = list(offsets, number).map_err(|error| self.failed(&error))?;
+        Ok(outcome)
+    }
+
+    fn try_commit(&mut self, offsets: &Offsets, mark: &CommitMark) -> Result<Outcome, KafkaError> {
+        if let Some(transactions) = &mut self.transactions
+            && let Err(error) = transactions.begin(&self.producer)
+        {
+            return Err(transactions.definite(&error));
+        }
+        let list = mark.list(offsets, &self.places);
+        let list = list.map_err(|error| self.failed(&error))?;
         let sent = self.step(|sink, transactions| {
             let producer = &sink.producer;
             producer.send_offsets_to_transaction(&list, &transactions.group, PATIENCE)
@@ -161,7 +213,6 @@ impl KafkaSink {
         if !committed {
             return self.abort();
         }
-        self.refusals.clear();
         self.closed();
         Ok(Outcome::Committed)
     }
@@ -238,60 +289,4 @@ fn remedy(error: &ClientError, transactions: &Transactions) -> Remedy {
         ClientError::Flush(RDKafkaErrorCode::OperationTimedOut) => Remedy::Retry,
         _ => Remedy::Fail(transactions.definite(error)),
     }
-}
-
-/// The offsets for librdkafka, each with the number of the commit as its metadata.
-fn list(offsets: &Offsets, number: u64) -> Result<TopicPartitionList, ClientError> {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for (place, offset) in offsets {
-        list.add_partition_offset(&place.topic, place.partition, Offset::Offset(*offset))?;
-        if let Some(mut element) = list.find_partition(&place.topic, place.partition) {
-            element.set_metadata(metadata(number));
-        }
-    }
-    Ok(list)
-}
-
-/// Prefix of the number of a commit in the metadata of an offset.
-const COMMIT: &str = "perennial commit ";
-
-/// The metadata of an offset. librdkafka needs a zero at its end, which the crate does not add.
-fn metadata(number: u64) -> String {
-    format!("{COMMIT}{number};\0")
-}
-
-fn commit_number(metadata: &str) -> Option<u64> {
-    let (number, _) = metadata.strip_prefix(COMMIT)?.split_once(';')?;
-    number.parse().ok()
-}
-
-/// The number of the group's last commit with any of `places`; none if there is none, or if another
-/// program has set the offsets.
-///
-/// # Errors
-/// No broker answers.
-pub fn committed(
-    config: &KafkaConfig,
-    group: &str,
-    places: &BTreeSet<TopicPartition>,
-) -> Result<Option<u64>, KafkaError> {
-    let failed = |error: ClientError| KafkaError::Failed {
-        brokers: config.brokers.clone(),
-        reason: error.to_string(),
-    };
-    let consumer = consumer(config, group, Client::default())?;
-    let mut list = TopicPartitionList::with_capacity(places.len());
-    for place in places {
-        list.add_partition(&place.topic, place.partition);
-    }
-    let list = ask_by_consumer(&consumer, config, |patience| {
-        consumer.committed_offsets(list.clone(), patience)
-    })?;
-    let elements = list.elements().into_iter();
-    let numbers = elements.map(|element| match element.error() {
-        Ok(()) => Ok(commit_number(element.metadata())),
-        Err(error) => Err(failed(error)),
-    });
-    let numbers: Vec<Option<u64>> = numbers.collect::<Result<_, _>>()?;
-    Ok(numbers.into_iter().flatten().max())
 }

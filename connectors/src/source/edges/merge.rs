@@ -1,38 +1,41 @@
-//! Changes of all edges merged into one stream of samples: checks of messages, and the order
-//! between edges.
+//! Changes of all edges merged into one stream of samples: the order between edges, and what each
+//! may share.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use ed25519_dalek::VerifyingKey;
 use perennial_operators::flow::{
-    EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated, SeenIds,
+    EdgeHistory, EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated, SeenIds,
 };
-use perennial_operators::{Batch, SharedSamples, TaskDefinition, TaskLevels};
+use perennial_operators::{Batch, TaskDefinition, TaskLevels};
 
 use super::EdgesResume;
-use super::queue::Queue;
+use super::cells::{CellSource, cell, fill};
+use super::parked::GONE;
+use super::queue::{Between, Queue, TopicOffset};
+use super::rights::{EdgeRights, KnownEdges, SignedChanges};
 use crate::format::Row;
-use crate::link::{Changes, Donation, LinkError, open};
-use crate::schema::{Feature, Schema};
+use crate::link::{Donation, LinkError};
+use crate::schema::Schema;
 use crate::source::decode::Decoder;
 
-/// The edges whose changes are accepted.
-#[derive(Clone, Debug)]
-pub struct KnownEdges {
-    /// The public key of each edge, by name.
-    pub edges: BTreeMap<String, VerifyingKey>,
-    /// The expected [`schema_hash`](crate::link::schema_hash) of changes.
-    pub schema: String,
-    /// Whether to wait for every edge, so that the same changes give the same stream in whatever
-    /// order they arrive.
-    pub in_order: bool,
-}
-
 /// Changes of edges that have arrived, and the decoder of their samples.
+///
+/// A queue is looked at only when something has come to it or was taken from it, so that a sample
+/// costs the same with ten edges and with thousands.
 pub struct EdgeMerge {
     listening: KnownEdges,
-    queues: BTreeMap<Arc<str>, Queue>,
+    /// The edges, by name.
+    edges: Vec<EdgeState>,
+    /// Edges with a next sample: its time, and the edge.
+    order: BinaryHeap<Reverse<(i64, usize)>>,
+    /// Edges without a next sample.
+    silent: BTreeSet<usize>,
+    /// Edges of which it is unknown whether there is a next sample.
+    unsettled: BTreeSet<usize>,
+    /// Edges that are not in the config (any more) with their progress and history.
+    absent: BTreeMap<Arc<str>, (EdgeProgress, EdgeHistory)>,
     schema: Schema,
     decoder: Decoder,
     row: Row,
@@ -40,27 +43,37 @@ pub struct EdgeMerge {
     cells: Vec<CellSource>,
     effects: Vec<Effect>,
     moved: BTreeMap<Arc<str>, EdgeProgress>,
+    histories: BTreeMap<Arc<str>, EdgeHistory>,
+    refused: Vec<Refused>,
+    /// Offsets of waiting messages by partition.
+    waiting: BTreeMap<i32, BTreeSet<i64>>,
+    /// Bytes of waiting messages.
+    bytes: usize,
 }
 
-/// The part of a shared sample that a column of the schema is filled from.
-#[derive(Clone, Copy)]
-enum CellSource {
-    Id,
-    Time,
-    Attribute(usize),
-    Feature(usize),
-    Label,
+/// An edge, and the changes of it that wait.
+struct EdgeState {
+    name: Arc<str>,
+    rights: EdgeRights,
+    queue: Queue,
 }
 
-/// A sample that cannot be decoded.
+/// A sample that cannot be taken in.
 #[derive(Debug)]
 pub struct BadSample {
     /// Name of the edge.
     pub edge: Arc<str>,
     /// Sequence number at the edge.
     pub sequence: u64,
-    /// Why it cannot be decoded.
+    /// Why it cannot be taken in.
     pub reason: String,
+}
+
+/// A message that is refused after it was accepted, or a part of it.
+pub(super) struct Refused {
+    pub edge: Arc<str>,
+    pub place: TopicOffset,
+    pub reason: LinkError,
 }
 
 impl EdgeMerge {
@@ -75,22 +88,80 @@ impl EdgeMerge {
         decoder.continue_from(resume.samples, &resume.seen);
         let cells = decoder.columns().iter().map(|name| cell(schema, name));
         let cells: Vec<CellSource> = cells.collect();
-        let queue = |edge: &String| {
-            let progress = resume.edges.get(edge).copied();
-            (
-                edge.as_str().into(),
-                Queue::new(progress.unwrap_or_default()),
-            )
-        };
-        EdgeMerge {
-            queues: listening.edges.keys().map(queue).collect(),
-            listening,
+        let absent = resume.edges.iter().map(|(edge, progress)| {
+            let history = resume.histories.get(edge).cloned().unwrap_or_default();
+            (edge.as_str().into(), (*progress, history))
+        });
+        let mut merge = EdgeMerge {
+            listening: KnownEdges {
+                edges: BTreeMap::new(),
+                ..listening
+            },
+            edges: Vec::new(),
+            order: BinaryHeap::new(),
+            silent: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            absent: absent.collect(),
             schema: schema.clone(),
             row: Row::new(cells.len()),
             decoder,
             cells,
             effects: Vec::new(),
             moved: BTreeMap::new(),
+            histories: BTreeMap::new(),
+            refused: Vec::new(),
+            waiting: BTreeMap::new(),
+            bytes: 0,
+        };
+        merge.set_edges(listening.edges);
+        merge
+    }
+
+    /// Takes other edges and rights into force at once, also for what waits.
+    pub(super) fn set_edges(&mut self, edges: BTreeMap<String, EdgeRights>) {
+        let mut left: BTreeMap<Arc<str>, EdgeState> = std::mem::take(&mut self.edges)
+            .into_iter()
+            .map(|edge| (edge.name.clone(), edge))
+            .collect();
+        for (name, rights) in &edges {
+            let mut edge = left.remove(name.as_str()).unwrap_or_else(|| {
+                let (progress, history) = self.absent.remove(name.as_str()).unwrap_or_default();
+                EdgeState {
+                    name: name.as_str().into(),
+                    rights: rights.clone(),
+                    queue: Queue::new(name, progress, Some(history)),
+                }
+            });
+            edge.rights = rights.clone();
+            self.revoke(&mut edge);
+            self.edges.push(edge);
+        }
+        let nothing = EdgeRights::none();
+        for (name, mut edge) in left {
+            edge.rights = nothing.clone();
+            self.revoke(&mut edge);
+            let (moved, history) = edge.queue.close();
+            self.moved.extend(moved.map(|moved| (name.clone(), moved)));
+            self.histories
+                .extend(history.map(|history| (name.clone(), history)));
+            let state = (edge.queue.progress(), edge.queue.history().clone());
+            self.absent.insert(name, state);
+        }
+        self.listening.edges = edges;
+        self.order.clear();
+        self.silent.clear();
+        self.unsettled = (0..self.edges.len()).collect();
+    }
+
+    /// Removes the messages of an edge that its rights no longer accept.
+    fn revoke(&mut self, edge: &mut EdgeState) {
+        for (place, size) in edge.queue.revoke(&edge.rights) {
+            self.refused.push(Refused {
+                edge: edge.name.clone(),
+                place,
+                reason: LinkError::Revoked,
+            });
+            self.forget(place, size);
         }
     }
 
@@ -104,91 +175,163 @@ impl EdgeMerge {
         self.decoder.take_seen()
     }
 
+    /// Removes a message from those that wait.
+    fn forget(&mut self, (partition, offset): TopicOffset, size: usize) {
+        self.bytes -= size;
+        if let Some(offsets) = self.waiting.get_mut(&partition) {
+            offsets.remove(&offset);
+        }
+    }
+
+    /// The edges that are known, and their rights.
+    pub(super) fn known(&self) -> &KnownEdges {
+        &self.listening
+    }
+
     /// The changes in a message with the key `key`.
     ///
     /// # Errors
     /// The message cannot be trusted or understood.
-    pub fn open(&self, key: &[u8], value: Option<&[u8]>) -> Result<Changes, LinkError> {
-        let edge = String::from_utf8_lossy(key);
-        let Some(signer) = self.listening.edges.get(&*edge) else {
-            return Err(LinkError::UnknownEdge(edge.into_owned()));
-        };
-        let value = value.ok_or(LinkError::Torn)?;
-        let changes: Changes = open(value, signer, &format!("edge \"{edge}\""))?;
-        if changes.edge != edge {
-            return Err(LinkError::Edge {
-                key: edge.into_owned(),
-                found: changes.edge,
-            });
-        }
-        if changes.schema != self.listening.schema {
-            return Err(LinkError::Schema);
-        }
-        Ok(changes)
+    pub fn open(&self, key: &[u8], value: Option<&[u8]>) -> Result<SignedChanges, LinkError> {
+        self.listening.open(key, value)
     }
 
     /// Adds the changes of a message of `size` bytes at `offset` of `partition`.
     ///
     /// # Errors
-    /// The message is of an earlier knowledge base of the edge, or its parts do not match.
+    /// The edge is not known any more, its key was revoked, or the parts of the message do not
+    /// match.
     pub fn push(
         &mut self,
-        changes: Changes,
+        message: SignedChanges,
         size: usize,
         partition: i32,
         offset: i64,
     ) -> Result<(), LinkError> {
-        match self.queues.get_mut(&*changes.edge) {
-            Some(queue) => queue.push(changes, partition, offset, size),
-            None => Ok(()),
+        let name = &message.changes.edge;
+        let found = self.edges.binary_search_by(|edge| (*edge.name).cmp(name));
+        let Some((at, edge)) = found
+            .ok()
+            .and_then(|at| Some((at, self.edges.get_mut(at)?)))
+        else {
+            return Err(LinkError::UnknownEdge(name.clone()));
+        };
+        if !edge.rights.accept(&message.signer, message.changes.sent) {
+            return Err(LinkError::Revoked);
         }
+        edge.queue.push(message, (partition, offset), size)?;
+        self.bytes += size;
+        if offset != GONE {
+            self.waiting.entry(partition).or_default().insert(offset);
+        }
+        if self.silent.remove(&at) {
+            self.unsettled.insert(at);
+        }
+        Ok(())
     }
 
     /// Decodes the next sample; none while it is unknown which one is next.
     pub fn take_sample(&mut self) -> Option<Result<(), BadSample>> {
-        let edge = self.earliest()?;
-        let queue = self.queues.get_mut(&edge)?;
-        let (samples, row, offset) = queue.next()?;
-        let (cells, schema) = (&self.cells, &self.schema);
-        fill(&mut self.row, cells, schema, &edge, samples, row);
-        let pushed = self.decoder.push(&self.row, offset.max(0) as u64);
-        let pushed = pushed.map_err(|reason| BadSample {
-            edge: edge.clone(),
-            sequence: samples.sequences.get(row).copied().unwrap_or(0),
+        self.settle()?;
+        let Reverse((_, at)) = self.order.pop()?;
+        let edge = self.edges.get_mut(at)?;
+        self.unsettled.insert(at);
+        let (samples, row, offset) = edge.queue.next()?;
+        let forbidden = edge.rights.forbid_sample(samples, row);
+        let sequence = samples.sequences.get(row).copied().unwrap_or(0);
+        let time = samples.times.get(row).copied().unwrap_or(0);
+        let taken = match forbidden {
+            Some(what) => {
+                edge.queue.count_refused(&what);
+                let edge = edge.name.to_string();
+                Err(LinkError::Forbidden { edge, what }.to_string())
+            }
+            None => {
+                let (cells, schema) = (&self.cells, &self.schema);
+                fill(&mut self.row, cells, schema, &edge.name, samples, row);
+                self.decoder.push(&self.row, offset.max(0) as u64)
+            }
+        };
+        if taken.is_ok() {
+            edge.queue.count_sample(time);
+        }
+        Some(taken.map_err(|reason| BadSample {
+            edge: edge.name.clone(),
+            sequence,
             reason,
-        });
-        self.moved.insert(edge, queue.progress());
-        Some(pushed)
+        }))
     }
 
-    /// The edge with the next sample, if that is known.
-    fn earliest(&mut self) -> Option<Arc<str>> {
-        let mut first: Option<(i64, &Arc<str>)> = None;
-        for (edge, queue) in &mut self.queues {
-            let (reported, donated) = queue.advance();
-            let reported = reported.into_iter().map(|statistics| {
-                Effect::Change(KnowledgeChange::EdgeReport(EdgeReport {
-                    edge: edge.clone(),
-                    statistics,
-                }))
-            });
-            self.effects.extend(reported);
-            let donated = donated
-                .into_iter()
-                .flat_map(|donation| donation_effects(edge, donation));
-            self.effects.extend(donated);
-            if let Some(progress) = queue.moved() {
-                self.moved.insert(edge.clone(), progress);
+    /// Looks for the next sample of each edge of which it is unknown, in the order of names. None
+    /// if an edge is waited for: those behind it are looked at once it has a sample.
+    fn settle(&mut self) -> Option<()> {
+        let in_order = self.listening.in_order;
+        loop {
+            let (next, silent) = (
+                self.unsettled.first().copied(),
+                self.silent.first().copied(),
+            );
+            if in_order && silent.is_some_and(|silent| next.is_none_or(|next| silent < next)) {
+                return None;
             }
-            match queue.time() {
-                Some(time) if first.is_none_or(|(earliest, _)| time < earliest) => {
-                    first = Some((time, edge));
+            let Some(at) = next else { return Some(()) };
+            self.unsettled.remove(&at);
+            let Some(edge) = self.edges.get_mut(at) else {
+                continue;
+            };
+            let between = edge.queue.advance();
+            match edge.queue.time() {
+                Some(time) => self.order.push(Reverse((time, at))),
+                None => {
+                    self.silent.insert(at);
                 }
-                None if self.listening.in_order => return None,
-                _ => {}
+            }
+            self.take_between(at, between);
+        }
+    }
+
+    /// Takes what lies between two samples of an edge.
+    fn take_between(&mut self, at: usize, between: Between) {
+        for (place, size) in between.done {
+            self.forget(place, size);
+        }
+        let Some(edge) = self.edges.get_mut(at) else {
+            return;
+        };
+        let refused = between.refused.into_iter();
+        self.refused.extend(refused.map(|(place, reason)| Refused {
+            edge: edge.name.clone(),
+            place,
+            reason,
+        }));
+        let mut forbid = |place: TopicOffset, what: String| {
+            edge.queue.count_refused(&what);
+            self.refused.push(Refused {
+                edge: edge.name.clone(),
+                place,
+                reason: LinkError::Forbidden {
+                    edge: edge.name.to_string(),
+                    what,
+                },
+            });
+        };
+        for (place, statistics) in between.reported {
+            match edge.rights.forbid_task(&statistics.task) {
+                Some(what) => forbid(place, what),
+                None => {
+                    let edge = edge.name.clone();
+                    let report = EdgeReport { edge, statistics };
+                    self.effects
+                        .push(Effect::Change(KnowledgeChange::EdgeReport(report)));
+                }
             }
         }
-        first.map(|(_, edge)| edge.clone())
+        for (place, donation) in between.donated {
+            match edge.rights.forbid_model(&donation.path) {
+                Some(what) => forbid(place, what),
+                None => self.effects.extend(donation_effects(&edge.name, donation)),
+            }
+        }
     }
 
     /// Takes the samples decoded since the last call.
@@ -196,38 +339,60 @@ impl EdgeMerge {
         self.decoder.take()
     }
 
+    /// Takes the messages, and parts of messages, that were refused since the last call.
+    pub(super) fn take_refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Takes what else has come since the last call: statistics and models of edges as effects, and
     /// the progress of the edges that moved.
     pub fn close(&mut self) -> (Vec<Effect>, BTreeMap<Arc<str>, EdgeProgress>) {
+        for edge in &mut self.edges {
+            let (moved, history) = edge.queue.close();
+            self.moved
+                .extend(moved.map(|moved| (edge.name.clone(), moved)));
+            let history = history.map(|history| (edge.name.clone(), history));
+            self.histories.extend(history);
+        }
         (
             std::mem::take(&mut self.effects),
             std::mem::take(&mut self.moved),
         )
     }
 
+    /// Takes the histories that moved, as of the last [`EdgeMerge::close`].
+    pub fn take_histories(&mut self) -> BTreeMap<Arc<str>, EdgeHistory> {
+        std::mem::take(&mut self.histories)
+    }
+
     /// Whether the progress of an edge moved since the last [`EdgeMerge::close`].
     pub(super) fn has_moved(&self) -> bool {
-        !self.moved.is_empty()
+        !self.moved.is_empty() || self.edges.iter().any(|edge| edge.queue.has_moved())
     }
 
     /// The offset of the first waiting message of a partition, at which a restart has to resume.
     pub fn first_offset(&self, partition: i32) -> Option<i64> {
-        let queues = self.queues.values();
-        queues
-            .filter_map(|queue| queue.first_offset(partition))
-            .min()
+        self.waiting.get(&partition)?.first().copied()
+    }
+
+    /// Notes that the topic has none of the waiting messages of a partition any more: a restart
+    /// resumes without them.
+    pub(super) fn forget_offsets(&mut self, partition: i32) {
+        self.waiting.remove(&partition);
+        for edge in &mut self.edges {
+            edge.queue.forget_offsets(partition);
+        }
     }
 
     /// Bytes of the waiting messages.
     pub(super) fn bytes(&self) -> usize {
-        self.queues.values().map(Queue::bytes).sum()
+        self.bytes
     }
 
     /// The first edge without a waiting sample.
     pub(super) fn silent(&self) -> Option<&str> {
-        let mut queues = self.queues.iter();
-        let silent = queues.find(|(_, queue)| queue.time().is_none());
-        silent.map(|(edge, _)| &**edge)
+        let at = *self.silent.first()?;
+        self.edges.get(at).map(|edge| &*edge.name)
     }
 
     /// Number of features of a sample.
@@ -250,74 +415,4 @@ fn donation_effects(edge: &Arc<str>, donation: Donation) -> [Effect; 2] {
         Effect::Change(KnowledgeChange::ModelDonated(Box::new(donated))),
         Effect::Model(hash, Arc::new(model.onnx)),
     ]
-}
-
-/// The source of a column. A column with several uses is an attribute first, since its text has all
-/// that the other uses need.
-fn cell(schema: &Schema, name: &str) -> CellSource {
-    let attribute = schema.attribute_names().position(|known| known == name);
-    let mut features = schema.features.iter();
-    match attribute.map(CellSource::Attribute) {
-        Some(cell) => cell,
-        None if name == schema.id => CellSource::Id,
-        None if name == schema.time => CellSource::Time,
-        None => features
-            .position(|feature| feature.column() == name)
-            .map_or(CellSource::Label, CellSource::Feature),
-    }
-}
-
-/// The index that a class or a categorical value encodes, if it is one.
-fn index(value: f32) -> Option<usize> {
-    (value >= 0.0 && value.fract() == 0.0).then_some(value as usize)
-}
-
-/// Fills a row from a shared sample.
-fn fill(
-    row: &mut Row,
-    cells: &[CellSource],
-    schema: &Schema,
-    edge: &str,
-    samples: &SharedSamples,
-    at: usize,
-) {
-    row.clear();
-    for (number, cell) in cells.iter().enumerate() {
-        match cell {
-            // Ids need to be unique only at their edge.
-            CellSource::Id => match &samples.ids {
-                Some(ids) => row.set_written(number, format_args!("{edge}/{}", ids.get(at))),
-                None => row.set_written(number, format_args!("{edge}/{}", samples.sequences[at])),
-            },
-            CellSource::Time => row.set_time(number, samples.times[at]),
-            CellSource::Attribute(column) => {
-                if let Some(Some(texts)) = samples.attributes.get(*column) {
-                    row.set_text(number, texts.get(at));
-                }
-            }
-            CellSource::Feature(column) => {
-                let value = samples.features.get(*column).and_then(Option::as_ref);
-                let value = value.map_or(f32::NAN, |values| values[at]);
-                match &schema.features[*column] {
-                    _ if value.is_nan() => {}
-                    Feature::Numeric(_) => row.set_number(number, f64::from(value)),
-                    Feature::Categorical(categorical) => {
-                        let text = index(value).and_then(|value| categorical.values.get(value));
-                        row.set_text(number, text.map_or("", String::as_str));
-                    }
-                }
-            }
-            CellSource::Label => {
-                let label = samples.labels[at];
-                let classes = schema.label.as_ref().map(|label| label.classes.as_slice());
-                match classes
-                    .zip(index(label))
-                    .and_then(|(all, label)| all.get(label))
-                {
-                    Some(class) => row.set_text(number, class),
-                    None => row.set_number(number, f64::from(label)),
-                }
-            }
-        }
-    }
 }

@@ -4,39 +4,49 @@
 //! Between edges the earlier sample comes first. A replay waits for every edge, so that the same
 //! changes give the same stream in whatever order they arrive; live mode waits for none.
 
+mod cells;
+mod fetch;
+mod history;
 mod merge;
+mod parked;
+mod partitions;
 mod queue;
+mod refusals;
+mod rights;
+mod sealed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use perennial_operators::flow::{DeadLetter, EdgeProgress, Effect, SeenIds};
+use perennial_operators::flow::{
+    DeadLetter, EdgeHistory, EdgeProgress, Effect, RecordsSkipped, SeenIds,
+};
 use perennial_operators::{Offsets, TaskDefinition, TaskLevels, TopicPartition};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::merge::{BadSample, EdgeMerge, KnownEdges};
+pub use self::merge::{BadSample, EdgeMerge};
+use self::parked::{MessagePlace, ParkedMessages, ReadyMessage};
+use self::partitions::{PartitionState, open_partitions};
+use self::refusals::Refusals;
+pub use self::rights::{AllowedValues, EdgeKey, EdgeRights, KnownEdges, SignedChanges};
+use self::sealed::{SealedMessages, Unsealed};
 use super::Read;
+use super::continuity::{Continuity, OnGone};
 use super::kafka::Limit;
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, ask_by_consumer, consumer};
-use crate::link::{Changes, LinkError, ModelStore, fetch, partitions_of};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost};
+use crate::link::{ModelStore, TopicWatch};
 use crate::schema::Schema;
 
 /// Time to wait for messages at once.
 const GLANCE: Duration = Duration::from_millis(20);
-/// Bound in bytes on messages that wait for other edges.
+/// Bound in bytes on messages that wait for other edges, and on those that wait for models.
 const AHEAD: usize = 256 << 20;
-/// How long to wait for a model that the store lacks. All edges wait with it, since messages are
-/// read in the order of the topic.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Time between two attempts to fetch a model.
-const PAUSE: Duration = Duration::from_secs(2);
 /// Bytes of a refused message that its dead letter keeps: few, since it may contain private data.
 const CONTENT: usize = 64;
 
@@ -46,6 +56,8 @@ const CONTENT: usize = 64;
 pub struct EdgesConfig {
     /// End where the topic ends when the run starts, instead of waiting for more.
     pub stop_at_end: bool,
+    /// What happens when the changes to take in next have been deleted.
+    pub on_gone: OnGone,
 }
 
 /// Parameters of an [`EdgeSource`].
@@ -58,6 +70,8 @@ pub struct EdgesOptions<'a> {
     pub topic: &'a str,
     /// The edges whose changes are accepted.
     pub listening: KnownEdges,
+    /// Returns the edges whose changes are accepted from now on, if that was told to change.
+    pub reload: Box<dyn FnMut() -> Option<BTreeMap<String, EdgeRights>> + Send>,
     /// The store of large models, if there is one.
     pub store: Option<ModelStore>,
     /// Number of earlier samples whose ids are known: a known id is a duplicate.
@@ -66,6 +80,8 @@ pub struct EdgesOptions<'a> {
     pub levels: &'a TaskLevels,
     /// Whether to end where the topic ends when it is opened.
     pub stop_at_end: bool,
+    /// What to do when the changes to take in next have been deleted.
+    pub on_gone: OnGone,
     /// Receives the reason while the source waits for a broker.
     pub health: Health,
     /// Set when the source is to stop waiting.
@@ -85,41 +101,12 @@ pub struct EdgesResume {
     pub tasks: Vec<TaskDefinition>,
     /// Where reading resumes in the topic.
     pub offsets: Offsets,
+    /// Id of the topic that the offsets are of, by name.
+    pub topics: BTreeMap<Arc<str>, String>,
     /// Progress of each edge.
     pub edges: BTreeMap<String, EdgeProgress>,
-}
-
-/// The state of one partition.
-struct PartitionState {
-    partition: i32,
-    /// Offset of the next message.
-    next: i64,
-    /// Offset at which reading ends, if it does.
-    stop: Option<i64>,
-    /// Where a restart resumes, as of the last closed epoch.
-    closed: Option<i64>,
-}
-
-impl PartitionState {
-    /// Whether everything up to `stop` has been read.
-    fn is_done(&self) -> bool {
-        self.stop.is_some_and(|stop| self.next >= stop)
-    }
-}
-
-/// A message that is trusted, and may wait for its models.
-struct PendingMessage {
-    changes: Changes,
-    size: usize,
-    partition: i32,
-    offset: i64,
-    excerpt: Vec<u8>,
-    /// Why models in it were refused.
-    refused: Vec<LinkError>,
-    /// When to give up on models that the store lacks.
-    until: Instant,
-    /// When to ask the store again.
-    again: Instant,
+    /// History of each edge.
+    pub histories: BTreeMap<String, EdgeHistory>,
 }
 
 /// A source of the samples that edges share.
@@ -128,24 +115,37 @@ pub struct EdgeSource {
     brokers: String,
     topic: Arc<str>,
     partitions: Vec<PartitionState>,
+    continuity: Continuity,
+    watch: TopicWatch,
+    /// Whether the partitions have to be assigned again, and when that was last tried.
+    is_lost: bool,
+    asked: Instant,
     merge: EdgeMerge,
-    store: Option<ModelStore>,
-    /// The message that waits for models from the store.
-    pending: Option<PendingMessage>,
+    /// Messages that wait for models from the store.
+    parked: ParkedMessages,
+    /// Messages that wait for their keys.
+    sealed: SealedMessages,
+    reload: Box<dyn FnMut() -> Option<BTreeMap<String, EdgeRights>> + Send>,
     health: Health,
     stop: Arc<AtomicBool>,
     position: u64,
-    dead_letters: Vec<DeadLetter>,
+    refusals: Refusals,
 }
 
 /// What an epoch has beside the samples read in it.
 pub struct EdgesClosed {
     /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
+    /// Id of the topic, if it is not stored yet.
+    pub topics: BTreeMap<Arc<str>, String>,
+    /// Changes that were deleted before they were taken in.
+    pub skipped: Vec<RecordsSkipped>,
     /// Ids of the samples.
     pub seen: SeenIds,
     /// Progress of the edges that moved.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
+    /// Histories of the edges whose histories moved.
+    pub histories: BTreeMap<Arc<str>, EdgeHistory>,
     /// Statistics and models of edges.
     pub effects: Vec<Effect>,
 }
@@ -163,27 +163,35 @@ impl EdgeSource {
         let client = Client::new(&options.health);
         let consumer = consumer(options.kafka, options.group, client)?;
         let topic: Arc<str> = options.topic.into();
-        let partitions = assign(&consumer, &options, &topic, resume)?;
+        let (partitions, continuity) = open_partitions(&consumer, &options, &topic, resume)?;
+        let numbers = partitions.iter().map(|state| state.partition);
+        let watch = TopicWatch::new(&topic, numbers);
         let within = options.duplicates_within;
         let mut merge = EdgeMerge::new(options.listening, schema, within, resume);
         merge.check_tasks(options.levels, &resume.tasks);
         Ok(EdgeSource {
             consumer,
             brokers: options.kafka.brokers.clone(),
+            refusals: Refusals::new(topic.clone()),
             topic,
             partitions,
+            continuity,
+            watch,
+            is_lost: false,
+            asked: Instant::now(),
             merge,
-            store: options.store,
-            pending: None,
+            parked: ParkedMessages::new(options.store),
+            sealed: SealedMessages::default(),
+            reload: options.reload,
             health: options.health,
             stop: options.stop,
             position: resume.records,
-            dead_letters: Vec::new(),
         })
     }
 
     /// Reads samples until a limit is reached.
     pub fn read(&mut self, limit: Limit) -> Result<Read, KafkaError> {
+        self.take_in_edges();
         let (mut records, mut bytes) = (0, 0);
         let mut is_over = false;
         while records < limit.records && bytes < limit.bytes {
@@ -198,19 +206,25 @@ impl EdgeSource {
                     content: String::new(),
                     message: None,
                 });
-                self.dead_letters.extend(letter);
+                letter
+                    .into_iter()
+                    .for_each(|letter| self.refusals.push(letter));
                 continue;
             }
-            is_over = self.partitions.iter().all(PartitionState::is_done);
+            is_over = self.parked.is_empty() && self.partitions.iter().all(PartitionState::is_done);
+            while let Some(unsealed) = self.sealed.give_up(is_over) {
+                self.unseal(unsealed);
+            }
             if is_over || Instant::now() >= limit.until || self.stop.load(Ordering::Relaxed) {
                 break;
             }
             self.poll(limit.until)?;
         }
         self.position += records as u64;
+        self.take_refused();
         Ok(Read {
             batch: self.merge.take(),
-            dead_letters: std::mem::take(&mut self.dead_letters),
+            dead_letters: self.refusals.take(),
             position: self.position,
             ended: is_over && !self.merge.has_moved() && !self.has_moved(),
         })
@@ -219,8 +233,12 @@ impl EdgeSource {
     /// Closes an epoch, and returns what it has beside its samples.
     pub fn close_epoch(&mut self) -> EdgesClosed {
         let mut offsets = Offsets::new();
-        for state in &mut self.partitions {
-            let next = resume_at(&self.merge, state);
+        let resumed: Vec<i64> = self
+            .partitions
+            .iter()
+            .map(|state| self.resume_at(state))
+            .collect();
+        for (state, next) in self.partitions.iter_mut().zip(resumed) {
             if state.closed.replace(next) != Some(next) {
                 let place = TopicPartition {
                     topic: self.topic.clone(),
@@ -231,10 +249,14 @@ impl EdgeSource {
         }
         let seen = self.merge.take_seen();
         let (effects, edges) = self.merge.close();
+        let (topics, skipped) = self.continuity.close();
         EdgesClosed {
             offsets,
+            topics,
+            skipped,
             seen,
             edges,
+            histories: self.merge.take_histories(),
             effects,
         }
     }
@@ -242,11 +264,12 @@ impl EdgeSource {
     /// Whether a partition has moved since the last closed epoch, also if only by refused messages.
     fn has_moved(&self) -> bool {
         let mut partitions = self.partitions.iter();
-        partitions.any(|state| state.closed != Some(resume_at(&self.merge, state)))
+        partitions.any(|state| state.closed != Some(self.resume_at(state)))
     }
 
     /// Reads at most one message.
     fn poll(&mut self, until: Instant) -> Result<(), KafkaError> {
+        self.take_in_edges();
         let waiting = self.merge.bytes();
         if waiting > AHEAD {
             let silent = self.merge.silent().unwrap_or_default();
@@ -255,14 +278,16 @@ impl EdgeSource {
                  link.edges; remove it there, or set mode: live"
             )));
         }
+        if let Some(message) = self.parked.take_ready() {
+            self.accept(message);
+            return Ok(());
+        }
         let left = until.saturating_duration_since(Instant::now());
-        if let Some(message) = self.pending.take() {
-            if Instant::now() < message.again {
-                std::thread::sleep(left.min(GLANCE));
-                self.pending = Some(message);
-            } else {
-                self.accept(message);
-            }
+        if self.is_lost {
+            return self.find_lost(left.min(GLANCE));
+        }
+        if self.parked.bytes() > AHEAD {
+            std::thread::sleep(left.min(GLANCE));
             return Ok(());
         }
         self.receive(left.min(GLANCE))
@@ -271,9 +296,15 @@ impl EdgeSource {
     /// Waits for a message, and checks and accepts it.
     fn receive(&mut self, wait: Duration) -> Result<(), KafkaError> {
         let message = match self.consumer.poll(wait) {
-            None => return Ok(()),
+            None => {
+                if let Some(reason) = self.watch.look(&self.consumer) {
+                    self.lose(&reason);
+                }
+                return Ok(());
+            }
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
+                self.watch.heard(partition);
                 // The last offsets before the end can be transaction markers and no messages.
                 for state in &mut self.partitions {
                     if let (true, Some(stop)) = (state.partition == partition, state.stop) {
@@ -285,6 +316,10 @@ impl EdgeSource {
             Some(Err(ClientError::MessageConsumptionFatal(code))) => {
                 return Err(self.failed(&code));
             }
+            Some(Err(error)) if is_lost(&error) => {
+                self.lose(&error.to_string());
+                return Ok(());
+            }
             Some(Err(error)) => {
                 self.health.report_waiting(&error.to_string());
                 return Ok(());
@@ -292,47 +327,76 @@ impl EdgeSource {
         };
         self.health.report_well();
         let (partition, offset) = (message.partition(), message.offset());
+        self.watch.heard(partition);
         let (key, value) = (message.key().unwrap_or_default(), message.payload());
         let opened = self.merge.open(key, value);
         let value = value.unwrap_or_default();
-        let (size, excerpt) = (value.len(), value[..value.len().min(CONTENT)].to_vec());
-        drop(message);
+        let place = MessagePlace {
+            edge: String::from_utf8_lossy(key).into_owned(),
+            partition,
+            offset,
+            size: value.len(),
+            excerpt: value[..value.len().min(CONTENT)].to_vec(),
+        };
+        let known = self.merge.known();
         match opened {
-            Ok(changes) => self.accept(PendingMessage {
-                changes,
-                size,
-                partition,
-                offset,
-                excerpt,
-                refused: Vec::new(),
-                until: Instant::now() + PATIENCE,
-                again: Instant::now(),
-            }),
-            Err(refused) => {
-                self.advance(partition, offset);
-                self.refuse(&refused, partition, offset, &excerpt);
+            Err(refused) if known.may_be_good(&refused, key, value) => {
+                self.sealed.add(place, value.to_vec(), refused);
             }
+            Err(refused) => self.refusals.add(&refused, &place),
+            Ok(changes) => self.parked.add(place, changes),
         }
+        drop(message);
+        self.advance(partition, offset);
         Ok(())
     }
 
-    /// Adds a message to the merge, or keeps it while models are missing.
-    fn accept(&mut self, mut message: PendingMessage) {
-        let is_late = Instant::now() >= message.until;
-        if let Some(missing) = fetch_models(self.store.as_ref(), &mut message, is_late) {
-            tracing::warn!("waiting for a model of an edge: {missing}");
-            message.again = Instant::now() + PAUSE;
-            self.pending = Some(message);
-            return;
+    /// Takes edges and keys into force that the config has got since the last call, also for the
+    /// messages that wait for their keys.
+    fn take_in_edges(&mut self) {
+        let Some(edges) = (self.reload)() else { return };
+        self.merge.set_edges(edges);
+        self.take_refused();
+        for unsealed in self.sealed.open(self.merge.known()) {
+            self.unseal(unsealed);
         }
-        let (partition, offset) = (message.partition, message.offset);
-        self.advance(partition, offset);
-        for refused in &message.refused {
-            self.refuse(refused, partition, offset, &message.excerpt);
+    }
+
+    /// Takes in a message that has waited for its key, or refuses it.
+    fn unseal(&mut self, (place, opened): Unsealed) {
+        match opened {
+            Ok(changes) => self.parked.add(place, changes),
+            Err(refused) => self.refusals.add(&refused, &place),
         }
-        let pushed = (self.merge).push(message.changes, message.size, partition, offset);
-        if let Err(refused) = pushed {
-            self.refuse(&refused, partition, offset, &message.excerpt);
+    }
+
+    /// Turns what the merge has refused into dead letters.
+    fn take_refused(&mut self) {
+        for refused in self.merge.take_refused() {
+            let (partition, offset) = refused.place;
+            let place = MessagePlace {
+                edge: refused.edge.to_string(),
+                partition,
+                offset,
+                ..MessagePlace::default()
+            };
+            self.refusals.add(&refused.reason, &place);
+        }
+    }
+
+    /// Adds a message to the merge.
+    fn accept(&mut self, message: ReadyMessage) {
+        let ReadyMessage {
+            place,
+            message,
+            refused,
+        } = message;
+        for refused in &refused {
+            self.refusals.add(refused, &place);
+        }
+        let (partition, offset) = (place.partition, place.offset);
+        if let Err(refused) = self.merge.push(message, place.size, partition, offset) {
+            self.refusals.add(&refused, &place);
         }
     }
 
@@ -345,22 +409,14 @@ impl EdgeSource {
         }
     }
 
-    /// Turns a refused message, or a message with a refused model, into a dead letter.
-    fn refuse(&mut self, refused: &LinkError, partition: i32, offset: i64, excerpt: &[u8]) {
-        let topic = &self.topic;
-        tracing::warn!(
-            %topic,
-            partition,
-            offset,
-            "refused a message of an edge, or a model in it: {refused}"
-        );
-        self.dead_letters.push(DeadLetter {
-            source: format!("{topic}[{partition}]"),
-            record: offset.max(0) as u64,
-            reason: refused.to_string(),
-            content: String::from_utf8_lossy(excerpt).into_owned(),
-            message: None,
-        });
+    /// Where a restart resumes in a partition: at the first waiting message.
+    fn resume_at(&self, state: &PartitionState) -> i64 {
+        let waiting = [
+            self.merge.first_offset(state.partition),
+            self.parked.first_offset(state.partition),
+            self.sealed.first_offset(state.partition),
+        ];
+        waiting.into_iter().flatten().min().unwrap_or(state.next)
     }
 
     fn failed(&self, reason: &dyn std::fmt::Display) -> KafkaError {
@@ -369,80 +425,4 @@ impl EdgeSource {
             reason: reason.to_string(),
         }
     }
-}
-
-/// Fetches the models of a message and drops refused ones. Returns why some are still missing; if
-/// the message `is_late`, missing ones are refused.
-fn fetch_models(
-    store: Option<&ModelStore>,
-    message: &mut PendingMessage,
-    is_late: bool,
-) -> Option<LinkError> {
-    let mut missing = None;
-    for (_, change) in &mut message.changes.changes {
-        change
-            .models
-            .retain_mut(|donation| match fetch(store, &mut donation.model) {
-                Ok(()) => true,
-                Err(error) if error.is_transient() && !is_late => {
-                    missing = Some(error);
-                    true
-                }
-                Err(error) => {
-                    message.refused.push(error);
-                    false
-                }
-            });
-    }
-    missing
-}
-
-/// Where a restart resumes in a partition: at the first waiting message.
-fn resume_at(merge: &EdgeMerge, state: &PartitionState) -> i64 {
-    merge.first_offset(state.partition).unwrap_or(state.next)
-}
-
-/// Assigns all partitions to the consumer.
-fn assign(
-    consumer: &BaseConsumer<Client>,
-    options: &EdgesOptions<'_>,
-    topic: &Arc<str>,
-    resume: &EdgesResume,
-) -> Result<Vec<PartitionState>, KafkaError> {
-    let failed = |error: ClientError| KafkaError::Failed {
-        brokers: options.kafka.brokers.clone(),
-        reason: error.to_string(),
-    };
-    let mut assignment = TopicPartitionList::new();
-    let mut partitions = Vec::new();
-    for partition in 0..partitions_of(consumer, options.kafka, topic)? {
-        let (low, high) = ask_by_consumer(consumer, options.kafka, |patience| {
-            consumer.fetch_watermarks(topic, partition, patience)
-        })?;
-        let place = TopicPartition {
-            topic: topic.clone(),
-            partition,
-        };
-        let resumed = resume.offsets.get(&place).copied();
-        let offset = resumed.unwrap_or(low);
-        if !(low..=high).contains(&offset) {
-            return Err(KafkaError::Gone {
-                topic: topic.to_string(),
-                partition,
-                offset,
-                low,
-                high,
-            });
-        }
-        let added = assignment.add_partition_offset(topic, partition, Offset::Offset(offset));
-        added.map_err(failed)?;
-        partitions.push(PartitionState {
-            partition,
-            next: offset,
-            stop: options.stop_at_end.then_some(high),
-            closed: resumed,
-        });
-    }
-    consumer.assign(&assignment).map_err(failed)?;
-    Ok(partitions)
 }

@@ -2,20 +2,29 @@
 
 use std::collections::VecDeque;
 
-use perennial_operators::flow::EdgeProgress;
+use ed25519_dalek::VerifyingKey;
+use perennial_operators::flow::{EdgeHistory, EdgeProgress};
 use perennial_operators::{SharedSamples, SharedStatistics};
 
-use crate::link::{Change, Changes, Donation, LinkError, now};
+use super::history::{Begin, HistoryLog, Origin};
+use super::parked::GONE;
+use super::rights::{EdgeRights, SignedChanges};
+use crate::link::{Change, Donation, LinkError, now};
+
+/// Partition and offset of a message.
+pub(super) type TopicOffset = (i32, i64);
 
 /// A message in the queue.
 struct WaitingMessage {
     changes: VecDeque<(u64, Change)>,
-    partition: i32,
-    offset: i64,
+    place: TopicOffset,
     size: usize,
-    since: i64,
+    origin: Origin,
     sent: i64,
     shed: u64,
+    signer: VerifyingKey,
+    /// Whether its changes were compared with the known ones.
+    has_begun: bool,
 }
 
 /// Changes of one edge in order, and its progress through them.
@@ -23,82 +32,111 @@ pub(super) struct Queue {
     waiting: VecDeque<WaitingMessage>,
     /// Progress of the edge.
     progress: EdgeProgress,
-    /// The next change behind the queue: when its knowledge base was created, and its number.
-    expected: (i64, u64),
+    history: HistoryLog,
     /// The part of the first change with the next sample, and the row in it. Both follow from the
     /// progress.
     place: (usize, usize),
     has_moved: bool,
 }
 
+/// What lies between two samples of an edge.
+#[derive(Default)]
+pub(super) struct Between {
+    /// Statistics and models, each with the place of its message.
+    pub reported: Vec<(TopicOffset, SharedStatistics)>,
+    pub donated: Vec<(TopicOffset, Donation)>,
+    /// Messages that wait no more: place and size.
+    pub done: Vec<(TopicOffset, usize)>,
+    /// Refused messages.
+    pub refused: Vec<(TopicOffset, LinkError)>,
+}
+
 impl Queue {
-    pub(super) fn new(progress: EdgeProgress) -> Queue {
+    pub(super) fn new(edge: &str, progress: EdgeProgress, history: Option<EdgeHistory>) -> Queue {
         Queue {
             waiting: VecDeque::new(),
-            expected: (progress.since, progress.next),
+            history: HistoryLog::new(edge, history, &progress),
             progress,
             place: (0, 0),
             has_moved: false,
         }
     }
 
-    /// Adds a message without its known changes: an edge sends a message again if it does not learn
-    /// that it has arrived.
+    /// Adds a message.
     ///
     /// # Errors
-    /// The message is of an earlier knowledge base of the edge, or its columns do not match.
+    /// Its columns do not match.
     pub(super) fn push(
         &mut self,
-        message: Changes,
-        partition: i32,
-        offset: i64,
+        message: SignedChanges,
+        place: TopicOffset,
         size: usize,
     ) -> Result<(), LinkError> {
-        let (since, next) = self.expected;
-        if message.since < since {
-            return Err(LinkError::Old);
-        }
-        if !message.changes.iter().all(|(_, change)| is_sound(change)) {
+        let SignedChanges { changes, signer } = message;
+        if !changes.changes.iter().all(|(_, change)| is_sound(change)) {
             return Err(LinkError::Torn);
         }
-        let next = if message.since > since { 0 } else { next };
-        let changes: VecDeque<_> = message
-            .changes
-            .into_iter()
-            .filter(|(number, _)| *number >= next)
-            .collect();
-        let Some((last, _)) = changes.back() else {
-            return Ok(());
-        };
-        self.expected = (message.since, last + 1);
         self.waiting.push_back(WaitingMessage {
-            changes,
-            partition,
-            offset,
-            size,
-            since: message.since,
+            origin: Origin::of(&changes),
             // A wrong clock of an edge must not make its changes newer than now.
-            sent: message.sent.min(now()),
-            shed: message.shed,
+            sent: changes.sent.min(now()),
+            shed: changes.shed,
+            changes: changes.changes.into(),
+            place,
+            size,
+            signer,
+            has_begun: false,
         });
         Ok(())
     }
 
-    /// Moves to the next sample, and returns the statistics and models before it.
-    pub(super) fn advance(&mut self) -> (Vec<SharedStatistics>, Vec<Donation>) {
-        let (mut reported, mut donated) = (Vec::new(), Vec::new());
+    /// Notes that the topic has none of the waiting messages of a partition any more.
+    pub(super) fn forget_offsets(&mut self, partition: i32) {
+        let waiting = self.waiting.iter_mut().map(|message| &mut message.place);
+        for (_, offset) in waiting.filter(|(of, _)| *of == partition) {
+            *offset = GONE;
+        }
+    }
+
+    /// Moves to the next sample, and returns what is before it. An edge sends a message again if it
+    /// does not learn that it has arrived: known changes are left out.
+    pub(super) fn advance(&mut self) -> Between {
+        let mut between = Between::default();
         while let Some(first) = self.waiting.front_mut() {
-            if first.since != self.progress.since {
-                // The edge has a new knowledge base, which numbers its changes from 0.
-                let progress = &mut self.progress;
-                (progress.since, progress.next, progress.rows) = (first.since, 0, 0);
-                self.place = (0, 0);
+            if !std::mem::replace(&mut first.has_begun, true) {
+                let number = first.changes.front().map(|(number, _)| *number);
+                match self
+                    .history
+                    .begin(&first.origin, number, &mut self.progress)
+                {
+                    Begin::Same => {}
+                    Begin::Another => (self.place, self.has_moved) = ((0, 0), true),
+                    Begin::Old => {
+                        first.changes.clear();
+                        between.refused.push((first.place, LinkError::Old));
+                    }
+                }
+                let next = self.progress.next;
+                while first
+                    .changes
+                    .front()
+                    .is_some_and(|(number, _)| *number < next)
+                {
+                    first.changes.pop_front();
+                }
+                // What was taken in before counts no bytes.
+                if first.changes.is_empty() {
+                    between.done.push((first.place, first.size));
+                    self.waiting.pop_front();
+                    continue;
+                }
             }
             let Some((number, change)) = first.changes.front_mut() else {
                 let (size, sent, shed) = (first.size, first.sent, first.shed);
                 self.progress.bytes += size as u64;
                 self.progress.sent = self.progress.sent.max(sent);
                 self.progress.shed = shed;
+                between.done.push((first.place, size));
                 self.waiting.pop_front();
                 self.has_moved = true;
                 continue;
@@ -115,14 +153,17 @@ impl Queue {
             if self.place.0 < change.samples.len() {
                 break;
             }
-            reported.append(&mut change.statistics);
-            donated.append(&mut change.models);
+            let place = first.place;
+            let reported = change.statistics.drain(..).map(|it| (place, it));
+            between.reported.extend(reported);
+            let donated = change.models.drain(..).map(|it| (place, it));
+            between.donated.extend(donated);
             (self.progress.next, self.progress.rows) = (*number + 1, 0);
             self.place = (0, 0);
             first.changes.pop_front();
             self.has_moved = true;
         }
-        (reported, donated)
+        between
     }
 
     /// The event time of the next sample; none if there is none. It never decreases, so that an
@@ -139,7 +180,8 @@ impl Queue {
         let first = self.waiting.front()?;
         let (_, change) = first.changes.front()?;
         let (part, row) = self.place;
-        self.place = if row + 1 < change.samples.get(part)?.len() {
+        let samples = change.samples.get(part)?;
+        self.place = if row + 1 < samples.len() {
             (part, row + 1)
         } else {
             (part + 1, 0)
@@ -147,7 +189,34 @@ impl Queue {
         self.progress.rows += 1;
         self.progress.samples += 1;
         self.progress.time = time;
-        Some((change.samples.get(part)?, row, first.offset))
+        self.has_moved = true;
+        Some((samples, row, first.place.1))
+    }
+
+    /// Counts a sample that was taken in, with its event time.
+    pub(super) fn count_sample(&mut self, time: i64) {
+        self.history.count_sample(time);
+    }
+
+    /// Removes the messages that the rights no longer accept: place and size of each.
+    pub(super) fn revoke(&mut self, rights: &EdgeRights) -> Vec<(TopicOffset, usize)> {
+        let mut revoked = Vec::new();
+        self.waiting.retain(|waiting| {
+            let is_accepted = rights.accept(&waiting.signer, waiting.sent);
+            if !is_accepted {
+                revoked.push((waiting.place, waiting.size));
+            }
+            is_accepted
+        });
+        if !revoked.is_empty() {
+            self.place = (0, 0);
+        }
+        revoked
+    }
+
+    /// Counts something that the edge may not share.
+    pub(super) fn count_refused(&mut self, what: &str) {
+        self.history.count_refused(what);
     }
 
     /// Progress of the edge.
@@ -155,20 +224,23 @@ impl Queue {
         self.progress
     }
 
-    /// Progress of the edge if it moved by other things than samples since the last call.
-    pub(super) fn moved(&mut self) -> Option<EdgeProgress> {
-        std::mem::take(&mut self.has_moved).then_some(self.progress)
+    /// Whether the progress moved since the last call of [`Queue::close`].
+    pub(super) fn has_moved(&self) -> bool {
+        self.has_moved
     }
 
-    /// Offset of the first message of a partition in the queue.
-    pub(super) fn first_offset(&self, partition: i32) -> Option<i64> {
-        let of = |waiting: &&WaitingMessage| waiting.partition == partition;
-        Some(self.waiting.iter().find(of)?.offset)
+    /// Ends an epoch: progress and history of the edge, if they moved.
+    pub(super) fn close(&mut self) -> (Option<EdgeProgress>, Option<EdgeHistory>) {
+        let has_moved = std::mem::take(&mut self.has_moved);
+        (
+            has_moved.then_some(self.progress),
+            self.history.take_moved(),
+        )
     }
 
-    /// Bytes of the messages in the queue.
-    pub(super) fn bytes(&self) -> usize {
-        self.waiting.iter().map(|waiting| waiting.size).sum()
+    /// The history of the edge.
+    pub(super) fn history(&self) -> &EdgeHistory {
+        self.history.history()
     }
 }
 

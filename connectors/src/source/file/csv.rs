@@ -1,13 +1,22 @@
 //! Comma-separated values, with quotes, newlines in quotes, and records of bounded size.
+//!
+//! A quote that is never closed would make all that follows one record. So a record of several
+//! lines must be quoted as it should be and have as many columns as the header. Otherwise its first
+//! line is bad alone, and the lines after it are read again as records of their own.
 
 use std::io;
 
 use csv_core::{ReadRecordResult, Reader};
+use memchr::memchr2;
 
 use super::text::TextInput;
 use super::{Next, Records, excerpt, text};
 use crate::format::Row;
 use crate::source::error::SourceError;
+
+/// Reason why the first line of a record is bad.
+const QUOTE: &str = "a quote is not closed, or not before a comma or the end of a line; the lines after it are read \
+                     on their own";
 
 /// The records of a CSV file.
 pub(super) struct CsvRecords {
@@ -19,7 +28,7 @@ pub(super) struct CsvRecords {
     ends: Vec<usize>,
     /// Number of fields of the latest record.
     width: usize,
-    /// The first bytes of the latest record as it is in the file.
+    /// The latest record as it is in the file.
     raw: Vec<u8>,
     line: u64,
     header: Vec<String>,
@@ -31,6 +40,8 @@ pub(super) struct CsvRecords {
 #[derive(PartialEq, Eq)]
 enum Found {
     Record,
+    /// A line with a quote that is not closed.
+    Unclosed,
     TooLong,
     End,
 }
@@ -62,6 +73,7 @@ impl CsvRecords {
             .map_err(|error| open(text::explain(&error)))?
         {
             Found::Record => {}
+            Found::Unclosed => return Err(open(format!("its header is bad: {QUOTE}"))),
             Found::TooLong => {
                 return Err(open(format!(
                     "its header is bad: {}",
@@ -98,10 +110,11 @@ impl CsvRecords {
             if !buffer.is_empty() && read == limit {
                 return self.give_up();
             }
+            let at_end = buffer.is_empty();
             let input = &buffer[..buffer.len().min(limit - read)];
             let (fields, ends) = (&mut self.fields[written..], &mut self.ends[self.width..]);
             let (result, taken, put, ended) = self.parser.read_record(input, fields, ends);
-            text::keep(&mut self.raw, &input[..taken]);
+            self.raw.extend_from_slice(&input[..taken]);
             let lines = text::count_lines(&input[..taken]);
             self.input.line += lines;
             self.input.consume(taken);
@@ -113,18 +126,47 @@ impl CsvRecords {
                 // Both are bounded by the bytes of a record, and so by the limit.
                 ReadRecordResult::OutputFull => self.fields.resize(self.fields.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::Record => return Ok(Found::Record),
+                ReadRecordResult::Record => return Ok(self.check(at_end)),
                 ReadRecordResult::End => return Ok(Found::End),
             }
         }
     }
 
-    /// Skips a record above the limit up to the next line end, in or out of quotes, so that one
-    /// unclosed quote cannot swallow the rest of the file.
+    /// Checks a record that may hold others within quotes: one of several lines, or the last one.
+    fn check(&mut self, at_end: bool) -> Found {
+        let line = self.first_line();
+        let has_width = self.header.is_empty() || self.width == self.header.len();
+        match line {
+            None if !at_end => Found::Record,
+            None if is_well_quoted(&self.raw) => Found::Record,
+            Some(_) if has_width && is_well_quoted(&self.raw) => Found::Record,
+            Some(line) => self.take_back(line),
+            None => Found::Unclosed,
+        }
+    }
+
+    /// Gives up a record above the limit: its first line, or if it is one line, all of it.
     fn give_up(&mut self) -> io::Result<Found> {
+        if let Some(line) = self.first_line() {
+            return Ok(self.take_back(line));
+        }
         self.parser.reset();
         self.input.skip_line()?;
         Ok(Found::TooLong)
+    }
+
+    /// Length of the first line of the latest record, if more lines follow.
+    fn first_line(&self) -> Option<usize> {
+        let inside = self.raw.len().saturating_sub(1);
+        memchr2(b'\n', b'\r', &self.raw[..inside])
+    }
+
+    /// Keeps the first line of the latest record as a bad one, and has the others read again.
+    fn take_back(&mut self, line: usize) -> Found {
+        self.input.put_back(&self.raw[line + 1..]);
+        self.raw.truncate(line);
+        self.parser.reset();
+        Found::Unclosed
     }
 
     /// Copies the wanted fields of the latest record to the row.
@@ -164,6 +206,7 @@ impl Records for CsvRecords {
     fn next(&mut self, row: &mut Row) -> Result<Next, String> {
         match self.advance().map_err(|error| text::explain(&error))? {
             Found::End => Ok(Next::End),
+            Found::Unclosed => Ok(Next::Bad(QUOTE.into())),
             Found::TooLong => Ok(Next::Bad(self.input.too_long())),
             Found::Record => Ok(self.fill(row).map_or_else(Next::Bad, |()| Next::Record)),
         }
@@ -184,6 +227,29 @@ impl Records for CsvRecords {
         }
         Ok(records)
     }
+}
+
+/// Whether every quote that opens a field is closed before a comma or the end of a line.
+fn is_well_quoted(record: &[u8]) -> bool {
+    enum At {
+        Begin,
+        Unquoted,
+        Quoted,
+        /// Behind a quote within quotes, which closes them or is one half of a quote.
+        Closed,
+    }
+    let mut at = At::Begin;
+    for byte in record {
+        at = match (at, byte) {
+            (At::Quoted, b'"') => At::Closed,
+            (At::Quoted, _) | (At::Begin | At::Closed, b'"') => At::Quoted,
+            (_, b',' | b'\n' | b'\r') => At::Begin,
+            (At::Closed, b' ' | b'\t') => At::Closed,
+            (At::Closed, _) => return false,
+            (At::Begin | At::Unquoted, _) => At::Unquoted,
+        };
+    }
+    !matches!(at, At::Quoted)
 }
 
 /// The place of each wanted column in the header.

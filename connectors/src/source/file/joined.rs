@@ -10,6 +10,9 @@ use super::{FileConfig, open};
 use crate::schema::Schema;
 use crate::source::{Read, Source, SourceError};
 
+/// Samples among which some label is expected to find its sample.
+const EXPECTED: u64 = 100;
+
 /// Records of labels, or of skipped samples, that are read at a time.
 const CHUNK: usize = 8192;
 
@@ -20,6 +23,10 @@ struct Joined {
     label_file: String,
     /// By sample id: the label and the label's record number.
     labels: HashMap<String, (f32, u64)>,
+    /// An id of the label file, until a label has found its sample.
+    unmatched_id: Option<String>,
+    /// Samples read so far.
+    count: u64,
     /// Dead letters to return with the next read.
     dead_letters: Vec<DeadLetter>,
     position: u64,
@@ -36,7 +43,7 @@ pub fn open_joined(
     let samples = open(config, schema, false)?;
     let mut source = LabelSource::open(label_config, columns)?;
     let mut labels = HashMap::new();
-    let mut dead_letters = Vec::new();
+    let (mut dead_letters, mut unmatched_id) = (Vec::new(), None);
     loop {
         let read = source.read(CHUNK)?;
         let is_empty = read.batch.labels.is_empty() && read.dead_letters.is_empty();
@@ -44,6 +51,7 @@ pub fn open_joined(
         let first = read.position - read.batch.labels.len() as u64;
         for (row, label) in read.batch.labels.iter().enumerate() {
             let id = read.batch.ids.get(row).to_string();
+            unmatched_id.get_or_insert_with(|| id.clone());
             labels.insert(id, (*label, first + row as u64 + 1));
         }
         dead_letters.extend(read.dead_letters);
@@ -55,6 +63,8 @@ pub fn open_joined(
         samples,
         label_file: label_config.path.display().to_string(),
         labels,
+        unmatched_id,
+        count: 0,
         dead_letters,
         position: 0,
     }))
@@ -62,12 +72,36 @@ pub fn open_joined(
 
 impl Joined {
     fn add_labels(&mut self, batch: &mut Batch) {
+        let before = self.labels.len();
         batch.labels = (0..batch.len())
             .map(|row| match self.labels.remove(batch.ids.get(row)) {
                 Some((label, _)) => label,
                 None => f32::NAN,
             })
             .collect();
+        if self.labels.len() < before {
+            self.unmatched_id = None;
+        }
+        let few = self.count < EXPECTED;
+        self.count += batch.len() as u64;
+        if few && self.count >= EXPECTED {
+            self.warn_of_ids(batch);
+        }
+    }
+
+    /// Warns if no label has found its sample: most likely the ids are written in two ways.
+    fn warn_of_ids(&mut self, batch: &Batch) {
+        if let Some(label) = self.unmatched_id.take() {
+            let sample = batch.ids.get(batch.len() - 1);
+            tracing::warn!(
+                file = self.label_file,
+                sample,
+                label,
+                "none of the first {} samples has a label: ids are compared as texts, so write those of \
+                 samples and labels alike (101 and 101.0 are two ids)",
+                self.count
+            );
+        }
     }
 
     /// Dead letters of the labels without a sample, in the order of their file.

@@ -1,6 +1,7 @@
 //! Samples and labels from files: CSV, JSON Lines (both also with gzip) and Parquet.
 
 mod csv;
+mod guarded;
 mod joined;
 mod jsonl;
 mod labels;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::guarded::catches_panics;
 pub use self::joined::open_joined;
 pub use self::labels::{LabelBatch, LabelColumns, LabelSource};
 use self::reader::Reader;

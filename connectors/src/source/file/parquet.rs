@@ -1,16 +1,24 @@
 //! Parquet: batches of a table, copied cell by cell into the row.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
+    DataType, Decimal128Type, Decimal256Type, Field, Float64Type, Int64Type, Schema, TimeUnit,
+    TimestampMicrosecondType, UInt64Type,
 };
 use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Type as PhysicalType;
+use parquet::errors::ParquetError;
 
+use super::guarded::guarded;
 use super::{CONTENT, Next, Records};
 use crate::format::{Row, Value};
 use crate::source::error::SourceError;
@@ -40,6 +48,10 @@ enum CellKind {
     Signed,
     Unsigned,
     Float,
+    /// Digits after the point; at most 38 digits in all.
+    Decimal(u32),
+    /// The same with up to 76 digits.
+    LongDecimal(u32),
     Time,
     Missing,
 }
@@ -55,8 +67,8 @@ impl ParquetRecords {
             path: path.into(),
             reason,
         };
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| open(e.to_string()))?;
+        let metadata = guarded(|| metadata(&file)).map_err(open)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
         let schema = builder.schema().clone();
         let mut roots = Vec::new();
         let mut missing = Vec::new();
@@ -79,8 +91,8 @@ impl ParquetRecords {
         }
         let total = builder.metadata().file_metadata().num_rows().max(0) as u64;
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
-        let reader = reader.map_err(|e| open(e.to_string()))?;
+        let builder = builder.with_projection(mask).with_batch_size(ROWS);
+        let reader = guarded(|| builder.build()).map_err(open)?;
         let columns = columns.to_vec();
         Ok(ParquetRecords {
             reader,
@@ -96,11 +108,10 @@ impl ParquetRecords {
     /// Reads the next batch if the current one is used up; `false` at the end.
     fn refill(&mut self) -> Result<bool, String> {
         while self.next == self.rows {
-            let Some(batch) = self.reader.next() else {
+            let Some(batch) = guarded(|| self.reader.next().transpose())? else {
                 return Ok(false);
             };
-            let batch = batch.map_err(|error| error.to_string())?;
-            self.cells = self.cast(&batch).map_err(|error| error.to_string())?;
+            self.cells = guarded(|| self.cast(&batch))?;
             self.rows = batch.num_rows();
             self.next = 0;
         }
@@ -150,6 +161,17 @@ impl ParquetRecords {
                 CellKind::Float => {
                     row.set_number(cell, column.as_primitive::<Float64Type>().value(at))
                 }
+                CellKind::Decimal(scale) => {
+                    let value = column.as_primitive::<Decimal128Type>().value(at);
+                    // A scale of at most 38 always fits.
+                    row.set_decimal(cell, value, *scale).unwrap_or_default();
+                }
+                CellKind::LongDecimal(scale) => {
+                    let column = column.as_primitive::<Decimal256Type>();
+                    let short = column.value(at).to_i128();
+                    let set = short.and_then(|value| row.set_decimal(cell, value, *scale));
+                    set.unwrap_or_else(|| row.set_text(cell, &column.value_as_string(at)));
+                }
                 CellKind::Time => row.set_time(
                     cell,
                     column.as_primitive::<TimestampMicrosecondType>().value(at),
@@ -197,6 +219,31 @@ impl Records for ParquetRecords {
     }
 }
 
+/// The footer of a file, with times of 96 bits as microseconds: as nanoseconds, which they are read
+/// as otherwise, those before 1677 and after 2262 would become other times.
+fn metadata(file: &File) -> Result<ArrowReaderMetadata, ParquetError> {
+    let read = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())?;
+    let roots = read.parquet_schema().root_schema().get_fields();
+    let is_long = |root: usize| {
+        roots[root].is_primitive() && roots[root].get_physical_type() == PhysicalType::INT96
+    };
+    if !(0..roots.len()).any(is_long) {
+        return Ok(read);
+    }
+    let fields = read.schema().fields().iter().enumerate();
+    let fields: Vec<Arc<Field>> = fields
+        .map(|(root, field)| match field.data_type() {
+            DataType::Timestamp(_, zone) if is_long(root) => {
+                let micros = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+                Arc::new(field.as_ref().clone().with_data_type(micros))
+            }
+            _ => field.clone(),
+        })
+        .collect();
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+    ArrowReaderMetadata::try_new(read.metadata().clone(), options)
+}
+
 /// The type that a column is cast to; `None` if its cells are not single values.
 fn target(from: &DataType) -> Option<(CellKind, DataType)> {
     use DataType::*;
@@ -207,7 +254,22 @@ fn target(from: &DataType) -> Option<(CellKind, DataType)> {
         Boolean => (CellKind::Bool, Boolean),
         Int8 | Int16 | Int32 | Int64 => (CellKind::Signed, Int64),
         UInt8 | UInt16 | UInt32 | UInt64 => (CellKind::Unsigned, UInt64),
-        Float16 | Float32 | Float64 | Decimal128(..) | Decimal256(..) => (CellKind::Float, Float64),
+        Float16 | Float32 | Float64 => (CellKind::Float, Float64),
+        // As a float, a decimal of more than 15 digits would lose some: ids would become others.
+        Decimal32(_, scale) | Decimal64(_, scale) | Decimal128(_, scale) => {
+            let scale = (*scale).max(0);
+            (
+                CellKind::Decimal(scale.unsigned_abs().into()),
+                Decimal128(38, scale),
+            )
+        }
+        Decimal256(_, scale) => {
+            let scale = (*scale).max(0);
+            (
+                CellKind::LongDecimal(scale.unsigned_abs().into()),
+                Decimal256(76, scale),
+            )
+        }
         // The zone is kept: instants are in UTC in any zone.
         Timestamp(_, zone) => (
             CellKind::Time,

@@ -1,5 +1,7 @@
 //! Files as sources: formats, bad records, errors and resuming.
 
+mod quirks;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -259,6 +261,28 @@ fn write_parquet(path: &PathBuf) {
         ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
+}
+
+#[test]
+fn damaged_parquet_is_an_error() {
+    let files = Files::new();
+    let path = files.0.path().join("whole.parquet");
+    write_parquet(&path);
+    let whole = std::fs::read(path).unwrap();
+    let mut panicked = 0;
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        // The sign of a number in the footer, among others.
+        damaged[at] ^= 1;
+        let config = files.write("data.parquet", &damaged);
+        let read = open(&config, &schema(), true).and_then(|mut source| {
+            while !source.read(10)?.ended {}
+            Ok(())
+        });
+        let error = read.err().map(|error| error.to_string());
+        panicked += usize::from(error.is_some_and(|error| error.contains("are damaged (")));
+    }
+    assert!(panicked > 0, "the library asserts nothing any more");
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! The bytes of a text file, plain or gzipped, with counted lines and bounded records.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use memchr::{memchr, memchr_iter};
-
-use super::CONTENT;
 
 /// Bytes read from the file at a time.
 const BUFFER: usize = 1 << 17;
@@ -14,6 +12,8 @@ const BUFFER: usize = 1 << 17;
 /// An open text file.
 pub(super) struct TextInput {
     bytes: Box<dyn BufRead + Send>,
+    /// Bytes that were put back, to be read before the others.
+    back: io::Cursor<Vec<u8>>,
     /// The longest record, in bytes.
     pub(super) limit: usize,
     /// The line of the next byte, from 1.
@@ -35,12 +35,13 @@ impl TextInput {
     pub(super) fn new(file: File, gzip: bool, limit: usize) -> io::Result<TextInput> {
         let file = BufReader::with_capacity(BUFFER, file);
         let bytes: Box<dyn BufRead + Send> = if gzip {
-            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
+            Box::new(BufReader::with_capacity(BUFFER, GzipMembers::new(file)))
         } else {
             Box::new(file)
         };
         let mut input = TextInput {
             bytes,
+            back: io::Cursor::default(),
             limit,
             line: 1,
         };
@@ -52,6 +53,9 @@ impl TextInput {
 
     /// The buffered bytes; none at the end of the file.
     pub(super) fn fill(&mut self) -> io::Result<&[u8]> {
+        if self.has_back() {
+            return self.back.fill_buf();
+        }
         // fill_buf does not retry an interrupted read. The second call satisfies the borrow checker
         // and only returns what is buffered.
         loop {
@@ -66,7 +70,26 @@ impl TextInput {
 
     /// Consumes `bytes` buffered bytes.
     pub(super) fn consume(&mut self, bytes: usize) {
-        self.bytes.consume(bytes);
+        if self.has_back() {
+            self.back.consume(bytes);
+        } else {
+            self.back = io::Cursor::default();
+            self.bytes.consume(bytes);
+        }
+    }
+
+    fn has_back(&self) -> bool {
+        self.back.position() < self.back.get_ref().len() as u64
+    }
+
+    /// Puts bytes back that were consumed last, so that they are read again.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        // Bytes that were put back before are still there.
+        match self.back.position().checked_sub(bytes.len() as u64) {
+            Some(start) => self.back.set_position(start),
+            None => self.back = io::Cursor::new(bytes.to_vec()),
+        }
+        self.line -= count_lines(bytes);
     }
 
     /// Whether the file is at its end.
@@ -149,15 +172,54 @@ impl TextInput {
     }
 }
 
+/// The content of all members of a gzip file, one behind the other. Zeros after a member are
+/// padding, as for gunzip: tapes and block devices fill their last block with them.
+struct GzipMembers<R> {
+    /// The member that is read; none after the last one.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> GzipMembers<R> {
+    fn new(bytes: R) -> GzipMembers<R> {
+        GzipMembers {
+            member: Some(GzDecoder::new(bytes)),
+        }
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(member) = &mut self.member else {
+                return Ok(0);
+            };
+            let read = member.read(to)?;
+            if read > 0 || to.is_empty() {
+                return Ok(read);
+            }
+            let is_last = skip_zeros(member.get_mut())?;
+            let member = self.member.take().filter(|_| !is_last);
+            self.member = member.map(|member| GzDecoder::new(member.into_inner()));
+        }
+    }
+}
+
+/// Skips zero bytes. Returns whether the end of the file follows.
+fn skip_zeros(bytes: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let buffer = bytes.fill_buf()?;
+        let zeros = buffer.iter().take_while(|byte| **byte == 0).count();
+        let all = buffer.len();
+        bytes.consume(zeros);
+        if all == 0 || zeros < all {
+            return Ok(all == 0);
+        }
+    }
+}
+
 /// Number of line ends in the bytes.
 pub(super) fn count_lines(bytes: &[u8]) -> u64 {
     memchr_iter(b'\n', bytes).count() as u64
-}
-
-/// Appends bytes of a record to the part that its dead letter keeps.
-pub(super) fn keep(content: &mut Vec<u8>, bytes: &[u8]) {
-    let room = CONTENT.saturating_sub(content.len());
-    content.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
 /// The reason of a failed read, for the user.

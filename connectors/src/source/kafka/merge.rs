@@ -19,7 +19,8 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::KafkaOptions;
 use super::ready::{HeadOrder, Ready, Role};
-use crate::kafka::{Client, Health, KafkaError, PATIENCE, known_end, pack};
+use crate::kafka::{Client, Health, KafkaError, is_lost, known_end, pack};
+use crate::source::continuity::Continuity;
 
 /// How long to wait for a partition that should have more records.
 const LAG: Duration = Duration::from_millis(200);
@@ -27,7 +28,7 @@ const LAG: Duration = Duration::from_millis(200);
 const SLEEP: Duration = Duration::from_millis(50);
 
 /// Interval and timeout of requests to brokers that have stopped answering, while no record comes.
-const ASK: Duration = Duration::from_secs(1);
+pub(super) const ASK: Duration = Duration::from_secs(1);
 
 /// The next record of a partition. It reuses its buffers.
 #[derive(Debug, Default)]
@@ -96,9 +97,9 @@ pub(super) struct PartitionReader {
     pub(super) topic: Arc<str>,
     /// The topic's name for librdkafka.
     name: CString,
-    partition: i32,
+    pub(super) partition: i32,
     /// Offset of the next record.
-    next: i64,
+    pub(super) next: i64,
     /// The value of `next` at the last closed epoch; none before the first, unless an earlier run
     /// has committed it.
     closed: Option<i64>,
@@ -109,12 +110,20 @@ pub(super) struct PartitionReader {
     has_head: bool,
     /// Whether the broker has reported the end of the partition.
     at_end: bool,
+    /// Whether nothing is fetched of the partition until it is assigned again.
+    pub(super) is_lost: bool,
 }
 
 impl PartitionReader {
     /// Order of its next record among those of all partitions.
     fn order(&self, index: usize) -> HeadOrder {
         (self.head.order, self.role, self.partition, index)
+    }
+
+    /// Drops what was fetched, and goes on at another offset.
+    pub(super) fn go_to(&mut self, next: i64) {
+        self.next = next;
+        (self.has_head, self.at_end, self.is_lost) = (false, false, false);
     }
 
     /// Whether everything up to `stop` has been read.
@@ -152,19 +161,22 @@ impl PartitionReader {
 
 /// The merge of the partitions of a process.
 pub(super) struct Merge {
-    consumer: Arc<BaseConsumer<Client>>,
-    health: Health,
+    pub(super) consumer: Arc<BaseConsumer<Client>>,
+    pub(super) health: Health,
     /// Set when the source is to stop waiting.
     stop: Arc<AtomicBool>,
     brokers: String,
-    readers: Vec<PartitionReader>,
-    /// Which of the readers to look at.
-    ready: Ready,
+    pub(super) readers: Vec<PartitionReader>,
+    /// Which of the readers to look at. A lost one is none of them until it is assigned again.
+    pub(super) ready: Ready,
+    /// Whether a reader is lost.
+    pub(super) has_lost: bool,
+    pub(super) continuity: Continuity,
     clock: WallClock,
     /// Since when the merge waits for a partition that should have more records.
     lagging: Option<Instant>,
-    /// Time of the last request to brokers that have stopped answering.
-    asked: Option<Instant>,
+    /// Time of the last request to brokers that have stopped answering, or about lost partitions.
+    pub(super) asked: Option<Instant>,
 }
 
 /// A partition to read, and where reading begins.
@@ -184,6 +196,7 @@ impl Merge {
         consumer: BaseConsumer<Client>,
         options: &KafkaOptions<'_>,
         starts: Vec<Start>,
+        continuity: Continuity,
     ) -> Result<Merge, KafkaError> {
         let brokers = &options.kafka.brokers;
         let failed = |error: ClientError| KafkaError::Failed {
@@ -223,6 +236,7 @@ impl Merge {
                 head: Head::default(),
                 has_head: false,
                 at_end: false,
+                is_lost: false,
             });
         }
         // After all queues are split: earlier records would go to the consumer's own queue.
@@ -234,6 +248,8 @@ impl Merge {
             brokers: brokers.clone(),
             readers,
             ready,
+            has_lost: false,
+            continuity,
             clock: WallClock::default(),
             lagging: None,
             asked: None,
@@ -283,6 +299,9 @@ impl Merge {
         take: impl FnOnce(&PartitionReader, RawRecord<'_>) -> T,
     ) -> Result<Option<T>, KafkaError> {
         loop {
+            if self.has_lost {
+                self.find_lost()?;
+            }
             match self.earliest(role)? {
                 Some(index) => {
                     let reader = &mut self.readers[index];
@@ -343,7 +362,7 @@ impl Merge {
     /// poll.
     fn poll(&mut self, index: usize, role: Option<Role>) -> Result<bool, KafkaError> {
         let reader = &mut self.readers[index];
-        if reader.has_head {
+        if reader.is_lost || reader.has_head {
             return Ok(false);
         }
         if role.is_some_and(|role| role != reader.role) {
@@ -352,7 +371,7 @@ impl Merge {
         if let Err(error) = reader.fetch(&mut self.clock) {
             self.ready.has_none(index, true);
             self.handle(index, error)?;
-            return Ok(true);
+            return Ok(!self.readers[index].is_lost);
         }
         if reader.has_head {
             self.ready.has_head(reader.order(index));
@@ -408,23 +427,13 @@ impl Merge {
         self.asked = Some(Instant::now());
     }
 
-    /// Returns a definite error; reports a transient one as waiting.
-    fn handle(&self, index: usize, error: ClientError) -> Result<(), KafkaError> {
-        let reader = &self.readers[index];
+    /// Returns a definite error; notes a lost partition; reports a transient error as waiting.
+    fn handle(&mut self, index: usize, error: ClientError) -> Result<(), KafkaError> {
+        if is_lost(&error) {
+            self.readers[index].is_lost = true;
+            self.has_lost = true;
+        }
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                let (low, high) = self
-                    .consumer
-                    .fetch_watermarks(&reader.topic, reader.partition, PATIENCE)
-                    .unwrap_or((-1, -1));
-                Err(KafkaError::Gone {
-                    topic: reader.topic.to_string(),
-                    partition: reader.partition,
-                    offset: reader.next,
-                    low,
-                    high,
-                })
-            }
             Some(
                 code @ (RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -437,7 +446,7 @@ impl Merge {
         }
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> KafkaError {
+    pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> KafkaError {
         KafkaError::Failed {
             brokers: self.brokers.clone(),
             reason: error.to_string(),

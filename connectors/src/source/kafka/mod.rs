@@ -1,16 +1,20 @@
 //! A source of samples, and of labels, on topics of Kafka.
 
 mod labels;
+mod lost;
 mod merge;
 mod open;
 mod ready;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use perennial_operators::flow::{DeadLetter, EarlyLabel, EpochHeader, SeenIds, WaitingSample};
+use perennial_operators::flow::{
+    DeadLetter, EarlyLabel, EpochHeader, RecordsSkipped, SeenIds, WaitingSample,
+};
 use perennial_operators::label::Delay;
 use perennial_operators::{Batch, Offsets, RawRecord, RecordMetadata, TaskDefinition, TaskLevels};
 use schemars::JsonSchema;
@@ -22,6 +26,7 @@ use self::merge::{Merge, PartitionReader};
 pub use self::open::{KafkaTopics, open, partitions};
 use self::ready::Role;
 use super::Read;
+use super::continuity::OnGone;
 use super::decode::Decoder;
 use super::file::LabelColumns;
 use crate::format::Row;
@@ -58,6 +63,9 @@ pub struct SamplesConfig {
     /// Where a pipeline without a state begins to read.
     #[serde(default)]
     pub from: StartAt,
+    /// What happens when the records to read next have been deleted, of samples or of labels.
+    #[serde(default)]
+    pub on_gone: OnGone,
     /// End where the topics end when the run starts, instead of waiting for more.
     #[serde(default)]
     pub stop_at_end: bool,
@@ -325,8 +333,11 @@ impl KafkaSource {
 
     /// Closes the epoch of `header`, and returns what it has beside its samples.
     pub fn close_epoch(&mut self, header: &EpochHeader) -> Closed {
+        let (topics, skipped) = self.merge.continuity.close();
         Closed {
             offsets: self.merge.close(),
+            topics,
+            skipped,
             seen: self.samples.decoder.take_seen(),
             settled: self
                 .labels
@@ -376,6 +387,8 @@ pub struct Resume {
     pub tasks: Vec<TaskDefinition>,
     /// Where reading resumes in the topics.
     pub offsets: Offsets,
+    /// Ids of the topics that the offsets are of, by name.
+    pub topics: BTreeMap<Arc<str>, String>,
     /// Ids of the latest good ones, oldest first: number of the id, and of its record.
     pub seen: Vec<(u64, u64)>,
     /// Samples that wait for their labels, oldest first.
@@ -389,6 +402,10 @@ pub struct Resume {
 pub struct Closed {
     /// Where reading resumes, for the partitions that moved.
     pub offsets: Offsets,
+    /// Ids of topics that are not stored yet.
+    pub topics: BTreeMap<Arc<str>, String>,
+    /// Records that were deleted before they were read.
+    pub skipped: Vec<RecordsSkipped>,
     /// Ids of the samples.
     pub seen: SeenIds,
     /// Labels on a topic of their own, matched and not.

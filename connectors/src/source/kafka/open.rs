@@ -16,6 +16,7 @@ use super::{
 use crate::format::Row;
 use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer, queued_consumer};
 use crate::schema::Schema;
+use crate::source::continuity::Continuity;
 use crate::source::decode::Decoder;
 
 /// The topics of a pipeline.
@@ -39,22 +40,27 @@ pub fn open(
     let client = || Client::new(&options.health);
     let scout = consumer(options.kafka, options.group, client())?;
     let sample_topic: Arc<str> = topics.samples.topic.as_str().into();
+    let label_topic: Option<Arc<str>> = topics
+        .labels
+        .as_ref()
+        .map(|labels| labels.topic.topic.as_str().into());
+    let names = [Some(&sample_topic), label_topic.as_ref()];
+    let names: Vec<&str> = names.into_iter().flatten().map(|name| &**name).collect();
+    let on_gone = ("source.kafka.on_gone", topics.samples.on_gone);
     let mut opening = Opening {
         options,
         consumer: &scout,
         config: topics.samples,
         resume,
+        continuity: Continuity::open(&scout, options.kafka, &names, &resume.topics, on_gone)?,
         starts: Vec::new(),
     };
     opening.topic(Role::Samples, &sample_topic)?;
-    let label_topic: Option<Arc<str>> = topics
-        .labels
-        .as_ref()
-        .map(|labels| labels.topic.topic.as_str().into());
     if let Some(topic) = &label_topic {
         opening.topic(Role::Labels, topic)?;
     }
-    let starts = opening.starts;
+    let (starts, mut continuity) = (opening.starts, opening.continuity);
+    continuity.all_resumed();
     let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
     decoder.continue_from(resume.samples, &resume.seen);
     decoder.check_tasks(options.levels, &resume.tasks);
@@ -70,7 +76,7 @@ pub fn open(
     let topic = topics.samples.to_topic();
     let consumer = queued_consumer(options.kafka, options.group, client(), starts.len())?;
     Ok(KafkaSource {
-        merge: Merge::new(consumer, options, starts)?,
+        merge: Merge::new(consumer, options, starts, continuity)?,
         samples: SampleReader {
             parser: Parser::new(options, &topic, decoder.columns())?,
             row: Row::new(decoder.columns().len()),
@@ -89,6 +95,7 @@ struct Opening<'a> {
     consumer: &'a BaseConsumer<Client>,
     config: &'a SamplesConfig,
     resume: &'a Resume,
+    continuity: Continuity,
     starts: Vec<Start>,
 }
 
@@ -101,7 +108,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn start(&self, role: Role, topic: &Arc<str>, partition: i32) -> Result<Start, KafkaError> {
+    fn start(&mut self, role: Role, topic: &Arc<str>, partition: i32) -> Result<Start, KafkaError> {
         let (low, high) = ask_by_consumer(self.consumer, self.options.kafka, |patience| {
             self.consumer.fetch_watermarks(topic, partition, patience)
         })?;
@@ -109,28 +116,20 @@ impl Opening<'_> {
             topic: topic.clone(),
             partition,
         };
-        let offset = match (self.resume.offsets.get(&place), self.config.from) {
-            (Some(offset), _) => *offset,
+        let resumed = self.resume.offsets.get(&place).copied();
+        let offset = match (resumed, self.config.from) {
+            (Some(offset), _) => self.continuity.resume(&place, offset, (low, high))?,
             // A partition that was added later is read from its start.
             (None, StartAt::Earliest) => low,
             (None, StartAt::Latest) if self.resume.offsets.is_empty() => high,
             (None, StartAt::Latest) => low,
         };
-        if !(low..=high).contains(&offset) {
-            return Err(KafkaError::Gone {
-                topic: topic.to_string(),
-                partition,
-                offset,
-                low,
-                high,
-            });
-        }
         Ok(Start {
             role,
             topic: topic.clone(),
             partition,
             offset,
-            is_resumed: self.resume.offsets.contains_key(&place),
+            is_resumed: resumed == Some(offset),
             stop: self.config.stop_at_end.then_some(high),
         })
     }

@@ -7,20 +7,17 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, io};
 
 use ndarray::{Array2, ArrayView1, Axis, concatenate};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::resource::Resource;
 use perennial_operators::LabelKind;
 
 use super::error::{StderrTail, TrainerError};
-use super::process::{Children, check_status, stderr_tail_of};
+use super::process::{Children, check_status, limit, stderr_tail_of};
 use super::request::{METRICS, MODEL};
 use super::{Cancel, Job, Trained, request};
 use crate::onnx::{OnnxError, Runtime};
@@ -30,8 +27,6 @@ use crate::schema::Schema;
 const LARGEST_MODEL: u64 = 256 << 20;
 /// Bound in bytes on a command's metrics.
 const LARGEST_METRICS: u64 = 16 << 10;
-/// Tolerance of the sum of a sample's probabilities from 1. Rounding to 32 bits stays below it.
-const TOLERANCE: f32 = 1e-3;
 /// Environment variables that a command gets: paths of programs and libraries, and the locale.
 const ENVIRONMENT: [&str; 7] = [
     "PATH",
@@ -111,7 +106,9 @@ impl CommandTrainer {
             .tempdir_in(&self.folder)
             .map_err(|reason| unusable(&self.folder, reason))?;
         let request = request::write(job, &self.schema, folder.path())?;
-        let stderr = self.run(folder.path(), &request)?;
+        let limit = job.limit.unwrap_or(Duration::MAX);
+        let limit = limit.min(self.command.timeout);
+        let stderr = self.run(folder.path(), &request, limit)?;
         let wrong = |file, reason: String| {
             let stderr = stderr.clone();
             TrainerError::Output {
@@ -137,8 +134,13 @@ impl CommandTrainer {
         })
     }
 
-    /// Runs the command to its end, and returns the end of its stderr.
-    fn run(&self, folder: &Path, request: &Path) -> Result<StderrTail, TrainerError> {
+    /// Runs the command to its end or for `limit`, and returns the end of its stderr.
+    fn run(
+        &self,
+        folder: &Path,
+        request: &Path,
+        limit: Duration,
+    ) -> Result<StderrTail, TrainerError> {
         // A file and not a pipe: no thread has to read it while the command runs, and a descendant
         // that keeps it open blocks nothing.
         let errors = tempfile::tempfile_in(folder).map_err(|reason| unusable(folder, reason))?;
@@ -151,10 +153,9 @@ impl CommandTrainer {
         };
         let command = self.prepared(folder, request, stderr)?;
         let started = self.children.start(command, &who)?;
-        let end = started.wait(Some(self.command.timeout))?;
+        let end = started.wait(Some(limit))?;
         let stderr = stderr_tail_of(errors).map_err(TrainerError::Connection)?;
         if end.is_late {
-            let limit = self.command.timeout;
             return Err(TrainerError::TimedOut { who, limit, stderr });
         }
         check_status(end.status, &who, &stderr)?;
@@ -185,22 +186,13 @@ impl CommandTrainer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
-        let limits = limits(self.command.memory).map_err(TrainerError::Connection)?;
-        let limit = move || {
-            // Ends the command if Perennial is killed. Linux ties it to the starting thread, which
-            // waits for the command.
-            set_pdeathsig(Signal::SIGKILL)?;
-            for (resource, most) in &limits {
-                setrlimit(*resource, *most, *most)?;
-            }
-            Ok(())
-        };
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes
-        // two kinds of system calls and neither allocates, frees nor locks.
-        #[allow(unsafe_code)]
-        unsafe {
-            command.pre_exec(limit);
-        }
+        let files = (Resource::RLIMIT_FSIZE, LARGEST_MODEL);
+        let memory = self
+            .command
+            .memory
+            .map(|bytes| (Resource::RLIMIT_AS, bytes));
+        let limits: Vec<(Resource, u64)> = [Some(files), memory].into_iter().flatten().collect();
+        limit(&mut command, &limits).map_err(TrainerError::Connection)?;
         Ok(command)
     }
 
@@ -216,23 +208,21 @@ impl CommandTrainer {
         let mut found = Array2::zeros((rows.nrows(), width));
         session
             .predict(rows.view(), found.view_mut())
-            .map_err(text)?;
-        let mut greatest = 0.0_f32;
-        for (number, row) in found.rows().into_iter().enumerate() {
-            let checked = match job.request.kind {
-                LabelKind::Classes(_) => check_row(row),
-                LabelKind::Number => check_number(row),
-            };
-            let deviation = checked.map_err(|reason| {
-                if number < job.samples.len() {
-                    format!("for row {number} of the samples {reason}")
-                } else {
-                    format!("for a sample whose features are all missing (NaN) {reason}")
+            .map_err(|error| match error {
+                OnnxError::Output { row, why } if row < job.samples.len() => {
+                    format!("for row {row} of the samples {why}")
                 }
+                OnnxError::Output { why, .. } => {
+                    format!("for a sample whose features are all missing (NaN) {why}")
+                }
+                error => error.to_string(),
             })?;
-            greatest = greatest.max(deviation);
-        }
-        Ok(greatest)
+        let deviation = |row: ArrayView1<'_, f32>| match job.request.kind {
+            LabelKind::Classes(_) => (row.sum() - 1.0).abs(),
+            LabelKind::Number => 0.0,
+        };
+        let deviations = found.rows().into_iter().map(deviation);
+        Ok(deviations.fold(0.0, f32::max))
     }
 }
 
@@ -248,16 +238,6 @@ fn unusable(folder: &Path, reason: io::Error) -> TrainerError {
         path: folder.to_owned(),
         reason,
     }
-}
-
-/// Resource limits of a command, within Perennial's own.
-fn limits(memory: Option<u64>) -> io::Result<Vec<(Resource, u64)>> {
-    let files = (Resource::RLIMIT_FSIZE, LARGEST_MODEL);
-    let memory = memory.map(|bytes| (Resource::RLIMIT_AS, bytes));
-    let limits = [Some(files), memory].into_iter().flatten();
-    limits
-        .map(|(resource, most)| Ok((resource, most.min(getrlimit(resource)?.1))))
-        .collect()
 }
 
 /// Reads a file that a command has written; none if it does not exist.
@@ -285,33 +265,4 @@ fn read(folder: &Path, name: &str, most: u64) -> Result<Option<Vec<u8>>, String>
 
 fn metrics(text: &[u8]) -> Result<BTreeMap<String, f64>, String> {
     serde_json::from_slice(text).map_err(|error| format!("is not an object of numbers: {error}"))
-}
-
-/// Checks that the prediction of a sample is a finite number; its deviation is 0.
-fn check_number(row: ArrayView1<'_, f32>) -> Result<f32, String> {
-    match row.iter().find(|number| !number.is_finite()) {
-        Some(number) => Err(format!("it gives {number}, which is no finite number")),
-        None => Ok(0.0),
-    }
-}
-
-/// The deviation of the sum of a sample's probabilities from 1, if all are probabilities.
-fn check_row(row: ArrayView1<'_, f32>) -> Result<f32, String> {
-    for (class, &probability) in row.iter().enumerate() {
-        // NaN is in no range.
-        if !(0.0..=1.0 + TOLERANCE).contains(&probability) {
-            return Err(format!(
-                "it gives {probability} for class {class}, which is no probability"
-            ));
-        }
-    }
-    let deviation = (row.sum() - 1.0).abs();
-    // Not `deviation > TOLERANCE`: a comparison with NaN is false.
-    if deviation <= TOLERANCE {
-        return Ok(deviation);
-    }
-    Err(format!(
-        "its probabilities add up to {} and not to 1",
-        row.sum()
-    ))
 }

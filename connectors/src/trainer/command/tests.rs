@@ -159,6 +159,7 @@ impl Script {
             samples: &samples,
             request: &request,
             from: None,
+            limit: None,
         });
         let left = fs::read_dir(self.folder.path().join("trainings")).unwrap();
         assert_eq!(left.count(), 0);
@@ -378,6 +379,7 @@ fn a_model_that_lacks_an_answer_for_no_features_at_all_is_refused() {
         samples: &samples,
         request: &request,
         from: None,
+        limit: None,
     };
     let reason = trainer.check(&onnx, &job).unwrap_err();
     let expected = "for a sample whose features are all missing (NaN) it gives NaN for class 0, which is no probability";

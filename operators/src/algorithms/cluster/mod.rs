@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::kmeans::{Partition, cluster, refine};
 use self::points::{ClusterFeature, Points, Scaling};
 use self::silhouette::silhouettes;
+use crate::algorithms::usual::{Spread, UsualRange};
 use crate::data::{ClusterPlan, MISSING, priority};
 
 /// Name of the cluster's number in the names of tasks.
@@ -105,9 +106,9 @@ impl Clusters {
             .copied()
             .collect();
         let batches = batches.as_slice();
-        let features = standardize(plan, batches);
+        let (features, usual) = standardize(plan, batches);
         let columns: Vec<usize> = plan.features.iter().map(|(column, _)| *column).collect();
-        let points = Points::standardized(&Scaling::new(&features), &columns, batches);
+        let points = Points::standardized(&Scaling::new(&features), &columns, &usual, batches);
         let sought = points.select(&drawn(points.len()));
         let names = || {
             let names: Vec<&str> = plan.features.iter().map(|(_, name)| &**name).collect();
@@ -151,25 +152,25 @@ impl Clusters {
     }
 }
 
-/// Computes mean and standard deviation of each feature's known values.
-fn standardize(plan: &ClusterPlan, batches: &[ArrayView2<'_, f32>]) -> Vec<ClusterFeature> {
+/// Computes mean and standard deviation of each feature's usual values, and the ranges of these.
+fn standardize(
+    plan: &ClusterPlan,
+    batches: &[ArrayView2<'_, f32>],
+) -> (Vec<ClusterFeature>, Vec<UsualRange>) {
     let of_feature = |(column, name): &(usize, String)| {
         let values = || {
             let columns = batches.iter().flat_map(|batch| batch.column(*column));
-            columns
-                .map(|value| f64::from(*value))
-                .filter(|v| v.is_finite())
+            columns.map(|value| (*value, 1.0))
         };
-        let count = values().count().max(1) as f64;
-        let mean = values().sum::<f64>() / count;
-        let squares: f64 = values().map(|value| (value - mean).powi(2)).sum();
-        ClusterFeature {
+        let spread = Spread::of(values);
+        let feature = ClusterFeature {
             name: name.clone(),
-            mean,
-            scale: (squares / count).sqrt(),
-        }
+            mean: spread.mean,
+            scale: spread.deviation,
+        };
+        (feature, spread.usual)
     };
-    plan.features.iter().map(of_feature).collect()
+    plan.features.iter().map(of_feature).unzip()
 }
 
 /// Draws at most [`SOUGHT_AMONG`] rows evenly, in their order.

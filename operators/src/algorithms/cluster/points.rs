@@ -3,6 +3,8 @@
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
+use crate::algorithms::usual::UsualRange;
+
 /// A feature of the clusters, and how it is standardized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClusterFeature {
@@ -48,10 +50,12 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// Standardizes the rows of some batches that have at least one of the features.
+    /// Standardizes the rows of some batches that have at least one of the features. A value that
+    /// is not usual counts as missing: as a point of its own it would be a cluster.
     pub(super) fn standardized(
         scaling: &Scaling,
         columns: &[usize],
+        usual: &[UsualRange],
         batches: &[ArrayView2<'_, f32>],
     ) -> Self {
         let dimensions = columns.len();
@@ -59,7 +63,8 @@ impl Points {
         for row in batches.iter().flat_map(|batch| batch.rows()) {
             let start = values.len();
             values.extend(columns.iter().enumerate().map(|(feature, column)| {
-                let value = scaling.value(feature, row[*column]);
+                let value = Some(row[*column]).filter(|value| usual[feature].contains(*value));
+                let value = value.and_then(|value| scaling.value(feature, value));
                 value.unwrap_or(f64::NAN)
             }));
             if values[start..].iter().all(|value| value.is_nan()) {

@@ -176,7 +176,10 @@ impl Pool {
         let classes = probabilities.len();
         if self.models.len() == 1 && self.bias.is_empty() {
             probabilities.copy_from_slice(&outputs[..classes]);
-            return;
+            // Below, classes without a probability get the least one.
+            if self.scale.is_some() || probabilities.iter().all(|value| value.is_finite()) {
+                return;
+            }
         }
         if self.bias.is_empty() {
             probabilities.fill(0.0);
@@ -293,9 +296,9 @@ fn slot(depth: usize) -> u16 {
     (KINDS * depth) as u16
 }
 
-/// Logarithm of a probability, bounded below; NaN counts as 0.
+/// Logarithm of a probability, bounded on both sides; NaN counts as 0.
 pub(crate) fn log(probability: f32) -> f32 {
-    probability.max(LEAST_PROBABILITY).ln()
+    probability.max(LEAST_PROBABILITY).min(f32::MAX).ln()
 }
 
 /// Converts logits into probabilities.
@@ -308,5 +311,33 @@ fn softmax(logits: &mut [f32]) {
     }
     for logit in logits.iter_mut() {
         *logit /= total;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_without_a_probability_are_the_least_likely() {
+        let model = ModelId {
+            task: TaskId::BASE,
+            version: 1,
+        };
+        let pool = Pool::of(model, 3);
+        let mut predicted = [0.0; 3];
+        pool.integrate(&[f32::NAN, 0.2, 0.6], &mut predicted);
+        assert!(predicted[0] < 1e-6 && (predicted[2] / predicted[1] - 3.0).abs() < 1e-3);
+        pool.integrate(&[f32::NAN; 3], &mut predicted);
+        assert!(
+            predicted
+                .iter()
+                .all(|share| (share - 1.0 / 3.0).abs() < 1e-6)
+        );
+        pool.integrate(&[f32::INFINITY, 0.5, 0.5], &mut predicted);
+        assert!(predicted[0] > 0.99, "{predicted:?}");
+        // What is a number throughout stays as it is.
+        pool.integrate(&[0.1, 0.2, 0.6], &mut predicted);
+        assert_eq!(predicted, [0.1, 0.2, 0.6]);
     }
 }

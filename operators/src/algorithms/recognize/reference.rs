@@ -11,9 +11,11 @@
 use std::sync::Arc;
 
 use nalgebra::DMatrix;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::distance::add_squares;
+use crate::algorithms::usual::{Spread, UsualRange};
 use crate::data::TaskId;
 
 /// Most tasks with a centre: those with the most samples.
@@ -26,6 +28,8 @@ const MOST_SAMPLES: usize = 256;
 const SWEEPS: usize = 4;
 /// Number of nearest samples: the distance is that of the farthest of them.
 const NEAREST: usize = 3;
+/// Most standard deviations from the mean that a value counts as: squares stay finite.
+const FARTHEST: f32 = 1e6;
 
 /// Reference of samples of known tasks. All values are in standard deviations of features.
 ///
@@ -120,10 +124,22 @@ impl Reference {
             scales: vec![0.0; width],
             ..Reference::default()
         };
-        reference.scale(samples);
+        let usual = reference.scale(samples);
+        // One unusual value would decide the covariance, so it counts as missing.
+        let or_missing = |((value, scaled), usual): ((&f32, f32), &UsualRange)| {
+            if usual.contains(*value) {
+                scaled
+            } else {
+                f32::NAN
+            }
+        };
         let scaled: Vec<Vec<f32>> = samples
             .iter()
-            .map(|sample| reference.scaled(sample.features).collect())
+            .map(|sample| {
+                let scaled = reference.scaled(sample.features);
+                let pairs = sample.features.iter().zip(scaled).zip(&usual);
+                pairs.map(or_missing).collect()
+            })
             .collect();
         let centre_of = reference.add_centres(samples, &scaled, name);
         reference.add_precision(&scaled, &centre_of);
@@ -136,31 +152,28 @@ impl Reference {
         Some(reference)
     }
 
-    /// Computes means and standard deviations of features.
-    fn scale(&mut self, samples: &[ReferenceSample<'_>]) {
-        for (feature, (mean, scale)) in self.means.iter_mut().zip(&mut self.scales).enumerate() {
-            let values = || {
-                let values = samples
-                    .iter()
-                    .map(|sample| f64::from(sample.features[feature]));
-                values.filter(|value| value.is_finite())
-            };
-            let count = values().count().max(1) as f64;
-            let middle = values().sum::<f64>() / count;
-            let variance = values().map(|value| (value - middle).powi(2)).sum::<f64>() / count;
-            *mean = middle as f32;
-            // A deviation below the precision of floats counts as none.
-            *scale = match variance.sqrt() {
-                deviation if deviation > middle.abs() * 1e-6 => deviation.recip() as f32,
-                _ => 0.0,
-            };
-        }
+    /// Computes means and standard deviations of features, of their usual values, and returns the
+    /// ranges of these.
+    fn scale(&mut self, samples: &[ReferenceSample<'_>]) -> Vec<UsualRange> {
+        let scales = self.means.iter_mut().zip(&mut self.scales).enumerate();
+        scales
+            .map(|(feature, (mean, scale))| {
+                let values = || samples.iter().map(|sample| (sample.features[feature], 1.0));
+                let spread = Spread::of(values);
+                *mean = spread.mean as f32;
+                *scale = match spread.varies_by() {
+                    0.0 => 0.0,
+                    deviation => deviation.recip() as f32,
+                };
+                spread.usual
+            })
+            .collect()
     }
 
     /// Converts features into standard deviations from the mean; NaN = missing.
     fn scaled(&self, features: &[f32]) -> impl Iterator<Item = f32> {
         let known = features.iter().zip(&self.means).zip(&self.scales);
-        known.map(|((value, mean), scale)| (value - mean) * scale)
+        known.map(|((value, mean), scale)| ((value - mean) * scale).clamp(-FARTHEST, FARTHEST))
     }
 
     /// Computes the centres of tasks, and returns the index of each sample's task among them.
@@ -371,13 +384,43 @@ impl Reference {
         nearest.0
     }
 
+    /// Squared distance of the mean of some samples from the centre of each task that has one, in
+    /// standard deviations of features.
+    pub(crate) fn distances<'a>(
+        &self,
+        samples: impl Iterator<Item = &'a [f32]>,
+    ) -> FxHashMap<TaskId, f32> {
+        let width = self.means.len();
+        let mut sums = vec![(0.0_f32, 0.0_f32); width];
+        for sample in samples {
+            for ((sum, count), value) in sums.iter_mut().zip(self.scaled(sample)) {
+                if !value.is_nan() {
+                    *sum += value;
+                    *count += 1.0;
+                }
+            }
+        }
+        let centres = self.centres.chunks_exact(width.max(1));
+        let distance = |centre: &[f32]| -> f32 {
+            let pairs = sums.iter().zip(centre);
+            // A feature that all samples miss has the mean 0/0, and does not count.
+            pairs
+                .map(|((sum, count), at)| or_zero(sum / count - at).powi(2))
+                .sum()
+        };
+        let tasks = self.tasks.iter().zip(centres);
+        tasks
+            .map(|(known, centre)| (known.task, distance(centre)))
+            .collect()
+    }
+
     /// Squared distance to the last of the [`NEAREST`] samples.
     fn nearest_samples(&self, scaled: &[f32], squares: &mut Vec<f32>) -> f32 {
         let held = self.samples.len() / scaled.len().max(1);
         squares.clear();
         squares.resize(held, 0.0);
         for (column, value) in self.samples.chunks_exact(held.max(1)).zip(scaled) {
-            add_squares(column, *value, squares);
+            add_squares(column, *value, 1.0, squares);
         }
         let mut least = [f32::INFINITY; NEAREST];
         for square in squares.iter() {

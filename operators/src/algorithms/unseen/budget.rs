@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::distance::scales;
-use crate::data::TaskId;
+use crate::data::{Erasure, TaskDefinition, TaskId};
 
 /// Most candidates of an epoch that are considered: the least sure.
 pub(crate) const MOST_CANDIDATES: usize = 256;
@@ -55,6 +55,18 @@ pub struct LabelRequest {
     pub features: Vec<f32>,
 }
 
+impl LabelRequest {
+    /// Whether the request is for a forgotten sample.
+    pub fn is_forgotten(&self, erasure: &Erasure) -> bool {
+        let task = TaskDefinition {
+            task: TaskId::BASE,
+            parent: None,
+            name: self.task.as_str().into(),
+        };
+        erasure.covers_site(&self.site) || erasure.covers(&task)
+    }
+}
+
 /// A sample whose label may be requested.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Candidate {
@@ -77,6 +89,14 @@ pub struct RequestHistory {
     tasks: Vec<TaskRequests>,
 }
 
+impl RequestHistory {
+    /// Forgets the requests of some tasks.
+    pub fn forget(&mut self, erasure: &Erasure) {
+        self.tasks
+            .retain(|requests| !erasure.tasks.contains(&requests.task));
+    }
+}
+
 /// Requests of a task's samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct TaskRequests {
@@ -93,7 +113,9 @@ struct TaskRequests {
 ///
 /// ```
 /// use perennial_operators::TaskId;
-/// use perennial_operators::algorithms::unseen::{RequestHistory, Candidate, LabelBudget, LabelRequest};
+/// use perennial_operators::algorithms::unseen::{
+///     Candidate, LabelBudget, LabelRequest, RequestHistory,
+/// };
 ///
 /// let candidate = |sequence: u64, uncertainty: f32| Candidate {
 ///     task: TaskId(1),

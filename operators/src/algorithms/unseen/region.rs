@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::recognize::{Reference, Scratch};
-use crate::data::{TaskDefinition, TaskId, TaskPath, priority};
+use crate::data::{Erasure, TaskDefinition, TaskId, TaskPath, priority};
 
 /// Most outliers that are kept: the latest.
 const MOST_OUTLIERS: usize = 64;
@@ -46,6 +46,24 @@ pub struct Outlier {
 }
 
 /// All regions, and the outliers in none of them.
+///
+/// ```
+/// use perennial_operators::TaskId;
+/// use perennial_operators::algorithms::recognize::{Reference, ReferenceSample};
+/// use perennial_operators::algorithms::unseen::{Outlier, Regions};
+///
+/// // Known samples lie from -3 to 3; nine outliers lie together around 50.
+/// let known: Vec<[f32; 1]> = (0..200).map(|at| [(at % 7) as f32 - 3.0]).collect();
+/// let sample = |features| ReferenceSample { task: TaskId(1), features };
+/// let known: Vec<_> = known.iter().map(|features| sample(features)).collect();
+/// let reference = Reference::of(&known, |_| None).unwrap();
+/// let outlier = |at: u64| Outlier { sequence: at, features: vec![50.0 + 0.1 * at as f32] };
+/// let mut regions = Regions::default();
+/// regions.add_outliers((0..9).map(outlier).collect());
+/// let (_, first, samples) = regions.open(&reference, 4.0).unwrap();
+/// assert_eq!((first, samples), (0, 9));
+/// assert!((regions.regions[0].centre[0] - 50.4).abs() < 1e-4);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Regions {
     /// Number of regions ever opened.
@@ -59,7 +77,7 @@ pub struct Regions {
 
 impl Regions {
     /// Adds an even draw of an epoch's outliers.
-    pub(crate) fn meet(&mut self, mut outliers: Vec<Outlier>) {
+    pub fn add_outliers(&mut self, mut outliers: Vec<Outlier>) {
         outliers.sort_unstable_by_key(|sample| priority(sample.sequence));
         outliers.truncate(MAX_OUTLIERS_PER_EPOCH);
         outliers.sort_unstable_by_key(|sample| sample.sequence);
@@ -68,14 +86,17 @@ impl Regions {
         self.outliers.drain(..over);
     }
 
+    /// Forgets the regions of some tasks, and all outliers: of which task an outlier is, is not
+    /// known.
+    pub fn forget(&mut self, erasure: &Erasure) {
+        self.outliers.clear();
+        Arc::make_mut(&mut self.regions).retain(|region| !erasure.covers_path(&region.path.nodes));
+    }
+
     /// Opens a region where enough outliers lie close together, if there is such a place. Returns
     /// the path to its task, the sequence number of its first sample, and the number of its
     /// samples.
-    pub(crate) fn find(
-        &mut self,
-        reference: &Reference,
-        radius: f32,
-    ) -> Option<(TaskPath, u64, u64)> {
+    pub fn open(&mut self, reference: &Reference, radius: f32) -> Option<(TaskPath, u64, u64)> {
         let open = self.regions.iter().filter(|region| region.open);
         if self.outliers.len() < LEAST_SAMPLES || open.count() >= MOST_OPEN {
             return None;
@@ -232,29 +253,29 @@ mod tests {
         let (reference, radius) = (reference(), 4.0);
         let mut regions = Regions::default();
         // Scattered outliers open none, however many.
-        regions.meet(
+        regions.add_outliers(
             (0..16)
                 .map(|at| outlier(at, 40.0 * at as f32, 90.0))
                 .collect(),
         );
-        assert_eq!(regions.find(&reference, radius), None);
+        assert_eq!(regions.open(&reference, radius), None);
         // Nor do outliers around a known centre.
         let mut around = Regions::default();
         let ring = |at: u64| (at as f32 * 0.7).sin_cos();
-        around.meet(
+        around.add_outliers(
             (0..16)
                 .map(|at| outlier(at, 3.0 * ring(at).0, 3.0 * ring(at).1))
                 .collect(),
         );
-        assert_eq!(around.find(&reference, radius), None);
+        assert_eq!(around.open(&reference, radius), None);
         let close = |at: u64| outlier(100 + at, 4.0 + 0.1 * at as f32, -30.0);
-        regions.meet((0..9).map(close).collect());
-        let (path, first, samples) = regions.find(&reference, radius).expect("a region");
+        regions.add_outliers((0..9).map(close).collect());
+        let (path, first, samples) = regions.open(&reference, radius).expect("a region");
         assert_eq!((first, samples), (100, 9));
         assert_eq!(&*path.leaf().name, "features=unseen-1");
         let centre = &regions.regions[0].centre;
         assert!((centre[0] - 4.4).abs() < 1e-5 && centre[1] == -30.0);
-        assert_eq!(regions.find(&reference, radius), None);
+        assert_eq!(regions.open(&reference, radius), None);
         assert!(regions.known(&reference, radius).is_empty());
         // Settled, it is not open any more.
         let task = path.leaf().clone();
@@ -266,8 +287,8 @@ mod tests {
     fn a_region_near_known_tasks_is_found() {
         let reference = reference();
         let mut regions = Regions::default();
-        regions.meet((0..8).map(|at| outlier(at, 4.5, 6.0)).collect());
-        let (path, ..) = regions.find(&reference, 4.0).expect("a region");
+        regions.add_outliers((0..8).map(|at| outlier(at, 4.5, 6.0)).collect());
+        let (path, ..) = regions.open(&reference, 4.0).expect("a region");
         assert!(regions.known(&reference, 4.0).is_empty());
         assert_eq!(regions.known(&reference, 1000.0), [path.leaf().clone()]);
         assert_eq!(regions.dissolved().count(), 0);

@@ -1,13 +1,17 @@
-//! Remodeling: builds candidates for a task's model from its samples and its relatives.
+//! Fitting: trains candidates for a task's model, the first one or a later one, on its samples and
+//! with its relatives (remodeling).
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use perennial_connectors::knowledge_base::KnowledgeError;
+use perennial_connectors::onnx::trees;
 use perennial_connectors::trainer::{Job, Trained, TrainerError};
 use perennial_operators::flow::{DeployedModel, KnowledgeChange, RelationScored, TrainOrder};
 use perennial_operators::{ModelId, RetainedSample, TaskId, TrainRequest, TreeParameters};
 
 use super::candidate::{Candidate, Recipe};
+use super::context::TrainingContext;
 use super::losses::{losses, samples_matrix};
 use super::round::TrainingRound;
 use super::split::Split;
@@ -23,6 +27,9 @@ const MOST_SAMPLES: usize = 200;
 /// A warm start takes one boosting round where a model from scratch takes this many: it has less to
 /// learn.
 const WARM_START: u32 = 6;
+
+/// Most trees of a warm start, as a multiple of those of a model from scratch.
+const MOST_GROWTH: usize = 4;
 
 /// The latest samples of a split that candidates are fitted on, at most [`MOST_SAMPLES`].
 pub(super) fn latest_samples(split: &Split) -> &[RetainedSample] {
@@ -42,7 +49,7 @@ impl TrainingRound<'_> {
         let recipes = self.recipes(order.model.task, incumbent, split, log)?;
         Ok(recipes
             .into_iter()
-            .map(|recipe| self.fit(order.model, recipe, &split.fitted))
+            .map(|recipe| self.fit(order.model, recipe, &split.fitted, log.deadline))
             .collect())
     }
 
@@ -81,7 +88,7 @@ impl TrainingRound<'_> {
                 && let Some(best) = self.best_relative(task, ancestor, split, log)?
             {
                 if pooled {
-                    let theirs = self.training_samples(best.model.task)?.samples;
+                    let theirs = self.training_samples(best.model.task, false)?.samples;
                     let theirs = split.without_held_back(theirs);
                     recipes.push(Recipe::Pooled(best.model.task, theirs));
                 }
@@ -93,12 +100,36 @@ impl TrainingRound<'_> {
         if let (Some(incumbent), true) = (incumbent, allows(CandidateConfig::Donor))
             && let Some(best) = self.best_donor(task, incumbent, split)?
         {
-            if warm_starts {
+            let TrainingContext { features, kind, .. } = *self.context;
+            // Only the built-in trainer's own models can be started from.
+            if warm_starts && trees(&best.onnx, features, kind).is_ok() {
                 recipes.push(Recipe::WarmStart(best.clone()));
             }
             recipes.push(Recipe::Adopted(best));
         }
+        let starts = recipes.len();
+        recipes.retain(|recipe| !self.starts_too_large(recipe));
+        let has_scratch = recipes.iter().any(|it| matches!(it, Recipe::Scratch));
+        if recipes.len() < starts && !has_scratch {
+            recipes.push(Recipe::Scratch);
+        }
         Ok(recipes)
+    }
+
+    /// Whether a recipe is a warm start that would have more than [`MOST_GROWTH`] times the trees
+    /// of a model from scratch. Relatives that improve on each other in turn would grow for ever.
+    fn starts_too_large(&self, recipe: &Recipe) -> bool {
+        let Recipe::WarmStart(from) = recipe else {
+            return false;
+        };
+        let TrainingContext { features, kind, .. } = *self.context;
+        let rounds = self.context.trees.rounds;
+        let of_rounds = |rounds: u32| rounds as usize * kind.width();
+        // A model of another trainer cannot be started from at all, and the training says so.
+        trees(&from.onnx, features, kind).is_ok_and(|trees| {
+            let added = of_rounds(rounds.div_ceil(WARM_START));
+            trees + added > MOST_GROWTH * of_rounds(rounds)
+        })
     }
 
     /// The relative whose model has the least loss on the task's samples, if it loses less than the
@@ -115,7 +146,7 @@ impl TrainingRound<'_> {
             let losses = losses(self.context, &model.onnx, samples, self.scale()).ok()?;
             Some((losses.mean()?, losses))
         };
-        let Some((mut least, _)) = losses_of(incumbent) else {
+        let Some(mut least) = self.loss_to_beat(incumbent, samples) else {
             return Ok(None);
         };
         let mut best = None;
@@ -143,6 +174,19 @@ impl TrainingRound<'_> {
         Ok(best)
     }
 
+    /// Mean loss of the incumbent on samples, which the model of a relative or a donor must
+    /// undercut: infinite if the incumbent does not run on them. None without samples.
+    pub(super) fn loss_to_beat(
+        &self,
+        incumbent: &DeployedModel,
+        samples: &[RetainedSample],
+    ) -> Option<f64> {
+        match losses(self.context, &incumbent.onnx, samples, self.scale()) {
+            Ok(losses) => losses.mean(),
+            Err(_) => Some(f64::INFINITY),
+        }
+    }
+
     /// Tasks with models of their own that are neither above nor below `task`, at most
     /// [`MOST_RELATIVES`]: first those whose nearest ancestor in common is nearer.
     fn relatives(&self, task: TaskId) -> Vec<TaskId> {
@@ -162,33 +206,37 @@ impl TrainingRound<'_> {
         relatives.into_iter().map(|(_, task)| task).collect()
     }
 
-    /// Builds a model by a recipe, on `samples` of the task.
+    /// Builds a model by a recipe, on `samples` of the task, until `deadline`.
     pub(super) fn fit(
         &self,
         model: ModelId,
         recipe: Recipe,
         samples: &[RetainedSample],
+        deadline: Instant,
     ) -> Result<Candidate, String> {
         if samples.is_empty() {
             return Err("there are no labelled samples to fit a model on".to_string());
         }
         let rounds = self.context.trees.rounds;
+        let train = |samples: &[RetainedSample], rounds, from| {
+            self.train(model, samples, rounds, from, deadline)
+        };
         let trained = match &recipe {
-            Recipe::Scratch => self.train(model, samples, rounds, None),
+            Recipe::Scratch => train(samples, rounds, None),
             Recipe::WarmStart(from) => {
                 let rounds = rounds.div_ceil(WARM_START);
-                self.train(model, samples, rounds, Some(from))
+                train(samples, rounds, Some(from))
             }
             Recipe::Pooled(_, theirs) => {
                 let mut all = [samples, theirs].concat();
                 all.sort_by_key(|sample| sample.sequence);
-                self.train(model, &all, rounds, None)
+                train(&all, rounds, None)
             }
             Recipe::Recent(first) => {
                 let old = samples.partition_point(|sample| sample.sequence < *first);
                 match &samples[old..] {
                     [] => Err("there are no samples since the drift to fit a model on".to_string()),
-                    recent => self.train(model, recent, rounds, None),
+                    recent => train(recent, rounds, None),
                 }
             }
             Recipe::Recalled(_) => return Err("an earlier model is not trained again".to_string()),
@@ -212,7 +260,13 @@ impl TrainingRound<'_> {
         samples: &[RetainedSample],
         rounds: u32,
         from: Option<&DeployedModel>,
+        deadline: Instant,
     ) -> Result<Trained, String> {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let all = self.context.timeout;
+        if limit.is_zero() {
+            return Err(format!("no time is left of {all:?} (training.timeout)"));
+        }
         let request = TrainRequest {
             features: samples_matrix(samples, self.context.features),
             labels: samples.iter().map(|sample| sample.label).collect(),
@@ -231,9 +285,15 @@ impl TrainingRound<'_> {
             samples,
             request: &request,
             from: from.map(|model| model.onnx.as_slice()),
+            limit: Some(limit),
         };
         self.context.trainer.train(&job).map_err(|error| {
-            let reason = error.to_string();
+            let mut reason = error.to_string();
+            if matches!(error, TrainerError::TimedOut { .. }) && Instant::now() >= deadline {
+                reason.push_str(&format!(
+                    "; all trainings of an order may take {all:?} (training.timeout)"
+                ));
+            }
             // A run that is to stop cancels its trainings.
             if !matches!(error, TrainerError::Cancelled) {
                 tracing::warn!(task = job.task, reason, "training failed");

@@ -1,4 +1,6 @@
-//! Groups of samples of unseen tasks, and the decisions what these tasks are.
+//! Groups of samples of unseen tasks: what an epoch changes in them.
+
+mod promote;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -6,21 +8,16 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::hold::GroupEvent;
 use crate::algorithms::recognize::{Calibration, Method, Reference};
 use crate::algorithms::unseen::{
     Candidate, Entry, GroupOutcome, HeldSample, LEAST_GROUP_SAMPLES, LabelBudget, LabelsRequested,
-    Outlier, Region, Regions, Table, Trial, TrialResult, TrialSample, UnseenGrown, UnseenSettled,
-    Verdict,
+    Outlier, Region, Regions, Table, Trial, TrialResult, UnseenGrown,
 };
 use crate::data::{TaskDefinition, TaskId, TaskPath};
 use crate::error::{Failure, OperatorError};
 use crate::flow::{KnowledgeChange, Labelled, LabelledEpoch, TaskUpdate};
-
-/// Most tasks that an unseen task is tried on.
-const MOST_BESIDE: usize = 1000;
-/// Factor on the labels of the first trial at which an undecided unseen task is tried again.
-const SECOND_TRIAL: u64 = 3;
+use crate::unseen::defined_tasks::DefinedTasks;
+use crate::unseen::hold::GroupEvent;
 
 /// Rules by which unseen tasks become tasks.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +28,8 @@ pub struct GroupRules {
     pub groups: usize,
     /// Share of samples of known tasks that recognition may take for outliers.
     pub false_alarm: f32,
+    /// Most tasks; beyond them no group becomes a task.
+    pub most_tasks: usize,
 }
 
 /// Output of the grouping.
@@ -47,8 +46,8 @@ pub(super) enum Grouped {
 pub struct Groups {
     rules: GroupRules,
     table: Table,
-    /// Defined tasks, by the task above.
-    below: FxHashMap<TaskId, BTreeMap<TaskId, TaskDefinition>>,
+    /// Defined tasks.
+    defined: DefinedTasks,
     /// Groups that the knowledge base has.
     stored: FxHashSet<TaskId>,
     /// Groups that changed in this epoch, with the labelled samples that came in.
@@ -78,7 +77,7 @@ impl Groups {
             rules,
             stored: stored.collect(),
             table: Table::restore(rules.groups, entries),
-            below: FxHashMap::default(),
+            defined: DefinedTasks::default(),
             touched: BTreeMap::new(),
             budget,
             regions,
@@ -88,16 +87,9 @@ impl Groups {
             released: Vec::new(),
         };
         for task in tasks {
-            groups.define(task);
+            groups.defined.insert(task);
         }
         groups
-    }
-
-    fn define(&mut self, task: TaskDefinition) {
-        if let Some(parent) = task.parent {
-            let below = self.below.entry(parent).or_default();
-            below.insert(task.task, task);
-        }
     }
 
     /// Compares outliers with these samples of known tasks from now on.
@@ -142,7 +134,7 @@ impl Groups {
                 GroupEvent::Labelled(path, sample) => labelled.push((path, sample)),
                 GroupEvent::Defined(task) => {
                     defined.push(task.task);
-                    self.define(task);
+                    self.defined.insert(task);
                 }
                 GroupEvent::Trial(result) => results.push(result),
                 GroupEvent::Candidate(candidate) => candidates.push(*candidate),
@@ -184,7 +176,7 @@ impl Groups {
         self.move_regions(outliers, new_reference)?;
         results.sort_unstable_by_key(|result: &TrialResult| result.task);
         for result in results {
-            self.conclude(result)?;
+            self.apply_verdict(result)?;
         }
         if let Some(clock) = clock {
             self.request_labels(candidates, clock);
@@ -215,8 +207,8 @@ impl Groups {
         if outliers.is_empty() {
             return Ok(());
         }
-        self.regions.meet(outliers);
-        if let Some((path, first, samples)) = self.regions.find(&reference, radius) {
+        self.regions.add_outliers(outliers);
+        if let Some((path, first, samples)) = self.regions.open(&reference, radius) {
             let task = path.leaf().task;
             self.update(TaskUpdate::RegionOpened(task));
             self.touched.entry(task).or_default();
@@ -267,145 +259,6 @@ impl Groups {
         }));
     }
 
-    /// Settles a group, if there is one, that becomes no task of its own. Its labels go to the
-    /// tasks above it.
-    fn dissolve(
-        &mut self,
-        entry: Option<Entry>,
-        outcome: GroupOutcome,
-    ) -> Result<(), OperatorError> {
-        let Some(entry) = entry else { return Ok(()) };
-        let above = entry.group.path.nodes.len() - 1;
-        for sample in &entry.held {
-            self.released.push(sample.release(Some(above))?);
-        }
-        self.settle(entry, outcome);
-        Ok(())
-    }
-
-    /// Emits the outcome of a group; that of a forgotten one only if the knowledge base has it.
-    fn settle(&mut self, entry: Entry, outcome: GroupOutcome) {
-        let task = entry.group.task().clone();
-        let new_task = match &outcome {
-            GroupOutcome::Task => Some(&task),
-            GroupOutcome::Alias(old) => Some(old),
-            GroupOutcome::Known | GroupOutcome::Forgotten => None,
-        };
-        if self.regions.settle(&task, new_task) {
-            self.change(KnowledgeChange::RegionsMoved(self.regions.clone()));
-            self.send_regions();
-            if new_task.is_none() {
-                self.update(TaskUpdate::RegionClosed(task.task));
-            }
-        }
-        self.touched.remove(&task.task);
-        let was_stored = self.stored.remove(&task.task);
-        if was_stored || outcome != GroupOutcome::Forgotten {
-            self.change(KnowledgeChange::UnseenSettled(UnseenSettled {
-                task,
-                first: entry.group.first,
-                samples: entry.group.samples,
-                labelled: entry.group.labelled,
-                became: outcome,
-            }));
-        }
-    }
-
-    /// Starts trials of the groups that have enough labels. A group with no task beside it needs no
-    /// trial.
-    fn start_trials(&mut self) -> Result<(), OperatorError> {
-        let (first, second) = (
-            self.rules.known_after,
-            SECOND_TRIAL * self.rules.known_after,
-        );
-        for task in self.table.labelled() {
-            let Some(entry) = self.table.get(task) else {
-                continue;
-            };
-            let group = &entry.group;
-            let due = if group.tried == 0 { first } else { second };
-            if group.labelled < due || group.trying || group.tried >= second {
-                continue;
-            }
-            if self.siblings(&group.path).next().is_none() {
-                self.promote(task)?;
-                continue;
-            }
-            self.touched.entry(task).or_default();
-            self.table.set_trying(task, true);
-            if let Some(entry) = self.table.get(task) {
-                let trial = self.trial(entry)?;
-                self.out.push(Grouped::Trial(trial));
-            }
-        }
-        Ok(())
-    }
-
-    /// Paths to the defined tasks that share the parent of the path's leaf.
-    fn siblings<'a>(&'a self, path: &'a TaskPath) -> impl Iterator<Item = TaskPath> + 'a {
-        let above = &path.nodes[..path.nodes.len() - 1];
-        let parent = above.last().map(|node| node.task);
-        let siblings = parent.and_then(|parent| self.below.get(&parent));
-        siblings
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .take(MOST_BESIDE)
-            .map(|task| TaskPath {
-                nodes: above.iter().chain([task]).cloned().collect(),
-            })
-    }
-
-    fn trial(&self, entry: &Entry) -> Result<Arc<Trial>, OperatorError> {
-        let samples = entry.held.iter().map(HeldSample::trial);
-        Ok(Arc::new(Trial {
-            task: entry.group.task().task,
-            siblings: self.siblings(&entry.group.path).collect(),
-            samples: samples.collect::<Result<_, _>>()?,
-            again: entry.group.labelled < SECOND_TRIAL * self.rules.known_after,
-        }))
-    }
-
-    fn conclude(&mut self, result: TrialResult) -> Result<(), OperatorError> {
-        match result.verdict {
-            Verdict::New => self.promote(result.task),
-            Verdict::Unsure => {
-                self.touched.entry(result.task).or_default();
-                self.table.set_trying(result.task, false);
-                Ok(())
-            }
-            Verdict::Alias(old) => {
-                let entry = self.table.remove(result.task);
-                if entry.is_some() {
-                    self.update(TaskUpdate::Aliased(result.task, old.clone()));
-                }
-                self.dissolve(entry, GroupOutcome::Alias(old))
-            }
-        }
-    }
-
-    /// Defines the task of a group, and the tasks below it that its labels are of.
-    fn promote(&mut self, task: TaskId) -> Result<(), OperatorError> {
-        let Some(entry) = self.table.remove(task) else {
-            return Ok(());
-        };
-        let above = entry.group.path.nodes.len() - 1;
-        let mut defined = FxHashSet::default();
-        for sample in &entry.held {
-            let labelled = sample.release(None)?;
-            let nodes = labelled.predicted.allocated.groups.iter();
-            for node in nodes.flat_map(|group| &group.path.nodes[above..]) {
-                if defined.insert(node.task) {
-                    self.define(node.clone());
-                    self.update(TaskUpdate::Defined(node.task));
-                    self.change(KnowledgeChange::TaskDefined(node.clone()));
-                }
-            }
-            self.released.push(labelled);
-        }
-        self.settle(entry, GroupOutcome::Task);
-        Ok(())
-    }
-
     /// Releases all held labels, to the tasks above their groups.
     fn release_all(&mut self) -> Result<(), OperatorError> {
         for task in self.table.labelled() {
@@ -436,21 +289,5 @@ impl Groups {
             self.out.push(Grouped::Released(released));
         }
         std::mem::take(&mut self.out)
-    }
-}
-
-impl HeldSample {
-    fn trial(&self) -> Result<TrialSample, OperatorError> {
-        let Labelled {
-            predicted, rows, ..
-        } = self.release(None)?;
-        let row = rows.first().map_or(0, |row| *row as usize);
-        let prediction: Vec<f32> = predicted.probabilities.row(row).to_vec();
-        let pool = predicted.pools.first().ok_or(OperatorError::NotPredicted)?;
-        Ok(TrialSample {
-            features: predicted.allocated.batch.features.row(row).to_vec(),
-            label: self.label,
-            loss: pool.loss(&prediction, self.label),
-        })
     }
 }

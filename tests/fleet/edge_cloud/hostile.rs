@@ -1,0 +1,157 @@
+//! Models that are made to deceive: of an edge, for the cloud.
+
+use std::collections::BTreeMap;
+
+use perennial_connectors::link::{
+    Change, Changes, Donation, Published, PublishedModel, now, open, seal, signing_key,
+    verifying_key,
+};
+use perennial_operators::flow::{ModelTrained, Remodeling};
+use perennial_operators::{ModelId, TaskId};
+use serde_json::Value;
+
+use support::fleet::{Fleet, common_config};
+use support::topics::START;
+use support::{onnx, stream};
+
+const BOOTSTRAP: usize = 300;
+const BASE: &str = "0000000000000000";
+/// Numbers of features and classes of the stream.
+const SIZES: (usize, usize) = (4, 3);
+
+/// The cloud's message about the base task.
+fn base_of(fleet: &Fleet) -> Published {
+    let read = fleet.cloud.read(&fleet.knowledge());
+    let found = read
+        .iter()
+        .rfind(|read| read.key.as_deref() == Some(BASE.as_bytes()));
+    let key = verifying_key(&fleet.bench.path("cloud-public.pem")).expect("a key");
+    open(&found.expect("a message").value, &key, "the cloud").expect("a message")
+}
+
+/// A model with these bytes for the base task.
+fn model(version: u32, onnx: Vec<u8>) -> PublishedModel {
+    let task = TaskId::BASE;
+    let model = ModelId { task, version };
+    PublishedModel {
+        model,
+        trained: ModelTrained {
+            model,
+            hash: blake3::hash(&onnx).to_hex().to_string(),
+            bytes: onnx.len() as u64,
+            samples: 1_000_000,
+            latest: 0,
+            remodeling: Remodeling::Scratch,
+        },
+        evaluated: None,
+        onnx,
+        is_stored: false,
+    }
+}
+
+/// Sends a model of the base task to the cloud in the name of an edge.
+fn donate(fleet: &Fleet, edge: &str, onnx: Vec<u8>) {
+    let base = base_of(fleet);
+    let donation = Donation {
+        path: base.path,
+        model: model(1, onnx),
+    };
+    let change = Change {
+        models: vec![donation],
+        ..Change::default()
+    };
+    let changes = Changes {
+        edge: edge.to_string(),
+        since: now(),
+        schema: base.schema,
+        sent: now(),
+        lineage: None,
+        shed: 0,
+        changes: vec![(0, change)],
+    };
+    let key = signing_key(&fleet.bench.path(&format!("{edge}.pem"))).expect("a key");
+    let sealed = seal(&changes, &key).expect("a message");
+    let message = (0, START, edge.to_string(), Some(sealed));
+    fleet.cloud.produce(&fleet.changes(), &[message]);
+}
+
+/// The greatest version of a model that the cloud has trained for the base task.
+fn trained(fleet: &Fleet) -> u64 {
+    let models = fleet.bench.kb_json("cloud", &["models"]);
+    let models = models.as_array().expect("models").iter();
+    let of_base = models.filter(|model| model["task"] == "base");
+    of_base
+        .filter_map(|model| model["version"].as_u64())
+        .max()
+        .unwrap_or(0)
+}
+
+#[test]
+fn deceitful_models_of_an_edge_are_refused() {
+    let fleet = Fleet::new("hostile", &["honest", "evil", "worse"]);
+    let samples = &stream::samples(91, 3000, 0.0)[..1500];
+    let common = common_config();
+    let cloud = format!("{common}triggers: {{when: ['new_samples >= 300']}}\n");
+    fleet.cloud_config("live", BOOTSTRAP, &cloud);
+    fleet.edge_config("honest", BOOTSTRAP, "samples: raw", &common);
+    fleet.make_topics();
+    fleet.produce("honest", &samples[..BOOTSTRAP]);
+    let running = [fleet.start("cloud"), fleet.start("honest")];
+    fleet.wait_for_knowledge("honest");
+
+    // The loss of the one would be −ln 1 = 0, whatever the label: no honest model is as good. The
+    // other could keep the cloud busy for ever.
+    let (features, classes) = SIZES;
+    let sure = onnx::constant(features, &vec![1.0; classes]);
+    let busy = onnx::with_loop(features, classes);
+    donate(&fleet, "evil", sure);
+    donate(&fleet, "worse", busy);
+    fleet.wait_until("the cloud has got them", || {
+        let changes = fleet.bench.run(&["kb", "--state", "cloud", "changes"]);
+        ["by evil", "by worse"].map(|it| changes.stdout.contains(it)) == [true, true]
+    });
+    let before = trained(&fleet);
+    fleet.produce("honest", &samples[BOOTSTRAP..]);
+    fleet.wait_for_samples("honest", samples.len());
+    fleet.wait_until("the cloud has trained again", || trained(&fleet) > before);
+    fleet.wait_for_knowledge("honest");
+    let models = fleet.bench.kb_json("cloud", &["models"]);
+    for model in models.as_array().expect("models") {
+        let adopted = &model["trained"]["remodeling"]["adopted"];
+        assert!(adopted.is_null() || model["answers"] == false, "{model}");
+    }
+    let refusals = || {
+        let said = fleet.log("cloud");
+        ["refused a model of evil", "refused a model of worse"].map(|it| said.matches(it).count())
+    };
+    fleet.wait_until("it has refused the models", || !refusals().contains(&0));
+    fleet.wait_for_knowledge("honest");
+    for running in running {
+        running.stop();
+    }
+    let said = fleet.log("cloud");
+    // Once each, however many trainings there are.
+    assert_eq!(refusals(), [1, 1], "{said}");
+    assert!(said.contains("control flow"), "{said}");
+    assert!(
+        said.contains("its probabilities add up to 3 and not to 1"),
+        "{said}"
+    );
+    for state in ["cloud", "honest"] {
+        fleet.assert_sound(state);
+    }
+    let sums: BTreeMap<String, f64> = fleet
+        .predictions("honest")
+        .iter()
+        .map(|it| (it["id"].to_string(), sum(&it["probabilities"])))
+        .collect();
+    assert!(!sums.is_empty());
+    let odd = sums.iter().find(|(_, sum)| (**sum - 1.0).abs() > 0.01);
+    assert_eq!(odd, None);
+}
+
+/// The sum of a prediction's probabilities.
+fn sum(probabilities: &Value) -> f64 {
+    let all = probabilities.as_object().expect("probabilities").values();
+    all.filter_map(Value::as_f64).sum()
+}

@@ -1,0 +1,147 @@
+//! Keys of edges, and what each may share.
+
+use perennial_connectors::link::{Change, Donation, PublishedModel};
+use perennial_connectors::source::edges::{AllowedValues, EdgeKey};
+use perennial_operators::flow::{ModelTrained, Remodeling};
+use perennial_operators::{Epoch, ModelId, SITE, Score, SharedStatistics, TaskDefinition, TaskId};
+
+use super::{Intake, key, rights, samples};
+
+fn edge_key(name: &str, until: Option<i64>) -> EdgeKey {
+    EdgeKey {
+        key: key(name).verifying_key(),
+        until,
+    }
+}
+
+#[test]
+fn messages_wait_for_the_next_key_of_their_edge() {
+    let mut intake = Intake::new("intake-keys");
+    intake.open(&["north"], None);
+    let send = |intake: &Intake, number: u64, signer: &str| {
+        let change = samples("hall", 10 * number, 10);
+        intake.send(&intake.message("north", number, vec![change]), signer);
+    };
+    send(&intake, 0, "north");
+    intake.read_until("the first message", |intake| intake.samples("hall") == 10);
+    // The edge has its next key, of which the cloud does not know yet.
+    send(&intake, 1, "next");
+    send(&intake, 2, "next");
+    (0..10).for_each(|_| intake.read());
+    assert_eq!((intake.samples("hall"), intake.dead_letters.len()), (10, 0));
+    // A restart reads from the first message that waits.
+    assert_eq!(intake.resume, Some(1));
+    let mut both = rights("north");
+    both.keys.push(edge_key("next", None));
+    intake.reload("north", both);
+    intake.read_until("messages under the next key", |intake| {
+        intake.samples("hall") == 30
+    });
+    intake.read();
+    assert_eq!((intake.dead_letters.len(), intake.resume), (0, Some(3)));
+
+    // A key that is taken away counts no more, and one with an end counts for what was sent before.
+    let mut next = rights("next");
+    next.keys.push(edge_key("north", Some(5)));
+    intake.reload("north", next.clone());
+    let mut late = intake.message("north", 3, vec![samples("hall", 30, 10)]);
+    late.sent = 5;
+    intake.send(&late, "north");
+    intake.read_until("a late message", |intake| intake.samples("hall") == 40);
+    late.changes = vec![(4, samples("hall", 40, 10))];
+    late.sent = 6;
+    intake.send(&late, "north");
+    next.keys.truncate(1);
+    intake.reload("north", next);
+    late.changes = vec![(5, samples("hall", 50, 10))];
+    intake.send(&late, "next");
+    intake.read_until("a message under the next key", |intake| {
+        intake.samples("hall") == 50
+    });
+    (0..5).for_each(|_| intake.read());
+    assert_eq!(intake.samples("hall"), 50);
+}
+
+#[test]
+fn what_an_edge_may_not_share_is_refused() {
+    let mut intake = Intake::new("intake-rights");
+    intake.open(&["north"], None);
+    let mut north = rights("north");
+    north.models = false;
+    north.sites = vec![AllowedValues {
+        column: SITE,
+        name: "site".to_string(),
+        values: ["hall".to_string()].into(),
+    }];
+    intake.reload("north", north.clone());
+    let site = |site: &str| TaskDefinition::base().child(&[("site".to_string(), site.to_string())]);
+    let statistics = |task: TaskDefinition| Change {
+        epoch: Epoch(0),
+        statistics: vec![SharedStatistics {
+            task,
+            labelled: i64::MAX,
+            score: Score::default(),
+        }],
+        ..Change::default()
+    };
+    let model = ModelId {
+        task: TaskId::BASE,
+        version: 1,
+    };
+    let donation = Donation {
+        path: vec![TaskDefinition::base()],
+        model: PublishedModel {
+            model,
+            trained: ModelTrained {
+                model,
+                hash: blake3::hash(b"").to_hex().to_string(),
+                bytes: 0,
+                samples: 1,
+                latest: 0,
+                remodeling: Remodeling::Scratch,
+            },
+            evaluated: None,
+            onnx: Vec::new(),
+            is_stored: false,
+        },
+    };
+    let mut named_so = site("attic");
+    named_so.name = site("hall").name;
+    let changes = vec![
+        samples("hall", 0, 5),
+        samples("attic", 5, 7),
+        Change {
+            models: vec![donation],
+            ..Change::default()
+        },
+        statistics(site("hall")),
+        statistics(site("attic")),
+        statistics(named_so),
+        samples("hall", 12, 5),
+    ];
+    intake.send(&intake.message("north", 0, changes), "north");
+    intake.read_until("all of it", |intake| intake.samples("hall") == 10);
+    (0..2).for_each(|_| intake.read());
+    assert_eq!(intake.samples("attic"), 0);
+    let mut reasons: Vec<&str> = intake
+        .dead_letters
+        .iter()
+        .map(|letter| letter.reason.as_str())
+        .collect();
+    reasons.sort_unstable();
+    let site = "edge \"north\" may not share what is of site \"attic\": see link.edges.north";
+    assert!(
+        reasons[0].contains("a task with another number"),
+        "{reasons:?}"
+    );
+    assert!(reasons[1].contains("may not share models"), "{reasons:?}");
+    assert_eq!(reasons[2..], [site; 8]);
+    assert_eq!(intake.histories["north"].refused, 10);
+
+    north.samples = false;
+    intake.reload("north", north);
+    let changes = vec![samples("hall", 17, 3)];
+    intake.send(&intake.message("north", 7, changes), "north");
+    intake.read_until("refused samples", |intake| intake.dead_letters.len() == 13);
+    assert_eq!(intake.samples("hall"), 10);
+}
