@@ -251,7 +251,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Makes files durable, for readers too at the end of the stream or the run (`ends`), and counts
+    /// Makes files durable, for readers too at the end of the stream or the run (`ends`). Counts
     /// the dead letters of refused predictions that are in them.
     fn flush_files(&mut self, ends: bool) -> Result<(), Error> {
         self.progress.dead_letters += self.outputs.take_refused();

@@ -1,4 +1,5 @@
-//! Fuzzing: whatever comes in from outside, no decoder panics, hangs, or takes memory without bound.
+//! Fuzzing: whatever comes in from outside, no decoder panics, hangs, or takes memory without
+//! bound.
 //!
 //! Each target gives mutated valid inputs to one decoder, in a process of its own, and each input
 //! follows from the seed and its number. A finding prints both: `PERENNIAL_FUZZ_SEED=…
@@ -18,8 +19,8 @@ mod trainers;
 
 use harness::{Memory, Target};
 
-/// A test for each target. `inputs` are run in CI, a second or two; `cost` is how many times more an
-/// input takes than the quickest.
+/// A test for each target. `inputs` are run in CI, a second or two; `cost` is how many times more
+/// an input takes than the quickest.
 macro_rules! targets {
     ($($name:ident: $subject:expr, inputs: $inputs:expr, cost: $cost:expr, memory: $memory:expr;)*) => {
         $(#[test]

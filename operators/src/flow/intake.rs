@@ -129,8 +129,8 @@ impl Intake {
     }
 }
 
-/// A gap in what was read of a partition: the records to read next were deleted, and reading resumed
-/// elsewhere.
+/// A gap in what was read of a partition: the records to read next were deleted, and reading
+/// resumed elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordsSkipped {
     /// The partition.

@@ -56,7 +56,7 @@ impl KafkaSink {
             return Err(too_large_for(&topic, own.len()));
         }
         let what = "a dead letter is too large for its topic: parts of its record are left out";
-        self.refusals.tell(&topic, bytes, what);
+        self.limits.tell(&topic, bytes, what);
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ pub use self::labels::LabelSender;
 pub use self::mark::{CommitMark, committed};
 pub use self::message::MessageRenderer;
 use self::message::{Message, Messages};
-use self::refusals::{Refusals, too_large_for};
+use self::refusals::{TopicLimits, too_large_for};
 pub use self::register::register_predictions;
 use self::transaction::Transactions;
 pub use self::transaction::{Outcome, end_transaction};
@@ -90,7 +90,7 @@ pub struct KafkaSink {
     stopping: Option<Instant>,
     /// Why librdkafka refused a message, which voids the transaction.
     refused: Option<ClientError>,
-    refusals: Refusals,
+    limits: TopicLimits,
 }
 
 impl KafkaSink {
@@ -126,7 +126,7 @@ impl KafkaSink {
             stop,
             stopping: None,
             refused: None,
-            refusals: Refusals::default(),
+            limits: TopicLimits::default(),
         };
         for topic in sink.topics.all() {
             topic_partitions(&sink.producer, config, topic)?;
@@ -167,13 +167,13 @@ impl KafkaSink {
                 Some(_) => {
                     let what = "a prediction is too large for its topic: the headers of its sample \
                         are left out";
-                    self.refusals.tell(&topic, whole.size(), what);
+                    self.limits.tell(&topic, whole.size(), what);
                 }
                 None if own.size() < ORDINARY => return Err(too_large_for(&topic, own.size())),
                 None => {
                     let what = "a prediction is too large for its topic: its sample becomes a dead \
                         letter";
-                    self.refusals.tell(&topic, own.size(), what);
+                    self.limits.tell(&topic, own.size(), what);
                     refused.push(refused_prediction(&topic, &prediction));
                 }
             }
@@ -199,7 +199,7 @@ impl KafkaSink {
             Some(0) => {}
             Some(_) => {
                 let what = "a label request is too large for its topic: its key is left out";
-                self.refusals.tell(&topic, whole.size(), what);
+                self.limits.tell(&topic, whole.size(), what);
             }
             None => return Err(too_large_for(&topic, keyless.size())),
         }
@@ -227,7 +227,7 @@ impl KafkaSink {
         if let Some(key) = message.key {
             record = record.key(key);
         }
-        if message.timestamp >= 0 && !self.refusals.is_ahead(message.timestamp) {
+        if message.timestamp >= 0 && !self.limits.is_ahead(message.timestamp) {
             record = record.timestamp(message.timestamp);
         }
         loop {
@@ -257,13 +257,13 @@ impl KafkaSink {
     pub fn flush(&mut self) -> Result<bool, KafkaError> {
         self.wait()?;
         let undelivered = self.client.take_undelivered();
-        let bounded = self.refusals.bounds_times();
+        let bounded = self.limits.bounds_times();
         if let Some(lost) = &undelivered {
             self.learn(lost, None)?;
         }
         let lost = undelivered.map(|lost| lost.error);
         let Some(error) = self.refused.take().or(lost) else {
-            self.refusals.clear();
+            self.limits.clear();
             return Ok(true);
         };
         // A timestamp that is refused although it is bounded shows a wrong clock.

@@ -16,8 +16,8 @@ use crate::kafka::{KafkaError, Undelivered};
 
 /// What is known of the messages that topics take, until the current transaction is committed.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
-    limits: FxHashMap<String, SizeLimits>,
+pub(super) struct TopicLimits {
+    sizes: FxHashMap<String, SizeLimits>,
     /// Whether timestamps in the future are left out, since a topic refuses some.
     bounds_times: bool,
     /// Topics whose first shortened message was logged.
@@ -35,10 +35,10 @@ struct SizeLimits {
     refused: Option<usize>,
 }
 
-impl Refusals {
+impl TopicLimits {
     /// Forgets what topics refuse: each transaction finds it out anew.
     pub(super) fn clear(&mut self) {
-        self.limits.clear();
+        self.sizes.clear();
         self.bounds_times = false;
     }
 
@@ -55,8 +55,8 @@ impl Refusals {
         }
     }
 
-    fn limits(&self, topic: &str) -> SizeLimits {
-        self.limits.get(topic).copied().unwrap_or_default()
+    fn sizes_of(&self, topic: &str) -> SizeLimits {
+        self.sizes.get(topic).copied().unwrap_or_default()
     }
 
     /// Logs the first message that a topic gets in a shorter form.
@@ -77,7 +77,7 @@ impl KafkaSink {
     ) -> Result<Option<usize>, KafkaError> {
         for (number, form) in forms.into_iter().enumerate() {
             let size = form.size();
-            let limits = self.refusals.limits(topic);
+            let limits = self.limits.sizes_of(topic);
             if limits.refused.is_some_and(|refused| size >= refused) {
                 continue;
             }
@@ -113,7 +113,7 @@ impl KafkaSink {
                 self.refused = Some(undelivered.error);
             }
             (None, Some((topic, size))) => {
-                if let Some(limits) = self.refusals.limits.get_mut(topic) {
+                if let Some(limits) = self.limits.sizes.get_mut(topic) {
                     limits.taken = limits.taken.max(size);
                 }
             }
@@ -132,15 +132,15 @@ impl KafkaSink {
         undelivered: &Undelivered,
         alone: Option<(&str, usize)>,
     ) -> Result<(), KafkaError> {
-        let is_new = undelivered.untimely && !self.refusals.bounds_times;
+        let is_new = undelivered.untimely && !self.limits.bounds_times;
         if is_new || !undelivered.too_large.is_empty() {
             // Each attempt excludes something, so a run that is to stop makes progress.
             self.stopping = None;
         }
-        self.refusals.bounds_times |= undelivered.untimely;
+        self.limits.bounds_times |= undelivered.untimely;
         for (topic, longest) in &undelivered.too_large {
             let is_letters = self.topics.dead_letters.as_ref() == Some(topic);
-            let limits = self.refusals.limits.entry(topic.clone()).or_default();
+            let limits = self.limits.sizes.entry(topic.clone()).or_default();
             match (alone, limits.alone) {
                 (Some((sent, size)), _) if sent == topic.as_str() => limits.refused = Some(size),
                 // A bad message can have any size, so each dead letter is sent alone.

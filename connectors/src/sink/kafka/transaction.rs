@@ -184,7 +184,7 @@ impl KafkaSink {
         };
         if outcome == Outcome::Committed {
             self.last = Some(mark);
-            self.refusals.clear();
+            self.limits.clear();
             self.transactions
                 .iter_mut()
                 .for_each(|all| all.since = None);

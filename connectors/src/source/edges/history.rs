@@ -17,7 +17,7 @@ const REMEMBERED: usize = 256;
 
 /// Where the changes of a message come from.
 #[derive(Clone, Copy)]
-pub(super) struct Origin {
+pub(super) struct ChangesOrigin {
     since: i64,
     /// The incarnation's id; 0 if the message does not tell.
     id: u64,
@@ -27,10 +27,10 @@ pub(super) struct Origin {
     follows: Option<u64>,
 }
 
-impl Origin {
-    pub(super) fn of(changes: &Changes) -> Origin {
+impl ChangesOrigin {
+    pub(super) fn of(changes: &Changes) -> ChangesOrigin {
         let lineage = changes.lineage;
-        Origin {
+        ChangesOrigin {
             since: changes.since,
             id: lineage.map_or(0, |lineage| lineage.incarnation),
             first: lineage.map_or(0, |lineage| lineage.first),
@@ -83,7 +83,7 @@ impl HistoryLog {
     /// incarnation goes on.
     pub(super) fn begin(
         &mut self,
-        origin: &Origin,
+        origin: &ChangesOrigin,
         number: Option<u64>,
         progress: &mut EdgeProgress,
     ) -> Begin {
@@ -105,7 +105,7 @@ impl HistoryLog {
         begin
     }
 
-    fn find(&mut self, origin: &Origin, progress: &mut EdgeProgress) -> Begin {
+    fn find(&mut self, origin: &ChangesOrigin, progress: &mut EdgeProgress) -> Begin {
         let known = self.history.incarnations.iter();
         let mut known = known.map(|known| (known.id, known.since));
         if known.clone().next_back() == Some((origin.id, origin.since)) {

@@ -6,7 +6,7 @@ use ed25519_dalek::VerifyingKey;
 use perennial_operators::flow::{EdgeHistory, EdgeProgress};
 use perennial_operators::{SharedSamples, SharedStatistics};
 
-use super::history::{Begin, HistoryLog, Origin};
+use super::history::{Begin, ChangesOrigin, HistoryLog};
 use super::parked::GONE;
 use super::rights::{EdgeRights, SignedChanges};
 use crate::link::{Change, Donation, LinkError, now};
@@ -19,7 +19,7 @@ struct WaitingMessage {
     changes: VecDeque<(u64, Change)>,
     place: TopicOffset,
     size: usize,
-    origin: Origin,
+    origin: ChangesOrigin,
     sent: i64,
     shed: u64,
     signer: VerifyingKey,
@@ -77,7 +77,7 @@ impl Queue {
             return Err(LinkError::Torn);
         }
         self.waiting.push_back(WaitingMessage {
-            origin: Origin::of(&changes),
+            origin: ChangesOrigin::of(&changes),
             // A wrong clock of an edge must not make its changes newer than now.
             sent: changes.sent.min(now()),
             shed: changes.shed,

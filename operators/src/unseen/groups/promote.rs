@@ -68,7 +68,8 @@ impl Groups {
         }))
     }
 
-    /// Carries out the verdict of a trial: a new task, another name of a known one, or one more trial.
+    /// Carries out the verdict of a trial: a new task, another name of a known one, or one more
+    /// trial.
     pub(super) fn apply_verdict(&mut self, result: TrialResult) -> Result<(), OperatorError> {
         match result.verdict {
             Verdict::New => self.promote(result.task),
