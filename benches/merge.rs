@@ -3,13 +3,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use perennial::config::{Settings, load};
 use perennial_connectors::link::{Change, Changes};
-use perennial_connectors::source::edges::{EdgeMerge, EdgeRights, KnownEdges, SignedChanges};
+use perennial_connectors::source::edges::{
+    EdgeMerge, EdgeRights, EdgesResume, KnownEdges, SignedChanges,
+};
 use perennial_operators::{Epoch, SharedSamples, SharedTexts};
 use support::stream::SCHEMA;
 
@@ -63,8 +64,8 @@ fn cost(settings: &Settings, edges: usize) -> f64 {
         schema: String::new(),
         in_order: true,
     };
-    let (progress, histories) = (BTreeMap::new(), BTreeMap::new());
-    let mut merge = EdgeMerge::new(listening, &settings.schema, 0, 0, &progress, &histories);
+    let resume = EdgesResume::default();
+    let mut merge = EdgeMerge::new(listening, &settings.schema, 0, &resume);
     for (edge, name) in names.iter().enumerate() {
         for number in 0..SAMPLES / edges / ROWS {
             let changes = Changes {

@@ -178,6 +178,52 @@ fn join(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Joins epochs without samples while batches of one row wait, as they do on a slow live stream.
+fn wait(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("epochs");
+    group.throughput(Throughput::Elements(1));
+    let second = 1_000_000;
+    let timings = [
+        (
+            "records",
+            LabelTiming::SeparateStream(Delay::Records(1_000_000)),
+        ),
+        (
+            "seconds",
+            LabelTiming::SeparateStream(Delay::Time(86_400 * second)),
+        ),
+        (
+            "own labels",
+            LabelTiming::InSample(Delay::Time(86_400 * second)),
+        ),
+    ];
+    for (name, timing) in timings {
+        for waiting in [1_000_u64, 100_000] {
+            let id = BenchmarkId::new(format!("join, waiting for {name}"), waiting);
+            let mut joiner = Joiner::restore(timing, RestoredRows::default()).unwrap();
+            let row = Row {
+                time: 0,
+                attributes: vec![0, 0],
+                features: vec![0.0; FEATURES],
+                label: 0.0,
+            };
+            for epoch in 0..waiting {
+                let one = scored(
+                    header(epoch, epoch + 1, 0),
+                    epoch,
+                    std::slice::from_ref(&row),
+                );
+                joiner.join(one).unwrap();
+            }
+            let empty = scored(header(waiting, waiting, 0), waiting, &[]);
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| black_box(joiner.join(empty.clone()).unwrap()));
+            });
+        }
+    }
+    group.finish();
+}
+
 /// The statistics' dataflow, epoch by epoch: each task moves in each epoch.
 fn tables(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tasks");
@@ -225,6 +271,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1200))
         .sample_size(10);
-    targets = stateless, join, tables
+    targets = stateless, join, wait, tables
 }
 criterion_main!(benches);

@@ -224,9 +224,7 @@ impl Committer {
             .iter()
             .filter_map(|epoch| epoch.intake.as_ref());
         let ends = is_last || intakes.any(|intake| intake.ended);
-        for (name, file) in self.outputs.flush_files(ends)? {
-            self.progress.add_file(name, file);
-        }
+        self.flush_files(ends)?;
         self.progress.seconds = self.began.1 + self.began.0.elapsed().as_secs_f64();
         self.progress.commits += 1;
         let outbox = match &mut self.outbox {
@@ -235,9 +233,12 @@ impl Committer {
         };
         fault::point("commit: after outputs");
         if self.outputs.is_transactional() {
-            self.commit_with_transaction(&outbox)?;
+            self.commit_with_transaction(&outbox, ends)?;
         } else {
             self.outputs.flush_topics(&self.waiting)?;
+            if self.outputs.has_refused() {
+                self.flush_files(ends)?;
+            }
             fault::point("commit: sent");
             self.knowledge
                 .commit(&self.waiting, &self.progress, &outbox)?;
@@ -250,6 +251,16 @@ impl Committer {
         Ok(())
     }
 
+    /// Makes files durable, for readers too at the end of the stream or the run (`ends`). Counts
+    /// the dead letters of refused predictions that are in them.
+    fn flush_files(&mut self, ends: bool) -> Result<(), Error> {
+        self.progress.dead_letters += self.outputs.take_refused();
+        for (name, file) in self.outputs.flush_files(ends)? {
+            self.progress.add_file(name, file);
+        }
+        Ok(())
+    }
+
     /// Number of changes that wait for their commit.
     fn changes(&self) -> usize {
         self.waiting.iter().map(|epoch| epoch.changes.len()).sum()
@@ -258,12 +269,24 @@ impl Committer {
     /// Commits results on topics, knowledge base and input offsets together or not at all. The
     /// commit is prepared, the transaction decides, then the commit is applied. After a crash the
     /// offsets of the consumer group tell how the transaction ended.
-    fn commit_with_transaction(&mut self, outbox: &OutboxWrite) -> Result<(), Error> {
-        let (epochs, progress) = (&self.waiting, &self.progress);
-        self.knowledge.prepare(epochs, progress, outbox)?;
+    fn commit_with_transaction(&mut self, outbox: &OutboxWrite, ends: bool) -> Result<(), Error> {
+        let prepare = |committer: &Self| {
+            let (epochs, progress) = (&committer.waiting, &committer.progress);
+            committer.knowledge.prepare(epochs, progress, outbox)
+        };
+        prepare(self)?;
         fault::point("commit: prepared");
-        self.outputs
-            .commit_topics(epochs, &progress.offsets, progress.commits)?;
+        loop {
+            let (epochs, progress) = (&self.waiting, &self.progress);
+            let outputs = &mut self.outputs;
+            if outputs.commit_topics(epochs, &progress.offsets, progress.commits)? {
+                break;
+            }
+            if self.outputs.has_refused() {
+                self.flush_files(ends)?;
+                prepare(self)?;
+            }
+        }
         fault::point("commit: decided");
         Ok(self.knowledge.apply_prepared()?)
     }

@@ -1,6 +1,6 @@
 //! Outputs of a run: files that are committed by their content and length, and topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_connectors::files::OutputFile;
 use perennial_connectors::sink::kafka::{KafkaSink, Outcome};
@@ -31,6 +31,17 @@ pub struct Outputs {
     pub renderer: RequestRenderer,
     /// The topics, if there are any.
     pub kafka: Option<KafkaSink>,
+    /// Samples of the epochs that wait for their commit whose predictions no topic takes.
+    pub refused: Refused,
+}
+
+/// Dead letters of samples whose predictions are too large for their topic. A prediction that is
+/// sent again is refused again, so each letter is here once.
+#[derive(Default)]
+pub struct Refused {
+    letters: BTreeSet<DeadLetter>,
+    /// Letters that were added since they were last counted.
+    uncounted: u64,
 }
 
 fn dead_letters(effects: &EpochEffects) -> impl Iterator<Item = &DeadLetter> {
@@ -46,6 +57,11 @@ fn requests(effects: &EpochEffects) -> impl Iterator<Item = &LabelRequest> {
     requested.flatten()
 }
 
+fn append_letter(file: &mut Output, letter: &DeadLetter) -> Result<(), Error> {
+    let line = dead_letter_line(letter).map_err(|e| Error::Failed(e.into()))?;
+    Ok(file.append(&line)?)
+}
+
 impl Outputs {
     /// Appends the outputs of an epoch to files, and sends them to topics. They are durable only
     /// after a flush.
@@ -57,8 +73,7 @@ impl Outputs {
         }
         if let Some(file) = &mut self.dead_letters {
             for letter in dead_letters(effects) {
-                let line = dead_letter_line(letter).map_err(|e| Error::Failed(e.into()))?;
-                file.append(&line)?;
+                append_letter(file, letter)?;
             }
         }
         if let Some(file) = &mut self.requests {
@@ -75,7 +90,15 @@ impl Outputs {
             return Ok(());
         };
         for (_, bytes) in &effects.predictions {
-            kafka.send_predictions(bytes)?;
+            for letter in kafka.send_predictions(bytes)? {
+                kafka.send_dead_letter(&letter)?;
+                if let Some(file) = &mut self.dead_letters
+                    && !self.refused.letters.contains(&letter)
+                {
+                    append_letter(file, &letter)?;
+                }
+                self.refused.uncounted += u64::from(self.refused.letters.insert(letter));
+            }
         }
         for letter in dead_letters(effects) {
             kafka.send_dead_letter(letter)?;
@@ -117,8 +140,9 @@ impl Outputs {
             .collect()
     }
 
-    /// Drops what the files of the last commit no longer need.
+    /// Drops what the files of the last commit no longer need, and what concerns its epochs.
     pub fn committed(&mut self) -> Result<(), Error> {
+        self.refused.letters.clear();
         self.files()
             .try_for_each(|(_, output)| Ok(output.committed()?))
     }
@@ -126,6 +150,18 @@ impl Outputs {
     /// Whether results are committed by a transaction, for which a commit has to be prepared.
     pub fn is_transactional(&self) -> bool {
         self.kafka.as_ref().is_some_and(KafkaSink::is_transactional)
+    }
+
+    /// Whether topics have refused predictions since the last call of
+    /// [`Outputs::take_refused`].
+    pub fn has_refused(&self) -> bool {
+        self.refused.uncounted > 0
+    }
+
+    /// Takes the number of dead letters of samples whose predictions are too large, since the last
+    /// call.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused.uncounted)
     }
 
     /// Waits until all that was sent has arrived; sends all of it again until it has.
@@ -139,21 +175,21 @@ impl Outputs {
         Ok(())
     }
 
-    /// Commits the transaction with the results of `epochs`. An aborted transaction is sent and
-    /// tried again.
+    /// Commits the transaction with the results of `epochs`; if it is aborted, sends them again and
+    /// returns false.
     pub fn commit_topics(
         &mut self,
         epochs: &[EpochEffects],
         offsets: &Offsets,
         number: u64,
-    ) -> Result<(), Error> {
-        while let Some(kafka) = &mut self.kafka {
-            if kafka.commit(offsets, number)? == Outcome::Committed {
-                break;
-            }
+    ) -> Result<bool, Error> {
+        if let Some(kafka) = &mut self.kafka
+            && kafka.commit(offsets, number)? == Outcome::Aborted
+        {
             tracing::info!(number, "transaction aborted; sending its results again");
             epochs.iter().try_for_each(|effects| self.send(effects))?;
+            return Ok(false);
         }
-        Ok(())
+        Ok(true)
     }
 }

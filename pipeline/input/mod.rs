@@ -1,7 +1,8 @@
 //! Input: sources, the threads that read them, and the plan by which epochs are cut.
 
-mod clock;
 pub mod epoch_plan;
+mod live_clock;
 pub mod portion;
 pub mod reader;
+mod replay_clock;
 pub mod sources;

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use perennial_connectors::knowledge_base::Progress;
@@ -21,9 +21,10 @@ use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Ph
 use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
 use perennial_operators::{ClusterPlan, Epoch, Failure};
 
-use super::clock;
 use super::epoch_plan::EpochPlan;
+use super::live_clock::LiveClock;
 use super::portion::{Limits, Portion};
+use super::replay_clock;
 use crate::config::Mode;
 use crate::fault;
 
@@ -102,6 +103,8 @@ struct ReaderThread {
     samples: u64,
     /// The stream's clock, microseconds.
     clock: i64,
+    /// The machine's clock, which the stream's follows in live mode.
+    live_clock: LiveClock,
     /// Whether a time that the clock did not follow was logged.
     has_warned: bool,
     /// Phase of the previous epoch.
@@ -131,6 +134,7 @@ impl ReaderThread {
             position: committed.records,
             samples: committed.samples,
             clock: header.map_or(i64::MIN, |header| header.clock),
+            live_clock: LiveClock::new(header.map(|header| header.clock)),
             has_warned: false,
             previous: header.map(|header| header.phase),
             failed: None,
@@ -181,8 +185,7 @@ impl ReaderThread {
         };
         self.previous = Some(phase);
         if self.plan.mode == Mode::Live {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            self.clock = now.map_or(self.clock, |since| since.as_micros() as i64);
+            self.clock = self.live_clock.read();
         }
         let mut epoch = self.bind(portion, phase);
         // All readers find the same clusters, and the first one reports them.
@@ -276,6 +279,7 @@ impl ReaderThread {
                     offsets: closed.offsets,
                     topics: closed.topics,
                     skipped: closed.skipped,
+                    seen: closed.seen,
                     ..Closed::default()
                 }
             }
@@ -301,6 +305,7 @@ impl ReaderThread {
                 topics: closed.topics,
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
+                seen: closed.seen,
                 edges,
                 histories,
             },
@@ -399,13 +404,13 @@ impl ReaderThread {
         let times: Vec<i64> = batches
             .flat_map(|(_, batch)| batch.times.iter().copied())
             .collect();
-        let (clock, refused) = clock::advance(self.clock, &times);
+        let (clock, refused) = replay_clock::advance(self.clock, &times);
         self.clock = clock;
         if let Some(time) = refused.filter(|_| !self.has_warned) {
             self.has_warned = true;
             tracing::warn!(
-                time = clock::written(time),
-                clock = clock::written(clock),
+                time = replay_clock::written(time),
+                clock = replay_clock::written(clock),
                 "a sample's time is far ahead of the others: the stream's clock does not follow it, \
                  here and where this happens again"
             );

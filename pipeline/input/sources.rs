@@ -137,6 +137,7 @@ pub fn open_topics(
         group: config.group(),
         max_record_bytes: defaults.max_record_bytes,
         duplicates_within: defaults.duplicates_within,
+        levels: &settings.levels,
         health: health.clone(),
         stop: stop.clone(),
     };
@@ -180,6 +181,7 @@ fn open_edges(
         reload: Box::new(reload::on_signal(settings)?),
         store: common::open_store(link)?,
         duplicates_within: file_defaults(settings).duplicates_within,
+        levels: &settings.levels,
         stop_at_end: edges.stop_at_end,
         on_gone: edges.on_gone,
         health: health.clone(),

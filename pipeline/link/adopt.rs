@@ -14,8 +14,29 @@ use perennial_operators::{ModelId, TaskId, TaskPseudonym};
 use super::common::LAST_CLOUD_VERSION;
 use crate::error::Error;
 
+/// Refuses a published task with the number of another task here.
+///
+/// # Errors
+/// The two names.
+fn check_numbers(published: &Published, knowledge: &KnowledgeBase) -> Result<(), Error> {
+    let view = knowledge.view();
+    for task in &published.path {
+        if let Some(known) = view.task(task.task)?
+            && !known.definition.is_same(task)
+        {
+            let (known, found) = (known.definition.name, &task.name);
+            let reason = format!("the cloud's task {found:?} has the number of {known:?} here");
+            return Err(Error::Failed(reason.into()));
+        }
+    }
+    Ok(())
+}
+
 /// A published task under the names that tasks have here. None if it is a task of other edges,
 /// known only by pseudonyms.
+///
+/// # Errors
+/// It has the number of another task here.
 pub(crate) fn at_home(
     published: Published,
     policy: Option<&SharePolicy>,
@@ -23,11 +44,17 @@ pub(crate) fn at_home(
 ) -> Result<Option<Published>, Error> {
     // The tasks of a donor are not tasks here, and keep their names.
     let renames = |policy: &&SharePolicy| policy.renames() && published.donor.is_none();
-    let Some(policy) = policy.filter(renames) else {
-        return Ok(Some(published));
+    let published = match policy.filter(renames) {
+        None => Some(published),
+        Some(policy) => {
+            let renamed = knowledge.view().pseudonyms()?;
+            rename(published, &renamed, policy.common_levels())
+        }
     };
-    let renamed = knowledge.view().pseudonyms()?;
-    Ok(rename(published, &renamed, policy.common_levels()))
+    if let Some(published) = published.iter().find(|published| published.donor.is_none()) {
+        check_numbers(published, knowledge)?;
+    }
+    Ok(published)
 }
 
 /// Renames the tasks of a path. Those of the first `common` levels have the same names everywhere,

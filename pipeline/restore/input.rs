@@ -10,13 +10,23 @@ use super::Restored;
 impl Restored {
     /// Where reading resumes in topics, with the samples and labels that wait for each other.
     pub fn resume(&self) -> Result<Resume, Failure> {
+        let mut waiting = waiting_samples(&self.pending, &self.released)?;
+        let mut early_labels = self.early_labels.clone();
+        // A clock that was ahead for a moment must not hold what came then until it is that late.
+        if let Some(last) = &self.progress.header {
+            let clocks = waiting.iter_mut().map(|sample| &mut sample.clock);
+            let clocks = clocks.chain(early_labels.iter_mut().map(|label| &mut label.clock));
+            clocks.for_each(|clock| *clock = last.clock.min(*clock));
+        }
         Ok(Resume {
             records: self.progress.records,
             samples: self.progress.samples,
+            seen: self.seen.clone(),
+            tasks: self.tasks.clone(),
             offsets: self.progress.offsets.clone(),
             topics: self.topics.clone(),
-            waiting: waiting_samples(&self.pending, &self.released)?,
-            early_labels: self.early_labels.clone(),
+            waiting,
+            early_labels,
         })
     }
 
@@ -25,6 +35,8 @@ impl Restored {
         EdgesResume {
             records: self.progress.records,
             samples: self.progress.samples,
+            seen: self.seen.clone(),
+            tasks: self.tasks.clone(),
             offsets: self.progress.offsets.clone(),
             topics: self.topics.clone(),
             edges: self.edges.clone(),

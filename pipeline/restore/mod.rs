@@ -67,6 +67,8 @@ pub struct Restored {
     /// Standard deviation of each feature, once the initial training has measured it.
     deviations: Option<Vec<f32>>,
 
+    /// Ids of the latest good samples, oldest first, each with the number of its record.
+    seen: Vec<(u64, u64)>,
     /// Predicted samples that wait for their labels, serialized, oldest first.
     pending: Vec<Vec<u8>>,
     /// Samples of `pending` that no longer wait, since their labels have come, serialized.
@@ -155,6 +157,7 @@ impl Restored {
             clusters: view.clusters()?,
             deployed: deployed(view, &tasks, keep_frozen)?,
             spare: spare(view, &tasks)?,
+            seen: view.seen()?,
             pending: view.pending()?,
             released: view.released()?,
             adapters: view.adapters()?.into_iter().collect(),

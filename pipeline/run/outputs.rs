@@ -10,7 +10,7 @@ use perennial_connectors::sink::kafka::{KafkaSink, MessageRenderer, register_pre
 use perennial_connectors::sink::{AppendOptions, Format, Output, Renderer, RequestRenderer, Roll};
 use perennial_operators::Failure;
 
-use crate::commit::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS};
+use crate::commit::outputs::{DEAD_LETTERS, LABEL_REQUESTS, Outputs, PREDICTIONS, Refused};
 use crate::config::Settings;
 use crate::error::Error;
 use crate::graph::Render;
@@ -123,6 +123,7 @@ pub(crate) fn open_outputs(
         requests,
         renderer: RequestRenderer::new(&settings.schema),
         kafka,
+        refused: Refused::default(),
     };
     let mut files = progress.files.clone();
     files.extend(outputs.opened());

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use perennial_connectors::link::{
     Change, Changes, Donation, Published, PublishedModel, Subscription, now,
 };
-use perennial_connectors::source::edges::{EdgeMerge, EdgeRights, KnownEdges};
+use perennial_connectors::source::edges::{EdgeMerge, EdgeRights, EdgesResume, KnownEdges};
 use perennial_operators::flow::{ModelTrained, Remodeling, Revision};
 use perennial_operators::{
     Epoch, ModelId, Score, SharedSamples, SharedStatistics, SharedTexts, TaskDefinition, Texts,
@@ -168,14 +168,7 @@ pub fn changes() -> Subject {
         ]),
         tokens: mutate::TEXT.to_vec(),
         decode: Box::new(move |input| {
-            let mut merge = EdgeMerge::new(
-                known.clone(),
-                &schema,
-                100,
-                0,
-                &BTreeMap::new(),
-                &BTreeMap::new(),
-            );
+            let mut merge = EdgeMerge::new(known.clone(), &schema, 100, &EdgesResume::default());
             let value = envelope(input);
             let mut is_taken = false;
             for offset in 0..2 {

@@ -2,12 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod backlog;
 mod bench;
+mod duplicates;
 mod gone;
 mod kafka;
 mod labels;
 mod live;
 mod outages;
+mod poison;
 mod produce;
 mod registry;
 mod security;

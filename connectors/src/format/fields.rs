@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
+use perennial_operators::flow::SeenIds;
 use perennial_operators::{LARGEST_FEATURE, LARGEST_NUMBER, LabelKind, id_number};
 use rustc_hash::FxHashMap;
 
@@ -223,6 +224,8 @@ pub(crate) struct Seen {
     within: usize,
     order: VecDeque<u64>,
     records: FxHashMap<u64, u64>,
+    /// New ids since the last [`Seen::take_new`], if they are stored.
+    new: Option<Vec<(u64, u64)>>,
 }
 
 impl Seen {
@@ -232,6 +235,26 @@ impl Seen {
             within,
             order: VecDeque::new(),
             records: FxHashMap::default(),
+            new: None,
+        }
+    }
+
+    /// Goes on with the ids of an earlier run, oldest first; new ids are to be stored too.
+    pub(crate) fn resume(&mut self, stored: &[(u64, u64)]) {
+        let latest = &stored[stored.len().saturating_sub(self.within)..];
+        for (id, record) in latest {
+            if self.records.insert(*id, *record).is_none() {
+                self.order.push_back(*id);
+            }
+        }
+        self.new = Some(Vec::new());
+    }
+
+    /// Takes the ids to store, with the records that had them.
+    pub(crate) fn take_new(&mut self) -> SeenIds {
+        SeenIds {
+            ids: self.new.as_mut().map(std::mem::take).unwrap_or_default(),
+            within: self.within as u64,
         }
     }
 
@@ -249,6 +272,9 @@ impl Seen {
             Entry::Vacant(entry) => entry.insert(record),
         };
         self.order.push_back(hash);
+        if let Some(new) = &mut self.new {
+            new.push((hash, record));
+        }
         if self.order.len() > self.within
             && let Some(oldest) = self.order.pop_front()
         {

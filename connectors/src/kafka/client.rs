@@ -14,10 +14,16 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use super::config::OptionValue;
+use super::headers::packed_len;
 use super::{Health, KafkaConfig, KafkaError};
 
 /// Time limit of a request to a broker whose answer a run needs to begin.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// KiB that a consumer fetches ahead, over all its queues.
+const QUEUED_KBYTES: usize = 64 << 10;
+/// Messages that a consumer fetches ahead for one queue at most, unless they are large.
+const QUEUED_MESSAGES: usize = 100_000;
 
 /// The context of all clients: receives errors and messages that could not be delivered.
 #[derive(Clone, Default)]
@@ -37,8 +43,11 @@ pub(crate) struct Undelivered {
     pub(crate) count: u64,
     /// Why the first of them could not be delivered.
     pub(crate) error: ClientError,
-    /// Topics that reject messages as too large, each with the length of the longest such value.
+    /// Topics that reject messages as too large, each with the size of the longest such message:
+    /// bytes of key, packed headers and value.
     pub(crate) too_large: BTreeMap<String, usize>,
+    /// Whether a topic rejects messages for their timestamps.
+    pub(crate) untimely: bool,
 }
 
 impl Client {
@@ -71,6 +80,16 @@ pub(crate) fn is_too_large(error: &ClientError) -> bool {
         error.rdkafka_error_code(),
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
     )
+}
+
+/// Returns whether a broker refused a message for its timestamp.
+fn is_untimely(error: &ClientError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTimestamp)
+}
+
+/// Returns whether a message was refused for what it is, so that it can be sent in another form.
+pub(crate) fn is_refusal(error: &ClientError) -> bool {
+    is_too_large(error) || is_untimely(error)
 }
 
 /// Returns whether an error of a consumer means that it fetches nothing more of a partition until
@@ -132,16 +151,24 @@ impl ProducerContext for Client {
                     count: 0,
                     error: error.clone(),
                     too_large: BTreeMap::new(),
+                    untimely: false,
                 });
                 undelivered.count += 1;
+                undelivered.untimely |= is_untimely(error);
                 if is_too_large(error) {
                     let topic = message.topic().to_string();
                     let longest = undelivered.too_large.entry(topic).or_default();
-                    *longest = message.payload_len().max(*longest);
+                    *longest = size(message).max(*longest);
                 }
             }
         }
     }
+}
+
+/// Bytes of key, packed headers and value of a message.
+fn size(message: &BorrowedMessage<'_>) -> usize {
+    let headers = message.headers().map_or(0, packed_len);
+    message.key_len() + headers + message.payload_len()
 }
 
 /// A client that creates and removes topics.
@@ -155,6 +182,17 @@ pub(crate) fn consumer(
     group: &str,
     client: Client,
 ) -> Result<BaseConsumer<Client>, KafkaError> {
+    queued_consumer(config, group, client, 1)
+}
+
+/// A consumer whose records wait in `queues` queues, one for each partition that is split off.
+/// librdkafka bounds each queue by itself, so the bounds are divided by their number.
+pub(crate) fn queued_consumer(
+    config: &KafkaConfig,
+    group: &str,
+    client: Client,
+    queues: usize,
+) -> Result<BaseConsumer<Client>, KafkaError> {
     let mut settings = settings(config)?;
     settings
         .set("group.id", group)
@@ -163,8 +201,29 @@ pub(crate) fn consumer(
         .set("enable.partition.eof", "true")
         // Reading from elsewhere after a deleted offset would skip or repeat records.
         .set("auto.offset.reset", "error");
+    let share = |all: usize, most: usize| (all / queues.max(1)).clamp(1, most).to_string();
+    let bounds = [
+        (
+            "queued.max.messages.kbytes",
+            share(QUEUED_KBYTES, QUEUED_KBYTES),
+        ),
+        // A queue may exceed its bound by one fetch.
+        (
+            "fetch.message.max.bytes",
+            share(QUEUED_KBYTES << 8, 1 << 20),
+        ),
+        // A queued message costs some hundred bytes beside its own.
+        (
+            "queued.min.messages",
+            share(10 * QUEUED_MESSAGES, QUEUED_MESSAGES),
+        ),
+    ];
+    for (key, value) in &bounds {
+        default(&mut settings, config, key, value);
+    }
     default(&mut settings, config, "fetch.wait.max.ms", "50");
-    default(&mut settings, config, "queued.max.messages.kbytes", "65536");
+    // A short queue that was full must be filled again before it is empty.
+    default(&mut settings, config, "fetch.queue.backoff.ms", "20");
     create(&settings, client)
 }
 

@@ -7,12 +7,22 @@ use rdkafka::message::Headers as _;
 
 /// The length that stands for no value.
 const NONE: u32 = u32::MAX;
+/// Bytes of the two lengths of a header.
+const PREFIXES: usize = 6;
 
 /// Appends the headers of a message to `bytes`.
 pub(crate) fn pack(headers: &rdkafka::message::BorrowedHeaders, bytes: &mut Vec<u8>) {
     for header in headers.iter() {
         push_header(bytes, header.key, header.value);
     }
+}
+
+/// Length of the packed headers of a message.
+pub(crate) fn packed_len(headers: &rdkafka::message::BorrowedHeaders) -> usize {
+    let one = |header: rdkafka::message::Header<'_, &[u8]>| {
+        PREFIXES + header.key.len() + header.value.map_or(0, <[u8]>::len)
+    };
+    headers.iter().map(one).sum()
 }
 
 /// Appends one header. A name above 65,535 bytes, which Kafka does not allow, is cut.

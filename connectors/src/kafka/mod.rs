@@ -16,8 +16,8 @@ use thiserror::Error;
 
 pub use self::arrivals::Arrivals;
 pub(crate) use self::client::{
-    Client, PATIENCE, Undelivered, admin, consumer, is_lost, is_too_large, known_end, option,
-    producer,
+    Client, PATIENCE, Undelivered, admin, consumer, is_lost, is_refusal, is_too_large, known_end,
+    option, producer, queued_consumer,
 };
 pub use self::config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TRANSACTION_TIMEOUT,
@@ -75,12 +75,12 @@ pub enum KafkaError {
     },
     /// A broker rejects a message for its size, and the message cannot be split or shortened.
     #[error(
-        "the topic \"{topic}\" does not take messages of the size that they have, with values of up to {bytes} bytes: set its max.message.bytes above that, or kafka.options.batch.size below max.message.bytes if it is many small messages together that are too large"
+        "the topic \"{topic}\" does not take messages of the size that they have, of up to {bytes} bytes: set its max.message.bytes above that, or kafka.options.batch.size below max.message.bytes if it is many small messages together that are too large"
     )]
     TooLarge {
         /// The topic.
         topic: String,
-        /// Length of the longest refused value.
+        /// Size of the longest refused message: key, headers and value.
         bytes: usize,
     },
     /// The topic does not exist.

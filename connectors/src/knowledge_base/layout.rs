@@ -176,6 +176,14 @@ pub(super) const META_UNTRANSACTED: &[u8] = b"untransacted";
 /// A prepared commit: its number and its write.
 pub(super) const META_PREPARED: &[u8] = b"prepared";
 
+/// Number of samples up to the end of an epoch, after this prefix → ids of the epoch's samples.
+pub(super) const META_SEEN: &[u8] = b"seen:";
+
+/// The key of the ids of an epoch that ends with `end` samples.
+pub(super) fn seen_key(end: u64) -> Vec<u8> {
+    [META_SEEN, &end.to_be_bytes()].concat()
+}
+
 fn join<const N: usize>(head: [u8; 8], tail: &[u8]) -> [u8; N] {
     let mut key = [0; N];
     key[..8].copy_from_slice(&head);

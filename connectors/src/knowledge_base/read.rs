@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED,
+    META_REFERENCE, META_REGIONS, META_SEEN, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED,
     META_UNTRANSACTED, change_key, model_key, number_key, read_donor, read_epoch, read_model,
     read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
@@ -404,6 +404,25 @@ impl<'a> View<'a> {
     pub fn early_labels(&self) -> Result<Vec<EarlyLabel>, KnowledgeError> {
         let values = self.values(Family::EarlyLabels)?;
         values.iter().map(|value| self.kb.decode(value)).collect()
+    }
+
+    /// Ids of the latest good samples, oldest first: number of the id, and of its record. There may
+    /// be more than count as duplicates.
+    pub fn seen(&self) -> Result<Vec<(u64, u64)>, KnowledgeError> {
+        let mut seen = Vec::new();
+        let mode = IteratorMode::From(META_SEEN, rocksdb::Direction::Forward);
+        for entry in self
+            .snapshot
+            .iterator_cf(self.kb.family(Family::Meta)?, mode)
+        {
+            let (key, value) = entry.map_err(|error| self.kb.storage(&error))?;
+            if !key.starts_with(META_SEEN) {
+                break;
+            }
+            let ids: Vec<(u64, u64)> = self.kb.decode(&value)?;
+            seen.extend(ids);
+        }
+        Ok(seen)
     }
 
     fn values(&self, family: Family) -> Result<Vec<Vec<u8>>, KnowledgeError> {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use ndarray::Array2;
-use perennial_operators::{Batch, Dictionary, MISSING, Texts};
+use perennial_operators::flow::SeenIds;
+use perennial_operators::{Batch, Dictionary, MISSING, TaskDefinition, TaskLevels, Texts};
 use rustc_hash::FxHashMap;
 
+use super::task_numbers::TaskNumbers;
 use crate::format::fields::{LabelParser, Names, Seen, check_length, known_id, number, quote};
 use crate::format::{Row, TimeParser, Value};
 use crate::schema::{Feature, Schema};
@@ -24,6 +26,8 @@ pub struct Decoder {
     cells: Cells,
     clock: TimeParser,
     seen: Seen,
+    /// Finds tasks that have the number of another, where that is looked for.
+    task_numbers: Option<TaskNumbers>,
     first: u64,
     ids: Texts,
     times: Vec<i64>,
@@ -67,6 +71,7 @@ impl Decoder {
             cells,
             clock: TimeParser::default(),
             seen: Seen::new(duplicates_within),
+            task_numbers: None,
             first: 0,
             ids: Texts::default(),
             times: Vec::new(),
@@ -80,9 +85,20 @@ impl Decoder {
         }
     }
 
-    /// Numbers good records from `first` on, the number of earlier ones.
-    pub(super) fn continue_from(&mut self, first: u64) {
+    /// Goes on after `first` good records, of which the latest had the ids `seen`.
+    pub(super) fn continue_from(&mut self, first: u64, seen: &[(u64, u64)]) {
         self.first = first;
+        self.seen.resume(seen);
+    }
+
+    /// Makes a row bad whose task has the number of another task.
+    pub(super) fn check_tasks(&mut self, levels: &TaskLevels, tasks: &[TaskDefinition]) {
+        self.task_numbers = Some(TaskNumbers::new(levels, tasks));
+    }
+
+    /// Takes the ids of the good rows since the last call.
+    pub(super) fn take_seen(&mut self) -> SeenIds {
+        self.seen.take_new()
     }
 
     /// The latest good row since the last [`Decoder::take`]: sequence number and id.
@@ -128,6 +144,9 @@ impl Decoder {
         }
         for cell in &cells.attributes {
             check_length("attribute", &columns[*cell], row.get(*cell))?;
+        }
+        if let Some(numbers) = &mut self.task_numbers {
+            numbers.check(row, &cells.attributes, &mut self.scratch)?;
         }
         for (cell, kind) in &mut cells.features {
             let value = row.get(*cell);
@@ -372,6 +391,29 @@ mod tests {
         assert_eq!(batch.dictionaries[0].len(), 1);
         // An id is only taken by a good record.
         push(&mut decoder, ["b", "1", "s", "dry", "1", "ac", "hot"], 9).unwrap();
+    }
+
+    #[test]
+    fn ids_of_an_earlier_run_are_duplicates() {
+        let cells = |id| [id, "1", "s", "dry", "1", "ac", "hot"];
+        let mut first = decoder(true);
+        first.continue_from(0, &[]);
+        push(&mut first, cells("a"), 7).unwrap();
+        push(&mut first, cells("b"), 8).unwrap();
+        let seen = first.take_seen();
+        assert_eq!((seen.ids.len(), seen.within), (2, 10));
+        let mut second = decoder(true);
+        second.continue_from(2, &seen.ids);
+        let reason = push(&mut second, cells("b"), 9).unwrap_err();
+        assert_eq!(reason, r#"id "b" was seen before, at record 8"#);
+        push(&mut second, cells("c"), 10).unwrap();
+        assert_eq!(second.take_seen().ids.len(), 1);
+        // Older ones than count are forgotten.
+        let stored: Vec<(u64, u64)> = (0..12).map(|number| (number, 1)).collect();
+        let stored = [&seen.ids[..], &stored[..]].concat();
+        let mut third = decoder(true);
+        third.continue_from(14, &stored);
+        push(&mut third, cells("a"), 11).unwrap();
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod file;
 pub mod kafka;
 mod rows;
 pub mod simulator;
+mod task_numbers;
 
 use perennial_operators::Batch;
 use perennial_operators::flow::DeadLetter;

@@ -98,6 +98,12 @@ pub struct RawRecord<'a> {
 }
 
 impl RawRecord<'_> {
+    /// Bytes of key, headers and value.
+    pub fn size(&self) -> usize {
+        let parts = [self.key, self.headers, self.value];
+        parts.into_iter().flatten().map(<[u8]>::len).sum()
+    }
+
     /// Copies the record, of this topic, into one that owns its bytes.
     pub fn owned(self, topic: Arc<str>) -> OwnedRecord {
         OwnedRecord {
@@ -129,4 +135,12 @@ pub struct OwnedRecord {
     pub headers: Option<Vec<u8>>,
     /// Value.
     pub value: Option<Vec<u8>>,
+}
+
+impl OwnedRecord {
+    /// Bytes of key, headers and value.
+    pub fn size(&self) -> usize {
+        let parts = [&self.key, &self.headers, &self.value];
+        parts.into_iter().flatten().map(Vec::len).sum()
+    }
 }

@@ -119,13 +119,14 @@ impl TaskDefinition {
     /// Whether another definition is of the same task. Quotes in names do not count: older versions
     /// wrote none.
     pub fn is_same(&self, other: &TaskDefinition) -> bool {
-        let bare = |definition: &TaskDefinition| {
-            let name = definition.name.chars();
-            name.filter(|c| !matches!(c, '"' | '\\'))
-                .collect::<String>()
-        };
         (self.task, self.parent) == (other.task, other.parent)
-            && (self.name == other.name || bare(self) == bare(other))
+            && (self.name == other.name || self.bare_name() == other.bare_name())
+    }
+
+    /// The name without quotes, by which tasks of older versions are compared.
+    pub fn bare_name(&self) -> String {
+        let name = self.name.chars();
+        name.filter(|c| !matches!(c, '"' | '\\')).collect()
     }
 
     /// Definition of the child for some attributes' names and values.

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::OwnedRecord;
 
+/// Bytes of a record's value in the excerpt of its dead letter.
+const EXCERPT: usize = 4096;
+
 /// A record that could not be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -18,4 +21,18 @@ pub struct DeadLetter {
     /// The whole record, if it came from a broker. A file of dead letters shows the excerpt.
     #[serde(skip)]
     pub message: Option<Box<OwnedRecord>>,
+}
+
+impl DeadLetter {
+    /// Dead letter of a record of a broker.
+    pub fn of_record(record: OwnedRecord, reason: String) -> Self {
+        let value = record.value.as_deref().unwrap_or_default();
+        DeadLetter {
+            source: format!("{}[{}]", record.place.topic, record.place.partition),
+            record: record.offset.max(0) as u64,
+            reason,
+            content: String::from_utf8_lossy(&value[..value.len().min(EXCERPT)]).into_owned(),
+            message: Some(Box::new(record)),
+        }
+    }
 }

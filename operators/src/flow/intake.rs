@@ -32,10 +32,21 @@ pub struct Intake {
     pub early_labels: Vec<EarlyLabel>,
     /// Id numbers of earlier `early_labels` that wait no longer.
     pub settled_labels: Vec<u64>,
+    /// Ids of the good samples, of sources that cannot be read again from their beginning.
+    pub seen: SeenIds,
     /// Progress at each edge from which something was taken in.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
     /// History of each edge whose history moved.
     pub histories: BTreeMap<Arc<str>, EdgeHistory>,
+}
+
+/// Ids of good samples, in which duplicates are found after a restart too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenIds {
+    /// Number of each id, and of the record that had it, in the order of the samples.
+    pub ids: Vec<(u64, u64)>,
+    /// Number of good samples within which an id that comes again is a duplicate.
+    pub within: u64,
 }
 
 /// Progress in taking in what an edge shares.
@@ -112,6 +123,7 @@ impl Intake {
         self.topics.extend(other.topics);
         self.early_labels.extend(other.early_labels);
         self.settled_labels.extend(other.settled_labels);
+        self.seen.ids.extend(other.seen.ids);
         self.edges.extend(other.edges);
         self.histories.extend(other.histories);
     }

@@ -30,7 +30,7 @@ pub use self::effect::{Effect, EpochEffects};
 pub use self::feedback::{Feedback, TaskUpdate};
 pub use self::intake::{
     EarlyLabel, EdgeHistory, EdgeIncarnation, EdgeProgress, EpochHeader, Intake, Phase,
-    RecordsSkipped, Slice,
+    RecordsSkipped, SeenIds, Slice,
 };
 pub use self::model::{
     ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,

@@ -1,11 +1,12 @@
 //! Joining predictions with labels: a sample waits until its label is known.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+use super::waiting::{Taken, WaitingQueue, WaitingRows};
+use crate::data::Epoch;
 use crate::error::{Failure, OperatorError};
 use crate::flow::{
     EpochHeader, Labelled, LabelledEpoch, Phase, Predicted, Stored, encode_released,
@@ -45,101 +46,12 @@ impl Delay {
     }
 }
 
-/// Rows of one batch that wait for labels.
-struct WaitingRows {
-    predicted: Rc<Predicted>,
-    /// Row numbers, ascending.
-    rows: Vec<u32>,
-    /// Earliest event time of the rows.
-    earliest: i64,
-}
-
-impl WaitingRows {
-    fn new(predicted: Rc<Predicted>, rows: Vec<u32>) -> Self {
-        let times = &predicted.allocated.batch.times;
-        let earliest = rows.iter().map(|row| times[*row as usize]).min();
-        WaitingRows {
-            earliest: earliest.unwrap_or(i64::MAX),
-            predicted,
-            rows,
-        }
-    }
-
-    /// Whether the batch is of this epoch.
-    fn is_of(&self, header: &EpochHeader) -> bool {
-        self.predicted.allocated.header.epoch == header.epoch
-    }
-
-    /// Takes the rows whose delay is over, for samples that carry their labels.
-    fn release(&mut self, delay: Delay, header: &EpochHeader) -> Vec<u32> {
-        let batch = &self.predicted.allocated.batch;
-        match delay {
-            Delay::Records(records) => {
-                let known = (header.end.saturating_sub(records)).saturating_sub(batch.first);
-                let split = self.rows.partition_point(|row| u64::from(*row) < known);
-                let rest = self.rows.split_off(split);
-                std::mem::replace(&mut self.rows, rest)
-            }
-            Delay::Time(delay) => {
-                let known = header.clock.saturating_sub(delay);
-                if self.earliest > known {
-                    return Vec::new();
-                }
-                let times = &batch.times;
-                let (released, rest) = std::mem::take(&mut self.rows)
-                    .into_iter()
-                    .partition(|row| times[*row as usize] <= known);
-                *self = WaitingRows::new(self.predicted.clone(), rest);
-                released
-            }
-        }
-    }
-
-    /// Takes the rows that have waited for `wait` since they were read.
-    fn give_up(&mut self, wait: Delay, header: &EpochHeader) -> Vec<u32> {
-        let allocated = &self.predicted.allocated;
-        let read = allocated.header.clock;
-        let split = self.rows.partition_point(|row| {
-            wait.is_over(allocated.batch.sequence(*row as usize), read, header)
-        });
-        let rest = self.rows.split_off(split);
-        std::mem::replace(&mut self.rows, rest)
-    }
-
-    /// Takes the rows that have a label at the beginning of `labels`, and moves `labels` on behind
-    /// this batch. Labels without a waiting sample are passed over: it waits on another worker.
-    fn label(&mut self, labels: &mut &[(u64, f32)]) -> (Vec<u32>, Vec<f32>) {
-        let batch = &self.predicted.allocated.batch;
-        let end = batch.first + batch.len() as u64;
-        let from = labels.partition_point(|(sequence, _)| *sequence < batch.first);
-        let to = labels.partition_point(|(sequence, _)| *sequence < end);
-        let mut labels_of_batch = labels[from..to]
-            .iter()
-            .map(|(sequence, label)| ((sequence - batch.first) as u32, *label))
-            .peekable();
-        *labels = &labels[to..];
-        let mut known = (Vec::new(), Vec::new());
-        self.rows.retain(|row| {
-            while labels_of_batch.next_if(|(other, _)| other < row).is_some() {}
-            match labels_of_batch.next_if(|(other, _)| other == row) {
-                Some((row, label)) => {
-                    known.0.push(row);
-                    known.1.push(label);
-                    false
-                }
-                None => true,
-            }
-        });
-        known
-    }
-}
-
 /// Samples of one worker that wait for their labels, oldest first.
 pub struct Joiner {
     arrival: LabelTiming,
-    /// Sequence numbers of waiting samples whose labels were requested.
+    /// Sequence numbers of samples in `waiting` whose labels were requested.
     requested: FxHashSet<u64>,
-    waiting: VecDeque<WaitingRows>,
+    waiting: WaitingQueue,
     /// Whether samples keep their ids and attributes while they wait.
     named: bool,
 }
@@ -180,32 +92,41 @@ impl Joiner {
     /// Fails if the bytes are not those of a joiner.
     pub fn restore(arrival: LabelTiming, restored: RestoredRows<'_>) -> Result<Self, Failure> {
         let released = released_sequences(restored.released)?;
-        let mut waiting = VecDeque::new();
+        let by_time = match arrival {
+            LabelTiming::InSample(delay) | LabelTiming::OnRequest(delay) => {
+                matches!(delay, Delay::Time(_))
+            }
+            LabelTiming::SeparateStream(_) => false,
+        };
+        let mut waiting = WaitingQueue::new(by_time);
         for bytes in restored.pending {
             let (predicted, mut rows) = Stored::decode(bytes)?.restore();
             let sequence = |row: &u32| predicted.allocated.batch.sequence(*row as usize);
             rows.retain(|row| !released.contains(&sequence(row)));
-            let mut batch = WaitingRows::new(Rc::new(predicted), rows);
-            if let Some(header) = restored.committed {
-                // Rows that the clock released up to the last commit were counted then.
-                match arrival {
-                    LabelTiming::InSample(delay) => batch.release(delay, header),
-                    // The labels of the last epoch's samples can still be requested.
-                    LabelTiming::OnRequest(_) if batch.is_of(header) => Vec::new(),
-                    LabelTiming::OnRequest(delay) => batch.release(delay, header),
-                    LabelTiming::SeparateStream(wait) => batch.give_up(wait, header),
-                };
-            }
-            if !batch.rows.is_empty() {
-                waiting.push_back(batch);
-            }
+            // A clock that was ahead for a moment must not hold its samples until it is that late.
+            let read = predicted.allocated.header.clock;
+            let read = restored.committed.map_or(read, |last| read.min(last.clock));
+            waiting.push(WaitingRows::new(Rc::new(predicted), rows, read));
         }
-        Ok(Joiner {
+        let mut joiner = Joiner {
             arrival,
-            requested: restored.requested.iter().copied().collect(),
+            requested: FxHashSet::default(),
             waiting,
             named: false,
-        })
+        };
+        if let Some(header) = restored.committed {
+            // Rows that the clock released up to the last commit were counted then.
+            match arrival {
+                LabelTiming::InSample(delay) => joiner.take_due(delay, None, header),
+                // The labels of the last epoch's samples can still be requested.
+                LabelTiming::OnRequest(delay) => joiner.take_due(delay, Some(header.epoch), header),
+                LabelTiming::SeparateStream(wait) => joiner.take_over(wait, header),
+            };
+        }
+        for sequence in restored.requested {
+            joiner.request(*sequence);
+        }
+        Ok(joiner)
     }
 
     /// Sets whether samples keep their ids and attributes while they wait, across restarts too.
@@ -214,9 +135,38 @@ impl Joiner {
         Joiner { named, ..self }
     }
 
-    /// Notes that the label of a sample was requested.
+    /// Notes that the label of a sample was requested, if the sample waits on this worker.
     pub fn request(&mut self, sequence: u64) {
-        self.requested.insert(sequence);
+        let counts = matches!(self.arrival, LabelTiming::OnRequest(_));
+        if counts && self.waiting.holds(sequence) {
+            self.requested.insert(sequence);
+        }
+    }
+
+    /// Takes the samples that carry their labels and whose delay is over, except those of the epoch
+    /// `spared`.
+    fn take_due(
+        &mut self,
+        delay: Delay,
+        spared: Option<Epoch>,
+        header: &EpochHeader,
+    ) -> Vec<Taken> {
+        match delay {
+            Delay::Records(_) => {
+                let is_over = |sequence, read| delay.is_over(sequence, read, header);
+                self.waiting.take_front(spared, is_over)
+            }
+            Delay::Time(delay) => {
+                let known = header.clock.saturating_sub(delay);
+                self.waiting.take_until(spared, known)
+            }
+        }
+    }
+
+    /// Takes the samples that have waited for their labels for long enough.
+    fn take_over(&mut self, wait: Delay, header: &EpochHeader) -> Vec<Taken> {
+        let is_over = |sequence, read| wait.is_over(sequence, read, header);
+        self.waiting.take_front(None, is_over)
     }
 
     /// Takes in an epoch's predictions and returns the labels that are known at its end.
@@ -227,28 +177,26 @@ impl Joiner {
     pub fn join(&mut self, predicted: Rc<Predicted>) -> Result<JoinOutput, Failure> {
         let header = predicted.allocated.header;
         let rows = predicted.allocated.batch.len() as u32;
-        if rows > 0 {
-            self.waiting
-                .push_back(WaitingRows::new(predicted.clone(), (0..rows).collect()));
-        }
+        let rows = (0..rows).collect();
+        self.waiting
+            .push(WaitingRows::new(predicted.clone(), rows, header.clock));
         let (mut released, mut unlabelled) = (None, 0);
         let batches = match self.arrival {
             LabelTiming::InSample(delay) | LabelTiming::OnRequest(delay) => {
                 self.take_carried(delay, &header, &mut unlabelled)
             }
             LabelTiming::SeparateStream(wait) => {
-                let batches = self.take_labelled(&predicted.allocated.labels);
+                let batches = self.waiting.take_labelled(&predicted.allocated.labels);
                 released = encode_older(&header, &batches)?;
                 unlabelled = self.give_up(wait, &header);
                 batches
             }
         };
-        self.waiting.retain(|waiting| !waiting.rows.is_empty());
         Ok(JoinOutput {
             labelled: Rc::new(LabelledEpoch { batches }),
             pending: self.pending(header)?,
             released,
-            floor: self.floor(&header),
+            floor: self.waiting.floor().unwrap_or(header.end),
             unlabelled,
         })
     }
@@ -266,19 +214,14 @@ impl Joiner {
             // end of the stream, no delay is left to wait for.
             Phase::Bootstrap | Phase::BootstrapEnds | Phase::Ended => Delay::Records(0),
         };
-        let mut batches = Vec::new();
         let on_request = matches!(self.arrival, LabelTiming::OnRequest(_));
-        for waiting in &mut self.waiting {
-            // Whether a label is requested is known once the epoch of its sample is over.
-            if on_request && waiting.is_of(header) && header.phase == Phase::Live {
-                continue;
-            }
-            let released = waiting.release(delay, header);
-            if released.is_empty() {
-                continue;
-            }
-            let batch = &waiting.predicted.allocated.batch;
-            let is_free = !on_request || !waiting.predicted.is_predicted();
+        // Whether a label is requested is known once the epoch of its sample is over.
+        let spares = on_request && header.phase == Phase::Live;
+        let taken = self.take_due(delay, spares.then_some(header.epoch), header);
+        let mut batches = Vec::with_capacity(taken.len());
+        for (predicted, released) in taken {
+            let batch = &predicted.allocated.batch;
+            let is_free = !on_request || !predicted.is_predicted();
             let mut label = |row: &u32| {
                 let row = *row as usize;
                 if is_free || self.requested.remove(&batch.sequence(row)) {
@@ -292,33 +235,14 @@ impl Joiner {
                 .map(|row| (*row, label(row)))
                 .filter(|(_, label)| !label.is_nan())
                 .unzip();
-            if waiting.predicted.is_predicted() {
+            if predicted.is_predicted() {
                 *unlabelled += (released.len() - rows.len()) as u64;
             }
             batches.push(Labelled {
-                predicted: waiting.predicted.clone(),
+                predicted,
                 rows,
                 labels,
             });
-        }
-        batches
-    }
-
-    /// Takes the samples that have one of these labels, which came on their own.
-    fn take_labelled(&mut self, mut remaining: &[(u64, f32)]) -> Vec<Labelled> {
-        let mut batches = Vec::new();
-        for waiting in &mut self.waiting {
-            if remaining.is_empty() {
-                break;
-            }
-            let (rows, labels) = waiting.label(&mut remaining);
-            if !rows.is_empty() {
-                batches.push(Labelled {
-                    predicted: waiting.predicted.clone(),
-                    rows,
-                    labels,
-                });
-            }
         }
         batches
     }
@@ -329,20 +253,16 @@ impl Joiner {
             Phase::Ended => Delay::Records(0),
             _ => wait,
         };
-        let mut unlabelled = 0;
-        for waiting in &mut self.waiting {
-            let dropped = waiting.give_up(wait, header);
-            if waiting.predicted.is_predicted() {
-                unlabelled += dropped.len() as u64;
-            }
-        }
-        unlabelled
+        let dropped = self.take_over(wait, header).into_iter();
+        let predicted = dropped.filter(|(predicted, _)| predicted.is_predicted());
+        predicted.map(|(_, rows)| rows.len() as u64).sum()
     }
 
     /// Encodes the waiting samples of the epoch. They are written once: later releases follow from
     /// the clock, or are written as released.
     fn pending(&self, header: EpochHeader) -> Result<Option<(u64, Vec<u8>)>, OperatorError> {
-        let Some(newest) = self.waiting.back().filter(|waiting| waiting.is_of(&header)) else {
+        let newest = self.waiting.newest();
+        let Some(newest) = newest.filter(|waiting| waiting.is_of(header.epoch)) else {
             return Ok(None);
         };
         let by_id = matches!(self.arrival, LabelTiming::SeparateStream(_));
@@ -350,17 +270,6 @@ impl Joiner {
         let batch = &newest.predicted.allocated.batch;
         let last = batch.sequence(batch.len() - 1);
         Ok(Some((last, stored.encode()?)))
-    }
-
-    fn floor(&self, header: &EpochHeader) -> u64 {
-        self.waiting
-            .iter()
-            .filter_map(|waiting| {
-                let row = *waiting.rows.first()?;
-                Some(waiting.predicted.allocated.batch.sequence(row as usize))
-            })
-            .min()
-            .unwrap_or(header.end)
     }
 }
 
@@ -390,5 +299,24 @@ fn encode_older(
     match last {
         Some(last) => Ok(Some((last, encode_released(&sequences)?))),
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_other_workers_are_not_kept() {
+        for arrival in [LabelTiming::OnRequest, LabelTiming::SeparateStream] {
+            let arrival = arrival(Delay::Records(10));
+            let restored = RestoredRows {
+                requested: &[3],
+                ..RestoredRows::default()
+            };
+            let mut joiner = Joiner::restore(arrival, restored).unwrap();
+            joiner.request(7);
+            assert!(joiner.requested.is_empty());
+        }
     }
 }

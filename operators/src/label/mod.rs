@@ -2,6 +2,7 @@
 
 mod join;
 mod joiner;
+mod waiting;
 
 pub use self::join::join;
 pub use self::joiner::{Delay, JoinOutput, Joiner, LabelTiming, RestoredRows};

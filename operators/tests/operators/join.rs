@@ -332,6 +332,37 @@ proptest! {
 }
 
 #[test]
+fn a_clock_that_was_ahead_does_not_hold_samples_after_a_restart() {
+    let arrival = LabelTiming::SeparateStream(Delay::Time(10));
+    let row = |time| Row {
+        time,
+        attributes: vec![0],
+        features: vec![0.5],
+        label: f32::NAN,
+    };
+    let mut joiner = Joiner::restore(arrival, RestoredRows::default()).unwrap();
+    let mut pending = Vec::new();
+    for (epoch, clock) in [(0, 1_000_000), (1, 100)] {
+        let scored = scored(header(epoch, epoch + 1, clock), epoch, &[row(5)]);
+        pending.extend(joiner.join(scored).unwrap().pending.map(|(_, bytes)| bytes));
+    }
+    let waited = RestoredRows {
+        pending: &pending,
+        committed: Some(&header(1, 2, 100)),
+        ..RestoredRows::default()
+    };
+    let mut joiner = Joiner::restore(arrival, waited).unwrap();
+    let mut join = |epoch, clock| {
+        joiner
+            .join(scored(header(epoch, 2, clock), 2, &[]))
+            .unwrap()
+    };
+    assert_eq!(join(2, 109).unlabelled, 0);
+    let joined = join(3, 110);
+    assert_eq!((joined.unlabelled, joined.floor), (2, 2));
+}
+
+#[test]
 fn requested_labels_are_the_only_ones() {
     let arrival = LabelTiming::OnRequest(Delay::Records(2));
     let row = |label: f32| Row {

@@ -104,6 +104,7 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         topics: BTreeMap::new(),
         early_labels: Vec::new(),
         settled_labels: Vec::new(),
+        seen: Default::default(),
         edges: BTreeMap::new(),
         histories: BTreeMap::new(),
     }

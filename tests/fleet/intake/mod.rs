@@ -100,6 +100,7 @@ impl Intake {
             reload: Box::new(move || reload.lock().expect("edges").take()),
             store,
             duplicates_within: 1000,
+            levels: &settings.levels,
             stop_at_end: false,
             on_gone: OnGone::Fail,
             health: Health::default(),

@@ -10,7 +10,7 @@ use perennial::link::publish::{publish_new, resume};
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, TaskRecord};
 use perennial_connectors::link::{Published, PublishedRevisions, seal};
 use perennial_connectors::schema::Schema;
-use perennial_connectors::source::edges::{EdgeMerge, EdgeRights, KnownEdges};
+use perennial_connectors::source::edges::{EdgeMerge, EdgeRights, EdgesResume, KnownEdges};
 use perennial_operators::flow::{
     EdgeHistory, EdgeProgress, Effect, EpochEffects, EpochHeader, Intake, KnowledgeChange,
     ModelTrained, Phase, Remodeling, Revision,
@@ -100,16 +100,14 @@ impl Cloud {
             let histories = view.histories().expect("some");
             drop(view);
             let read = progress.offsets.get(&place()).copied().unwrap_or(0);
-            let samples = progress.samples;
+            let resume = EdgesResume {
+                samples: progress.samples,
+                edges,
+                histories,
+                ..EdgesResume::default()
+            };
             Process {
-                merge: EdgeMerge::new(
-                    listening.clone(),
-                    schema,
-                    1_000_000,
-                    samples,
-                    &edges,
-                    &histories,
-                ),
+                merge: EdgeMerge::new(listening.clone(), schema, 1_000_000, &resume),
                 knowledge: Arc::new(knowledge),
                 read: read as usize,
                 taken: 0,
@@ -284,6 +282,7 @@ impl Process {
             topics: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
+            seen: Default::default(),
             edges,
             histories,
         }));

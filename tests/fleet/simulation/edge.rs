@@ -121,6 +121,7 @@ impl Process {
             topics: BTreeMap::new(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
+            seen: Default::default(),
             edges: BTreeMap::new(),
             histories: BTreeMap::new(),
         };

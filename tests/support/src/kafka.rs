@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -279,6 +279,30 @@ impl Broker {
             }
         }
         producer.flush(PATIENCE).expect("all is produced");
+    }
+
+    /// Produces one message with a header.
+    pub fn produce_with_header(
+        &self,
+        topic: &str,
+        (partition, timestamp): (i32, i64),
+        (key, header, value): (&[u8], &[u8], &[u8]),
+    ) {
+        let mut config = self.client();
+        config.set("message.max.bytes", "20000000");
+        let producer: BaseProducer = config.create().expect("a producer");
+        let header = Header {
+            key: "trace",
+            value: Some(header),
+        };
+        let record = BaseRecord::to(topic)
+            .partition(partition)
+            .timestamp(timestamp)
+            .headers(OwnedHeaders::new().insert(header))
+            .key(key)
+            .payload(value);
+        assert!(producer.send(record).is_ok(), "the message is accepted");
+        producer.flush(PATIENCE).expect("it is produced");
     }
 
     /// The names of all topics, without Kafka's own.

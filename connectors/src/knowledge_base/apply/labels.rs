@@ -5,7 +5,7 @@ use perennial_operators::flow::EpochEffects;
 
 use super::CommitWriter;
 use crate::knowledge_base::KnowledgeError;
-use crate::knowledge_base::layout::{Family, META_ASKED, number_key, released_key};
+use crate::knowledge_base::layout::{Family, META_ASKED, number_key, released_key, seen_key};
 
 impl CommitWriter<'_> {
     pub(super) fn request_labels(
@@ -42,6 +42,23 @@ impl CommitWriter<'_> {
                 let key = released_key(*last, effects.epoch);
                 self.batch.put_cf(released, key, bytes);
             }
+        }
+        Ok(())
+    }
+
+    /// Adds the ids of samples, and removes those that count no more as duplicates.
+    pub(super) fn seen(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
+        let intakes = epochs.iter().filter_map(|effects| effects.intake.as_ref());
+        let mut floor = 0;
+        for intake in intakes.filter(|intake| !intake.seen.ids.is_empty()) {
+            let end = intake.header.end;
+            self.put(Family::Meta, &seen_key(end), &intake.seen.ids)?;
+            floor = end.saturating_sub(intake.seen.within);
+        }
+        if floor > 0 {
+            let family = self.kb.family(Family::Meta)?;
+            self.batch
+                .delete_range_cf(family, seen_key(0), seen_key(floor + 1));
         }
         Ok(())
     }

@@ -165,6 +165,7 @@ impl KnowledgeBase {
         }
         writer.pending(epochs)?;
         writer.early_labels(epochs)?;
+        writer.seen(epochs)?;
         writer.edges(epochs)?;
         writer.count_undefined(epochs)?;
         writer.topics(epochs)?;

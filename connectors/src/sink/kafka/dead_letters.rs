@@ -1,150 +1,121 @@
 //! Dead letters as messages, also if they are too large for their topic.
 //!
 //! A dead letter must neither block the results of its transaction nor be lost. So a letter that
-//! its topic refuses is sent without its value, with a header that says so. A broker refuses a
-//! batch as a whole, which does not show the message that is too large; so after a refusal all
-//! messages are sent again, each dead letter alone.
+//! its topic refuses is sent without its value, and if that does not help without the key and the
+//! headers of its record either, with headers that say so.
 
 use perennial_operators::flow::DeadLetter;
+use perennial_operators::{OwnedRecord, TopicPartition};
 
 use super::KafkaSink;
-use super::message::Message;
-use crate::kafka::{KafkaError, push_header};
-
-/// Handling of dead letters that are too large, until the current transaction is committed.
-#[derive(Debug, Default)]
-pub(super) struct Oversize {
-    /// Whether each dead letter is sent alone, since a batch was refused.
-    alone: bool,
-    /// Least size in bytes of the values that are left out.
-    limit: Option<usize>,
-}
-
-impl Oversize {
-    fn takes(&self, bytes: usize) -> bool {
-        self.limit.is_none_or(|limit| bytes < limit)
-    }
-}
+use super::message::{Message, Rendered};
+use super::refusals::too_large_for;
+use crate::kafka::{Headers, KafkaError, push_header};
 
 impl KafkaSink {
     /// Sends a dead letter: the original bytes, with the reason and the origin as headers.
     ///
     /// # Errors
-    /// It cannot be sent, not even without its value.
+    /// It cannot be sent, not even without anything of its record.
     pub fn send_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), KafkaError> {
         let Some(topic) = self.topics.dead_letters.clone() else {
             return Ok(());
         };
-        let mut headers = headers(letter);
         let record = letter.message.as_deref();
         let value = match record {
             Some(record) => record.value.as_deref().unwrap_or_default(),
             None => letter.content.as_bytes(),
         };
-        let timestamp = record.map_or(-1, |record| record.timestamp);
         let key = record.and_then(|record| record.key.as_deref());
-        let whole = Message {
+        let foreign = record.and_then(|record| record.headers.as_deref());
+        let foreign = foreign.unwrap_or_default();
+        let timestamp = record.map_or(-1, |record| record.timestamp);
+        let message = |key, headers, value| Message {
             timestamp,
             key,
-            headers: &headers,
+            headers,
             value,
         };
-        if self.oversize.takes(value.len()) {
-            match self.send(&topic, whole) {
-                // Too large for librdkafka itself.
-                Err(KafkaError::TooLarge { .. }) if !value.is_empty() => {}
-                sent => return sent.and_then(|()| self.settle(&topic, value.len())),
-            }
-        }
-        let bytes = value.len();
-        tracing::warn!(
-            topic,
-            bytes,
-            "a dead letter is too large for its topic: its value is left out"
-        );
-        push(
-            &mut headers,
-            "perennial.value_too_large",
-            &bytes.to_string(),
-        );
-        let rest = Message {
-            timestamp,
-            key,
-            headers: &headers,
-            value: b"",
-        };
-        self.send(&topic, rest)?;
-        self.settle(&topic, 0)
-    }
-
-    /// If each dead letter is sent alone, waits until this one has arrived. If it is refused,
-    /// values of `bytes` bytes are left out from now on.
-    fn settle(&mut self, topic: &str, bytes: usize) -> Result<(), KafkaError> {
-        if !self.oversize.alone || self.refused.is_some() {
+        let mut own = headers(letter);
+        let all = [&own, foreign].concat();
+        let whole = message(key, &all, value);
+        let bytes = whole.size();
+        if self.send_fitting(&topic, [whole])?.is_some() {
             return Ok(());
         }
-        self.wait()?;
-        // While letters arrive, a run that is to stop still makes progress.
-        self.stopping = None;
-        let Some(undelivered) = self.client.take_undelivered() else {
-            return Ok(());
-        };
-        for (refusing, longest) in &undelivered.too_large {
-            if refusing != topic || bytes == 0 {
-                return Err(too_large(refusing, *longest));
-            }
-            self.oversize.limit = Some(bytes);
+        push_length(&mut own, "perennial.value_too_large", value.len());
+        let valueless = [&own, foreign].concat();
+        push_length(
+            &mut own,
+            "perennial.key_too_large",
+            key.map_or(0, <[u8]>::len),
+        );
+        push_length(&mut own, "perennial.headers_too_large", foreign.len());
+        let shorter = [message(key, &valueless, b""), message(None, &own, b"")];
+        if self.send_fitting(&topic, shorter)?.is_none() {
+            return Err(too_large_for(&topic, own.len()));
         }
-        self.refused = Some(undelivered.error);
-        Ok(())
-    }
-
-    /// Prepares another attempt after a message was refused for its size.
-    ///
-    /// # Errors
-    /// No other attempt can succeed: it was no dead letter, or each was sent alone already.
-    pub(super) fn retry_too_large(
-        &mut self,
-        topic: &str,
-        longest: usize,
-    ) -> Result<(), KafkaError> {
-        if self.topics.dead_letters.as_deref() != Some(topic) || self.oversize.alone {
-            return Err(too_large(topic, longest));
-        }
-        self.oversize.alone = true;
+        let what = "a dead letter is too large for its topic: parts of its record are left out";
+        self.limits.tell(&topic, bytes, what);
         Ok(())
     }
 }
 
-pub(super) fn too_large(topic: &str, bytes: usize) -> KafkaError {
-    KafkaError::TooLarge {
-        topic: topic.to_string(),
-        bytes,
-    }
-}
-
-fn push(headers: &mut Vec<u8>, name: &str, value: &str) {
-    push_header(headers, name, Some(value.as_bytes()));
-}
-
-/// Headers of a dead letter: reason and origin, then the headers of its record.
+/// Headers of a dead letter: reason and origin.
 fn headers(letter: &DeadLetter) -> Vec<u8> {
     let mut headers = Vec::new();
-    push(&mut headers, "perennial.reason", &letter.reason);
+    let mut push = |name: &str, value: &str| {
+        push_header(&mut headers, name, Some(value.as_bytes()));
+    };
+    push("perennial.reason", &letter.reason);
     let Some(record) = &letter.message else {
-        push(&mut headers, "perennial.source", &letter.source);
-        push(&mut headers, "perennial.record", &letter.record.to_string());
+        push("perennial.source", &letter.source);
+        push("perennial.record", &letter.record.to_string());
         return headers;
     };
-    push(&mut headers, "perennial.topic", &record.place.topic);
-    let partition = record.place.partition.to_string();
-    push(&mut headers, "perennial.partition", &partition);
-    push(&mut headers, "perennial.offset", &record.offset.to_string());
+    push("perennial.topic", &record.place.topic);
+    push("perennial.partition", &record.place.partition.to_string());
+    push("perennial.offset", &record.offset.to_string());
     if record.value.is_none() {
         // In a compacted topic a message without a value deletes its key, so the letter gets an
         // empty value.
-        push(&mut headers, "perennial.no_value", "true");
+        push("perennial.no_value", "true");
     }
-    headers.extend_from_slice(record.headers.as_deref().unwrap_or_default());
     headers
+}
+
+/// Appends the length of a part that is left out, if it has any bytes.
+fn push_length(headers: &mut Vec<u8>, name: &str, bytes: usize) {
+    if bytes > 0 {
+        push_header(headers, name, Some(bytes.to_string().as_bytes()));
+    }
+}
+
+/// The dead letter of a sample whose prediction `topic` does not take. It holds the prediction.
+pub(super) fn refused_prediction(topic: &str, prediction: &Rendered<'_>) -> DeadLetter {
+    let message = prediction.own();
+    let key = message.key.unwrap_or_default();
+    let reason = format!(
+        "the topic {topic:?} does not take its prediction, which has {} bytes, of which its key has {}",
+        message.size(),
+        key.len()
+    );
+    let header = |name: &str| {
+        let found = Headers(message.headers).find(|(key, _)| *key == name);
+        let text = found.and_then(|(_, value)| std::str::from_utf8(value?).ok());
+        text.unwrap_or_default()
+    };
+    let number = |name: &str| header(name).parse::<i64>().unwrap_or(-1);
+    let record = OwnedRecord {
+        place: TopicPartition {
+            topic: header("perennial.topic").into(),
+            partition: number("perennial.partition") as i32,
+        },
+        offset: number("perennial.offset"),
+        timestamp: message.timestamp,
+        key: message.key.map(<[u8]>::to_vec),
+        headers: Some(prediction.message.headers[..prediction.foreign].to_vec()),
+        value: Some(message.value.to_vec()),
+    };
+    DeadLetter::of_record(record, reason)
 }

@@ -1,7 +1,8 @@
 //! Predictions as messages. Workers render them as bytes; the sender parses the bytes.
 //!
-//! A message is its timestamp (i64), the lengths of key, headers and value (u32 each; the greatest
-//! number stands for no key), then key, headers and value. Numbers are little-endian.
+//! A message is its timestamp (i64), the lengths of the key, the sample's headers, its own headers
+//! and the value (u32 each; the greatest number stands for no key), then key, headers and value.
+//! Numbers are little-endian.
 
 use perennial_operators::flow::Predicted;
 
@@ -12,7 +13,7 @@ use crate::sink::{AvroPredictions, Format, Layout, Renderer, SinkError};
 /// The length that stands for no key.
 const NONE: u32 = u32::MAX;
 /// Bytes before the key.
-const HEAD: usize = 20;
+const HEAD: usize = 24;
 
 /// A message to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,28 +26,56 @@ pub(super) struct Message<'a> {
     pub value: &'a [u8],
 }
 
+impl Message<'_> {
+    /// Bytes of key, headers and value.
+    pub(super) fn size(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.headers.len() + self.value.len()
+    }
+}
+
+/// A rendered prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rendered<'a> {
+    /// The message, with the headers of its sample before its own.
+    pub message: Message<'a>,
+    /// Length of the sample's headers.
+    pub foreign: usize,
+}
+
+impl<'a> Rendered<'a> {
+    /// The message without the headers of its sample.
+    pub(super) fn own(&self) -> Message<'a> {
+        Message {
+            headers: &self.message.headers[self.foreign..],
+            ..self.message
+        }
+    }
+}
+
 /// Iterator over rendered messages.
 pub(super) struct Messages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
-    type Item = Message<'a>;
+    type Item = Rendered<'a>;
 
-    fn next(&mut self) -> Option<Message<'a>> {
+    fn next(&mut self) -> Option<Rendered<'a>> {
         let (head, rest) = self.0.split_at_checked(HEAD)?;
         let length = |at: usize| Some(u32::from_le_bytes(head[at..at + 4].try_into().ok()?));
         let timestamp = i64::from_le_bytes(head[..8].try_into().ok()?);
-        let (key, headers, value) = (length(8)?, length(12)? as usize, length(16)? as usize);
+        let (key, foreign) = (length(8)?, length(12)? as usize);
+        let (headers, value) = (foreign + length(16)? as usize, length(20)? as usize);
         let key_length = if key == NONE { 0 } else { key as usize };
         let (key_bytes, rest) = rest.split_at_checked(key_length)?;
         let (headers, rest) = rest.split_at_checked(headers)?;
         let (value, rest) = rest.split_at_checked(value)?;
         self.0 = rest;
-        Some(Message {
+        let message = Message {
             timestamp,
             key: (key != NONE).then_some(key_bytes),
             headers,
             value,
-        })
+        };
+        Some(Rendered { message, foreign })
     }
 }
 
@@ -108,9 +137,11 @@ impl MessageRenderer {
                 None => (batch.times[row] / 1000, Some(batch.ids.get(row).as_bytes())),
             };
             bytes.extend_from_slice(key.unwrap_or_default());
+            let foreign = metadata.and_then(|metadata| metadata.headers.get(row));
+            let foreign = foreign.unwrap_or_default();
+            bytes.extend_from_slice(foreign);
             let headers_start = bytes.len();
             if let Some(metadata) = metadata {
-                bytes.extend_from_slice(metadata.headers.get(row).unwrap_or_default());
                 let mut number = itoa::Buffer::new();
                 push_header(bytes, "perennial.topic", Some(metadata.topic.as_bytes()));
                 let partition = number.format(metadata.partitions[row]).as_bytes();
@@ -125,6 +156,7 @@ impl MessageRenderer {
             bytes.extend_from_slice(value);
             let lengths = [
                 key.map_or(NONE, |key| key.len() as u32),
+                foreign.len() as u32,
                 (value_start - headers_start) as u32,
                 value.len() as u32,
             ];
@@ -144,17 +176,22 @@ mod tests {
     #[test]
     fn a_truncated_message_is_none() {
         let mut bytes = 7_i64.to_le_bytes().to_vec();
-        for length in [NONE, 0, 3] {
+        for length in [NONE, 1, 2, 3] {
             bytes.extend_from_slice(&length.to_le_bytes());
         }
-        bytes.extend_from_slice(b"abc");
+        bytes.extend_from_slice(b"fowabc");
         let message = Message {
             timestamp: 7,
             key: None,
-            headers: b"",
+            headers: b"fow",
             value: b"abc",
         };
-        assert_eq!(Messages(&bytes).collect::<Vec<_>>(), [message]);
+        let rendered = Rendered {
+            message,
+            foreign: 1,
+        };
+        assert_eq!(Messages(&bytes).collect::<Vec<_>>(), [rendered]);
+        assert_eq!(rendered.own().headers, b"ow");
         assert_eq!(Messages(&bytes[..bytes.len() - 1]).count(), 0);
     }
 }

@@ -7,6 +7,7 @@ mod labels;
 mod mark;
 mod message;
 mod recovery;
+mod refusals;
 mod register;
 mod transaction;
 
@@ -16,28 +17,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use perennial_operators::TopicPartition;
+use perennial_operators::flow::DeadLetter;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use self::dead_letters::{Oversize, too_large};
+use self::dead_letters::refused_prediction;
 pub use self::feed::{Feed, FeedOptions, LabelFeed};
 pub use self::labels::LabelSender;
 pub use self::mark::{CommitMark, committed};
 pub use self::message::MessageRenderer;
 use self::message::{Message, Messages};
+use self::refusals::{TopicLimits, too_large_for};
 pub use self::register::register_predictions;
 use self::transaction::Transactions;
 pub use self::transaction::{Outcome, end_transaction};
 use crate::kafka::{
-    Client, Delivery, Headers, Health, KafkaConfig, KafkaError, Side, is_too_large, producer,
-    topic_partitions,
+    Client, Delivery, Headers, Health, KafkaConfig, KafkaError, Side, is_refusal, is_too_large,
+    producer, topic_partitions,
 };
 
 /// How long a run that is to stop still waits for Kafka.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Size of predictions, bytes, that a topic must take. Without anything of their sample's message
+/// predictions are shorter, except with very many attributes or classes.
+const ORDINARY: usize = 16 << 10;
 
 /// Time of one poll for delivery reports.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -83,7 +90,7 @@ pub struct KafkaSink {
     stopping: Option<Instant>,
     /// Why librdkafka refused a message, which voids the transaction.
     refused: Option<ClientError>,
-    oversize: Oversize,
+    limits: TopicLimits,
 }
 
 impl KafkaSink {
@@ -119,7 +126,7 @@ impl KafkaSink {
             stop,
             stopping: None,
             refused: None,
-            oversize: Oversize::default(),
+            limits: TopicLimits::default(),
         };
         for topic in sink.topics.all() {
             topic_partitions(&sink.producer, config, topic)?;
@@ -142,31 +149,61 @@ impl KafkaSink {
         self.transactions.is_some()
     }
 
-    /// Sends rendered predictions. They need not have arrived yet.
-    pub fn send_predictions(&mut self, bytes: &[u8]) -> Result<(), KafkaError> {
+    /// Sends rendered predictions, which need not have arrived yet. A prediction that is too large
+    /// goes without the headers of its sample. Returns the dead letters of samples whose
+    /// predictions their topic does not take even so.
+    ///
+    /// # Errors
+    /// The topic does not take ordinary predictions either.
+    pub fn send_predictions(&mut self, bytes: &[u8]) -> Result<Vec<DeadLetter>, KafkaError> {
+        let mut refused = Vec::new();
         let Some(topic) = self.topics.predictions.clone() else {
-            return Ok(());
+            return Ok(refused);
         };
-        for message in Messages(bytes) {
-            self.send(&topic, message)?;
+        for prediction in Messages(bytes) {
+            let (whole, own) = (prediction.message, prediction.own());
+            match self.send_fitting(&topic, [whole, own])? {
+                Some(0) => {}
+                Some(_) => {
+                    let what = "a prediction is too large for its topic: the headers of its sample \
+                        are left out";
+                    self.limits.tell(&topic, whole.size(), what);
+                }
+                None if own.size() < ORDINARY => return Err(too_large_for(&topic, own.size())),
+                None => {
+                    let what = "a prediction is too large for its topic: its sample becomes a dead \
+                        letter";
+                    self.limits.tell(&topic, own.size(), what);
+                    refused.push(refused_prediction(&topic, &prediction));
+                }
+            }
         }
         // Frees the memory of delivered messages.
         self.producer.poll(Duration::ZERO);
-        Ok(())
+        Ok(refused)
     }
 
-    /// Sends the request for a label, with the key of its sample.
+    /// Sends the request for a label, with the key of its sample unless that is too large.
     pub fn send_request(&mut self, key: Option<&[u8]>, value: &[u8]) -> Result<(), KafkaError> {
         let Some(topic) = self.topics.label_requests.clone() else {
             return Ok(());
         };
-        let message = Message {
+        let form = |key| Message {
             timestamp: -1,
             key,
             headers: &[],
             value,
         };
-        self.send(&topic, message)
+        let (whole, keyless) = (form(key), form(None));
+        match self.send_fitting(&topic, [whole, keyless])? {
+            Some(0) => {}
+            Some(_) => {
+                let what = "a label request is too large for its topic: its key is left out";
+                self.limits.tell(&topic, whole.size(), what);
+            }
+            None => return Err(too_large_for(&topic, keyless.size())),
+        }
+        Ok(())
     }
 
     fn send(&mut self, topic: &str, message: Message<'_>) -> Result<(), KafkaError> {
@@ -190,7 +227,7 @@ impl KafkaSink {
         if let Some(key) = message.key {
             record = record.key(key);
         }
-        if message.timestamp >= 0 {
+        if message.timestamp >= 0 && !self.limits.is_ahead(message.timestamp) {
             record = record.timestamp(message.timestamp);
         }
         loop {
@@ -202,7 +239,7 @@ impl KafkaSink {
                     self.check_stop()?;
                 }
                 Err((error, _)) if is_too_large(&error) => {
-                    return Err(too_large(topic, message.value.len()));
+                    return Err(too_large_for(topic, message.size()));
                 }
                 Err((error, _)) => {
                     // The caller sends the whole transaction again.
@@ -220,15 +257,17 @@ impl KafkaSink {
     pub fn flush(&mut self) -> Result<bool, KafkaError> {
         self.wait()?;
         let undelivered = self.client.take_undelivered();
-        for (topic, longest) in undelivered.iter().flat_map(|lost| &lost.too_large) {
-            self.retry_too_large(topic, *longest)?;
+        let bounded = self.limits.bounds_times();
+        if let Some(lost) = &undelivered {
+            self.learn(lost, None)?;
         }
         let lost = undelivered.map(|lost| lost.error);
         let Some(error) = self.refused.take().or(lost) else {
-            self.oversize = Oversize::default();
+            self.limits.clear();
             return Ok(true);
         };
-        if !is_too_large(&error) {
+        // A timestamp that is refused although it is bounded shows a wrong clock.
+        if !is_refusal(&error) || (bounded && !is_too_large(&error)) {
             self.client.health.report_waiting(&error.to_string());
             self.check_stop()?;
             self.renew()?;

@@ -53,7 +53,6 @@ impl KafkaSink {
         self.refused = None;
         let found = self.find_last(mark)?;
         if found.as_ref() == Some(mark) {
-            self.last = found;
             return Ok(Outcome::Committed);
         }
         Ok(Outcome::Aborted)

@@ -1,6 +1,5 @@
 //! Transactions, which commit results and the offsets of their inputs together or not at all.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use perennial_operators::Offsets;
@@ -8,9 +7,8 @@ use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::dead_letters::Oversize;
 use super::{CommitMark, KafkaSink, PAUSE};
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_too_large, producer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_refusal, producer};
 
 /// How long an abort may take after all its messages are delivered or given up.
 const ABORT: Duration = Duration::from_secs(1);
@@ -181,11 +179,12 @@ impl KafkaSink {
             run: self.run.clone(),
         };
         let outcome = match self.try_commit(offsets, &mark) {
-            Err(error) => return self.recover(&mark, error),
+            Err(error) => self.recover(&mark, error)?,
             Ok(outcome) => outcome,
         };
         if outcome == Outcome::Committed {
             self.last = Some(mark);
+            self.limits.clear();
             self.transactions
                 .iter_mut()
                 .for_each(|all| all.since = None);
@@ -214,7 +213,6 @@ impl KafkaSink {
         if !committed {
             return self.abort();
         }
-        self.oversize = Oversize::default();
         self.closed();
         Ok(Outcome::Committed)
     }
@@ -222,8 +220,10 @@ impl KafkaSink {
     fn abort(&mut self) -> Result<Outcome, KafkaError> {
         let sent_before = self.client.take_undelivered();
         let lost = sent_before.as_ref().map(|lost| lost.error.clone());
-        if let Some(error) = self.refused.take().or(lost)
-            && !is_too_large(&error)
+        // After a refusal librdkafka takes no more messages of the transaction, which is no reason.
+        let refused = self.refused.take();
+        if let Some(error) = lost.or(refused)
+            && !is_refusal(&error)
         {
             self.client.health.report_waiting(&error.to_string());
         }
@@ -237,12 +237,8 @@ impl KafkaSink {
         })?;
         self.closed();
         let sent_after = self.client.take_undelivered();
-        let mut too_large = BTreeMap::new();
         for lost in [sent_before, sent_after].into_iter().flatten() {
-            too_large.extend(lost.too_large);
-        }
-        for (topic, longest) in too_large {
-            self.retry_too_large(&topic, longest)?;
+            self.learn(&lost, None)?;
         }
         Ok(Outcome::Aborted)
     }

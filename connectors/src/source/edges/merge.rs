@@ -5,11 +5,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use perennial_operators::Batch;
 use perennial_operators::flow::{
-    EdgeHistory, EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated,
+    EdgeHistory, EdgeProgress, EdgeReport, Effect, KnowledgeChange, ModelDonated, SeenIds,
 };
+use perennial_operators::{Batch, TaskDefinition, TaskLevels};
 
+use super::EdgesResume;
 use super::cells::{CellSource, cell, fill};
 use super::parked::GONE;
 use super::queue::{Between, Queue, TopicOffset};
@@ -76,22 +77,19 @@ pub(super) struct Refused {
 }
 
 impl EdgeMerge {
-    /// A merge that resumes at `progress` and `histories` of the edges, after `samples` good
-    /// samples.
+    /// A merge that resumes where an earlier run has ended.
     pub fn new(
         listening: KnownEdges,
         schema: &Schema,
         duplicates_within: usize,
-        samples: u64,
-        progress: &BTreeMap<String, EdgeProgress>,
-        histories: &BTreeMap<String, EdgeHistory>,
+        resume: &EdgesResume,
     ) -> EdgeMerge {
         let mut decoder = Decoder::new(schema, true, duplicates_within);
-        decoder.continue_from(samples);
+        decoder.continue_from(resume.samples, &resume.seen);
         let cells = decoder.columns().iter().map(|name| cell(schema, name));
         let cells: Vec<CellSource> = cells.collect();
-        let absent = progress.iter().map(|(edge, progress)| {
-            let history = histories.get(edge).cloned().unwrap_or_default();
+        let absent = resume.edges.iter().map(|(edge, progress)| {
+            let history = resume.histories.get(edge).cloned().unwrap_or_default();
             (edge.as_str().into(), (*progress, history))
         });
         let mut merge = EdgeMerge {
@@ -165,6 +163,16 @@ impl EdgeMerge {
             });
             self.forget(place, size);
         }
+    }
+
+    /// Makes a sample bad whose task has the number of another task.
+    pub fn check_tasks(&mut self, levels: &TaskLevels, tasks: &[TaskDefinition]) {
+        self.decoder.check_tasks(levels, tasks);
+    }
+
+    /// Takes the ids of the good samples since the last call.
+    pub fn take_seen(&mut self) -> SeenIds {
+        self.decoder.take_seen()
     }
 
     /// Removes a message from those that wait.

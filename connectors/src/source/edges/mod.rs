@@ -20,8 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use perennial_operators::flow::{DeadLetter, EdgeHistory, EdgeProgress, Effect, RecordsSkipped};
-use perennial_operators::{Offsets, TopicPartition};
+use perennial_operators::flow::{
+    DeadLetter, EdgeHistory, EdgeProgress, Effect, RecordsSkipped, SeenIds,
+};
+use perennial_operators::{Offsets, TaskDefinition, TaskLevels, TopicPartition};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
@@ -74,6 +76,8 @@ pub struct EdgesOptions<'a> {
     pub store: Option<ModelStore>,
     /// Number of earlier samples whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
+    /// Levels of the task tree.
+    pub levels: &'a TaskLevels,
     /// Whether to end where the topic ends when it is opened.
     pub stop_at_end: bool,
     /// What to do when the changes to take in next have been deleted.
@@ -91,6 +95,10 @@ pub struct EdgesResume {
     pub records: u64,
     /// Good ones among them.
     pub samples: u64,
+    /// Ids of the latest good ones, oldest first: number of the id, and of its record.
+    pub seen: Vec<(u64, u64)>,
+    /// Tasks that are defined.
+    pub tasks: Vec<TaskDefinition>,
     /// Where reading resumes in the topic.
     pub offsets: Offsets,
     /// Id of the topic that the offsets are of, by name.
@@ -132,6 +140,8 @@ pub struct EdgesClosed {
     pub topics: BTreeMap<Arc<str>, String>,
     /// Changes that were deleted before they were taken in.
     pub skipped: Vec<RecordsSkipped>,
+    /// Ids of the samples.
+    pub seen: SeenIds,
     /// Progress of the edges that moved.
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
     /// Histories of the edges whose histories moved.
@@ -156,14 +166,9 @@ impl EdgeSource {
         let (partitions, continuity) = open_partitions(&consumer, &options, &topic, resume)?;
         let numbers = partitions.iter().map(|state| state.partition);
         let watch = TopicWatch::new(&topic, numbers);
-        let merge = EdgeMerge::new(
-            options.listening,
-            schema,
-            options.duplicates_within,
-            resume.samples,
-            &resume.edges,
-            &resume.histories,
-        );
+        let within = options.duplicates_within;
+        let mut merge = EdgeMerge::new(options.listening, schema, within, resume);
+        merge.check_tasks(options.levels, &resume.tasks);
         Ok(EdgeSource {
             consumer,
             brokers: options.kafka.brokers.clone(),
@@ -242,12 +247,14 @@ impl EdgeSource {
                 offsets.insert(place, next);
             }
         }
+        let seen = self.merge.take_seen();
         let (effects, edges) = self.merge.close();
         let (topics, skipped) = self.continuity.close();
         EdgesClosed {
             offsets,
             topics,
             skipped,
+            seen,
             edges,
             histories: self.merge.take_histories(),
             effects,

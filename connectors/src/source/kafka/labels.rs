@@ -10,10 +10,12 @@ use perennial_operators::label::Delay;
 use perennial_operators::{OwnedRecord, id_number};
 use rustc_hash::FxHashMap;
 
-use super::dead_letter;
-
 /// Bound on labels that wait for their samples; beyond it the oldest are dropped.
 const MOST_EARLY: usize = 100_000;
+/// Bound on the bytes of their messages.
+const MOST_EARLY_BYTES: usize = 64 << 20;
+/// Entries that wait no more and are not worth a search for them.
+const LEAST_STALE: usize = 1024;
 
 /// Samples that wait for labels, and labels that wait for samples.
 pub(super) struct LabelMatcher {
@@ -25,6 +27,8 @@ pub(super) struct LabelMatcher {
     order: VecDeque<WaitingSample>,
     /// Labels without a sample so far, by the number of the id.
     early: FxHashMap<u64, EarlyLabel>,
+    /// Bytes of their messages.
+    early_bytes: usize,
     /// Numbers of their ids, oldest first, each with the end and the clock of the label's epoch.
     early_order: VecDeque<(u64, u64, i64)>,
     /// Changes of the current epoch.
@@ -70,6 +74,7 @@ impl LabelMatcher {
                 .iter()
                 .map(|label| (label.id, label.end, label.clock))
                 .collect(),
+            early_bytes: early.iter().map(|label| label.message.size()).sum(),
             early: early.into_iter().map(|label| (label.id, label)).collect(),
             epoch: EpochLabels::default(),
         }
@@ -80,6 +85,7 @@ impl LabelMatcher {
         let id = id_number(id);
         match self.early.remove(&id) {
             Some(label) => {
+                self.early_bytes -= label.message.size();
                 self.epoch.labels.push((sequence, label.label));
                 self.leave(id);
             }
@@ -117,6 +123,7 @@ impl LabelMatcher {
             clock: 0,
             message: message(),
         };
+        self.early_bytes += label.message.size();
         self.early.insert(number, label);
         self.epoch.early.push(number);
         Ok(())
@@ -160,6 +167,7 @@ impl LabelMatcher {
                 self.samples.remove(&oldest.id);
             }
         }
+        self.drop_stale();
         let dead_letters = self.give_up(header);
         let mut fresh = std::mem::take(&mut self.epoch);
         fresh.early.sort_unstable();
@@ -180,6 +188,23 @@ impl LabelMatcher {
         }
     }
 
+    /// Drops entries of the two orders that wait no more, once they are the most. Otherwise one
+    /// sample without a label would keep all later ones in memory as long as it waits.
+    fn drop_stale(&mut self) {
+        if self.order.len() > 2 * self.samples.len() + LEAST_STALE {
+            let samples = &self.samples;
+            self.order
+                .retain(|sample| samples.get(&sample.id) == Some(&sample.sequence));
+        }
+        if self.early_order.len() > 2 * self.early.len() + LEAST_STALE {
+            let early = &self.early;
+            self.early_order.retain(|(id, end, clock)| {
+                let label = early.get(id);
+                label.is_some_and(|label| (label.end, label.clock) == (*end, *clock))
+            });
+        }
+    }
+
     /// Drops labels whose samples have not come in time, or beyond [`MOST_EARLY`].
     fn give_up(&mut self, header: &EpochHeader) -> Vec<DeadLetter> {
         let mut dead_letters = Vec::new();
@@ -188,17 +213,19 @@ impl LabelMatcher {
             let waits = |label: &&EarlyLabel| (label.end, label.clock) == (end, clock);
             if self.early.get(&id).filter(waits).is_some() {
                 let is_over = self.wait.is_over(end, clock, header);
-                if !is_over && self.early.len() <= MOST_EARLY {
+                let is_full = self.early.len() > MOST_EARLY || self.early_bytes > MOST_EARLY_BYTES;
+                if !is_over && !is_full {
                     break;
                 }
                 if let Some(label) = self.early.remove(&id) {
+                    self.early_bytes -= label.message.size();
                     self.leave(id);
                     let reason = if is_over {
                         "no sample with the id of this label was waiting, and none came"
                     } else {
                         "too many labels wait for samples that have not come"
                     };
-                    dead_letters.push(dead_letter(label.message, reason.to_string()));
+                    dead_letters.push(DeadLetter::of_record(label.message, reason.to_string()));
                 }
             }
             self.early_order.pop_front();
@@ -286,6 +313,61 @@ mod tests {
             matcher.label("a", 1.0, || message(2)).unwrap();
             assert!(matcher.close(&header(3, 13, 13)).labels.is_empty());
         }
+    }
+
+    #[test]
+    fn labels_without_samples_are_bounded_in_bytes() {
+        let mut matcher = matcher(Delay::Records(1_000_000));
+        let large = |offset| OwnedRecord {
+            headers: Some(vec![0; 1 << 20]),
+            ..message(offset)
+        };
+        let mut dropped = 0;
+        for epoch in 0..100 {
+            let id = epoch.to_string();
+            matcher.label(&id, 1.0, || large(epoch as i64)).unwrap();
+            let closed = matcher.close(&header(epoch, 1, 0));
+            for letter in &closed.dead_letters {
+                assert!(letter.reason.starts_with("too many labels"), "{letter:?}");
+                assert_eq!(letter.record, dropped);
+                dropped += 1;
+            }
+        }
+        assert_eq!(dropped, 37);
+        assert!(matcher.early_bytes <= MOST_EARLY_BYTES);
+    }
+
+    #[test]
+    fn one_waiting_sample_does_not_keep_the_others() {
+        let mut matcher = matcher(Delay::Time(1_000_000));
+        matcher.sample(0, "alone");
+        matcher.label("early", 1.0, || message(0)).unwrap();
+        for epoch in 0..5_000 {
+            let id = epoch.to_string();
+            matcher.sample(epoch + 1, &id);
+            matcher.label(&id, 1.0, || message(1)).unwrap();
+            matcher
+                .label(&format!("next {id}"), 1.0, || message(1))
+                .unwrap();
+            assert_eq!(
+                matcher
+                    .close(&header(epoch, epoch + 2, epoch as i64))
+                    .labels
+                    .len(),
+                1
+            );
+            matcher.sample(10_000 + epoch, &format!("next {id}"));
+        }
+        assert!(
+            matcher.order.len() < 2 * LEAST_STALE,
+            "{}",
+            matcher.order.len()
+        );
+        assert!(matcher.early_order.len() < 2 * LEAST_STALE);
+        matcher.label("alone", 1.0, || message(2)).unwrap();
+        matcher.sample(20_000, "early");
+        let settled = matcher.close(&header(5_000, 20_001, 5_000));
+        assert!(settled.labels.contains(&(0, 1.0)) && settled.labels.contains(&(20_000, 1.0)));
     }
 
     #[test]

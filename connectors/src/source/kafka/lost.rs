@@ -33,6 +33,7 @@ impl Merge {
             if !reader.is_lost {
                 continue;
             }
+            self.ready.lose(index);
             let (topic, partition) = (&reader.topic, reader.partition);
             match self.consumer.fetch_watermarks(topic, partition, ASK) {
                 Ok(ends) => found.push((index, ends)),
@@ -51,6 +52,7 @@ impl Merge {
             };
             let next = self.continuity.resume(&place, reader.next, ends)?;
             reader.go_to(next);
+            self.ready.find(index);
             let offset = Offset::Offset(next);
             let added = list.add_partition_offset(&place.topic, place.partition, offset);
             added.map_err(|error| self.failed(&error))?;

@@ -7,7 +7,6 @@
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::ThreadId;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use perennial_operators::{Offsets, RawRecord, TopicPartition};
@@ -19,6 +18,7 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::KafkaOptions;
+use super::ready::{HeadOrder, Ready, Role};
 use crate::kafka::{Client, Health, KafkaError, is_lost, known_end, pack};
 use crate::source::continuity::Continuity;
 
@@ -29,15 +29,6 @@ const SLEEP: Duration = Duration::from_millis(50);
 
 /// Interval and timeout of requests to brokers that have stopped answering, while no record comes.
 pub(super) const ASK: Duration = Duration::from_secs(1);
-
-/// The content of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
-    /// Samples, which come before labels of the same time.
-    Samples,
-    /// Labels.
-    Labels,
-}
 
 /// The next record of a partition. It reuses its buffers.
 #[derive(Debug, Default)]
@@ -124,6 +115,11 @@ pub(super) struct PartitionReader {
 }
 
 impl PartitionReader {
+    /// Order of its next record among those of all partitions.
+    fn order(&self, index: usize) -> HeadOrder {
+        (self.head.order, self.role, self.partition, index)
+    }
+
     /// Drops what was fetched, and goes on at another offset.
     pub(super) fn go_to(&mut self, next: i64) {
         self.next = next;
@@ -135,7 +131,8 @@ impl PartitionReader {
         self.stop.is_some_and(|stop| self.next >= stop)
     }
 
-    /// Fetches the next record, if one has arrived.
+    /// Fetches the next record, if one has arrived. Without one, and unless reading has ended, the
+    /// queue is empty then.
     fn fetch(&mut self, clock: &mut WallClock) -> Result<(), ClientError> {
         while !self.has_head && !self.is_done() {
             match self.queue.poll(Duration::ZERO) {
@@ -154,7 +151,6 @@ impl PartitionReader {
                     if let Some(stop) = self.stop {
                         self.next = self.next.max(stop);
                     }
-                    return Ok(());
                 }
                 Some(Err(error)) => return Err(error),
             }
@@ -171,14 +167,14 @@ pub(super) struct Merge {
     stop: Arc<AtomicBool>,
     brokers: String,
     pub(super) readers: Vec<PartitionReader>,
+    /// Which of the readers to look at. A lost one is none of them until it is assigned again.
+    pub(super) ready: Ready,
     /// Whether a reader is lost.
     pub(super) has_lost: bool,
     pub(super) continuity: Continuity,
     clock: WallClock,
     /// Since when the merge waits for a partition that should have more records.
     lagging: Option<Instant>,
-    /// The thread that arriving records wake.
-    woken: Option<ThreadId>,
     /// Time of the last request to brokers that have stopped answering, or about lost partitions.
     pub(super) asked: Option<Instant>,
 }
@@ -210,12 +206,13 @@ impl Merge {
         let consumer = Arc::new(consumer);
         let mut assignment = TopicPartitionList::new();
         let mut readers = Vec::new();
+        let ready = Ready::new(starts.len());
         for start in starts {
             assignment
                 .add_partition_offset(&start.topic, start.partition, Offset::Offset(start.offset))
                 .map_err(failed)?;
             let queue = consumer.split_partition_queue(&start.topic, start.partition);
-            let (Some(queue), Ok(name)) = (queue, CString::new(&*start.topic)) else {
+            let (Some(mut queue), Ok(name)) = (queue, CString::new(&*start.topic)) else {
                 let reason = format!(
                     "there is no partition {} of {}",
                     start.partition, start.topic
@@ -225,6 +222,8 @@ impl Merge {
                     reason,
                 });
             };
+            let (signals, index) = (ready.signals.clone(), readers.len());
+            queue.set_nonempty_callback(move || signals.report(index));
             readers.push(PartitionReader {
                 role: start.role,
                 topic: start.topic,
@@ -248,25 +247,13 @@ impl Merge {
             consumer,
             brokers: brokers.clone(),
             readers,
+            ready,
             has_lost: false,
             continuity,
             clock: WallClock::default(),
             lagging: None,
-            woken: None,
             asked: None,
         })
-    }
-
-    /// Makes arriving records wake the calling thread.
-    fn wake_this_thread(&mut self) {
-        let thread = std::thread::current();
-        if self.woken.replace(thread.id()) == Some(thread.id()) {
-            return;
-        }
-        for reader in &mut self.readers {
-            let thread = thread.clone();
-            reader.queue.set_nonempty_callback(move || thread.unpark());
-        }
     }
 
     /// Whether every partition has been read up to its `stop`.
@@ -319,6 +306,7 @@ impl Merge {
                 Some(index) => {
                     let reader = &mut self.readers[index];
                     reader.has_head = false;
+                    self.ready.take(reader.role, index);
                     reader.next = reader.head.offset + 1;
                     let reader = &self.readers[index];
                     return Ok(Some(take(reader, raw(reader))));
@@ -329,7 +317,7 @@ impl Merge {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 return Ok(None);
             };
-            self.wake_this_thread();
+            self.ready.signals.wake_this_thread();
             self.events()?;
             self.ask_again();
             std::thread::park_timeout(left.min(SLEEP));
@@ -338,28 +326,27 @@ impl Merge {
 
     /// The partition, of all or of one role, with the next record, if that is known.
     fn earliest(&mut self, role: Option<Role>) -> Result<Option<usize>, KafkaError> {
-        let mut first: Option<usize> = None;
-        let mut all_there = true;
-        for index in 0..self.readers.len() {
-            let reader = &mut self.readers[index];
-            if reader.is_lost || role.is_some_and(|role| role != reader.role) {
-                continue;
-            }
-            if let Err(error) = reader.fetch(&mut self.clock) {
-                self.handle(index, error)?;
-                continue;
-            }
-            if reader.has_head {
-                let order =
-                    |reader: &PartitionReader| (reader.head.order, reader.role, reader.partition);
-                let mine = order(reader);
-                if first.is_none_or(|first| mine < order(&self.readers[first])) {
-                    first = Some(index);
+        let mut to_poll = self.ready.take_to_poll();
+        let mut again = Vec::new();
+        for index in to_poll.iter().copied() {
+            match self.poll(index, role) {
+                Ok(false) => {}
+                Ok(true) => again.push(index),
+                Err(error) => {
+                    self.ready.poll_later(to_poll);
+                    return Err(error);
                 }
-            } else if !reader.at_end && !reader.is_done() {
-                all_there &= self.caught_up(index);
             }
         }
+        to_poll.clear();
+        to_poll.append(&mut again);
+        self.ready.poll_later(to_poll);
+        let mut missing = self.ready.missing();
+        let all_there = missing.all(|index| {
+            let is_other = role.is_some_and(|role| role != self.readers[index].role);
+            is_other || self.caught_up(index)
+        });
+        let first = self.ready.first(role);
         if first.is_some() {
             self.health.report_well();
         }
@@ -369,6 +356,30 @@ impl Merge {
         }
         let since = *self.lagging.get_or_insert_with(Instant::now);
         Ok(first.filter(|_| since.elapsed() >= LAG))
+    }
+
+    /// Fetches the next record of a partition, if it is of the role; returns whether it is still to
+    /// poll.
+    fn poll(&mut self, index: usize, role: Option<Role>) -> Result<bool, KafkaError> {
+        let reader = &mut self.readers[index];
+        if reader.is_lost || reader.has_head {
+            return Ok(false);
+        }
+        if role.is_some_and(|role| role != reader.role) {
+            return Ok(true);
+        }
+        if let Err(error) = reader.fetch(&mut self.clock) {
+            self.ready.has_none(index, true);
+            self.handle(index, error)?;
+            return Ok(!self.readers[index].is_lost);
+        }
+        if reader.has_head {
+            self.ready.has_head(reader.order(index));
+        } else {
+            self.ready
+                .has_none(index, reader.at_end || reader.is_done());
+        }
+        Ok(false)
     }
 
     /// Whether a partition without a fetched record is known to have no more records.

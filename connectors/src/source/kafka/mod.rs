@@ -4,6 +4,7 @@ mod labels;
 mod lost;
 mod merge;
 mod open;
+mod ready;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,17 +13,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use perennial_operators::flow::{
-    DeadLetter, EarlyLabel, EpochHeader, RecordsSkipped, WaitingSample,
+    DeadLetter, EarlyLabel, EpochHeader, RecordsSkipped, SeenIds, WaitingSample,
 };
 use perennial_operators::label::Delay;
-use perennial_operators::{Batch, Offsets, OwnedRecord, RawRecord, RecordMetadata};
+use perennial_operators::{Batch, Offsets, RawRecord, RecordMetadata, TaskDefinition, TaskLevels};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::labels::LabelMatcher;
 pub use self::labels::LabelUpdate;
-use self::merge::{Merge, PartitionReader, Role};
+use self::merge::{Merge, PartitionReader};
 pub use self::open::{KafkaTopics, open, partitions};
+use self::ready::Role;
 use super::Read;
 use super::continuity::OnGone;
 use super::decode::Decoder;
@@ -33,11 +35,9 @@ use crate::format::parser;
 use crate::format::{AvroError, AvroParser, JsonParser};
 use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, TopicFormat};
 
-/// Bytes of a bad record in the excerpt of its dead letter.
-const CONTENT: usize = 4096;
 /// Time between two attempts to reach a registry.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Bound on how far an event time may be ahead of the wall clock.
+/// Bound on how far an event time may be ahead of both the wall clock and its record's timestamp.
 const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest time between two labels at the end of a bootstrap; after it no more are expected.
@@ -159,7 +159,7 @@ pub struct KafkaSource {
 /// A record that was read and decoded.
 struct Taken {
     role: Role,
-    /// Length of its value.
+    /// Bytes of its key, headers and value.
     size: usize,
     /// Its dead letter if it is bad.
     letter: Option<DeadLetter>,
@@ -188,6 +188,10 @@ impl SampleReader {
         let value = value(record, limit)?;
         self.parser.parse(value, &mut self.row)?;
         let number = record.offset.max(0) as u64;
+        // Brokers reject records of the future, so a later timestamp tells that this machine's
+        // clock is behind: it may not be set yet.
+        let sent = record.timestamp.saturating_mul(1000);
+        let latest = latest.max(sent.saturating_add(AHEAD.as_micros() as i64));
         self.decoder.push_before(&self.row, number, latest)?;
         self.metadata.push(record);
         Ok(())
@@ -232,12 +236,12 @@ impl LabelReader {
 /// The value of a record.
 ///
 /// # Errors
-/// There is none, or it is longer than `limit`: the reason.
+/// There is none, or the record is longer than `limit`, key and headers included: the reason.
 fn value<'a>(record: &RawRecord<'a>, limit: usize) -> Result<&'a [u8], String> {
     let value = record.value.ok_or("the record has no value")?;
-    if value.len() > limit {
+    if record.size() > limit {
         return Err(format!(
-            "the record is longer than {limit} bytes (max_record_bytes)"
+            "the record, with its key and headers, is longer than {limit} bytes (max_record_bytes)"
         ));
     }
     Ok(value)
@@ -247,18 +251,6 @@ fn value<'a>(record: &RawRecord<'a>, limit: usize) -> Result<&'a [u8], String> {
 fn latest_time() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(i64::MAX, |now| (now + AHEAD).as_micros() as i64)
-}
-
-/// The dead letter of a record.
-fn dead_letter(record: OwnedRecord, reason: String) -> DeadLetter {
-    let value = record.value.as_deref().unwrap_or_default();
-    DeadLetter {
-        source: format!("{}[{}]", record.place.topic, record.place.partition),
-        record: record.offset.max(0) as u64,
-        reason,
-        content: String::from_utf8_lossy(&value[..value.len().min(CONTENT)]).into_owned(),
-        message: Some(Box::new(record)),
-    }
 }
 
 impl KafkaSource {
@@ -331,10 +323,10 @@ impl KafkaSource {
                 };
                 Taken {
                     role: reader.role,
-                    size: record.value.map_or(0, <[u8]>::len),
-                    letter: result
-                        .err()
-                        .map(|reason| dead_letter(record.owned(reader.topic.clone()), reason)),
+                    size: record.size(),
+                    letter: result.err().map(|reason| {
+                        DeadLetter::of_record(record.owned(reader.topic.clone()), reason)
+                    }),
                 }
             })
     }
@@ -346,6 +338,7 @@ impl KafkaSource {
             offsets: self.merge.close(),
             topics,
             skipped,
+            seen: self.samples.decoder.take_seen(),
             settled: self
                 .labels
                 .as_mut()
@@ -377,7 +370,7 @@ impl KafkaSource {
 pub struct Limit {
     /// Number of samples.
     pub records: usize,
-    /// Bytes of values, rounded up to a whole record.
+    /// Bytes of keys, headers and values, rounded up to a whole record.
     pub bytes: usize,
     /// Time at which the read ends.
     pub until: Instant,
@@ -390,10 +383,14 @@ pub struct Resume {
     pub records: u64,
     /// Good ones among them.
     pub samples: u64,
+    /// Tasks that are defined.
+    pub tasks: Vec<TaskDefinition>,
     /// Where reading resumes in the topics.
     pub offsets: Offsets,
     /// Ids of the topics that the offsets are of, by name.
     pub topics: BTreeMap<Arc<str>, String>,
+    /// Ids of the latest good ones, oldest first: number of the id, and of its record.
+    pub seen: Vec<(u64, u64)>,
     /// Samples that wait for their labels, oldest first.
     pub waiting: Vec<WaitingSample>,
     /// Labels that wait for their samples.
@@ -409,6 +406,8 @@ pub struct Closed {
     pub topics: BTreeMap<Arc<str>, String>,
     /// Records that were deleted before they were read.
     pub skipped: Vec<RecordsSkipped>,
+    /// Ids of the samples.
+    pub seen: SeenIds,
     /// Labels on a topic of their own, matched and not.
     pub settled: LabelUpdate,
 }
@@ -419,10 +418,12 @@ pub struct KafkaOptions<'a> {
     pub kafka: &'a KafkaConfig,
     /// The consumer group.
     pub group: &'a str,
-    /// The longest value in bytes. A longer one becomes a dead letter.
+    /// The longest record in bytes: key, headers and value. A longer one becomes a dead letter.
     pub max_record_bytes: usize,
-    /// Number of earlier good records of this run whose ids are known: a known id is a duplicate.
+    /// Number of earlier good records whose ids are known: a known id is a duplicate.
     pub duplicates_within: usize,
+    /// Levels of the task tree.
+    pub levels: &'a TaskLevels,
     /// Receives the reason while the source waits for a broker or a registry.
     pub health: Health,
     /// Set when the source is to stop waiting.

@@ -7,13 +7,14 @@ use perennial_operators::{RecordMetadata, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::labels::LabelMatcher;
-use super::merge::{Merge, Role, Start};
+use super::merge::{Merge, Start};
+use super::ready::Role;
 use super::{
     KafkaOptions, KafkaSource, LabelReader, LabelTopic, Parser, Resume, SampleReader,
     SamplesConfig, StartAt,
 };
 use crate::format::Row;
-use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer, queued_consumer};
 use crate::schema::Schema;
 use crate::source::continuity::Continuity;
 use crate::source::decode::Decoder;
@@ -36,8 +37,8 @@ pub fn open(
     schema: &Schema,
     resume: &Resume,
 ) -> Result<KafkaSource, KafkaError> {
-    let client = Client::new(&options.health);
-    let consumer = consumer(options.kafka, options.group, client)?;
+    let client = || Client::new(&options.health);
+    let scout = consumer(options.kafka, options.group, client())?;
     let sample_topic: Arc<str> = topics.samples.topic.as_str().into();
     let label_topic: Option<Arc<str>> = topics
         .labels
@@ -48,10 +49,10 @@ pub fn open(
     let on_gone = ("source.kafka.on_gone", topics.samples.on_gone);
     let mut opening = Opening {
         options,
-        consumer: &consumer,
+        consumer: &scout,
         config: topics.samples,
         resume,
-        continuity: Continuity::open(&consumer, options.kafka, &names, &resume.topics, on_gone)?,
+        continuity: Continuity::open(&scout, options.kafka, &names, &resume.topics, on_gone)?,
         starts: Vec::new(),
     };
     opening.topic(Role::Samples, &sample_topic)?;
@@ -61,7 +62,8 @@ pub fn open(
     let (starts, mut continuity) = (opening.starts, opening.continuity);
     continuity.all_resumed();
     let mut decoder = Decoder::new(schema, label_topic.is_none(), options.duplicates_within);
-    decoder.continue_from(resume.samples);
+    decoder.continue_from(resume.samples, &resume.seen);
+    decoder.check_tasks(options.levels, &resume.tasks);
     let labels = match topics.labels {
         None => None,
         Some(labels) => {
@@ -72,6 +74,7 @@ pub fn open(
         }
     };
     let topic = topics.samples.to_topic();
+    let consumer = queued_consumer(options.kafka, options.group, client(), starts.len())?;
     Ok(KafkaSource {
         merge: Merge::new(consumer, options, starts, continuity)?,
         samples: SampleReader {
