@@ -1,13 +1,15 @@
 //! Outages of Kafka, and what a crash leaves open between the knowledge base and Kafka.
 
-use std::process::Stdio;
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::ended;
 use support::kafka::Broker;
 use support::process::signal;
-use support::stream;
+use support::stream::{self, Sample};
 use support::topics::{BOOTSTRAP, Pipeline};
+use support::{Ended, ended};
 
 /// Time limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,56 +81,96 @@ fn commit_is_settled_by_hand_once_the_group_is_forgotten() {
     pipeline.check(&samples);
 }
 
+/// A broker that soon aborts what outlasts its timeout.
+fn impatient_broker() -> Arc<Broker> {
+    let settings = ["transaction.abort.timed.out.transaction.cleanup.interval.ms=500"];
+    Arc::new(Broker::start_with(&settings))
+}
+
+/// Starts a pipeline whose transactions may take two seconds.
+fn impatient(pipeline: &Pipeline, commit: &str, prepare: impl Fn(&mut Command)) -> Child {
+    let mut command = pipeline.command(&[
+        "--set",
+        "source.kafka.stop_at_end=false",
+        "--set",
+        "kafka.options={transaction.timeout.ms: 2000}",
+        "--set",
+        commit,
+    ]);
+    prepare(&mut command);
+    let child = command.stderr(Stdio::piped()).spawn();
+    child.expect("the program starts")
+}
+
+/// Has a halted pipeline go on after Kafka has aborted its transaction, gives it the rest of its
+/// samples, and checks that each is predicted once. Returns what it said.
+fn outlasts_its_timeout(pipeline: &Pipeline, child: Child, samples: &[Sample]) -> Ended {
+    std::thread::sleep(Duration::from_secs(4));
+    signal(child.id(), "CONT");
+    pipeline.produce(&samples[2000..]);
+    let expected = samples.len() - BOOTSTRAP;
+    wait_until("all is predicted", || {
+        pipeline.broker.read(&pipeline.topic("predictions")).len() >= expected
+    });
+    signal(child.id(), "TERM");
+    let ended = ended(child.wait_with_output()).success();
+    // Each sample is predicted once. Which labels are known depends on the order of arrival.
+    let predictions = pipeline.broker.read(&pipeline.topic("predictions"));
+    let places: BTreeSet<_> = predictions
+        .iter()
+        .map(|one| ["perennial.partition", "perennial.offset"].map(|name| &one.headers[name]))
+        .collect();
+    assert_eq!((predictions.len(), places.len()), (expected, expected));
+    let verified = pipeline.bench.run(&["kb", "--state", "state", "verify"]);
+    verified.success();
+    ended
+}
+
 #[test]
-fn timed_out_transaction_is_settled_in_place() {
-    let broker =
-        Broker::start_with(&["transaction.abort.timed.out.transaction.cleanup.interval.ms=500"]);
-    let broker = std::sync::Arc::new(broker);
-    for point in ["commit: prepared#4", "commit: decided#4"] {
-        let name = point.replace([':', ' ', '#'], "-");
-        let pipeline = Pipeline::new(&broker, &name, false);
-        let samples = stream::samples(76, 3000, 0.1);
-        pipeline.produce(&samples[..2000]);
-        let mut command = pipeline.command(&[
-            "--set",
-            "source.kafka.stop_at_end=false",
-            "--set",
-            "kafka.options={transaction.timeout.ms: 2000}",
-            "--set",
-            "epoch.bytes=20000",
-            "--set",
-            "commit.epochs=12",
-        ]);
-        command.env("PERENNIAL_HALT_AT", point);
-        let child = command.stderr(Stdio::piped()).spawn();
-        let child = child.expect("the program starts");
-        let id = child.id();
-        wait_until("it halts", || {
-            let status = std::fs::read_to_string(format!("/proc/{id}/stat"));
-            status.is_ok_and(|status| status.rsplit_once(") T ").is_some())
-        });
-        // Kafka aborts the transaction.
-        std::thread::sleep(Duration::from_secs(4));
-        signal(id, "CONT");
-        pipeline.produce(&samples[2000..]);
-        wait_until("all is predicted", || {
-            broker.read(&pipeline.topic("predictions")).len() >= samples.len() - BOOTSTRAP
-        });
-        signal(id, "TERM");
-        let ended = ended(child.wait_with_output()).success();
-        let is_anew = ended.stderr.contains("making the producer anew");
-        assert_eq!(is_anew, point.contains("prepared"), "{ended:?}");
-        // Each sample is predicted once. Which labels are known depends on the order of arrival.
-        let predictions = broker.read(&pipeline.topic("predictions"));
-        let places: std::collections::BTreeSet<_> = predictions
-            .iter()
-            .map(|one| ["perennial.partition", "perennial.offset"].map(|name| &one.headers[name]))
-            .collect();
-        let expected = samples.len() - BOOTSTRAP;
-        assert_eq!((predictions.len(), places.len()), (expected, expected));
-        let verified = pipeline.bench.run(&["kb", "--state", "state", "verify"]);
-        verified.success();
-    }
+fn timed_out_transaction_is_sent_again() {
+    let broker = impatient_broker();
+    let pipeline = Pipeline::new(&broker, "outlasted", false);
+    let samples = stream::samples(76, 3000, 0.1);
+    pipeline.produce(&samples[..2000]);
+    // A transaction stays open for half of its timeout.
+    let commit = "commit={epochs: 1000000, interval_ms: 1000}";
+    let child = impatient(&pipeline, commit, |_| {});
+    let predictions = pipeline.topic("predictions");
+    wait_until("it halts within a transaction", || {
+        if broker.topics().contains(&predictions) && broker.is_in_transaction(&predictions) {
+            signal(child.id(), "STOP");
+            if broker.is_in_transaction(&predictions) {
+                return true;
+            }
+            signal(child.id(), "CONT");
+        }
+        false
+    });
+    let ended = outlasts_its_timeout(&pipeline, child, &samples);
+    assert!(
+        ended.stderr.contains("making the producer anew"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn commit_outlasts_a_halt_after_its_transaction() {
+    let broker = impatient_broker();
+    let pipeline = Pipeline::new(&broker, "decided", false);
+    let samples = stream::samples(76, 3000, 0.1);
+    pipeline.produce(&samples[..2000]);
+    let child = impatient(&pipeline, "commit.epochs=12", |command| {
+        command.env("PERENNIAL_HALT_AT", "commit: decided#4");
+    });
+    wait_until("it halts", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
+        status.is_ok_and(|status| status.rsplit_once(") T ").is_some())
+    });
+    let ended = outlasts_its_timeout(&pipeline, child, &samples);
+    assert!(
+        !ended.stderr.contains("making the producer anew"),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -241,6 +241,21 @@ impl Broker {
         }
     }
 
+    /// Whether messages of a topic wait for the end of their transaction.
+    pub fn is_in_transaction(&self, topic: &str) -> bool {
+        let ends = ["read_committed", "read_uncommitted"].map(|level| {
+            let mut client = self.client();
+            client.set("group.id", "tests");
+            client.set("isolation.level", level);
+            let position = Position {
+                consumer: client.create().expect("a consumer"),
+                topic: topic.to_string(),
+            };
+            position.end().expect("an answer")
+        });
+        ends[0] < ends[1]
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
