@@ -5,6 +5,8 @@ MAKEFLAGS += --no-print-directory
 
 # Further flags for cargo, such as --locked.
 CARGO_FLAGS ?=
+# How many tests run at a time: they wait for brokers and processes about as much as they compute.
+export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
 # Which benches `make bench` runs: all but the soak, which takes half an hour, or the named one.
 BENCH ?= [!s]*
 
@@ -13,6 +15,10 @@ BENCH ?= [!s]*
 # would compile Arrow, Parquet and others a second time.
 env := source scripts/env.sh
 cargo_build := cargo build --release -p perennial -p perennial-trainer $(CARGO_FLAGS)
+
+# Tests compile the workspace quickly, and so do brokers that live for seconds.
+test_env := $(env); export KAFKA_COMPILER=fast
+tests := --config scripts/tests.toml --release $(CARGO_FLAGS)
 
 .PHONY: help
 help: ## List the targets
@@ -46,27 +52,26 @@ kafka: ## Run a Kafka broker at 127.0.0.1:9092 until Ctrl-C, for trials
 
 .PHONY: test
 test: setup ## Run all tests
-	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
-	cargo test --release --workspace $(CARGO_FLAGS)
+	@$(test_env); cargo build --workspace --bins --tests $(tests); cargo test --workspace $(tests)
 
 # With PERENNIAL_CHAOS_SEED another seed, with PERENNIAL_CHAOS_KILLS more kills or less.
 .PHONY: chaos
 chaos: setup ## Kill a pipeline and its broker 200 times, and recount what is left
-	@$(env); export PERENNIAL_CHAOS_KILLS="$${PERENNIAL_CHAOS_KILLS:-200}"; \
-	cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
-	cargo test --release --test chaos $(CARGO_FLAGS) -- --nocapture --exact inputs_count_once_despite_kills
+	@$(test_env); export PERENNIAL_CHAOS_KILLS="$${PERENNIAL_CHAOS_KILLS:-200}"; \
+	cargo build --workspace --bins --tests $(tests); \
+	cargo test --workspace --test chaos $(tests) -- --nocapture --exact inputs_count_once_despite_kills
 
 # With PERENNIAL_FUZZ_SEED another seed, with PERENNIAL_FUZZ_INPUTS another number of inputs.
 .PHONY: fuzz
 fuzz: setup ## Give each decoder a million damaged inputs, slow ones fewer
-	@$(env); export PERENNIAL_FUZZ_INPUTS="$${PERENNIAL_FUZZ_INPUTS:-1000000}"; \
-	cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
-	cargo test --release --test fuzz $(CARGO_FLAGS) -- --nocapture
+	@$(test_env); export PERENNIAL_FUZZ_INPUTS="$${PERENNIAL_FUZZ_INPUTS:-1000000}"; \
+	cargo build --workspace --bins --tests $(tests); \
+	cargo test --workspace --test fuzz $(tests) -- --nocapture
 
 .PHONY: edges
 edges: setup ## Learn the whole thermal stream at three edges and in a cloud, and compare with one pipeline
-	@$(env); cargo build --release --workspace --bins --tests $(CARGO_FLAGS); \
-	cargo test --release --test fleet $(CARGO_FLAGS) -- --nocapture --ignored --exact edge_cloud::thermal::edges_together_equal_one_pipeline
+	@$(test_env); cargo build --workspace --bins --tests $(tests); \
+	cargo test --workspace --test fleet $(tests) -- --nocapture --ignored --exact edge_cloud::thermal::edges_together_equal_one_pipeline
 
 .PHONY: bench
 bench: setup ## Run all benches, or one: make bench BENCH=throughput

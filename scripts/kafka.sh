@@ -10,6 +10,9 @@ pom=$scripts/kafka-pom.xml
 version=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' "$pom")
 # Named after all that is fetched, so that it need never be replaced under a running broker.
 home=$perennial_cache/kafka/$version-$(sha256sum <"$pom" | head -c 8)
+# What makes starts quick; see prepare.
+prepared=$home.prepared
+archive=-XX:SharedArchiveFile=$prepared/classes.jsa
 
 usage() {
     cat >&2 <<'USAGE'
@@ -20,8 +23,8 @@ scripts/kafka.sh start [--dir DIR] [--port PORT] [--controller VOTER] [--scram '
     Prints bootstrap.servers=127.0.0.1:PORT, then becomes the broker. DIR keeps its data (else a new folder does),
     PORT is a free one if it is 0 or not given, KEY=VALUE is any setting of brokers, and --scram adds a user to a new
     DIR. Clients are served by the listener CLIENT, and with --link by LINK at port LISTEN too, which are told that it is
-    at port TOLD, where a proxy may be. The heap is KAFKA_HEAP (512m). It is its own controller, unless
-    VOTER is what a controller alone has printed.
+    at port TOLD, where a proxy may be. The heap is KAFKA_HEAP (512m), and KAFKA_COMPILER=fast is for brokers that
+    live for a minute. It is its own controller, unless VOTER is what a controller alone has printed.
 scripts/kafka.sh controller [--dir DIR] [KEY=VALUE ...]
     Prints controller=ID@127.0.0.1:PORT, then becomes a controller alone.
 scripts/kafka.sh run
@@ -35,8 +38,9 @@ USAGE
 # --- Set-up ------------------------------------------------------------------------------------------------------
 
 setup() {
-    # In a shell of its own, which takes the lock and the trap with it.
+    # In shells of their own, which take the lock and the trap with them.
     [[ -d $home ]] || (fetch)
+    [[ -d $prepared ]] || (prepare)
 }
 
 fetch() {
@@ -62,12 +66,51 @@ fetch() {
     mv "$temp/jars" "$home"
 }
 
+# A broker's start is mostly the loading of classes and, in a new folder, a second Java that formats it. So both are
+# done once, and kept: an archive of the loaded classes, which a Java of another version ignores, and the files of a
+# formatted folder.
+prepare() {
+    local temp port voter broker
+    lock "$perennial_cache/kafka.lock"
+    [[ ! -d $prepared ]] || return 0
+    say "Preparing Kafka for quick starts, some seconds."
+    rm -rf "$prepared".new.*
+    temp=$(mktemp -d "$prepared.new.XXXXXX")
+    # shellcheck disable=SC2064 # the path of now
+    trap "rm -rf '$temp'" EXIT
+    port=$(free_port 0)
+    voter=1@127.0.0.1:$(free_port 1)
+    archive=-XX:ArchiveClassesAtExit=$temp/ready/classes.jsa
+    mkdir -p "$temp/ready"
+    settings "$temp" broker,controller 1 "CLIENT://127.0.0.1:$port,CONTROLLER://${voter#*@}" "$voter" \
+        >"$temp/server.properties"
+    echo inter.broker.listener.name=CLIENT >>"$temp/server.properties"
+    format "$temp"
+    cp "$temp"/data/{bootstrap.checkpoint,meta.properties} "$temp/ready"
+    run_node "$temp" 2>/dev/null &
+    broker=$!
+    while is_free "$port"; do
+        kill -0 "$broker" 2>/dev/null || die "The broker did not start: $(tail -n 1 "$temp/kafka.log")"
+        sleep 0.1
+    done
+    kill "$broker"
+    wait "$broker" || true # Java ends with the signal's number
+    mv "$temp/ready" "$prepared"
+}
+
 # --- Broker ------------------------------------------------------------------------------------------------------
 
 # run_java LOG ARGUMENTS ... becomes Java. Its standard output is not for callers.
 run_java() {
-    exec java -XX:+UseSerialGC -cp "$home/*" -Dkafka.log="$1" -Dlog4j2.configurationFile="$scripts/kafka-log4j2.xml" \
-        "${@:2}" >&2
+    exec java -XX:+UseSerialGC "$archive" -Xlog:cds=off -Xlog:cds+dynamic=off -cp "$home/*" -Dkafka.log="$1" \
+        -Dlog4j2.configurationFile="$scripts/kafka-log4j2.xml" "${@:2}" >&2
+}
+
+# run_node DIR becomes the broker or controller that the folder's settings describe.
+run_node() {
+    local compiler=()
+    [[ ${KAFKA_COMPILER:-} != fast ]] || compiler=(-XX:TieredStopAtLevel=1)
+    run_java "$1/kafka.log" -Xmx"${KAFKA_HEAP:-512m}" "${compiler[@]}" kafka.Kafka "$1/server.properties"
 }
 
 # For what ends soon, the fast compiler is enough.
@@ -117,7 +160,7 @@ log.cleaner.dedupe.buffer.size=4194304
 SETTINGS
 }
 
-# The cluster's id is any 22 characters of base64.
+# format DIR [--add-scram USER ...]: the cluster's id is any 22 characters of base64.
 format() {
     local dir=$1 said
     said=$(run_tool "$dir/kafka.log" kafka.tools.StorageTool format --ignore-formatted \
@@ -197,9 +240,21 @@ open_dir() {
 # become LINE prints LINE and becomes the node that the folder's settings describe.
 become() {
     # Formatting writes this file last.
-    [[ -f $dir/data/meta.properties ]] || format "$dir" "${users[@]}"
+    if [[ ! -f $dir/data/meta.properties ]]; then
+        if [[ ${#users[@]} -gt 0 ]]; then format "$dir" "${users[@]}"; else copy_formatted; fi
+    fi
     echo "$1"
-    run_java "$dir/kafka.log" -Xmx"${KAFKA_HEAP:-512m}" kafka.Kafka "$dir/server.properties"
+    run_node "$dir"
+}
+
+# copy_formatted formats the folder as prepare did, for the node that its settings name.
+copy_formatted() {
+    local node
+    node=$(sed -n 's/^node.id=//p' "$dir/server.properties" | tail -n 1)
+    mkdir -p "$dir/data"
+    cp "$prepared/bootstrap.checkpoint" "$dir/data/"
+    sed "s/^node.id=.*/node.id=$node/" "$prepared/meta.properties" >"$dir/data/meta.properties.new"
+    mv "$dir/data/meta.properties.new" "$dir/data/meta.properties"
 }
 
 run() {

@@ -24,7 +24,7 @@ const OPERATORS: Rooms = Rooms {
         &["data", "error"],
         &["algorithms"],
         &["flow"],
-        &["epochs"],
+        &["epochs", "pauses"],
         &[
             "ingest", "predict", "label", "share", "unseen", "learn", "commit",
         ],

@@ -6,6 +6,7 @@ use timely::dataflow::operators::generic::Operator;
 use crate::data::Epoch;
 use crate::epochs::EpochBuffer;
 use crate::flow::{Effect, EpochEffects, Flow, KnowledgeChange};
+use crate::pauses::Pauses;
 
 /// Receiver of effects that makes them durable. Epochs come in order.
 pub trait Commit {
@@ -87,6 +88,7 @@ pub fn commit<'scope>(
             let activator = scope.activator_for(info.address);
             let mut buffer = EpochBuffer::new();
             let mut refused = None;
+            let mut pauses = Pauses::default();
             move |(input, frontier), output| {
                 input.for_each(|capability, effects| {
                     buffer.hold(&capability, effects.drain(..));
@@ -97,10 +99,13 @@ pub fn commit<'scope>(
                 }) {
                     let Some(commit) = &mut commit else { break };
                     match commit.offer(effects) {
-                        None => output.session(&capability).give(*capability.time()),
+                        None => {
+                            pauses.reset();
+                            output.session(&capability).give(*capability.time());
+                        }
                         Some(effects) => {
                             refused = Some((capability, effects));
-                            activator.activate();
+                            activator.activate_after(pauses.next());
                             break;
                         }
                     }

@@ -8,7 +8,7 @@
 //!
 //! Capabilities, frontiers and failures are handled here. An operator is written by hand only where
 //! it keeps, moves or refuses capabilities for a reason of its own: the source, statistics,
-//! training, the link's inbox, and the commit.
+//! training, the link's outcomes, and the commit.
 //!
 //! An operator that fails reports the failure once and then does nothing more. It keeps the
 //! capability of the failed epoch, so that the frontier stays there: an epoch that failed must not

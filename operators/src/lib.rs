@@ -59,6 +59,7 @@ pub mod flow;
 pub mod ingest;
 pub mod label;
 pub mod learn;
+mod pauses;
 pub mod predict;
 pub mod share;
 pub mod unseen;

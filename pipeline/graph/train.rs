@@ -11,15 +11,15 @@ use super::streams::{FeedbackStreams, LearnStreams, PredictStreams, TrainStreams
 use crate::config::{Config, Role, Settings};
 use crate::learning::Learner;
 use crate::link::common::LAST_CLOUD_VERSION;
-use crate::link::inbox::LinkInbox;
+use crate::link::outcomes::LinkOutcomes;
 use crate::restore::TrainStart;
 
-/// Where a worker's new models come from. Worker 0 alone has a learner and an inbox.
+/// Where a worker's new models come from. Worker 0 alone has a learner and a link.
 pub struct Trainers {
     /// Carries out trainings, if models are trained here.
     pub learner: Option<Learner>,
     /// Updates from the cloud, or at the cloud verdicts on canaries.
-    pub inbox: Option<LinkInbox>,
+    pub outcomes: Option<LinkOutcomes>,
     /// Holds samples back until the first model has come.
     pub gate: FirstModelGate,
 }
@@ -60,7 +60,7 @@ pub(super) fn build<'scope>(
     if receives(config) {
         outcomes = outcomes.concat(receive(
             predicted.predicted.clone(),
-            trainers.inbox,
+            trainers.outcomes,
             trainers.gate,
             on_failure.clone(),
         ));

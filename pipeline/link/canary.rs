@@ -12,7 +12,7 @@ use perennial_operators::ModelId;
 use perennial_operators::flow::{KnowledgeChange, TrainOutcome};
 
 use super::common::RETRY_PAUSE;
-use super::inbox::{LinkInbox, hand_over};
+use super::outcomes::{LinkOutcomes, hand_over};
 use super::publish::on_trial;
 use crate::config::CanaryConfig;
 use crate::error::Error;
@@ -23,8 +23,8 @@ pub fn judge(
     context: Arc<TrainingContext>,
     canary: CanaryConfig,
     stop: Arc<AtomicBool>,
-) -> (LinkInbox, JoinHandle<()>) {
-    let (sender, inbox) = LinkInbox::new();
+) -> (LinkOutcomes, JoinHandle<()>) {
+    let (sender, outcomes) = LinkOutcomes::new();
     let thread = std::thread::spawn(move || {
         let is_stopped = || stop.load(Ordering::Relaxed);
         let mut trials = Trials::default();
@@ -40,7 +40,7 @@ pub fn judge(
             std::thread::sleep(RETRY_PAUSE);
         }
     });
-    (inbox, thread)
+    (outcomes, thread)
 }
 
 /// The version that the other edges have: the latest before the model on trial that is promoted or

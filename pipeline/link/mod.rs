@@ -4,8 +4,8 @@
 pub mod adopt;
 mod canary;
 pub mod common;
-pub mod inbox;
 pub mod outbox;
+pub mod outcomes;
 mod pack;
 pub mod publish;
 pub mod reload;

@@ -12,8 +12,8 @@ use perennial_connectors::link::{signing_key, verifying_key};
 use perennial_connectors::onnx::Runtime;
 
 use super::common::{POLL, edge_rights};
-use super::inbox::LinkInbox;
 use super::outbox::{Outbox, SendProgress};
+use super::outcomes::LinkOutcomes;
 use super::send_thread::SendThread;
 use super::{canary, outbox, publish, send, subscribe};
 use crate::config::{LinkConfig, Role, Settings};
@@ -76,7 +76,7 @@ impl<'a> LinkRole<'a> {
         }
     }
 
-    /// Subscribes an edge to what the cloud publishes: the inbox of updates, and the thread that
+    /// Subscribes an edge to what the cloud publishes: the queue of updates, and the thread that
     /// fills it.
     pub fn subscribe(
         &self,
@@ -84,7 +84,7 @@ impl<'a> LinkRole<'a> {
         watch: &Arc<CommitWatch>,
         runtime: &Runtime,
         stop: &Arc<AtomicBool>,
-    ) -> Result<Option<(LinkInbox, JoinHandle<()>)>, Error> {
+    ) -> Result<Option<(LinkOutcomes, JoinHandle<()>)>, Error> {
         let (Role::Edge, Some(link)) = (self.role, self.link) else {
             return Ok(None);
         };
@@ -94,13 +94,13 @@ impl<'a> LinkRole<'a> {
         subscribed.map(Some)
     }
 
-    /// Judges canaries in a cloud that has any: the inbox of verdicts, and the thread that fills
+    /// Judges canaries in a cloud that has any: the queue of verdicts, and the thread that fills
     /// it.
     pub fn canary(
         &self,
         context: &Arc<TrainingContext>,
         stop: &Arc<AtomicBool>,
-    ) -> Option<(LinkInbox, JoinHandle<()>)> {
+    ) -> Option<(LinkOutcomes, JoinHandle<()>)> {
         let canary = self.link?.canary.clone()?;
         Some(canary::judge(context.clone(), canary, stop.clone()))
     }

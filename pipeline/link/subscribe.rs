@@ -19,7 +19,7 @@ use perennial_operators::{LabelKind, TaskId};
 
 use super::adopt::{at_home, outcome, usage};
 use super::common::{POLL, RETRY_PAUSE, key_file, open_store, schema};
-use super::inbox::{LinkInbox, hand_over};
+use super::outcomes::{LinkOutcomes, hand_over};
 use crate::config::{LinkConfig, Settings};
 use crate::error::Error;
 use crate::run_status::CommitWatch;
@@ -31,7 +31,7 @@ const NAMES_EVERY: Duration = Duration::from_secs(2);
 /// corrected.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
-/// Subscribes to what the cloud publishes: the inbox of updates, and the thread that fills it. The
+/// Subscribes to what the cloud publishes: the queue of updates, and the thread that fills it. The
 /// thread ends when the run is to stop.
 pub fn subscribe(
     settings: &Settings,
@@ -40,7 +40,7 @@ pub fn subscribe(
     watch: Arc<CommitWatch>,
     runtime: Runtime,
     stop: Arc<AtomicBool>,
-) -> Result<(LinkInbox, JoinHandle<()>), Error> {
+) -> Result<(LinkOutcomes, JoinHandle<()>), Error> {
     let following = Subscription {
         topic: link.knowledge.clone(),
         key: verifying_key(key_file(&link.verify))?,
@@ -52,7 +52,7 @@ pub fn subscribe(
     };
     // A store that cannot be opened is an error now, not a retry later.
     open_store(link)?;
-    let (sender, inbox) = LinkInbox::new();
+    let (sender, outcomes) = LinkOutcomes::new();
     let mut updates = Updates {
         link: link.clone(),
         following,
@@ -68,10 +68,10 @@ pub fn subscribe(
         handed_over: BTreeMap::new(),
     };
     let thread = std::thread::spawn(move || updates.run(&stop));
-    Ok((inbox, thread))
+    Ok((outcomes, thread))
 }
 
-/// Takes updates from the cloud to the inbox.
+/// Takes updates from the cloud to the queue.
 struct Updates {
     link: LinkConfig,
     following: Subscription,
@@ -87,7 +87,7 @@ struct Updates {
     /// Runs models before they are handed over.
     examiner: Examiner,
     sender: Sender<TrainOutcome>,
-    /// Revisions that the inbox has got, or that were refused, by task and donor. They may not be
+    /// Revisions that the queue has got, or that were refused, by task and donor. They may not be
     /// committed yet. One that was refused is looked at again by the next run.
     handed_over: BTreeMap<(TaskId, u64), Revision>,
 }
@@ -156,7 +156,7 @@ impl Updates {
         Ok((subscriber, renamed.len()))
     }
 
-    /// Hands an update over to the inbox, or notes why it was skipped.
+    /// Hands an update over to the queue, or notes why it was skipped.
     fn take_in(
         &mut self,
         published: Published,

@@ -38,7 +38,7 @@ use crate::input::reader::{Channel, MAX_LEAD};
 use crate::input::sources::start_readers;
 use crate::learning::Learner;
 use crate::link::common;
-use crate::link::inbox::LinkInbox;
+use crate::link::outcomes::LinkOutcomes;
 use crate::link::role::LinkRole;
 use crate::link::send_thread::SendThread;
 use crate::report::Report;
@@ -92,8 +92,8 @@ struct Run<'a> {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The learner of a run, the inbox of its canaries' verdicts, and what cancels its trainings.
-type LearnerParts = (Option<Learner>, Option<LinkInbox>, Option<Cancel>);
+/// The learner of a run, the queue of its canaries' verdicts, and what cancels its trainings.
+type LearnerParts = (Option<Learner>, Option<LinkOutcomes>, Option<Cancel>);
 
 impl Run<'_> {
     /// Starts the threads around the dataflow, runs the dataflow, and ends the threads.
@@ -224,9 +224,9 @@ impl Run<'_> {
         let (learner, training) = Learner::start(context.clone());
         self.threads.push(training);
         let verdicts = self.link.canary(&context, &self.shutdown.stop);
-        let verdicts = verdicts.map(|(inbox, judging)| {
+        let verdicts = verdicts.map(|(outcomes, judging)| {
             self.threads.push(judging);
-            inbox
+            outcomes
         });
         (Some(learner), verdicts, Some(cancel))
     }
@@ -237,10 +237,10 @@ impl Run<'_> {
         watch: &Arc<CommitWatch>,
         runtime: &Runtime,
         is_held: bool,
-    ) -> Result<Option<LinkInbox>, Error> {
+    ) -> Result<Option<LinkOutcomes>, Error> {
         let stop = &self.shutdown.stop;
         let subscribed = self.link.subscribe(&self.knowledge, watch, runtime, stop)?;
-        let Some((inbox, thread)) = subscribed else {
+        let Some((outcomes, thread)) = subscribed else {
             return Ok(None);
         };
         self.threads.push(thread);
@@ -248,7 +248,7 @@ impl Run<'_> {
             tracing::warn!("no model yet: waiting for the cloud's first model");
             watch.set_stage(Some("waiting for the cloud's first model".to_string()));
         }
-        Ok(Some(inbox))
+        Ok(Some(outcomes))
     }
 
     /// Joins the threads, and then lets the link send what they have committed.

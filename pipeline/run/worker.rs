@@ -22,12 +22,12 @@ use crate::error::Error;
 use crate::graph::{self, SourceParts, Trainers, WorkerParts};
 use crate::input::reader::Channel;
 use crate::learning::Learner;
-use crate::link::inbox::LinkInbox;
+use crate::link::outcomes::LinkOutcomes;
 use crate::restore::Restored;
 use crate::run_status::CommitWatch;
 
-/// How long an idle worker parks.
-const PARK: Duration = Duration::from_millis(1);
+/// How long a worker parks that nothing activates, before it looks whether the run is to stop.
+const PARK: Duration = Duration::from_millis(10);
 
 /// How long a run that is to stop tries to commit the epochs that it has opened.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -56,17 +56,18 @@ pub(super) struct OwnParts {
     restored: Arc<Restored>,
     reader: Option<Channel>,
     learner: Option<Learner>,
-    inbox: Option<LinkInbox>,
+    outcomes: Option<LinkOutcomes>,
     commit: Option<CommitSender>,
 }
 
-/// Parts of each worker. The first one alone gets the learner, the inbox and the committer.
+/// Parts of each worker. The first one alone gets the learner, the link's outcomes and the
+/// committer.
 pub(super) fn own_parts(
     workers: usize,
     restored: Restored,
     readers: Vec<Channel>,
     mut learner: Option<Learner>,
-    mut inbox: Option<LinkInbox>,
+    mut outcomes: Option<LinkOutcomes>,
     commit: CommitSender,
 ) -> Vec<Option<OwnParts>> {
     let restored = Arc::new(restored);
@@ -76,7 +77,7 @@ pub(super) fn own_parts(
         restored: restored.clone(),
         reader: readers.next(),
         learner: learner.take(),
-        inbox: inbox.take(),
+        outcomes: outcomes.take(),
         commit: commit.take(),
     });
     own.map(Some).collect()
@@ -159,7 +160,7 @@ fn worker_parts(own: OwnParts, parts: &RunParts) -> Result<WorkerParts, Failure>
         share: parts.share.clone(),
         trainers: Trainers {
             learner: own.learner,
-            inbox: own.inbox,
+            outcomes: own.outcomes,
             gate: parts.gate.clone(),
         },
         commit: own.commit,

@@ -130,7 +130,7 @@ fn large_headers_and_keys_do_not_end_the_stream() {
 #[test]
 fn samples_of_a_topic_whose_clock_is_ahead_are_not_bad() {
     let broker = Broker::shared();
-    let pipeline = Pipeline::new(&broker, "behind", false);
+    let pipeline = Pipeline::new(&broker, "ahead", false);
     let samples = pipeline.topic("samples");
     // The broker's clock bounds timestamps; a machine that is behind it sees them in the future.
     let any = "message.timestamp.after.max.ms=9223372036854775807";

@@ -14,7 +14,7 @@ const BOOTSTRAPPED: u64 = 11_051;
 const PREDICTED: u64 = 44_208;
 
 /// Trains the base model less often than the configs do, with which it takes minutes.
-const SELDOM: [&str; 2] = ["--set", "triggers.when=[new_samples >= 1000]"];
+const SELDOM: [&str; 2] = ["--set", "triggers.when=[new_samples >= 3000]"];
 
 /// A folder with a config of this repository as `config.yaml`.
 fn bench(name: &str) -> Bench {

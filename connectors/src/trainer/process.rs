@@ -230,6 +230,9 @@ fn read(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
 pub fn piped(program: &Path, libraries: Option<&Path>) -> Command {
     let mut command = Command::new(program);
     command
+        // Perennial's own setting decides on parallel trainings. A second thread would mostly wait,
+        // and XGBoost's threads wait in a loop.
+        .env("OMP_NUM_THREADS", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

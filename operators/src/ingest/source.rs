@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use timely::dataflow::Scope;
@@ -15,6 +14,7 @@ use crate::data::Epoch;
 use crate::epochs::OnFailure;
 use crate::error::Failure;
 use crate::flow::{Effect, Flow, Intake, Slice};
+use crate::pauses::Pauses;
 
 /// An epoch as its reader delivers it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,10 +68,6 @@ impl Pace {
     }
 }
 
-/// Time until the source tries again to open an epoch. It has to poll, since neither the probe nor
-/// the reader's channel activates operators.
-const POLL: Duration = Duration::from_micros(100);
-
 /// Emits the epochs of `reader` from `start` on: their slices, each on its worker, and their
 /// effects. A worker that reads nothing has no reader.
 ///
@@ -90,6 +86,8 @@ pub fn source<'scope, R: Reader + 'static>(
         let next = move |epoch: u64| pace_next[index].store(epoch, Ordering::Release);
         let mut open = reader.map(|reader| (reader, capability.delayed(&start)));
         next(open.as_ref().map_or(u64::MAX, |_| start.0));
+        // Neither the probe nor the reader's channel activates operators.
+        let mut pauses = Pauses::default();
         let mut failed = false;
         move |output| {
             let Some((reader, capability)) = &mut open else {
@@ -99,7 +97,7 @@ pub fn source<'scope, R: Reader + 'static>(
                 return;
             }
             if !pace.allows(*capability.time()) {
-                activator.activate_after(POLL);
+                activator.activate_after(pauses.next());
                 return;
             }
             match reader.next() {
@@ -108,9 +106,10 @@ pub fn source<'scope, R: Reader + 'static>(
                     output.session(&capability).give(*epoch);
                     capability.downgrade(&following);
                     next(following.0);
+                    pauses.reset();
                     activator.activate();
                 }
-                Ok(Reading::NotYet) => activator.activate_after(POLL),
+                Ok(Reading::NotYet) => activator.activate_after(pauses.next()),
                 Ok(Reading::Ended) => {
                     open = None;
                     next(u64::MAX);

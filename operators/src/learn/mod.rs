@@ -13,7 +13,7 @@ mod trigger;
 
 pub use self::adapt::adapt;
 pub use self::drift::drift;
-pub use self::receive::{FirstModelGate, Inbox, receive};
+pub use self::receive::{FirstModelGate, OutcomeQueue, receive};
 pub use self::recent::{WindowEpochs, recent};
 pub use self::retain::{MemoryRules, RestoredMemory, retain};
 pub use self::statistics::{RestoredStatistics, Summary, Window, statistics};

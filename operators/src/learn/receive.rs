@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::flow::{Deployment, Flow, Predicted, TrainOutcome};
 
 /// Receiving end of the link, which runs on a thread of its own.
-pub trait Inbox {
+pub trait OutcomeQueue {
     /// Takes the outcomes that have arrived.
     fn take(&mut self) -> Result<Vec<TrainOutcome>, Failure>;
 }
@@ -42,11 +42,11 @@ fn deploys_base(outcome: &TrainOutcome) -> bool {
     deploys && outcome.model.task == TaskId::BASE
 }
 
-/// Emits outcomes received over the link, once an epoch, on the worker that owns `inbox`. An
+/// Emits outcomes received over the link, once an epoch, on the worker that owns `outcomes`. An
 /// outcome that deploys a model for the base task opens `gate`.
 pub fn receive<'scope>(
     clock: Flow<'scope, Rc<Predicted>>,
-    mut inbox: Option<impl Inbox + 'static>,
+    mut outcomes: Option<impl OutcomeQueue + 'static>,
     gate: FirstModelGate,
     on_failure: OnFailure,
 ) -> Flow<'scope, TrainOutcome> {
@@ -56,10 +56,10 @@ pub fn receive<'scope>(
         move |input, output| {
             input.for_each(|capability, headers| {
                 headers.clear();
-                let Some(inbox) = inbox.as_mut().filter(|_| failed.is_empty()) else {
+                let Some(outcomes) = outcomes.as_mut().filter(|_| failed.is_empty()) else {
                     return;
                 };
-                match inbox.take() {
+                match outcomes.take() {
                     Ok(outcomes) => {
                         if outcomes.iter().any(deploys_base)
                             && let Some(epoch) = capability.least()

@@ -33,8 +33,8 @@ fn site(seed: u64, site: &str, dry: usize, wet: usize) -> Vec<Sample> {
 /// The first version of models that edges train; the cloud's are lower.
 const OF_EDGES: u64 = 1 << 20;
 
-/// Whether the deployed model of the wet season was made from a donor, or by the other side of the
-/// link.
+/// Whether a model of the wet season that was made from a donor, or by the other side of the link,
+/// has answered. A model of the site's own may have replaced it soon.
 fn has_profited(fleet: &Fleet, state: &str) -> bool {
     let models = fleet.bench.kb_json(state, &["models"]);
     let models = models.as_array().expect("models");
@@ -52,7 +52,7 @@ fn has_profited(fleet: &Fleet, state: &str) -> bool {
         let from = &remodeling["warm_start"]["from"];
         let side = is_of_an_edge(&from["version"]);
         let is_other_sides = side.is_some() && side != is_of_an_edge(&model["version"]);
-        model["answers"] == true
+        !model["deployed"].is_null()
             && task.starts_with("season=wet")
             && (is_donated(from) || is_other_sides || !remodeling["adopted"].is_null())
     })

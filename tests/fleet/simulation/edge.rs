@@ -10,8 +10,8 @@ use perennial::config::Settings;
 use perennial::error::Error;
 use perennial::link::adopt::{Usage, outcome};
 use perennial::link::common::schema;
-use perennial::link::inbox::LinkInbox;
 use perennial::link::outbox::{Outbox, SendProgress};
+use perennial::link::outcomes::LinkOutcomes;
 use perennial::link::send::send_all;
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxProgress};
 use perennial_connectors::link::{
@@ -19,7 +19,7 @@ use perennial_connectors::link::{
 };
 use perennial_operators::flow::{Deployment, Effect, EpochEffects, Intake, TrainOutcome};
 use perennial_operators::flow::{EpochHeader, Phase};
-use perennial_operators::learn::Inbox;
+use perennial_operators::learn::OutcomeQueue;
 use perennial_operators::{SharedSamples, SharedTexts};
 use perennial_operators::{TaskId, Texts};
 
@@ -47,7 +47,7 @@ struct Process {
     underway: Arc<SendProgress>,
     following: Subscription,
     coming: crossbeam_channel::Sender<TrainOutcome>,
-    inbox: LinkInbox,
+    outcomes: LinkOutcomes,
     /// The position in the downward log.
     read: usize,
 }
@@ -59,7 +59,7 @@ impl Process {
         let link = settings.config().link.as_ref().expect("a link");
         let outbox = Outbox::open(settings, link, &knowledge, underway.clone()).expect("an outbox");
         let known = knowledge.view().revisions().expect("revisions");
-        let (coming, inbox) = LinkInbox::new();
+        let (coming, outcomes) = LinkOutcomes::new();
         Process {
             following: Subscription {
                 topic: String::new(),
@@ -71,7 +71,7 @@ impl Process {
                 known,
             },
             coming,
-            inbox,
+            outcomes,
             outbox: outbox.expect("it shares"),
             underway,
             knowledge: Arc::new(knowledge),
@@ -82,7 +82,7 @@ impl Process {
     /// Commits the received outcomes, in one epoch or several.
     fn take_in(&mut self) {
         loop {
-            let outcomes = self.inbox.take().expect("outcomes");
+            let outcomes = self.outcomes.take().expect("outcomes");
             if outcomes.is_empty() {
                 return;
             }
@@ -314,7 +314,7 @@ impl Edge {
                 Err(error) => panic!("{error}"),
             };
             let outcome = outcome(published, Usage::Answers);
-            process.coming.send(outcome).expect("an inbox");
+            process.coming.send(outcome).expect("a queue");
             if process.coming.is_full() {
                 process.take_in();
             }

@@ -1,11 +1,11 @@
-//! Inbox: updates from the link that wait for the dataflow.
+//! The queue of outcomes from the link that wait for the dataflow.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use perennial_operators::Failure;
 use perennial_operators::flow::TrainOutcome;
-use perennial_operators::learn::Inbox;
+use perennial_operators::learn::OutcomeQueue;
 
 use super::common::POLL;
 
@@ -13,22 +13,22 @@ use super::common::POLL;
 const ROOM: usize = 16;
 
 /// The dataflow's end of the link.
-pub struct LinkInbox {
+pub struct LinkOutcomes {
     receiver: Receiver<TrainOutcome>,
     /// Updates that wait for a later epoch.
     waiting: VecDeque<TrainOutcome>,
 }
 
-impl LinkInbox {
-    /// An empty inbox, and the sender of its updates.
-    pub fn new() -> (Sender<TrainOutcome>, LinkInbox) {
+impl LinkOutcomes {
+    /// An empty queue, and the sender of its outcomes.
+    pub fn new() -> (Sender<TrainOutcome>, LinkOutcomes) {
         let (sender, receiver) = bounded(ROOM);
         let waiting = VecDeque::new();
-        (sender, LinkInbox { receiver, waiting })
+        (sender, LinkOutcomes { receiver, waiting })
     }
 }
 
-impl Inbox for LinkInbox {
+impl OutcomeQueue for LinkOutcomes {
     fn take(&mut self) -> Result<Vec<TrainOutcome>, Failure> {
         let room = ROOM.saturating_sub(self.waiting.len());
         self.waiting.extend(self.receiver.try_iter().take(room));
@@ -43,7 +43,7 @@ impl Inbox for LinkInbox {
     }
 }
 
-/// Sends an outcome to an inbox; waits until there is room or `is_stopped`.
+/// Sends an outcome to a queue; waits until there is room or `is_stopped`.
 pub(super) fn hand_over(
     sender: &Sender<TrainOutcome>,
     mut outcome: TrainOutcome,
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_task_has_at_most_one_outcome_in_an_epoch() {
-        let (sender, mut inbox) = LinkInbox::new();
+        let (sender, mut outcomes) = LinkOutcomes::new();
         // The earlier model is deployed again after the later one, with another task's in between.
         let models = [(1, 3), (2, 1), (1, 2), (1, 4), (2, 2)];
         for (task, version) in models {
@@ -79,7 +79,7 @@ mod tests {
             sender.send(outcome).expect("room");
         }
         let mut take = || {
-            let taken = inbox.take().expect("outcomes").into_iter();
+            let taken = outcomes.take().expect("outcomes").into_iter();
             taken
                 .map(|outcome| (outcome.model.task.0, outcome.model.version))
                 .collect::<Vec<_>>()
