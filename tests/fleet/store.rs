@@ -1,6 +1,6 @@
 //! The content of a knowledge base, byte by byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use perennial_connectors::knowledge_base::set_sums;
@@ -10,7 +10,8 @@ use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options};
 pub type Content = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
 
 /// All entries of a knowledge base by column family, without those of the run and the wire:
-/// creation time, progress, ids of topics, output files, and number of messages.
+/// creation time, progress, ids of topics, output files, number of messages, and the ids of samples
+/// by the epochs that they came in.
 pub fn content(state: &Path) -> Content {
     let path = state.join("knowledge");
     let names = DB::list_cf(&Options::default(), &path).expect("families");
@@ -36,22 +37,31 @@ pub fn content(state: &Path) -> Content {
         let entries = db.iterator_cf(family, IteratorMode::Start);
         let entries = entries.map(|entry| entry.expect("an entry"));
         let entries = entries.map(|(key, value)| (key.into_vec(), value.into_vec()));
-        let entries = entries.filter(|(key, _)| name != "meta" || !of_the_run.contains(&&key[..]));
+        let entries = entries.filter(|(key, _)| {
+            let is_of_the_run = of_the_run.contains(&&key[..]) || key.starts_with(b"seen:");
+            name != "meta" || !is_of_the_run
+        });
         (name.clone(), entries.collect())
     });
     content.collect()
 }
 
-/// Asserts that two knowledge bases have the same content, and names the column family that
-/// differs.
+/// Asserts that two knowledge bases have the same content, and names the column family and the keys
+/// that differ.
 #[track_caller]
 pub fn assert_same(ours: &Content, theirs: &Content) {
     for (family, entries) in ours {
         let others = &theirs[family];
         let (here, there) = (entries.len(), others.len());
+        let ours: BTreeSet<_> = entries.iter().collect();
+        let theirs: BTreeSet<_> = others.iter().collect();
+        let differ = ours.symmetric_difference(&theirs);
+        let keys: Vec<_> = differ
+            .map(|(key, _)| key.escape_ascii().to_string())
+            .collect();
         assert!(
             entries == others,
-            "{family} differs: {here} and {there} entries"
+            "{family} differs, {here} and {there} entries: {keys:?}"
         );
     }
 }
