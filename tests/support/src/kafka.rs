@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -74,6 +74,15 @@ impl Drop for Controller {
     }
 }
 
+/// A message to produce: partition, timestamp in milliseconds, key, value.
+pub type Message = (i32, i64, String, Option<Vec<u8>>);
+
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a time after 1970").as_millis() as i64
+}
+
 /// A message as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read {
@@ -119,8 +128,7 @@ impl Broker {
 
     /// Starts a broker with a second address that clients reach through a proxy only.
     pub fn start_behind(proxy: &Proxy) -> Broker {
-        let link = format!("--link={}:{}", proxy.to, proxy.port);
-        Broker::start_with(&[&link])
+        Broker::start_with(&[&proxy.link()])
     }
 
     fn start_under(controller: Option<Controller>, settings: &[&str]) -> Broker {
@@ -267,8 +275,8 @@ impl Broker {
         config
     }
 
-    /// Produces messages, in their order: partition, timestamp in milliseconds, key, value.
-    pub fn produce(&self, topic: &str, messages: &[(i32, i64, String, Option<Vec<u8>>)]) {
+    /// Produces messages, in their order.
+    pub fn produce(&self, topic: &str, messages: &[Message]) {
         let mut config = self.client();
         config
             .set("message.max.bytes", "20000000")
