@@ -8,6 +8,7 @@ use perennial_operators::flow::{ModelTrained, Remodeling};
 use perennial_operators::{Epoch, ModelId, SharedSamples, SharedTexts, TaskId, Texts};
 
 use crate::fleet::Fleet;
+use crate::kafka::Message;
 use crate::topics::START;
 
 /// The key of the messages about the base task.
@@ -84,9 +85,21 @@ pub fn samples(site: &str, first: u64, rows: usize) -> Change {
     }
 }
 
-/// Sends a change to the cloud in the name of an edge with a new state, signed with the key of
-/// `signer`, for the schema of `base`.
+/// Sends a message to the cloud.
 pub fn send(fleet: &Fleet, base: &Published, edge: &str, signer: &str, change: Change) {
+    let message = message(fleet, base, edge, signer, change);
+    fleet.cloud.produce(&fleet.changes(), &[message]);
+}
+
+/// A message with a change, in the name of an edge with a new state, signed with the key of
+/// `signer`, for the schema of `base`.
+pub fn message(
+    fleet: &Fleet,
+    base: &Published,
+    edge: &str,
+    signer: &str,
+    change: Change,
+) -> Message {
     let changes = Changes {
         edge: edge.to_string(),
         since: now(),
@@ -98,6 +111,5 @@ pub fn send(fleet: &Fleet, base: &Published, edge: &str, signer: &str, change: C
     };
     let key = signing_key(&fleet.bench.path(&format!("{signer}.pem"))).expect("a key");
     let sealed = seal(&changes, &key).expect("a message");
-    let message = (0, START, edge.to_string(), Some(sealed));
-    fleet.cloud.produce(&fleet.changes(), &[message]);
+    (0, START, edge.to_string(), Some(sealed))
 }

@@ -9,6 +9,8 @@ pub const EDGES: [&str; 3] = ["north", "south", "west"];
 pub const FILES: &str = "west";
 /// The edge that trains models of its own too.
 pub const TRAINS: &str = "north";
+/// The edge that has sites whose tasks have one number.
+pub const COLLIDES: &str = "west";
 /// Samples of the bootstrap of each edge.
 pub const BOOTSTRAP: usize = 120;
 /// Samples of the bootstrap of the cloud.

@@ -176,7 +176,8 @@ fn labels(samples: &[Sample]) -> Vec<Message> {
 }
 
 fn partition(sample: &Sample) -> i32 {
-    sample.site[1..].parse::<i32>().expect("a number") % PARTITIONS
+    let site = sample.site.bytes().last();
+    i32::from(site.expect("a site")) % PARTITIONS
 }
 
 /// The gateways of all edges, which send until they are stopped.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::fleet::{Fleet, Running};
 
@@ -149,9 +149,14 @@ impl Members {
         let commits = |fleet: &Fleet, name: &str| fleet.status(name)["commit"]["commits"].as_u64();
         for name in names {
             let before = commits(&self.fleet, name);
+            let began = Instant::now();
             self.wait_until(&format!("{name} goes on"), |fleet| {
                 commits(fleet, name) >= before.map_or(Some(2), |before| Some(before + 2))
             });
+            let seconds = began.elapsed().as_secs();
+            if seconds >= 10 {
+                println!("            {name} goes on after {seconds} s");
+            }
         }
     }
 }

@@ -37,11 +37,18 @@ pub fn deceive(year: &mut Year) {
 /// Sends messages under names that the cloud does not know.
 pub fn flood(year: &mut Year) {
     year.say("strangers flood the link");
-    for _ in 0..10 {
-        let name = format!("stranger-{}", year.hostile.strangers.len());
-        let base = year.hostile.base(&year.fleet);
-        forge::send(&year.fleet, base, &name, "evil", Change::default());
-        year.hostile.strangers.insert(name);
-    }
+    let base = year.hostile.base(&year.fleet).clone();
+    let strangers = &mut year.hostile.strangers;
+    let first = strangers.len();
+    let names: Vec<String> = (first..first + 20)
+        .map(|number| format!("stranger-{number}"))
+        .collect();
+    let change = Change::default();
+    let messages = names
+        .iter()
+        .map(|name| forge::message(&year.fleet, &base, name, "evil", change.clone()));
+    let messages: Vec<_> = messages.collect();
+    year.fleet.cloud.produce(&year.fleet.changes(), &messages);
+    strangers.extend(names);
     year.members.go_on(&["cloud"]);
 }

@@ -1,12 +1,18 @@
 //! Poison: values that sensors write for errors, and messages that are none.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::super::Year;
+use super::super::config::COLLIDES;
 use super::super::feed::{self, Books, message};
 
 /// Longer than a message may be.
 const HUGE: usize = 1_200_000;
+
+/// Two sites whose tasks in the dry season have one number. They took ten minutes to find.
+const ONE_NUMBER: [&str; 2] = ["iwnKfIgbELG", "XHYm-hbX0qG"];
 
 /// Sends an edge one of each: those that are values, and those that are not.
 pub fn values(year: &mut Year) {
@@ -18,6 +24,9 @@ pub fn values(year: &mut Year) {
         send_bad(&mut books, kind);
     }
     send_bad_labels(&mut books);
+    if edge == COLLIDES {
+        send_colliding(&mut books);
+    }
 }
 
 /// Sends values that cannot be told from others, and what is missing.
@@ -89,20 +98,39 @@ fn send_bad(books: &mut Books, kind: usize) {
     books.send_bad("samples", mark, Some(text.into_bytes()));
 }
 
+/// Sends samples of two sites with one number; those of the second site are refused.
+fn send_colliding(books: &mut Books) {
+    let mut samples = books.fresh(2);
+    for (sample, site) in samples.iter_mut().zip(ONE_NUMBER) {
+        (sample.season, sample.site) = ("dry", site.to_string());
+    }
+    books.send(&samples[..1]);
+    let mark = books.mark();
+    let mut value = crate::json(&feed::json(&samples[1]));
+    value["x"] = mark.clone().into();
+    let value = Some(value.to_string().into_bytes());
+    books.send_bad_beside(&samples[1], "samples", mark, value);
+}
+
 /// Sends a sample again, its label again, and labels that are none.
 fn send_bad_labels(books: &mut Books) {
     let mut sample = books.fresh(1).remove(0);
     sample.label = Some(0);
-    books.send(std::slice::from_ref(&sample));
-    let mark = books.mark();
-    let mut value = crate::json(&feed::json(&sample));
-    value["x"] = mark.clone().into();
-    let again = Some(value.to_string().into_bytes());
-    books.send_bad_beside(&sample, "samples", mark, again);
+    books.send_labels(std::slice::from_ref(&sample));
     for label in ["lukewarm", "low"] {
         let mark = books.mark();
         let value = json!({"id": sample.id, "label": label, "x": mark});
         let value = Some(value.to_string().into_bytes());
         books.send_bad_beside(&sample, "labels", mark, value);
     }
+    // A label that comes again is refused while the first one waits for its sample.
+    std::thread::sleep(Duration::from_millis(500));
+    let value = feed::json(&sample);
+    books.send_as(&[], vec![message(&sample, value)]);
+    books.samples.insert(sample.id.clone(), sample.clone());
+    let mark = books.mark();
+    let mut value = crate::json(&feed::json(&sample));
+    value["x"] = mark.clone().into();
+    let again = Some(value.to_string().into_bytes());
+    books.send_bad_beside(&sample, "samples", mark, again);
 }
