@@ -8,6 +8,7 @@ pub mod forge;
 pub mod kafka;
 pub mod onnx;
 pub mod process;
+mod produce;
 pub mod proxy;
 pub mod registry;
 pub mod stream;

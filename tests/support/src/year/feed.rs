@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::kafka::{Broker, Message, PARTITIONS, now};
+use crate::kafka::{Broker, Message, PARTITIONS, Producer, now};
 use crate::stream::{CLASSES, Chance, Endless, Sample};
 
 use super::config::{BOOTSTRAP, EDGES, topic};
@@ -19,6 +19,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// What an edge was sent.
 pub struct Books {
     broker: Arc<Broker>,
+    /// None until something is sent, and after the topics were deleted.
+    producer: Option<Producer>,
     edge: &'static str,
     /// The edge's number.
     number: usize,
@@ -42,6 +44,7 @@ impl Books {
     fn new(broker: &Arc<Broker>, number: usize, seed: u64) -> Books {
         Books {
             broker: broker.clone(),
+            producer: None,
             edge: EDGES[number],
             number,
             stream: Endless::new(seed, TURN, 0.03),
@@ -132,13 +135,22 @@ impl Books {
         self.stream.turn_round();
     }
 
-    fn produce(&self, what: &str, messages: &[Message]) {
-        self.broker.produce(&topic(self.edge, what), messages);
+    fn produce(&mut self, what: &str, messages: &[Message]) {
+        let producer = self.producer.get_or_insert_with(|| self.broker.producer());
+        producer.send(&topic(self.edge, what), messages);
     }
 
     /// Sends the labels of samples.
-    pub fn send_labels(&self, samples: &[Sample]) {
+    pub fn send_labels(&mut self, samples: &[Sample]) {
         self.produce("labels", &labels(samples));
+    }
+
+    /// Deletes the edge's topics of samples and labels.
+    pub fn delete_topics(&mut self) {
+        self.producer = None;
+        for what in ["samples", "labels"] {
+            self.broker.delete_topic(&topic(self.edge, what));
+        }
     }
 
     /// Creates the edge's topics of samples and labels.

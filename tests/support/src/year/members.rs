@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::fleet::{Fleet, Running};
 
@@ -15,6 +15,9 @@ use super::vitals::{Figure, Vitals};
 const LOGGED: &str = "warn,perennial::run=info";
 /// What a run logs when its state is read.
 const READY: &str = "the state is read";
+
+/// Time between two looks at what is waited for, beside that of the fleet.
+const LOOK: Duration = Duration::from_millis(150);
 
 /// The errors of a transaction that timed out: its process is fenced, or the result of its end is
 /// lost. The next start goes on.
@@ -139,7 +142,10 @@ impl Members {
         let fleet = self.fleet.clone();
         fleet.wait_until(what, || {
             self.tend();
-            holds(&fleet)
+            // A look at a state is a process.
+            let is_so = holds(&fleet);
+            std::thread::sleep(LOOK);
+            is_so
         });
     }
 

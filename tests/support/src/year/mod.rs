@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::fleet::Fleet;
 use crate::stream::Chance;
 
@@ -176,6 +178,19 @@ impl Year {
             });
     }
 
+    /// Waits until an edge has what the cloud has published. Of tasks that a restored cloud does
+    /// not know it keeps what it has.
+    fn follows(&mut self, edge: &'static str) {
+        self.members
+            .wait_until(&format!("{edge} follows"), |fleet| {
+                let (cloud, edge) = (fleet.status("cloud"), fleet.status(edge));
+                let published = cloud["revisions"].as_object();
+                let is_known =
+                    |(task, revision): (&String, &Value)| edge["revisions"][task] == *revision;
+                cloud["trainings"] == 0 && published.is_some_and(|all| all.iter().all(is_known))
+            });
+    }
+
     /// Lets all edges get samples again.
     fn resume_feed(&self) {
         for edge in EDGES {
@@ -194,9 +209,7 @@ impl Year {
         }
         self.gathered();
         for edge in EDGES {
-            let fleet = self.fleet.clone();
-            self.members.tend();
-            fleet.wait_for_knowledge(edge);
+            self.follows(edge);
         }
         names().for_each(|name| self.members.stop(name));
         let counts = recount::check(&self);

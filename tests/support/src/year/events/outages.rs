@@ -60,9 +60,7 @@ pub fn topics_made_anew(year: &mut Year) {
     }
     {
         let mut books = year.feed.of(EDGE);
-        for what in ["samples", "labels"] {
-            year.fleet.cloud.delete_topic(&topic(EDGE, what));
-        }
+        books.delete_topics();
         books.create_topics();
         books.is_quiet = false;
     }
