@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory
 CARGO_FLAGS ?=
 # How many tests run at a time: they wait for brokers and processes about as much as they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
-# Which benches `make bench` runs: all but the soak, which takes half an hour, or the named one.
-BENCH ?= [!s]*
+# Which benches `make bench` runs: all but the soak and the year, which take half an hour and an hour, or the named one.
+BENCH ?= [!sy]*
 
 # The release profile serves for everything, since RocksDB is compiled once for each profile. Tests and benches build
 # the programs by themselves: dev-dependencies turn on features of shared crates, and a program built without them
@@ -86,6 +86,11 @@ bench-kafka: ## Measure from topic to topic, against a plain loop, and the laten
 .PHONY: soak
 soak: ## Run for half an hour at half of the greatest rate: memory and lag stay as they are
 	@$(MAKE) bench BENCH=soak
+
+# For PERENNIAL_YEAR_SECONDS instead of an hour, with PERENNIAL_YEAR_SEED another seed.
+.PHONY: year
+year: ## Let a fleet live through a year within an hour: outages, kills, backups, poison; and recount it
+	@$(MAKE) bench BENCH=year
 
 .PHONY: lint
 lint: format clippy doc ## Check the format, clippy and the API documentation

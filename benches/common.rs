@@ -11,6 +11,8 @@ use perennial_connectors::onnx::{Runtime, Session};
 use perennial_connectors::source::SimulatorConfig;
 use perennial_operators::{ModelId, TaskId};
 
+pub use support::process::status_bytes;
+
 /// The program that is measured.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_perennial");
 
@@ -130,20 +132,6 @@ pub fn sessions(
         }
     }
     Ok(sessions)
-}
-
-/// Memory of a process in bytes, as Linux counts it: `VmHWM` is its peak, `VmRSS` its present size;
-/// 0 elsewhere.
-pub fn status_bytes(process: u32, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let value = |line: &str| {
-        line.strip_prefix(name)?
-            .strip_prefix(':')
-            .map(str::to_string)
-    };
-    let text = status.lines().find_map(value);
-    let kib = text.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 /// Bytes for people.

@@ -146,6 +146,7 @@ impl Run<'_> {
             cancel,
             schema_id,
         };
+        tracing::info!("the state is read; the stream begins");
         let worked = dataflow(parts, workers);
         self.end_threads(sender);
         self.link.settle(&self.knowledge)?;

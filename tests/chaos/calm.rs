@@ -4,10 +4,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use support::kafka::Broker;
+use support::kafka::{Broker, now};
 use support::{Bench, Ended, ended};
 
-use super::feeder::{Feeder, now};
+use super::feeder::Feeder;
 use super::recount::{Checked, Pipeline, check};
 use super::{BOOTSTRAP, Topics, config};
 

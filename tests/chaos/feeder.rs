@@ -4,14 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use support::kafka::{Broker, PARTITIONS};
-use support::stream::{self, Chance, Sample};
+use support::kafka::{Broker, Message, PARTITIONS, now};
+use support::stream::{self, Chance, Endless, Sample};
 
 use super::Topics;
-
-type Message = (i32, i64, String, Option<Vec<u8>>);
 
 /// Number of samples after which the concept changes, so that new models are better.
 const TURN: usize = 1500;
@@ -20,9 +18,8 @@ const TURN: usize = 1500;
 pub struct Feeder {
     broker: Arc<Broker>,
     topics: Topics,
+    stream: Endless,
     chance: Chance,
-    /// Number of samples so far.
-    count: usize,
 }
 
 impl Feeder {
@@ -30,28 +27,14 @@ impl Feeder {
         Feeder {
             broker: broker.clone(),
             topics: topics.clone(),
-            chance: Chance::new(seed),
-            count: 0,
+            stream: Endless::new(seed, TURN, 0.05),
+            chance: Chance::new(seed + 1),
         }
     }
 
     /// Extends the stream by `count` samples; one in twenty never gets a label.
     pub fn samples(&mut self, count: usize) -> Vec<Sample> {
-        let mut samples = stream::samples(self.chance.draw(), 2 * count, 0.05);
-        // The two halves have different concepts.
-        if self.count / TURN % 2 == 1 {
-            samples.drain(..count);
-        }
-        samples.truncate(count);
-        for (sample, number) in samples.iter_mut().zip(self.count..) {
-            sample.id = format!("r{number}");
-            sample.time = 1_700_000_000 + number as i64;
-            // Multiples of a power of two, whose sums are exact in any order.
-            let exact = |number: f64| (number * 1024.0).round() / 1024.0;
-            sample.numbers = sample.numbers.map(|number| number.map(exact));
-        }
-        self.count += count;
-        samples
+        self.stream.samples(count)
     }
 
     /// Produces samples without labels, one a millisecond from `time` on, with bad ones among them.
@@ -184,10 +167,4 @@ fn message(sample: &Sample, time: i64, value: String) -> Message {
         key,
         Some(value.into_bytes()),
     )
-}
-
-/// Milliseconds since 1970.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a time after 1970").as_millis() as i64
 }

@@ -6,15 +6,16 @@ mod calm;
 mod feeder;
 mod recount;
 mod rounds;
+mod year;
 
 use std::sync::Arc;
 
 use feeder::Feeder;
 use recount::{Pipeline, check};
-use rounds::{DECK, Misfortune, Rounds};
-use support::Bench;
+use rounds::{DECK, Rounds};
 use support::kafka::{Broker, PARTITIONS};
 use support::stream::{self, Chance};
+use support::{Bench, given};
 
 /// Samples of the bootstrap.
 const BOOTSTRAP: usize = 800;
@@ -81,21 +82,6 @@ dead_letters:
     )
 }
 
-/// A number from the environment.
-fn given(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// The deck in random order.
-fn shuffled(chance: &mut Chance) -> Vec<Misfortune> {
-    let mut deck = DECK.to_vec();
-    for place in (1..deck.len()).rev() {
-        deck.swap(place, chance.below(place as u64 + 1) as usize);
-    }
-    deck
-}
-
 #[test]
 fn inputs_count_once_despite_kills() {
     let seed = given("PERENNIAL_CHAOS_SEED", SEED);
@@ -116,7 +102,9 @@ fn inputs_count_once_despite_kills() {
     let feeding = feeder.start();
     let mut kills = 0;
     while kills < wanted {
-        for misfortune in shuffled(&mut chance) {
+        let mut deck = DECK;
+        chance.shuffle(&mut deck);
+        for misfortune in deck {
             let began = std::time::Instant::now();
             rounds.round(misfortune);
             kills += u64::from(misfortune.is_kill());

@@ -2,77 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use perennial_connectors::link::{
-    Change, Changes, Donation, Published, PublishedModel, now, open, seal, signing_key,
-    verifying_key,
-};
-use perennial_operators::flow::{ModelTrained, Remodeling};
-use perennial_operators::{ModelId, TaskId};
 use serde_json::Value;
 
 use support::fleet::{Fleet, common_config};
-use support::topics::START;
-use support::{onnx, stream};
+use support::{forge, onnx, stream};
 
 const BOOTSTRAP: usize = 300;
-const BASE: &str = "0000000000000000";
 /// Numbers of features and classes of the stream.
 const SIZES: (usize, usize) = (4, 3);
 
-/// The cloud's message about the base task.
-fn base_of(fleet: &Fleet) -> Published {
-    let read = fleet.cloud.read(&fleet.knowledge());
-    let found = read
-        .iter()
-        .rfind(|read| read.key.as_deref() == Some(BASE.as_bytes()));
-    let key = verifying_key(&fleet.bench.path("cloud-public.pem")).expect("a key");
-    open(&found.expect("a message").value, &key, "the cloud").expect("a message")
-}
-
-/// A model with these bytes for the base task.
-fn model(version: u32, onnx: Vec<u8>) -> PublishedModel {
-    let task = TaskId::BASE;
-    let model = ModelId { task, version };
-    PublishedModel {
-        model,
-        trained: ModelTrained {
-            model,
-            hash: blake3::hash(&onnx).to_hex().to_string(),
-            bytes: onnx.len() as u64,
-            samples: 1_000_000,
-            latest: 0,
-            remodeling: Remodeling::Scratch,
-        },
-        evaluated: None,
-        onnx,
-        is_stored: false,
-    }
-}
-
 /// Sends a model of the base task to the cloud in the name of an edge.
 fn donate(fleet: &Fleet, edge: &str, onnx: Vec<u8>) {
-    let base = base_of(fleet);
-    let donation = Donation {
-        path: base.path,
-        model: model(1, onnx),
-    };
-    let change = Change {
-        models: vec![donation],
-        ..Change::default()
-    };
-    let changes = Changes {
-        edge: edge.to_string(),
-        since: now(),
-        schema: base.schema,
-        sent: now(),
-        lineage: None,
-        shed: 0,
-        changes: vec![(0, change)],
-    };
-    let key = signing_key(&fleet.bench.path(&format!("{edge}.pem"))).expect("a key");
-    let sealed = seal(&changes, &key).expect("a message");
-    let message = (0, START, edge.to_string(), Some(sealed));
-    fleet.cloud.produce(&fleet.changes(), &[message]);
+    let base = forge::base_of(fleet);
+    let donation = forge::donation(&base, onnx);
+    forge::send(fleet, &base, edge, edge, donation);
 }
 
 /// The greatest version of a model that the cloud has trained for the base task.

@@ -3,39 +3,15 @@
 use perennial::config::{Settings, load};
 use perennial::link::common::schema;
 use perennial_connectors::link::{Change, Changes, Lineage, now, seal, signing_key};
-use perennial_operators::{Epoch, SharedSamples, SharedTexts, Texts};
+use perennial_operators::Epoch;
 
 use support::fleet::{Fleet, common_config};
+use support::forge;
 use support::topics::START;
 
 /// A change of ten samples.
 fn change(number: u64) -> Change {
-    let sequences: Vec<u64> = (10 * number..10 * number + 10).collect();
-    let mut ids = Texts::default();
-    sequences
-        .iter()
-        .for_each(|sequence| ids.push(&sequence.to_string()));
-    let text = |text: &str| {
-        Some(SharedTexts {
-            values: vec![text.into()],
-            codes: vec![0; 10],
-        })
-    };
-    let times = sequences
-        .iter()
-        .map(|sequence| *sequence as i64 * 1_000_000);
-    Change {
-        epoch: Epoch(number),
-        samples: vec![SharedSamples {
-            times: times.collect(),
-            sequences,
-            ids: Some(ids),
-            attributes: vec![text("hall"), text("dry")],
-            features: vec![Some(vec![1.0; 10]), Some(vec![0.5; 10]), None, None],
-            labels: vec![1.0; 10],
-        }],
-        ..Change::default()
-    }
+    forge::samples("hall", 10 * number, 10)
 }
 
 #[test]

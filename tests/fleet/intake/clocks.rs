@@ -2,7 +2,9 @@
 
 use perennial_connectors::link::Lineage;
 
-use super::{Intake, samples};
+use support::forge::samples;
+
+use super::Intake;
 
 #[test]
 fn new_state_is_taken_whatever_its_clock_says() {

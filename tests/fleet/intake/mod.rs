@@ -18,8 +18,8 @@ use perennial_connectors::source::edges::{
     EdgeRights, EdgeSource, EdgesOptions, EdgesResume, KnownEdges,
 };
 use perennial_connectors::source::kafka::Limit;
+use perennial_operators::SITE;
 use perennial_operators::flow::{DeadLetter, EdgeHistory};
-use perennial_operators::{Epoch, SITE, SharedSamples, SharedTexts, Texts};
 
 use support::kafka::{Broker, PARTITIONS};
 use support::topics::START;
@@ -164,34 +164,5 @@ impl Intake {
 
     fn samples(&self, site: &str) -> usize {
         self.sites.get(site).copied().unwrap_or(0)
-    }
-}
-
-/// A change of `rows` samples of a site, the first of which has this sequence number.
-fn samples(site: &str, first: u64, rows: usize) -> Change {
-    let text = |text: &str| {
-        Some(SharedTexts {
-            values: vec![text.into()],
-            codes: vec![0; rows],
-        })
-    };
-    let sequences: Vec<u64> = (first..).take(rows).collect();
-    let mut ids = Texts::default();
-    sequences
-        .iter()
-        .for_each(|sequence| ids.push(&format!("{site} {sequence}")));
-    let times = sequences.iter();
-    let part = SharedSamples {
-        times: times.map(|number| *number as i64 * 1_000_000).collect(),
-        sequences,
-        ids: Some(ids),
-        attributes: vec![text(site), text("dry")],
-        features: vec![Some(vec![1.0; rows]), Some(vec![0.5; rows]), None, None],
-        labels: vec![1.0; rows],
-    };
-    Change {
-        epoch: Epoch(first),
-        samples: vec![part],
-        ..Change::default()
     }
 }

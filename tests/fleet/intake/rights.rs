@@ -5,7 +5,9 @@ use perennial_connectors::source::edges::{AllowedValues, EdgeKey};
 use perennial_operators::flow::{ModelTrained, Remodeling};
 use perennial_operators::{Epoch, ModelId, SITE, Score, SharedStatistics, TaskDefinition, TaskId};
 
-use super::{Intake, key, rights, samples};
+use support::forge::samples;
+
+use super::{Intake, key, rights};
 
 fn edge_key(name: &str, until: Option<i64>) -> EdgeKey {
     EdgeKey {

@@ -4,7 +4,9 @@ use perennial_connectors::link::{Change, Donation, ModelStore, PublishedModel, S
 use perennial_operators::flow::{ModelTrained, Remodeling};
 use perennial_operators::{Epoch, ModelId, TaskDefinition, TaskId};
 
-use super::{Intake, samples};
+use support::forge::samples;
+
+use super::Intake;
 
 /// A change with a model that is said to be in the store.
 fn stored_model(number: u8) -> Change {

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use super::{Intake, samples};
+use support::forge::samples;
+
+use super::Intake;
 
 /// What was logged.
 #[derive(Clone, Default)]

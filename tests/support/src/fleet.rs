@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// A cloud and its edges, with all configs and states in one folder.
 pub struct Fleet {
     pub bench: Bench,
-    pub cloud: Broker,
+    pub cloud: Arc<Broker>,
     /// The connection from the edges to the cloud's broker.
     pub proxy: Proxy,
     edge_broker: Arc<Broker>,
@@ -36,11 +36,31 @@ impl Fleet {
     /// Makes a fleet of these edges. The names of its topics begin with `name`.
     pub fn new(name: &str, edges: &[&str]) -> Fleet {
         let proxy = Proxy::start();
+        let cloud = Arc::new(Broker::start_behind(&proxy));
+        Fleet::of((cloud, proxy), Broker::shared(), name, edges)
+    }
+
+    /// Makes a fleet whose cloud and edges have one broker in a cluster; edges reach the link's
+    /// topics through a proxy.
+    pub fn of_one_broker(name: &str, edges: &[&str], settings: &[&str]) -> Fleet {
+        let proxy = Proxy::start();
+        let link = proxy.link();
+        let settings: Vec<&str> = settings.iter().copied().chain([&*link]).collect();
+        let broker = Arc::new(Broker::start_in_cluster(&settings));
+        Fleet::of((broker.clone(), proxy), broker, name, edges)
+    }
+
+    fn of(
+        (cloud, proxy): (Arc<Broker>, Proxy),
+        edge_broker: Arc<Broker>,
+        name: &str,
+        edges: &[&str],
+    ) -> Fleet {
         let fleet = Fleet {
             bench: Bench::new(),
-            cloud: Broker::start_behind(&proxy),
+            cloud,
             proxy,
-            edge_broker: Broker::shared(),
+            edge_broker,
             name: name.to_string(),
             edges: edges.iter().map(ToString::to_string).collect(),
             sent: RefCell::default(),
@@ -176,6 +196,11 @@ commit: {{interval_ms: 20}}
 
     /// Starts the cloud or an edge; its standard error goes to a file of its name.
     pub fn start(&self, name: &str) -> Running {
+        self.start_logging(name, "warn")
+    }
+
+    /// Starts the cloud or an edge, which logs what `logged` names.
+    pub fn start_logging(&self, name: &str, logged: &str) -> Running {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -183,7 +208,7 @@ commit: {{interval_ms: 20}}
             .expect("a log");
         let child = self
             .command(name, &[])
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", logged)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn();
@@ -318,6 +343,16 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// Makes it read a part of its config again.
     pub fn hang_up(&self) {
         signal(self.child.id(), "HUP");

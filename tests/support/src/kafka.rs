@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -13,16 +13,17 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::message::{Headers, Message as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::checkout;
 use crate::process::signal;
+pub use crate::produce::{Message, Producer};
 use crate::proxy::Proxy;
 
 /// Time limit of each wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Number of partitions of a topic that is created by its first message.
 pub const PARTITIONS: i32 = 4;
 
@@ -74,6 +75,12 @@ impl Drop for Controller {
     }
 }
 
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a time after 1970").as_millis() as i64
+}
+
 /// A message as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read {
@@ -119,8 +126,7 @@ impl Broker {
 
     /// Starts a broker with a second address that clients reach through a proxy only.
     pub fn start_behind(proxy: &Proxy) -> Broker {
-        let link = format!("--link={}:{}", proxy.to, proxy.port);
-        Broker::start_with(&[&link])
+        Broker::start_with(&[&proxy.link()])
     }
 
     fn start_under(controller: Option<Controller>, settings: &[&str]) -> Broker {
@@ -256,7 +262,7 @@ impl Broker {
         ends[0] < ends[1]
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.address)
@@ -265,59 +271,6 @@ impl Broker {
             config.set(key, value);
         }
         config
-    }
-
-    /// Produces messages, in their order: partition, timestamp in milliseconds, key, value.
-    pub fn produce(&self, topic: &str, messages: &[(i32, i64, String, Option<Vec<u8>>)]) {
-        let mut config = self.client();
-        config
-            .set("message.max.bytes", "20000000")
-            // A broker that restarts gets each message once.
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "20");
-        let producer: BaseProducer = config.create().expect("a producer");
-        for (partition, timestamp, key, value) in messages {
-            let mut record = BaseRecord::to(topic)
-                .partition(*partition)
-                .timestamp(*timestamp)
-                .key(key);
-            if let Some(value) = value {
-                record = record.payload(value);
-            }
-            let record: BaseRecord<'_, String, Vec<u8>> = record;
-            let mut waiting = Some(record);
-            while let Some(record) = waiting.take() {
-                if let Err((_, again)) = producer.send(record) {
-                    producer.poll(Duration::from_millis(10));
-                    waiting = Some(again);
-                }
-            }
-        }
-        producer.flush(PATIENCE).expect("all is produced");
-    }
-
-    /// Produces one message with a header.
-    pub fn produce_with_header(
-        &self,
-        topic: &str,
-        (partition, timestamp): (i32, i64),
-        (key, header, value): (&[u8], &[u8], &[u8]),
-    ) {
-        let mut config = self.client();
-        config.set("message.max.bytes", "20000000");
-        let producer: BaseProducer = config.create().expect("a producer");
-        let header = Header {
-            key: "trace",
-            value: Some(header),
-        };
-        let record = BaseRecord::to(topic)
-            .partition(partition)
-            .timestamp(timestamp)
-            .headers(OwnedHeaders::new().insert(header))
-            .key(key)
-            .payload(value);
-        assert!(producer.send(record).is_ok(), "the message is accepted");
-        producer.flush(PATIENCE).expect("it is produced");
     }
 
     /// The names of all topics, without Kafka's own.

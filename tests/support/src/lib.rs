@@ -4,14 +4,17 @@
 pub mod avro;
 pub mod count;
 pub mod fleet;
+pub mod forge;
 pub mod kafka;
 pub mod onnx;
 pub mod process;
+mod produce;
 pub mod proxy;
 pub mod registry;
 pub mod stream;
 pub mod thermal;
 pub mod topics;
+pub mod year;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -276,6 +279,12 @@ pub fn checkout(path: &str) -> PathBuf {
         .join(path)
 }
 
+/// A number from the environment.
+pub fn given(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.map_or(default, |text| text.parse().expect("a number"))
+}
+
 /// Copies a folder to a new one.
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir(to).expect("a folder");
@@ -302,11 +311,7 @@ pub fn python(examples: &str) -> String {
 pub fn watch_memory(mut child: Child) -> (ExitStatus, u64) {
     let mut peak = 0;
     loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) * 1024);
+        peak = peak.max(process::status_bytes(child.id(), "VmHWM"));
         if let Some(status) = child.try_wait().expect("a child") {
             assert!(peak > 0, "the process was never seen");
             return (status, peak);

@@ -63,6 +63,11 @@ impl Proxy {
         proxy
     }
 
+    /// The broker's setting that makes it listen behind the proxy.
+    pub(crate) fn link(&self) -> String {
+        format!("--link={}:{}", self.to, self.port)
+    }
+
     /// Closes all connections and refuses new ones.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);

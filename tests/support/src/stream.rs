@@ -28,6 +28,13 @@ impl Chance {
         self.draw() % end
     }
 
+    /// Puts things into random order.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for place in (1..things.len()).rev() {
+            things.swap(place, self.below(place as u64 + 1) as usize);
+        }
+    }
+
     /// A number between 0 and 1.
     pub fn share(&mut self) -> f64 {
         (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
@@ -127,6 +134,54 @@ pub fn samples(seed: u64, count: usize, unlabelled: f64) -> Vec<Sample> {
             }
         })
         .collect()
+}
+
+/// A stream without an end, whose concept turns round after every `turn` samples.
+pub struct Endless {
+    chance: Chance,
+    turn: usize,
+    is_turned: bool,
+    /// Share of the samples without a label.
+    unlabelled: f64,
+    /// Number of samples so far.
+    count: usize,
+}
+
+impl Endless {
+    /// Makes a stream; the same seed gives the same samples.
+    pub fn new(seed: u64, turn: usize, unlabelled: f64) -> Endless {
+        Endless {
+            chance: Chance::new(seed),
+            turn,
+            is_turned: false,
+            unlabelled,
+            count: 0,
+        }
+    }
+
+    /// Turns the concept round at once.
+    pub fn turn_round(&mut self) {
+        self.is_turned = !self.is_turned;
+    }
+
+    /// Extends the stream.
+    pub fn samples(&mut self, count: usize) -> Vec<Sample> {
+        let mut samples = samples(self.chance.draw(), 2 * count, self.unlabelled);
+        // The two halves have different concepts.
+        if (self.count / self.turn % 2 == 1) != self.is_turned {
+            samples.drain(..count);
+        }
+        samples.truncate(count);
+        for (sample, number) in samples.iter_mut().zip(self.count..) {
+            sample.id = format!("r{number}");
+            sample.time = 1_700_000_000 + number as i64;
+            // Multiples of a power of two, whose sums are exact in any order.
+            let exact = |number: f64| (number * 1024.0).round() / 1024.0;
+            sample.numbers = sample.numbers.map(|number| number.map(exact));
+        }
+        self.count += count;
+        samples
+    }
 }
 
 /// The CSV file of these samples.
