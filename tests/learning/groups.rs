@@ -90,7 +90,7 @@ training:
   min_samples: 100
   trees: {{rounds: 20, max_depth: 3}}
 triggers:
-  when: ['new_samples >= 200']
+  when: ['new_samples >= 400']
 unseen: {{{unseen}}}
 commit:
   epochs: 4
@@ -364,7 +364,7 @@ fn label_requests_stay_within_the_budget() {
     // A sample a second makes a little more than half an hour.
     let asks = "labels: {on_request: true, delay: {records: 20}}\nlabel_requests: {per_day: 160, path: requests.jsonl}\n";
     let config = config("methods: [attributes, density]", asks);
-    let config = config.replace("new_samples >= 200", "new_samples >= 50");
+    let config = config.replace("new_samples >= 400", "new_samples >= 50");
     bench.write(
         "config.yaml",
         config.replace("min_samples: 100", "min_samples: 50"),

@@ -8,7 +8,7 @@ use support::{Bench, Ended};
 /// A fleet whose contexts get models of their own, replaced again and again by drift.
 const CONFIG: &str = "name: fleet
 source:
-  simulator: {seed: 7, records: 12000, sites: 8, contexts: 3, features: 8, drift: {every: 3000, strength: 1.0}}
+  simulator: {seed: 7, records: 7000, sites: 8, contexts: 3, features: 8, drift: {every: 3000, strength: 1.0}}
 tasks: {path: [[season, zone], [site]]}
 bootstrap: {records: 2000}
 epoch: {records: 100}

@@ -28,12 +28,12 @@ fn assert_models_changed(bench: &Bench, name: &str) {
 #[test]
 fn worker_count_does_not_matter() {
     let bench = Bench::new();
-    bench.write("config.yaml", simulator(12_000, "records: 100"));
+    bench.write("config.yaml", simulator(8000, "records: 100"));
     let left = same_with_any_workers(&bench);
     assert_models_changed(&bench, "first");
     assert_eq!(left.report["bootstrapped"], 2000);
-    assert_eq!(left.report["predicted"], 10_000);
-    assert_eq!(left.report["labelled"], 10_000);
+    assert_eq!(left.report["predicted"], 6000);
+    assert_eq!(left.report["labelled"], 6000);
     // Another stream differs.
     bench
         .run_as("other", &["--set", "source.simulator.seed=8"])
@@ -44,10 +44,10 @@ fn worker_count_does_not_matter() {
 #[test]
 fn worker_count_does_not_matter_for_numbers() {
     let bench = Bench::new();
-    bench.write("config.yaml", numbers(12_000, "records: 100"));
+    bench.write("config.yaml", numbers(8000, "records: 100"));
     let left = same_with_any_workers(&bench);
     assert_models_changed(&bench, "first");
-    assert_eq!(left.report["labelled"], 10_000);
+    assert_eq!(left.report["labelled"], 6000);
 }
 
 #[test]

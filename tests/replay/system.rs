@@ -124,10 +124,10 @@ fn state_is_private() {
 fn progress_is_logged_and_can_be_switched_off() {
     let bench = Bench::new();
     // More than the ten seconds between two lines.
-    let config = simulator(26_000, "records: 100");
+    let config = simulator(13_000, "records: 100");
     bench.write(
         "config.yaml",
-        config.replace("source:", "source:\n  rate: 2000"),
+        config.replace("source:", "source:\n  rate: 1000"),
     );
     let start = |name: &'static str, level: Option<&str>| {
         let mut command = bench.pipeline(name, &["--log-json"]);
