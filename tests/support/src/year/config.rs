@@ -13,17 +13,35 @@ pub const TRAINS: &str = "north";
 pub const COLLIDES: &str = "west";
 /// Samples of the bootstrap of each edge.
 pub const BOOTSTRAP: usize = 120;
+/// How much is sent, and how often models are trained.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// Greatest number of samples of an edge in a burst.
+    pub burst: u64,
+    /// Number of new samples of a task after which it is trained.
+    new_samples: usize,
+}
+
+impl Pace {
+    /// The pace of a year of so many seconds: thousands of trainings in an hour, few in a test.
+    pub fn of(seconds: u64) -> Pace {
+        let (burst, new_samples) = if seconds == 0 { (8, 40) } else { (20, 15) };
+        Pace { burst, new_samples }
+    }
+}
+
 /// Samples of the bootstrap of the cloud.
 const CLOUD_BOOTSTRAP: usize = 300;
 
 /// What all configs have: small models, trained at every opportunity.
-fn common(new_samples: usize) -> String {
+fn common(pace: Pace) -> String {
+    let new_samples = pace.new_samples;
     format!(
         "{}memory: {{samples_per_task: 100, recent_per_task: 50}}
 inference: {{neighbours: 16}}
 training:
   min_samples: 30
-  min_new_samples: 20
+  min_new_samples: 10
   candidates: [scratch, donor]
   trees: {{rounds: 2, max_depth: 2}}
 triggers: {{when: ['new_samples >= {new_samples}', drift], window: 100}}
@@ -44,7 +62,7 @@ pub fn topic(edge: &str, what: &str) -> String {
 }
 
 /// Writes the config of the cloud, with these entries of `link.edges`.
-pub fn write_cloud(fleet: &Fleet, edges: &str) {
+pub fn write_cloud(fleet: &Fleet, pace: Pace, edges: &str) {
     let config = format!(
         "name: year-cloud
 mode: live
@@ -56,13 +74,13 @@ bootstrap:
   records: {CLOUD_BOOTSTRAP}
 {}",
         fleet.cloud.address,
-        common(40)
+        common(pace)
     );
     fleet.bench.write("cloud.yaml", config);
 }
 
 /// Writes the config of an edge that signs with a key.
-pub fn write_edge(fleet: &Fleet, edge: &str, key: &str) {
+pub fn write_edge(fleet: &Fleet, pace: Pace, edge: &str, key: &str) {
     let (link, share) = match edge == TRAINS {
         true => (", train: true", "samples: raw, models: true"),
         false => ("", "samples: raw"),
@@ -95,7 +113,7 @@ commit: {{interval_ms: 50}}
         address = fleet.cloud.address,
         samples = topic(edge, "samples"),
         labels = topic(edge, "labels"),
-        common = common(60),
+        common = common(pace),
     );
     fleet.bench.write(&format!("{edge}.yaml"), config);
 }

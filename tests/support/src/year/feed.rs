@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::kafka::{Broker, Message, PARTITIONS, Producer, now};
 use crate::stream::{CLASSES, Chance, Endless, Sample};
 
-use super::config::{BOOTSTRAP, EDGES, topic};
+use super::config::{BOOTSTRAP, EDGES, Pace, topic};
 
 /// Number of samples after which the concept changes, so that new models are better.
 const TURN: usize = 700;
@@ -195,13 +195,14 @@ fn partition(sample: &Sample) -> i32 {
 /// The gateways of all edges, which send until they are stopped.
 pub struct Feed {
     books: Arc<[Mutex<Books>; 3]>,
+    pace: Pace,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Feed {
     /// Creates the topics, and sends the bootstraps.
-    pub fn new(broker: &Arc<Broker>, chance: &mut Chance) -> Feed {
+    pub fn new(broker: &Arc<Broker>, pace: Pace, chance: &mut Chance) -> Feed {
         let books = [0, 1, 2].map(|number| {
             let mut books = Books::new(broker, number, chance.draw());
             books.create_topics();
@@ -211,6 +212,7 @@ impl Feed {
         });
         Feed {
             books: Arc::new(books),
+            pace,
             stop: Arc::default(),
             thread: None,
         }
@@ -218,13 +220,13 @@ impl Feed {
 
     /// Sends in bursts, on a thread of its own.
     pub fn start(&mut self) {
-        let (books, stop) = (self.books.clone(), self.stop.clone());
+        let (books, stop, pace) = (self.books.clone(), self.stop.clone(), self.pace);
         let send = move || {
             while !stop.load(Ordering::Relaxed) {
                 for books in books.iter() {
                     let mut books = books.lock().expect("the books");
                     if !books.is_quiet {
-                        let count = 2 + books.chance.below(7) as usize;
+                        let count = 1 + books.chance.below(pace.burst) as usize;
                         let samples = books.fresh(count);
                         books.send(&samples);
                     }

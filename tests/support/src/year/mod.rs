@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::fleet::Fleet;
 use crate::stream::Chance;
 
-use config::EDGES;
+use config::{EDGES, Pace};
 use events::backups::Backups;
 use events::donors::Hostile;
 use events::files::Archive;
@@ -81,11 +81,12 @@ impl Year {
         println!("PERENNIAL_YEAR_SEED={seed}");
         let mut chance = Chance::new(seed);
         let fleet = Rc::new(Fleet::of_one_broker("year", &EDGES, &[]));
-        let keys = Keys::new(&fleet);
+        let pace = Pace::of(seconds);
+        let keys = Keys::new(&fleet, pace);
         for edge in EDGES {
-            config::write_edge(&fleet, edge, edge);
+            config::write_edge(&fleet, pace, edge, edge);
         }
-        let feed = Feed::new(&fleet.cloud, &mut chance);
+        let feed = Feed::new(&fleet.cloud, pace, &mut chance);
         let vitals = Vitals::start();
         let mut year = Year {
             members: Members::new(&fleet, &vitals),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Year;
-use super::super::config::{write_cloud, write_edge};
+use super::super::config::{Pace, write_cloud, write_edge};
 use crate::fleet::Fleet;
 use crate::forge;
 
@@ -16,15 +16,18 @@ pub struct Keys {
     current: String,
     /// Number of rotations so far.
     rotations: usize,
+    /// For the configs, which are written again.
+    pace: Pace,
 }
 
 impl Keys {
     /// Makes the key of the edge that shares what no edge would, and writes the cloud's config.
-    pub fn new(fleet: &Fleet) -> Keys {
+    pub fn new(fleet: &Fleet, pace: Pace) -> Keys {
         fleet.keys("evil");
         let keys = Keys {
             current: EDGE.to_string(),
             rotations: 0,
+            pace,
         };
         keys.tell(fleet, None);
         keys
@@ -40,7 +43,7 @@ impl Keys {
              {EDGE}: {{key: {}-public.pem{next}}}",
             self.current
         );
-        write_cloud(fleet, &edges);
+        write_cloud(fleet, self.pace, &edges);
     }
 }
 
@@ -52,7 +55,7 @@ pub fn rotate(year: &mut Year) {
     year.fleet.keys(&next);
     year.keys.tell(&year.fleet, Some(&next));
     year.members.hang_up("cloud");
-    write_edge(&year.fleet, EDGE, &next);
+    write_edge(&year.fleet, year.keys.pace, EDGE, &next);
     year.members.stop(EDGE);
     year.members.start(EDGE);
     // Until all that the last key has signed has arrived.
