@@ -5,6 +5,7 @@
 mod changes;
 mod envelope;
 mod keys;
+mod metered;
 mod notice;
 mod producer;
 mod publish;
