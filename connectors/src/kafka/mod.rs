@@ -171,6 +171,18 @@ pub enum KafkaError {
         /// The transactional id.
         id: String,
     },
+    /// Another process of the group has some of the partitions.
+    #[error(
+        "another process of the consumer group \"{group}\" reads the partitions {other}, and this one {own}: what is in those of both would count twice, so this one has stopped. Give each process kafka.partitions of its own; if that process is no longer meant to run, give this one another kafka.group and another --state folder"
+    )]
+    Shared {
+        /// The group.
+        group: String,
+        /// The partitions of this process.
+        own: String,
+        /// The partitions of the other one.
+        other: String,
+    },
     /// The outcome of the last transaction is unknown.
     #[error(
         "Kafka at {brokers} did not say whether the last transaction counts ({reason}): this process has stopped, and nothing is lost. Start it again, and it finds out"
