@@ -8,7 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::topic::LARGEST_CONTENT;
 use super::{LinkError, LinkMessage, ModelStore, PublishedModel, seal};
-use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, is_too_large, producer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, is_too_large, producer, remind};
 
 /// Time of one wait for a delivery. Without the end of a run, the client itself gives up on a
 /// message; a second copy before that would only compete with the first.
@@ -84,9 +84,11 @@ impl LinkProducer {
             .map(|(error, _)| error);
         let began = Instant::now();
         let arrived = loop {
-            if self.producer.borrow().flush(GLANCE).is_ok() {
+            let producer = self.producer.borrow();
+            if producer.flush(GLANCE).is_ok() {
                 break true;
             }
+            remind(producer.client());
             if is_over() && began.elapsed() > LAST {
                 break false;
             }

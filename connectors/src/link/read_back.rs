@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
 use super::{Published, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, remind};
 
 /// Time of one wait for a message.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -62,7 +62,7 @@ impl PublishedRevisions {
         };
         let consumer: BaseConsumer<Client> =
             consumer(kafka, "perennial-link", Client::new(&Health::default()))?;
-        let partitions = partitions_of(&consumer, kafka, topic)?;
+        let partitions = partitions_of(&consumer, kafka, topic, is_over)?;
         let mut assigned = TopicPartitionList::new();
         for partition in 0..partitions {
             let added = assigned.add_partition_offset(topic, partition, Offset::Beginning);
@@ -91,7 +91,7 @@ impl PublishedRevisions {
                     return Ok(Some(found));
                 }
                 Some(Err(error)) => return Err(failed(error)),
-                None => {}
+                None => remind(consumer.client()),
             }
         }
         Ok(Some(found))

@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
 use super::{EdgeNotice, LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, OutageCount, consumer, is_lost};
+use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, consumer, is_lost, remind};
 
 /// Bound on the difference between clocks, microseconds (an hour).
 const CLOCK_SKEW: i64 = 3_600_000_000;
@@ -65,7 +65,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Connects.
+    /// Connects; gives up soon after `is_over` becomes true.
     ///
     /// # Errors
     /// No broker answers, or the topic does not exist.
@@ -73,12 +73,12 @@ impl Subscriber {
         kafka: &KafkaConfig,
         following: Subscription,
         store: Option<ModelStore>,
-        health: &Health,
+        is_over: &dyn Fn() -> bool,
     ) -> Result<Subscriber, KafkaError> {
-        let client = Client::new(health);
+        let client = Client::default();
         // Nothing is committed to the group: known revisions are skipped instead.
         let consumer = consumer(kafka, "perennial-link", client)?;
-        let partitions = partitions_of(&consumer, kafka, &following.topic)?;
+        let partitions = partitions_of(&consumer, kafka, &following.topic, is_over)?;
         let mut assigned = TopicPartitionList::new();
         let failed = |error: ClientError| KafkaError::Failed {
             brokers: kafka.brokers.clone(),
@@ -119,6 +119,7 @@ impl Subscriber {
             }
         }
         let topic = &self.following.topic;
+        remind(self.consumer.client());
         let message = match self.consumer.poll(patience) {
             None => {
                 self.lost = self.watch.look(&self.consumer);

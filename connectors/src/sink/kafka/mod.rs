@@ -35,7 +35,7 @@ use self::transaction::Transactions;
 pub use self::transaction::{Outcome, end_transaction};
 use crate::kafka::{
     Client, Delivery, Headers, Health, KafkaConfig, KafkaError, Side, is_refusal, is_too_large,
-    producer, topic_partitions,
+    producer, remind, topic_partitions,
 };
 
 /// How long a run that is to stop still waits for Kafka.
@@ -250,6 +250,7 @@ impl KafkaSink {
                 Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                     record = again;
                     self.producer.poll(PAUSE);
+                    remind(self.producer.client());
                     self.check_stop()?;
                 }
                 Err((error, _)) if is_too_large(&error) => {
@@ -298,6 +299,7 @@ impl KafkaSink {
                 Ok(()) => return Ok(()),
                 Err(ClientError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
                     self.producer.poll(GLANCE);
+                    remind(self.producer.client());
                     self.check_stop()?;
                 }
                 Err(error) => return Err(self.failed(&error)),

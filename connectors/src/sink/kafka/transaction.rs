@@ -8,7 +8,9 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::{CommitMark, KafkaSink, PAUSE, RunMark};
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_refusal, producer};
+use crate::kafka::{
+    Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_refusal, producer, remind,
+};
 
 /// How long an abort may take after all its messages are delivered or given up.
 const ABORT: Duration = Duration::from_secs(1);
@@ -75,6 +77,8 @@ impl Transactions {
                             reason: error.to_string(),
                         });
                     }
+                    producer.poll(Duration::ZERO);
+                    remind(producer.client());
                 }
                 Err(error) => return Err(failed(error.to_string())),
             }
@@ -267,6 +271,7 @@ impl KafkaSink {
                 Remedy::Abort => return Ok(false),
                 Remedy::Retry => {
                     self.client.health.report_waiting(&error.to_string());
+                    remind(self.producer.client());
                     self.check_stop()?;
                     std::thread::sleep(PAUSE);
                 }

@@ -24,7 +24,7 @@ use perennial_operators::flow::{
     DeadLetter, EdgeHistory, EdgeProgress, Effect, RecordsSkipped, SeenIds,
 };
 use perennial_operators::{Offsets, TaskDefinition, TaskLevels, TopicPartition};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use schemars::JsonSchema;
@@ -39,7 +39,7 @@ use self::sealed::{SealedMessages, Unsealed};
 use super::Read;
 use super::continuity::{Continuity, OnGone};
 use super::kafka::Limit;
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost, remind};
 use crate::link::{ModelStore, TopicWatch};
 use crate::schema::Schema;
 
@@ -295,6 +295,7 @@ impl EdgeSource {
 
     /// Waits for a message, and checks and accepts it.
     fn receive(&mut self, wait: Duration) -> Result<(), KafkaError> {
+        remind(self.consumer.client());
         let message = match self.consumer.poll(wait) {
             None => {
                 if let Some(reason) = self.watch.look(&self.consumer) {
