@@ -12,7 +12,7 @@ use perennial_operators::{Batch, TaskDefinition, TaskLevels};
 
 use super::EdgesResume;
 use super::cells::{CellSource, cell, fill};
-use super::parked::GONE;
+use super::parked::{GONE, MessageSize};
 use super::queue::{Between, Queue, TopicOffset};
 use super::rights::{EdgeRights, KnownEdges, SignedChanges};
 use crate::format::Row;
@@ -47,8 +47,8 @@ pub struct EdgeMerge {
     refused: Vec<Refused>,
     /// Offsets of waiting messages by partition.
     waiting: BTreeMap<i32, BTreeSet<i64>>,
-    /// Bytes of waiting messages.
-    bytes: usize,
+    /// Size of waiting messages.
+    size: MessageSize,
 }
 
 /// An edge, and the changes of it that wait.
@@ -111,7 +111,7 @@ impl EdgeMerge {
             histories: BTreeMap::new(),
             refused: Vec::new(),
             waiting: BTreeMap::new(),
-            bytes: 0,
+            size: MessageSize::default(),
         };
         merge.set_edges(listening.edges);
         merge
@@ -176,8 +176,8 @@ impl EdgeMerge {
     }
 
     /// Removes a message from those that wait.
-    fn forget(&mut self, (partition, offset): TopicOffset, size: usize) {
-        self.bytes -= size;
+    fn forget(&mut self, (partition, offset): TopicOffset, size: MessageSize) {
+        self.size -= size;
         if let Some(offsets) = self.waiting.get_mut(&partition) {
             offsets.remove(&offset);
         }
@@ -196,7 +196,7 @@ impl EdgeMerge {
         self.listening.open(key, value)
     }
 
-    /// Adds the changes of a message of `size` bytes at `offset` of `partition`.
+    /// Adds the changes of a message of `bytes` bytes at `offset` of `partition`.
     ///
     /// # Errors
     /// The edge is not known any more, its key was revoked, or the parts of the message do not
@@ -204,7 +204,7 @@ impl EdgeMerge {
     pub fn push(
         &mut self,
         message: SignedChanges,
-        size: usize,
+        bytes: usize,
         partition: i32,
         offset: i64,
     ) -> Result<(), LinkError> {
@@ -219,8 +219,12 @@ impl EdgeMerge {
         if !edge.rights.accept(&message.signer, message.changes.sent) {
             return Err(LinkError::Revoked);
         }
+        let size = MessageSize {
+            own: bytes,
+            models: message.changes.model_bytes(),
+        };
         edge.queue.push(message, (partition, offset), size)?;
-        self.bytes += size;
+        self.size += size;
         if offset != GONE {
             self.waiting.entry(partition).or_default().insert(offset);
         }
@@ -384,14 +388,14 @@ impl EdgeMerge {
         }
     }
 
-    /// Bytes of the waiting messages.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Size of the waiting messages.
+    pub(super) fn size(&self) -> MessageSize {
+        self.size
     }
 
-    /// The first edge without a waiting sample.
-    pub(super) fn silent(&self) -> Option<&str> {
-        let at = *self.silent.first()?;
+    /// The edge without a waiting sample for which all that waits is held, if it is.
+    pub(super) fn waits_for(&self) -> Option<&str> {
+        let at = *self.silent.first().filter(|_| self.listening.in_order)?;
         self.edges.get(at).map(|edge| &*edge.name)
     }
 

@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::merge::{BadSample, EdgeMerge};
-use self::parked::{MessagePlace, ParkedMessages, ReadyMessage};
+use self::parked::{MessagePlace, MessageSize, ParkedMessages, ReadyMessage};
 use self::partitions::{PartitionState, open_partitions};
 use self::refusals::Refusals;
 pub use self::rights::{AllowedValues, EdgeKey, EdgeRights, KnownEdges, SignedChanges};
@@ -45,7 +45,8 @@ use crate::schema::Schema;
 
 /// Time to wait for messages at once.
 const GLANCE: Duration = Duration::from_millis(20);
-/// Bound in bytes on messages that wait for other edges, and on those that wait for models.
+/// Bound in bytes on messages that wait for other edges, on those that wait for models, and on all
+/// of them with their models.
 const AHEAD: usize = 256 << 20;
 /// Bytes of a refused message that its dead letter keeps: few, since it may contain private data.
 const CONTENT: usize = 64;
@@ -270,23 +271,27 @@ impl EdgeSource {
     /// Reads at most one message.
     fn poll(&mut self, until: Instant) -> Result<(), KafkaError> {
         self.take_in_edges();
-        let waiting = self.merge.bytes();
-        if waiting > AHEAD {
-            let silent = self.merge.silent().unwrap_or_default();
+        let held = self.merge.size();
+        let awaited = self.merge.waits_for();
+        self.parked.begin_fetching(AHEAD, held, awaited);
+        if let Some(message) = self.parked.take_ready() {
+            self.accept(message);
+            return Ok(());
+        }
+        let parked = self.parked.size();
+        let is_full = held.own > AHEAD || (parked.own > AHEAD && !self.parked.is_fetching());
+        if let Some(silent) = awaited.filter(|edge| is_full && !self.parked.has(edge)) {
+            let waiting = held.own + parked.own;
             return Err(self.failed(&format!(
                 "edge \"{silent}\" has sent nothing while others sent {waiting} bytes: a replay waits for every edge of \
                  link.edges; remove it there, or set mode: live"
             )));
         }
-        if let Some(message) = self.parked.take_ready() {
-            self.accept(message);
-            return Ok(());
-        }
         let left = until.saturating_duration_since(Instant::now());
         if self.is_lost {
             return self.find_lost(left.min(GLANCE));
         }
-        if self.parked.bytes() > AHEAD {
+        if held.own > AHEAD || parked.own > AHEAD {
             std::thread::sleep(left.min(GLANCE));
             return Ok(());
         }
@@ -336,18 +341,24 @@ impl EdgeSource {
             edge: String::from_utf8_lossy(key).into_owned(),
             partition,
             offset,
-            size: value.len(),
+            size: MessageSize {
+                own: value.len(),
+                models: 0,
+            },
             excerpt: value[..value.len().min(CONTENT)].to_vec(),
         };
         let known = self.merge.known();
-        match opened {
-            Err(refused) if known.may_be_good(&refused, key, value) => {
-                self.sealed.add(place, value.to_vec(), refused);
-            }
-            Err(refused) => self.refusals.add(&refused, &place),
-            Ok(changes) => self.parked.add(place, changes),
-        }
+        let sealed = opened
+            .as_ref()
+            .err()
+            .filter(|refused| known.may_be_good(refused, key, value))
+            .map(|_| value.to_vec());
         drop(message);
+        match (opened, sealed) {
+            (Err(refused), Some(value)) => self.sealed.add(place, value, refused),
+            (Err(refused), None) => self.refusals.add(&refused, &place),
+            (Ok(changes), _) => self.parked.add(place, changes),
+        }
         self.advance(partition, offset);
         Ok(())
     }
@@ -396,7 +407,7 @@ impl EdgeSource {
             self.refusals.add(refused, &place);
         }
         let (partition, offset) = (place.partition, place.offset);
-        if let Err(refused) = self.merge.push(message, place.size, partition, offset) {
+        if let Err(refused) = self.merge.push(message, place.size.own, partition, offset) {
             self.refusals.add(&refused, &place);
         }
     }
