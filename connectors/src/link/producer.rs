@@ -47,14 +47,17 @@ impl LinkProducer {
         })
     }
 
-    /// Moves the bytes of a large model from its message to the store, if there is one.
+    /// Moves the bytes of a model from its message to the store, if there is one: those of a large
+    /// one if the message is `for_all` of its receivers, else those of any but a small one.
     ///
     /// # Errors
     /// The store does not accept it now, or the model is too large for a message and there is no
     /// store.
-    pub(super) fn store_large(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
-        if let Some(store) = &self.store {
-            store.store_large(model)?;
+    pub(super) fn store(&self, model: &mut PublishedModel, for_all: bool) -> Result<(), LinkError> {
+        match &self.store {
+            Some(store) if for_all => store.store_large(model)?,
+            Some(store) => store.store_for_few(model)?,
+            None => {}
         }
         let bytes = model.onnx.len();
         if bytes > LARGEST_CONTENT {

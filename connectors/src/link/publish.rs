@@ -36,8 +36,10 @@ impl Publisher {
         published: &mut Published,
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
+        // Every edge takes the base task, and any other one only some: all read the topic.
+        let for_all = published.donor.is_none() && published.path.len() == 1;
         if let Some(model) = &mut published.model {
-            self.0.store_large(model)?;
+            self.0.store(model, for_all)?;
         }
         self.0.send(&published.key(), published, is_over)
     }

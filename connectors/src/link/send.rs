@@ -95,7 +95,7 @@ impl Sender {
     ) -> Result<bool, LinkError> {
         let models = changes.changes.iter_mut();
         for donation in models.flat_map(|(_, change)| &mut change.models) {
-            self.0.store_large(&mut donation.model)?;
+            self.0.store(&mut donation.model, true)?;
         }
         self.0.send(&changes.edge, changes, is_over)
     }

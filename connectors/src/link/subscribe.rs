@@ -1,6 +1,6 @@
 //! The subscriber, by which an edge receives what the cloud publishes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::VerifyingKey;
@@ -41,24 +41,35 @@ pub struct Subscription {
     pub known: BTreeMap<(TaskId, u64), Revision>,
 }
 
+/// Models that were fetched from the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchedModels {
+    /// Number of models.
+    pub models: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// A reader of the cloud's topic from its start; the topic keeps the latest message of each task.
 pub struct Subscriber {
     consumer: BaseConsumer<Client>,
     following: Subscription,
     store: Option<ModelStore>,
-    /// Messages whose models the store did not return yet.
+    /// Messages whose models were not fetched yet: the topic was not read to its end by then, and
+    /// may have later ones, or the store did not return them.
     waiting: VecDeque<Box<Published>>,
     /// Time of the last failed attempt to fetch a model.
-    asked: Instant,
+    asked: Option<Instant>,
+    /// Models that were fetched.
+    fetched: FetchedModels,
     /// The latest time at which an accepted message was sent, by the cloud's clock.
     latest: i64,
     /// Failures to get messages, and to fetch models.
     outages: (OutageCount, OutageCount),
     /// Whether a message was refused for its time alone.
     is_early: bool,
-    /// Number of partitions that have been read to their ends.
-    ended: i32,
-    partitions: i32,
+    /// Partitions that have not been read to their ends yet.
+    unread: BTreeSet<i32>,
     watch: TopicWatch,
     /// Why nothing more may come, if so.
     lost: Option<String>,
@@ -97,19 +108,21 @@ impl Subscriber {
             following,
             store,
             waiting: VecDeque::new(),
-            asked: Instant::now(),
+            asked: None,
+            fetched: FetchedModels::default(),
             latest: i64::MIN,
             outages: Default::default(),
             is_early: false,
-            ended: 0,
-            partitions,
+            unread: (0..partitions).collect(),
         })
     }
 
     /// The next new message. A message that cannot be trusted or understood is logged and left out,
     /// so that the edge continues with what it has.
     pub fn next(&mut self, patience: Duration) -> Option<Box<Published>> {
-        if self.asked.elapsed() > PAUSE
+        let may_ask = self.asked.is_none_or(|asked| asked.elapsed() > PAUSE);
+        if self.unread.is_empty()
+            && may_ask
             && let Some(waiting) = self.waiting.pop_front()
         {
             let fetched = self.fetch_model(waiting);
@@ -128,7 +141,7 @@ impl Subscriber {
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
                 self.watch.heard(partition);
-                self.ended += 1;
+                self.unread.remove(&partition);
                 return None;
             }
             Some(Err(error)) if is_lost(&error) => {
@@ -157,7 +170,7 @@ impl Subscriber {
                 self.fetch_model(Box::new(published))
             }
             // An earlier message that is not compacted away yet.
-            Err(LinkError::Old) if self.ended < self.partitions => None,
+            Err(LinkError::Old) if !self.unread.is_empty() => None,
             Err(refused) => {
                 self.is_early |= matches!(refused, LinkError::Clock(_));
                 let topic = &self.following.topic;
@@ -179,16 +192,34 @@ impl Subscriber {
         self.lost.as_deref()
     }
 
+    /// The models that were fetched from the store so far.
+    pub fn fetched(&self) -> FetchedModels {
+        self.fetched
+    }
+
     /// Fetches the model of a message, or keeps the message for a later attempt.
     fn fetch_model(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
-        let model = published.model.as_mut();
-        match model.map_or(Ok(()), |model| fetch(self.store.as_ref(), model)) {
-            Ok(()) => Some(published),
+        let task = published.task();
+        let Some(model) = published.model.as_mut().filter(|model| model.is_stored) else {
+            return Some(published);
+        };
+        if !self.unread.is_empty() {
+            self.waiting.push_back(published);
+            return None;
+        }
+        match fetch(self.store.as_ref(), model) {
+            Ok(()) => {
+                let bytes = model.onnx.len() as u64;
+                self.fetched.models += 1;
+                self.fetched.bytes += bytes;
+                tracing::info!(%task, bytes, "fetched a model of the cloud");
+                Some(published)
+            }
             Err(error) if error.is_transient() => {
                 if self.outages.1.begins() {
                     tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");
                 }
-                self.asked = Instant::now();
+                self.asked = Some(Instant::now());
                 self.waiting.push_back(published);
                 None
             }
