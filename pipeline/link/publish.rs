@@ -246,13 +246,13 @@ fn donation(
     revision: Revision,
     record: DonatedRecord,
 ) -> Result<Published, Error> {
+    let onnx = view.donated_onnx(&record.donated)?;
     let ModelDonated {
         donor,
         path,
         trained,
         evaluated,
     } = record.donated;
-    let onnx = view.onnx_under(&trained.hash, &format!("a model of edge {donor}"))?;
     Ok(Published {
         schema: schema.to_string(),
         revision,

@@ -14,6 +14,7 @@ use super::EdgesResume;
 use super::cells::{CellSource, cell, fill};
 use super::parked::{GONE, MessageSize};
 use super::queue::{Between, Queue, TopicOffset};
+use super::quota::DonatedModels;
 use super::rights::{EdgeRights, KnownEdges, SignedChanges};
 use crate::format::Row;
 use crate::link::{Donation, LinkError};
@@ -34,6 +35,8 @@ pub struct EdgeMerge {
     silent: BTreeSet<usize>,
     /// Edges of which it is unknown whether there is a next sample.
     unsettled: BTreeSet<usize>,
+    /// Models that edges have donated.
+    donated: BTreeMap<Arc<str>, DonatedModels>,
     /// Edges that are not in the config (any more) with their progress and history.
     absent: BTreeMap<Arc<str>, (EdgeProgress, EdgeHistory)>,
     schema: Schema,
@@ -101,6 +104,11 @@ impl EdgeMerge {
             order: BinaryHeap::new(),
             silent: BTreeSet::new(),
             unsettled: BTreeSet::new(),
+            donated: resume
+                .donated
+                .iter()
+                .map(|(edge, donated)| (edge.as_str().into(), donated.clone()))
+                .collect(),
             absent: absent.collect(),
             schema: schema.clone(),
             row: Row::new(cells.len()),
@@ -331,11 +339,40 @@ impl EdgeMerge {
             }
         }
         for (place, donation) in between.donated {
-            match edge.rights.forbid_model(&donation.path) {
+            let model = &donation.model;
+            let (task, bytes) = (model.model.task, model.onnx.len() as u64);
+            let donated = self.donated.entry(edge.name.clone()).or_default();
+            let forbidden = edge.rights.forbid_model(&donation.path);
+            match forbidden.or_else(|| donated.forbid(task, bytes, &edge.rights)) {
                 Some(what) => forbid(place, what),
-                None => self.effects.extend(donation_effects(&edge.name, donation)),
+                None => {
+                    donated.add(task, bytes);
+                    self.effects.extend(donation_effects(&edge.name, donation));
+                }
             }
         }
+    }
+
+    /// Removes models from a message that alone have more bytes than those of its edge may have
+    /// together, by what the message says. Returns why.
+    pub(super) fn forbid_large(&self, message: &mut SignedChanges) -> Vec<LinkError> {
+        let edge = &message.changes.edge;
+        let Some(rights) = self.listening.edges.get(edge) else {
+            return Vec::new();
+        };
+        let mut refused = Vec::new();
+        for (_, change) in &mut message.changes.changes {
+            change.models.retain(|donation| {
+                let (task, bytes) = (donation.model.model.task, donation.model.trained.bytes);
+                let forbidden = DonatedModels::default().forbid(task, bytes, rights);
+                refused.extend(forbidden.iter().map(|what| LinkError::Forbidden {
+                    edge: edge.clone(),
+                    what: what.clone(),
+                }));
+                forbidden.is_none()
+            });
+        }
+        refused
     }
 
     /// Takes the samples decoded since the last call.

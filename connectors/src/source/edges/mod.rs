@@ -11,6 +11,7 @@ mod merge;
 mod parked;
 mod partitions;
 mod queue;
+mod quota;
 mod refusals;
 mod rights;
 mod sealed;
@@ -33,8 +34,11 @@ use serde::{Deserialize, Serialize};
 pub use self::merge::{BadSample, EdgeMerge};
 use self::parked::{MessagePlace, MessageSize, ParkedMessages, ReadyMessage};
 use self::partitions::{PartitionState, open_partitions};
+pub use self::quota::DonatedModels;
 use self::refusals::Refusals;
-pub use self::rights::{AllowedValues, EdgeKey, EdgeRights, KnownEdges, SignedChanges};
+pub use self::rights::{
+    AllowedValues, EdgeKey, EdgeRights, KnownEdges, MOST_MODEL_BYTES, MOST_MODELS, SignedChanges,
+};
 use self::sealed::{SealedMessages, Unsealed};
 use super::Read;
 use super::continuity::{Continuity, OnGone};
@@ -108,6 +112,8 @@ pub struct EdgesResume {
     pub edges: BTreeMap<String, EdgeProgress>,
     /// History of each edge.
     pub histories: BTreeMap<String, EdgeHistory>,
+    /// Models that each edge has donated.
+    pub donated: BTreeMap<String, DonatedModels>,
 }
 
 /// A source of the samples that edges share.
@@ -357,7 +363,7 @@ impl EdgeSource {
         match (opened, sealed) {
             (Err(refused), Some(value)) => self.sealed.add(place, value, refused),
             (Err(refused), None) => self.refusals.add(&refused, &place),
-            (Ok(changes), _) => self.parked.add(place, changes),
+            (Ok(changes), _) => self.park(place, changes),
         }
         self.advance(partition, offset);
         Ok(())
@@ -377,9 +383,18 @@ impl EdgeSource {
     /// Takes in a message that has waited for its key, or refuses it.
     fn unseal(&mut self, (place, opened): Unsealed) {
         match opened {
-            Ok(changes) => self.parked.add(place, changes),
+            Ok(changes) => self.park(place, changes),
             Err(refused) => self.refusals.add(&refused, &place),
         }
+    }
+
+    /// Parks a message until it has its models, without those that are too large for its edge:
+    /// these are not fetched.
+    fn park(&mut self, place: MessagePlace, mut message: SignedChanges) {
+        for refused in self.merge.forbid_large(&mut message) {
+            self.refusals.add(&refused, &place);
+        }
+        self.parked.add(place, message);
     }
 
     /// Turns what the merge has refused into dead letters.
