@@ -78,7 +78,25 @@ impl LinkProducer {
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
         let value = seal(message, &self.key)?;
-        let record = BaseRecord::to(&self.topic).key(key).payload(&value);
+        self.deliver(key, Some(&value), is_over)
+    }
+
+    /// Removes the message with a key from a compacted topic and waits for the delivery, as
+    /// [`LinkProducer::send`] does.
+    pub(super) fn remove(&self, key: &str, is_over: &dyn Fn() -> bool) -> Result<bool, LinkError> {
+        self.deliver(key, None, is_over)
+    }
+
+    fn deliver(
+        &self,
+        key: &str,
+        value: Option<&[u8]>,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<bool, LinkError> {
+        let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(&self.topic).key(key);
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
         let refused = self
             .producer
             .borrow()
@@ -104,7 +122,7 @@ impl LinkProducer {
             return Ok(arrived);
         };
         if is_too_large(&error) {
-            let bytes = value.len();
+            let bytes = value.map_or(0, <[u8]>::len);
             return Err(LinkError::TooLarge { bytes });
         }
         if self.outage.begins() {

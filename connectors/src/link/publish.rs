@@ -51,4 +51,13 @@ impl Publisher {
     pub fn tell(&self, notice: &EdgeNotice, is_over: &dyn Fn() -> bool) -> Result<bool, LinkError> {
         self.0.send(&notice.key(), notice, is_over)
     }
+
+    /// Removes a published message, by its key, for edges that read the topic later, and waits for
+    /// the delivery; false if it has to be removed again.
+    ///
+    /// # Errors
+    /// The topic does not take it.
+    pub fn remove(&self, key: &str, is_over: &dyn Fn() -> bool) -> Result<bool, LinkError> {
+        self.0.remove(key, is_over)
+    }
 }

@@ -28,12 +28,21 @@ pub struct PublishedRevisions {
     pub last: BTreeMap<(TaskId, u64), Revision>,
     /// The latest revision of all.
     pub latest: Revision,
+    /// All messages by their keys: of each its subject and revision.
+    pub messages: BTreeMap<String, ((TaskId, u64), Revision)>,
 }
 
 impl PublishedRevisions {
-    /// Adds a message of the topic. One that is not of the cloud is left out.
-    pub fn add(&mut self, value: &[u8], key: &VerifyingKey) {
-        let Ok(published) = open::<Published>(value, key, "the cloud") else {
+    /// Adds a message of the topic, or its removal. One that is not of the cloud is left out.
+    pub fn add(&mut self, key: &[u8], value: Option<&[u8]>, verifying: &VerifyingKey) {
+        let key = String::from_utf8_lossy(key).into_owned();
+        let Some(value) = value else {
+            if let Some((subject, _)) = self.messages.remove(&key) {
+                self.last.remove(&subject);
+            }
+            return;
+        };
+        let Ok(published) = open::<Published>(value, verifying, "the cloud") else {
             return;
         };
         self.latest = self.latest.max(published.revision);
@@ -43,6 +52,7 @@ impl PublishedRevisions {
         } else {
             self.last.remove(&subject);
         }
+        self.messages.insert(key, (subject, published.revision));
     }
 
     /// Reads the topic from its start to its end. None if that takes long after the end of the run
@@ -76,7 +86,9 @@ impl PublishedRevisions {
                 return Ok(None);
             }
             match consumer.poll(GLANCE) {
-                Some(Ok(message)) => found.add(message.payload().unwrap_or_default(), key),
+                Some(Ok(message)) => {
+                    found.add(message.key().unwrap_or_default(), message.payload(), key);
+                }
                 Some(Err(ClientError::PartitionEOF(partition))) => {
                     ended.insert(partition);
                 }

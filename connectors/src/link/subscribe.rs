@@ -158,7 +158,12 @@ impl Subscriber {
         self.watch.heard(message.partition());
         self.outages.0.ends("messages come from the cloud");
         let (offset, key) = (message.offset(), message.key().unwrap_or_default().to_vec());
-        let value = message.payload()?.to_vec();
+        let Some(value) = message.payload().map(<[u8]>::to_vec) else {
+            // The cloud has forgotten what it is about.
+            self.waiting
+                .retain(|waiting| waiting.key().as_bytes() != key);
+            return None;
+        };
         drop(message);
         match self.following.check(&key, &value, self.latest, now()) {
             Ok(published) => {

@@ -18,6 +18,8 @@ const LARGEST: usize = 32 << 20;
 pub const LARGEST_CONTENT: usize = 24 << 20;
 /// How long the topic of changes keeps them: a cloud that is away for longer loses some.
 const RETENTION: Duration = Duration::from_hours(90 * 24);
+/// How long a compacted topic may keep a message that was replaced or removed.
+const COMPACTION: Duration = Duration::from_hours(24);
 /// Timeout of a check that a user waits for, and of one attempt in it.
 const GLANCE: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_millis(200);
@@ -43,10 +45,12 @@ pub fn make_topic(
     };
     let largest = LARGEST.to_string();
     let retention = RETENTION.as_millis().to_string();
+    let lag = COMPACTION.as_millis().to_string();
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
         .set("max.message.bytes", &largest);
     new = if compacted {
         new.set("cleanup.policy", "compact")
+            .set("max.compaction.lag.ms", &lag)
     } else {
         new.set("retention.ms", &retention)
             .set("retention.bytes", "-1")
