@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use perennial_connectors::format::greet_registry;
 use perennial_connectors::kafka::Health;
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::label::{Delay, LabelTiming};
@@ -62,6 +63,9 @@ fn open_source(settings: &Settings) -> Result<(String, Option<u64>), Error> {
         return Ok(("simulator".to_string(), simulator.records));
     }
     if let Some(kafka) = &config.source.kafka {
+        if let Some(registered) = config.kafka.as_ref().filter(|_| config.uses_registry()) {
+            greet_registry(registered)?;
+        }
         // Opening the topics shows that they exist.
         open_topics(
             settings,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use perennial_connectors::link::{LinkError, verifying_key};
 use perennial_connectors::schema::Schema;
-use perennial_connectors::source::edges::{AllowedValues, EdgeKey, EdgeRights};
+use perennial_connectors::source::edges::{
+    AllowedValues, EdgeKey, EdgeRights, MOST_MODEL_BYTES, MOST_MODELS,
+};
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -42,6 +44,12 @@ pub struct EdgeRightsConfig {
     /// Whether its models are taken in.
     #[serde(default = "yes")]
     pub models: bool,
+    /// Of how many tasks its models are taken in.
+    #[serde(default = "most_models")]
+    pub most_models: usize,
+    /// Bytes that its models may have together, the last one of each task.
+    #[serde(default = "most_model_bytes")]
+    pub most_model_bytes: u64,
     /// Values, by attribute, that its samples, statistics and models may have. Attributes that are
     /// not listed may have any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -64,6 +72,14 @@ fn yes() -> bool {
     true
 }
 
+fn most_models() -> usize {
+    MOST_MODELS
+}
+
+fn most_model_bytes() -> u64 {
+    MOST_MODEL_BYTES
+}
+
 /// Not derived as for other untagged enums, whose errors only say that no variant fits.
 impl<'de> Deserialize<'de> for EdgeConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EdgeConfig, D::Error> {
@@ -73,7 +89,8 @@ impl<'de> Deserialize<'de> for EdgeConfig {
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str(
-                    "the file of a public key or {key: FILE, keys: […], samples, models, sites}",
+                    "the file of a public key or {key: FILE, keys: […], samples, models, \
+                     most_models, most_model_bytes, sites}",
                 )
             }
 
@@ -144,26 +161,21 @@ impl EdgeConfig {
                 until: until.and_then(micros),
             });
         }
-        let (samples, models, sites) = match self {
-            EdgeConfig::Key(_) => (true, true, Vec::new()),
-            EdgeConfig::Rights(rights) => {
-                let column = |name: &str| schema.attribute_names().position(|known| known == name);
-                let sites = rights.sites.iter().filter_map(|(name, values)| {
-                    Some(AllowedValues {
-                        column: column(name)?,
-                        name: name.clone(),
-                        values: values.clone(),
-                    })
-                });
-                (rights.samples, rights.models, sites.collect())
-            }
-        };
-        Ok(EdgeRights {
-            keys,
-            samples,
-            models,
-            sites,
-        })
+        let mut all = EdgeRights::with(keys);
+        if let EdgeConfig::Rights(rights) = self {
+            let column = |name: &str| schema.attribute_names().position(|known| known == name);
+            let sites = rights.sites.iter().filter_map(|(name, values)| {
+                Some(AllowedValues {
+                    column: column(name)?,
+                    name: name.clone(),
+                    values: values.clone(),
+                })
+            });
+            (all.samples, all.models) = (rights.samples, rights.models);
+            (all.most_models, all.most_model_bytes) = (rights.most_models, rights.most_model_bytes);
+            all.sites = sites.collect();
+        }
+        Ok(all)
     }
 }
 

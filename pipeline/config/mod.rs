@@ -29,9 +29,10 @@ mod triggers;
 mod unseen;
 mod yaml;
 
-use perennial_connectors::kafka::KafkaConfig;
+use perennial_connectors::kafka::{KafkaConfig, TopicFormat};
 use perennial_connectors::schema::Schema;
 use perennial_connectors::sink::kafka::OutputTopics;
+use perennial_connectors::source::kafka::SamplesConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -164,5 +165,17 @@ impl Config {
                 .as_ref()
                 .map(|kafka| kafka.topic.clone()),
         }
+    }
+
+    /// Whether any topic has Avro without a schema of its own, so that the registry has it.
+    pub fn uses_registry(&self) -> bool {
+        let predictions = self.predictions.as_ref();
+        let topics = [
+            self.source.kafka.as_ref().map(SamplesConfig::to_topic),
+            self.labels.kafka.clone(),
+            predictions.and_then(|predictions| predictions.kafka.clone()),
+        ];
+        let mut topics = topics.into_iter().flatten();
+        topics.any(|topic| topic.format == TopicFormat::Avro && topic.schema.is_none())
     }
 }

@@ -28,11 +28,12 @@ impl TrainingRound<'_> {
         };
         let mut best = None;
         for record in self.donations(task)? {
+            let onnx = self.view.donated_onnx(&record.donated)?;
             let trained = record.donated.trained;
             let named = format!("a model of {}", record.donated.donor);
             let model = DeployedModel {
                 model: trained.model,
-                onnx: Arc::new(self.view.onnx_under(&trained.hash, &named)?),
+                onnx: Arc::new(onnx),
                 hash: trained.hash,
                 evidence: 0.0,
                 scale: None,

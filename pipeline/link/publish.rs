@@ -62,7 +62,13 @@ pub fn publish(
                 }
             }
         }
-        let Some(sent) = &mut read_back else { return };
+        let Some(ReadBack { sent, forgotten }) = &mut read_back else {
+            return;
+        };
+        let remove = |key: &str| publisher.remove(key, is_over);
+        if let Err(error) = remove_forgotten(remove, forgotten) {
+            tracing::error!("cannot remove what was forgotten from the topic: {error}");
+        }
         if told_at.elapsed() > NOTICES_EVERY || is_last {
             told_at = Instant::now();
             let tell = |notice: &EdgeNotice| publisher.tell(notice, is_over);
@@ -102,30 +108,48 @@ pub fn publish(
 /// Revisions by task and number of the donor's name.
 pub type SentRevisions = BTreeMap<(TaskId, u64), Revision>;
 
-/// Reads what is on the topic, and returns what need not be published again. None if the run is
-/// over.
+/// What a cloud does about the messages that it finds on its topic.
+#[derive(Debug, Default)]
+pub struct ReadBack {
+    /// What need not be published again.
+    pub sent: SentRevisions,
+    /// Keys of messages about what was forgotten since, which are removed.
+    pub forgotten: Vec<String>,
+}
+
+/// Reads what is on the topic. None if the run is over.
 fn read(
     link: &LinkConfig,
     key: &VerifyingKey,
     knowledge: &KnowledgeBase,
     is_over: &dyn Fn() -> bool,
-) -> Result<Option<SentRevisions>, Error> {
+) -> Result<Option<ReadBack>, Error> {
     let found = PublishedRevisions::read(&link.kafka, &link.knowledge, key, is_over)?;
     found.map(|found| resume(knowledge, found)).transpose()
 }
 
-/// What need not be published again, by what was found on the topic. If that is later than the
-/// knowledge base, this is a restored copy, whose revisions edges would take for old ones: they are
-/// numbered anew then.
-pub fn resume(
-    knowledge: &KnowledgeBase,
-    found: PublishedRevisions,
-) -> Result<SentRevisions, Error> {
-    let progress = knowledge.view().progress()?;
+/// What to do about what was found on the topic. If that is later than the knowledge base, this is
+/// a restored copy, whose revisions edges would take for old ones: they are numbered anew then.
+pub fn resume(knowledge: &KnowledgeBase, found: PublishedRevisions) -> Result<ReadBack, Error> {
+    let view = knowledge.view();
+    let progress = view.progress()?;
     let latest = Revision {
         since: knowledge.revised(),
         number: progress.last_epoch().map_or(0, |epoch| epoch.0 + 1),
     };
+    let (tasks, donated) = (view.tasks()?, view.donated()?);
+    // A subject that was published from this knowledge base and is not in it was forgotten.
+    let is_forgotten = |((task, donor), revision): &((TaskId, u64), Revision)| {
+        let is_ours = revision.since == latest.since && *revision <= latest;
+        let is_known = match donor {
+            0 => tasks.contains_key(task),
+            donor => donated.contains_key(&(*task, *donor)),
+        };
+        is_ours && !is_known
+    };
+    let messages = found.messages.into_iter();
+    let forgotten = messages.filter(|(_, message)| is_forgotten(message));
+    let forgotten = forgotten.map(|(key, _)| key).collect();
     if found.latest > latest {
         tracing::warn!(
             "the cloud's state is older than what it has published: it was restored from a copy. \
@@ -133,7 +157,26 @@ pub fn resume(
         );
         knowledge.renew_revisions(now().max(found.latest.since + 1))?;
     }
-    Ok(found.last)
+    Ok(ReadBack {
+        sent: found.last,
+        forgotten,
+    })
+}
+
+/// Removes messages about what was forgotten, so that edges which read the topic later do not take
+/// it in.
+fn remove_forgotten(
+    remove: impl Fn(&str) -> Result<bool, LinkError>,
+    forgotten: &mut Vec<String>,
+) -> Result<(), LinkError> {
+    while let Some(key) = forgotten.last() {
+        if !remove(key)? {
+            return Ok(());
+        }
+        tracing::info!(key, "removed a message about what was forgotten");
+        forgotten.pop();
+    }
+    Ok(())
 }
 
 /// Tells edges what was wrong with what they shared, once each time that it happens.
@@ -246,13 +289,13 @@ fn donation(
     revision: Revision,
     record: DonatedRecord,
 ) -> Result<Published, Error> {
+    let onnx = view.donated_onnx(&record.donated)?;
     let ModelDonated {
         donor,
         path,
         trained,
         evaluated,
     } = record.donated;
-    let onnx = view.onnx_under(&trained.hash, &format!("a model of edge {donor}"))?;
     Ok(Published {
         schema: schema.to_string(),
         revision,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use perennial_connectors::kafka::{Health, OutageCount};
+use perennial_connectors::kafka::OutageCount;
 use perennial_connectors::knowledge_base::{Incarnation, KnowledgeBase};
 use perennial_connectors::link::{
     Change, Changes, Lineage, LinkError, Sender, SigningKey, now, signing_key,
@@ -18,6 +18,9 @@ use crate::error::Error;
 
 /// How long changes are collected for the next message.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a run that is over tries to reach the cloud's Kafka.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Starts a thread that sends the changes that have not arrived yet, and keeps `send_progress` up
 /// to date.
@@ -41,7 +44,7 @@ pub fn send(
             Some(sender) => sender,
             // The cloud could not be reached a moment ago.
             None if is_last && outage.lasts() => return,
-            None => match open(&link, &key) {
+            None => match open(&link, &key, is_over) {
                 Ok(sender) => {
                     outage.ends("the cloud's Kafka is reached");
                     connection.insert(sender)
@@ -88,16 +91,12 @@ pub fn send(
     }))
 }
 
-fn open(link: &LinkConfig, key: &SigningKey) -> Result<Sender, Error> {
+fn open(link: &LinkConfig, key: &SigningKey, is_over: &dyn Fn() -> bool) -> Result<Sender, Error> {
     let store = open_store(link)?;
     let (kafka, topic) = (&link.kafka, &link.changes);
-    Ok(Sender::open(
-        kafka,
-        topic,
-        key.clone(),
-        store,
-        &Health::default(),
-    )?)
+    let began = Instant::now();
+    let gives_up = || is_over() && began.elapsed() > LAST;
+    Ok(Sender::open(kafka, topic, key.clone(), store, &gives_up)?)
 }
 
 /// Sends all changes that wait, in messages like `message`. Returns whether all have arrived;

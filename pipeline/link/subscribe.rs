@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ndarray::Array2;
-use perennial_connectors::kafka::{Health, OutageCount};
+use perennial_connectors::kafka::OutageCount;
 use perennial_connectors::knowledge_base::KnowledgeBase;
 use perennial_connectors::link::{Published, Subscriber, Subscription, verifying_key};
 use perennial_connectors::onnx::Runtime;
@@ -101,7 +101,7 @@ impl Updates {
         let mut skipped = Skipped::after(0);
         while !is_stopped() {
             let Some(subscriber) = &mut current else {
-                match self.open() {
+                match self.open(&is_stopped) {
                     Ok((subscriber, names)) => {
                         current = Some(subscriber);
                         skipped = Skipped::after(names);
@@ -133,7 +133,7 @@ impl Updates {
 
     /// Subscribes from the beginning of the topic, without the revisions that are known or were
     /// handed over. Also returns how many tasks have pseudonyms.
-    fn open(&self) -> Result<(Subscriber, usize), Error> {
+    fn open(&self, is_stopped: &dyn Fn() -> bool) -> Result<(Subscriber, usize), Error> {
         let store = open_store(&self.link)?;
         let view = self.knowledge.view();
         let (mut known, renamed) = (view.revisions()?, view.pseudonyms()?);
@@ -152,7 +152,7 @@ impl Updates {
             ..self.following.clone()
         };
         let kafka = &self.link.kafka;
-        let subscriber = Subscriber::open(kafka, following, store, &Health::default())?;
+        let subscriber = Subscriber::open(kafka, following, store, is_stopped)?;
         Ok((subscriber, renamed.len()))
     }
 

@@ -1,6 +1,9 @@
 //! First state of the readers: where reading resumes, and what waits there.
 
-use perennial_connectors::source::edges::EdgesResume;
+use std::collections::BTreeMap;
+
+use perennial_connectors::knowledge_base::{KnowledgeError, View};
+use perennial_connectors::source::edges::{DonatedModels, EdgesResume};
 use perennial_connectors::source::kafka::Resume;
 use perennial_operators::Failure;
 use perennial_operators::flow::waiting_samples;
@@ -41,6 +44,18 @@ impl Restored {
             topics: self.topics.clone(),
             edges: self.edges.clone(),
             histories: self.histories.clone(),
+            donated: self.donated.clone(),
         }
     }
+}
+
+/// The models that each edge has donated.
+pub(super) fn donated(view: &View<'_>) -> Result<BTreeMap<String, DonatedModels>, KnowledgeError> {
+    let mut donated: BTreeMap<String, DonatedModels> = BTreeMap::new();
+    for ((task, _), record) in view.donated()? {
+        let edge = record.donated.donor.to_string();
+        let models = donated.entry(edge).or_default();
+        models.add(task, record.donated.trained.bytes);
+    }
+    Ok(donated)
 }

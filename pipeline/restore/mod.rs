@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use perennial_connectors::knowledge_base::{Progress, Retained, View};
+use perennial_connectors::source::edges::DonatedModels;
 use perennial_operators::algorithms::cluster::Clusters;
 use perennial_operators::algorithms::drift::Detectors;
 use perennial_operators::algorithms::pool::Adapters;
@@ -29,6 +30,7 @@ use perennial_operators::{
 };
 
 pub use self::ingest::IngestStart;
+use self::input::donated;
 pub use self::label::LabelStart;
 pub use self::learn::LearnStart;
 use self::learn::{recents, statistics};
@@ -107,6 +109,8 @@ pub struct Restored {
     followed: BTreeMap<(TaskId, u64), Revision>,
     /// How far the changes of each edge were taken in.
     edges: BTreeMap<String, EdgeProgress>,
+    /// Models that each edge has donated.
+    donated: BTreeMap<String, DonatedModels>,
     /// History of each edge.
     histories: BTreeMap<String, EdgeHistory>,
 }
@@ -184,6 +188,7 @@ impl Restored {
             renamed: view.pseudonyms()?.into_values().collect(),
             edges: view.edges()?,
             histories: view.histories()?,
+            donated: donated(view)?,
             tasks: tasks
                 .into_values()
                 .map(|record| record.definition)

@@ -1,5 +1,6 @@
 //! First state of the stage unseen.
 
+use perennial_operators::TaskId;
 use perennial_operators::algorithms::unseen::{LabelBudget, Regions};
 use perennial_operators::flow::TaskUpdate;
 use perennial_operators::unseen::{GroupRules, Groups, HoldRules};
@@ -47,12 +48,16 @@ impl Restored {
         let aliased = aliases
             .iter()
             .map(|(task, old)| TaskUpdate::Aliased(*task, old.clone()));
-        let opened = regions
-            .regions
-            .iter()
-            .map(|region| TaskUpdate::RegionOpened(region.path.leaf().task));
-        let closed = regions.dissolved().map(TaskUpdate::RegionClosed);
-        defined.chain(aliased).chain(opened).chain(closed).collect()
+        let latest: Vec<(TaskId, bool)> = regions.latest().collect();
+        let is_latest = |task: &TaskId| latest.iter().any(|(latest, _)| latest == task);
+        let earlier = regions.present().filter(|task| !is_latest(task));
+        let opened = earlier.chain(latest.iter().map(|(task, _)| *task));
+        let closed = latest.iter().filter(|(_, is_closed)| *is_closed);
+        defined
+            .chain(aliased)
+            .chain(opened.map(TaskUpdate::RegionOpened))
+            .chain(closed.map(|(task, _)| TaskUpdate::RegionClosed(*task)))
+            .collect()
     }
 
     /// Groups of unseen samples, all on worker 0, with a budget of `per_day` label requests a day.

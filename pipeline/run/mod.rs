@@ -57,6 +57,10 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     if !wait_for_kafka(settings, &health, &shutdown.stop)? {
         return Report::read(settings, &knowledge);
     }
+    let schema_id = schema_id(settings, &health, &shutdown.stop)?;
+    if shutdown.stop.load(Ordering::Relaxed) {
+        return Report::read(settings, &knowledge);
+    }
     let mut sink = open_sink(settings, &health, &shutdown.stop)?;
     settle(settings, &knowledge, sink.as_mut())?;
     let progress = knowledge.view().progress()?;
@@ -76,6 +80,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
         knowledge,
         link,
         shutdown,
+        schema_id,
         threads: Vec::new(),
     };
     run.execute(state, workers, sink, health)
@@ -87,6 +92,8 @@ struct Run<'a> {
     knowledge: Arc<KnowledgeBase>,
     link: LinkRole<'a>,
     shutdown: Shutdown,
+    /// Id of the schema of predictions in a registry, if they are Avro and there is one.
+    schema_id: Option<u32>,
     /// Threads that are joined when the dataflow has ended, in the order in which they were
     /// started.
     threads: Vec<JoinHandle<()>>,
@@ -115,7 +122,6 @@ impl Run<'_> {
         retire_unloadable(settings, &self.knowledge, &runtime)?;
         let restored = self.restore()?;
         let outputs = open_outputs(settings, state, &self.knowledge, &restored, sink)?;
-        let schema_id = schema_id(settings)?;
         let is_held = self.waits_for_model(&restored);
         let gate = FirstModelGate {
             opens: Arc::new(AtomicU64::new(if is_held { u64::MAX } else { 0 })),
@@ -144,7 +150,7 @@ impl Run<'_> {
             shutdown: self.shutdown.clone(),
             watch,
             cancel,
-            schema_id,
+            schema_id: self.schema_id,
         };
         tracing::info!("the state is read; the stream begins");
         let worked = dataflow(parts, workers);

@@ -16,15 +16,22 @@ use crate::error::Error;
 use crate::graph::Render;
 use crate::restore::Restored;
 
-/// Registers the schema of predictions if they are Avro and there is a registry; returns its id.
-pub(crate) fn schema_id(settings: &Settings) -> Result<Option<u32>, Error> {
+/// Registers the schema of predictions if they are Avro and there is a registry; returns its id, or
+/// none if `stop` is set before the registry answers.
+pub(crate) fn schema_id(
+    settings: &Settings,
+    health: &Health,
+    stop: &AtomicBool,
+) -> Result<Option<u32>, Error> {
     let config = settings.config();
     let predictions = config.predictions.as_ref();
     let topic = predictions.and_then(|predictions| predictions.kafka.as_ref());
     match (&config.kafka, topic) {
-        (Some(kafka), Some(topic)) if topic.format == TopicFormat::Avro => Ok(
-            register_predictions(kafka, &topic.topic, &settings.layout())?,
-        ),
+        (Some(kafka), Some(topic)) if topic.format == TopicFormat::Avro => {
+            let layout = settings.layout();
+            let waiting = (health, stop);
+            Ok(register_predictions(kafka, &topic.topic, &layout, waiting)?)
+        }
         _ => Ok(None),
     }
 }

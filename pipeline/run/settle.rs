@@ -100,7 +100,7 @@ pub(super) fn settle(
         known: progress.commits,
         untransacted: knowledge.view().untransacted()?,
         prepared,
-        found: found.as_ref().map(|mark| mark.number),
+        found: found.last().map(|mark| mark.number),
     };
     match commits.settlement() {
         Settlement::Agreed => {}
@@ -115,14 +115,24 @@ pub(super) fn settle(
             let group = group.to_string();
             return Err(KafkaError::Forgotten { group, number }.into());
         }
-        Settlement::Apart(found) => {
-            let (group, known) = (group.to_string(), progress.commits);
-            let apart = KafkaError::Apart {
-                group,
-                found,
-                known,
-            };
-            return Err(apart.into());
+        Settlement::Apart(number) => {
+            let own = sink.as_ref().map(|sink| &*sink.run().partitions);
+            let last = found.last().map(|mark| &*mark.run.partitions);
+            let other = last.filter(|other| !other.is_empty() && Some(*other) != own);
+            let group = group.to_string();
+            return Err(match own.zip(other) {
+                Some((own, other)) => KafkaError::Shared {
+                    group,
+                    own: own.to_string(),
+                    other: other.to_string(),
+                },
+                None => KafkaError::Apart {
+                    group,
+                    found: number,
+                    known: progress.commits,
+                },
+            }
+            .into());
         }
     }
     if let Some(sink) = sink {
@@ -145,7 +155,7 @@ fn places(settings: &Settings, progress: &Progress) -> Result<BTreeSet<TopicPart
 fn anchor(
     sink: &mut KafkaSink,
     progress: &Progress,
-    (found, places): (Option<CommitMark>, BTreeSet<TopicPartition>),
+    (found, places): (BTreeSet<CommitMark>, BTreeSet<TopicPartition>),
 ) -> Result<(), Error> {
     let number = progress.commits;
     tracing::info!(

@@ -2,13 +2,15 @@
 
 use std::sync::atomic::AtomicBool;
 
+use perennial_connectors::format::wait_for_registry;
 use perennial_connectors::kafka::{Health, wait_for_brokers};
 
 use crate::config::{Role, Settings};
 use crate::error::Error;
 
-/// Waits for the brokers of the pipeline, and in the cloud for those of the link, without which
-/// neither can begin. An edge begins without its link. Returns false if `stop` is set before.
+/// Waits for the brokers of the pipeline and its registry of schemas, and in the cloud for the
+/// brokers of the link, without which none can begin. An edge begins without its link. Returns
+/// false if `stop` is set before.
 pub(super) fn wait_for_kafka(
     settings: &Settings,
     health: &Health,
@@ -22,6 +24,9 @@ pub(super) fn wait_for_kafka(
         let topics = samples.into_iter().chain(labels).chain(outputs.all());
         let topics: Vec<&str> = topics.map(String::as_str).collect();
         if !wait_for_brokers(kafka, &topics, health, stop)? {
+            return Ok(false);
+        }
+        if config.uses_registry() && !wait_for_registry(kafka, health, stop)? {
             return Ok(false);
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod downloads;
 mod edge_cloud;
 mod intake;
 mod simulation;

@@ -166,7 +166,7 @@ pub fn registry() -> Subject {
             *answer.lock().expect("an answer") = String::from_utf8_lossy(input).into_owned();
             let registry = Registry::new(&server.url(), None, None, Duration::from_secs(10));
             let registry = registry.expect("an address");
-            let mut parser = AvroParser::registered(registry, &reading.columns);
+            let mut parser = AvroParser::registered(registry, &reading.columns, Duration::ZERO);
             [&messages[0], &messages[messages.len() - 1]]
                 .map(|message| [&[0, 0, 0, 0, 7], &message[..]].concat())
                 .map(|message| reading.read(&mut parser, &message))

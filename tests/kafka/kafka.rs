@@ -300,7 +300,7 @@ fn avro_is_read_and_written() {
     assert_eq!((letters.len(), &letters[0].value), (1, &torn));
     // An unreachable registry is reported.
     let registry = format!(
-        "kafka={{brokers: '{}', registry: {{url: 'http://127.0.0.1:1'}}}}",
+        "kafka={{brokers: '{}', registry: {{url: 'http://127.0.0.1:1'}}, wait_seconds: 0}}",
         broker.address
     );
     let ended = pipeline.run(&["--set", source, "--set", sink, "--set", &registry]);

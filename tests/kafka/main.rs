@@ -10,6 +10,7 @@ mod kafka;
 mod labels;
 mod live;
 mod outages;
+mod overlap;
 mod poison;
 mod produce;
 mod registry;

@@ -2,6 +2,7 @@
 //! messages of unknown schemas to the dead letters.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::avro::{SCHEMA, avro};
 use support::kafka::Broker;
@@ -17,6 +18,11 @@ const UNKNOWN: u32 = 4;
 /// A value in the format of Confluent's serializers.
 fn registered(id: u32, record: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), record].concat()
+}
+
+/// A sample in that format.
+fn registered_value(id: u32, sample: &stream::Sample) -> Vec<u8> {
+    registered(id, &avro(sample))
 }
 
 #[test]
@@ -40,12 +46,12 @@ fn schemas_come_from_and_go_to_a_registry() {
     let mut messages: Vec<_> = samples
         .iter()
         .enumerate()
-        .map(|(at, sample)| message(at as i64, &sample.site, registered(SAMPLES, &avro(sample))))
+        .map(|(at, sample)| message(at as i64, &sample.site, registered_value(SAMPLES, sample)))
         .collect();
     // Among the good messages: an unknown schema, one byte of an id, and another magic byte.
     let bad = [
         (
-            registered(UNKNOWN, &avro(&samples[1])),
+            registered_value(UNKNOWN, &samples[1]),
             "schema 4 is not in the schema registry",
         ),
         (vec![0, 0], ""),
@@ -86,9 +92,64 @@ fn schemas_come_from_and_go_to_a_registry() {
     }
     let requests = registry.requests();
     assert!(requests.iter().any(|request| request.line == subject));
-    // A registry that cannot be reached is reported at the start.
-    let nobody = format!("kafka={{brokers: '{address}', registry: {{url: 'http://127.0.0.1:1'}}}}");
+    // A registry that cannot be reached is reported at the start, after a wait.
+    let nobody = format!(
+        "kafka={{brokers: '{address}', registry: {{url: 'http://127.0.0.1:1'}}, wait_seconds: 0}}"
+    );
     let reading = ["--set", &nobody, "--set", source];
     let words = ["perennial: the schema registry http://127.0.0.1:1 cannot be reached"];
     pipeline.run(&reading).failure(1, &words);
+}
+
+#[test]
+fn registry_is_waited_for_but_not_for_one_schema() {
+    let broker = Broker::shared();
+    let pipeline = Pipeline::new(&broker, "registry-away", false);
+    let subject = format!(
+        "POST /subjects/{}-value/versions",
+        pipeline.topic("predictions")
+    );
+    // It is away when the run begins, then while the schema is registered, and never gives one.
+    let (greeted, registered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let is_away = |asked: &AtomicUsize| asked.fetch_add(1, Ordering::SeqCst) < 2;
+    let registry = Server::start(move |line| match line {
+        "GET /config" if is_away(&greeted) => (503, String::new()),
+        "GET /config" => (200, r#"{"compatibilityLevel":"BACKWARD"}"#.to_string()),
+        line if line == subject && is_away(&registered) => (503, String::new()),
+        line if line == subject => (200, format!("{{\"id\":{PREDICTIONS}}}")),
+        line if line == format!("GET /schemas/ids/{SAMPLES}") => (200, stored(SCHEMA)),
+        _ => (500, String::new()),
+    });
+    let samples = stream::samples(62, BOOTSTRAP + 300, 0.1);
+    let message = |(at, sample): (usize, &stream::Sample)| {
+        // Two messages are of the schema that the registry does not give.
+        let id = if [900, 950].contains(&at) {
+            UNKNOWN
+        } else {
+            SAMPLES
+        };
+        let value = registered_value(id, sample);
+        (0, START + at as i64, sample.site.clone(), Some(value))
+    };
+    let messages: Vec<_> = samples.iter().enumerate().map(message).collect();
+    broker.produce(&pipeline.topic("samples"), &messages);
+    let (address, url) = (&broker.address, registry.url());
+    let kafka =
+        format!("kafka={{brokers: '{address}', registry: {{url: '{url}'}}, wait_seconds: 3}}");
+    let source = "source.kafka={topic: registry-away-samples, format: avro, stop_at_end: true}";
+    let sink = "predictions.kafka={topic: registry-away-predictions, format: avro}";
+    let settings = ["--set", &kafka, "--set", source, "--set", sink];
+    let ended = pipeline.run(&settings).success();
+    let waits = ended.stderr.matches("waiting for Kafka").count();
+    // At the start, for the registration, and for the schema.
+    assert!((1..=3).contains(&waits), "{}", ended.stderr);
+    let predicted = broker.read(&pipeline.topic("predictions")).len();
+    assert_eq!(predicted, samples.len() - BOOTSTRAP - 2);
+    let letters = broker.read(&pipeline.topic("dead-letters"));
+    assert_eq!(letters.len(), 2);
+    for letter in &letters {
+        let reason = &letter.headers["perennial.reason"];
+        assert!(reason.contains("answers 500"), "{reason}");
+        assert!(reason.contains("it answers other requests"), "{reason}");
+    }
 }

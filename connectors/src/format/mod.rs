@@ -14,5 +14,6 @@ pub(crate) use self::fields::quote;
 pub use self::json::JsonParser;
 pub use self::registry::{RegisteredSchema, Registry};
 pub use self::row::{Row, Value};
+pub use self::schemas::{greet_registry, wait_for_registry};
 pub(crate) use self::schemas::{parser, register, written_schema};
 pub(crate) use self::times::TimeParser;

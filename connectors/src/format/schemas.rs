@@ -1,13 +1,16 @@
 //! Avro schemas of topics, from a file or a registry.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use super::{AvroParser, Registry};
-use crate::kafka::{KafkaConfig, KafkaError, TopicConfig, option};
+use super::{AvroError, AvroParser, Registry};
+use crate::kafka::{Health, KafkaConfig, KafkaError, TopicConfig, option};
 
 /// Timeout of a request to the registry.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two requests to a registry that is waited for.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The registry of a config, if it has one. No request is sent yet.
 ///
@@ -33,11 +36,62 @@ fn registry(config: &KafkaConfig) -> Result<Option<Registry>, KafkaError> {
     opened.map(Some).map_err(KafkaError::Schema)
 }
 
-/// A parser of the Avro messages of a topic. A run waits for a registry that stops answering later;
-/// one that does not answer at the start is more likely a mistake and fails.
+/// Checks that the registry of a config answers, if it has one.
 ///
 /// # Errors
-/// There is neither a schema nor a registry, or the registry does not answer.
+/// It does not answer, or refuses the user.
+pub fn greet_registry(config: &KafkaConfig) -> Result<(), KafkaError> {
+    let greeted = registry(config)?.map_or(Ok(()), |registry| registry.greet());
+    greeted.map_err(|error| KafkaError::Schema(error.to_string()))
+}
+
+/// Waits until the registry of a config answers, if it has one; at most for `wait_seconds` of the
+/// config. Returns false if `stop` is set before.
+///
+/// # Errors
+/// It does not answer in that time, or refuses the user.
+pub fn wait_for_registry(
+    config: &KafkaConfig,
+    health: &Health,
+    stop: &AtomicBool,
+) -> Result<bool, KafkaError> {
+    let Some(registry) = registry(config)? else {
+        return Ok(true);
+    };
+    let answered = until_answered(config, (health, stop), || registry.greet())?;
+    Ok(answered.is_some())
+}
+
+/// Repeats a request to a registry until it is answered; at most for `wait_seconds` of the config.
+/// None if `stop` is set before.
+fn until_answered<T>(
+    config: &KafkaConfig,
+    (health, stop): (&Health, &AtomicBool),
+    request: impl Fn() -> Result<T, AvroError>,
+) -> Result<Option<T>, KafkaError> {
+    let (began, most) = (Instant::now(), Duration::from_secs(config.wait_seconds));
+    while !stop.load(Ordering::Relaxed) {
+        let reason = match request() {
+            Ok(answer) => {
+                health.report_well();
+                return Ok(Some(answer));
+            }
+            Err(AvroError::Bad(reason)) => return Err(KafkaError::Schema(reason)),
+            Err(AvroError::Retry(reason)) => reason,
+        };
+        if began.elapsed() >= most {
+            return Err(KafkaError::Schema(reason));
+        }
+        health.report_waiting(&reason);
+        std::thread::sleep(PAUSE);
+    }
+    Ok(None)
+}
+
+/// A parser of the Avro messages of a topic.
+///
+/// # Errors
+/// There is neither a schema nor a registry.
 pub(crate) fn parser(
     config: &KafkaConfig,
     topic: &TopicConfig,
@@ -47,14 +101,9 @@ pub(crate) fn parser(
         let parser = AvroParser::plain(&text(path)?, columns);
         return parser.map_err(|reason| unusable(path, &reason));
     }
-    match registry(config)? {
-        Some(registry) => {
-            let greeted = registry.greet();
-            greeted.map_err(|error| KafkaError::Schema(error.to_string()))?;
-            Ok(AvroParser::registered(registry, columns))
-        }
-        None => Err(no_schema(topic)),
-    }
+    let registry = registry(config)?.ok_or_else(|| no_schema(topic))?;
+    let patience = Duration::from_secs(config.wait_seconds);
+    Ok(AvroParser::registered(registry, columns, patience))
 }
 
 fn text(path: &Path) -> Result<String, KafkaError> {
@@ -87,23 +136,35 @@ pub(crate) fn written_schema(
         return Ok((text(path)?, Vec::new()));
     }
     let schema = new();
-    let id = register(config, &topic.topic, &schema)?.ok_or_else(|| no_schema(topic))?;
+    let registry = registry(config)?.ok_or_else(|| no_schema(topic))?;
+    let id = registry.register(&subject(&topic.topic), &schema);
+    let id = id.map_err(|error| KafkaError::Schema(error.to_string()))?;
     let mut header = vec![0];
     header.extend_from_slice(&id.to_be_bytes());
     Ok((schema, header))
 }
 
-/// Registers the schema of a topic's values under the subject that Confluent's serializers use, and
-/// returns its id; none without a registry.
+/// The subject of a topic's values, as Confluent's serializers name it.
+fn subject(topic: &str) -> String {
+    format!("{topic}-value")
+}
+
+/// Registers the schema of a topic's values, and returns its id; none without a registry, or if
+/// `stop` is set before the registry answers.
+///
+/// # Errors
+/// The registry does not answer for `wait_seconds` of the config, or does not accept the schema for
+/// the topic.
 pub(crate) fn register(
     config: &KafkaConfig,
     topic: &str,
     schema: &str,
+    waiting: (&Health, &AtomicBool),
 ) -> Result<Option<u32>, KafkaError> {
     let Some(registry) = registry(config)? else {
         return Ok(None);
     };
-    let id = registry.register(&format!("{topic}-value"), schema);
-    id.map(Some)
-        .map_err(|error| KafkaError::Schema(error.to_string()))
+    until_answered(config, waiting, || {
+        registry.register(&subject(topic), schema)
+    })
 }

@@ -1,9 +1,9 @@
 //! Clients of librdkafka, created from the settings.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
@@ -25,6 +25,9 @@ const QUEUED_KBYTES: usize = 64 << 10;
 /// Messages that a consumer fetches ahead for one queue at most, unless they are large.
 const QUEUED_MESSAGES: usize = 100_000;
 
+/// The option with the longest time between two attempts to connect.
+const RECONNECT: &str = "reconnect.backoff.max.ms";
+
 /// The context of all clients: receives errors and messages that could not be delivered.
 #[derive(Clone, Default)]
 pub(crate) struct Client {
@@ -34,7 +37,24 @@ pub(crate) struct Client {
     undelivered: Arc<Mutex<Option<Undelivered>>>,
     /// Why a broker rejects this client, once one has.
     turned_away: Arc<Mutex<Option<String>>>,
+    /// The brokers of the config.
+    brokers: Arc<CString>,
+    /// Set while librdkafka may have lost all brokers.
+    outage: Arc<Mutex<Option<LostBrokers>>>,
 }
+
+/// An outage of all brokers.
+struct LostBrokers {
+    /// When librdkafka last reported that all are down.
+    since: Instant,
+    /// When the client was last reminded of its brokers.
+    reminded: Instant,
+}
+
+/// Time between two reminders of a client.
+const REMIND: Duration = Duration::from_secs(1);
+/// How long a client is reminded after librdkafka has reported that all brokers are down.
+const REMIND_FOR: Duration = Duration::from_secs(10);
 
 /// Messages that could not be delivered.
 #[derive(Clone, Debug)]
@@ -64,9 +84,45 @@ impl Client {
         lock(&self.undelivered).take()
     }
 
+    /// Notes that all brokers are down, so that [`remind`] names them again.
+    fn note_lost_brokers(&self) {
+        let (since, mut outage) = (Instant::now(), lock(&self.outage));
+        let reminded = outage.as_ref().map_or(since, |lost| lost.reminded);
+        *outage = Some(LostBrokers { since, reminded });
+    }
+
     /// Why a broker rejects this client, once one has.
     pub(crate) fn turned_away(&self) -> Option<String> {
         lock(&self.turned_away).clone()
+    }
+}
+
+/// Gives a client the brokers of its config again, from time to time while it may have none. It is
+/// called whenever nothing comes.
+///
+/// A broker that has just started, or has lost its controller, answers for a moment that there are
+/// no brokers. librdkafka then forgets all of them, the first ones too, and may ask nobody any more
+/// (2.12: "no usable brokers").
+pub(crate) fn remind(client: &rdkafka::client::Client<Client>) {
+    let context = client.context();
+    let mut outage = lock(&context.outage);
+    let Some(lost) = outage
+        .as_mut()
+        .filter(|lost| lost.reminded.elapsed() >= REMIND)
+    else {
+        return;
+    };
+    lost.reminded = Instant::now();
+    let is_last = lost.since.elapsed() >= REMIND_FOR;
+    if is_last {
+        *outage = None;
+    }
+    drop(outage);
+    // SAFETY: the client lives until the end of the call, and the text ends with a zero and is
+    // copied. The crate has no safe form of this call, which may be made from any thread.
+    #[allow(unsafe_code)]
+    unsafe {
+        rdkafka::bindings::rd_kafka_brokers_add(client.native_ptr(), context.brokers.as_ptr());
     }
 }
 
@@ -118,6 +174,10 @@ impl ClientContext for Client {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => return,
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.note_lost_brokers(),
+            _ => {}
+        }
+        match error.rdkafka_error_code() {
             // It follows an error for each broker that says why.
             Some(RDKafkaErrorCode::AllBrokersDown) if self.health.is_waiting() => return,
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
@@ -264,6 +324,12 @@ fn create<T: FromClientConfigAndContext<Client>>(
     settings: &ClientConfig,
     client: Client,
 ) -> Result<T, KafkaError> {
+    let brokers = settings.get("bootstrap.servers").unwrap_or_default();
+    let client = Client {
+        // No address has a zero.
+        brokers: Arc::new(CString::new(brokers).unwrap_or_default()),
+        ..client
+    };
     settings.create_with_context(client).map_err(|error| {
         KafkaError::Option(match error {
             // The value may be a secret.
@@ -287,6 +353,8 @@ fn settings(config: &KafkaConfig) -> Result<ClientConfig, KafkaError> {
         .set("bootstrap.servers", &config.brokers)
         .set("client.id", "perennial")
         .set_log_level(RDKafkaLogLevel::Warning);
+    // librdkafka's 10 seconds would add to each outage.
+    default(&mut settings, config, RECONNECT, "1000");
     for (key, value) in &config.options {
         settings.set(key, option(key, value)?);
     }

@@ -29,7 +29,8 @@ pub struct KafkaConfig {
     /// The registry of Avro schemas, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistryConfig>,
-    /// Longest time in seconds that a run waits for Kafka when it begins.
+    /// Longest time in seconds that a run waits for Kafka and the registry when it begins, and that
+    /// a message waits for a schema that the registry does not give although it works.
     #[serde(default = "default_wait_seconds")]
     pub wait_seconds: u64,
     /// Settings of librdkafka, by its names, such as `security.protocol`. `file:PATH` stands for

@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use self::arrivals::Arrivals;
 pub(crate) use self::client::{
     Client, PATIENCE, Undelivered, admin, consumer, is_lost, is_refusal, is_too_large, known_end,
-    option, producer, queued_consumer,
+    option, producer, queued_consumer, remind,
 };
 pub use self::config::{
     Delivery, KafkaConfig, OptionValue, Partitions, RegistryConfig, TRANSACTION_TIMEOUT,
@@ -27,7 +27,7 @@ pub(crate) use self::headers::{Headers, pack, push_header};
 pub use self::health::Health;
 pub(crate) use self::health::Side;
 pub use self::outage::OutageCount;
-pub(crate) use self::preflight::{ask_by_consumer, ask_by_producer};
+pub(crate) use self::preflight::{ask_by_consumer, ask_by_consumer_until, ask_by_producer};
 pub use self::scratch_topics::ScratchTopics;
 pub(crate) use self::topic::topic_partitions;
 pub(crate) use self::topic_ids::topic_ids;
@@ -170,6 +170,18 @@ pub enum KafkaError {
         partitions: String,
         /// The transactional id.
         id: String,
+    },
+    /// Another process of the group has some of the partitions.
+    #[error(
+        "another process of the consumer group \"{group}\" reads the partitions {other}, and this one {own}: what is in those of both would count twice, so this one has stopped. Give each process kafka.partitions of its own; if that process is no longer meant to run, give this one another kafka.group and another --state folder"
+    )]
+    Shared {
+        /// The group.
+        group: String,
+        /// The partitions of this process.
+        own: String,
+        /// The partitions of the other one.
+        other: String,
     },
     /// The outcome of the last transaction is unknown.
     #[error(

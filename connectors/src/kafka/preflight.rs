@@ -6,12 +6,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::client::{Client, PATIENCE};
+use super::client::{Client, PATIENCE, remind};
 use super::{KafkaConfig, KafkaError};
 
 /// Timeout of the first attempt; each later one takes twice as long. A request does not report that
 /// the client is rejected but waits for a connection to the end, so the first attempts are short.
 const FIRST: Duration = Duration::from_secs(1);
+/// Timeout of any attempt that may be given up in between.
+const LONGEST: Duration = Duration::from_secs(4);
 /// Time to collect errors of the client between two attempts.
 const LISTEN: Duration = Duration::from_millis(50);
 
@@ -24,9 +26,27 @@ pub(crate) fn ask_by_consumer<T>(
     config: &KafkaConfig,
     question: impl FnMut(Duration) -> Result<T, ClientError>,
 ) -> Result<T, KafkaError> {
-    // A poll returns after each error of the client.
-    let listen = || while consumer.poll(LISTEN).is_some() {};
-    ask(consumer.client().context(), config, listen, question)
+    let listen = || listen(consumer);
+    let client = consumer.client().context();
+    ask((client, config), listen, (&|| false, PATIENCE), question)
+}
+
+/// Asks brokers as [`ask_by_consumer`] does, but gives up soon after `is_over` becomes true.
+pub(crate) fn ask_by_consumer_until<T>(
+    consumer: &BaseConsumer<Client>,
+    config: &KafkaConfig,
+    is_over: &dyn Fn() -> bool,
+    question: impl FnMut(Duration) -> Result<T, ClientError>,
+) -> Result<T, KafkaError> {
+    let listen = || listen(consumer);
+    let client = consumer.client().context();
+    ask((client, config), listen, (is_over, LONGEST), question)
+}
+
+/// Collects errors of a client: a poll returns after each.
+fn listen(consumer: &BaseConsumer<Client>) {
+    while consumer.poll(LISTEN).is_some() {}
+    remind(consumer.client());
 }
 
 /// Asks brokers through a producer, as [`ask_by_consumer`] does.
@@ -35,14 +55,18 @@ pub(crate) fn ask_by_producer<T>(
     config: &KafkaConfig,
     question: impl FnMut(Duration) -> Result<T, ClientError>,
 ) -> Result<T, KafkaError> {
-    let listen = || producer.poll(LISTEN);
-    ask(producer.client().context(), config, listen, question)
+    let listen = || {
+        producer.poll(LISTEN);
+        remind(producer.client());
+    };
+    let client = producer.client().context();
+    ask((client, config), listen, (&|| false, PATIENCE), question)
 }
 
 fn ask<T>(
-    client: &Client,
-    config: &KafkaConfig,
+    (client, config): (&Client, &KafkaConfig),
     listen: impl Fn(),
+    (is_over, longest): (&dyn Fn() -> bool, Duration),
     mut question: impl FnMut(Duration) -> Result<T, ClientError>,
 ) -> Result<T, KafkaError> {
     let brokers = config.brokers.clone();
@@ -62,13 +86,13 @@ fn ask<T>(
             return Err(KafkaError::Failed { brokers, reason });
         }
         let left = PATIENCE.saturating_sub(began.elapsed());
-        if left.is_zero() {
+        if left.is_zero() || is_over() {
             // An error of the client says more than that the time is over.
             let reason = client.health.waiting();
             let reason = reason.unwrap_or_else(|| error.to_string());
             return Err(KafkaError::Unreachable { brokers, reason });
         }
-        patience = (2 * patience).min(left);
+        patience = (2 * patience).min(left).min(longest);
     }
 }
 

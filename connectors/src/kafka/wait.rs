@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::client::{Client, consumer};
+use super::client::{Client, consumer, remind};
 use super::{Health, KafkaConfig, KafkaError};
 
 /// Timeout of one attempt.
@@ -37,6 +37,7 @@ pub fn wait_for_brokers(
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             consumer.poll(left);
         }
+        remind(consumer.client());
         let brokers = config.brokers.clone();
         if let Some(reason) = client.turned_away() {
             return Err(KafkaError::TurnedAway { brokers, reason });

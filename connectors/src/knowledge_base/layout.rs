@@ -211,8 +211,11 @@ pub(super) fn model_key(model: ModelId) -> [u8; 12] {
     join(model.task.0.to_be_bytes(), &model.version.to_be_bytes())
 }
 
+/// Length of [`donor_key`]. Models that were trained have longer keys, their hashes.
+pub(super) const DONOR_KEY: usize = 16;
+
 /// The key of a donor's model of a task, or of the task itself.
-pub(super) fn donor_key(task: TaskId, donor: Option<&str>) -> [u8; 16] {
+pub(super) fn donor_key(task: TaskId, donor: Option<&str>) -> [u8; DONOR_KEY] {
     let number = donor.map_or(0, id_number);
     join(task.0.to_be_bytes(), &number.to_be_bytes())
 }

@@ -12,6 +12,7 @@ mod link;
 mod merge;
 mod open;
 mod read;
+mod read_models;
 mod records;
 mod verify;
 

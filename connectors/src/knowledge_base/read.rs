@@ -22,12 +22,12 @@ use serde::de::DeserializeOwned;
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PROGRESS,
     META_REFERENCE, META_REGIONS, META_SEEN, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED,
-    META_UNTRANSACTED, change_key, model_key, number_key, read_donor, read_epoch, read_model,
-    read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
+    META_UNTRANSACTED, change_key, number_key, read_donor, read_epoch, read_model, read_number,
+    read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{
-    DonatedRecord, ModelRecord, Progress, Retained, ShareTerms, SharedRecord, SkippedTotal,
-    StageRecord, TaskRecord,
+    ModelRecord, Progress, Retained, ShareTerms, SharedRecord, SkippedTotal, StageRecord,
+    TaskRecord,
 };
 use super::{KnowledgeBase, KnowledgeError};
 
@@ -120,11 +120,6 @@ impl<'a> View<'a> {
     /// Revisions from the cloud, by task and number of the donor's name; 0 for the task itself.
     pub fn revisions(&self) -> Result<BTreeMap<(TaskId, u64), Revision>, KnowledgeError> {
         self.scan(Family::Followed, &[], read_donor)
-    }
-
-    /// Models of donors, by task and number of the donor's name.
-    pub fn donated(&self) -> Result<BTreeMap<(TaskId, u64), DonatedRecord>, KnowledgeError> {
-        self.scan(Family::Donated, &[], read_donor)
     }
 
     /// Changes to send, from the number `from` on: at most `bytes` bytes, but at least one change.
@@ -265,38 +260,6 @@ impl<'a> View<'a> {
             Ok(())
         })?;
         Ok(models)
-    }
-
-    /// One model.
-    pub fn model(&self, model: ModelId) -> Result<Option<ModelRecord>, KnowledgeError> {
-        self.get(Family::Models, &model_key(model))
-    }
-
-    /// The ONNX bytes of a deployed model, checked against its hash.
-    pub fn onnx(&self, model: ModelId) -> Result<Vec<u8>, KnowledgeError> {
-        let named = format!("model {} of task {}", model.version, model.task);
-        let record = self
-            .model(model)?
-            .ok_or_else(|| self.kb.damaged(&format!("{named} is unknown")))?;
-        self.onnx_under(&record.trained.hash, &named)
-    }
-
-    /// The ONNX bytes under a hash, checked against it; `named` names the model in errors.
-    pub fn onnx_under(&self, hash: &str, named: &str) -> Result<Vec<u8>, KnowledgeError> {
-        let bytes = self
-            .snapshot
-            .get_cf(self.kb.family(Family::Onnx)?, hash.as_bytes())
-            .map_err(|error| self.kb.storage(&error))?
-            .ok_or_else(|| {
-                self.kb
-                    .damaged(&format!("the bytes of {named} are missing"))
-            })?;
-        if blake3::hash(&bytes).to_hex().as_str() != hash {
-            return Err(self
-                .kb
-                .damaged(&format!("the bytes of {named} do not match their hash")));
-        }
-        Ok(bytes)
     }
 
     /// All stages, by model and stage.
@@ -446,7 +409,7 @@ impl<'a> View<'a> {
         found.map(|bytes| self.kb.decode(&bytes)).transpose()
     }
 
-    fn scan<K: Ord, T: DeserializeOwned>(
+    pub(super) fn scan<K: Ord, T: DeserializeOwned>(
         &self,
         family: Family,
         from: &[u8],

@@ -68,6 +68,20 @@ impl Changes {
         changes.any(|(_, change)| !change.models.is_empty())
     }
 
+    /// Bytes of all models; of one in the object store, as many as its record says.
+    pub(crate) fn model_bytes(&self) -> usize {
+        let changes = self.changes.iter();
+        let models = changes.flat_map(|(_, change)| &change.models);
+        let bytes = models.map(|Donation { model, .. }| {
+            if model.is_stored {
+                usize::try_from(model.trained.bytes).unwrap_or(usize::MAX)
+            } else {
+                model.onnx.len()
+            }
+        });
+        bytes.fold(0, usize::saturating_add)
+    }
+
     /// Whether any change has a model that is in the object store.
     pub(crate) fn has_stored_models(&self) -> bool {
         let mut models = self.changes.iter().flat_map(|(_, change)| &change.models);

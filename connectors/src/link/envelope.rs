@@ -11,18 +11,23 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::metered;
+
 /// First bytes of each envelope.
 const LETTERS: [u8; 4] = *b"PRNL";
 const SIGNATURE: usize = 64;
 const HEAD: usize = LETTERS.len() + 2 + SIGNATURE;
 /// Bound in bytes on a decompressed message.
 const LARGEST: u64 = 32 << 20;
+/// Bound in bytes on the memory that the lists in a message take: models are a byte a byte, samples
+/// and statistics up to eight, in messages of a megabyte.
+const MEMORY: usize = 128 << 20;
 
 /// Failures of a message of the link, of its keys or of the object store.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The bytes are no message of the link, or incomplete.
-    #[error("it is not a Perennial message, or truncated")]
+    #[error("it is not a Perennial message, is truncated, or would take too much memory")]
     Torn,
     /// The message has a later version.
     #[error(
@@ -134,12 +139,12 @@ pub trait LinkMessage: Serialize + Sized {
     fn decode(version: u16, bytes: &[u8]) -> Option<Self>;
 }
 
-/// Decodes a value that takes all of the bytes.
+/// Decodes a value that takes all of the bytes, and at most [`MEMORY`].
 pub(super) fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Some(value),
-        _ => None,
-    }
+    let mut deserializer = postcard::Deserializer::from_bytes(bytes);
+    let value = metered::deserialize(&mut deserializer, MEMORY).ok()?;
+    let rest = deserializer.finalize().ok()?;
+    rest.is_empty().then_some(value)
 }
 
 /// The signed bytes of an envelope. They include the version, so that nobody can change it.

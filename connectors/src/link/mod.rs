@@ -5,6 +5,7 @@
 mod changes;
 mod envelope;
 mod keys;
+mod metered;
 mod notice;
 mod producer;
 mod publish;
@@ -31,7 +32,7 @@ pub use self::read_back::PublishedRevisions;
 pub use self::send::Sender;
 pub(crate) use self::store::fetch;
 pub use self::store::{ModelStore, StoreConfig};
-pub use self::subscribe::{Subscriber, Subscription};
+pub use self::subscribe::{FetchedModels, Subscriber, Subscription};
 pub(crate) use self::topic::partitions_of;
 pub use self::topic::{LARGEST_CONTENT, make_topic, reach};
 pub(crate) use self::watch::TopicWatch;

@@ -8,7 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::topic::LARGEST_CONTENT;
 use super::{LinkError, LinkMessage, ModelStore, PublishedModel, seal};
-use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, is_too_large, producer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, is_too_large, producer, remind};
 
 /// Time of one wait for a delivery. Without the end of a run, the client itself gives up on a
 /// message; a second copy before that would only compete with the first.
@@ -47,14 +47,17 @@ impl LinkProducer {
         })
     }
 
-    /// Moves the bytes of a large model from its message to the store, if there is one.
+    /// Moves the bytes of a model from its message to the store, if there is one: those of a large
+    /// one if the message is `for_all` of its receivers, else those of any but a small one.
     ///
     /// # Errors
     /// The store does not accept it now, or the model is too large for a message and there is no
     /// store.
-    pub(super) fn store_large(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
-        if let Some(store) = &self.store {
-            store.store_large(model)?;
+    pub(super) fn store(&self, model: &mut PublishedModel, for_all: bool) -> Result<(), LinkError> {
+        match &self.store {
+            Some(store) if for_all => store.store_large(model)?,
+            Some(store) => store.store_for_few(model)?,
+            None => {}
         }
         let bytes = model.onnx.len();
         if bytes > LARGEST_CONTENT {
@@ -75,7 +78,25 @@ impl LinkProducer {
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
         let value = seal(message, &self.key)?;
-        let record = BaseRecord::to(&self.topic).key(key).payload(&value);
+        self.deliver(key, Some(&value), is_over)
+    }
+
+    /// Removes the message with a key from a compacted topic and waits for the delivery, as
+    /// [`LinkProducer::send`] does.
+    pub(super) fn remove(&self, key: &str, is_over: &dyn Fn() -> bool) -> Result<bool, LinkError> {
+        self.deliver(key, None, is_over)
+    }
+
+    fn deliver(
+        &self,
+        key: &str,
+        value: Option<&[u8]>,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<bool, LinkError> {
+        let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(&self.topic).key(key);
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
         let refused = self
             .producer
             .borrow()
@@ -84,9 +105,11 @@ impl LinkProducer {
             .map(|(error, _)| error);
         let began = Instant::now();
         let arrived = loop {
-            if self.producer.borrow().flush(GLANCE).is_ok() {
+            let producer = self.producer.borrow();
+            if producer.flush(GLANCE).is_ok() {
                 break true;
             }
+            remind(producer.client());
             if is_over() && began.elapsed() > LAST {
                 break false;
             }
@@ -99,7 +122,7 @@ impl LinkProducer {
             return Ok(arrived);
         };
         if is_too_large(&error) {
-            let bytes = value.len();
+            let bytes = value.map_or(0, <[u8]>::len);
             return Err(LinkError::TooLarge { bytes });
         }
         if self.outage.begins() {

@@ -36,8 +36,10 @@ impl Publisher {
         published: &mut Published,
         is_over: &dyn Fn() -> bool,
     ) -> Result<bool, LinkError> {
+        // Every edge takes the base task, and any other one only some: all read the topic.
+        let for_all = published.donor.is_none() && published.path.len() == 1;
         if let Some(model) = &mut published.model {
-            self.0.store_large(model)?;
+            self.0.store(model, for_all)?;
         }
         self.0.send(&published.key(), published, is_over)
     }
@@ -48,5 +50,14 @@ impl Publisher {
     /// The message is larger than the topic allows.
     pub fn tell(&self, notice: &EdgeNotice, is_over: &dyn Fn() -> bool) -> Result<bool, LinkError> {
         self.0.send(&notice.key(), notice, is_over)
+    }
+
+    /// Removes a published message, by its key, for edges that read the topic later, and waits for
+    /// the delivery; false if it has to be removed again.
+    ///
+    /// # Errors
+    /// The topic does not take it.
+    pub fn remove(&self, key: &str, is_over: &dyn Fn() -> bool) -> Result<bool, LinkError> {
+        self.0.remove(key, is_over)
     }
 }

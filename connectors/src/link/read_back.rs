@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
 use super::{Published, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, remind};
 
 /// Time of one wait for a message.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -28,12 +28,21 @@ pub struct PublishedRevisions {
     pub last: BTreeMap<(TaskId, u64), Revision>,
     /// The latest revision of all.
     pub latest: Revision,
+    /// All messages by their keys: of each its subject and revision.
+    pub messages: BTreeMap<String, ((TaskId, u64), Revision)>,
 }
 
 impl PublishedRevisions {
-    /// Adds a message of the topic. One that is not of the cloud is left out.
-    pub fn add(&mut self, value: &[u8], key: &VerifyingKey) {
-        let Ok(published) = open::<Published>(value, key, "the cloud") else {
+    /// Adds a message of the topic, or its removal. One that is not of the cloud is left out.
+    pub fn add(&mut self, key: &[u8], value: Option<&[u8]>, verifying: &VerifyingKey) {
+        let key = String::from_utf8_lossy(key).into_owned();
+        let Some(value) = value else {
+            if let Some((subject, _)) = self.messages.remove(&key) {
+                self.last.remove(&subject);
+            }
+            return;
+        };
+        let Ok(published) = open::<Published>(value, verifying, "the cloud") else {
             return;
         };
         self.latest = self.latest.max(published.revision);
@@ -43,6 +52,7 @@ impl PublishedRevisions {
         } else {
             self.last.remove(&subject);
         }
+        self.messages.insert(key, (subject, published.revision));
     }
 
     /// Reads the topic from its start to its end. None if that takes long after the end of the run
@@ -62,7 +72,7 @@ impl PublishedRevisions {
         };
         let consumer: BaseConsumer<Client> =
             consumer(kafka, "perennial-link", Client::new(&Health::default()))?;
-        let partitions = partitions_of(&consumer, kafka, topic)?;
+        let partitions = partitions_of(&consumer, kafka, topic, is_over)?;
         let mut assigned = TopicPartitionList::new();
         for partition in 0..partitions {
             let added = assigned.add_partition_offset(topic, partition, Offset::Beginning);
@@ -76,7 +86,9 @@ impl PublishedRevisions {
                 return Ok(None);
             }
             match consumer.poll(GLANCE) {
-                Some(Ok(message)) => found.add(message.payload().unwrap_or_default(), key),
+                Some(Ok(message)) => {
+                    found.add(message.key().unwrap_or_default(), message.payload(), key);
+                }
                 Some(Err(ClientError::PartitionEOF(partition))) => {
                     ended.insert(partition);
                 }
@@ -91,7 +103,7 @@ impl PublishedRevisions {
                     return Ok(Some(found));
                 }
                 Some(Err(error)) => return Err(failed(error)),
-                None => {}
+                None => remind(consumer.client()),
             }
         }
         Ok(Some(found))

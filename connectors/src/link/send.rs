@@ -5,13 +5,13 @@ use ed25519_dalek::SigningKey;
 use super::producer::LinkProducer;
 use super::topic::partitions_of;
 use super::{Changes, LinkError, ModelStore};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, consumer};
 
 /// A sender of an edge's changes.
 pub struct Sender(LinkProducer);
 
 impl Sender {
-    /// Connects.
+    /// Connects; gives up soon after `is_over` becomes true.
     ///
     /// # Errors
     /// No broker answers, or the topic does not exist.
@@ -20,11 +20,11 @@ impl Sender {
         topic: &str,
         key: SigningKey,
         store: Option<ModelStore>,
-        health: &Health,
+        is_over: &dyn Fn() -> bool,
     ) -> Result<Sender, KafkaError> {
-        let client = Client::new(health);
+        let client = Client::default();
         let consumer = consumer(kafka, "perennial-link", client.clone())?;
-        partitions_of(&consumer, kafka, topic)?;
+        partitions_of(&consumer, kafka, topic, is_over)?;
         LinkProducer::open(kafka, topic, key, store, client).map(Sender)
     }
 
@@ -95,7 +95,7 @@ impl Sender {
     ) -> Result<bool, LinkError> {
         let models = changes.changes.iter_mut();
         for donation in models.flat_map(|(_, change)| &mut change.models) {
-            self.0.store_large(&mut donation.model)?;
+            self.0.store(&mut donation.model, true)?;
         }
         self.0.send(&changes.edge, changes, is_over)
     }

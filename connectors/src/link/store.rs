@@ -20,7 +20,8 @@ pub struct StoreConfig {
     /// A folder (`file:///srv/models`), or a bucket of S3 or a compatible store
     /// (`s3://bucket/models`).
     pub url: String,
-    /// The largest model, in bytes, that is sent in a message; larger ones are stored.
+    /// The largest model, in bytes, that is sent in a message; larger ones are stored. Models that
+    /// the cloud publishes for some of the edges are stored whatever their size.
     #[serde(default = "above")]
     pub above: usize,
     /// Settings of the store, such as `aws_region`, `aws_endpoint`, `aws_access_key_id`.
@@ -28,6 +29,9 @@ pub struct StoreConfig {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, OptionValue>,
 }
+
+/// Bytes of a model that is in its message in any case: no more than the rest of the message.
+const SMALL: usize = 1 << 10;
 
 /// Timeout of a request to the store.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,7 +114,20 @@ impl ModelStore {
     /// # Errors
     /// The store does not accept them now.
     pub fn store_large(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
-        if model.onnx.len() <= self.above {
+        self.store_above(model, self.above)
+    }
+
+    /// Moves the bytes of a model that few receivers want from the message to the store, so that
+    /// the others do not download them.
+    ///
+    /// # Errors
+    /// The store does not accept them now.
+    pub(super) fn store_for_few(&self, model: &mut PublishedModel) -> Result<(), LinkError> {
+        self.store_above(model, self.above.min(SMALL))
+    }
+
+    fn store_above(&self, model: &mut PublishedModel, above: usize) -> Result<(), LinkError> {
+        if model.onnx.len() <= above {
             return Ok(());
         }
         let hash = &model.trained.hash;

@@ -1,6 +1,6 @@
 //! The subscriber, by which an edge receives what the cloud publishes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::VerifyingKey;
@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
 use super::{EdgeNotice, LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, OutageCount, consumer, is_lost};
+use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, consumer, is_lost, remind};
 
 /// Bound on the difference between clocks, microseconds (an hour).
 const CLOCK_SKEW: i64 = 3_600_000_000;
@@ -41,31 +41,42 @@ pub struct Subscription {
     pub known: BTreeMap<(TaskId, u64), Revision>,
 }
 
+/// Models that were fetched from the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchedModels {
+    /// Number of models.
+    pub models: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// A reader of the cloud's topic from its start; the topic keeps the latest message of each task.
 pub struct Subscriber {
     consumer: BaseConsumer<Client>,
     following: Subscription,
     store: Option<ModelStore>,
-    /// Messages whose models the store did not return yet.
+    /// Messages whose models were not fetched yet: the topic was not read to its end by then, and
+    /// may have later ones, or the store did not return them.
     waiting: VecDeque<Box<Published>>,
     /// Time of the last failed attempt to fetch a model.
-    asked: Instant,
+    asked: Option<Instant>,
+    /// Models that were fetched.
+    fetched: FetchedModels,
     /// The latest time at which an accepted message was sent, by the cloud's clock.
     latest: i64,
     /// Failures to get messages, and to fetch models.
     outages: (OutageCount, OutageCount),
     /// Whether a message was refused for its time alone.
     is_early: bool,
-    /// Number of partitions that have been read to their ends.
-    ended: i32,
-    partitions: i32,
+    /// Partitions that have not been read to their ends yet.
+    unread: BTreeSet<i32>,
     watch: TopicWatch,
     /// Why nothing more may come, if so.
     lost: Option<String>,
 }
 
 impl Subscriber {
-    /// Connects.
+    /// Connects; gives up soon after `is_over` becomes true.
     ///
     /// # Errors
     /// No broker answers, or the topic does not exist.
@@ -73,12 +84,12 @@ impl Subscriber {
         kafka: &KafkaConfig,
         following: Subscription,
         store: Option<ModelStore>,
-        health: &Health,
+        is_over: &dyn Fn() -> bool,
     ) -> Result<Subscriber, KafkaError> {
-        let client = Client::new(health);
+        let client = Client::default();
         // Nothing is committed to the group: known revisions are skipped instead.
         let consumer = consumer(kafka, "perennial-link", client)?;
-        let partitions = partitions_of(&consumer, kafka, &following.topic)?;
+        let partitions = partitions_of(&consumer, kafka, &following.topic, is_over)?;
         let mut assigned = TopicPartitionList::new();
         let failed = |error: ClientError| KafkaError::Failed {
             brokers: kafka.brokers.clone(),
@@ -97,19 +108,21 @@ impl Subscriber {
             following,
             store,
             waiting: VecDeque::new(),
-            asked: Instant::now(),
+            asked: None,
+            fetched: FetchedModels::default(),
             latest: i64::MIN,
             outages: Default::default(),
             is_early: false,
-            ended: 0,
-            partitions,
+            unread: (0..partitions).collect(),
         })
     }
 
     /// The next new message. A message that cannot be trusted or understood is logged and left out,
     /// so that the edge continues with what it has.
     pub fn next(&mut self, patience: Duration) -> Option<Box<Published>> {
-        if self.asked.elapsed() > PAUSE
+        let may_ask = self.asked.is_none_or(|asked| asked.elapsed() > PAUSE);
+        if self.unread.is_empty()
+            && may_ask
             && let Some(waiting) = self.waiting.pop_front()
         {
             let fetched = self.fetch_model(waiting);
@@ -119,6 +132,7 @@ impl Subscriber {
             }
         }
         let topic = &self.following.topic;
+        remind(self.consumer.client());
         let message = match self.consumer.poll(patience) {
             None => {
                 self.lost = self.watch.look(&self.consumer);
@@ -127,7 +141,7 @@ impl Subscriber {
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
                 self.watch.heard(partition);
-                self.ended += 1;
+                self.unread.remove(&partition);
                 return None;
             }
             Some(Err(error)) if is_lost(&error) => {
@@ -144,7 +158,12 @@ impl Subscriber {
         self.watch.heard(message.partition());
         self.outages.0.ends("messages come from the cloud");
         let (offset, key) = (message.offset(), message.key().unwrap_or_default().to_vec());
-        let value = message.payload()?.to_vec();
+        let Some(value) = message.payload().map(<[u8]>::to_vec) else {
+            // The cloud has forgotten what it is about.
+            self.waiting
+                .retain(|waiting| waiting.key().as_bytes() != key);
+            return None;
+        };
         drop(message);
         match self.following.check(&key, &value, self.latest, now()) {
             Ok(published) => {
@@ -156,7 +175,7 @@ impl Subscriber {
                 self.fetch_model(Box::new(published))
             }
             // An earlier message that is not compacted away yet.
-            Err(LinkError::Old) if self.ended < self.partitions => None,
+            Err(LinkError::Old) if !self.unread.is_empty() => None,
             Err(refused) => {
                 self.is_early |= matches!(refused, LinkError::Clock(_));
                 let topic = &self.following.topic;
@@ -178,16 +197,34 @@ impl Subscriber {
         self.lost.as_deref()
     }
 
+    /// The models that were fetched from the store so far.
+    pub fn fetched(&self) -> FetchedModels {
+        self.fetched
+    }
+
     /// Fetches the model of a message, or keeps the message for a later attempt.
     fn fetch_model(&mut self, mut published: Box<Published>) -> Option<Box<Published>> {
-        let model = published.model.as_mut();
-        match model.map_or(Ok(()), |model| fetch(self.store.as_ref(), model)) {
-            Ok(()) => Some(published),
+        let task = published.task();
+        let Some(model) = published.model.as_mut().filter(|model| model.is_stored) else {
+            return Some(published);
+        };
+        if !self.unread.is_empty() {
+            self.waiting.push_back(published);
+            return None;
+        }
+        match fetch(self.store.as_ref(), model) {
+            Ok(()) => {
+                let bytes = model.onnx.len() as u64;
+                self.fetched.models += 1;
+                self.fetched.bytes += bytes;
+                tracing::info!(%task, bytes, "fetched a model of the cloud");
+                Some(published)
+            }
             Err(error) if error.is_transient() => {
                 if self.outages.1.begins() {
                     tracing::warn!("cannot fetch a model of the cloud; retrying: {error}");
                 }
-                self.asked = Instant::now();
+                self.asked = Some(Instant::now());
                 self.waiting.push_back(published);
                 None
             }

@@ -7,7 +7,9 @@ use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, admin, ask_by_consumer, consumer};
+use crate::kafka::{
+    Client, KafkaConfig, KafkaError, PATIENCE, admin, ask_by_consumer_until, consumer,
+};
 
 /// The largest message of the topics in bytes. Messages contain models.
 const LARGEST: usize = 32 << 20;
@@ -16,8 +18,13 @@ const LARGEST: usize = 32 << 20;
 pub const LARGEST_CONTENT: usize = 24 << 20;
 /// How long the topic of changes keeps them: a cloud that is away for longer loses some.
 const RETENTION: Duration = Duration::from_hours(90 * 24);
-/// Timeout of a check that a user waits for.
+/// How long a compacted topic may keep a message that was replaced or removed.
+const COMPACTION: Duration = Duration::from_hours(24);
+/// Timeout of a check that a user waits for, and of one attempt in it.
 const GLANCE: Duration = Duration::from_secs(3);
+const ATTEMPT: Duration = Duration::from_millis(200);
+/// How long a check still waits after a connection has failed: another address may be good.
+const GRACE: Duration = Duration::from_millis(400);
 /// Time between two checks of a new topic.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,10 +45,12 @@ pub fn make_topic(
     };
     let largest = LARGEST.to_string();
     let retention = RETENTION.as_millis().to_string();
+    let lag = COMPACTION.as_millis().to_string();
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))
         .set("max.message.bytes", &largest);
     new = if compacted {
         new.set("cleanup.policy", "compact")
+            .set("max.compaction.lag.ms", &lag)
     } else {
         new.set("retention.ms", &retention)
             .set("retention.bytes", "-1")
@@ -81,12 +90,29 @@ fn may_appear(error: &KafkaError) -> bool {
 /// # Errors
 /// No broker answers, or the topic does not exist.
 pub fn reach(kafka: &KafkaConfig, topic: &str) -> Result<(), KafkaError> {
-    let consumer = consumer(kafka, "perennial-link", Client::default())?;
-    let metadata = consumer.client().fetch_metadata(None, GLANCE);
-    let metadata = metadata.map_err(|error| KafkaError::Unreachable {
-        brokers: kafka.brokers.clone(),
-        reason: error.to_string(),
-    })?;
+    let client = Client::default();
+    let consumer = consumer(kafka, "perennial-link", client.clone())?;
+    let began = Instant::now();
+    let mut failed: Option<Instant> = None;
+    let metadata = loop {
+        let error = match consumer.client().fetch_metadata(None, ATTEMPT) {
+            Ok(metadata) => break metadata,
+            Err(error) => error,
+        };
+        // A poll returns after each error of the client.
+        while consumer.poll(Duration::ZERO).is_some() {}
+        let reason = client.health.waiting();
+        if reason.is_some() {
+            failed.get_or_insert_with(Instant::now);
+        }
+        let has_failed = failed.is_some_and(|failed| failed.elapsed() >= GRACE);
+        if has_failed || began.elapsed() >= GLANCE {
+            return Err(KafkaError::Unreachable {
+                brokers: kafka.brokers.clone(),
+                reason: reason.unwrap_or_else(|| error.to_string()),
+            });
+        }
+    };
     let mut topics = metadata.topics().iter();
     let is_there = topics.any(|found| found.name() == topic && !found.partitions().is_empty());
     is_there.then_some(()).ok_or_else(|| KafkaError::NoTopic {
@@ -104,8 +130,9 @@ pub(crate) fn partitions_of(
     consumer: &BaseConsumer<Client>,
     kafka: &KafkaConfig,
     topic: &str,
+    is_over: &dyn Fn() -> bool,
 ) -> Result<i32, KafkaError> {
-    let metadata = ask_by_consumer(consumer, kafka, |patience| {
+    let metadata = ask_by_consumer_until(consumer, kafka, is_over, |patience| {
         consumer.client().fetch_metadata(None, patience)
     })?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);

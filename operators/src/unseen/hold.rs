@@ -1,6 +1,7 @@
 //! Holding: labels of samples whose tasks are not all defined are held back from everything that
 //! learns, and go to their groups.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use timely::dataflow::operators::vec::Map;
 use super::candidates::{LeastSure, uncertainty};
 use crate::algorithms::recognize::{Calibration, Reference};
 use crate::algorithms::unseen::{
-    Candidate, HeldSample, MAX_OUTLIERS_PER_EPOCH, Outlier, TrialResult,
+    Candidate, HeldSample, MAX_OUTLIERS_PER_EPOCH, Outlier, REMEMBERED, TrialResult,
 };
 use crate::data::{LabelKind, TaskDefinition, TaskId, TaskPath, priority};
 use crate::epochs::{Epochs, OnFailure};
@@ -69,28 +70,69 @@ struct Holder {
     rules: HoldRules,
     /// Unseen tasks that are regions of features.
     regions: FxHashSet<TaskId>,
+    /// Tasks of the latest opened regions, oldest first.
+    opened: VecDeque<TaskId>,
     defined: FxHashSet<TaskId>,
-    /// Aliases, and tasks of closed regions: samples that were predicted before have them on their
+    /// Tasks that turned out to be others: samples that were predicted before have them on their
     /// paths.
-    gone: FxHashSet<TaskId>,
+    aliases: FxHashSet<TaskId>,
+    /// Those of `opened` whose regions were closed, which such samples can have too.
+    closed: FxHashSet<TaskId>,
 }
 
 impl Holder {
+    fn new(rules: HoldRules, restored: impl IntoIterator<Item = TaskUpdate>) -> Holder {
+        let mut holder = Holder {
+            rules,
+            regions: FxHashSet::default(),
+            opened: VecDeque::new(),
+            defined: FxHashSet::default(),
+            aliases: FxHashSet::default(),
+            closed: FxHashSet::default(),
+        };
+        for update in restored {
+            holder.update(&update);
+        }
+        holder
+    }
+
     fn update(&mut self, update: &TaskUpdate) {
         match update {
-            TaskUpdate::Defined(task) => self.defined.insert(*task),
-            TaskUpdate::Aliased(task, _) | TaskUpdate::RegionClosed(task) => {
-                self.gone.insert(*task)
+            TaskUpdate::Defined(task) => {
+                self.defined.insert(*task);
             }
-            TaskUpdate::RegionOpened(task) => self.regions.insert(*task),
-            TaskUpdate::LabelRequested(_) => false,
-        };
+            TaskUpdate::Aliased(task, _) => {
+                self.aliases.insert(*task);
+            }
+            TaskUpdate::RegionOpened(task) => {
+                self.regions.insert(*task);
+                self.opened.push_back(*task);
+                if self.opened.len() > REMEMBERED
+                    && let Some(oldest) = self.opened.pop_front()
+                {
+                    self.closed.remove(&oldest);
+                }
+            }
+            TaskUpdate::RegionClosed(task) => {
+                self.regions.remove(task);
+                if self.opened.contains(task) {
+                    self.closed.insert(*task);
+                }
+            }
+            TaskUpdate::LabelRequested(_) => {}
+        }
     }
 
     /// Whether all tasks of a path are defined. Its leaf decides: tasks above are defined before.
     fn is_defined(&self, group: &Group) -> bool {
         let leaf = group.path.leaf().task;
-        self.defined.contains(&leaf) || !self.rules.by_attributes && !self.regions.contains(&leaf)
+        let is_of_region = || self.regions.contains(&leaf) || self.is_gone(leaf);
+        self.defined.contains(&leaf) || !self.rules.by_attributes && !is_of_region()
+    }
+
+    /// Whether a task is no longer one of its own.
+    fn is_gone(&self, task: TaskId) -> bool {
+        self.aliases.contains(&task) || self.closed.contains(&task)
     }
 
     /// The path down to its first task that is not defined, if there is one.
@@ -214,7 +256,7 @@ impl Holder {
                     continue;
                 };
                 let sample = HeldSample::new(&batch.predicted, *row, *label)?;
-                if self.gone.contains(&path.leaf().task) {
+                if self.is_gone(path.leaf().task) {
                     batches.push(sample.release(Some(path.nodes.len() - 1))?);
                 } else {
                     emit(GroupEvent::Labelled(path.clone(), sample));
@@ -270,15 +312,7 @@ pub fn hold<'scope>(
     rules: HoldRules,
     on_failure: OnFailure,
 ) -> (Flow<'scope, Rc<LabelledEpoch>>, Flow<'scope, GroupEvent>) {
-    let mut holder = Holder {
-        rules,
-        regions: FxHashSet::default(),
-        defined: FxHashSet::default(),
-        gone: FxHashSet::default(),
-    };
-    for update in restored {
-        holder.update(&update);
-    }
+    let holder = Holder::new(rules, restored);
     let inputs = predicted
         .map(HoldInput::Predicted)
         .concat(labelled.map(HoldInput::Labelled));
@@ -307,4 +341,45 @@ pub fn hold<'scope>(
         HoldOutput::Labelled(labelled) => Ok(labelled),
         HoldOutput::Event(event) => Err(event),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::TaskPath;
+
+    fn group(number: u64) -> Group {
+        let base = TaskDefinition::base();
+        let own = TaskDefinition {
+            task: TaskId(number),
+            ..base.child(&[("features".to_string(), format!("unseen-{number}"))])
+        };
+        let nodes = vec![base, own];
+        Group {
+            path: Rc::new(TaskPath { nodes }),
+            start: 0,
+            end: 1,
+        }
+    }
+
+    #[test]
+    fn closed_regions_are_remembered_for_a_while() {
+        let rules = HoldRules {
+            kind: LabelKind::Classes(2),
+            by_attributes: false,
+            requests_labels: false,
+        };
+        let alias = TaskUpdate::Aliased(TaskId(1), TaskDefinition::base());
+        let opened =
+            (1..=REMEMBERED as u64 + 2).map(|number| TaskUpdate::RegionOpened(TaskId(number)));
+        let closed = (2..=REMEMBERED as u64).map(|number| TaskUpdate::RegionClosed(TaskId(number)));
+        let mut holder = Holder::new(rules, [alias].into_iter().chain(opened).chain(closed));
+        // The first one is an alias, and the last two are open.
+        let is_gone = |holder: &Holder, number| holder.is_gone(TaskId(number));
+        assert!(is_gone(&holder, 1) && is_gone(&holder, 3) && !is_gone(&holder, 2));
+        assert_eq!(holder.regions.len(), 3);
+        assert!(!holder.is_defined(&group(3)) && holder.is_defined(&group(2)));
+        holder.update(&TaskUpdate::RegionOpened(TaskId(REMEMBERED as u64 + 3)));
+        assert!(is_gone(&holder, 1) && !is_gone(&holder, 3) && is_gone(&holder, 4));
+    }
 }

@@ -107,7 +107,7 @@ fn oversized_models_are_reported_and_the_rest_goes_on() {
         changes: vec![(4, change(model(2 * LARGEST))), (5, change(model(1000)))],
         lineage: None,
     };
-    let sender = Sender::open(&kafka, "large-up", key(), None, &health).expect("a sender");
+    let sender = Sender::open(&kafka, "large-up", key(), None, &|| false).expect("a sender");
     assert!(sender.send(&mut changes, &|| false).expect("no error"));
     let arrived = broker.read("large-up").into_iter().flat_map(|message| {
         let opened = open::<Changes>(&message.value, &key().verifying_key(), "north");

@@ -18,8 +18,8 @@ use perennial_connectors::source::edges::{
     EdgeRights, EdgeSource, EdgesOptions, EdgesResume, KnownEdges,
 };
 use perennial_connectors::source::kafka::Limit;
-use perennial_operators::SITE;
-use perennial_operators::flow::{DeadLetter, EdgeHistory};
+use perennial_operators::flow::{DeadLetter, EdgeHistory, Effect};
+use perennial_operators::{Epoch, SITE, SharedSamples, SharedTexts, Texts};
 
 use support::kafka::{Broker, PARTITIONS};
 use support::topics::START;
@@ -36,6 +36,8 @@ struct Intake {
     /// Samples read so far of each site.
     sites: BTreeMap<String, usize>,
     dead_letters: Vec<DeadLetter>,
+    /// Number of models taken in so far.
+    models: usize,
     /// Edges that the reader is to take into force.
     reload: Arc<Mutex<Option<BTreeMap<String, EdgeRights>>>>,
     /// Histories of the edges.
@@ -67,6 +69,7 @@ impl Intake {
             source: None,
             sites: BTreeMap::new(),
             dead_letters: Vec::new(),
+            models: 0,
             reload: Arc::default(),
             histories: BTreeMap::new(),
             resume: None,
@@ -156,6 +159,9 @@ impl Intake {
         }
         self.dead_letters.extend(read.dead_letters);
         let closed = source.close_epoch();
+        let effects = closed.effects.iter();
+        let models = effects.filter(|effect| matches!(effect, Effect::Model(..)));
+        self.models += models.count();
         self.resume = closed.offsets.values().copied().max().or(self.resume);
         let histories = closed.histories.into_iter();
         self.histories

@@ -3,7 +3,7 @@
 use perennial_connectors::link::{Change, Donation, PublishedModel};
 use perennial_connectors::source::edges::{AllowedValues, EdgeKey};
 use perennial_operators::flow::{ModelTrained, Remodeling};
-use perennial_operators::{Epoch, ModelId, SITE, Score, SharedStatistics, TaskDefinition, TaskId};
+use perennial_operators::{Epoch, ModelId, SITE, Score, SharedStatistics, TaskDefinition};
 
 use support::forge::samples;
 
@@ -64,6 +64,70 @@ fn messages_wait_for_the_next_key_of_their_edge() {
     assert_eq!(intake.samples("hall"), 50);
 }
 
+/// A model of a task.
+fn donation(task: TaskDefinition, onnx: &[u8]) -> Donation {
+    let model = ModelId {
+        task: task.task,
+        version: 1,
+    };
+    let base = TaskDefinition::base();
+    let above = (task.task != base.task).then_some(base);
+    Donation {
+        path: above.into_iter().chain([task]).collect(),
+        model: PublishedModel {
+            model,
+            trained: ModelTrained {
+                model,
+                hash: blake3::hash(onnx).to_hex().to_string(),
+                bytes: onnx.len() as u64,
+                samples: 1,
+                latest: 0,
+                remodeling: Remodeling::Scratch,
+            },
+            evaluated: None,
+            onnx: onnx.to_vec(),
+            is_stored: false,
+        },
+    }
+}
+
+#[test]
+fn models_beyond_the_quota_of_their_edge_are_refused() {
+    let mut intake = Intake::new("intake-quota");
+    intake.open(&["north"], None);
+    let mut north = rights("north");
+    (north.most_models, north.most_model_bytes) = (2, 100);
+    intake.reload("north", north);
+    let model = |number: u64, bytes: usize| {
+        let site = ("site".to_string(), format!("s{number}"));
+        let task = TaskDefinition::base().child(&[site]);
+        Change {
+            models: vec![donation(task, &vec![7; bytes])],
+            ..Change::default()
+        }
+    };
+    // A later model of a task takes the place of the one before; the third task is one too many.
+    let changes = vec![
+        model(1, 60),
+        model(2, 40),
+        model(3, 0),
+        model(1, 61),
+        model(1, 10),
+        model(2, 90),
+        model(2, 101),
+        samples("hall", 0, 5),
+    ];
+    intake.send(&intake.message("north", 0, changes), "north");
+    intake.read_until("all of it", |intake| intake.samples("hall") == 5);
+    intake.read();
+    let letters = intake.dead_letters.iter();
+    let reasons: Vec<&str> = letters.map(|letter| letter.reason.as_str()).collect();
+    let of = |setting: &str| reasons.iter().filter(|it| it.contains(setting)).count();
+    let counts = (of("(most_models)"), of("(most_model_bytes)"), reasons.len());
+    assert_eq!(counts, (1, 2, 3), "{reasons:?}");
+    assert_eq!(intake.models, 4);
+}
+
 #[test]
 fn what_an_edge_may_not_share_is_refused() {
     let mut intake = Intake::new("intake-rights");
@@ -86,34 +150,13 @@ fn what_an_edge_may_not_share_is_refused() {
         }],
         ..Change::default()
     };
-    let model = ModelId {
-        task: TaskId::BASE,
-        version: 1,
-    };
-    let donation = Donation {
-        path: vec![TaskDefinition::base()],
-        model: PublishedModel {
-            model,
-            trained: ModelTrained {
-                model,
-                hash: blake3::hash(b"").to_hex().to_string(),
-                bytes: 0,
-                samples: 1,
-                latest: 0,
-                remodeling: Remodeling::Scratch,
-            },
-            evaluated: None,
-            onnx: Vec::new(),
-            is_stored: false,
-        },
-    };
     let mut named_so = site("attic");
     named_so.name = site("hall").name;
     let changes = vec![
         samples("hall", 0, 5),
         samples("attic", 5, 7),
         Change {
-            models: vec![donation],
+            models: vec![donation(TaskDefinition::base(), b"")],
             ..Change::default()
         },
         statistics(site("hall")),

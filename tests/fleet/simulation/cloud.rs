@@ -154,9 +154,13 @@ impl Cloud {
         let knowledge = process.knowledge.clone();
         let sent = process.published.get_or_insert_with(|| {
             let mut found = PublishedRevisions::default();
-            let values = net.down.iter().map(|(_, value)| value);
-            values.for_each(|value| found.add(value, &key().verifying_key()));
-            resume(&knowledge, found).expect("it resumes")
+            let verifying = key().verifying_key();
+            for (key, value) in &net.down {
+                found.add(key.as_bytes(), Some(value), &verifying);
+            }
+            let read_back = resume(&knowledge, found).expect("it resumes");
+            assert!(read_back.forgotten.is_empty(), "{read_back:?}");
+            read_back.sent
         });
         loop {
             let publish = |published: Published| {

@@ -1,7 +1,7 @@
 //! Changes that the topic does not take, on a real broker.
 
 use ed25519_dalek::SigningKey;
-use perennial_connectors::kafka::{Health, KafkaConfig};
+use perennial_connectors::kafka::KafkaConfig;
 use perennial_connectors::link::{Changes, Sender, open};
 use perennial_operators::{SharedSamples, SharedTexts, Texts};
 
@@ -40,7 +40,7 @@ fn send(topic: &str, settings: &[&str], rows: usize) -> (u64, u64) {
     let kafka = serde_json::json!({"brokers": broker.address});
     let kafka: KafkaConfig = serde_json::from_value(kafka).expect("a config");
     let key = || SigningKey::from_bytes(&[7; 32]);
-    let sender = Sender::open(&kafka, topic, key(), None, &Health::default());
+    let sender = Sender::open(&kafka, topic, key(), None, &|| false);
     let sender = sender.expect("a sender");
 
     let mut world = World::new(6, 1, Weather::Calm, "");

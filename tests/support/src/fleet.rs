@@ -395,6 +395,8 @@ impl Fleet {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+        // It shows where a slow test waits.
+        eprintln!("{:5.1} s until {what}", began.elapsed().as_secs_f64());
     }
 }
 

@@ -53,6 +53,10 @@ struct Registered {
     known: Vec<(u32, Writer)>,
     /// By id: why and when it was refused.
     refused: FxHashMap<u32, (String, Instant)>,
+    /// How long an id is waited for whose schema the registry does not give, though it works.
+    patience: Duration,
+    /// Since when the registry does not give the schema of an id, by id.
+    failing: FxHashMap<u32, Instant>,
 }
 
 impl AvroParser {
@@ -71,14 +75,17 @@ impl AvroParser {
     }
 
     /// A parser of messages in the format of Confluent's serializers, for rows with `columns` as
-    /// cells. The parsing thread fetches each schema from the registry with its first message.
-    pub fn registered(registry: Registry, columns: &[String]) -> AvroParser {
+    /// cells. The parsing thread fetches each schema from the registry with its first message. An
+    /// id whose schema the registry does not give for `patience`, though it gives others, is bad.
+    pub fn registered(registry: Registry, columns: &[String], patience: Duration) -> AvroParser {
         AvroParser {
             columns: columns.to_vec(),
             writers: Writers::Registered(Registered {
                 registry,
                 known: Vec::new(),
                 refused: FxHashMap::default(),
+                patience,
+                failing: FxHashMap::default(),
             }),
         }
     }
@@ -145,6 +152,13 @@ impl Registered {
                 AvroError::Bad(format!("the Avro schema {id} cannot be used: {reason}"))
             })
         });
+        let fetched = match fetched {
+            Err(AvroError::Retry(reason)) => Err(self.give_up(id, reason)),
+            fetched => {
+                self.failing.remove(&id);
+                fetched
+            }
+        };
         if let Err(AvroError::Bad(reason)) = &fetched {
             if self.refused.len() >= REFUSED {
                 self.refused.clear();
@@ -152,6 +166,29 @@ impl Registered {
             self.refused.insert(id, (reason.clone(), Instant::now()));
         }
         fetched
+    }
+
+    /// The error of an id whose schema the registry does not give: it is bad if that has lasted for
+    /// the patience and the registry works. A registry that is away is waited for.
+    fn give_up(&mut self, id: u32, reason: String) -> AvroError {
+        if self.failing.len() >= REFUSED {
+            self.failing.clear();
+        }
+        let since = *self.failing.entry(id).or_insert_with(Instant::now);
+        if since.elapsed() < self.patience || !self.works() {
+            return AvroError::Retry(reason);
+        }
+        let seconds = since.elapsed().as_secs();
+        AvroError::Bad(format!(
+            "{reason}, for {seconds} seconds by now, though it answers other requests"
+        ))
+    }
+
+    /// Whether the registry works: it shows its settings, or gives a schema that it gave before.
+    fn works(&self) -> bool {
+        let known = self.known.last();
+        self.registry.shows_settings()
+            || known.is_some_and(|(id, _)| self.registry.schema(*id).is_ok())
     }
 }
 

@@ -115,13 +115,32 @@ impl Registry {
 
     /// Checks that the registry answers and accepts the user, if there is one. Other refusals do
     /// not matter: a user who may read schemas need not be allowed to read anything else.
+    ///
+    /// # Errors
+    /// [`AvroError::Bad`] if it refuses the user; [`AvroError::Retry`] if it does not answer, or
+    /// says that it cannot.
     pub fn greet(&self) -> Result<(), AvroError> {
+        let status = self.settings()?;
+        let refusal = self.refusal(status, b"", "its settings");
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(AvroError::Bad(refusal.to_string()));
+        }
+        if status.is_server_error() {
+            return Err(refusal);
+        }
+        Ok(())
+    }
+
+    /// Whether the registry shows its settings, as one does that works.
+    pub(crate) fn shows_settings(&self) -> bool {
+        self.settings().is_ok_and(|status| status.is_success())
+    }
+
+    /// The status of a request for the registry's settings.
+    fn settings(&self) -> Result<StatusCode, AvroError> {
         let response = self.get("/config").call();
         let response = response.map_err(|error| self.unreachable(&error))?;
-        match response.status() {
-            status @ StatusCode::UNAUTHORIZED => Err(self.refusal(status, b"", "")),
-            _ => Ok(()),
-        }
+        Ok(response.status())
     }
 
     fn get(&self, path: &str) -> RequestBuilder<WithoutBody> {

@@ -32,11 +32,18 @@ impl Registry {
 }
 
 #[test]
-fn a_registry_is_there_whatever_it_answers() {
-    for status in [200, 403, 404, 500] {
-        assert_eq!(Registry::of(&answering(status, "")).greet(), Ok(()));
+fn a_registry_is_there_whatever_it_refuses() {
+    for status in [200, 403, 404] {
+        let server = answering(status, "");
+        let registry = Registry::of(&server);
+        assert_eq!(registry.greet(), Ok(()));
+        assert_eq!(registry.shows_settings(), status == 200);
     }
-    assert!(retry(Registry::of(&answering(401, "")).greet()).contains("refuses the user"));
+    assert!(bad(Registry::of(&answering(401, "")).greet()).contains("refuses the user"));
+    for status in [500, 502, 503] {
+        let server = answering(status, "");
+        assert!(retry(Registry::of(&server).greet()).contains(&status.to_string()));
+    }
     let server = answering(200, "");
     let registry = Registry::of(&server);
     drop(server);

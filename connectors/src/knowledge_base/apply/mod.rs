@@ -197,11 +197,7 @@ impl<'a> CommitWriter<'a> {
         for change in &effects.changes {
             self.apply(effects.epoch, change)?;
         }
-        let onnx = self.kb.family(Family::Onnx)?;
-        for (hash, bytes) in &effects.models {
-            self.batch.put_cf(onnx, hash.as_bytes(), bytes.as_slice());
-        }
-        Ok(())
+        self.store_models(effects)
     }
 
     /// Adds an epoch's changes to the log, in blocks.

@@ -1,14 +1,51 @@
 //! Changes of models and of their training stages.
 
-use perennial_operators::flow::{ModelEvaluated, ModelTrained, StageKind, StageMoved, StageState};
+use std::collections::BTreeSet;
+
+use perennial_operators::flow::{
+    EpochEffects, KnowledgeChange, ModelEvaluated, ModelTrained, StageKind, StageMoved, StageState,
+};
 use perennial_operators::{Epoch, ModelId};
 
 use super::CommitWriter;
 use crate::knowledge_base::KnowledgeError;
-use crate::knowledge_base::layout::{Family, model_key, stage_key};
+use crate::knowledge_base::layout::{Family, donor_key, model_key, stage_key};
 use crate::knowledge_base::records::{ModelRecord, StageRecord};
 
 impl CommitWriter<'_> {
+    /// Stores the bytes of an epoch's models: of those that are only donated in the place of their
+    /// donor's last one of the task, of all others under their hashes.
+    pub(super) fn store_models(&mut self, effects: &EpochEffects) -> Result<(), KnowledgeError> {
+        let family = self.kb.family(Family::Onnx)?;
+        let (mut trained, mut donated) = (BTreeSet::new(), Vec::new());
+        for change in &effects.changes {
+            match change {
+                KnowledgeChange::ModelTrained(model) => {
+                    trained.insert(&model.hash);
+                }
+                KnowledgeChange::ModelDonated(model) => {
+                    let key = donor_key(model.task(), Some(&model.donor));
+                    donated.push((&model.trained.hash, key));
+                }
+                _ => {}
+            }
+        }
+        for (hash, key) in &donated {
+            if trained.contains(hash) {
+                self.batch.delete_cf(family, key);
+            }
+        }
+        for (hash, bytes) in &effects.models {
+            let mut places = donated.iter().filter(|(of, _)| *of == hash).peekable();
+            if trained.contains(hash) || places.peek().is_none() {
+                self.batch.put_cf(family, hash.as_bytes(), bytes.as_slice());
+            } else {
+                places.for_each(|(_, key)| self.batch.put_cf(family, key, bytes.as_slice()));
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a state to a stage; a waiting training also counts as the task's latest order.
     pub(super) fn move_stage(
         &mut self,

@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 
 use super::BATCH;
 use crate::knowledge_base::layout::{
-    Family, META_ASKED, META_REFERENCE, META_REGIONS, read_relation, read_task,
+    DONOR_KEY, Family, META_ASKED, META_REFERENCE, META_REGIONS, read_donor, read_relation,
+    read_task,
 };
 use crate::knowledge_base::records::{DonatedRecord, ModelRecord, StageRecord, TaskRecord};
 use crate::knowledge_base::{KnowledgeBase, KnowledgeError};
@@ -187,6 +188,13 @@ impl KnowledgeBase {
             batch.delete_cf(family, hash.as_bytes());
         }
         self.write(batch)?;
+        // Donated models have keys that begin with their tasks.
+        self.rewrite(Family::Onnx, |key, _| {
+            let donated = read_donor(key).filter(|_| key.len() == DONOR_KEY);
+            Ok(Fate::unless(
+                donated.is_some_and(|(task, _)| erasure.tasks.contains(&task)),
+            ))
+        })?;
         self.rewrite(Family::Stages, |key, value| {
             let task = read_task(key).ok_or_else(|| self.bad(Family::Stages))?;
             if erasure.tasks.contains(&task) {

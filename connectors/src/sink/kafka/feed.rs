@@ -11,7 +11,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::format::{Row, Value};
 use crate::kafka::{
-    Client, Health, KafkaConfig, KafkaError, TopicConfig, Undelivered, producer, topic_partitions,
+    Client, Health, KafkaConfig, KafkaError, TopicConfig, Undelivered, producer, remind,
+    topic_partitions,
 };
 use crate::schema::Schema;
 use crate::sink::samples::{Encoder, Field, encoder};
@@ -359,6 +360,7 @@ impl Feed {
     /// Processes delivery reports.
     fn poll(&mut self) {
         self.producer.poll(Duration::ZERO);
+        remind(self.producer.client());
         if let Some(more) = self.client.take_undelivered() {
             let count = self.undelivered.as_ref().map_or(0, |known| known.count);
             let undelivered = self.undelivered.get_or_insert(more.clone());

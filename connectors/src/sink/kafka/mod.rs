@@ -6,6 +6,7 @@ mod feed;
 mod labels;
 mod mark;
 mod message;
+mod overlap;
 mod recovery;
 mod refusals;
 mod register;
@@ -25,7 +26,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use self::dead_letters::refused_prediction;
 pub use self::feed::{Feed, FeedOptions, LabelFeed};
 pub use self::labels::LabelSender;
-pub use self::mark::{CommitMark, committed};
+pub use self::mark::{CommitMark, RunMark, committed};
 pub use self::message::MessageRenderer;
 use self::message::{Message, Messages};
 use self::refusals::{TopicLimits, too_large_for};
@@ -34,7 +35,7 @@ use self::transaction::Transactions;
 pub use self::transaction::{Outcome, end_transaction};
 use crate::kafka::{
     Client, Delivery, Headers, Health, KafkaConfig, KafkaError, Side, is_refusal, is_too_large,
-    producer, topic_partitions,
+    producer, remind, topic_partitions,
 };
 
 /// How long a run that is to stop still waits for Kafka.
@@ -78,8 +79,12 @@ pub struct KafkaSink {
     group: String,
     /// The partitions that are read, whose offsets are committed.
     places: BTreeSet<TopicPartition>,
-    /// Token of this run in the marks of its commits.
-    run: String,
+    /// This run, in the marks of its commits.
+    run: RunMark,
+    /// Marks that the partitions had when the run began.
+    begun: BTreeSet<CommitMark>,
+    /// When the sink last looked for other processes with some of the partitions.
+    looked: Option<Instant>,
     /// The group's last commit.
     last: Option<CommitMark>,
     /// The commit for which the producer was last made anew.
@@ -107,8 +112,9 @@ impl KafkaSink {
         stop: Arc<AtomicBool>,
     ) -> Result<KafkaSink, KafkaError> {
         let client = Client::new(&health.of(Side::Output));
+        let run = RunMark::new(config);
         let id = match config.delivery {
-            Delivery::ExactlyOnce => Some(transaction::id(config, group)),
+            Delivery::ExactlyOnce => Some(run.transactional_id(group)),
             Delivery::AtLeastOnce => None,
         };
         let producer = producer(config, id.as_deref(), client.clone())?;
@@ -120,7 +126,9 @@ impl KafkaSink {
             config: config.clone(),
             group: group.to_string(),
             places: BTreeSet::new(),
-            run: token(),
+            run,
+            begun: BTreeSet::new(),
+            looked: None,
             last: None,
             recovering: None,
             stop,
@@ -138,10 +146,16 @@ impl KafkaSink {
         Ok(sink)
     }
 
-    /// Sets the partitions that are read, and the group's last commit with any of them, after which
-    /// this run goes on.
-    pub fn go_on_after(&mut self, last: Option<CommitMark>, places: BTreeSet<TopicPartition>) {
-        (self.last, self.places) = (last, places);
+    /// Sets the partitions that are read, and the marks of the group's last commits with any of
+    /// them, after which this run goes on.
+    pub fn go_on_after(&mut self, begun: BTreeSet<CommitMark>, places: BTreeSet<TopicPartition>) {
+        (self.last, self.places) = (begun.last().cloned(), places);
+        self.begun = begun;
+    }
+
+    /// This run, in the marks of its commits.
+    pub fn run(&self) -> &RunMark {
+        &self.run
     }
 
     /// Whether results are written in transactions.
@@ -236,6 +250,7 @@ impl KafkaSink {
                 Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                     record = again;
                     self.producer.poll(PAUSE);
+                    remind(self.producer.client());
                     self.check_stop()?;
                 }
                 Err((error, _)) if is_too_large(&error) => {
@@ -284,6 +299,7 @@ impl KafkaSink {
                 Ok(()) => return Ok(()),
                 Err(ClientError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
                     self.producer.poll(GLANCE);
+                    remind(self.producer.client());
                     self.check_stop()?;
                 }
                 Err(error) => return Err(self.failed(&error)),
@@ -323,15 +339,4 @@ impl KafkaSink {
             reason: error.to_string(),
         }
     }
-}
-
-/// A token that tells this run from any other one.
-fn token() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let seed = format!(
-        "{}-{}",
-        now.unwrap_or_default().as_nanos(),
-        std::process::id()
-    );
-    blake3::hash(seed.as_bytes()).to_hex()[..16].to_string()
 }

@@ -65,6 +65,7 @@ impl KafkaSink {
     fn find_last(&mut self, mark: &CommitMark) -> Result<Option<CommitMark>, KafkaError> {
         let found =
             self.until_answered(|sink| committed(&sink.config, &sink.group, &sink.places))?;
+        let found = found.last().cloned();
         if found.as_ref() == Some(mark) || found == self.last {
             return Ok(found);
         }

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use perennial_operators::Offsets;
-use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
-use super::{CommitMark, KafkaSink, PAUSE};
-use crate::kafka::{Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_refusal, producer};
+use super::{CommitMark, KafkaSink, PAUSE, RunMark};
+use crate::kafka::{
+    Client, KafkaConfig, KafkaError, PATIENCE, consumer, is_refusal, producer, remind,
+};
 
 /// How long an abort may take after all its messages are delivered or given up.
 const ABORT: Duration = Duration::from_secs(1);
@@ -28,6 +30,8 @@ pub(super) struct Transactions {
     brokers: String,
     partitions: String,
     group: ConsumerGroupMetadata,
+    /// A consumer of the group, which tells its offsets.
+    pub(super) consumer: BaseConsumer<Client>,
     is_open: bool,
     /// When the first transaction since the last commit was opened, if one was.
     since: Option<Instant>,
@@ -41,17 +45,9 @@ pub(super) struct Transactions {
 /// # Errors
 /// No broker answers.
 pub fn end_transaction(config: &KafkaConfig, group: &str) -> Result<(), KafkaError> {
-    let id = id(config, group);
+    let id = RunMark::new(config).transactional_id(group);
     let producer = producer(config, Some(&id), Client::default())?;
     Transactions::init(config, group, id, &producer).map(drop)
-}
-
-/// The transactional id. A later process with the same group and partitions takes over.
-pub(super) fn id(config: &KafkaConfig, group: &str) -> String {
-    match &config.partitions {
-        Some(partitions) => format!("perennial-{group}-{partitions}"),
-        None => format!("perennial-{group}"),
-    }
 }
 
 impl Transactions {
@@ -81,12 +77,15 @@ impl Transactions {
                             reason: error.to_string(),
                         });
                     }
+                    producer.poll(Duration::ZERO);
+                    remind(producer.client());
                 }
                 Err(error) => return Err(failed(error.to_string())),
             }
         }
         Ok(Transactions {
             id,
+            consumer,
             brokers: config.brokers.clone(),
             partitions: config
                 .partitions
@@ -168,12 +167,13 @@ impl KafkaSink {
     /// anew.
     ///
     /// # Errors
-    /// The commit can never succeed: another process has taken over, or the run is to stop and
-    /// Kafka does not answer.
+    /// The commit can never succeed: another process has taken over or has some of the partitions,
+    /// or the run is to stop and Kafka does not answer.
     pub fn commit(&mut self, offsets: &Offsets, number: u64) -> Result<Outcome, KafkaError> {
         if self.transactions.is_none() {
             return Ok(Outcome::Committed);
         }
+        self.look_for_others()?;
         let mark = CommitMark {
             number,
             run: self.run.clone(),
@@ -271,6 +271,7 @@ impl KafkaSink {
                 Remedy::Abort => return Ok(false),
                 Remedy::Retry => {
                     self.client.health.report_waiting(&error.to_string());
+                    remind(self.producer.client());
                     self.check_stop()?;
                     std::thread::sleep(PAUSE);
                 }

@@ -12,8 +12,9 @@ use perennial_operators::{Batch, TaskDefinition, TaskLevels};
 
 use super::EdgesResume;
 use super::cells::{CellSource, cell, fill};
-use super::parked::GONE;
+use super::parked::{GONE, MessageSize};
 use super::queue::{Between, Queue, TopicOffset};
+use super::quota::DonatedModels;
 use super::rights::{EdgeRights, KnownEdges, SignedChanges};
 use crate::format::Row;
 use crate::link::{Donation, LinkError};
@@ -34,6 +35,8 @@ pub struct EdgeMerge {
     silent: BTreeSet<usize>,
     /// Edges of which it is unknown whether there is a next sample.
     unsettled: BTreeSet<usize>,
+    /// Models that edges have donated.
+    donated: BTreeMap<Arc<str>, DonatedModels>,
     /// Edges that are not in the config (any more) with their progress and history.
     absent: BTreeMap<Arc<str>, (EdgeProgress, EdgeHistory)>,
     schema: Schema,
@@ -47,8 +50,8 @@ pub struct EdgeMerge {
     refused: Vec<Refused>,
     /// Offsets of waiting messages by partition.
     waiting: BTreeMap<i32, BTreeSet<i64>>,
-    /// Bytes of waiting messages.
-    bytes: usize,
+    /// Size of waiting messages.
+    size: MessageSize,
 }
 
 /// An edge, and the changes of it that wait.
@@ -101,6 +104,11 @@ impl EdgeMerge {
             order: BinaryHeap::new(),
             silent: BTreeSet::new(),
             unsettled: BTreeSet::new(),
+            donated: resume
+                .donated
+                .iter()
+                .map(|(edge, donated)| (edge.as_str().into(), donated.clone()))
+                .collect(),
             absent: absent.collect(),
             schema: schema.clone(),
             row: Row::new(cells.len()),
@@ -111,7 +119,7 @@ impl EdgeMerge {
             histories: BTreeMap::new(),
             refused: Vec::new(),
             waiting: BTreeMap::new(),
-            bytes: 0,
+            size: MessageSize::default(),
         };
         merge.set_edges(listening.edges);
         merge
@@ -176,8 +184,8 @@ impl EdgeMerge {
     }
 
     /// Removes a message from those that wait.
-    fn forget(&mut self, (partition, offset): TopicOffset, size: usize) {
-        self.bytes -= size;
+    fn forget(&mut self, (partition, offset): TopicOffset, size: MessageSize) {
+        self.size -= size;
         if let Some(offsets) = self.waiting.get_mut(&partition) {
             offsets.remove(&offset);
         }
@@ -196,7 +204,7 @@ impl EdgeMerge {
         self.listening.open(key, value)
     }
 
-    /// Adds the changes of a message of `size` bytes at `offset` of `partition`.
+    /// Adds the changes of a message of `bytes` bytes at `offset` of `partition`.
     ///
     /// # Errors
     /// The edge is not known any more, its key was revoked, or the parts of the message do not
@@ -204,7 +212,7 @@ impl EdgeMerge {
     pub fn push(
         &mut self,
         message: SignedChanges,
-        size: usize,
+        bytes: usize,
         partition: i32,
         offset: i64,
     ) -> Result<(), LinkError> {
@@ -219,8 +227,12 @@ impl EdgeMerge {
         if !edge.rights.accept(&message.signer, message.changes.sent) {
             return Err(LinkError::Revoked);
         }
+        let size = MessageSize {
+            own: bytes,
+            models: message.changes.model_bytes(),
+        };
         edge.queue.push(message, (partition, offset), size)?;
-        self.bytes += size;
+        self.size += size;
         if offset != GONE {
             self.waiting.entry(partition).or_default().insert(offset);
         }
@@ -327,11 +339,40 @@ impl EdgeMerge {
             }
         }
         for (place, donation) in between.donated {
-            match edge.rights.forbid_model(&donation.path) {
+            let model = &donation.model;
+            let (task, bytes) = (model.model.task, model.onnx.len() as u64);
+            let donated = self.donated.entry(edge.name.clone()).or_default();
+            let forbidden = edge.rights.forbid_model(&donation.path);
+            match forbidden.or_else(|| donated.forbid(task, bytes, &edge.rights)) {
                 Some(what) => forbid(place, what),
-                None => self.effects.extend(donation_effects(&edge.name, donation)),
+                None => {
+                    donated.add(task, bytes);
+                    self.effects.extend(donation_effects(&edge.name, donation));
+                }
             }
         }
+    }
+
+    /// Removes models from a message that alone have more bytes than those of its edge may have
+    /// together, by what the message says. Returns why.
+    pub(super) fn forbid_large(&self, message: &mut SignedChanges) -> Vec<LinkError> {
+        let edge = &message.changes.edge;
+        let Some(rights) = self.listening.edges.get(edge) else {
+            return Vec::new();
+        };
+        let mut refused = Vec::new();
+        for (_, change) in &mut message.changes.changes {
+            change.models.retain(|donation| {
+                let (task, bytes) = (donation.model.model.task, donation.model.trained.bytes);
+                let forbidden = DonatedModels::default().forbid(task, bytes, rights);
+                refused.extend(forbidden.iter().map(|what| LinkError::Forbidden {
+                    edge: edge.clone(),
+                    what: what.clone(),
+                }));
+                forbidden.is_none()
+            });
+        }
+        refused
     }
 
     /// Takes the samples decoded since the last call.
@@ -384,14 +425,14 @@ impl EdgeMerge {
         }
     }
 
-    /// Bytes of the waiting messages.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Size of the waiting messages.
+    pub(super) fn size(&self) -> MessageSize {
+        self.size
     }
 
-    /// The first edge without a waiting sample.
-    pub(super) fn silent(&self) -> Option<&str> {
-        let at = *self.silent.first()?;
+    /// The edge without a waiting sample for which all that waits is held, if it is.
+    pub(super) fn waits_for(&self) -> Option<&str> {
+        let at = *self.silent.first().filter(|_| self.listening.in_order)?;
         self.edges.get(at).map(|edge| &*edge.name)
     }
 

@@ -11,6 +11,7 @@ mod merge;
 mod parked;
 mod partitions;
 mod queue;
+mod quota;
 mod refusals;
 mod rights;
 mod sealed;
@@ -24,28 +25,32 @@ use perennial_operators::flow::{
     DeadLetter, EdgeHistory, EdgeProgress, Effect, RecordsSkipped, SeenIds,
 };
 use perennial_operators::{Offsets, TaskDefinition, TaskLevels, TopicPartition};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::merge::{BadSample, EdgeMerge};
-use self::parked::{MessagePlace, ParkedMessages, ReadyMessage};
+use self::parked::{MessagePlace, MessageSize, ParkedMessages, ReadyMessage};
 use self::partitions::{PartitionState, open_partitions};
+pub use self::quota::DonatedModels;
 use self::refusals::Refusals;
-pub use self::rights::{AllowedValues, EdgeKey, EdgeRights, KnownEdges, SignedChanges};
+pub use self::rights::{
+    AllowedValues, EdgeKey, EdgeRights, KnownEdges, MOST_MODEL_BYTES, MOST_MODELS, SignedChanges,
+};
 use self::sealed::{SealedMessages, Unsealed};
 use super::Read;
 use super::continuity::{Continuity, OnGone};
 use super::kafka::Limit;
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost};
+use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost, remind};
 use crate::link::{ModelStore, TopicWatch};
 use crate::schema::Schema;
 
 /// Time to wait for messages at once.
 const GLANCE: Duration = Duration::from_millis(20);
-/// Bound in bytes on messages that wait for other edges, and on those that wait for models.
+/// Bound in bytes on messages that wait for other edges, on those that wait for models, and on all
+/// of them with their models.
 const AHEAD: usize = 256 << 20;
 /// Bytes of a refused message that its dead letter keeps: few, since it may contain private data.
 const CONTENT: usize = 64;
@@ -107,6 +112,8 @@ pub struct EdgesResume {
     pub edges: BTreeMap<String, EdgeProgress>,
     /// History of each edge.
     pub histories: BTreeMap<String, EdgeHistory>,
+    /// Models that each edge has donated.
+    pub donated: BTreeMap<String, DonatedModels>,
 }
 
 /// A source of the samples that edges share.
@@ -270,23 +277,27 @@ impl EdgeSource {
     /// Reads at most one message.
     fn poll(&mut self, until: Instant) -> Result<(), KafkaError> {
         self.take_in_edges();
-        let waiting = self.merge.bytes();
-        if waiting > AHEAD {
-            let silent = self.merge.silent().unwrap_or_default();
+        let held = self.merge.size();
+        let awaited = self.merge.waits_for();
+        self.parked.begin_fetching(AHEAD, held, awaited);
+        if let Some(message) = self.parked.take_ready() {
+            self.accept(message);
+            return Ok(());
+        }
+        let parked = self.parked.size();
+        let is_full = held.own > AHEAD || (parked.own > AHEAD && !self.parked.is_fetching());
+        if let Some(silent) = awaited.filter(|edge| is_full && !self.parked.has(edge)) {
+            let waiting = held.own + parked.own;
             return Err(self.failed(&format!(
                 "edge \"{silent}\" has sent nothing while others sent {waiting} bytes: a replay waits for every edge of \
                  link.edges; remove it there, or set mode: live"
             )));
         }
-        if let Some(message) = self.parked.take_ready() {
-            self.accept(message);
-            return Ok(());
-        }
         let left = until.saturating_duration_since(Instant::now());
         if self.is_lost {
             return self.find_lost(left.min(GLANCE));
         }
-        if self.parked.bytes() > AHEAD {
+        if held.own > AHEAD || parked.own > AHEAD {
             std::thread::sleep(left.min(GLANCE));
             return Ok(());
         }
@@ -295,6 +306,7 @@ impl EdgeSource {
 
     /// Waits for a message, and checks and accepts it.
     fn receive(&mut self, wait: Duration) -> Result<(), KafkaError> {
+        remind(self.consumer.client());
         let message = match self.consumer.poll(wait) {
             None => {
                 if let Some(reason) = self.watch.look(&self.consumer) {
@@ -335,18 +347,24 @@ impl EdgeSource {
             edge: String::from_utf8_lossy(key).into_owned(),
             partition,
             offset,
-            size: value.len(),
+            size: MessageSize {
+                own: value.len(),
+                models: 0,
+            },
             excerpt: value[..value.len().min(CONTENT)].to_vec(),
         };
         let known = self.merge.known();
-        match opened {
-            Err(refused) if known.may_be_good(&refused, key, value) => {
-                self.sealed.add(place, value.to_vec(), refused);
-            }
-            Err(refused) => self.refusals.add(&refused, &place),
-            Ok(changes) => self.parked.add(place, changes),
-        }
+        let sealed = opened
+            .as_ref()
+            .err()
+            .filter(|refused| known.may_be_good(refused, key, value))
+            .map(|_| value.to_vec());
         drop(message);
+        match (opened, sealed) {
+            (Err(refused), Some(value)) => self.sealed.add(place, value, refused),
+            (Err(refused), None) => self.refusals.add(&refused, &place),
+            (Ok(changes), _) => self.park(place, changes),
+        }
         self.advance(partition, offset);
         Ok(())
     }
@@ -365,9 +383,18 @@ impl EdgeSource {
     /// Takes in a message that has waited for its key, or refuses it.
     fn unseal(&mut self, (place, opened): Unsealed) {
         match opened {
-            Ok(changes) => self.parked.add(place, changes),
+            Ok(changes) => self.park(place, changes),
             Err(refused) => self.refusals.add(&refused, &place),
         }
+    }
+
+    /// Parks a message until it has its models, without those that are too large for its edge:
+    /// these are not fetched.
+    fn park(&mut self, place: MessagePlace, mut message: SignedChanges) {
+        for refused in self.merge.forbid_large(&mut message) {
+            self.refusals.add(&refused, &place);
+        }
+        self.parked.add(place, message);
     }
 
     /// Turns what the merge has refused into dead letters.
@@ -395,7 +422,7 @@ impl EdgeSource {
             self.refusals.add(refused, &place);
         }
         let (partition, offset) = (place.partition, place.offset);
-        if let Err(refused) = self.merge.push(message, place.size, partition, offset) {
+        if let Err(refused) = self.merge.push(message, place.size.own, partition, offset) {
             self.refusals.add(&refused, &place);
         }
     }

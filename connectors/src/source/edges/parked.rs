@@ -2,6 +2,7 @@
 //! with it, since an edge's changes have an order; the other edges go on.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::{AddAssign, SubAssign};
 
 use super::fetch::{FetchJob, ModelFetcher, fetch_models};
 use super::rights::SignedChanges;
@@ -10,13 +11,43 @@ use crate::link::{LinkError, ModelStore};
 /// Offset of a message that waits here, and that the topic has no longer.
 pub(super) const GONE: i64 = -1;
 
-/// Where a message stands in the topic, the edge of its key, and its first bytes.
+/// Bytes of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct MessageSize {
+    /// Bytes of the messages themselves.
+    pub own: usize,
+    /// Bytes of their models.
+    pub models: usize,
+}
+
+impl MessageSize {
+    pub(super) fn total(self) -> usize {
+        self.own.saturating_add(self.models)
+    }
+}
+
+impl AddAssign for MessageSize {
+    fn add_assign(&mut self, other: MessageSize) {
+        self.own += other.own;
+        // What a message says of its models may be anything.
+        self.models = self.models.saturating_add(other.models);
+    }
+}
+
+impl SubAssign for MessageSize {
+    fn sub_assign(&mut self, other: MessageSize) {
+        self.own -= other.own;
+        self.models = self.models.saturating_sub(other.models);
+    }
+}
+
+/// Where a message stands in the topic, the edge of its key, its size and its first bytes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MessagePlace {
     pub edge: String,
     pub partition: i32,
     pub offset: i64,
-    pub size: usize,
+    pub size: MessageSize,
     pub excerpt: Vec<u8>,
 }
 
@@ -32,14 +63,27 @@ pub(super) struct ReadyMessage {
 struct ParkedMessage {
     ticket: u64,
     place: MessagePlace,
-    content: Option<(SignedChanges, Vec<LinkError>)>,
+    content: Content,
+}
+
+/// What there is of a parked message.
+enum Content {
+    /// Its models are still to be fetched.
+    Bare(Box<FetchJob>),
+    /// They are being fetched.
+    Fetching,
+    /// All that can be had, and why the rest was refused.
+    Whole(Box<(SignedChanges, Vec<LinkError>)>),
 }
 
 /// Messages that wait, by edge.
 pub(super) struct ParkedMessages {
     edges: BTreeMap<String, VecDeque<ParkedMessage>>,
     fetcher: Option<ModelFetcher>,
-    bytes: usize,
+    /// Size of all messages, with the models that are there or being fetched.
+    size: MessageSize,
+    /// Number of messages whose models are being fetched.
+    fetching: usize,
     /// Number of messages so far.
     tickets: u64,
 }
@@ -50,13 +94,14 @@ impl ParkedMessages {
         ParkedMessages {
             edges: BTreeMap::new(),
             fetcher: store.map(ModelFetcher::start),
-            bytes: 0,
+            size: MessageSize::default(),
+            fetching: 0,
             tickets: 0,
         }
     }
 
     /// Adds a message behind the others of its edge.
-    pub(super) fn add(&mut self, place: MessagePlace, message: SignedChanges) {
+    pub(super) fn add(&mut self, mut place: MessagePlace, message: SignedChanges) {
         self.tickets += 1;
         let edge = message.changes.edge.clone();
         let mut job = FetchJob {
@@ -64,18 +109,15 @@ impl ParkedMessages {
             message,
             refused: Vec::new(),
         };
-        let content = match &self.fetcher {
-            Some(fetcher) if job.message.changes.has_stored_models() => {
-                fetcher.fetch(job);
-                None
-            }
-            _ => {
-                // Without a store, models that are in one are refused.
-                fetch_models(None, &mut job, |_| true);
-                Some((job.message, job.refused))
-            }
+        let content = if self.fetcher.is_some() && job.message.changes.has_stored_models() {
+            Content::Bare(Box::new(job))
+        } else {
+            // Without a store, models that are in one are refused.
+            fetch_models(None, &mut job, |_| true);
+            place.size.models = job.message.changes.model_bytes();
+            Content::Whole(Box::new((job.message, job.refused)))
         };
-        self.bytes += place.size;
+        self.size += place.size;
         let queue = self.edges.entry(edge).or_default();
         queue.push_back(ParkedMessage {
             ticket: self.tickets,
@@ -84,26 +126,66 @@ impl ParkedMessages {
         });
     }
 
+    /// Begins to fetch the models of the first message of each edge, as long as all messages stay
+    /// within `most` bytes with those `held` elsewhere. The models of the edge `first`, for which
+    /// the held ones wait, are fetched in any case, and so are those of a message that is alone.
+    pub(super) fn begin_fetching(&mut self, most: usize, held: MessageSize, first: Option<&str>) {
+        let Some(fetcher) = &self.fetcher else { return };
+        for (edge, queue) in &mut self.edges {
+            let Some(front) = queue.front_mut() else {
+                continue;
+            };
+            let Content::Bare(job) = &front.content else {
+                continue;
+            };
+            let models = MessageSize {
+                own: 0,
+                models: job.message.changes.model_bytes(),
+            };
+            let mut all = self.size;
+            all += held;
+            all += models;
+            let is_alone = self.fetching == 0 && held == MessageSize::default();
+            if all.total() > most && !is_alone && first != Some(edge.as_str()) {
+                continue;
+            }
+            front.place.size += models;
+            self.size += models;
+            self.fetching += 1;
+            if let Content::Bare(job) = std::mem::replace(&mut front.content, Content::Fetching) {
+                fetcher.fetch(*job);
+            }
+        }
+    }
+
     /// Takes a message that waits for nothing any more, and for which no earlier one of its edge
     /// waits.
     pub(super) fn take_ready(&mut self) -> Option<ReadyMessage> {
         while let Some(done) = self.fetcher.as_ref().and_then(ModelFetcher::take_done) {
+            self.fetching -= 1;
             let queue = self.edges.get_mut(&done.message.changes.edge);
             let mut parked = queue.into_iter().flatten();
             if let Some(parked) = parked.find(|parked| parked.ticket == done.ticket) {
-                parked.content = Some((done.message, done.refused));
+                self.size -= parked.place.size;
+                parked.place.size.models = done.message.changes.model_bytes();
+                self.size += parked.place.size;
+                parked.content = Content::Whole(Box::new((done.message, done.refused)));
             }
         }
         let is_ready = |queue: &VecDeque<ParkedMessage>| {
-            queue.front().is_some_and(|first| first.content.is_some())
+            let first = queue.front();
+            first.is_some_and(|first| matches!(first.content, Content::Whole(_)))
         };
         let (edge, queue) = self.edges.iter_mut().find(|(_, queue)| is_ready(queue))?;
         let (edge, first) = (edge.clone(), queue.pop_front()?);
         if queue.is_empty() {
             self.edges.remove(&edge);
         }
-        self.bytes -= first.place.size;
-        let (message, refused) = first.content?;
+        self.size -= first.place.size;
+        let Content::Whole(content) = first.content else {
+            return None;
+        };
+        let (message, refused) = *content;
         Some(ReadyMessage {
             place: first.place,
             message,
@@ -115,9 +197,19 @@ impl ParkedMessages {
         self.edges.is_empty()
     }
 
-    /// Bytes of all messages that wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Size of all messages that wait.
+    pub(super) fn size(&self) -> MessageSize {
+        self.size
+    }
+
+    /// Whether models are being fetched.
+    pub(super) fn is_fetching(&self) -> bool {
+        self.fetching > 0
+    }
+
+    /// Whether a message of an edge waits.
+    pub(super) fn has(&self, edge: &str) -> bool {
+        self.edges.contains_key(edge)
     }
 
     /// Offset of the first waiting message of a partition.
@@ -135,5 +227,124 @@ impl ParkedMessages {
         for place in places.filter(|place| place.partition == partition) {
             place.offset = GONE;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use ed25519_dalek::SigningKey;
+    use perennial_operators::flow::{ModelTrained, Remodeling};
+    use perennial_operators::{ModelId, TaskDefinition, TaskId};
+
+    use super::*;
+    use crate::link::{Change, Changes, Donation, PublishedModel, StoreConfig};
+
+    /// Bytes of a model.
+    const MODEL: usize = 1000;
+    /// Bytes of a message.
+    const OWN: usize = 10;
+
+    /// A message of an edge with a model that is in the store.
+    fn message(store: &ModelStore, edge: &str) -> SignedChanges {
+        let model = ModelId {
+            task: TaskId::BASE,
+            version: 1,
+        };
+        let onnx = vec![7; MODEL];
+        let trained = ModelTrained {
+            model,
+            hash: blake3::hash(&onnx).to_hex().to_string(),
+            bytes: MODEL as u64,
+            samples: 1,
+            latest: 0,
+            remodeling: Remodeling::Scratch,
+        };
+        let mut model = PublishedModel {
+            model,
+            trained,
+            evaluated: None,
+            onnx,
+            is_stored: false,
+        };
+        store.store_large(&mut model).unwrap();
+        assert!(model.is_stored);
+        let path = vec![TaskDefinition::base()];
+        let change = Change {
+            models: vec![Donation { path, model }],
+            ..Change::default()
+        };
+        let changes = Changes {
+            edge: edge.to_string(),
+            since: 0,
+            schema: String::new(),
+            sent: 0,
+            shed: 0,
+            changes: vec![(0, change)],
+            lineage: None,
+        };
+        let signer = SigningKey::from_bytes(&[1; 32]).verifying_key();
+        SignedChanges { changes, signer }
+    }
+
+    fn wait_for_ready(parked: &mut ParkedMessages) -> ReadyMessage {
+        let began = Instant::now();
+        loop {
+            if let Some(ready) = parked.take_ready() {
+                return ready;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "nothing is ready"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn models_are_fetched_as_long_as_there_is_room_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig {
+            url: format!("file://{}", folder.path().display()),
+            above: 10,
+            options: BTreeMap::default(),
+        };
+        let store = ModelStore::open(&config).unwrap();
+        let messages = ["a", "b", "c"].map(|edge| message(&store, edge));
+        let mut parked = ParkedMessages::new(Some(store));
+        for message in messages {
+            let size = MessageSize {
+                own: OWN,
+                models: 0,
+            };
+            let place = MessagePlace {
+                size,
+                ..MessagePlace::default()
+            };
+            parked.add(place, message);
+        }
+        let size = |own, models| MessageSize { own, models };
+        assert_eq!(parked.size(), size(3 * OWN, 0));
+        // There is room for one of them.
+        let most = 3 * OWN + MODEL;
+        parked.begin_fetching(most, MessageSize::default(), None);
+        assert_eq!(parked.size(), size(3 * OWN, MODEL));
+        let first = wait_for_ready(&mut parked);
+        assert_eq!(first.message.changes.edge, "a");
+        assert_eq!(first.place.size, size(OWN, MODEL));
+        assert_eq!(parked.size(), size(2 * OWN, 0));
+        // It is held, and waits for the last edge.
+        parked.begin_fetching(most, first.place.size, None);
+        assert!(!parked.is_fetching() && parked.take_ready().is_none());
+        parked.begin_fetching(most, first.place.size, Some("c"));
+        assert_eq!(wait_for_ready(&mut parked).message.changes.edge, "c");
+        // A model that no room is enough for goes alone.
+        parked.begin_fetching(0, MessageSize::default(), None);
+        let last = wait_for_ready(&mut parked);
+        assert_eq!(last.message.changes.edge, "b");
+        assert_eq!(parked.size(), MessageSize::default());
+        let models = &last.message.changes.changes[0].1.models;
+        assert_eq!(models[0].model.onnx.len(), MODEL);
     }
 }

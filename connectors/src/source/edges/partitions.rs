@@ -2,6 +2,7 @@
 //! broker has refused an offset.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use perennial_operators::TopicPartition;
@@ -46,7 +47,8 @@ pub(super) fn open_partitions(
     let known = &resume.topics;
     let mut continuity = Continuity::open(consumer, options.kafka, &[topic], known, on_gone)?;
     let mut states = Vec::new();
-    for partition in 0..partitions_of(consumer, options.kafka, topic)? {
+    let is_over = || options.stop.load(Ordering::Relaxed);
+    for partition in 0..partitions_of(consumer, options.kafka, topic, &is_over)? {
         let (low, high) = ask_by_consumer(consumer, options.kafka, |patience| {
             consumer.fetch_watermarks(topic, partition, patience)
         })?;

@@ -7,7 +7,7 @@ use perennial_operators::flow::{EdgeHistory, EdgeProgress};
 use perennial_operators::{SharedSamples, SharedStatistics};
 
 use super::history::{Begin, ChangesOrigin, HistoryLog};
-use super::parked::GONE;
+use super::parked::{GONE, MessageSize};
 use super::rights::{EdgeRights, SignedChanges};
 use crate::link::{Change, Donation, LinkError, now};
 
@@ -18,7 +18,7 @@ pub(super) type TopicOffset = (i32, i64);
 struct WaitingMessage {
     changes: VecDeque<(u64, Change)>,
     place: TopicOffset,
-    size: usize,
+    size: MessageSize,
     origin: ChangesOrigin,
     sent: i64,
     shed: u64,
@@ -46,7 +46,7 @@ pub(super) struct Between {
     pub reported: Vec<(TopicOffset, SharedStatistics)>,
     pub donated: Vec<(TopicOffset, Donation)>,
     /// Messages that wait no more: place and size.
-    pub done: Vec<(TopicOffset, usize)>,
+    pub done: Vec<(TopicOffset, MessageSize)>,
     /// Refused messages.
     pub refused: Vec<(TopicOffset, LinkError)>,
 }
@@ -70,7 +70,7 @@ impl Queue {
         &mut self,
         message: SignedChanges,
         place: TopicOffset,
-        size: usize,
+        size: MessageSize,
     ) -> Result<(), LinkError> {
         let SignedChanges { changes, signer } = message;
         if !changes.changes.iter().all(|(_, change)| is_sound(change)) {
@@ -133,7 +133,7 @@ impl Queue {
             }
             let Some((number, change)) = first.changes.front_mut() else {
                 let (size, sent, shed) = (first.size, first.sent, first.shed);
-                self.progress.bytes += size as u64;
+                self.progress.bytes += size.own as u64;
                 self.progress.sent = self.progress.sent.max(sent);
                 self.progress.shed = shed;
                 between.done.push((first.place, size));
@@ -199,7 +199,7 @@ impl Queue {
     }
 
     /// Removes the messages that the rights no longer accept: place and size of each.
-    pub(super) fn revoke(&mut self, rights: &EdgeRights) -> Vec<(TopicOffset, usize)> {
+    pub(super) fn revoke(&mut self, rights: &EdgeRights) -> Vec<(TopicOffset, MessageSize)> {
         let mut revoked = Vec::new();
         self.waiting.retain(|waiting| {
             let is_accepted = rights.accept(&waiting.signer, waiting.sent);

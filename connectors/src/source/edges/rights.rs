@@ -19,6 +19,11 @@ pub struct KnownEdges {
     pub in_order: bool,
 }
 
+/// Default of [`EdgeRights::most_models`].
+pub const MOST_MODELS: usize = 1000;
+/// Default of [`EdgeRights::most_model_bytes`].
+pub const MOST_MODEL_BYTES: u64 = 1 << 30;
+
 /// What an edge may share, and the keys that it signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeRights {
@@ -28,6 +33,10 @@ pub struct EdgeRights {
     pub samples: bool,
     /// Whether it may share models.
     pub models: bool,
+    /// Of how many tasks it may share models.
+    pub most_models: usize,
+    /// Bytes that these may have together.
+    pub most_model_bytes: u64,
     /// The attributes of which it may share only some values.
     pub sites: Vec<AllowedValues>,
 }
@@ -111,12 +120,19 @@ impl KnownEdges {
 }
 
 impl EdgeRights {
-    /// The rights of an edge that may share everything.
+    /// The rights of an edge with one key that may share everything.
     pub fn all(key: VerifyingKey) -> EdgeRights {
+        EdgeRights::with(vec![EdgeKey { key, until: None }])
+    }
+
+    /// The rights of an edge with these keys that may share everything.
+    pub fn with(keys: Vec<EdgeKey>) -> EdgeRights {
         EdgeRights {
-            keys: vec![EdgeKey { key, until: None }],
+            keys,
             samples: true,
             models: true,
+            most_models: MOST_MODELS,
+            most_model_bytes: MOST_MODEL_BYTES,
             sites: Vec::new(),
         }
     }
@@ -127,6 +143,8 @@ impl EdgeRights {
             keys: Vec::new(),
             samples: false,
             models: false,
+            most_models: 0,
+            most_model_bytes: 0,
             sites: Vec::new(),
         }
     }

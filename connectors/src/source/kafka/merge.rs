@@ -19,7 +19,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::KafkaOptions;
 use super::ready::{HeadOrder, Ready, Role};
-use crate::kafka::{Client, Health, KafkaError, is_lost, known_end, pack};
+use crate::kafka::{Client, Health, KafkaError, is_lost, known_end, pack, remind};
 use crate::source::continuity::Continuity;
 
 /// How long to wait for a partition that should have more records.
@@ -393,6 +393,7 @@ impl Merge {
 
     /// Serves the consumer's own queue.
     fn events(&mut self) -> Result<(), KafkaError> {
+        remind(self.consumer.client());
         // Records come from the partitions' queues; this one has errors and internal events.
         match self.consumer.poll(Duration::ZERO) {
             Some(Err(ClientError::MessageConsumptionFatal(code))) => Err(self.failed(&code)),

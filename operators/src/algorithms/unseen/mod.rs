@@ -25,7 +25,7 @@ pub(crate) use self::budget::{LEAST_GROUP_SAMPLES, MOST_CANDIDATES};
 pub use self::group::{
     GroupOutcome, HeldSample, LabelsRequested, UnseenGroup, UnseenGrown, UnseenSettled,
 };
-pub(crate) use self::region::MAX_OUTLIERS_PER_EPOCH;
+pub(crate) use self::region::{MAX_OUTLIERS_PER_EPOCH, REMEMBERED};
 pub use self::region::{Outlier, Region, Regions};
 pub use self::table::{Entry, Table};
 pub use self::trial::{Trial, TrialResult, TrialSample, Verdict};

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::algorithms::recognize::{Reference, Scratch};
@@ -21,6 +22,11 @@ pub(crate) const MAX_OUTLIERS_PER_EPOCH: usize = 16;
 const LEAST_SAMPLES: usize = 8;
 /// Most regions open at a time.
 const MOST_OPEN: usize = 16;
+/// Most regions, open or of a task: every sample is compared with all of them.
+const MOST_REGIONS: usize = 256;
+/// Number of regions, the latest opened, that are remembered after they were closed: samples that
+/// wait for their labels may be of them.
+pub(crate) const REMEMBERED: usize = 1024;
 /// Expected squared distance of two samples around one centre, as a multiple of that from the
 /// centre.
 const PAIR: f32 = 2.0;
@@ -98,7 +104,8 @@ impl Regions {
     /// samples.
     pub fn open(&mut self, reference: &Reference, radius: f32) -> Option<(TaskPath, u64, u64)> {
         let open = self.regions.iter().filter(|region| region.open);
-        if self.outliers.len() < LEAST_SAMPLES || open.count() >= MOST_OPEN {
+        let has_room = open.count() < MOST_OPEN && self.regions.len() < MOST_REGIONS;
+        if self.outliers.len() < LEAST_SAMPLES || !has_room {
             return None;
         }
         let mut scratch = Scratch::default();
@@ -140,14 +147,18 @@ impl Regions {
         Some((path, first, members.len() as u64))
     }
 
-    /// Tasks of opened regions that no present region is of: their region was closed, or is of
-    /// another task.
-    pub fn dissolved(&self) -> impl Iterator<Item = TaskId> {
-        let all = (1..=self.found).map(|number| path(number).leaf().task);
-        all.filter(|task| {
-            let mut present = self.regions.iter();
-            !present.any(|region| region.path.leaf().task == *task)
-        })
+    /// Tasks of the latest opened regions, at most [`REMEMBERED`], oldest first, each with whether
+    /// no present region is of it any more: its region was closed, or is of another task.
+    pub fn latest(&self) -> impl Iterator<Item = (TaskId, bool)> {
+        let present: FxHashSet<TaskId> = self.present().collect();
+        let first = self.found.saturating_sub(REMEMBERED as u64) + 1;
+        let latest = (first..=self.found).map(|number| path(number).leaf().task);
+        latest.map(move |task| (task, !present.contains(&task)))
+    }
+
+    /// Tasks of the present regions.
+    pub fn present(&self) -> impl Iterator<Item = TaskId> {
+        self.regions.iter().map(|region| region.path.leaf().task)
     }
 
     /// Unseen tasks whose regions are near known tasks by now.
@@ -291,8 +302,38 @@ mod tests {
         let (path, ..) = regions.open(&reference, 4.0).expect("a region");
         assert!(regions.known(&reference, 4.0).is_empty());
         assert_eq!(regions.known(&reference, 1000.0), [path.leaf().clone()]);
-        assert_eq!(regions.dissolved().count(), 0);
+        let task = path.leaf().task;
+        assert_eq!(regions.latest().collect::<Vec<_>>(), [(task, false)]);
         assert!(regions.settle(path.leaf(), None) && regions.regions.is_empty());
-        assert_eq!(regions.dissolved().collect::<Vec<_>>(), [path.leaf().task]);
+        assert_eq!(regions.latest().collect::<Vec<_>>(), [(task, true)]);
+    }
+
+    #[test]
+    fn regions_of_years_are_bounded() {
+        let (reference, mut regions) = (reference(), Regions::default());
+        let open = |regions: &mut Regions, number: u64| {
+            let x = 50.0 * number as f32;
+            regions.add_outliers((0..8).map(|at| outlier(8 * number + at, x, 90.0)).collect());
+            regions.open(&reference, 4.0)
+        };
+        // Most are closed, and the first one is not.
+        let (first, ..) = open(&mut regions, 0).expect("a region");
+        let most = REMEMBERED as u64;
+        for number in 1..=most + 20 {
+            let (path, ..) = open(&mut regions, number).expect("a region");
+            assert!(regions.settle(path.leaf(), None));
+        }
+        let latest: Vec<(TaskId, bool)> = regions.latest().collect();
+        assert_eq!(latest.len(), REMEMBERED);
+        assert!(latest.iter().all(|(_, is_closed)| *is_closed));
+        assert_eq!(latest[REMEMBERED - 1].0, path(most + 21).leaf().task);
+        assert_eq!(regions.present().collect::<Vec<_>>(), [first.leaf().task]);
+        // Those that became tasks stay, and leave no room for ever more.
+        for number in 1..MOST_REGIONS as u64 {
+            let (path, ..) = open(&mut regions, number).expect("a region");
+            assert!(regions.settle(path.leaf(), Some(path.leaf())));
+        }
+        assert_eq!(open(&mut regions, 0), None);
+        assert_eq!(regions.regions.len(), MOST_REGIONS);
     }
 }
