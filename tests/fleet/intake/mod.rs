@@ -18,8 +18,8 @@ use perennial_connectors::source::edges::{
     EdgeRights, EdgeSource, EdgesOptions, EdgesResume, KnownEdges,
 };
 use perennial_connectors::source::kafka::Limit;
+use perennial_operators::SITE;
 use perennial_operators::flow::{DeadLetter, EdgeHistory, Effect};
-use perennial_operators::{Epoch, SITE, SharedSamples, SharedTexts, Texts};
 
 use support::kafka::{Broker, PARTITIONS};
 use support::topics::START;
