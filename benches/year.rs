@@ -1,5 +1,5 @@
-//! A year of a fleet in an hour: a cloud and three edges with all that happens to them, and a recount.
-//! Memory, open descriptors and start-up time must not grow.
+//! A year of a fleet in an hour: a cloud and three edges with all that happens to them, and a
+//! recount. Memory, open descriptors and start-up time must not grow.
 //!
 //! `make year`. `PERENNIAL_YEAR_SECONDS` sets how long, `PERENNIAL_YEAR_SEED` what happens when.
 
