@@ -91,7 +91,7 @@ fn at_least_once_loses_nothing_and_learns_from_each_sample_once() {
 fn processes_with_their_own_partitions_share_the_work() {
     let calm = Calm::new("shared", "group: team");
     let mut feeder = calm.feeder(52);
-    feeder.send_bootstrap(3 * BOOTSTRAP);
+    feeder.send_bootstrap(4 * BOOTSTRAP);
     let samples = feeder.samples(2000);
     feeder.send_samples(&samples, now(), true);
     feeder.send_labels(&samples, now() + 100, true);
