@@ -44,7 +44,7 @@ pub struct AvroParser {
 #[derive(Debug)]
 enum Writers {
     One(Box<Writer>),
-    Registered(Registered),
+    Registered(Box<Registered>),
 }
 
 /// The schemas of a registry.
@@ -80,13 +80,13 @@ impl AvroParser {
     pub fn registered(registry: Registry, columns: &[String], patience: Duration) -> AvroParser {
         AvroParser {
             columns: columns.to_vec(),
-            writers: Writers::Registered(Registered {
+            writers: Writers::Registered(Box::new(Registered {
                 registry,
                 known: Vec::new(),
                 refused: FxHashMap::default(),
                 patience,
                 failing: FxHashMap::default(),
-            }),
+            })),
         }
     }
 
