@@ -1,6 +1,6 @@
 //! Changes of models and of their training stages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use perennial_operators::flow::{
     EpochEffects, KnowledgeChange, ModelEvaluated, ModelTrained, StageKind, StageMoved, StageState,
@@ -17,7 +17,9 @@ impl CommitWriter<'_> {
     /// donor's last one of the task, of all others under their hashes.
     pub(super) fn store_models(&mut self, effects: &EpochEffects) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Onnx)?;
-        let (mut trained, mut donated) = (BTreeSet::new(), Vec::new());
+        let (mut trained, mut donated) = (BTreeSet::new(), BTreeSet::new());
+        // An epoch may have several of one donor and task: the last one counts, as in its record.
+        let mut places = BTreeMap::new();
         for change in &effects.changes {
             match change {
                 KnowledgeChange::ModelTrained(model) => {
@@ -25,22 +27,24 @@ impl CommitWriter<'_> {
                 }
                 KnowledgeChange::ModelDonated(model) => {
                     let key = donor_key(model.task(), Some(&model.donor));
-                    donated.push((&model.trained.hash, key));
+                    donated.insert(&model.trained.hash);
+                    places.insert(key, &model.trained.hash);
                 }
                 _ => {}
             }
         }
-        for (hash, key) in &donated {
+        for (key, hash) in &places {
             if trained.contains(hash) {
                 self.batch.delete_cf(family, key);
             }
         }
         for (hash, bytes) in &effects.models {
-            let mut places = donated.iter().filter(|(of, _)| *of == hash).peekable();
-            if trained.contains(hash) || places.peek().is_none() {
+            if trained.contains(hash) || !donated.contains(hash) {
                 self.batch.put_cf(family, hash.as_bytes(), bytes.as_slice());
-            } else {
-                places.for_each(|(_, key)| self.batch.put_cf(family, key, bytes.as_slice()));
+                continue;
+            }
+            for (key, _) in places.iter().filter(|(_, of)| **of == hash) {
+                self.batch.put_cf(family, key, bytes.as_slice());
             }
         }
         Ok(())
