@@ -147,7 +147,7 @@ impl Regions {
         Some((path, first, members.len() as u64))
     }
 
-    /// Tasks of the latest opened regions, at most [`REMEMBERED`], oldest first, each with whether
+    /// Tasks of the latest opened regions, at most `REMEMBERED`, oldest first, each with whether
     /// no present region is of it any more: its region was closed, or is of another task.
     pub fn latest(&self) -> impl Iterator<Item = (TaskId, bool)> {
         let present: FxHashSet<TaskId> = self.present().collect();
