@@ -53,7 +53,7 @@ struct LostBrokers {
 
 /// Time between two reminders of a client.
 const REMIND: Duration = Duration::from_secs(1);
-/// How long a client is reminded after librdkafka has reported that all brokers are down.
+/// Time for which a client is reminded after librdkafka has reported that all brokers are down.
 const REMIND_FOR: Duration = Duration::from_secs(10);
 
 /// Messages that could not be delivered.

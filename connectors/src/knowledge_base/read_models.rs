@@ -60,7 +60,7 @@ impl View<'_> {
     }
 }
 
-/// Whether bytes are those of a hash.
+/// Tells whether a model with these bytes has this hash.
 fn is_of(bytes: &[u8], hash: &str) -> bool {
     blake3::hash(bytes).to_hex().as_str() == hash
 }

@@ -18,12 +18,12 @@ const LARGEST: usize = 32 << 20;
 pub const LARGEST_CONTENT: usize = 24 << 20;
 /// How long the topic of changes keeps them: a cloud that is away for longer loses some.
 const RETENTION: Duration = Duration::from_hours(90 * 24);
-/// How long a compacted topic may keep a message that was replaced or removed.
+/// Longest time for which a compacted topic keeps a message that was replaced or removed.
 const COMPACTION: Duration = Duration::from_hours(24);
 /// Timeout of a check that a user waits for, and of one attempt in it.
 const GLANCE: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_millis(200);
-/// How long a check still waits after a connection has failed: another address may be good.
+/// Time for which a check goes on after a failed connection: another address may be good.
 const GRACE: Duration = Duration::from_millis(400);
 /// Time between two checks of a new topic.
 const PAUSE: Duration = Duration::from_millis(100);

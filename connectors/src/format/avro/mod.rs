@@ -53,7 +53,7 @@ struct Registered {
     known: Vec<(u32, Writer)>,
     /// By id: why and when it was refused.
     refused: FxHashMap<u32, (String, Instant)>,
-    /// How long an id is waited for whose schema the registry does not give, though it works.
+    /// Time limit for the schema of an id that a working registry does not give.
     patience: Duration,
     /// Since when the registry does not give the schema of an id, by id.
     failing: FxHashMap<u32, Instant>,
@@ -184,7 +184,7 @@ impl Registered {
         ))
     }
 
-    /// Whether the registry works: it shows its settings, or gives a schema that it gave before.
+    /// Tells whether the registry works: it gives its settings, or a schema that it gave before.
     fn works(&self) -> bool {
         let known = self.known.last();
         self.registry.shows_settings()

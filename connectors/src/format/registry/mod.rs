@@ -131,7 +131,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Whether the registry shows its settings, as one does that works.
+    /// Asks the registry for its settings; tells whether it gives them, as a working one does.
     pub(crate) fn shows_settings(&self) -> bool {
         self.settings().is_ok_and(|status| status.is_success())
     }

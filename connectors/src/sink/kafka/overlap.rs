@@ -46,7 +46,7 @@ impl KafkaSink {
         Ok(())
     }
 
-    /// Whether a mark is of another process that runs now, with other partitions.
+    /// Tells whether a mark is of another process that runs now, with other partitions.
     fn is_of_other(&self, mark: &CommitMark) -> bool {
         let (run, own) = (&mark.run, &self.run);
         let is_known = !run.partitions.is_empty() && !self.begun.contains(mark);

@@ -29,6 +29,7 @@ pub(super) struct FetchJob {
 pub(super) struct ModelFetcher {
     /// Unbounded, since the reader bounds the bytes of all messages that wait.
     jobs: Sender<FetchJob>,
+    /// Unbounded too: it holds no more than what was sent to `jobs`.
     done: Receiver<FetchJob>,
 }
 
