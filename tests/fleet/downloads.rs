@@ -8,9 +8,10 @@ use perennial_connectors::kafka::{Health, KafkaConfig};
 use perennial_connectors::link::{
     ModelStore, Published, PublishedModel, Publisher, StoreConfig, Subscriber, Subscription, now,
 };
-use perennial_operators::flow::{ModelTrained, Remodeling, Revision};
+use perennial_operators::flow::Revision;
 use perennial_operators::{ModelId, TaskDefinition};
 
+use support::forge::trained;
 use support::kafka::Broker;
 
 /// Time limit of each wait.
@@ -38,14 +39,7 @@ fn published(site: Option<&str>, donor: Option<&str>, number: u8) -> Published {
         version: u32::from(number),
     };
     let onnx = vec![number; MODEL];
-    let trained = ModelTrained {
-        model,
-        hash: blake3::hash(&onnx).to_hex().to_string(),
-        bytes: MODEL as u64,
-        samples: 1,
-        latest: 0,
-        remodeling: Remodeling::Scratch,
-    };
+    let trained = trained(model, &onnx);
     Published {
         schema: SCHEMA.to_string(),
         revision: Revision {

@@ -39,7 +39,7 @@ fn registry(config: &KafkaConfig) -> Result<Option<Registry>, KafkaError> {
 /// Checks that the registry of a config answers, if it has one.
 ///
 /// # Errors
-/// It does not answer, or refuses the user.
+/// The registry does not answer, or refuses the user.
 pub fn greet_registry(config: &KafkaConfig) -> Result<(), KafkaError> {
     let greeted = registry(config)?.map_or(Ok(()), |registry| registry.greet());
     greeted.map_err(|error| KafkaError::Schema(error.to_string()))
@@ -49,7 +49,7 @@ pub fn greet_registry(config: &KafkaConfig) -> Result<(), KafkaError> {
 /// config. Returns false if `stop` is set before.
 ///
 /// # Errors
-/// It does not answer in that time, or refuses the user.
+/// The registry does not answer in that time, or refuses the user.
 pub fn wait_for_registry(
     config: &KafkaConfig,
     health: &Health,

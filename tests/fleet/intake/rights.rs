@@ -2,10 +2,9 @@
 
 use perennial_connectors::link::{Change, Donation, PublishedModel};
 use perennial_connectors::source::edges::{AllowedValues, EdgeKey};
-use perennial_operators::flow::{ModelTrained, Remodeling};
 use perennial_operators::{Epoch, ModelId, SITE, Score, SharedStatistics, TaskDefinition};
 
-use support::forge::samples;
+use support::forge::{samples, trained};
 
 use super::{Intake, key, rights};
 
@@ -76,14 +75,7 @@ fn donation(task: TaskDefinition, onnx: &[u8]) -> Donation {
         path: above.into_iter().chain([task]).collect(),
         model: PublishedModel {
             model,
-            trained: ModelTrained {
-                model,
-                hash: blake3::hash(onnx).to_hex().to_string(),
-                bytes: onnx.len() as u64,
-                samples: 1,
-                latest: 0,
-                remodeling: Remodeling::Scratch,
-            },
+            trained: trained(model, onnx),
             evaluated: None,
             onnx: onnx.to_vec(),
             is_stored: false,

@@ -24,6 +24,18 @@ pub fn base_of(fleet: &Fleet) -> Published {
     open(&found.expect("a message").value, &key, "the cloud").expect("a message")
 }
 
+/// The training of a model with these bytes, from one sample.
+pub fn trained(model: ModelId, onnx: &[u8]) -> ModelTrained {
+    ModelTrained {
+        model,
+        hash: blake3::hash(onnx).to_hex().to_string(),
+        bytes: onnx.len() as u64,
+        samples: 1,
+        latest: 0,
+        remodeling: Remodeling::Scratch,
+    }
+}
+
 /// A model with these bytes for the base task.
 fn model(version: u32, onnx: Vec<u8>) -> PublishedModel {
     let task = TaskId::BASE;
@@ -31,12 +43,8 @@ fn model(version: u32, onnx: Vec<u8>) -> PublishedModel {
     PublishedModel {
         model,
         trained: ModelTrained {
-            model,
-            hash: blake3::hash(&onnx).to_hex().to_string(),
-            bytes: onnx.len() as u64,
             samples: 1_000_000,
-            latest: 0,
-            remodeling: Remodeling::Scratch,
+            ..trained(model, &onnx)
         },
         evaluated: None,
         onnx,
