@@ -59,7 +59,7 @@ test: setup ## Run all tests
 chaos: setup ## Kill a pipeline and its broker 200 times, and recount what is left
 	@$(test_env); export PERENNIAL_CHAOS_KILLS="$${PERENNIAL_CHAOS_KILLS:-200}"; \
 	cargo build --workspace --bins --tests $(tests); \
-	cargo test --workspace --test chaos $(tests) -- --nocapture --exact inputs_count_once_despite_kills
+	cargo test --workspace --test program $(tests) -- --nocapture --exact chaos::inputs_count_once_despite_kills
 
 # With PERENNIAL_FUZZ_SEED another seed, with PERENNIAL_FUZZ_INPUTS another number of inputs.
 .PHONY: fuzz
@@ -71,7 +71,7 @@ fuzz: setup ## Give each decoder a million damaged inputs, slow ones fewer
 .PHONY: edges
 edges: setup ## Learn the whole thermal stream at three edges and in a cloud, and compare with one pipeline
 	@$(test_env); cargo build --workspace --bins --tests $(tests); \
-	cargo test --workspace --test fleet $(tests) -- --nocapture --ignored --exact edge_cloud::thermal::edges_together_equal_one_pipeline
+	cargo test --workspace --test program $(tests) -- --nocapture --ignored --exact fleet::edge_cloud::thermal::edges_together_equal_one_pipeline
 
 .PHONY: bench
 bench: setup ## Run all benches, or one: make bench BENCH=throughput

@@ -1,9 +1,11 @@
 //! Records that are gone before they are read, and topics made anew.
 
+use std::collections::BTreeSet;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use support::ended;
-use support::kafka::{Broker, PARTITIONS};
+use support::kafka::{Broker, PARTITIONS, Read};
 use support::process::signal;
 use support::stream::{self, Sample};
 use support::topics::{BOOTSTRAP, Pipeline};
@@ -27,6 +29,26 @@ fn assert_recorded(pipeline: &Pipeline, partitions: usize) {
     assert!(verified.stdout.starts_with("sound: "), "{verified:?}");
     let changes = kb("changes").stdout;
     assert_eq!(changes.matches("records skipped").count(), partitions);
+}
+
+/// A run that goes on at the oldest records if those to read next are gone, until it is ended.
+fn endless(pipeline: &Pipeline) -> Child {
+    let settings = [
+        "--set",
+        "source.kafka.stop_at_end=false",
+        "--set",
+        "source.kafka.on_gone=earliest",
+    ];
+    let child = pipeline.command(&settings).spawn();
+    child.expect("the program starts")
+}
+
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]
@@ -69,20 +91,10 @@ fn deletion_is_survived_while_a_run_goes_on() {
     let pipeline = Pipeline::new(&broker, "halted", false);
     let samples = stream::samples(72, 1500, 0.0);
     pipeline.produce(&samples[..1000]);
-    let endless = [
-        "--set",
-        "source.kafka.stop_at_end=false",
-        "--set",
-        "source.kafka.on_gone=earliest",
-    ];
-    let child = pipeline.command(&endless).spawn();
-    let child = child.expect("the program starts");
+    let child = endless(&pipeline);
     let predicted = |count: usize| {
-        let began = Instant::now();
-        while broker.read(&pipeline.topic("predictions")).len() < count {
-            assert!(began.elapsed() < Duration::from_secs(60), "{count}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let topic = pipeline.topic("predictions");
+        wait_until(|| broker.read(&topic).len() >= count);
     };
     predicted(1000 - BOOTSTRAP);
     signal(child.id(), "STOP");
@@ -121,4 +133,34 @@ fn topic_made_anew_is_not_read_from_the_middle() {
     assert_eq!(pipeline.bench.report("report")["records"], samples.len());
     assert_recorded(&pipeline, PARTITIONS as usize);
     pipeline.run(&[]).success();
+}
+
+#[test]
+fn topic_made_anew_while_a_run_goes_on_is_read_from_its_start() {
+    let broker = Broker::shared();
+    let pipeline = Pipeline::new(&broker, "anew-live", false);
+    let samples = stream::samples(74, 4000, 0.0);
+    let (first, second) = samples.split_at(1000);
+    pipeline.produce(first);
+    let child = endless(&pipeline);
+    let predictions = pipeline.topic("predictions");
+    wait_until(|| broker.read(&predictions).len() >= first.len() - BOOTSTRAP);
+    signal(child.id(), "STOP");
+    // Until the broker has answered the last request.
+    std::thread::sleep(Duration::from_millis(500));
+    let topic = pipeline.topic("samples");
+    broker.delete_topic(&topic);
+    broker.create_topic(&topic, PARTITIONS, &[]);
+    // The new topic is longer than the old one was.
+    pipeline.produce(second);
+    signal(child.id(), "CONT");
+    wait_until(|| {
+        let predicted = broker.read(&predictions);
+        let id = |record: &Read| support::json(&record.value)["id"].to_string();
+        let ids: BTreeSet<String> = predicted.iter().map(id).collect();
+        ids.len() == samples.len() - BOOTSTRAP
+    });
+    signal(child.id(), "TERM");
+    ended(child.wait_with_output()).success();
+    assert_recorded(&pipeline, PARTITIONS as usize);
 }

@@ -25,7 +25,7 @@ fn arrived(fleet: &Fleet) -> Vec<Change> {
 /// Makes a fleet with an edge that reads a file and trains; returns the edge's config without its
 /// policy.
 fn alone(name: &str) -> (Fleet, String) {
-    let fleet = Fleet::new(name, &["alone"]);
+    let fleet = Fleet::with_own_link(name, &["alone"]);
     fleet.make_topics();
     // All from before the concept changes.
     let samples = &stream::samples(61, 2 * SAMPLES, 0.0)[..SAMPLES];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use support::fleet::{Fleet, Running, common_config};
 use support::stream::{self, Sample};
 
-use crate::store::{assert_same, content};
+use crate::fleet::store::{assert_same, content};
 
 const EDGES: [&str; 3] = ["north", "south", "west"];
 /// Number of samples that edges share before they have models, and of these the bootstrap's: the
@@ -40,7 +40,7 @@ struct Story {
 
 impl Story {
     fn begin(name: &str, samples: &[Sample]) -> Story {
-        let fleet = Fleet::new(name, &EDGES);
+        let fleet = Fleet::with_own_link(name, &EDGES);
         let common = common_config();
         let cloud = format!("{common}triggers: {{when: ['new_samples >= 400']}}\n");
         fleet.cloud_config("replay", BOOTSTRAP, &cloud);

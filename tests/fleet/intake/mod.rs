@@ -84,7 +84,8 @@ impl Intake {
 
     /// Opens the reader, in `live` mode.
     fn open(&mut self, edges: &[&str], store: Option<ModelStore>) {
-        let settings = crate::simulation::settings(self.folder.path(), "any", "samples: raw", "");
+        let settings =
+            crate::fleet::simulation::settings(self.folder.path(), "any", "samples: raw", "");
         let reload = self.reload.clone();
         let kafka = serde_json::json!({"brokers": self.broker.address});
         let kafka: KafkaConfig = serde_json::from_value(kafka).expect("a config");
@@ -115,7 +116,8 @@ impl Intake {
 
     /// A message of an edge with changes from the number `first` on.
     fn message(&self, edge: &str, first: u64, changes: Vec<Change>) -> Changes {
-        let settings = crate::simulation::settings(self.folder.path(), "any", "samples: raw", "");
+        let settings =
+            crate::fleet::simulation::settings(self.folder.path(), "any", "samples: raw", "");
         Changes {
             edge: edge.to_string(),
             since: 1,

@@ -3,7 +3,7 @@
 //! links are cut; processes are killed. In the end all know what they should, as if nothing had
 //! happened.
 //!
-//! A failing seed can be repeated: `PERENNIAL_SEED=7 cargo test --release --test fleet simulation`.
+//! A failing seed can be repeated: `PERENNIAL_SEED=7 cargo test --release --test program simulation`.
 
 mod cloud;
 mod copies;
@@ -17,7 +17,7 @@ use perennial::config::{Settings, load};
 use perennial_connectors::source::edges::EdgeRights;
 use support::stream::{Chance, SCHEMA};
 
-use crate::store::{Content, assert_same, content};
+use crate::fleet::store::{Content, assert_same, content};
 
 use cloud::Cloud;
 use edge::Edge;

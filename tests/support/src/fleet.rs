@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,12 +19,19 @@ use crate::{Bench, ended};
 /// Time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Starts a broker for a cloud, and a connection to it for edges.
+fn cloud_broker() -> (Arc<Broker>, Arc<Proxy>) {
+    let proxy = Proxy::start();
+    let broker = Broker::start_behind(&proxy);
+    (Arc::new(broker), Arc::new(proxy))
+}
+
 /// A cloud and its edges, with all configs and states in one folder.
 pub struct Fleet {
     pub bench: Bench,
     pub cloud: Arc<Broker>,
     /// The connection from the edges to the cloud's broker.
-    pub proxy: Proxy,
+    pub proxy: Arc<Proxy>,
     edge_broker: Arc<Broker>,
     name: String,
     edges: Vec<String>,
@@ -33,17 +40,29 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Makes a fleet of these edges. The names of its topics begin with `name`.
+    /// Makes a fleet of these edges. The names of its topics begin with `name`. Its brokers, and the
+    /// connection between them, are those of other fleets too.
     pub fn new(name: &str, edges: &[&str]) -> Fleet {
-        let proxy = Proxy::start();
-        let cloud = Arc::new(Broker::start_behind(&proxy));
-        Fleet::of((cloud, proxy), Broker::shared(), name, edges)
+        static SHARED: Mutex<(Weak<Broker>, Weak<Proxy>)> = Mutex::new((Weak::new(), Weak::new()));
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let cloud = match (shared.0.upgrade(), shared.1.upgrade()) {
+            (Some(broker), Some(proxy)) => (broker, proxy),
+            _ => cloud_broker(),
+        };
+        *shared = (Arc::downgrade(&cloud.0), Arc::downgrade(&cloud.1));
+        drop(shared);
+        Fleet::of(cloud, Broker::shared(), name, edges)
+    }
+
+    /// Makes a fleet with a cloud's broker of its own, so that the connection to it can be cut.
+    pub fn with_own_link(name: &str, edges: &[&str]) -> Fleet {
+        Fleet::of(cloud_broker(), Broker::shared(), name, edges)
     }
 
     /// Makes a fleet whose cloud and edges have one broker in a cluster; edges reach the link's
     /// topics through a proxy.
     pub fn of_one_broker(name: &str, edges: &[&str], settings: &[&str]) -> Fleet {
-        let proxy = Proxy::start();
+        let proxy = Arc::new(Proxy::start());
         let link = proxy.link();
         let settings: Vec<&str> = settings.iter().copied().chain([&*link]).collect();
         let broker = Arc::new(Broker::start_in_cluster(&settings));
@@ -51,7 +70,7 @@ impl Fleet {
     }
 
     fn of(
-        (cloud, proxy): (Arc<Broker>, Proxy),
+        (cloud, proxy): (Arc<Broker>, Arc<Proxy>),
         edge_broker: Arc<Broker>,
         name: &str,
         edges: &[&str],

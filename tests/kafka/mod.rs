@@ -1,12 +1,10 @@
 //! Kafka in and out, on real brokers.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
 mod backlog;
 mod bench;
 mod duplicates;
+mod exactly_once;
 mod gone;
-mod kafka;
 mod labels;
 mod live;
 mod outages;

@@ -1,8 +1,6 @@
 //! Runs on files and on the simulator: what they write, and that neither workers, crashes nor bad
 //! input change it.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
 mod bad_input;
 mod bad_state;
 mod crash;
@@ -13,7 +11,7 @@ mod memory;
 mod number;
 mod oracle;
 mod outputs;
-mod replay;
 mod retained;
 mod system;
 mod values;
+mod worker_count;

@@ -1,7 +1,5 @@
 //! Chaos: a pipeline and its broker, killed and halted at any moment, and a recount of the results.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-
 mod calm;
 mod feeder;
 mod recount;

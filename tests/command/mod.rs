@@ -1,0 +1,5 @@
+//! The command line, the config and the examples.
+
+mod config;
+mod examples;
+mod trainers;
