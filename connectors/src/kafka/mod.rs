@@ -10,6 +10,7 @@ mod preflight;
 mod scratch_topics;
 mod topic;
 mod topic_ids;
+mod topic_watch;
 mod wait;
 
 use thiserror::Error;
@@ -31,6 +32,7 @@ pub(crate) use self::preflight::{ask_by_consumer, ask_by_consumer_until, ask_by_
 pub use self::scratch_topics::ScratchTopics;
 pub(crate) use self::topic::topic_partitions;
 pub(crate) use self::topic_ids::topic_ids;
+pub(crate) use self::topic_watch::TopicWatch;
 pub use self::wait::wait_for_brokers;
 
 /// Failures of Kafka that end what was tried. While a run goes on, its sources and sinks wait for

@@ -14,7 +14,6 @@ mod send;
 mod store;
 mod subscribe;
 mod topic;
-mod watch;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 use perennial_operators::flow::{ModelEvaluated, ModelTrained, Revision};
@@ -35,7 +34,6 @@ pub use self::store::{ModelStore, StoreConfig};
 pub use self::subscribe::{FetchedModels, Subscriber, Subscription};
 pub(crate) use self::topic::partitions_of;
 pub use self::topic::{LARGEST_CONTENT, make_topic, reach};
-pub(crate) use self::watch::TopicWatch;
 
 /// A message of the cloud about a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

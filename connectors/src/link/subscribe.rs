@@ -12,8 +12,10 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::topic::partitions_of;
-use super::{EdgeNotice, LinkError, ModelStore, Published, TopicWatch, fetch, now, open};
-use crate::kafka::{Client, KafkaConfig, KafkaError, OutageCount, consumer, is_lost, remind};
+use super::{EdgeNotice, LinkError, ModelStore, Published, fetch, now, open};
+use crate::kafka::{
+    Client, KafkaConfig, KafkaError, OutageCount, TopicWatch, consumer, is_lost, remind,
+};
 
 /// Bound on the difference between clocks, microseconds (an hour).
 const CLOCK_SKEW: i64 = 3_600_000_000;
@@ -103,7 +105,7 @@ impl Subscriber {
         consumer.assign(&assigned).map_err(failed)?;
         Ok(Subscriber {
             consumer,
-            watch: TopicWatch::new(&following.topic, 0..partitions),
+            watch: TopicWatch::of_topic(&following.topic, partitions),
             lost: None,
             following,
             store,
@@ -131,16 +133,17 @@ impl Subscriber {
                 return fetched;
             }
         }
-        let topic = &self.following.topic;
         remind(self.consumer.client());
+        if let Some(lost) = self.watch.look(&self.consumer) {
+            self.lost = Some(lost.reason);
+            return None;
+        }
+        let topic = &self.following.topic;
         let message = match self.consumer.poll(patience) {
-            None => {
-                self.lost = self.watch.look(&self.consumer);
-                return None;
-            }
+            None => return None,
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
-                self.watch.heard(partition);
+                self.watch.heard(partition as usize);
                 self.unread.remove(&partition);
                 return None;
             }
@@ -155,7 +158,7 @@ impl Subscriber {
                 return None;
             }
         };
-        self.watch.heard(message.partition());
+        self.watch.heard(message.partition() as usize);
         self.outages.0.ends("messages come from the cloud");
         let (offset, key) = (message.offset(), message.key().unwrap_or_default().to_vec());
         let Some(value) = message.payload().map(<[u8]>::to_vec) else {

@@ -43,8 +43,10 @@ use self::sealed::{SealedMessages, Unsealed};
 use super::Read;
 use super::continuity::{Continuity, OnGone};
 use super::kafka::Limit;
-use crate::kafka::{Client, Health, KafkaConfig, KafkaError, consumer, is_lost, remind};
-use crate::link::{ModelStore, TopicWatch};
+use crate::kafka::{
+    Client, Health, KafkaConfig, KafkaError, TopicWatch, consumer, is_lost, remind,
+};
+use crate::link::ModelStore;
 use crate::schema::Schema;
 
 /// Time to wait for messages at once.
@@ -171,8 +173,7 @@ impl EdgeSource {
         let consumer = consumer(options.kafka, options.group, client)?;
         let topic: Arc<str> = options.topic.into();
         let (partitions, continuity) = open_partitions(&consumer, &options, &topic, resume)?;
-        let numbers = partitions.iter().map(|state| state.partition);
-        let watch = TopicWatch::new(&topic, numbers);
+        let watch = TopicWatch::of_topic(&topic, partitions.len() as i32);
         let within = options.duplicates_within;
         let mut merge = EdgeMerge::new(options.listening, schema, within, resume);
         merge.check_tasks(options.levels, &resume.tasks);
@@ -307,16 +308,15 @@ impl EdgeSource {
     /// Waits for a message, and checks and accepts it.
     fn receive(&mut self, wait: Duration) -> Result<(), KafkaError> {
         remind(self.consumer.client());
+        if let Some(lost) = self.watch.look(&self.consumer) {
+            self.lose(&lost.reason);
+            return Ok(());
+        }
         let message = match self.consumer.poll(wait) {
-            None => {
-                if let Some(reason) = self.watch.look(&self.consumer) {
-                    self.lose(&reason);
-                }
-                return Ok(());
-            }
+            None => return Ok(()),
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
-                self.watch.heard(partition);
+                self.watch.heard(partition as usize);
                 // The last offsets before the end can be transaction markers and no messages.
                 for state in &mut self.partitions {
                     if let (true, Some(stop)) = (state.partition == partition, state.stop) {
@@ -339,7 +339,7 @@ impl EdgeSource {
         };
         self.health.report_well();
         let (partition, offset) = (message.partition(), message.offset());
-        self.watch.heard(partition);
+        self.watch.heard(partition as usize);
         let (key, value) = (message.key().unwrap_or_default(), message.payload());
         let opened = self.merge.open(key, value);
         let value = value.unwrap_or_default();

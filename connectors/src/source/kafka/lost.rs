@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use perennial_operators::TopicPartition;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -11,6 +10,26 @@ use super::merge::{ASK, Merge};
 use crate::kafka::KafkaError;
 
 impl Merge {
+    /// Looks from time to time whether what is written to the partitions also arrives, and notes
+    /// those that are lost although no error has said so.
+    pub(super) fn look(&mut self) {
+        if !self.watch.is_due() || self.has_lost || self.health.is_waiting() {
+            return;
+        }
+        for (index, reader) in self.readers.iter().enumerate() {
+            if !reader.expects_record() {
+                self.watch.heard(index);
+            }
+        }
+        if let Some(lost) = self.watch.look(&self.consumer) {
+            tracing::warn!("reading partitions anew: {}", lost.reason);
+            for index in lost.indices {
+                self.readers[index].is_lost = true;
+            }
+            self.has_lost = true;
+        }
+    }
+
     /// Assigns lost partitions again, at the records to read next or at what takes their place.
     /// While brokers do not answer they stay lost.
     ///
@@ -46,10 +65,7 @@ impl Merge {
         let mut list = TopicPartitionList::with_capacity(found.len());
         for (index, ends) in found {
             let reader = &mut self.readers[index];
-            let place = TopicPartition {
-                topic: reader.topic.clone(),
-                partition: reader.partition,
-            };
+            let place = reader.place();
             let next = self.continuity.resume(&place, reader.next, ends)?;
             reader.go_to(next);
             self.ready.find(index);

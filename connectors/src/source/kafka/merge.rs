@@ -19,7 +19,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::KafkaOptions;
 use super::ready::{HeadOrder, Ready, Role};
-use crate::kafka::{Client, Health, KafkaError, is_lost, known_end, pack, remind};
+use crate::kafka::{Client, Health, KafkaError, TopicWatch, is_lost, known_end, pack, remind};
 use crate::source::continuity::Continuity;
 
 /// How long to wait for a partition that should have more records.
@@ -115,6 +115,13 @@ pub(super) struct PartitionReader {
 }
 
 impl PartitionReader {
+    pub(super) fn place(&self) -> TopicPartition {
+        TopicPartition {
+            topic: self.topic.clone(),
+            partition: self.partition,
+        }
+    }
+
     /// Order of its next record among those of all partitions.
     fn order(&self, index: usize) -> HeadOrder {
         (self.head.order, self.role, self.partition, index)
@@ -126,19 +133,25 @@ impl PartitionReader {
         (self.has_head, self.at_end, self.is_lost) = (false, false, false);
     }
 
+    /// Whether a record may arrive: neither was one fetched, nor has reading ended.
+    pub(super) fn expects_record(&self) -> bool {
+        !self.has_head && !self.is_done()
+    }
+
     /// Whether everything up to `stop` has been read.
     fn is_done(&self) -> bool {
         self.stop.is_some_and(|stop| self.next >= stop)
     }
 
-    /// Fetches the next record, if one has arrived. Without one, and unless reading has ended, the
-    /// queue is empty then.
-    fn fetch(&mut self, clock: &mut WallClock) -> Result<(), ClientError> {
-        while !self.has_head && !self.is_done() {
+    /// Fetches the next record, if one has arrived; returns whether anything has. Without one, and
+    /// unless reading has ended, the queue is empty then.
+    fn fetch(&mut self, clock: &mut WallClock) -> Result<bool, ClientError> {
+        let mut is_heard = false;
+        while self.expects_record() {
             match self.queue.poll(Duration::ZERO) {
-                None => return Ok(()),
+                None => break,
                 Some(Ok(message)) => {
-                    self.at_end = false;
+                    (self.at_end, is_heard) = (false, true);
                     // After a repeated seek librdkafka returns records again.
                     if message.offset() >= self.next {
                         self.head.fill(&message, clock);
@@ -146,7 +159,7 @@ impl PartitionReader {
                     }
                 }
                 Some(Err(ClientError::PartitionEOF(_))) => {
-                    self.at_end = true;
+                    (self.at_end, is_heard) = (true, true);
                     // The last offsets before the end can be transaction markers and no records.
                     if let Some(stop) = self.stop {
                         self.next = self.next.max(stop);
@@ -155,7 +168,7 @@ impl PartitionReader {
                 Some(Err(error)) => return Err(error),
             }
         }
-        Ok(())
+        Ok(is_heard)
     }
 }
 
@@ -172,6 +185,7 @@ pub(super) struct Merge {
     /// Whether a reader is lost.
     pub(super) has_lost: bool,
     pub(super) continuity: Continuity,
+    pub(super) watch: TopicWatch,
     clock: WallClock,
     /// Since when the merge waits for a partition that should have more records.
     lagging: Option<Instant>,
@@ -241,6 +255,7 @@ impl Merge {
         }
         // After all queues are split: earlier records would go to the consumer's own queue.
         consumer.assign(&assignment).map_err(failed)?;
+        let watch = TopicWatch::new(readers.iter().map(PartitionReader::place));
         Ok(Merge {
             health: options.health.clone(),
             stop: options.stop.clone(),
@@ -250,6 +265,7 @@ impl Merge {
             ready,
             has_lost: false,
             continuity,
+            watch,
             clock: WallClock::default(),
             lagging: None,
             asked: None,
@@ -280,11 +296,7 @@ impl Merge {
         let mut offsets = Offsets::new();
         for reader in &mut self.readers {
             if reader.closed.replace(reader.next) != Some(reader.next) {
-                let place = TopicPartition {
-                    topic: reader.topic.clone(),
-                    partition: reader.partition,
-                };
-                offsets.insert(place, reader.next);
+                offsets.insert(reader.place(), reader.next);
             }
         }
         offsets
@@ -368,10 +380,14 @@ impl Merge {
         if role.is_some_and(|role| role != reader.role) {
             return Ok(true);
         }
-        if let Err(error) = reader.fetch(&mut self.clock) {
-            self.ready.has_none(index, true);
-            self.handle(index, error)?;
-            return Ok(!self.readers[index].is_lost);
+        match reader.fetch(&mut self.clock) {
+            Ok(true) => self.watch.heard(index),
+            Ok(false) => {}
+            Err(error) => {
+                self.ready.has_none(index, true);
+                self.handle(index, error)?;
+                return Ok(!self.readers[index].is_lost);
+            }
         }
         if reader.has_head {
             self.ready.has_head(reader.order(index));

@@ -263,6 +263,7 @@ impl KafkaSource {
             position: self.position,
             ended: false,
         };
+        self.merge.look();
         let latest = latest_time();
         let (mut records, mut bytes) = (0, 0);
         while records < limit.records && bytes < limit.bytes {
