@@ -114,9 +114,11 @@ impl Bench {
         files.iter().flat_map(read).collect()
     }
 
-    /// The command that runs the program in the folder.
+    /// The command that runs the program in the folder. The program ends with the thread that starts
+    /// it: one that a failed test leaves behind would keep the tests' output open for ever.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program());
         command.args(arguments).current_dir(self.folder.path());
         command
             .env_remove("RUST_LOG")
