@@ -120,8 +120,9 @@ pub struct EdgesResume {
 
 /// A source of the samples that edges share.
 pub struct EdgeSource {
+    kafka: KafkaConfig,
+    group: String,
     consumer: BaseConsumer<Client>,
-    brokers: String,
     topic: Arc<str>,
     partitions: Vec<PartitionState>,
     continuity: Continuity,
@@ -179,7 +180,8 @@ impl EdgeSource {
         merge.check_tasks(options.levels, &resume.tasks);
         Ok(EdgeSource {
             consumer,
-            brokers: options.kafka.brokers.clone(),
+            kafka: options.kafka.clone(),
+            group: options.group.to_string(),
             refusals: Refusals::new(topic.clone()),
             topic,
             partitions,
@@ -448,7 +450,7 @@ impl EdgeSource {
 
     fn failed(&self, reason: &dyn std::fmt::Display) -> KafkaError {
         KafkaError::Failed {
-            brokers: self.brokers.clone(),
+            brokers: self.kafka.brokers.clone(),
             reason: reason.to_string(),
         }
     }

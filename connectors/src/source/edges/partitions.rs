@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{EdgeSource, EdgesOptions, EdgesResume};
-use crate::kafka::{Client, KafkaError, ask_by_consumer};
+use crate::kafka::{Client, KafkaError, ask_by_consumer, consumer};
 use crate::link::partitions_of;
 use crate::source::continuity::Continuity;
 
@@ -96,8 +96,9 @@ impl EdgeSource {
         self.is_lost = true;
     }
 
-    /// Assigns the partitions again, at the messages to read next or at what takes their place.
-    /// While brokers do not answer this is tried again after `pause`.
+    /// Reads the partitions by a new consumer, from the messages to read next on or from what takes
+    /// their place: librdkafka can fetch nothing more of a topic that was made anew, even if its
+    /// partitions are assigned again. While brokers do not answer this is tried again after `pause`.
     pub(super) fn find_lost(&mut self, pause: Duration) -> Result<(), KafkaError> {
         if self.asked.elapsed() < ASK {
             std::thread::sleep(pause);
@@ -134,8 +135,11 @@ impl EdgeSource {
                 state.next = next;
             }
         }
-        let assigned = assign(&self.consumer, &self.topic, &self.partitions);
+        let client = Client::new(&self.health);
+        let consumer = consumer(&self.kafka, &self.group, client)?;
+        let assigned = assign(&consumer, &self.topic, &self.partitions);
         assigned.map_err(|error| self.failed(&error))?;
+        self.consumer = consumer;
         self.continuity.all_resumed();
         self.is_lost = false;
         self.health.report_well();

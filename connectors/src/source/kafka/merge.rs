@@ -18,8 +18,9 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::KafkaOptions;
+use super::connect::Connector;
 use super::ready::{HeadOrder, Ready, Role};
-use crate::kafka::{Client, Health, KafkaError, TopicWatch, is_lost, known_end, pack, remind};
+use crate::kafka::{Client, KafkaError, TopicWatch, is_lost, known_end, pack, remind};
 use crate::source::continuity::Continuity;
 
 /// How long to wait for a partition that should have more records.
@@ -110,7 +111,7 @@ pub(super) struct PartitionReader {
     has_head: bool,
     /// Whether the broker has reported the end of the partition.
     at_end: bool,
-    /// Whether nothing is fetched of the partition until it is assigned again.
+    /// Whether nothing more is fetched of the partition.
     pub(super) is_lost: bool,
 }
 
@@ -127,9 +128,27 @@ impl PartitionReader {
         (self.head.order, self.role, self.partition, index)
     }
 
-    /// Drops what was fetched, and goes on at another offset.
-    pub(super) fn go_to(&mut self, next: i64) {
-        self.next = next;
+    fn new(start: Start, name: CString, queue: PartitionQueue<Client>) -> PartitionReader {
+        PartitionReader {
+            role: start.role,
+            topic: start.topic,
+            name,
+            partition: start.partition,
+            next: start.offset,
+            closed: start.is_resumed.then_some(start.offset),
+            stop: start.stop,
+            queue,
+            head: Head::default(),
+            has_head: false,
+            at_end: false,
+            is_lost: false,
+        }
+    }
+
+    /// Drops what was fetched, and goes on with the queue of another consumer, which begins at the
+    /// next record.
+    pub(super) fn restart(&mut self, queue: PartitionQueue<Client>) {
+        self.queue = queue;
         (self.has_head, self.at_end, self.is_lost) = (false, false, false);
     }
 
@@ -174,13 +193,12 @@ impl PartitionReader {
 
 /// The merge of the partitions of a process.
 pub(super) struct Merge {
+    pub(super) connector: Connector,
     pub(super) consumer: Arc<BaseConsumer<Client>>,
-    pub(super) health: Health,
     /// Set when the source is to stop waiting.
     stop: Arc<AtomicBool>,
-    brokers: String,
     pub(super) readers: Vec<PartitionReader>,
-    /// Which of the readers to look at. A lost one is none of them until it is assigned again.
+    /// Which of the readers to look at.
     pub(super) ready: Ready,
     /// Whether a reader is lost.
     pub(super) has_lost: bool,
@@ -205,67 +223,38 @@ pub(super) struct Start {
 }
 
 impl Merge {
-    /// Assigns the partitions to the consumer.
+    /// Makes the consumer of the partitions.
     pub(super) fn new(
-        consumer: BaseConsumer<Client>,
         options: &KafkaOptions<'_>,
         starts: Vec<Start>,
         continuity: Continuity,
     ) -> Result<Merge, KafkaError> {
-        let brokers = &options.kafka.brokers;
-        let failed = |error: ClientError| KafkaError::Failed {
-            brokers: brokers.clone(),
-            reason: error.to_string(),
-        };
-        let consumer = Arc::new(consumer);
-        let mut assignment = TopicPartitionList::new();
-        let mut readers = Vec::new();
-        let ready = Ready::new(starts.len());
-        for start in starts {
-            assignment
-                .add_partition_offset(&start.topic, start.partition, Offset::Offset(start.offset))
-                .map_err(failed)?;
-            let queue = consumer.split_partition_queue(&start.topic, start.partition);
-            let (Some(mut queue), Ok(name)) = (queue, CString::new(&*start.topic)) else {
-                let reason = format!(
-                    "there is no partition {} of {}",
-                    start.partition, start.topic
-                );
-                return Err(KafkaError::Failed {
-                    brokers: brokers.clone(),
-                    reason,
-                });
-            };
-            let (signals, index) = (ready.signals.clone(), readers.len());
-            queue.set_nonempty_callback(move || signals.report(index));
-            readers.push(PartitionReader {
-                role: start.role,
-                topic: start.topic,
-                name,
-                partition: start.partition,
-                next: start.offset,
-                closed: start.is_resumed.then_some(start.offset),
-                stop: start.stop,
-                queue,
-                head: Head::default(),
-                has_head: false,
-                at_end: false,
-                is_lost: false,
-            });
-        }
-        // After all queues are split: earlier records would go to the consumer's own queue.
-        consumer.assign(&assignment).map_err(failed)?;
-        let watch = TopicWatch::new(readers.iter().map(PartitionReader::place));
-        Ok(Merge {
+        let connector = Connector {
+            kafka: options.kafka.clone(),
+            group: options.group.to_string(),
             health: options.health.clone(),
+        };
+        let ready = Ready::new(starts.len());
+        let place = |start: &Start| {
+            let (topic, partition) = (start.topic.clone(), start.partition);
+            (TopicPartition { topic, partition }, start.offset)
+        };
+        let places: Vec<(TopicPartition, i64)> = starts.iter().map(place).collect();
+        let (consumer, queues) = connector.connect(&places, &ready.signals)?;
+        let mut readers = Vec::with_capacity(starts.len());
+        for (start, queue) in starts.into_iter().zip(queues) {
+            let name = CString::new(&*start.topic).map_err(|error| connector.failed(&error))?;
+            readers.push(PartitionReader::new(start, name, queue));
+        }
+        Ok(Merge {
             stop: options.stop.clone(),
+            connector,
             consumer,
-            brokers: brokers.clone(),
             readers,
             ready,
             has_lost: false,
             continuity,
-            watch,
+            watch: TopicWatch::new(places.into_iter().map(|(place, _)| place)),
             clock: WallClock::default(),
             lagging: None,
             asked: None,
@@ -360,7 +349,7 @@ impl Merge {
         });
         let first = self.ready.first(role);
         if first.is_some() {
-            self.health.report_well();
+            self.connector.health.report_well();
         }
         if all_there || first.is_none() {
             self.lagging = None;
@@ -412,13 +401,15 @@ impl Merge {
         remind(self.consumer.client());
         // Records come from the partitions' queues; this one has errors and internal events.
         match self.consumer.poll(Duration::ZERO) {
-            Some(Err(ClientError::MessageConsumptionFatal(code))) => Err(self.failed(&code)),
+            Some(Err(ClientError::MessageConsumptionFatal(code))) => {
+                Err(self.connector.failed(&code))
+            }
             Some(Err(error)) => {
-                self.health.report_waiting(&error.to_string());
+                self.connector.health.report_waiting(&error.to_string());
                 Ok(())
             }
             // Dropping it would lose the record.
-            Some(Ok(message)) => Err(self.failed(&format!(
+            Some(Ok(message)) => Err(self.connector.failed(&format!(
                 "a record of {}[{}] came past its queue",
                 message.topic(),
                 message.partition()
@@ -429,7 +420,9 @@ impl Merge {
 
     /// Finds out that an outage is over even if no record comes: clients report failures only.
     fn ask_again(&mut self) {
-        if !self.health.is_waiting() || self.asked.is_some_and(|asked| asked.elapsed() < ASK) {
+        if !self.connector.health.is_waiting()
+            || self.asked.is_some_and(|asked| asked.elapsed() < ASK)
+        {
             return;
         }
         let mut ends = TopicPartitionList::with_capacity(self.readers.len());
@@ -439,7 +432,7 @@ impl Merge {
         // The request goes to the leader of every partition.
         let answer = added.and_then(|()| self.consumer.offsets_for_times(ends, ASK));
         if answer.is_ok_and(|ends| ends.elements().iter().all(|end| end.error().is_ok())) {
-            self.health.report_well();
+            self.connector.health.report_well();
         }
         self.asked = Some(Instant::now());
     }
@@ -455,18 +448,11 @@ impl Merge {
                 code @ (RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed
                 | RDKafkaErrorCode::Fatal),
-            ) => Err(self.failed(&code)),
+            ) => Err(self.connector.failed(&code)),
             _ => {
-                self.health.report_waiting(&error.to_string());
+                self.connector.health.report_waiting(&error.to_string());
                 Ok(())
             }
-        }
-    }
-
-    pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> KafkaError {
-        KafkaError::Failed {
-            brokers: self.brokers.clone(),
-            reason: error.to_string(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A source of samples, and of labels, on topics of Kafka.
 
+mod connect;
 mod labels;
 mod lost;
 mod merge;

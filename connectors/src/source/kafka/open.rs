@@ -14,7 +14,7 @@ use super::{
     SamplesConfig, StartAt,
 };
 use crate::format::Row;
-use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer, queued_consumer};
+use crate::kafka::{Client, KafkaConfig, KafkaError, ask_by_consumer, consumer};
 use crate::schema::Schema;
 use crate::source::continuity::Continuity;
 use crate::source::decode::Decoder;
@@ -37,8 +37,8 @@ pub fn open(
     schema: &Schema,
     resume: &Resume,
 ) -> Result<KafkaSource, KafkaError> {
-    let client = || Client::new(&options.health);
-    let scout = consumer(options.kafka, options.group, client())?;
+    let client = Client::new(&options.health);
+    let scout = consumer(options.kafka, options.group, client)?;
     let sample_topic: Arc<str> = topics.samples.topic.as_str().into();
     let label_topic: Option<Arc<str>> = topics
         .labels
@@ -74,9 +74,8 @@ pub fn open(
         }
     };
     let topic = topics.samples.to_topic();
-    let consumer = queued_consumer(options.kafka, options.group, client(), starts.len())?;
     Ok(KafkaSource {
-        merge: Merge::new(consumer, options, starts, continuity)?,
+        merge: Merge::new(options, starts, continuity)?,
         samples: SampleReader {
             parser: Parser::new(options, &topic, decoder.columns())?,
             row: Row::new(decoder.columns().len()),

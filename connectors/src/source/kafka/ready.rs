@@ -128,19 +128,6 @@ impl Ready {
         debug_assert_eq!(taken.map(|Reverse(place)| place.3), Some(index));
         self.to_poll.push(index);
     }
-
-    /// Looks at a partition no longer: it is lost, and so is its next record.
-    pub(super) fn lose(&mut self, index: usize) {
-        self.missing.remove(&index);
-        for heads in &mut self.heads {
-            heads.retain(|Reverse(place)| place.3 != index);
-        }
-    }
-
-    /// Looks at a lost partition again, which is assigned anew.
-    pub(super) fn find(&mut self, index: usize) {
-        self.to_poll.push(index);
-    }
 }
 
 #[cfg(test)]
@@ -168,24 +155,5 @@ mod tests {
         assert_eq!(ready.first(None), Some(1));
         ready.take(Role::Samples, 1);
         assert_eq!(ready.first(None), Some(2));
-    }
-
-    #[test]
-    fn a_lost_partition_is_looked_at_once_it_is_found() {
-        let mut ready = Ready::new(2);
-        ready.take_to_poll();
-        ready.has_head((10, Role::Samples, 0, 0));
-        ready.has_head((20, Role::Samples, 1, 1));
-        ready.lose(0);
-        assert_eq!(ready.first(None), Some(1));
-        ready.take(Role::Samples, 1);
-        ready.has_none(1, false);
-        ready.lose(1);
-        assert_eq!((ready.first(None), ready.missing().count()), (None, 0));
-        assert_eq!(ready.take_to_poll(), [1]);
-        ready.find(0);
-        assert_eq!(ready.take_to_poll(), [0]);
-        ready.has_head((30, Role::Samples, 0, 0));
-        assert_eq!(ready.first(None), Some(0));
     }
 }
