@@ -65,6 +65,8 @@ pub fn rotate(year: &mut Year) {
     let last = std::mem::replace(&mut year.keys.current, next);
     year.keys.tell(&year.fleet, None);
     year.members.hang_up("cloud");
+    // A copy of the cloud's state would read again what nobody can check any more.
+    year.backups.forget_cloud();
     year.feed.of(EDGE).is_quiet = false;
     // The cloud looks at its config within a second.
     std::thread::sleep(Duration::from_secs(1));
