@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::Year;
 use super::super::config::FILES;
 use super::files::Output;
+use crate::fleet::Fleet;
 use crate::{copy_folder, ended};
 
 /// Copies of states.
@@ -110,9 +111,14 @@ fn back_up_cloud(year: &mut Year) {
 pub fn of_another_time(year: &mut Year) {
     let name = "south";
     year.say(&format!("{name} gets a state that does not fit its group"));
+    let records = |fleet: &Fleet| fleet.status(name)["commit"]["records"].as_u64();
+    let before = records(&year.fleet);
     copy(year, name, "backup-old");
     year.members.start(name);
-    year.members.go_on(&[name]);
+    // A commit of no records leaves the consumer group as it was.
+    let has_read = |fleet: &Fleet| records(fleet) > before;
+    year.members
+        .wait_until(&format!("{name} has read more"), has_read);
     year.members.stop(name);
     let path = |state: &str| year.fleet.bench.path(state);
     let swap = |from: &str, to: &str| {
