@@ -55,6 +55,9 @@ pub enum Error {
         #[source]
         reason: OnnxError,
     },
+    /// The command's arguments do not say enough, or do not fit what they are about.
+    #[error("{0}")]
+    Arguments(String),
     /// A file of the command cannot be written or read.
     #[error("{0}: {1}")]
     File(std::path::PathBuf, std::io::Error),
@@ -82,9 +85,9 @@ pub fn render(error: &Error) -> ExitCode {
     }
     eprintln!("perennial: {text}");
     match error {
-        Error::Config(_) | Error::Kafka(KafkaError::Option(_) | KafkaError::Secret { .. }) => {
-            ExitCode::from(2)
-        }
+        Error::Arguments(_)
+        | Error::Config(_)
+        | Error::Kafka(KafkaError::Option(_) | KafkaError::Secret { .. }) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }
 }

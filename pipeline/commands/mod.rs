@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod evaluate;
+mod init;
 mod kb;
 mod label;
 mod produce;
@@ -24,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 use self::audit::audit;
 use self::bench::{BenchOptions, bench_command};
 use self::evaluate::{EvaluateOptions, evaluate_command};
+use self::init::{InitArguments, init};
 use self::kb::KbCommand;
 use self::label::{LabelOptions, label};
 use self::produce::produce_command;
@@ -82,6 +84,9 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
     },
+    /// Look at a file or a topic of samples, and print a config for it. At a terminal it asks for
+    /// what names and values do not tell.
+    Init(InitArguments),
     /// Send samples and labels to the topics of a config, as edge sites do. The config's section
     /// `produce` names the samples.
     Produce {
@@ -242,6 +247,7 @@ fn execute(command: Command) -> Result<(), Error> {
             report,
             workers,
         } => run_command(&config.settings()?, state, report.as_deref(), workers),
+        Command::Init(arguments) => init(&arguments),
         Command::Produce { config } => produce_command(&config.settings()?),
         Command::Bench {
             config,

@@ -47,6 +47,7 @@ pub use self::link::{CanaryConfig, LinkConfig, OutboxConfig, Role, Shed};
 pub use self::memory::MemoryConfig;
 pub use self::outputs::{DeadLetterTopic, DeadLettersConfig, PredictionsConfig};
 pub use self::places::ConfigError;
+pub(crate) use self::places::did_you_mean;
 pub use self::produce::{ProduceConfig, Production};
 pub use self::requests::LabelRequestsConfig;
 pub use self::schema::find_attribute;

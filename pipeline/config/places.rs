@@ -143,7 +143,7 @@ pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str>
 }
 
 /// `; did you mean "…"?` with the candidate most similar to `name`; empty if none is similar.
-pub(super) fn did_you_mean(name: &str, candidates: &[&str]) -> String {
+pub(crate) fn did_you_mean(name: &str, candidates: &[&str]) -> String {
     nearest(name, candidates)
         .map(|near| format!("; did you mean \"{near}\"?"))
         .unwrap_or_default()

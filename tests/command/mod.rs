@@ -2,4 +2,5 @@
 
 mod config;
 mod examples;
+mod init;
 mod trainers;

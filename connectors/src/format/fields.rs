@@ -34,7 +34,7 @@ pub(crate) fn quote(value: Value) -> String {
 }
 
 /// Whether a text stands for no value in a column of numbers or classes.
-fn is_missing(text: &str) -> bool {
+pub(crate) fn is_missing(text: &str) -> bool {
     matches!(text, "" | "NaN" | "nan" | "NA" | "N/A" | "null")
 }
 

@@ -3,6 +3,7 @@
 mod avro;
 pub(crate) mod fields;
 mod json;
+mod keys;
 mod object;
 mod registry;
 mod row;
@@ -12,6 +13,7 @@ mod times;
 pub use self::avro::{AvroError, AvroParser};
 pub(crate) use self::fields::quote;
 pub use self::json::JsonParser;
+pub(crate) use self::keys::KeyList;
 pub use self::registry::{RegisteredSchema, Registry};
 pub use self::row::{Row, Value};
 pub use self::schemas::{greet_registry, wait_for_registry};

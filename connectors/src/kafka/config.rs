@@ -228,6 +228,19 @@ pub const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
 const DEFAULT_TRANSACTION_TIMEOUT: u64 = 60_000;
 
 impl KafkaConfig {
+    /// The default settings for these brokers.
+    pub fn new(brokers: impl Into<String>) -> KafkaConfig {
+        KafkaConfig {
+            brokers: brokers.into(),
+            group: None,
+            partitions: None,
+            delivery: Delivery::default(),
+            registry: None,
+            wait_seconds: default_wait_seconds(),
+            options: BTreeMap::new(),
+        }
+    }
+
     /// How long a transaction may be open before Kafka aborts it.
     pub fn transaction_timeout(&self) -> Duration {
         let given = match self.options.get(TRANSACTION_TIMEOUT) {

@@ -10,6 +10,7 @@ pub mod edges;
 mod error;
 pub mod file;
 pub mod kafka;
+mod profile;
 mod rows;
 pub mod simulator;
 mod task_numbers;
@@ -20,6 +21,7 @@ use perennial_operators::flow::DeadLetter;
 pub use self::continuity::OnGone;
 pub use self::decode::Decoder;
 pub use self::error::SourceError;
+pub use self::profile::{ColumnProfile, Profile, profile, values_within};
 pub use self::rows::{Next, Rows};
 pub use self::simulator::{Drift, DriftKind, SimulatedLabel, Simulator, SimulatorConfig};
 

@@ -3,7 +3,8 @@
 //! links are cut; processes are killed. In the end all know what they should, as if nothing had
 //! happened.
 //!
-//! A failing seed can be repeated: `PERENNIAL_SEED=7 cargo test --release --test program simulation`.
+//! A failing seed can be repeated:
+//! `PERENNIAL_SEED=7 cargo test --release --test program simulation`.
 
 mod cloud;
 mod copies;

@@ -40,8 +40,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Makes a fleet of these edges. The names of its topics begin with `name`. Its brokers, and the
-    /// connection between them, are those of other fleets too.
+    /// Makes a fleet of these edges. The names of its topics begin with `name`. Its brokers, and
+    /// the connection between them, are those of other fleets too.
     pub fn new(name: &str, edges: &[&str]) -> Fleet {
         static SHARED: Mutex<(Weak<Broker>, Weak<Proxy>)> = Mutex::new((Weak::new(), Weak::new()));
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -114,8 +114,8 @@ impl Bench {
         files.iter().flat_map(read).collect()
     }
 
-    /// The command that runs the program in the folder. The program ends with the thread that starts
-    /// it: one that a failed test leaves behind would keep the tests' output open for ever.
+    /// The command that runs the program in the folder. The program ends with the thread that
+    /// starts it: one that a failed test leaves behind would keep the tests' output open for ever.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program());

@@ -98,7 +98,8 @@ impl EdgeSource {
 
     /// Reads the partitions by a new consumer, from the messages to read next on or from what takes
     /// their place: librdkafka can fetch nothing more of a topic that was made anew, even if its
-    /// partitions are assigned again. While brokers do not answer this is tried again after `pause`.
+    /// partitions are assigned again. While brokers do not answer this is tried again after
+    /// `pause`.
     pub(super) fn find_lost(&mut self, pause: Duration) -> Result<(), KafkaError> {
         if self.asked.elapsed() < ASK {
             std::thread::sleep(pause);

@@ -92,6 +92,11 @@ impl CsvRecords {
         Ok(records)
     }
 
+    /// The names of all columns.
+    pub(super) fn header(&self) -> &[String] {
+        &self.header
+    }
+
     fn field(&self, field: usize) -> &[u8] {
         let start = if field == 0 { 0 } else { self.ends[field - 1] };
         &self.fields[start..self.ends[field]]

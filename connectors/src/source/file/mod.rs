@@ -1,5 +1,6 @@
 //! Samples and labels from files: CSV, JSON Lines (both also with gzip) and Parquet.
 
+mod columns;
 mod csv;
 mod guarded;
 mod joined;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::columns::columns;
 pub use self::guarded::catches_panics;
 pub use self::joined::open_joined;
 pub use self::labels::{LabelBatch, LabelColumns, LabelSource};
@@ -127,8 +129,25 @@ trait Records: Send {
     fn count(&mut self) -> Result<u64, String>;
 }
 
+/// A file that is open, and its format.
+enum OpenFile {
+    Parquet(File),
+    Csv(text::TextInput),
+    Jsonl(text::TextInput),
+}
+
 /// Opens a file whose records have `columns`, which become the cells of the row.
 fn records(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Records>, SourceError> {
+    let path = config.path.display().to_string();
+    Ok(match open_file(config)? {
+        OpenFile::Parquet(file) => Box::new(parquet::ParquetRecords::open(file, &path, columns)?),
+        OpenFile::Csv(input) => Box::new(csv::CsvRecords::open(input, &path, columns)?),
+        OpenFile::Jsonl(input) => Box::new(jsonl::JsonRecords::new(input, columns)),
+    })
+}
+
+/// Opens a file that has content.
+fn open_file(config: &FileConfig) -> Result<OpenFile, SourceError> {
     let path = config.path.display().to_string();
     let open = |reason: String| SourceError::Open {
         path: path.clone(),
@@ -148,9 +167,7 @@ fn records(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Records>, 
         return Err(empty(&path, format));
     }
     if format == FileFormat::Parquet {
-        return Ok(Box::new(parquet::ParquetRecords::open(
-            file, &path, columns,
-        )?));
+        return Ok(OpenFile::Parquet(file));
     }
     let input = text::TextInput::new(file, is_gzip(&config.path), config.max_record_bytes);
     let mut input = input.map_err(|error| open(text::explain(&error)))?;
@@ -161,8 +178,8 @@ fn records(config: &FileConfig, columns: &[String]) -> Result<Box<dyn Records>, 
         return Err(empty(&path, format));
     }
     Ok(match format {
-        FileFormat::Csv => Box::new(csv::CsvRecords::open(input, &path, columns)?),
-        _ => Box::new(jsonl::JsonRecords::new(input, columns)),
+        FileFormat::Csv => OpenFile::Csv(input),
+        _ => OpenFile::Jsonl(input),
     })
 }
 

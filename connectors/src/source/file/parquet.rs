@@ -219,6 +219,14 @@ impl Records for ParquetRecords {
     }
 }
 
+/// Names of the columns whose cells are single values.
+pub(super) fn columns(file: &File) -> Result<Vec<String>, String> {
+    let metadata = guarded(|| metadata(file))?;
+    let fields = metadata.schema().fields().iter();
+    let single = fields.filter(|field| target(field.data_type()).is_some());
+    Ok(single.map(|field| field.name().clone()).collect())
+}
+
 /// The footer of a file, with times of 96 bits as microseconds: as nanoseconds, which they are read
 /// as otherwise, those before 1677 and after 2262 would become other times.
 fn metadata(file: &File) -> Result<ArrowReaderMetadata, ParquetError> {

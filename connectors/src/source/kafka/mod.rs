@@ -6,6 +6,7 @@ mod lost;
 mod merge;
 mod open;
 mod ready;
+mod sample;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use self::labels::LabelUpdate;
 use self::merge::{Merge, PartitionReader};
 pub use self::open::{KafkaTopics, open, partitions};
 use self::ready::Role;
+pub use self::sample::TopicSample;
 use super::Read;
 use super::continuity::OnGone;
 use super::decode::Decoder;

@@ -158,7 +158,7 @@ pub fn partitions(
 }
 
 /// Numbers of the partitions of a topic that a process reads.
-fn numbers(
+pub(super) fn numbers(
     consumer: &BaseConsumer<Client>,
     kafka: &KafkaConfig,
     topic: &str,
