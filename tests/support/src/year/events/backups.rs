@@ -112,8 +112,8 @@ pub fn of_another_time(year: &mut Year) {
     let name = "south";
     year.say(&format!("{name} gets a state that does not fit its group"));
     let records = |fleet: &Fleet| fleet.status(name)["commit"]["records"].as_u64();
-    let before = records(&year.fleet);
     copy(year, name, "backup-old");
+    let before = records(&year.fleet);
     year.members.start(name);
     // A commit of no records leaves the consumer group as it was.
     let has_read = |fleet: &Fleet| records(fleet) > before;
