@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -10,6 +11,9 @@ use support::kafka::{Broker, Read};
 use support::{Bench, json};
 
 use super::Topics;
+
+/// Time limit for the markers of decided transactions.
+const MARKERS: Duration = Duration::from_secs(30);
 
 /// Topic, partition and offset of a message.
 type Place = (String, i32, i64);
@@ -233,16 +237,34 @@ fn check_knowledge(
     (base.labelled, base.scored, counts.len())
 }
 
+/// Waits until all results can be read: a transaction is decided before its markers are in all
+/// partitions.
+fn wait_for_markers(of: &Pipeline<'_>) {
+    for topic in [&of.topics.predictions, &of.topics.dead_letters] {
+        let began = Instant::now();
+        while of.broker.is_in_transaction(topic) {
+            let waited = began.elapsed();
+            assert!(waited < MARKERS, "{topic} stays in a transaction");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
 /// Asserts that outputs, report and knowledge base agree with the input.
 pub fn check(of: &Pipeline<'_>) -> Checked {
     let inputs = Inputs::read(of);
     let mut repeated = 0;
+    wait_for_markers(of);
     let predictions = results(of, &of.topics.predictions, &mut repeated);
     let letters = results(of, &of.topics.dead_letters, &mut repeated);
     let predictions = check_predictions(&inputs, &predictions);
     check_dead_letters(&inputs, &letters);
     // The bootstrap's samples depend on the order in which partitions are read.
-    assert_eq!(predictions.len() + of.bootstrap, inputs.samples.len());
+    let places = inputs.samples.keys();
+    let missing: Vec<&Place> = places
+        .filter(|place| !predictions.contains_key(*place))
+        .collect();
+    assert_eq!(missing.len(), of.bootstrap, "not predicted: {missing:?}");
     let (labelled, scored, tasks) = check_knowledge(of, &inputs, &predictions);
     let report = of.bench.report(of.report);
     assert_eq!(report["records"], inputs.records, "{report}");
