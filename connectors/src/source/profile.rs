@@ -16,7 +16,7 @@ const MOST_VALUES: usize = 1_000;
 /// The years 1990 to 2100, microseconds since 1970.
 const RECENT: std::ops::Range<i64> = 631_152_000_000_000..4_133_980_800_000_000;
 
-/// What the values of a column are.
+/// The profile of a column: what its values are.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnProfile {
     /// The column's name.
@@ -92,7 +92,7 @@ impl ColumnProfile {
     }
 }
 
-/// What records are.
+/// The profile of records.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// Their columns.

@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::ready::Signals;
 use crate::kafka::{Client, Health, KafkaConfig, KafkaError, queued_consumer};
 
-/// What a consumer is made from, and made anew when partitions are lost: librdkafka can fetch
+/// A maker of consumers, the first one and those after partitions were lost: librdkafka can fetch
 /// nothing more of a topic that was made anew, even if its partitions are assigned again.
 pub(super) struct Connector {
     pub(super) kafka: KafkaConfig,
