@@ -90,7 +90,7 @@ pub(crate) fn number(what: &str, column: &str, value: Value) -> Result<f32, Stri
 }
 
 /// 1 for true and 0 for false, in any of their spellings.
-fn truth(text: &str) -> Option<f64> {
+pub(crate) fn truth(text: &str) -> Option<f64> {
     let spellings = BOOLEANS.iter();
     let is = |place: usize| spellings.clone().any(|spelling| spelling[place] == text);
     match (is(0), is(1)) {

@@ -148,8 +148,7 @@ pub(crate) fn is_refusal(error: &ClientError) -> bool {
     is_too_large(error) || is_untimely(error)
 }
 
-/// Returns whether an error of a consumer means that it fetches nothing more of a partition until
-/// the partition is assigned again.
+/// Returns whether an error of a consumer means that it fetches nothing more of a partition.
 pub(crate) fn is_lost(error: &ClientError) -> bool {
     matches!(
         error.rdkafka_error_code(),

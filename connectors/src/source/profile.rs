@@ -7,7 +7,7 @@ use rustc_hash::{FxHashSet, FxHasher};
 
 use super::error::SourceError;
 use super::rows::{Next, Rows};
-use crate::format::fields::is_missing;
+use crate::format::fields::{is_missing, truth};
 use crate::format::{Row, TimeParser, Value};
 
 /// Bound on the distinct values that are kept of a column.
@@ -63,10 +63,7 @@ impl ColumnProfile {
             return;
         }
         self.filled += 1;
-        let number = match text {
-            "true" | "false" | "True" | "False" | "TRUE" | "FALSE" => Some(0.0),
-            text => text.parse::<f64>().ok(),
-        };
+        let number = truth(text).or_else(|| text.parse::<f64>().ok());
         if let Some(number) = number.filter(|_| !matches!(value, Value::Time(_))) {
             self.numbers += 1;
             self.whole += u64::from(number.fract() == 0.0);
