@@ -84,6 +84,16 @@ impl Client {
         lock(&self.undelivered).take()
     }
 
+    /// Whether messages could not be delivered since the last [`Client::take_undelivered`].
+    pub(crate) fn has_undelivered(&self) -> bool {
+        lock(&self.undelivered).is_some()
+    }
+
+    /// Why the first of these messages could not be delivered.
+    pub(crate) fn undelivered_error(&self) -> Option<ClientError> {
+        Some(lock(&self.undelivered).as_ref()?.error.clone())
+    }
+
     /// Notes that all brokers are down, so that [`remind`] names them again.
     fn note_lost_brokers(&self) {
         let (since, mut outage) = (Instant::now(), lock(&self.outage));

@@ -291,19 +291,26 @@ impl KafkaSink {
         Ok(false)
     }
 
-    /// Waits until every message is delivered or given up.
+    /// Waits until every message is delivered, or the transaction can only be aborted: after one
+    /// message that was not delivered librdkafka sends none of the others.
     fn wait(&mut self) -> Result<(), KafkaError> {
-        loop {
-            // With a longer timeout a flush takes at least a tenth of a second.
-            match self.producer.flush(Duration::ZERO) {
-                Ok(()) => return Ok(()),
-                Err(ClientError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
-                    self.producer.poll(GLANCE);
-                    remind(self.producer.client());
-                    self.check_stop()?;
-                }
-                Err(error) => return Err(self.failed(&error)),
+        let is_lost = |sink: &KafkaSink| sink.is_transactional() && sink.client.has_undelivered();
+        while !is_lost(self) && !self.is_drained()? {}
+        Ok(())
+    }
+
+    /// Looks for delivery reports; returns whether every message is delivered or given up.
+    fn is_drained(&mut self) -> Result<bool, KafkaError> {
+        // With a longer timeout a flush takes at least a tenth of a second.
+        match self.producer.flush(Duration::ZERO) {
+            Ok(()) => Ok(true),
+            Err(ClientError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
+                self.producer.poll(GLANCE);
+                remind(self.producer.client());
+                self.check_stop()?;
+                Ok(false)
             }
+            Err(error) => Err(self.failed(&error)),
         }
     }
 

@@ -107,17 +107,16 @@ impl KafkaSink {
         self.wait()?;
         // While messages arrive, a run that is to stop still makes progress.
         self.stopping = None;
-        match (self.client.take_undelivered(), alone) {
-            (Some(undelivered), _) => {
-                self.learn(&undelivered, alone)?;
-                self.refused = Some(undelivered.error);
-            }
-            (None, Some((topic, size))) => {
-                if let Some(limits) = self.limits.sizes.get_mut(topic) {
-                    limits.taken = limits.taken.max(size);
-                }
-            }
-            (None, None) => {}
+        let Some((topic, size)) = alone else {
+            // The end of the attempt learns from all that is refused by then.
+            self.refused = self.client.undelivered_error();
+            return Ok(());
+        };
+        if let Some(undelivered) = self.client.take_undelivered() {
+            self.learn(&undelivered, alone)?;
+            self.refused = Some(undelivered.error);
+        } else if let Some(limits) = self.limits.sizes.get_mut(topic) {
+            limits.taken = limits.taken.max(size);
         }
         Ok(())
     }

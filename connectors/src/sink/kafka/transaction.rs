@@ -209,6 +209,9 @@ impl KafkaSink {
         }
         // A commit that waits for its messages takes at least a tenth of a second.
         self.wait()?;
+        if self.client.has_undelivered() {
+            return self.abort();
+        }
         let committed = self.step(|sink, _| sink.producer.commit_transaction(PATIENCE))?;
         if !committed {
             return self.abort();
@@ -218,8 +221,7 @@ impl KafkaSink {
     }
 
     fn abort(&mut self) -> Result<Outcome, KafkaError> {
-        let sent_before = self.client.take_undelivered();
-        let lost = sent_before.as_ref().map(|lost| lost.error.clone());
+        let lost = self.client.undelivered_error();
         // After a refusal librdkafka takes no more messages of the transaction, which is no reason.
         let refused = self.refused.take();
         if let Some(error) = lost.or(refused)
@@ -227,17 +229,21 @@ impl KafkaSink {
         {
             self.client.health.report_waiting(&error.to_string());
         }
-        self.step(|sink, _| match sink.producer.abort_transaction(PAUSE) {
-            // The abort has begun; it finishes after the delivery reports of its messages.
-            Err(ClientError::Transaction(error)) if error.is_retriable() => {
-                let _ = sink.producer.flush(PAUSE);
-                sink.producer.abort_transaction(ABORT)
-            }
-            aborted => aborted,
+        let mut aborted = self.producer.abort_transaction(PAUSE);
+        while is_retriable(&aborted) && !self.is_drained()? {
+            // Only an abort gives up messages that wait to be sent again, which may be some that
+            // were on their way when it began.
+            let _ = self.producer.flush(PAUSE);
+            aborted = self.producer.abort_transaction(PAUSE);
+        }
+        let mut aborted = Some(aborted).filter(|aborted| !is_retriable(aborted));
+        self.step(|sink, _| {
+            let again = || sink.producer.abort_transaction(ABORT);
+            aborted.take().unwrap_or_else(again)
         })?;
         self.closed();
-        let sent_after = self.client.take_undelivered();
-        for lost in [sent_before, sent_after].into_iter().flatten() {
+        // All of this attempt at once: the next one excludes what refused any of them.
+        if let Some(lost) = self.client.take_undelivered() {
             self.learn(&lost, None)?;
         }
         Ok(Outcome::Aborted)
@@ -278,6 +284,10 @@ impl KafkaSink {
             }
         }
     }
+}
+
+fn is_retriable(step: &Result<(), ClientError>) -> bool {
+    matches!(step, Err(ClientError::Transaction(error)) if error.is_retriable())
 }
 
 fn remedy(error: &ClientError, transactions: &Transactions) -> Remedy {
