@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 # Further flags for cargo, such as --locked.
 CARGO_FLAGS ?=
 # How many tests run at a time: they wait for brokers and processes about as much as they compute.
-export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) * 3 / 2)))
+export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) * 2)))
 # Which benches `make bench` runs: all but the soak and the year, which take half an hour and an hour, or the named one.
 BENCH ?= [!sy]*
 

@@ -6,7 +6,6 @@ use support::{given, year};
 const SEED: u64 = 20_261_231;
 
 #[test]
-#[ignore = "it takes some minutes: cargo test --test program -- --ignored fleet_outlives_a_year"]
 fn fleet_outlives_a_year() {
     let seed = given("PERENNIAL_YEAR_SEED", SEED);
     let outcome = year::live(seed, given("PERENNIAL_YEAR_SECONDS", 0));

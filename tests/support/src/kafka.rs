@@ -294,21 +294,28 @@ impl Broker {
             .set("enable.auto.commit", "false")
             .create()
             .expect("a consumer");
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE);
+        let metadata = metadata.expect("an answer");
         let mut assignment = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
+        for partition in metadata.topics()[0].partitions() {
             assignment
-                .add_partition_offset(topic, partition, Offset::Beginning)
+                .add_partition_offset(topic, partition.id(), Offset::Beginning)
                 .expect("an offset");
         }
         consumer.assign(&assignment).expect("an assignment");
-        let (mut messages, mut ended) = (Vec::new(), 0);
-        let began = Instant::now();
-        while ended < PARTITIONS {
-            assert!(began.elapsed() < PATIENCE, "{topic} cannot be read");
+        // A partition can end more than once: at an open transaction, and after it.
+        let (mut messages, mut ended) = (Vec::new(), BTreeSet::new());
+        let (began, mut error) = (Instant::now(), None);
+        while ended.len() < assignment.count() {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{topic} cannot be read but for {ended:?}: {error:?}"
+            );
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => messages.push(owned(&message)),
-                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-                _ => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => _ = ended.insert(partition),
+                Some(Err(other)) => error = Some(other),
+                None => {}
             }
         }
         messages

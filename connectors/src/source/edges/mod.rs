@@ -17,6 +17,7 @@ mod rights;
 mod sealed;
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ use super::Read;
 use super::continuity::{Continuity, OnGone};
 use super::kafka::Limit;
 use crate::kafka::{
-    Client, Health, KafkaConfig, KafkaError, TopicWatch, consumer, is_lost, remind,
+    Client, Health, KafkaConfig, KafkaError, TopicWatch, consumer, is_lost, known_end, remind,
 };
 use crate::link::ModelStore;
 use crate::schema::Schema;
@@ -124,6 +125,8 @@ pub struct EdgeSource {
     group: String,
     consumer: BaseConsumer<Client>,
     topic: Arc<str>,
+    /// The topic's name for librdkafka.
+    name: CString,
     partitions: Vec<PartitionState>,
     continuity: Continuity,
     watch: TopicWatch,
@@ -183,6 +186,8 @@ impl EdgeSource {
             kafka: options.kafka.clone(),
             group: options.group.to_string(),
             refusals: Refusals::new(topic.clone()),
+            // No topic has a zero in its name.
+            name: CString::new(&*topic).unwrap_or_default(),
             topic,
             partitions,
             continuity,
@@ -307,6 +312,19 @@ impl EdgeSource {
         self.receive(left.min(GLANCE))
     }
 
+    /// Notes that a partition is read up to its end.
+    fn reach_end(&mut self, partition: i32) {
+        // The last offsets before the end can be transaction markers and no messages. A new leader
+        // of the partition may report an earlier end at first.
+        let end = known_end(&self.consumer, &self.name, partition);
+        for state in &mut self.partitions {
+            let stop = state.stop.filter(|stop| end >= Some(*stop));
+            if let (true, Some(stop)) = (state.partition == partition, stop) {
+                state.next = state.next.max(stop);
+            }
+        }
+    }
+
     /// Waits for a message, and checks and accepts it.
     fn receive(&mut self, wait: Duration) -> Result<(), KafkaError> {
         remind(self.consumer.client());
@@ -319,12 +337,7 @@ impl EdgeSource {
             Some(Ok(message)) => message,
             Some(Err(ClientError::PartitionEOF(partition))) => {
                 self.watch.heard(partition as usize);
-                // The last offsets before the end can be transaction markers and no messages.
-                for state in &mut self.partitions {
-                    if let (true, Some(stop)) = (state.partition == partition, state.stop) {
-                        state.next = state.next.max(stop);
-                    }
-                }
+                self.reach_end(partition);
                 return Ok(());
             }
             Some(Err(ClientError::MessageConsumptionFatal(code))) => {

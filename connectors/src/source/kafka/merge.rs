@@ -164,7 +164,11 @@ impl PartitionReader {
 
     /// Fetches the next record, if one has arrived; returns whether anything has. Without one, and
     /// unless reading has ended, the queue is empty then.
-    fn fetch(&mut self, clock: &mut WallClock) -> Result<bool, ClientError> {
+    fn fetch(
+        &mut self,
+        consumer: &BaseConsumer<Client>,
+        clock: &mut WallClock,
+    ) -> Result<bool, ClientError> {
         let mut is_heard = false;
         while self.expects_record() {
             match self.queue.poll(Duration::ZERO) {
@@ -179,8 +183,10 @@ impl PartitionReader {
                 }
                 Some(Err(ClientError::PartitionEOF(_))) => {
                     (self.at_end, is_heard) = (true, true);
-                    // The last offsets before the end can be transaction markers and no records.
-                    if let Some(stop) = self.stop {
+                    // The last offsets before the end can be transaction markers and no records. A
+                    // new leader of the partition may report an earlier end at first.
+                    let end = known_end(consumer, &self.name, self.partition);
+                    if let Some(stop) = self.stop.filter(|stop| end >= Some(*stop)) {
                         self.next = self.next.max(stop);
                     }
                 }
@@ -369,7 +375,7 @@ impl Merge {
         if role.is_some_and(|role| role != reader.role) {
             return Ok(true);
         }
-        match reader.fetch(&mut self.clock) {
+        match reader.fetch(&self.consumer, &mut self.clock) {
             Ok(true) => self.watch.heard(index),
             Ok(false) => {}
             Err(error) => {

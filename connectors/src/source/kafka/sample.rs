@@ -1,5 +1,6 @@
 //! A sample of a topic's messages, for a look at what they contain.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -74,17 +75,17 @@ impl TopicSample {
 }
 
 fn values(consumer: &BaseConsumer<Client>, partitions: usize, most: usize) -> Vec<Vec<u8>> {
-    let (mut values, mut bytes, mut ended) = (Vec::new(), 0, 0);
+    let (mut values, mut bytes, mut ended) = (Vec::new(), 0, BTreeSet::new());
     let began = Instant::now();
     let is_over = || began.elapsed() > LONGEST;
-    while ended < partitions && values.len() < most && bytes < MOST_BYTES && !is_over() {
+    while ended.len() < partitions && values.len() < most && bytes < MOST_BYTES && !is_over() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 let value = message.payload().map(<[u8]>::to_vec);
                 bytes += value.as_ref().map_or(0, Vec::len);
                 values.extend(value);
             }
-            Some(Err(ClientError::PartitionEOF(_))) => ended += 1,
+            Some(Err(ClientError::PartitionEOF(partition))) => _ = ended.insert(partition),
             // It goes on by itself, or the time is over.
             Some(Err(_)) | None => {}
         }
