@@ -38,13 +38,9 @@ binary: setup ## Build, then print the path of the program and nothing else (wit
 	if [[ -x $$program ]]; then quiet=--quiet; fi; \
 	$(cargo_build) $$quiet >&2; echo "$$program"
 
-# It runs in a folder of its own, so that what an earlier run knew plays no part.
 .PHONY: demo
-demo: build ## Watch a simulated fleet learn, from nothing to its report
-	@$(env); program="$$CARGO_TARGET_DIR/release/perennial"; \
-	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	mkdir "$$folder/configs"; cp configs/simulator.yaml "$$folder/configs/"; cd "$$folder"; \
-	"$$program" run configs/simulator.yaml
+demo: build ## Watch real counts of pedestrians being learned, from before a lockdown to after it
+	@$(env); "$$CARGO_TARGET_DIR/release/perennial" demo
 
 .PHONY: kafka
 kafka: ## Run a Kafka broker at 127.0.0.1:9092 until Ctrl-C, for trials

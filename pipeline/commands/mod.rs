@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod demo;
 mod evaluate;
 mod init;
 mod kb;
@@ -24,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::audit::audit;
 use self::bench::{BenchOptions, bench_command};
+use self::demo::{DemoArguments, demo};
 use self::evaluate::{EvaluateOptions, evaluate_command};
 use self::init::{InitArguments, init};
 use self::kb::KbCommand;
@@ -84,6 +86,9 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
     },
+    /// Learn real counts of pedestrians, from before a lockdown to after it, and tell what happened.
+    /// It needs no file and no network.
+    Demo(DemoArguments),
     /// Look at a file or a topic of samples, and print a config for it. At a terminal it asks for
     /// what names and values do not tell.
     Init(InitArguments),
@@ -246,7 +251,8 @@ fn execute(command: Command) -> Result<(), Error> {
             state,
             report,
             workers,
-        } => run_command(&config.settings()?, state, report.as_deref(), workers),
+        } => run_command(&config.settings()?, state, report.as_deref(), workers).map(drop),
+        Command::Demo(arguments) => demo(&arguments),
         Command::Init(arguments) => init(&arguments),
         Command::Produce { config } => produce_command(&config.settings()?),
         Command::Bench {

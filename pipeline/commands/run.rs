@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use super::temporary::temporary_folder;
 use crate::config::Settings;
 use crate::error::Error;
+use crate::report::Report;
 use crate::run::run;
 use crate::terminal::print;
 
-/// Runs a pipeline. Its state is in `state`, or in a temporary folder that is removed at the end.
+/// Runs a pipeline, prints its report and returns it. The state is in `state`, or in a temporary
+/// folder that is removed at the end.
 pub(crate) fn run_command(
     settings: &Settings,
     state: Option<PathBuf>,
     report_file: Option<&Path>,
     workers: u16,
-) -> Result<(), Error> {
+) -> Result<Report, Error> {
     let (temporary, state) = match state {
         Some(state) => (None, state),
         None => {
@@ -35,5 +37,5 @@ pub(crate) fn run_command(
     if let Some(file) = report_file {
         report.write(file)?;
     }
-    Ok(())
+    Ok(report)
 }

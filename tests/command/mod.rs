@@ -1,6 +1,7 @@
 //! The command line, the config and the examples.
 
 mod config;
+mod demo;
 mod examples;
 mod init;
 mod trainers;

@@ -16,6 +16,7 @@ pub mod thermal;
 pub mod topics;
 pub mod year;
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -320,6 +321,15 @@ pub fn watch_memory(mut child: Child) -> (ExitStatus, u64) {
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
+}
+
+/// The text in a gzip file.
+pub fn unzipped(path: &Path) -> String {
+    let bytes = std::fs::read(path).expect("a file");
+    let mut text = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(&bytes[..]);
+    decoder.read_to_string(&mut text).expect("text");
+    text
 }
 
 /// Parses JSON.

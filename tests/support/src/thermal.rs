@@ -1,9 +1,10 @@
 //! The thermal comfort stream, which is not part of this repository.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+
+use crate::unzipped;
 
 /// The stream's file; none where it is missing, which fails the test in CI.
 pub fn stream() -> Option<PathBuf> {
@@ -44,10 +45,7 @@ impl Vote {
 
 /// All votes, and the header of the file.
 pub fn votes(path: &Path) -> (String, Vec<Vote>) {
-    let bytes = std::fs::read(path).expect("the stream");
-    let mut text = String::new();
-    let mut decoder = flate2::read::GzDecoder::new(&bytes[..]);
-    decoder.read_to_string(&mut text).expect("text");
+    let text = unzipped(path);
     let mut lines = text.lines();
     let header = lines.next().expect("a header").to_string();
     let names: Vec<&str> = header.split(',').collect();
