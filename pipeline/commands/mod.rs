@@ -7,6 +7,7 @@ mod evaluate;
 mod init;
 mod kb;
 mod label;
+mod manuals;
 mod produce;
 mod run;
 mod status;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use perennial_connectors::files::raise_open_files;
 use perennial_connectors::source::file::catches_panics;
 use perennial_connectors::trainer::serve_examination;
@@ -30,6 +32,7 @@ use self::evaluate::{EvaluateOptions, evaluate_command};
 use self::init::{InitArguments, init};
 use self::kb::KbCommand;
 use self::label::{LabelOptions, label};
+use self::manuals::{completions, manual_pages};
 use self::produce::produce_command;
 use self::run::run_command;
 use self::status::status;
@@ -188,6 +191,17 @@ enum Command {
     },
     /// Print the JSON Schema of configs, for editors.
     Schema,
+    /// Print a script that completes commands in a shell: `source <(perennial completions bash)`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    #[command(hide = true)]
+    Man {
+        /// Where to.
+        folder: PathBuf,
+    },
     /// Run a model from elsewhere on a request from stdin. Perennial starts this itself.
     #[command(hide = true)]
     Examine,
@@ -313,6 +327,11 @@ fn execute(command: Command) -> Result<(), Error> {
         }
         Command::Examine => serve_examination()
             .map_err(|error| Error::File(PathBuf::from("stdin and stdout"), error)),
+        Command::Completions { shell } => {
+            completions(shell);
+            Ok(())
+        }
+        Command::Man { folder } => manual_pages(&folder),
         Command::Schema => print_json(&schemars::schema_for!(Config)),
         Command::Kb {
             command,

@@ -4,4 +4,5 @@ mod config;
 mod demo;
 mod examples;
 mod init;
+mod manuals;
 mod trainers;
