@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod demo;
 mod evaluate;
+mod import;
 mod init;
 mod kb;
 mod label;
@@ -29,6 +30,7 @@ use self::audit::audit;
 use self::bench::{BenchOptions, bench_command};
 use self::demo::{DemoArguments, demo};
 use self::evaluate::{EvaluateOptions, evaluate_command};
+use self::import::{ImportCommand, import};
 use self::init::{InitArguments, init};
 use self::kb::KbCommand;
 use self::label::{LabelOptions, label};
@@ -95,6 +97,11 @@ enum Command {
     /// Look at a file or a topic of samples, and print a config for it. At a terminal it asks for
     /// what names and values do not tell.
     Init(InitArguments),
+    /// Print a config for what another system runs.
+    Import {
+        #[command(subcommand)]
+        from: ImportCommand,
+    },
     /// Send samples and labels to the topics of a config, as edge sites do. The config's section
     /// `produce` names the samples.
     Produce {
@@ -268,6 +275,7 @@ fn execute(command: Command) -> Result<(), Error> {
         } => run_command(&config.settings()?, state, report.as_deref(), workers).map(drop),
         Command::Demo(arguments) => demo(&arguments),
         Command::Init(arguments) => init(&arguments),
+        Command::Import { from } => import(&from),
         Command::Produce { config } => produce_command(&config.settings()?),
         Command::Bench {
             config,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::Config;
 use super::places::{ConfigError, Places, did_you_mean};
-use super::yaml;
+use super::yaml::{self, json};
 
 /// A config and the place of each of its values.
 #[derive(Clone, Debug)]
@@ -137,16 +137,6 @@ impl Reader<'_> {
         } else {
             Value::String(result)
         })
-    }
-}
-
-fn json(scalar: &Scalar<'_>) -> Value {
-    match scalar {
-        Scalar::Null => Value::Null,
-        Scalar::Boolean(value) => Value::Bool(*value),
-        Scalar::Integer(value) => Value::from(*value),
-        Scalar::FloatingPoint(value) => Value::from(value.into_inner()),
-        Scalar::String(text) => Value::String(text.to_string()),
     }
 }
 

@@ -59,6 +59,7 @@ pub use self::trainer::TrainerConfig;
 pub use self::training::{CandidateConfig, TrainingConfig};
 pub use self::triggers::{GateConfig, TriggersConfig};
 pub use self::unseen::UnseenConfig;
+pub(crate) use self::yaml::read_yaml;
 
 /// A pipeline: where samples come from, how tasks are made of them, how and when models are
 /// trained, and where predictions go.

@@ -1,9 +1,11 @@
-//! YAML of a config, parsed within a bound on its depth.
+//! YAML, parsed within a bound on its depth.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use saphyr::{LoadableYamlNode, MarkedYaml, ScanError};
+use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, ScanError, YamlData};
 use saphyr_parser::{Event, Parser};
+use serde_json::{Map, Value};
 
 /// Bound on how deep lists and maps are nested. The YAML library, and what handles its result,
 /// recurse, and many thousands would exceed the thread's stack. A config has less than ten.
@@ -13,6 +15,57 @@ const MAX_DEPTH: usize = 64;
 pub(super) fn parse(text: &str) -> Result<Vec<MarkedYaml<'_>>, ScanError> {
     check_depth(text)?;
     MarkedYaml::load_from_str(text)
+}
+
+/// Reads the documents of a file that is no config of ours.
+///
+/// # Errors
+/// The file cannot be read or is not YAML: the reason, with its line.
+pub(crate) fn read_yaml(file: &Path) -> Result<Vec<Value>, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let documents = parse(&text).map_err(|error| {
+        format!(
+            "line {}: this is not YAML: {}",
+            error.marker().line(),
+            error.info()
+        )
+    })?;
+    documents.iter().map(value).collect()
+}
+
+fn value(node: &MarkedYaml<'_>) -> Result<Value, String> {
+    match &node.data {
+        YamlData::Value(scalar) => Ok(json(scalar)),
+        YamlData::Sequence(items) => items.iter().map(value).collect(),
+        YamlData::Mapping(entries) => {
+            let mut map = Map::new();
+            for (key, item) in entries {
+                let name = key.data.as_str().ok_or_else(|| {
+                    format!(
+                        "line {}: a key is expected to be text",
+                        key.span.start.line()
+                    )
+                })?;
+                map.insert(name.to_string(), value(item)?);
+            }
+            Ok(Value::Object(map))
+        }
+        _ => Err(format!(
+            "line {}: tags and aliases are not expected here",
+            node.span.start.line()
+        )),
+    }
+}
+
+/// A scalar as JSON.
+pub(super) fn json(scalar: &Scalar<'_>) -> Value {
+    match scalar {
+        Scalar::Null => Value::Null,
+        Scalar::Boolean(value) => Value::Bool(*value),
+        Scalar::Integer(value) => Value::from(*value),
+        Scalar::FloatingPoint(value) => Value::from(value.into_inner()),
+        Scalar::String(text) => Value::String(text.to_string()),
+    }
 }
 
 /// Checks the depth of a text, without recursion. An alias is as deep as the value that it stands

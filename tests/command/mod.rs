@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod examples;
+mod import;
 mod init;
 mod manuals;
 mod trainers;

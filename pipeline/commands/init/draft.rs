@@ -78,7 +78,8 @@ impl Draft<'_> {
         }
     }
 
-    fn source(&self) -> String {
+    /// The section `source`.
+    pub(super) fn source(&self) -> String {
         match self.samples {
             InitSource::File(path) => {
                 format!("source:\n  path: {}\n", scalar(&path.display().to_string()))
@@ -91,7 +92,8 @@ impl Draft<'_> {
         }
     }
 
-    fn schema(&self) -> String {
+    /// The section `schema`.
+    pub(super) fn schema(&self) -> String {
         let roles = self.roles;
         let mut text = "schema:\n".to_string();
         let sites = roles.site.values.len();
@@ -250,7 +252,7 @@ fn list<'a>(values: impl Iterator<Item = &'a str>, indent: usize) -> String {
 }
 
 /// A text as a value in YAML, in quotes if it could be taken for anything else.
-fn scalar(text: &str) -> String {
+pub(in crate::commands) fn scalar(text: &str) -> String {
     let mut letters = text.chars();
     let begins_plain = letters
         .next()

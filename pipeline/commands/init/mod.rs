@@ -14,6 +14,7 @@ use perennial_connectors::source::kafka::TopicSample;
 use perennial_connectors::source::{Profile, Rows, profile, values_within};
 
 use self::draft::Draft;
+pub(super) use self::draft::scalar;
 use self::roles::ColumnRoles;
 use crate::error::Error;
 use crate::terminal::print;
@@ -24,33 +25,33 @@ const MOST_RECORDS: u64 = 1_000_000;
 const MOST_MESSAGES: usize = 100_000;
 
 /// Arguments of the command.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct InitArguments {
     /// A file of samples: CSV, JSON Lines or Parquet.
     #[arg(conflicts_with = "topic")]
-    file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
     /// A topic of samples instead, as JSON objects.
     #[arg(long, value_name = "NAME", requires = "brokers")]
-    topic: Option<String>,
+    pub(super) topic: Option<String>,
     /// The topic's brokers.
     #[arg(long, value_name = "HOST:PORT,…", requires = "topic")]
-    brokers: Option<String>,
+    pub(super) brokers: Option<String>,
     /// Column with the label, which is to be predicted.
     #[arg(long, value_name = "COLUMN")]
-    label: Option<String>,
+    pub(super) label: Option<String>,
     /// Column that is unique in each sample.
     #[arg(long, value_name = "COLUMN")]
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// Column with the time of a sample.
     #[arg(long, value_name = "COLUMN")]
-    time: Option<String>,
+    pub(super) time: Option<String>,
     /// Column with the building, machine or other place that a sample was taken at.
     #[arg(long, value_name = "COLUMN")]
-    site: Option<String>,
+    pub(super) site: Option<String>,
     /// Columns that can tell tasks apart beside the site, such as season or city.
     /// Default: columns of texts with at most 20 values.
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
-    attributes: Option<Vec<String>>,
+    pub(super) attributes: Option<Vec<String>>,
 }
 
 /// Where samples are.
@@ -73,14 +74,7 @@ pub(super) fn init(arguments: &InitArguments) -> Result<(), Error> {
             return Err(Error::Arguments(message.to_string()));
         }
     };
-    let found = samples.profile()?;
-    if found.records == 0 {
-        let message = format!(
-            "{} has no records, and a config is made from what they are",
-            samples.name()
-        );
-        return Err(Error::Arguments(message));
-    }
+    let found = samples.found()?;
     let roles = ColumnRoles::choose(&found, arguments)?;
     let columns = std::iter::once(&roles.site).chain(&roles.attributes);
     let columns: Vec<String> = columns.map(|column| column.name.clone()).collect();
@@ -93,6 +87,19 @@ pub(super) fn init(arguments: &InitArguments) -> Result<(), Error> {
     };
     print(&draft.text());
     Ok(())
+}
+
+/// The sections `source` and `schema` for a file.
+pub(super) fn file_sections(arguments: &InitArguments, path: &Path) -> Result<[String; 2], Error> {
+    let samples = InitSource::File(path);
+    let found = samples.found()?;
+    let draft = Draft {
+        samples: &samples,
+        found: &found,
+        roles: &ColumnRoles::choose(&found, arguments)?,
+        within_site: Vec::new(),
+    };
+    Ok([draft.source(), draft.schema()])
 }
 
 impl<'a> InitSource<'a> {
@@ -134,9 +141,18 @@ impl<'a> InitSource<'a> {
         }
     }
 
-    fn profile(&self) -> Result<Profile, Error> {
+    /// The profile of the records, of which there is at least one.
+    fn found(&self) -> Result<Profile, Error> {
         let columns = self.columns()?;
-        Ok(profile(&mut *self.rows(&columns)?, &columns, MOST_RECORDS)?)
+        let found = profile(&mut *self.rows(&columns)?, &columns, MOST_RECORDS)?;
+        if found.records == 0 {
+            let message = format!(
+                "{} has no records, and a config is made from what they are",
+                self.name()
+            );
+            return Err(Error::Arguments(message));
+        }
+        Ok(found)
     }
 
     /// The mean number of values of each column after the first, within one value of the first.
