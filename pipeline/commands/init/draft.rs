@@ -96,15 +96,11 @@ impl Draft<'_> {
     pub(super) fn schema(&self) -> String {
         let roles = self.roles;
         let mut text = "schema:\n".to_string();
-        let sites = roles.site.values.len();
-        let sites = format!(
-            "{}{sites} values",
-            if roles.site.has_more {
-                "more than "
-            } else {
-                ""
-            }
-        );
+        let sites = match roles.site.values.len() {
+            1 => "one value throughout".to_string(),
+            count if roles.site.has_more => format!("more than {count} values"),
+            count => format!("{count} values"),
+        };
         for (key, column, about) in [
             ("id", roles.id, "no two samples have the same"),
             ("time", roles.time, "when the sample was taken"),

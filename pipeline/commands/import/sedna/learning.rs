@@ -80,8 +80,14 @@ impl Threshold {
     }
 }
 
-/// The sections from `bootstrap` on. `offset` is that of the node's local time, minutes.
-pub(super) fn learning(name: &str, job: &Job, offset: Option<i64>) -> Result<String, Error> {
+/// The sections from `bootstrap` on. `offset` is that of the node's local time, minutes;
+/// `has_times` is false if the times of the samples are made up.
+pub(super) fn learning(
+    name: &str,
+    job: &Job,
+    offset: Option<i64>,
+    has_times: bool,
+) -> Result<String, Error> {
     let share = job.dataset.train_prob;
     if !(share > 0.1 && share < 1.0) {
         return Err(Error::Arguments(format!(
@@ -113,7 +119,7 @@ pub(super) fn learning(name: &str, job: &Job, offset: Option<i64>) -> Result<Str
         );
     }
     if let Some(timer) = &trigger.timer {
-        text.push_str(&window(timer, offset)?);
+        text.push_str(&window(timer, offset, has_times)?);
     }
     text.push_str(&training(job, share, first, threshold.samples));
     let deployment = &job.deploy_spec.template;
@@ -170,7 +176,7 @@ fn cores(template: &PodTemplate) -> Option<u64> {
 }
 
 /// The daily window in UTC.
-fn window(timer: &Timer, offset: Option<i64>) -> Result<String, Error> {
+fn window(timer: &Timer, offset: Option<i64>, has_times: bool) -> Result<String, Error> {
     let minutes = |field: &str, text: &str| {
         let parsed = text.split_once(':').and_then(|(hours, minutes)| {
             let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
@@ -199,11 +205,19 @@ fn window(timer: &Timer, offset: Option<i64>) -> Result<String, Error> {
             "UTC. Sedna means the node's local time: give --utc-offset, such as +08:00.".to_string()
         }
     };
-    Ok(format!(
-        "  # {about}\n  between: \"{}-{}\"\n",
+    let between = format!(
+        "between: \"{}-{}\"",
         clock(shifted(start)),
         clock(shifted(end))
-    ))
+    );
+    Ok(if has_times {
+        format!("  # {about}\n  {between}\n")
+    } else {
+        format!(
+            "  # Add this for a live stream. In the copy times are made up, and all may be outside of it.\n  \
+             # {about}\n  # {between}\n"
+        )
+    })
 }
 
 /// What is not carried over: its path in the job, and what takes its place.

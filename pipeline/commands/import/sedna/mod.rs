@@ -62,7 +62,9 @@ pub(super) fn import_sedna(arguments: &SednaArguments) -> Result<(), Error> {
             return Err(Error::Arguments(message.to_string()));
         }
     };
-    let learned = learning(&found.name, &found.job, arguments.utc_offset)?;
+    let has_times = arguments.time.is_some() || arguments.write.is_none();
+    let offset = arguments.utc_offset;
+    let learned = learning(&found.name, &found.job, offset, has_times)?;
     let mut roles = InitArguments {
         label: Some(arguments.label.clone()),
         id: arguments.id.clone(),
