@@ -91,8 +91,8 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
         workers: u16,
     },
-    /// Learn real counts of pedestrians, from before a lockdown to after it, and tell what happened.
-    /// It needs no file and no network.
+    /// Learn real counts of pedestrians, from before a lockdown to after it, and tell what
+    /// happened. It needs no file and no network.
     Demo(DemoArguments),
     /// Look at a file or a topic of samples, and print a config for it. At a terminal it asks for
     /// what names and values do not tell.
