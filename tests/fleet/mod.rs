@@ -3,5 +3,6 @@
 mod downloads;
 mod edge_cloud;
 mod intake;
+mod shards;
 mod simulation;
 mod store;
