@@ -1,4 +1,4 @@
-//! What shells and `man` know of the command line: both are made from its arguments.
+//! Completions and manual pages, made from the arguments of the command line.
 
 use std::path::Path;
 

@@ -166,11 +166,14 @@ pub(super) fn daily_window(text: &str) -> Result<(i64, i64), String> {
         )
     };
     let (from, to) = text.split_once('-').ok_or_else(error)?;
-    let clock = |text: &str| -> Option<i64> {
-        let (hours, minutes) = text.trim().split_once(':')?;
-        let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
-        let valid = (0..24).contains(&hours) && (0..60).contains(&minutes);
-        (valid || (hours, minutes) == (24, 0)).then_some(hours * 3600 + minutes * 60)
-    };
-    Ok((clock(from).ok_or_else(error)?, clock(to).ok_or_else(error)?))
+    let from = clock_seconds(from).ok_or_else(error)?;
+    Ok((from, clock_seconds(to).ok_or_else(error)?))
+}
+
+/// Seconds since midnight of a time such as `02:00`; up to `24:00`.
+pub(crate) fn clock_seconds(text: &str) -> Option<i64> {
+    let (hours, minutes) = text.trim().split_once(':')?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let is_valid = (0..24).contains(&hours) && (0..60).contains(&minutes);
+    (is_valid || (hours, minutes) == (24, 0)).then_some(hours * 3600 + minutes * 60)
 }

@@ -37,6 +37,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::bootstrap::BootstrapConfig;
+pub(crate) use self::condition::clock_seconds;
 pub use self::drift::{DetectorConfig, DriftConfig};
 pub use self::edge::{EdgeConfig, EdgeKeyConfig, EdgeRightsConfig};
 pub use self::epoch::{CommitConfig, EpochConfig, Mode};

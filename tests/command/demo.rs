@@ -15,7 +15,7 @@ const CHAPTERS: [(&str, &str, &str); 7] = [
     ("2022-08-31", "2023-04-01", "Quay Street"),
 ];
 
-/// What the epochs at both ends of a chapter may change of a share in percent.
+/// Tolerance in percentage points: epochs at both ends of a chapter belong to two chapters.
 const TOLERANCE: f64 = 2.0;
 
 /// The numbers of a row of a table.

@@ -113,7 +113,7 @@ fn import(bench: &Bench, resources: &str, more: &[&str]) -> Ended {
     bench.run(&[&command[..], more].concat())
 }
 
-/// What the import of these samples needs.
+/// Arguments that the import of these samples needs.
 const COPY: [&str; 4] = ["--data", "votes.csv", "--write", "copy.csv"];
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use support::{Bench, ended};
 
-/// What bash completes after `perennial kb`.
+/// A script that prints what bash completes after `perennial kb`.
 const COMPLETE: &str = r#"
 source completions
 COMP_WORDS=(perennial kb "") COMP_CWORD=2

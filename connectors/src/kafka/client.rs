@@ -84,7 +84,8 @@ impl Client {
         lock(&self.undelivered).take()
     }
 
-    /// Whether messages could not be delivered since the last [`Client::take_undelivered`].
+    /// Returns whether any message could not be delivered since the last
+    /// [`Client::take_undelivered`].
     pub(crate) fn has_undelivered(&self) -> bool {
         lock(&self.undelivered).is_some()
     }

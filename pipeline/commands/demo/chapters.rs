@@ -1,4 +1,4 @@
-//! What happened to the pedestrians, in order.
+//! The chapters of the pedestrians' story, in order.
 
 /// A part of the stream, told in a line.
 pub(super) struct Chapter {

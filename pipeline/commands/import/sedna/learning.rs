@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::resources::{Condition, Job, PodTemplate, Timer, Variable};
 use crate::commands::init::scalar;
-use crate::config::TrainingConfig;
+use crate::config::{TrainingConfig, clock_seconds};
 use crate::error::Error;
 
 /// Labels that may be requested a day, where Sedna saves unseen samples for somebody to label.
@@ -178,11 +178,7 @@ fn cores(template: &PodTemplate) -> Option<u64> {
 /// The daily window in UTC.
 fn window(timer: &Timer, offset: Option<i64>, has_times: bool) -> Result<String, Error> {
     let minutes = |field: &str, text: &str| {
-        let parsed = text.split_once(':').and_then(|(hours, minutes)| {
-            let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
-            let is_valid = (0..24).contains(&hours) && (0..60).contains(&minutes);
-            (is_valid || (hours, minutes) == (24, 0)).then_some(hours * 60 + minutes)
-        });
+        let parsed = clock_seconds(text).map(|seconds| seconds / 60);
         let path = format!("spec.trainSpec.trigger.timer.{field}");
         parsed.ok_or_else(|| {
             Error::Arguments(format!(
@@ -220,7 +216,7 @@ fn window(timer: &Timer, offset: Option<i64>, has_times: bool) -> Result<String,
     })
 }
 
-/// What is not carried over: its path in the job, and what takes its place.
+/// The fields that are not carried over: the path of each in the job, and what takes its place.
 pub(super) fn left_out(job: &Job) -> Vec<(String, String)> {
     let mut left = Vec::new();
     let mut add = |path: &str, what: String| left.push((path.to_string(), what));
