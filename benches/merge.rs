@@ -79,6 +79,7 @@ fn cost(settings: &Settings, edges: usize) -> f64 {
             };
             let message = SignedChanges {
                 changes,
+                refused: Vec::new(),
                 signer: key,
             };
             merge

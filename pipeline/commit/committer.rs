@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use perennial_connectors::knowledge_base::{KnowledgeBase, OutboxWrite, Progress};
 use perennial_operators::commit::Commit;
 use perennial_operators::flow::{
-    EpochEffects, Intake, KnowledgeChange, Phase, StageKind, StageState,
+    EpochEffects, Intake, KnowledgeChange, Phase, RefusedMessages, StageKind, StageState,
 };
 use perennial_operators::{Score, TaskId};
 
@@ -319,6 +319,7 @@ fn is_idle(effects: &EpochEffects) -> bool {
             && matches!(intake.header.phase, Phase::Bootstrap | Phase::Live)
             && intake.offsets.is_empty()
             && intake.topics.is_empty()
+            && intake.refused == RefusedMessages::default()
             && intake.dead_letters.is_empty()
             && intake.settled_labels.is_empty()
             && intake.edges.is_empty()

@@ -17,7 +17,9 @@ use perennial_connectors::source::edges::EdgeSource;
 use perennial_connectors::source::kafka::{Closed, KafkaSource};
 use perennial_connectors::source::{Simulator, Source, SourceError};
 use perennial_operators::algorithms::cluster::Clusters;
-use perennial_operators::flow::{Effect, EpochHeader, Intake, KnowledgeChange, Phase, Slice};
+use perennial_operators::flow::{
+    Effect, EpochHeader, Intake, KnowledgeChange, Phase, RefusedMessages, Slice,
+};
 use perennial_operators::ingest::{Reader, Reading, SourceEpoch};
 use perennial_operators::{ClusterPlan, Epoch, Failure};
 
@@ -270,11 +272,13 @@ impl ReaderThread {
         };
         self.epoch = self.epoch.next();
         let (mut edges, mut histories, mut effects) = Default::default();
+        let mut refused = RefusedMessages::default();
         let closed = match &mut self.source {
             SourceKind::Topics(topics) => topics.close_epoch(&header),
             SourceKind::Edges(source) => {
                 let closed = source.close_epoch();
                 (edges, histories, effects) = (closed.edges, closed.histories, closed.effects);
+                refused = closed.refused;
                 Closed {
                     offsets: closed.offsets,
                     topics: closed.topics,
@@ -303,6 +307,7 @@ impl ReaderThread {
                 dead_letters: portion.dead_letters,
                 offsets: closed.offsets,
                 topics: closed.topics,
+                refused,
                 early_labels: closed.settled.early,
                 settled_labels: closed.settled.settled,
                 seen: closed.seen,

@@ -42,6 +42,7 @@ impl Restored {
             tasks: self.tasks.clone(),
             offsets: self.progress.offsets.clone(),
             topics: self.topics.clone(),
+            refused: self.refused.clone(),
             edges: self.edges.clone(),
             histories: self.histories.clone(),
             donated: self.donated.clone(),

@@ -22,7 +22,8 @@ use perennial_operators::algorithms::pool::Adapters;
 use perennial_operators::algorithms::recognize::{EpochScores, Reference};
 use perennial_operators::algorithms::unseen::{Entry, Regions, RequestHistory};
 use perennial_operators::flow::{
-    DeployedModel, EarlyLabel, EdgeHistory, EdgeProgress, Phase, Revision, TrainOrder,
+    DeployedModel, EarlyLabel, EdgeHistory, EdgeProgress, MessageOffset, Phase, Revision,
+    TrainOrder,
 };
 use perennial_operators::learn::{RestoredStatistics, TaskTraining};
 use perennial_operators::{
@@ -113,6 +114,8 @@ pub struct Restored {
     donated: BTreeMap<String, DonatedModels>,
     /// History of each edge.
     histories: BTreeMap<String, EdgeHistory>,
+    /// Refused messages of edges that are not to be read again.
+    refused: Vec<MessageOffset>,
 }
 
 /// The tasks that one of several workers keeps.
@@ -158,6 +161,7 @@ impl Restored {
         Ok(Restored {
             progress: view.progress()?,
             topics: view.topics()?,
+            refused: view.refused()?,
             clusters: view.clusters()?,
             deployed: deployed(view, &tasks, keep_frozen)?,
             spare: spare(view, &tasks)?,

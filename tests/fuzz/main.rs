@@ -40,7 +40,7 @@ targets! {
     csv_gzip: files::csv_gzip, inputs: 10_000, cost: 1, memory: Memory::new(64, 16 << 20);
     json_lines: files::json_lines, inputs: 20_000, cost: 1, memory: Memory::new(64, 16 << 20);
     // The library takes the size that a page claims, up to 2 GiB, before it decompresses.
-    parquet: files::parquet, inputs: 5_000, cost: 1, memory: Memory::new(64, 5 << 30);
+    parquet: files::parquet, inputs: 5_000, cost: 1, memory: Memory::new(64, 3 << 30);
     labels: files::labels, inputs: 20_000, cost: 1, memory: Memory::new(64, 16 << 20);
     avro_message: avro::message, inputs: 50_000, cost: 1, memory: Memory::new(64, 1 << 20);
     avro_schema: avro::schema, inputs: 20_000, cost: 1, memory: Memory::new(500, 1 << 20);

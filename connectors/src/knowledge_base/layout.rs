@@ -1,7 +1,7 @@
 //! Column families and key encodings. Numbers in keys are big-endian, so that the order of keys is
 //! the order of numbers.
 
-use perennial_operators::flow::StageKind;
+use perennial_operators::flow::{MessageOffset, StageKind};
 use perennial_operators::{Epoch, ModelId, TaskId, id_number};
 
 /// A column family, each with its keys → values.
@@ -178,6 +178,21 @@ pub(super) const META_PREPARED: &[u8] = b"prepared";
 
 /// Number of samples up to the end of an epoch, after this prefix → ids of the epoch's samples.
 pub(super) const META_SEEN: &[u8] = b"seen:";
+
+/// Topic, a zero byte, partition and offset, after this prefix → a refused message of an edge.
+pub(super) const META_REFUSED: &[u8] = b"refused:";
+
+/// The key of a refused message of an edge.
+pub(super) fn refused_key(message: &MessageOffset) -> Vec<u8> {
+    let MessageOffset { partition, offset } = message;
+    let topic = [META_REFUSED, partition.topic.as_bytes(), &[0]].concat();
+    [
+        &topic[..],
+        &partition.partition.to_be_bytes(),
+        &offset.to_be_bytes(),
+    ]
+    .concat()
+}
 
 /// The key of the ids of an epoch that ends with `end` samples.
 pub(super) fn seen_key(end: u64) -> Vec<u8> {

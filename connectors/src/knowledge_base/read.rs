@@ -11,7 +11,9 @@ use perennial_operators::algorithms::retain::class_of;
 use perennial_operators::algorithms::unseen::{
     Entry, LabelRequest, Regions, RequestHistory, UnseenGroup,
 };
-use perennial_operators::flow::{EarlyLabel, KnowledgeChange, RelationScored, Revision, StageKind};
+use perennial_operators::flow::{
+    EarlyLabel, KnowledgeChange, MessageOffset, RelationScored, Revision, StageKind,
+};
 use perennial_operators::{
     ClassRetained, Epoch, MemoryBounded, ModelId, RecentSamples, RetainedSample, SharedStatistics,
     TaskDefinition, TaskDifference, TaskId, TaskPseudonym, TaskScores, TopicPartition,
@@ -21,9 +23,9 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{
     Family, META_ASKED, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PROGRESS,
-    META_REFERENCE, META_REGIONS, META_SEEN, META_SKIPPED, META_TERMS, META_TOPICS, META_UNDEFINED,
-    META_UNTRANSACTED, change_key, number_key, read_donor, read_epoch, read_model, read_number,
-    read_relation, read_stage, read_task, read_task_epoch, task_key,
+    META_REFERENCE, META_REFUSED, META_REGIONS, META_SEEN, META_SKIPPED, META_TERMS, META_TOPICS,
+    META_UNDEFINED, META_UNTRANSACTED, change_key, number_key, read_donor, read_epoch, read_model,
+    read_number, read_relation, read_stage, read_task, read_task_epoch, task_key,
 };
 use super::records::{
     ModelRecord, Progress, Retained, ShareTerms, SharedRecord, SkippedTotal, StageRecord,
@@ -98,7 +100,7 @@ impl<'a> View<'a> {
         let groups: BTreeMap<TaskId, UnseenGroup> = self.scan(Family::Unseen, &[], read_task)?;
         let entry = |(task, group)| {
             let mut held = Vec::new();
-            self.each_of(Family::Held, task, |value| {
+            self.each_of(Family::Held, &task_key(task), |value| {
                 held.push(self.kb.decode(value)?);
                 Ok(())
             })?;
@@ -255,7 +257,7 @@ impl<'a> View<'a> {
     /// The models of a task, the oldest first.
     pub fn models_of(&self, task: TaskId) -> Result<Vec<ModelRecord>, KnowledgeError> {
         let mut models = Vec::new();
-        self.each_of(Family::Models, task, |value| {
+        self.each_of(Family::Models, &task_key(task), |value| {
             models.push(self.kb.decode(value)?);
             Ok(())
         })?;
@@ -294,7 +296,7 @@ impl<'a> View<'a> {
     /// The latest labelled samples of a finest task, in the order of the stream.
     pub fn recents_of(&self, task: TaskId) -> Result<Vec<RetainedSample>, KnowledgeError> {
         let mut samples = Vec::new();
-        self.each_of(Family::Recents, task, |value| {
+        self.each_of(Family::Recents, &task_key(task), |value| {
             let recent: RecentSamples = self.kb.decode(value)?;
             samples.extend(recent.each());
             Ok(())
@@ -311,7 +313,7 @@ impl<'a> View<'a> {
     /// number of samples of its class that were seen for each retained one.
     pub fn samples_of(&self, task: TaskId) -> Result<Vec<RetainedSample>, KnowledgeError> {
         let mut samples: Vec<RetainedSample> = Vec::new();
-        self.each_of(Family::Samples, task, |value| {
+        self.each_of(Family::Samples, &task_key(task), |value| {
             samples.push(self.kb.decode(value)?);
             Ok(())
         })?;
@@ -373,19 +375,22 @@ impl<'a> View<'a> {
     /// be more than count as duplicates.
     pub fn seen(&self) -> Result<Vec<(u64, u64)>, KnowledgeError> {
         let mut seen = Vec::new();
-        let mode = IteratorMode::From(META_SEEN, rocksdb::Direction::Forward);
-        for entry in self
-            .snapshot
-            .iterator_cf(self.kb.family(Family::Meta)?, mode)
-        {
-            let (key, value) = entry.map_err(|error| self.kb.storage(&error))?;
-            if !key.starts_with(META_SEEN) {
-                break;
-            }
-            let ids: Vec<(u64, u64)> = self.kb.decode(&value)?;
+        self.each_of(Family::Meta, META_SEEN, |value| {
+            let ids: Vec<(u64, u64)> = self.kb.decode(value)?;
             seen.extend(ids);
-        }
+            Ok(())
+        })?;
         Ok(seen)
+    }
+
+    /// Refused messages of edges that a restart has to leave out.
+    pub fn refused(&self) -> Result<Vec<MessageOffset>, KnowledgeError> {
+        let mut refused = Vec::new();
+        self.each_of(Family::Meta, META_REFUSED, |value| {
+            refused.push(self.kb.decode(value)?);
+            Ok(())
+        })?;
+        Ok(refused)
     }
 
     fn values(&self, family: Family) -> Result<Vec<Vec<u8>>, KnowledgeError> {
@@ -424,17 +429,16 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// Calls `each` with the values of all keys of a task.
+    /// Calls `each` with the values of all keys that begin so.
     fn each_of(
         &self,
         family: Family,
-        task: TaskId,
+        prefix: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), KnowledgeError>,
     ) -> Result<(), KnowledgeError> {
         let mut options = ReadOptions::default();
-        options.set_iterate_range(rocksdb::PrefixRange(task_key(task)));
-        let start = task_key(task);
-        let mode = IteratorMode::From(&start, rocksdb::Direction::Forward);
+        options.set_iterate_range(rocksdb::PrefixRange(prefix));
+        let mode = IteratorMode::From(prefix, rocksdb::Direction::Forward);
         let family = self.kb.family(family)?;
         for entry in self.snapshot.iterator_cf_opt(family, options, mode) {
             let (_, value) = entry.map_err(|error| self.kb.storage(&error))?;

@@ -28,6 +28,8 @@ pub struct Intake {
     pub offsets: Offsets,
     /// Ids of the topics that offsets are of, where they are not those that are stored.
     pub topics: BTreeMap<Arc<str>, String>,
+    /// Messages that were refused behind one that waits.
+    pub refused: RefusedMessages,
     /// Labels that came before their samples and wait for them from this epoch on.
     pub early_labels: Vec<EarlyLabel>,
     /// Id numbers of earlier `early_labels` that wait no longer.
@@ -38,6 +40,25 @@ pub struct Intake {
     pub edges: BTreeMap<Arc<str>, EdgeProgress>,
     /// History of each edge whose history moved.
     pub histories: BTreeMap<Arc<str>, EdgeHistory>,
+}
+
+/// Refused messages that a restart would read again, since it resumes at an earlier message that
+/// waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedMessages {
+    /// Those that a restart has to leave out from now on.
+    pub added: Vec<MessageOffset>,
+    /// Those that a restart would read no more.
+    pub passed: Vec<MessageOffset>,
+}
+
+/// Place of a message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MessageOffset {
+    /// Its partition.
+    pub partition: TopicPartition,
+    /// Its offset there.
+    pub offset: i64,
 }
 
 /// Ids of good samples, in which duplicates are found after a restart too.
@@ -121,6 +142,8 @@ impl Intake {
         self.dead_letters.sort();
         self.offsets.extend(other.offsets);
         self.topics.extend(other.topics);
+        self.refused.added.extend(other.refused.added);
+        self.refused.passed.extend(other.refused.passed);
         self.early_labels.extend(other.early_labels);
         self.settled_labels.extend(other.settled_labels);
         self.seen.ids.extend(other.seen.ids);

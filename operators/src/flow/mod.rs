@@ -29,8 +29,8 @@ pub use self::dead_letter::DeadLetter;
 pub use self::effect::{Effect, EpochEffects};
 pub use self::feedback::{Feedback, TaskUpdate};
 pub use self::intake::{
-    EarlyLabel, EdgeHistory, EdgeIncarnation, EdgeProgress, EpochHeader, Intake, Phase,
-    RecordsSkipped, SeenIds, Slice,
+    EarlyLabel, EdgeHistory, EdgeIncarnation, EdgeProgress, EpochHeader, Intake, MessageOffset,
+    Phase, RecordsSkipped, RefusedMessages, SeenIds, Slice,
 };
 pub use self::model::{
     ModelDonated, ModelEvaluated, ModelTrained, RelationScored, Remodeling, Revision,

@@ -102,6 +102,7 @@ pub fn intake(epoch: u64, records: u64) -> Intake {
         dead_letters: Vec::new(),
         offsets: Default::default(),
         topics: BTreeMap::new(),
+        refused: Default::default(),
         early_labels: Vec::new(),
         settled_labels: Vec::new(),
         seen: Default::default(),

@@ -24,7 +24,7 @@ fn new_state_is_taken_whatever_its_clock_says() {
     send(&intake, 1000, Some(1), 0);
     send(&intake, 5, Some(2), 10);
     intake.read_until("both states", |intake| intake.samples("hall") == 20);
-    assert_eq!(intake.histories["north"].renewals, 1);
+    assert_eq!(intake.resume.histories["north"].renewals, 1);
     // Messages of either state that come again are known.
     send(&intake, 1000, Some(1), 0);
     send(&intake, 5, Some(2), 10);

@@ -19,7 +19,7 @@ use perennial_connectors::source::edges::{
 };
 use perennial_connectors::source::kafka::Limit;
 use perennial_operators::SITE;
-use perennial_operators::flow::{DeadLetter, EdgeHistory, Effect};
+use perennial_operators::flow::{DeadLetter, Effect};
 
 use support::kafka::{Broker, PARTITIONS};
 use support::topics::START;
@@ -40,10 +40,8 @@ struct Intake {
     models: usize,
     /// Edges that the reader is to take into force.
     reload: Arc<Mutex<Option<BTreeMap<String, EdgeRights>>>>,
-    /// Histories of the edges.
-    histories: BTreeMap<String, EdgeHistory>,
     /// Where a restart resumes.
-    resume: Option<i64>,
+    resume: EdgesResume,
 }
 
 /// The rights of an edge that may share everything, with the key of its name.
@@ -71,18 +69,21 @@ impl Intake {
             dead_letters: Vec::new(),
             models: 0,
             reload: Arc::default(),
-            histories: BTreeMap::new(),
-            resume: None,
+            resume: EdgesResume::default(),
         }
     }
 
     /// Takes the rights of an edge into force.
     fn reload(&self, edge: &str, rights: EdgeRights) {
-        let edges = BTreeMap::from([(edge.to_string(), rights)]);
+        self.reload_all(BTreeMap::from([(edge.to_string(), rights)]));
+    }
+
+    /// Takes the rights of all edges into force.
+    fn reload_all(&self, edges: BTreeMap<String, EdgeRights>) {
         *self.reload.lock().expect("edges") = Some(edges);
     }
 
-    /// Opens the reader, in `live` mode.
+    /// Opens the reader, in `live` mode, where the one before has ended.
     fn open(&mut self, edges: &[&str], store: Option<ModelStore>) {
         let settings =
             crate::fleet::simulation::settings(self.folder.path(), "any", "samples: raw", "");
@@ -110,7 +111,7 @@ impl Intake {
             health: Health::default(),
             stop: Arc::new(AtomicBool::new(false)),
         };
-        let source = EdgeSource::open(options, &settings.schema, &EdgesResume::default());
+        let source = EdgeSource::open(options, &settings.schema, &self.resume);
         self.source = Some(source.expect("a source"));
     }
 
@@ -164,10 +165,35 @@ impl Intake {
         let effects = closed.effects.iter();
         let models = effects.filter(|effect| matches!(effect, Effect::Model(..)));
         self.models += models.count();
-        self.resume = closed.offsets.values().copied().max().or(self.resume);
+        self.resume.records = read.position;
+        self.resume.samples += read.batch.len() as u64;
+        self.resume.seen.extend(closed.seen.ids);
+        self.resume.offsets.extend(closed.offsets);
+        self.resume.topics.extend(closed.topics);
+        self.resume.refused.extend(closed.refused.added);
+        let passed = closed.refused.passed;
+        self.resume
+            .refused
+            .retain(|message| !passed.contains(message));
+        let edges = closed.edges.into_iter();
+        self.resume
+            .edges
+            .extend(edges.map(|(edge, progress)| (edge.to_string(), progress)));
         let histories = closed.histories.into_iter();
-        self.histories
+        self.resume
+            .histories
             .extend(histories.map(|(edge, history)| (edge.to_string(), history)));
+    }
+
+    /// Where a restart resumes in the partition to which everything is sent.
+    fn resumed(&self) -> Option<i64> {
+        self.resume.offsets.values().copied().max()
+    }
+
+    /// Reasons of the dead letters.
+    fn reasons(&self) -> Vec<&str> {
+        let letters = self.dead_letters.iter();
+        letters.map(|letter| letter.reason.as_str()).collect()
     }
 
     fn samples(&self, site: &str) -> usize {

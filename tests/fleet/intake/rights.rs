@@ -1,5 +1,7 @@
 //! Keys of edges, and what each may share.
 
+use std::collections::BTreeMap;
+
 use perennial_connectors::link::{Change, Donation, PublishedModel};
 use perennial_connectors::source::edges::{AllowedValues, EdgeKey};
 use perennial_operators::{Epoch, ModelId, SITE, Score, SharedStatistics, TaskDefinition};
@@ -31,7 +33,7 @@ fn messages_wait_for_the_next_key_of_their_edge() {
     (0..10).for_each(|_| intake.read());
     assert_eq!((intake.samples("hall"), intake.dead_letters.len()), (10, 0));
     // A restart reads from the first message that waits.
-    assert_eq!(intake.resume, Some(1));
+    assert_eq!(intake.resumed(), Some(1));
     let mut both = rights("north");
     both.keys.push(edge_key("next", None));
     intake.reload("north", both);
@@ -39,7 +41,7 @@ fn messages_wait_for_the_next_key_of_their_edge() {
         intake.samples("hall") == 30
     });
     intake.read();
-    assert_eq!((intake.dead_letters.len(), intake.resume), (0, Some(3)));
+    assert_eq!((intake.dead_letters.len(), intake.resumed()), (0, Some(3)));
 
     // A key that is taken away counts no more, and one with an end counts for what was sent before.
     let mut next = rights("next");
@@ -61,6 +63,52 @@ fn messages_wait_for_the_next_key_of_their_edge() {
     });
     (0..5).for_each(|_| intake.read());
     assert_eq!(intake.samples("hall"), 50);
+}
+
+#[test]
+fn refused_messages_behind_a_waiting_one_are_dead_letters_once() {
+    let mut intake = Intake::new("intake-behind");
+    intake.open(&["north", "south"], None);
+    let mut rights_of_all =
+        BTreeMap::from(["north", "south"].map(|it| (it.to_string(), rights(it))));
+    rights_of_all
+        .get_mut("south")
+        .expect("it is there")
+        .most_model_bytes = 10;
+    intake.reload_all(rights_of_all.clone());
+    let change = |number: u64| samples("hall", 10 * number, 10);
+    let model = Change {
+        models: vec![donation(TaskDefinition::base(), &[7; 11])],
+        ..change(0)
+    };
+    // This one waits for its key; behind it are two of nobody, and one with a part too many.
+    intake.send(&intake.message("north", 0, vec![change(0)]), "next");
+    intake.send(&intake.message("stranger", 0, vec![change(1)]), "stranger");
+    intake.send(&intake.message("south", 0, vec![model]), "south");
+    intake.send(&intake.message("stranger", 1, vec![change(2)]), "stranger");
+    intake.read_until("what does not wait", |intake| {
+        (intake.samples("hall"), intake.dead_letters.len()) == (10, 3)
+    });
+    let reasons = intake.reasons().join(", ");
+    assert!(reasons.contains("most_model_bytes"), "{reasons}");
+    assert_eq!(intake.resumed(), Some(0));
+    // A restart reads all of them again, also if it would accept them now.
+    rights_of_all.insert("stranger".to_string(), rights("stranger"));
+    for _ in 0..2 {
+        intake.open(&["north", "south", "stranger"], None);
+        intake.reload_all(rights_of_all.clone());
+        (0..10).for_each(|_| intake.read());
+        let counts = (intake.samples("hall"), intake.dead_letters.len());
+        assert_eq!(counts, (10, 3), "{:?}", intake.reasons());
+    }
+    assert_eq!(intake.resume.refused.len(), 2);
+    let north = rights_of_all.get_mut("north").expect("it is there");
+    north.keys.push(edge_key("next", None));
+    intake.reload_all(rights_of_all);
+    intake.read_until("the one that waited", |intake| intake.samples("hall") == 20);
+    (0..2).for_each(|_| intake.read());
+    assert_eq!((intake.dead_letters.len(), intake.resumed()), (3, Some(4)));
+    assert_eq!(intake.resume.refused, []);
 }
 
 /// A model of a task.
@@ -173,7 +221,7 @@ fn what_an_edge_may_not_share_is_refused() {
     );
     assert!(reasons[1].contains("may not share models"), "{reasons:?}");
     assert_eq!(reasons[2..], [site; 8]);
-    assert_eq!(intake.histories["north"].refused, 10);
+    assert_eq!(intake.resume.histories["north"].refused, 10);
 
     north.samples = false;
     intake.reload("north", north);

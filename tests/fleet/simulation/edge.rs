@@ -119,6 +119,7 @@ impl Process {
             dead_letters: Vec::new(),
             offsets: BTreeMap::new(),
             topics: BTreeMap::new(),
+            refused: Default::default(),
             early_labels: Vec::new(),
             settled_labels: Vec::new(),
             seen: Default::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use perennial_operators::flow::{EpochEffects, RecordsSkipped};
 
 use super::CommitWriter;
-use crate::knowledge_base::layout::{Family, META_SKIPPED, META_TOPICS};
+use crate::knowledge_base::layout::{Family, META_SKIPPED, META_TOPICS, refused_key};
 use crate::knowledge_base::{KnowledgeError, SkippedTotal};
 
 impl CommitWriter<'_> {
@@ -24,6 +24,20 @@ impl CommitWriter<'_> {
         let mut topics: BTreeMap<Arc<str>, String> = stored.unwrap_or_default();
         topics.extend(opened);
         self.put_meta(META_TOPICS, &topics)
+    }
+
+    /// Adds refused messages of edges, and removes those that a restart would read no more.
+    pub(super) fn refused(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
+        let family = self.kb.family(Family::Meta)?;
+        for intake in epochs.iter().filter_map(|effects| effects.intake.as_ref()) {
+            for message in &intake.refused.added {
+                self.put(Family::Meta, &refused_key(message), message)?;
+            }
+            for message in &intake.refused.passed {
+                self.batch.delete_cf(family, refused_key(message));
+            }
+        }
+        Ok(())
     }
 
     /// Adds to what was skipped of a partition.

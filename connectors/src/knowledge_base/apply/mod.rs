@@ -169,6 +169,7 @@ impl KnowledgeBase {
         writer.edges(epochs)?;
         writer.count_undefined(epochs)?;
         writer.topics(epochs)?;
+        writer.refused(epochs)?;
         writer.outbox(outbox)?;
         writer.finish(progress)
     }

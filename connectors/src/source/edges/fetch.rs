@@ -21,8 +21,6 @@ pub(super) struct FetchJob {
     /// Number by which the message is found again.
     pub ticket: u64,
     pub message: SignedChanges,
-    /// Why models of it were refused, which are removed from it.
-    pub refused: Vec<LinkError>,
 }
 
 /// A thread that fetches models. It ends when the fetcher is dropped.
@@ -126,13 +124,16 @@ pub(super) fn fetch_models(
     is_hopeless: impl Fn(&LinkError) -> bool,
 ) -> Option<LinkError> {
     let mut missing = None;
-    for (_, change) in &mut job.message.changes.changes {
+    let SignedChanges {
+        changes, refused, ..
+    } = &mut job.message;
+    for (number, change) in &mut changes.changes {
         change
             .models
             .retain_mut(|donation| match fetch(store, &mut donation.model) {
                 Ok(()) => true,
                 Err(error) if is_hopeless(&error) => {
-                    job.refused.push(error);
+                    refused.push((*number, error));
                     false
                 }
                 Err(error) => {

@@ -77,6 +77,7 @@ pub(super) struct Refused {
     pub edge: Arc<str>,
     pub place: TopicOffset,
     pub reason: LinkError,
+    pub is_whole: bool,
 }
 
 impl EdgeMerge {
@@ -168,6 +169,7 @@ impl EdgeMerge {
                 edge: edge.name.clone(),
                 place,
                 reason: LinkError::Revoked,
+                is_whole: true,
             });
             self.forget(place, size);
         }
@@ -310,12 +312,19 @@ impl EdgeMerge {
         let Some(edge) = self.edges.get_mut(at) else {
             return;
         };
-        let refused = between.refused.into_iter();
-        self.refused.extend(refused.map(|(place, reason)| Refused {
-            edge: edge.name.clone(),
-            place,
-            reason,
-        }));
+        let whole = between.refused.into_iter().map(|it| (it, true));
+        let parts = between.refused_parts.into_iter().map(|it| (it, false));
+        for ((place, reason), is_whole) in whole.chain(parts) {
+            if let LinkError::Forbidden { what, .. } = &reason {
+                edge.queue.count_refused(what);
+            }
+            self.refused.push(Refused {
+                edge: edge.name.clone(),
+                place,
+                reason,
+                is_whole,
+            });
+        }
         let mut forbid = |place: TopicOffset, what: String| {
             edge.queue.count_refused(&what);
             self.refused.push(Refused {
@@ -325,6 +334,7 @@ impl EdgeMerge {
                     edge: edge.name.to_string(),
                     what,
                 },
+                is_whole: false,
             });
         };
         for (place, statistics) in between.reported {
@@ -354,25 +364,24 @@ impl EdgeMerge {
     }
 
     /// Removes models from a message that alone have more bytes than those of its edge may have
-    /// together, by what the message says. Returns why.
-    pub(super) fn forbid_large(&self, message: &mut SignedChanges) -> Vec<LinkError> {
-        let edge = &message.changes.edge;
-        let Some(rights) = self.listening.edges.get(edge) else {
-            return Vec::new();
+    /// together, by what the message says.
+    pub(super) fn forbid_large(&self, message: &mut SignedChanges) {
+        let SignedChanges {
+            changes, refused, ..
+        } = message;
+        let Some(rights) = self.listening.edges.get(&changes.edge) else {
+            return;
         };
-        let mut refused = Vec::new();
-        for (_, change) in &mut message.changes.changes {
+        for (number, change) in &mut changes.changes {
             change.models.retain(|donation| {
                 let (task, bytes) = (donation.model.model.task, donation.model.trained.bytes);
                 let forbidden = DonatedModels::default().forbid(task, bytes, rights);
-                refused.extend(forbidden.iter().map(|what| LinkError::Forbidden {
-                    edge: edge.clone(),
-                    what: what.clone(),
-                }));
-                forbidden.is_none()
+                let Some(what) = forbidden else { return true };
+                let edge = changes.edge.clone();
+                refused.push((*number, LinkError::Forbidden { edge, what }));
+                false
             });
         }
-        refused
     }
 
     /// Takes the samples decoded since the last call.

@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use perennial_operators::flow::{
-    DeadLetter, EdgeHistory, EdgeProgress, Effect, RecordsSkipped, SeenIds,
+    DeadLetter, EdgeHistory, EdgeProgress, Effect, MessageOffset, RecordsSkipped, RefusedMessages,
+    SeenIds,
 };
 use perennial_operators::{Offsets, TaskDefinition, TaskLevels, TopicPartition};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -111,6 +112,8 @@ pub struct EdgesResume {
     pub offsets: Offsets,
     /// Id of the topic that the offsets are of, by name.
     pub topics: BTreeMap<Arc<str>, String>,
+    /// Messages behind those offsets that were refused.
+    pub refused: Vec<MessageOffset>,
     /// Progress of each edge.
     pub edges: BTreeMap<String, EdgeProgress>,
     /// History of each edge.
@@ -153,6 +156,8 @@ pub struct EdgesClosed {
     pub topics: BTreeMap<Arc<str>, String>,
     /// Changes that were deleted before they were taken in.
     pub skipped: Vec<RecordsSkipped>,
+    /// Messages that were refused behind one that waits.
+    pub refused: RefusedMessages,
     /// Ids of the samples.
     pub seen: SeenIds,
     /// Progress of the edges that moved.
@@ -185,7 +190,7 @@ impl EdgeSource {
             consumer,
             kafka: options.kafka.clone(),
             group: options.group.to_string(),
-            refusals: Refusals::new(topic.clone()),
+            refusals: Refusals::new(topic.clone(), &resume.refused),
             // No topic has a zero in its name.
             name: CString::new(&*topic).unwrap_or_default(),
             topic,
@@ -227,7 +232,7 @@ impl EdgeSource {
                 continue;
             }
             is_over = self.parked.is_empty() && self.partitions.iter().all(PartitionState::is_done);
-            while let Some(unsealed) = self.sealed.give_up(is_over) {
+            while let Some(unsealed) = self.sealed.give_up(is_over, self.refusals.has_room()) {
                 self.unseal(unsealed);
             }
             if is_over || Instant::now() >= limit.until || self.stop.load(Ordering::Relaxed) {
@@ -254,6 +259,7 @@ impl EdgeSource {
             .map(|state| self.resume_at(state))
             .collect();
         for (state, next) in self.partitions.iter_mut().zip(resumed) {
+            self.refusals.resume_at(state.partition, next);
             if state.closed.replace(next) != Some(next) {
                 let place = TopicPartition {
                     topic: self.topic.clone(),
@@ -269,6 +275,7 @@ impl EdgeSource {
             offsets,
             topics,
             skipped,
+            refused: self.refusals.close(),
             seen,
             edges,
             histories: self.merge.take_histories(),
@@ -355,6 +362,10 @@ impl EdgeSource {
         self.health.report_well();
         let (partition, offset) = (message.partition(), message.offset());
         self.watch.heard(partition as usize);
+        if self.refusals.has(partition, offset) {
+            self.advance(partition, offset);
+            return Ok(());
+        }
         let (key, value) = (message.key().unwrap_or_default(), message.payload());
         let opened = self.merge.open(key, value);
         let value = value.unwrap_or_default();
@@ -377,7 +388,7 @@ impl EdgeSource {
         drop(message);
         match (opened, sealed) {
             (Err(refused), Some(value)) => self.sealed.add(place, value, refused),
-            (Err(refused), None) => self.refusals.add(&refused, &place),
+            (Err(refused), None) => self.refusals.add_message(&refused, &place),
             (Ok(changes), _) => self.park(place, changes),
         }
         self.advance(partition, offset);
@@ -399,16 +410,14 @@ impl EdgeSource {
     fn unseal(&mut self, (place, opened): Unsealed) {
         match opened {
             Ok(changes) => self.park(place, changes),
-            Err(refused) => self.refusals.add(&refused, &place),
+            Err(refused) => self.refusals.add_message(&refused, &place),
         }
     }
 
     /// Parks a message until it has its models, without those that are too large for its edge:
     /// these are not fetched.
     fn park(&mut self, place: MessagePlace, mut message: SignedChanges) {
-        for refused in self.merge.forbid_large(&mut message) {
-            self.refusals.add(&refused, &place);
-        }
+        self.merge.forbid_large(&mut message);
         self.parked.add(place, message);
     }
 
@@ -422,23 +431,19 @@ impl EdgeSource {
                 offset,
                 ..MessagePlace::default()
             };
-            self.refusals.add(&refused.reason, &place);
+            match refused.is_whole {
+                true => self.refusals.add_message(&refused.reason, &place),
+                false => self.refusals.add_part(&refused.reason, &place),
+            }
         }
     }
 
     /// Adds a message to the merge.
     fn accept(&mut self, message: ReadyMessage) {
-        let ReadyMessage {
-            place,
-            message,
-            refused,
-        } = message;
-        for refused in &refused {
-            self.refusals.add(refused, &place);
-        }
+        let ReadyMessage { place, message } = message;
         let (partition, offset) = (place.partition, place.offset);
         if let Err(refused) = self.merge.push(message, place.size.own, partition, offset) {
-            self.refusals.add(&refused, &place);
+            self.refusals.add_message(&refused, &place);
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::{AddAssign, SubAssign};
 
 use super::fetch::{FetchJob, ModelFetcher, fetch_models};
 use super::rights::SignedChanges;
-use crate::link::{LinkError, ModelStore};
+use crate::link::ModelStore;
 
 /// Offset of a message that waits here, and that the topic has no longer.
 pub(super) const GONE: i64 = -1;
@@ -55,8 +55,6 @@ pub(super) struct MessagePlace {
 pub(super) struct ReadyMessage {
     pub place: MessagePlace,
     pub message: SignedChanges,
-    /// Why models of it were refused.
-    pub refused: Vec<LinkError>,
 }
 
 /// A message, or the place that its turn has while its models are fetched.
@@ -72,8 +70,8 @@ enum Content {
     Bare(Box<FetchJob>),
     /// They are being fetched.
     Fetching,
-    /// All that can be had, and why the rest was refused.
-    Whole(Box<(SignedChanges, Vec<LinkError>)>),
+    /// All that can be had.
+    Whole(Box<SignedChanges>),
 }
 
 /// Messages that wait, by edge.
@@ -107,7 +105,6 @@ impl ParkedMessages {
         let mut job = FetchJob {
             ticket: self.tickets,
             message,
-            refused: Vec::new(),
         };
         let content = if self.fetcher.is_some() && job.message.changes.has_stored_models() {
             Content::Bare(Box::new(job))
@@ -115,7 +112,7 @@ impl ParkedMessages {
             // Without a store, models that are in one are refused.
             fetch_models(None, &mut job, |_| true);
             place.size.models = job.message.changes.model_bytes();
-            Content::Whole(Box::new((job.message, job.refused)))
+            Content::Whole(Box::new(job.message))
         };
         self.size += place.size;
         let queue = self.edges.entry(edge).or_default();
@@ -169,7 +166,7 @@ impl ParkedMessages {
                 self.size -= parked.place.size;
                 parked.place.size.models = done.message.changes.model_bytes();
                 self.size += parked.place.size;
-                parked.content = Content::Whole(Box::new((done.message, done.refused)));
+                parked.content = Content::Whole(Box::new(done.message));
             }
         }
         let is_ready = |queue: &VecDeque<ParkedMessage>| {
@@ -182,14 +179,12 @@ impl ParkedMessages {
             self.edges.remove(&edge);
         }
         self.size -= first.place.size;
-        let Content::Whole(content) = first.content else {
+        let Content::Whole(message) = first.content else {
             return None;
         };
-        let (message, refused) = *content;
         Some(ReadyMessage {
             place: first.place,
-            message,
-            refused,
+            message: *message,
         })
     }
 
@@ -285,7 +280,11 @@ mod tests {
             lineage: None,
         };
         let signer = SigningKey::from_bytes(&[1; 32]).verifying_key();
-        SignedChanges { changes, signer }
+        SignedChanges {
+            changes,
+            refused: Vec::new(),
+            signer,
+        }
     }
 
     fn wait_for_ready(parked: &mut ParkedMessages) -> ReadyMessage {

@@ -133,6 +133,7 @@ impl EdgeSource {
                 self.merge.forget_offsets(state.partition);
                 self.parked.forget_offsets(state.partition);
                 self.sealed.forget_offsets(state.partition);
+                self.refusals.forget_offsets(state.partition);
                 state.next = next;
             }
         }

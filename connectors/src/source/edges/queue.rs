@@ -17,6 +17,8 @@ pub(super) type TopicOffset = (i32, i64);
 /// A message in the queue.
 struct WaitingMessage {
     changes: VecDeque<(u64, Change)>,
+    /// Refused parts of its changes: number of the change, and why.
+    refused_parts: Vec<(u64, LinkError)>,
     place: TopicOffset,
     size: MessageSize,
     origin: ChangesOrigin,
@@ -49,6 +51,8 @@ pub(super) struct Between {
     pub done: Vec<(TopicOffset, MessageSize)>,
     /// Refused messages.
     pub refused: Vec<(TopicOffset, LinkError)>,
+    /// Refused parts of messages.
+    pub refused_parts: Vec<(TopicOffset, LinkError)>,
 }
 
 impl Queue {
@@ -72,7 +76,11 @@ impl Queue {
         place: TopicOffset,
         size: MessageSize,
     ) -> Result<(), LinkError> {
-        let SignedChanges { changes, signer } = message;
+        let SignedChanges {
+            changes,
+            refused,
+            signer,
+        } = message;
         if !changes.changes.iter().all(|(_, change)| is_sound(change)) {
             return Err(LinkError::Torn);
         }
@@ -82,6 +90,7 @@ impl Queue {
             sent: changes.sent.min(now()),
             shed: changes.shed,
             changes: changes.changes.into(),
+            refused_parts: refused,
             place,
             size,
             signer,
@@ -158,6 +167,10 @@ impl Queue {
             between.reported.extend(reported);
             let donated = change.models.drain(..).map(|it| (place, it));
             between.donated.extend(donated);
+            // Told as the change is passed, so that a restart tells nothing twice.
+            let refused = first.refused_parts.extract_if(.., |(of, _)| of == number);
+            let refused = refused.map(|(_, reason)| (place, reason));
+            between.refused_parts.extend(refused);
             (self.progress.next, self.progress.rows) = (*number + 1, 0);
             self.place = (0, 0);
             first.changes.pop_front();

@@ -62,10 +62,12 @@ pub struct AllowedValues {
 }
 
 /// Changes whose signature was checked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SignedChanges {
     /// The changes.
     pub changes: Changes,
+    /// Parts that were refused and removed: number of the change, and why.
+    pub refused: Vec<(u64, LinkError)>,
     /// The key that has signed them.
     pub signer: VerifyingKey,
 }
@@ -102,6 +104,7 @@ impl KnownEdges {
         Ok(SignedChanges {
             signer: *signer,
             changes,
+            refused: Vec::new(),
         })
     }
 

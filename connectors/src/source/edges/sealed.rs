@@ -78,15 +78,15 @@ impl SealedMessages {
         opened
     }
 
-    /// Gives up a message that has waited too long, or for which there is no room; any message if
-    /// `is_over`.
-    pub(super) fn give_up(&mut self, is_over: bool) -> Option<Unsealed> {
+    /// Gives up a message that has waited too long, or for which there is no room, `has_room` being
+    /// whether there is room behind it; any message if `is_over`.
+    pub(super) fn give_up(&mut self, is_over: bool, has_room: bool) -> Option<Unsealed> {
         let oldest = |(_, queue): &(&String, &mut VecDeque<SealedMessage>)| {
             queue.front().map(|first| first.came)
         };
         let (edge, queue) = self.edges.iter_mut().min_by_key(oldest)?;
         let is_late = queue.front()?.came.elapsed() > PATIENCE;
-        if !is_over && !is_late && self.bytes <= MOST {
+        if !is_over && !is_late && has_room && self.bytes <= MOST {
             return None;
         }
         let (edge, message) = (edge.clone(), queue.pop_front()?);

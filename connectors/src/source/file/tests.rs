@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::Encoding;
+use ::parquet::file::properties::{WriterProperties, WriterVersion};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
@@ -224,6 +226,10 @@ fn bad_json_says_where() {
 }
 
 fn write_parquet(path: &PathBuf) {
+    write_parquet_as(path, None);
+}
+
+fn write_parquet_as(path: &PathBuf, properties: Option<WriterProperties>) {
     let columns: Vec<(&str, ArrayRef)> = vec![
         (
             "mode",
@@ -258,7 +264,7 @@ fn write_parquet(path: &PathBuf) {
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true)))
             .unwrap();
     let mut writer =
-        ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+        ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), properties).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
@@ -283,6 +289,52 @@ fn damaged_parquet_is_an_error() {
         panicked += usize::from(error.is_some_and(|error| error.contains("are damaged (")));
     }
     assert!(panicked > 0, "the library asserts nothing any more");
+}
+
+/// Otherwise the library reserves memory for as many values as a page says that it has.
+#[test]
+fn parquet_pages_that_claim_more_values_are_errors() {
+    let files = Files::new();
+    let read = |path: &PathBuf| {
+        let mut source = open(&FileConfig::new(path), &schema(), true)?;
+        source.read(10).map(|read| read.position)
+    };
+    let encodings = |version: WriterVersion| {
+        WriterProperties::builder()
+            .set_writer_version(version)
+            .set_column_dictionary_enabled("time".into(), false)
+            .set_column_encoding("time".into(), Encoding::DELTA_BINARY_PACKED)
+            .set_column_dictionary_enabled("season".into(), false)
+            .set_column_encoding("season".into(), Encoding::DELTA_BYTE_ARRAY)
+            .set_column_dictionary_enabled("mode".into(), false)
+            .set_column_encoding("mode".into(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+            .build()
+    };
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        let path = files.0.path().join("data.parquet");
+        write_parquet_as(&path, Some(encodings(version)));
+        assert_eq!(read(&path).unwrap(), 3);
+        let whole = std::fs::read(&path).unwrap();
+        // The number of values in the header of a dictionary (a struct of the compact protocol of
+        // Thrift), and in that of delta-encoded lists: after 128 or 256 in blocks of 4.
+        let counts = (4..whole.len()).filter(|at| match whole[at - 4..=*at] {
+            [.., 0x4c, 0x15, _] => whole[at + 1..].starts_with(&[0x15, 0x00]),
+            [_, 0x80, 1 | 2, 4, _] => true,
+            _ => false,
+        });
+        let mut refused = 0;
+        for at in counts {
+            let mut damaged = whole.clone();
+            damaged[at] = 0x7e;
+            std::fs::write(&path, damaged).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            let expected = "a page says that it has other values than it has";
+            assert!(error.contains(expected), "{error}");
+            refused += 1;
+        }
+        // Dictionaries of id, site, ta and vote, and four lists in the three other columns.
+        assert_eq!(refused, 8);
+    }
 }
 
 #[test]

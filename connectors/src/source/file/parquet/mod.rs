@@ -1,5 +1,7 @@
 //! Parquet: batches of a table, copied cell by cell into the row.
 
+mod pages;
+
 use std::fs::File;
 use std::sync::Arc;
 
@@ -10,14 +12,14 @@ use arrow::datatypes::{
     TimestampMicrosecondType, UInt64Type,
 };
 use arrow::error::ArrowError;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 
+use self::pages::CheckedRowGroups;
 use super::guarded::guarded;
 use super::{CONTENT, Next, Records};
 use crate::format::{Row, Value};
@@ -68,8 +70,7 @@ impl ParquetRecords {
             reason,
         };
         let metadata = guarded(|| metadata(&file)).map_err(open)?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
-        let schema = builder.schema().clone();
+        let schema = metadata.schema();
         let mut roots = Vec::new();
         let mut missing = Vec::new();
         for column in columns {
@@ -89,10 +90,9 @@ impl ParquetRecords {
             let found: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
             return Err(SourceError::columns(path, &missing, &found));
         }
-        let total = builder.metadata().file_metadata().num_rows().max(0) as u64;
-        let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let builder = builder.with_projection(mask).with_batch_size(ROWS);
-        let reader = guarded(|| builder.build()).map_err(open)?;
+        let total = metadata.metadata().file_metadata().num_rows().max(0) as u64;
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+        let reader = guarded(|| batches(file, &metadata, mask)).map_err(open)?;
         let columns = columns.to_vec();
         Ok(ParquetRecords {
             reader,
@@ -225,6 +225,21 @@ pub(super) fn columns(file: &File) -> Result<Vec<String>, String> {
     let fields = metadata.schema().fields().iter();
     let single = fields.filter(|field| target(field.data_type()).is_some());
     Ok(single.map(|field| field.name().clone()).collect())
+}
+
+/// The batches of a file's columns.
+fn batches(
+    file: File,
+    metadata: &ArrowReaderMetadata,
+    mask: ProjectionMask,
+) -> Result<ParquetRecordBatchReader, ParquetError> {
+    let fields = Some(metadata.schema().fields());
+    let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, fields)?;
+    let groups = CheckedRowGroups {
+        reader: Arc::new(file),
+        metadata: metadata.metadata().clone(),
+    };
+    ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, ROWS, None)
 }
 
 /// The footer of a file, with times of 96 bits as microseconds: as nanoseconds, which they are read
