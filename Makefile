@@ -29,7 +29,7 @@ setup: ## Install what is missing: system packages, native libraries, rustfmt, c
 	@scripts/setup.sh
 
 .PHONY: build
-build: setup ## Build the programs (the first time compiles RocksDB: about half an hour)
+build: setup ## Build the programs (the first time compiles RocksDB: 20 minutes)
 	@$(env); $(cargo_build)
 
 .PHONY: binary
@@ -41,6 +41,10 @@ binary: setup ## Build, then print the path of the program and nothing else (wit
 .PHONY: demo
 demo: build ## Watch real counts of pedestrians being learned, from before a lockdown to after it
 	@$(env); "$$CARGO_TARGET_DIR/release/perennial" demo
+
+.PHONY: dist
+dist: setup ## Make the packages that are delivered, in dist/: deb, tarball, wheel, image, bill of materials
+	@scripts/dist/all.sh
 
 .PHONY: kafka
 kafka: ## Run a Kafka broker at 127.0.0.1:9092 until Ctrl-C, for trials
@@ -68,6 +72,10 @@ fuzz: setup ## Give each decoder a million damaged inputs, slow ones fewer
 edges: setup ## Learn the whole thermal stream at three edges and in a cloud, and compare with one pipeline
 	@$(test_env); cargo build --workspace --bins --tests $(tests); \
 	cargo test --workspace --test program $(tests) -- --nocapture --ignored --exact fleet::edge_cloud::thermal::edges_together_equal_one_pipeline
+
+.PHONY: test-deploy
+test-deploy: setup ## Test what is delivered beside the program: chart, unit, Dockerfile, package for Python
+	@$(test_env); cargo build --workspace --bins --tests $(tests); scripts/test-deploy.sh
 
 .PHONY: bench
 bench: setup ## Run all benches, or one: make bench BENCH=throughput

@@ -195,6 +195,9 @@ enum Command {
     Validate {
         #[command(flatten)]
         config: ConfigArguments,
+        /// Check the config alone, and open neither its source nor its topics.
+        #[arg(long)]
+        config_only: bool,
     },
     /// Print the JSON Schema of configs, for editors.
     Schema,
@@ -329,8 +332,17 @@ fn execute(command: Command) -> Result<(), Error> {
             json,
         } => status(&config.settings()?, &state, json),
         Command::Audit { state, from, json } => audit(&state, from, json),
-        Command::Validate { config } => {
-            print(&describe_graph(&config.settings()?)?);
+        Command::Validate {
+            config,
+            config_only,
+        } => {
+            let settings = config.settings()?;
+            let found = if config_only {
+                format!("{}: the config is valid\n", settings.config().name)
+            } else {
+                describe_graph(&settings)?
+            };
+            print(&found);
             Ok(())
         }
         Command::Examine => serve_examination()

@@ -6,6 +6,7 @@ pub(crate) mod progress;
 mod settle;
 mod shutdown;
 pub(crate) mod signals;
+mod supervisor;
 mod trainer;
 mod wait;
 mod worker;
@@ -153,7 +154,9 @@ impl Run<'_> {
             schema_id: self.schema_id,
         };
         tracing::info!("the state is read; the stream begins");
+        supervisor::tell_ready();
         let worked = dataflow(parts, workers);
+        supervisor::tell_stopping();
         self.end_threads(sender);
         self.link.settle(&self.knowledge)?;
         self.link.warn_waiting(&self.knowledge)?;

@@ -6,4 +6,5 @@ mod examples;
 mod import;
 mod init;
 mod manuals;
+mod supervisor;
 mod trainers;
