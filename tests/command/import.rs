@@ -1,5 +1,9 @@
 //! `perennial import sedna`: what becomes of a job of Sedna's.
 
+use std::process::Stdio;
+
+use support::kafka::Broker;
+use support::process::signal;
 use support::{Bench, Ended};
 
 /// A job in the shape of Sedna's example of thermal comfort.
@@ -172,6 +176,46 @@ fn job_becomes_a_config_that_runs() {
 }
 
 #[test]
+fn job_of_two_nodes_becomes_an_edge_and_a_cloud() {
+    let bench = folder();
+    let job = JOB.replace(
+        "deploySpec:\n    template:\n      spec:\n        nodeName: cloud-1",
+        "deploySpec:\n    template:\n      spec:\n        nodeName: edge-1",
+    );
+    let resources = format!("{job}---\n{DATASET}");
+    let two = [&COPY[..], &["--edge-cloud", "."]].concat();
+    let told = import(&bench, &resources, &two).success().stdout;
+    assert!(told.contains("CHANGE-ME"), "{told}");
+    // Nothing is written over.
+    import(&bench, &resources, &two).failure(1, &["comfort-edge.yaml"]);
+    let broker = Broker::shared();
+    for role in ["edge", "cloud"] {
+        let name = format!("comfort-{role}");
+        let config = String::from_utf8(bench.read(&format!("{name}.yaml"))).expect("text");
+        assert!(!config.contains("nodeName"), "{config}");
+        assert!(
+            config.contains("# Not carried over:\n#   spec."),
+            "{config}"
+        );
+        let config = config.replace("CHANGE-ME:9092", &broker.address);
+        bench.write(&format!("{name}.yaml"), config);
+        bench.make_keys(&name);
+    }
+    let mut cloud = bench.command(&["run", "comfort-cloud.yaml", "--state", "cloud"]);
+    let mut cloud = cloud.stdout(Stdio::null()).spawn().expect("it starts");
+    let edge = ["run", "comfort-edge.yaml", "--report", "report.json"];
+    bench.run(&edge).success();
+    signal(cloud.id(), "TERM");
+    cloud.wait().expect("it ends");
+    let report = bench.report("report");
+    assert_eq!(
+        (&report["records"], &report["bootstrapped"]),
+        (&3000.into(), &851.into())
+    );
+    assert!(report["accuracy"].as_f64() > Some(0.7), "{report}");
+}
+
+#[test]
 fn lists_and_json_are_read_as_kubectl_prints_them() {
     let bench = folder();
     let plain = import(&bench, &format!("{JOB}---\n{DATASET}"), &COPY).success();
@@ -237,7 +281,7 @@ const CARRIED: [(&str, &str, &[&str], &str); 9] = [
         "deploySpec:\n    template:\n      spec:\n        nodeName: cloud-1",
         "deploySpec:\n    template:\n      spec:\n        nodeName: edge-1",
         &[],
-        "trained on \"cloud-1\", deployed on \"edge-1\"",
+        "trained on \"cloud-1\", deployed on \"edge-1\": this pipeline does both. --edge-cloud DIR",
     ),
     (
         "outputDir: /output",

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::Bench;
 use crate::kafka::{Broker, PARTITIONS};
 use crate::process::signal;
 use crate::proxy::Proxy;
 use crate::stream::{self, CLASSES, Sample};
 use crate::topics::START;
-use crate::{Bench, ended};
 
 /// Time limit of each wait.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -93,16 +93,7 @@ impl Fleet {
 
     /// Makes a pair of signing keys with openssl, as the documentation does.
     pub fn keys(&self, name: &str) {
-        let (private, public) = (format!("{name}.pem"), format!("{name}-public.pem"));
-        let openssl = |arguments: &[&str]| {
-            let made = Command::new("openssl")
-                .args(arguments)
-                .current_dir(self.bench.path("."))
-                .output();
-            ended(made).success();
-        };
-        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &private]);
-        openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
+        self.bench.make_keys(name);
     }
 
     /// The topic of the cloud's tasks and models.

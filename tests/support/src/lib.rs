@@ -144,6 +144,18 @@ impl Bench {
         command
     }
 
+    /// Makes a pair of signing keys with openssl, as the documentation does: NAME.pem and
+    /// NAME-public.pem.
+    pub fn make_keys(&self, name: &str) {
+        let (private, public) = (format!("{name}.pem"), format!("{name}-public.pem"));
+        let openssl = |arguments: &[&str]| {
+            let mut command = Command::new("openssl");
+            ended(command.args(arguments).current_dir(self.path(".")).output()).success();
+        };
+        openssl(&["genpkey", "-algorithm", "ed25519", "-out", &private]);
+        openssl(&["pkey", "-in", &private, "-pubout", "-out", &public]);
+    }
+
     /// Runs `config.yaml` as `name`.
     pub fn run_as(&self, name: &str, more: &[&str]) -> Ended {
         ended(self.pipeline(name, more).output())

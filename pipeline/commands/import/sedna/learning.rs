@@ -80,14 +80,28 @@ impl Threshold {
     }
 }
 
-/// The sections from `bootstrap` on. `offset` is that of the node's local time, minutes;
+/// The sections of a config that follow from a job, in their order.
+pub(super) struct JobSections {
+    /// Number of samples with which the first training starts.
+    pub(super) first: u64,
+    /// `triggers` and `training`.
+    pub(super) training: String,
+    /// `unseen` and `label_requests`, if unseen samples are saved.
+    pub(super) unseen: String,
+    /// `predictions`.
+    pub(super) predictions: String,
+    /// `report`.
+    pub(super) report: String,
+}
+
+/// The sections that follow from a job. `offset` is that of the node's local time, minutes;
 /// `has_times` is false if the times of the samples are made up.
-pub(super) fn learning(
+pub(super) fn job_sections(
     name: &str,
     job: &Job,
     offset: Option<i64>,
     has_times: bool,
-) -> Result<String, Error> {
+) -> Result<JobSections, Error> {
     let share = job.dataset.train_prob;
     if !(share > 0.1 && share < 1.0) {
         return Err(Error::Arguments(format!(
@@ -99,9 +113,7 @@ pub(super) fn learning(
     let condition = &trigger.condition;
     let threshold = Threshold::new(condition, share)?;
     let first = threshold.first();
-    let mut text = format!(
-        "# Sedna's first training waits for its condition too.\nbootstrap:\n  records: {first}\n\n"
-    );
+    let mut text = String::new();
     let _ = write!(
         text,
         "triggers:\n  # {} {} {}: Sedna counts the share of the new samples that it trains on ({share}),\n  \
@@ -122,26 +134,27 @@ pub(super) fn learning(
         text.push_str(&window(timer, offset, has_times)?);
     }
     text.push_str(&training(job, share, first, threshold.samples));
-    let deployment = &job.deploy_spec.template;
-    if deployment
-        .variables()
-        .any(|variable| UNSEEN.contains(&variable.name.as_str()))
-    {
-        let _ = write!(
-            text,
-            "\n# Sedna saves unseen samples for somebody to label. Here they are recognized, and the labels that\n\
+    let mut deployed = job.deploy_spec.template.variables();
+    let saves_unseen = deployed.any(|variable| UNSEEN.contains(&variable.name.as_str()));
+    let unseen = if saves_unseen {
+        format!(
+            "# Sedna saves unseen samples for somebody to label. Here they are recognized, and the labels that\n\
              # help most are asked for.\nunseen: {{}}\nlabel_requests:\n  per_day: {LABELS_PER_DAY}\n  path: {}\n",
             scalar(&format!("{name}-requests.jsonl"))
-        );
-    }
-    let _ = write!(
-        text,
-        "\npredictions:\n  path: {}\n\n\
-         # The report compares with the first model left as it was, and with one model for all.\n\
-         report:\n  baselines: [frozen, single]\n",
-        scalar(&format!("{name}-predictions.jsonl"))
-    );
-    Ok(text)
+        )
+    } else {
+        String::new()
+    };
+    let predictions = scalar(&format!("{name}-predictions.jsonl"));
+    Ok(JobSections {
+        first,
+        training: text,
+        unseen,
+        predictions: format!("predictions:\n  path: {predictions}\n"),
+        report: "# The report compares with the first model left as it was, and with one model for all.\n\
+                 report:\n  baselines: [frozen, single]\n"
+            .to_string(),
+    })
 }
 
 fn training(job: &Job, share: f64, first: u64, threshold: u64) -> String {
@@ -216,8 +229,9 @@ fn window(timer: &Timer, offset: Option<i64>, has_times: bool) -> Result<String,
     })
 }
 
-/// The fields that are not carried over: the path of each in the job, and what takes its place.
-pub(super) fn left_out(job: &Job) -> Vec<(String, String)> {
+/// The fields that are not carried over, to one config or to two: the path of each in the job, and
+/// what takes its place.
+pub(super) fn left_out(job: &Job, is_split: bool) -> Vec<(String, String)> {
     let mut left = Vec::new();
     let mut add = |path: &str, what: String| left.push((path.to_string(), what));
     let train = &job.train_spec.template;
@@ -250,9 +264,9 @@ pub(super) fn left_out(job: &Job) -> Vec<(String, String)> {
         add("deploySpec env", format!("{}: {what}", shown(variable)));
     }
     let nodes = [train, &job.deploy_spec.template].map(|template| &template.spec.node_name);
-    if nodes[0] != nodes[1] {
-        let what = "one pipeline does both here. To predict at an edge and train in the cloud, run two: role: edge \
-                    and role: cloud, with a link, in the book under \"Edge and cloud\"";
+    if nodes[0] != nodes[1] && !is_split {
+        let what = "this pipeline does both. --edge-cloud DIR writes two, one that predicts at the edge and one \
+                    that trains in the cloud";
         add(
             "nodeName",
             format!(

@@ -3,6 +3,7 @@
 //! The job says when to train and where. What columns there are is Python in its image, so the file
 //! of samples and some arguments say that.
 
+mod configs;
 mod learning;
 mod resources;
 mod rows;
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use self::learning::{learning, left_out};
+use self::configs::Sections;
+use self::learning::{job_sections, left_out};
 use self::resources::{Dataset, Found};
 use self::rows::{ADDED, write_copy};
 use crate::commands::init::{InitArguments, file_sections, scalar};
@@ -49,6 +51,10 @@ pub(crate) struct SednaArguments {
     /// Write a copy of the samples with id, time and site, where they are missing.
     #[arg(long, value_name = "FILE.csv")]
     write: Option<PathBuf>,
+    /// Write two configs into this folder in place of one: an edge that predicts, and a cloud that
+    /// trains for it. For jobs that are trained on one node and deployed on another.
+    #[arg(long, value_name = "DIR")]
+    edge_cloud: Option<PathBuf>,
 }
 
 /// Prints a config for the job.
@@ -64,7 +70,7 @@ pub(super) fn import_sedna(arguments: &SednaArguments) -> Result<(), Error> {
     };
     let has_times = arguments.time.is_some() || arguments.write.is_none();
     let offset = arguments.utc_offset;
-    let learned = learning(&found.name, &found.job, offset, has_times)?;
+    let learned = job_sections(&found.name, &found.job, offset, has_times)?;
     let mut roles = InitArguments {
         label: Some(arguments.label.clone()),
         id: arguments.id.clone(),
@@ -89,21 +95,34 @@ pub(super) fn import_sedna(arguments: &SednaArguments) -> Result<(), Error> {
     })?;
     let files = arguments.files.iter();
     let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
-    let mut text = format!(
-        "# Written by perennial import sedna, from {}.\nname: {}\n\n{source}\n{schema}\n{}\n{learned}",
-        files.join(" and "),
-        scalar(&found.name),
-        tasks(arguments),
-    );
-    let left = left_out(&found.job);
-    if !left.is_empty() {
-        text.push_str("\n# Not carried over:\n");
-        for (path, what) in left {
-            let _ = writeln!(text, "#   spec.{path}: {}", what.replace('\n', " "));
+    let sections = Sections {
+        from: files.join(" and "),
+        name: found.name.clone(),
+        source,
+        schema,
+        tasks: tasks(arguments),
+        job: learned,
+        left_out: comments(&left_out(&found.job, arguments.edge_cloud.is_some())),
+    };
+    match &arguments.edge_cloud {
+        Some(folder) => sections.write_edge_and_cloud(folder),
+        None => {
+            print(&sections.one_pipeline());
+            Ok(())
         }
     }
-    print(&text);
-    Ok(())
+}
+
+/// What was not carried over, as comments.
+fn comments(left: &[(String, String)]) -> String {
+    let mut text = String::new();
+    if !left.is_empty() {
+        text.push_str("\n# Not carried over:\n");
+    }
+    for (path, what) in left {
+        let _ = writeln!(text, "#   spec.{path}: {}", what.replace('\n', " "));
+    }
+    text
 }
 
 /// The section `tasks`: a task for each combination of attributes, and below it one for each site
