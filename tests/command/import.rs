@@ -136,6 +136,8 @@ fn job_becomes_a_config_that_runs() {
         "    classes: [cooler, no change, warmer]",
         "  path: [[Season, Cooling startegy_building level]]",
         "  records: 626",
+        "epoch:",
+        "  records: 156",
         "  when: ['new_samples > 625']",
         "  check_every: 60s",
         "  # between: \"02:00-24:00\"",
@@ -238,7 +240,7 @@ fn lists_and_json_are_read_as_kubectl_prints_them() {
     let config = import(&bench, json, &COPY).success().stdout;
     assert!(config.contains("new_samples > 625"), "{config}");
     assert!(
-        !config.contains("between") && !config.contains("Not carried over"),
+        !config.contains("between:") && !config.contains("Not carried over"),
         "{config}"
     );
 }

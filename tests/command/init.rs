@@ -50,6 +50,23 @@ fn file_becomes_a_config_that_runs() {
     }
 }
 
+/// Models change between epochs only: a long one would learn late.
+#[test]
+fn epochs_are_short_beside_the_trigger() {
+    let bench = Bench::new();
+    for (count, expected) in [
+        (
+            2_000,
+            "epoch:\n  records: 50\ntriggers:\n  when: ['new_samples >= 200']\n",
+        ),
+        (12_000, "epoch:\n  records: 250\n\n"),
+    ] {
+        bench.write("file.csv", stream::csv(&stream::samples(33, count, 0.0)));
+        let config = bench.run(&["init", "file.csv"]).success().stdout;
+        assert!(config.contains(expected), "{config}");
+    }
+}
+
 #[test]
 fn columns_without_telling_names_are_named_by_arguments() {
     let samples = stream::samples(32, 1000, 0.0);

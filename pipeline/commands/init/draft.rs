@@ -211,16 +211,8 @@ impl Draft<'_> {
             "\n# A label is known as soon as its sample was predicted. If it comes later, say when:\n\
              # labels:\n#   delay: {seconds: 3600}\n",
         );
-        let is_short = matches!(self.samples, InitSource::File(_)) && !self.found.has_more;
-        let trigger = labelled / TRAININGS;
-        if is_short && trigger < DEFAULT_TRIGGER {
-            let trigger = trigger.max(50);
-            let _ = write!(
-                text,
-                "\n# A short stream: look at it often, and train early.\n\
-                 epoch:\n  records: {}\ntriggers:\n  when: ['new_samples >= {trigger}']\n",
-                (trigger / 4).clamp(8, 256),
-            );
+        if matches!(self.samples, InitSource::File(_)) {
+            text.push_str(&self.pace(labelled));
         }
         text.push_str("\n# predictions:\n#   path: predictions.jsonl\n");
         if matches!(self.samples, InitSource::File(_)) {
@@ -231,6 +223,28 @@ impl Draft<'_> {
         }
         text
     }
+
+    /// The epochs of a file, and its trigger if it is short.
+    fn pace(&self, labelled: u64) -> String {
+        let trigger = (labelled / TRAININGS).max(50);
+        if self.found.has_more || trigger >= DEFAULT_TRIGGER {
+            let records = epoch_records(DEFAULT_TRIGGER);
+            return format!(
+                "\n# Models change between epochs, and triggers are looked at there.\nepoch:\n  records: {records}\n"
+            );
+        }
+        format!(
+            "\n# A short stream: look at it often, and train early.\n\
+             epoch:\n  records: {}\ntriggers:\n  when: ['new_samples >= {trigger}']\n",
+            epoch_records(trigger),
+        )
+    }
+}
+
+/// Records in an epoch of a stream whose tasks are trained again after so many new samples. Models
+/// change between epochs, and triggers are looked at there alone.
+pub(in crate::commands) fn epoch_records(trigger: u64) -> u64 {
+    (trigger / 4).clamp(8, 256)
 }
 
 /// A list after a key: in its line, or with a line for each value, `indent` columns from the left.

@@ -14,7 +14,7 @@ use perennial_connectors::source::kafka::TopicSample;
 use perennial_connectors::source::{Profile, Rows, profile, values_within};
 
 use self::draft::Draft;
-pub(super) use self::draft::scalar;
+pub(super) use self::draft::{epoch_records, scalar};
 use self::roles::ColumnRoles;
 use crate::error::Error;
 use crate::terminal::print;

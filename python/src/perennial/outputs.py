@@ -1,5 +1,6 @@
 """What a pipeline writes, as tables."""
 
+import json
 from pathlib import Path
 
 
@@ -23,8 +24,8 @@ def predictions(path):
             raise FileNotFoundError(f"{path} has no finished part yet")
         table = pandas.concat([pandas.read_parquet(part) for part in parts], ignore_index=True)
     elif path.suffix == ".jsonl":
-        # Ids and classes that look like numbers stay texts.
-        table = pandas.read_json(path, lines=True, convert_dates=False, dtype={"id": str, "site": str})
+        with open(path) as lines:
+            table = pandas.DataFrame([json.loads(line) for line in lines])
     elif path.suffix == ".csv":
         table = pandas.read_csv(path, dtype={"id": str, "site": str, "prediction": str})
     else:

@@ -36,6 +36,7 @@ impl Sections {
                 &self.schema,
                 &self.tasks,
                 &self.bootstrap(),
+                &job.epoch,
                 &job.training,
                 &job.unseen,
                 &job.predictions,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::resources::{Condition, Job, PodTemplate, Timer, Variable};
-use crate::commands::init::scalar;
+use crate::commands::init::{epoch_records, scalar};
 use crate::config::{TrainingConfig, clock_seconds};
 use crate::error::Error;
 
@@ -84,6 +84,8 @@ impl Threshold {
 pub(super) struct JobSections {
     /// Number of samples with which the first training starts.
     pub(super) first: u64,
+    /// `epoch`, where a pipeline does all.
+    pub(super) epoch: String,
     /// `triggers` and `training`.
     pub(super) training: String,
     /// `unseen` and `label_requests`, if unseen samples are saved.
@@ -148,6 +150,10 @@ pub(super) fn job_sections(
     let predictions = scalar(&format!("{name}-predictions.jsonl"));
     Ok(JobSections {
         first,
+        epoch: format!(
+            "# Models change between epochs, and the condition is looked at there.\nepoch:\n  records: {}\n",
+            epoch_records(threshold.samples)
+        ),
         training: text,
         unseen,
         predictions: format!("predictions:\n  path: {predictions}\n"),
