@@ -431,9 +431,10 @@ impl EdgeSource {
                 offset,
                 ..MessagePlace::default()
             };
-            match refused.is_whole {
-                true => self.refusals.add_message(&refused.reason, &place),
-                false => self.refusals.add_part(&refused.reason, &place),
+            if refused.is_whole {
+                self.refusals.add_message(&refused.reason, &place);
+            } else {
+                self.refusals.add_part(&refused.reason, &place);
             }
         }
     }

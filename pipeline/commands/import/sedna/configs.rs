@@ -1,4 +1,4 @@
-//! The configs: one pipeline that does all, or an edge that predicts and a cloud that trains for it.
+//! The configs: one pipeline that does all, or an edge that predicts and a cloud that trains.
 
 use std::io::Write;
 use std::path::Path;
