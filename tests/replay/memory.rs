@@ -1,5 +1,5 @@
-//! The memory bound of sessions: evicted sessions are made again on demand, and nothing else
-//! changes.
+//! What bounds memory: sessions of models that are evicted and made again on demand, and commits
+//! that leave nothing behind.
 
 use std::collections::BTreeSet;
 
@@ -64,4 +64,27 @@ fn evicted_sessions_are_recreated_and_predict_the_same() {
         .run_as("killed", &["--set", "inference.memory_bytes=1"])
         .success();
     ample.assert_equals(&bench.left("killed"), "killed and gone on");
+}
+
+/// Commits remove rows of those before. RocksDB keeps what is removed until it writes its buffers
+/// to files, hours later where little is committed, and again when it opens the store.
+#[test]
+fn memory_does_not_grow_with_the_number_of_commits() {
+    const MOST: u64 = 300 << 20;
+    let bench = Bench::new();
+    let config = "name: commits
+source: {simulator: {seed: 7, records: 10000, sites: 2, contexts: 1, features: 2}}
+tasks: {path: [[season, zone]]}
+bootstrap: {records: 100}
+labels: {delay: {records: 4}}
+epoch: {records: 2}
+commit: {epochs: 1}
+triggers: {when: []}
+";
+    bench.write("config.yaml", config);
+    for attempt in ["the run", "a start with its state"] {
+        let (status, peak) = support::watch_memory(bench.start("run", &[]));
+        assert!(status.success(), "{attempt}");
+        assert!(peak < MOST, "{attempt} takes {} MiB", peak >> 20);
+    }
 }

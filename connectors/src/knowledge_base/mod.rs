@@ -33,6 +33,7 @@ pub use records::{
 pub use verify::Finding;
 
 use crate::schema::{Label, Schema};
+use apply::RemovedRows;
 use layout::{
     Family, META_FINGERPRINT, META_FORMAT, META_PROGRESS, META_REVISED, META_RUN, META_SINCE,
 };
@@ -149,6 +150,7 @@ pub struct KnowledgeBase {
     incarnation: u64,
     /// When the numbers of published revisions last began anew; 0 if never.
     revised: AtomicI64,
+    removed: RemovedRows,
     /// Whether it was opened to read, so that another process may be writing it.
     is_read_only: bool,
 }

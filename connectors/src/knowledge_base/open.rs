@@ -13,6 +13,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, Options,
 };
 
+use super::apply::RemovedRows;
 use super::layout::{Family, META_FORMAT};
 use super::merge::set_sums;
 use super::{FORMAT, KnowledgeBase, KnowledgeError};
@@ -157,6 +158,7 @@ impl KnowledgeBase {
             since: 0,
             incarnation: random_id(),
             revised: AtomicI64::new(0),
+            removed: RemovedRows::default(),
             is_read_only: !write,
         })
     }
@@ -217,6 +219,7 @@ fn check_format(path: &Path, store: &Path) -> Result<(), KnowledgeError> {
         since: 0,
         incarnation: 0,
         revised: AtomicI64::new(0),
+        removed: RemovedRows::default(),
         is_read_only: true,
     };
     match kb.get::<u32>(Family::Meta, META_FORMAT)? {

@@ -1,7 +1,7 @@
 //! Changes of samples and labels that wait for each other, and of label requests.
 
 use perennial_operators::algorithms::unseen::LabelsRequested;
-use perennial_operators::flow::EpochEffects;
+use perennial_operators::flow::{EpochEffects, Intake};
 
 use super::CommitWriter;
 use crate::knowledge_base::KnowledgeError;
@@ -12,7 +12,9 @@ impl CommitWriter<'_> {
         &mut self,
         requested: &LabelsRequested,
     ) -> Result<(), KnowledgeError> {
-        for request in &requested.requests {
+        let floor = self.pending_floor.unwrap_or(0);
+        let requests = requested.requests.iter();
+        for request in requests.filter(|request| request.sequence >= floor) {
             self.put(Family::Requests, &number_key(request.sequence), request)?;
         }
         self.put_meta(META_ASKED, &requested.asked)
@@ -21,19 +23,16 @@ impl CommitWriter<'_> {
     /// Adds the samples that still wait after the last of the epochs. A sample that came to wait
     /// and was released within the commit is never written.
     pub(super) fn pending(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
-        let (pending, released, requests) = (
+        let (pending, released) = (
             self.kb.family(Family::Pending)?,
             self.kb.family(Family::Released)?,
-            self.kb.family(Family::Requests)?,
         );
-        let mut latest = epochs.iter().rev();
-        let Some(floor) = latest.find_map(|effects| effects.pending_floor) else {
+        let Some(floor) = self.pending_floor else {
             return Ok(());
         };
-        for family in [pending, released, requests] {
-            self.batch
-                .delete_range_cf(family, number_key(0), number_key(floor));
-        }
+        let families = [Family::Pending, Family::Released, Family::Requests];
+        let key = |number: u64| number_key(number).to_vec();
+        self.remove_below(&families, |removed| &removed.waiting, key, floor)?;
         for effects in epochs {
             for (last, bytes) in effects.pending.iter().filter(|(last, _)| *last >= floor) {
                 self.batch.put_cf(pending, number_key(*last), bytes);
@@ -49,18 +48,20 @@ impl CommitWriter<'_> {
     /// Adds the ids of samples, and removes those that count no more as duplicates.
     pub(super) fn seen(&mut self, epochs: &[EpochEffects]) -> Result<(), KnowledgeError> {
         let intakes = epochs.iter().filter_map(|effects| effects.intake.as_ref());
-        let mut floor = 0;
-        for intake in intakes.filter(|intake| !intake.seen.ids.is_empty()) {
-            let end = intake.header.end;
-            self.put(Family::Meta, &seen_key(end), &intake.seen.ids)?;
-            floor = end.saturating_sub(intake.seen.within);
+        let intakes = intakes.filter(|intake| !intake.seen.ids.is_empty());
+        let within = |intake: &Intake| intake.header.end.saturating_sub(intake.seen.within);
+        let Some(floor) = intakes.clone().map(within).next_back() else {
+            return Ok(());
+        };
+        for intake in intakes.filter(|intake| intake.header.end > floor) {
+            self.put(Family::Meta, &seen_key(intake.header.end), &intake.seen.ids)?;
         }
-        if floor > 0 {
-            let family = self.kb.family(Family::Meta)?;
-            self.batch
-                .delete_range_cf(family, seen_key(0), seen_key(floor + 1));
-        }
-        Ok(())
+        self.remove_below(
+            &[Family::Meta],
+            |removed| &removed.seen,
+            seen_key,
+            floor + 1,
+        )
     }
 
     /// Adds labels that wait for their samples, and removes labels that wait no more.

@@ -14,10 +14,11 @@ impl CommitWriter<'_> {
     /// Adds changes to the outbox, sheds some, and removes the ones that were sent.
     pub(super) fn outbox(&mut self, write: &OutboxWrite) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Outbox)?;
+        let floor = write.floor.unwrap_or(0);
         for (number, record, change) in &write.added {
             let key = number_key(*number);
             self.put(Family::Departures, &key, record)?;
-            if let Some(change) = change {
+            if let Some(change) = change.as_ref().filter(|_| *number >= floor) {
                 self.batch.put_cf(family, key, change);
             }
         }
@@ -30,10 +31,8 @@ impl CommitWriter<'_> {
             }
             self.batch.delete_cf(family, key);
         }
-        if let Some(floor) = write.floor {
-            self.batch
-                .delete_range_cf(family, number_key(0), number_key(floor));
-        }
+        let key = |number: u64| number_key(number).to_vec();
+        self.remove_below(&[Family::Outbox], |removed| &removed.outbox, key, floor)?;
         if let Some(terms) = &write.terms {
             self.put_meta(META_TERMS, terms)?;
         }

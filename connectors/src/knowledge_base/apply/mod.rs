@@ -8,10 +8,11 @@ mod labels;
 mod link;
 mod memory;
 mod model;
+mod removal;
 mod task;
 mod unseen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use perennial_operators::algorithms::adapter::Adapter;
@@ -23,6 +24,7 @@ use perennial_operators::{
 use rocksdb::WriteBatch;
 use serde::Serialize;
 
+pub(super) use self::removal::RemovedRows;
 use super::layout::{
     Family, META_CLUSTERS, META_DEVIATIONS, META_MEMORY, META_OUTPUTS, META_PREPARED,
     META_PROGRESS, META_REFERENCE, META_REGIONS, META_SKIPPED, META_UNTRANSACTED, change_key,
@@ -50,6 +52,10 @@ struct CommitWriter<'a> {
     added: BTreeMap<TaskId, TaskDifference>,
     /// Sums of the statistics that edges report, by edge and task.
     reported: BTreeMap<(Arc<str>, TaskId), SharedStatistics>,
+    /// Sequence numbers of the held samples of unseen tasks that are added.
+    held: BTreeMap<TaskId, BTreeSet<u64>>,
+    /// Sequence number below which no sample waits after the commit, if it tells.
+    pending_floor: Option<u64>,
     /// What was skipped of all partitions, once the commit adds to it.
     skipped: Option<BTreeMap<TopicPartition, SkippedTotal>>,
 }
@@ -150,6 +156,7 @@ impl KnowledgeBase {
     pub fn drop_prepared(&self) -> Result<(), KnowledgeError> {
         let mut batch = WriteBatch::default();
         batch.delete_cf(self.family(Family::Meta)?, META_PREPARED);
+        self.removed.reset();
         self.write(batch)
     }
 
@@ -160,6 +167,8 @@ impl KnowledgeBase {
         outbox: &OutboxWrite,
     ) -> Result<WriteBatch, KnowledgeError> {
         let mut writer = CommitWriter::new(self);
+        let mut latest = epochs.iter().rev();
+        writer.pending_floor = latest.find_map(|effects| effects.pending_floor);
         for effects in epochs {
             writer.epoch(effects)?;
         }
@@ -188,6 +197,8 @@ impl<'a> CommitWriter<'a> {
             reservoirs: BTreeMap::new(),
             added: BTreeMap::new(),
             reported: BTreeMap::new(),
+            held: BTreeMap::new(),
+            pending_floor: None,
             skipped: None,
         }
     }

@@ -17,6 +17,8 @@ impl CommitWriter<'_> {
         }
         for sample in &grown.labelled {
             self.put(Family::Held, &sample_key(task, sample.sequence), sample)?;
+            let added = self.held.entry(task).or_default();
+            added.insert(sample.sequence);
         }
         Ok(())
     }
@@ -36,8 +38,10 @@ impl CommitWriter<'_> {
     /// Removes the labelled samples of an unseen task.
     fn drop_held(&mut self, task: TaskId) -> Result<(), KnowledgeError> {
         let family = self.kb.family(Family::Held)?;
+        for sequence in self.held.remove(&task).unwrap_or_default() {
+            self.batch.delete_cf(family, sample_key(task, sequence));
+        }
         let (first, end) = (sample_key(task, 0), sample_key(task, u64::MAX));
-        self.batch.delete_range_cf(family, first, end);
-        Ok(())
+        self.remove_rows(Family::Held, first.to_vec(), end.to_vec())
     }
 }
