@@ -96,6 +96,19 @@ class Chart(unittest.TestCase):
         self.assertEqual(spec["nodeSelector"], {"node-role.kubernetes.io/edge": "", "site": "hall"})
         self.assertTrue(spec["hostNetwork"])
 
+    def test_the_first_partition_is_one_too(self):
+        rendered = template(CHART / "ci/shards-values.yaml", "--set", "shards[0].partitions=0")
+        config = of_kind(rendered, "ConfigMap")[0]["data"]["a.yaml"]
+        self.assertEqual(yaml.safe_load(config)["kafka"]["partitions"], "0")
+
+    def test_names_leave_room_for_what_kubernetes_adds(self):
+        arguments = ["template", "r" * 53, CHART, "--kube-version", "1.33.0"]
+        values = CHART / "ci/shards-values.yaml"
+        rendered = run("helm", *arguments, "--values", values, "--set", "shards[0].name=twenty-characters-in").stdout
+        for found in of_kind([one for one in yaml.safe_load_all(rendered) if one], "StatefulSet"):
+            # The label controller-revision-hash is the name and 11 more characters.
+            self.assertLessEqual(len(found["metadata"]["name"]) + 11, 63)
+
     def test_another_config_starts_the_pod_anew(self):
         checksum = lambda *more: of_kind(template(VALUES[0], *more), "StatefulSet")[0]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
         self.assertEqual(checksum(), checksum())

@@ -67,6 +67,7 @@ pub fn run(settings: &Settings, state: &Path, workers: usize) -> Result<Report, 
     let progress = knowledge.view().progress()?;
     if is_finished(&progress) {
         tracing::info!("this stream is already complete");
+        supervisor::tell_ready();
         link.send_rest(&knowledge, &shutdown.stop)?;
         return Report::read(settings, &knowledge);
     }

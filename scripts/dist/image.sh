@@ -14,13 +14,19 @@ arguments=(--file deploy/docker/Dockerfile --target runtime --build-context "bui
 [[ -z ${BASE:-} ]] || arguments+=(--build-arg "BASE=$BASE")
 
 mkdir -p "$folder"
-if have docker && docker info >/dev/null 2>&1; then
+# Archives need the store of containerd, or a builder beside Docker's own.
+writes_archives() {
+    docker info --format '{{.DriverStatus}}' 2>/dev/null | grep -q io.containerd.snapshotter \
+        || docker buildx inspect 2>/dev/null | grep -q '^Driver: *docker-container'
+}
+
+if have docker && docker buildx version >/dev/null 2>&1 && writes_archives; then
     docker buildx build "${arguments[@]}" --output "type=oci,dest=$archive" . >&2
 elif have buildah; then
     buildah build --isolation chroot "${arguments[@]}" . >&2
     buildah push --quiet "perennial:$version" "oci-archive:$archive:perennial:$version" >&2
 else
-    say "Neither a Docker daemon nor Buildah is here: the image is left out."
+    say "Neither Buildah is here, nor a Docker that writes archives: the image is left out."
     exit 0
 fi
 say "Made $(basename "$archive")."

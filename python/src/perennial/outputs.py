@@ -30,5 +30,7 @@ def predictions(path):
         table = pandas.read_csv(path, dtype={"id": str, "site": str, "prediction": str})
     else:
         raise ValueError(f"{path} ends neither in .jsonl nor in .csv, and is no folder of Parquet files")
+    if table.empty:
+        return table
     table["time"] = pandas.to_datetime(table["time"], utc=True, format="ISO8601")
     return table

@@ -42,6 +42,7 @@ struct Intake {
     reload: Arc<Mutex<Option<BTreeMap<String, EdgeRights>>>>,
     /// Where a restart resumes.
     resume: EdgesResume,
+    on_gone: OnGone,
 }
 
 /// The rights of an edge that may share everything, with the key of its name.
@@ -70,6 +71,7 @@ impl Intake {
             models: 0,
             reload: Arc::default(),
             resume: EdgesResume::default(),
+            on_gone: OnGone::Fail,
         }
     }
 
@@ -107,7 +109,7 @@ impl Intake {
             duplicates_within: 1000,
             levels: &settings.levels,
             stop_at_end: false,
-            on_gone: OnGone::Fail,
+            on_gone: self.on_gone,
             health: Health::default(),
             stop: Arc::new(AtomicBool::new(false)),
         };

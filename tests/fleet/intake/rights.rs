@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use perennial_connectors::link::{Change, Donation, PublishedModel};
+use perennial_connectors::source::OnGone;
 use perennial_connectors::source::edges::{AllowedValues, EdgeKey};
 use perennial_operators::{Epoch, ModelId, SITE, Score, SharedStatistics, TaskDefinition};
 
 use support::forge::{samples, trained};
+use support::kafka::PARTITIONS;
 
 use super::{Intake, key, rights};
 
@@ -108,6 +110,31 @@ fn refused_messages_behind_a_waiting_one_are_dead_letters_once() {
     intake.read_until("the one that waited", |intake| intake.samples("hall") == 20);
     (0..2).for_each(|_| intake.read());
     assert_eq!((intake.dead_letters.len(), intake.resumed()), (3, Some(4)));
+    assert_eq!(intake.resume.refused, []);
+}
+
+#[test]
+fn messages_of_a_topic_made_anew_are_not_those_that_were_refused() {
+    let mut intake = Intake::new("intake-anew");
+    intake.on_gone = OnGone::Earliest;
+    intake.open(&["north"], None);
+    let change = |number: u64| samples("hall", 10 * number, 10);
+    intake.send(&intake.message("north", 0, vec![change(0)]), "next");
+    intake.send(&intake.message("stranger", 0, vec![change(1)]), "stranger");
+    intake.read_until("a refused message", |intake| intake.dead_letters.len() == 1);
+    assert_eq!(
+        (intake.resumed(), intake.resume.refused.len()),
+        (Some(0), 1)
+    );
+    intake.source = None;
+    intake.broker.delete_topic(&intake.topic);
+    intake.broker.create_topic(&intake.topic, PARTITIONS, &[]);
+    // Offset 1 is another message now.
+    intake.send(&intake.message("north", 0, vec![change(2)]), "north");
+    intake.send(&intake.message("north", 1, vec![change(3)]), "north");
+    intake.open(&["north"], None);
+    intake.read_until("both messages", |intake| intake.samples("hall") == 20);
+    (0..2).for_each(|_| intake.read());
     assert_eq!(intake.resume.refused, []);
 }
 

@@ -107,6 +107,7 @@ impl KnowledgeBase {
         outbox: &OutboxWrite,
     ) -> Result<(), KnowledgeError> {
         let batch = self.batch(epochs, progress, outbox)?;
+        self.removed.set_prepared(true);
         let prepared = [&progress.commits.to_be_bytes(), batch.data()].concat();
         let mut write = WriteBatch::default();
         write.put_cf(self.family(Family::Meta)?, META_PREPARED, prepared);
@@ -135,7 +136,9 @@ impl KnowledgeBase {
             return Ok(());
         };
         batch.delete_cf(self.family(Family::Meta)?, META_PREPARED);
-        self.write_soon(batch)
+        self.write_soon(batch)?;
+        self.removed.set_prepared(false);
+        Ok(())
     }
 
     fn prepared_write(&self) -> Result<Option<(u64, WriteBatch)>, KnowledgeError> {
@@ -156,7 +159,6 @@ impl KnowledgeBase {
     pub fn drop_prepared(&self) -> Result<(), KnowledgeError> {
         let mut batch = WriteBatch::default();
         batch.delete_cf(self.family(Family::Meta)?, META_PREPARED);
-        self.removed.reset();
         self.write(batch)
     }
 
@@ -166,6 +168,7 @@ impl KnowledgeBase {
         progress: &Progress,
         outbox: &OutboxWrite,
     ) -> Result<WriteBatch, KnowledgeError> {
+        self.removed.begin_commit();
         let mut writer = CommitWriter::new(self);
         let mut latest = epochs.iter().rev();
         writer.pending_floor = latest.find_map(|effects| effects.pending_floor);

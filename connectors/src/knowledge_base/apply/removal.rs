@@ -4,7 +4,7 @@
 //! writes its buffers to files, and puts all of them in order again whenever something is read:
 //! with one for each commit, memory and time grow with the square of the commits.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rocksdb::ReadOptions;
 
@@ -21,14 +21,24 @@ pub(in crate::knowledge_base) struct RemovedRows {
     pub(super) seen: AtomicU64,
     /// Changes in the outbox.
     pub(super) outbox: AtomicU64,
+    /// Whether a commit that removes rows is prepared, and may yet be dropped.
+    is_prepared: AtomicBool,
 }
 
 impl RemovedRows {
-    /// Forgets the numbers: a prepared commit that removed rows below them was dropped.
-    pub(super) fn reset(&self) {
-        for number in [&self.waiting, &self.seen, &self.outbox] {
-            number.store(0, Ordering::SeqCst);
+    /// Begins another commit. It takes the place of one that was prepared and not applied, which
+    /// has removed nothing.
+    pub(super) fn begin_commit(&self) {
+        if self.is_prepared.swap(false, Ordering::SeqCst) {
+            for number in [&self.waiting, &self.seen, &self.outbox] {
+                number.store(0, Ordering::SeqCst);
+            }
         }
+    }
+
+    /// Notes that the commit is prepared, or that it is applied.
+    pub(super) fn set_prepared(&self, is_prepared: bool) {
+        self.is_prepared.store(is_prepared, Ordering::SeqCst);
     }
 }
 
@@ -70,5 +80,55 @@ impl CommitWriter<'_> {
             rows.next();
         }
         rows.status().map_err(|error| kb.storage(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use perennial_operators::Epoch;
+    use perennial_operators::flow::EpochEffects;
+
+    use super::*;
+    use crate::knowledge_base::{OutboxWrite, Progress};
+
+    /// An epoch after which samples from a sequence number on wait, one of them new.
+    fn epoch(number: u64, floor: u64, added: u64) -> [EpochEffects; 1] {
+        let mut effects = EpochEffects::gather(Epoch(number), Vec::new());
+        effects.pending_floor = Some(floor);
+        effects.pending = vec![(added, vec![0])];
+        [effects]
+    }
+
+    #[test]
+    fn rows_are_removed_once_their_removal_is_applied() {
+        let folder = tempfile::tempdir().unwrap();
+        let knowledge = KnowledgeBase::open(folder.path(), &[]).unwrap();
+        let (progress, outbox) = (Progress::default(), OutboxWrite::default());
+        let waiting = || knowledge.view().pending().unwrap().len();
+        let prepare = |epochs: &[EpochEffects]| {
+            knowledge.prepare(epochs, &progress, &outbox).unwrap();
+        };
+        for sequence in 0..3 {
+            let epochs = epoch(sequence, 0, sequence);
+            knowledge.commit(&epochs, &progress, &outbox).unwrap();
+        }
+        assert_eq!(waiting(), 3);
+        // Prepared again, since a transaction was aborted.
+        prepare(&epoch(3, 3, 3));
+        prepare(&epoch(3, 3, 3));
+        assert_eq!(waiting(), 3);
+        knowledge.apply_prepared().unwrap();
+        assert_eq!(waiting(), 1);
+        // Dropped, and made by another commit.
+        prepare(&epoch(4, 4, 4));
+        knowledge.drop_prepared().unwrap();
+        assert_eq!(waiting(), 1);
+        let epochs = epoch(4, 4, 4);
+        knowledge.commit(&epochs, &progress, &outbox).unwrap();
+        assert_eq!(waiting(), 1);
+        knowledge
+            .commit(&epoch(5, 5, 5), &progress, &outbox)
+            .unwrap();
+        assert_eq!(waiting(), 1);
     }
 }

@@ -182,6 +182,14 @@ impl EdgeSource {
         let consumer = consumer(options.kafka, options.group, client)?;
         let topic: Arc<str> = options.topic.into();
         let (partitions, continuity) = open_partitions(&consumer, &options, &topic, resume)?;
+        let mut refusals = Refusals::new(topic.clone(), &resume.refused);
+        let is_remade = continuity.is_remade(&topic);
+        for state in partitions
+            .iter()
+            .filter(|state| is_remade || state.closed.is_none())
+        {
+            refusals.forget_offsets(state.partition);
+        }
         let watch = TopicWatch::of_topic(&topic, partitions.len() as i32);
         let within = options.duplicates_within;
         let mut merge = EdgeMerge::new(options.listening, schema, within, resume);
@@ -190,7 +198,7 @@ impl EdgeSource {
             consumer,
             kafka: options.kafka.clone(),
             group: options.group.to_string(),
-            refusals: Refusals::new(topic.clone(), &resume.refused),
+            refusals,
             // No topic has a zero in its name.
             name: CString::new(&*topic).unwrap_or_default(),
             topic,
@@ -232,8 +240,11 @@ impl EdgeSource {
                 continue;
             }
             is_over = self.parked.is_empty() && self.partitions.iter().all(PartitionState::is_done);
-            while let Some(unsealed) = self.sealed.give_up(is_over, self.refusals.has_room()) {
+            while let Some(unsealed) = self.sealed.give_up(is_over, self.refusals.full_partition())
+            {
+                let partition = unsealed.0.partition;
                 self.unseal(unsealed);
+                self.pass_refused(partition);
             }
             if is_over || Instant::now() >= limit.until || self.stop.load(Ordering::Relaxed) {
                 break;
@@ -248,6 +259,16 @@ impl EdgeSource {
             position: self.position,
             ended: is_over && !self.merge.has_moved() && !self.has_moved(),
         })
+    }
+
+    /// Notes that refused messages of a partition before the first one that waits are not read
+    /// again.
+    fn pass_refused(&mut self, partition: i32) {
+        let mut states = self.partitions.iter();
+        let state = states.find(|state| state.partition == partition);
+        if let Some(next) = state.map(|state| self.resume_at(state)) {
+            self.refusals.resume_at(partition, next);
+        }
     }
 
     /// Closes an epoch, and returns what it has beside its samples.

@@ -110,9 +110,11 @@ impl Refusals {
         offsets.is_some_and(|offsets| offsets.contains(&offset))
     }
 
-    /// Whether there is room for more refused messages behind one that waits.
-    pub(super) fn has_room(&self) -> bool {
-        self.behind.values().map(BTreeSet::len).sum::<usize>() < MOST_BEHIND
+    /// A partition with too many refused messages behind one that waits.
+    pub(super) fn full_partition(&self) -> Option<i32> {
+        let mut partitions = self.behind.iter();
+        let full = partitions.find(|(_, offsets)| offsets.len() >= MOST_BEHIND);
+        full.map(|(partition, _)| *partition)
     }
 
     /// Notes that a restart resumes at an offset of a partition.

@@ -78,23 +78,32 @@ impl SealedMessages {
         opened
     }
 
-    /// Gives up a message that has waited too long, or for which there is no room, `has_room` being
-    /// whether there is room behind it; any message if `is_over`.
-    pub(super) fn give_up(&mut self, is_over: bool, has_room: bool) -> Option<Unsealed> {
-        let oldest = |(_, queue): &(&String, &mut VecDeque<SealedMessage>)| {
-            queue.front().map(|first| first.came)
-        };
-        let (edge, queue) = self.edges.iter_mut().min_by_key(oldest)?;
-        let is_late = queue.front()?.came.elapsed() > PATIENCE;
-        if !is_over && !is_late && has_room && self.bytes <= MOST {
-            return None;
-        }
-        let (edge, message) = (edge.clone(), queue.pop_front()?);
+    /// Gives up a message that has waited too long, or for which there is no room: behind those of
+    /// the partition `full`, or in memory. Any message if `is_over`.
+    pub(super) fn give_up(&mut self, is_over: bool, full: Option<i32>) -> Option<Unsealed> {
+        let (edge, at) = full
+            .and_then(|full| self.oldest(|message| message.place.partition == full))
+            .or_else(|| {
+                let must = is_over || self.bytes > MOST;
+                self.oldest(|message| must || message.came.elapsed() > PATIENCE)
+            })?;
+        let queue = self.edges.get_mut(&edge)?;
+        let message = queue.remove(at)?;
         if queue.is_empty() {
             self.edges.remove(&edge);
         }
         self.bytes -= message.value.len();
         Some((message.place, Err(message.refused)))
+    }
+
+    /// The oldest message of those that are meant, by its edge and its place in the queue.
+    fn oldest(&self, is_meant: impl Fn(&SealedMessage) -> bool) -> Option<(String, usize)> {
+        let firsts = self.edges.iter().filter_map(|(edge, queue)| {
+            let at = queue.iter().position(&is_meant)?;
+            Some((queue.get(at)?.came, edge, at))
+        });
+        let (_, edge, at) = firsts.min_by_key(|(came, ..)| *came)?;
+        Some((edge.clone(), at))
     }
 
     /// Offset of the first waiting message of a partition.
@@ -112,5 +121,39 @@ impl SealedMessages {
         for place in places.filter(|place| place.partition == partition) {
             place.offset = GONE;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_given_up_where_there_is_no_room_behind_them() {
+        let mut sealed = SealedMessages::default();
+        for (offset, (edge, partition)) in [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+            .into_iter()
+            .enumerate()
+        {
+            let place = MessagePlace {
+                edge: edge.to_string(),
+                partition,
+                offset: offset as i64,
+                ..MessagePlace::default()
+            };
+            sealed.add(place, vec![0], LinkError::Torn);
+        }
+        let mut offset = |is_over, full| {
+            let given_up = sealed.give_up(is_over, full);
+            given_up.map(|(place, _)| place.offset)
+        };
+        assert_eq!(offset(false, None), None);
+        // The oldest of its partition, although others have come before it.
+        assert_eq!(offset(false, Some(1)), Some(1));
+        assert_eq!(offset(false, Some(1)), Some(3));
+        assert_eq!(offset(false, Some(1)), None);
+        assert_eq!(offset(true, None), Some(0));
+        assert_eq!(offset(true, None), Some(2));
+        assert_eq!(offset(true, None), None);
     }
 }

@@ -328,7 +328,7 @@ fn parquet_pages_that_claim_more_values_are_errors() {
             damaged[at] = 0x7e;
             std::fs::write(&path, damaged).unwrap();
             let error = read(&path).unwrap_err().to_string();
-            let expected = "a page says that it has other values than it has";
+            let expected = "a page says that it has more values than it has";
             assert!(error.contains(expected), "{error}");
             refused += 1;
         }

@@ -1,16 +1,16 @@
 {{/* Name of the chart's objects. */}}
 {{- define "perennial.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 31 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Name of a release's objects. */}}
+{{/* Name of a release's objects. With a shard's, and what Kubernetes adds for a label, it has 63 characters at most. */}}
 {{- define "perennial.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 31 | trimSuffix "-" }}
 {{- else if contains (include "perennial.name" .) .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- .Release.Name | trunc 31 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "perennial.name" .) | trunc 40 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "perennial.name" .) | trunc 31 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -30,7 +30,7 @@
 {{- if .shard.name }}
 {{- $_ := set $config "name" .shard.name }}
 {{- end }}
-{{- if .shard.partitions }}
+{{- if hasKey .shard "partitions" }}
 {{- $_ := set $config "kafka" (merge (dict "partitions" (.shard.partitions | toString)) (default dict $config.kafka)) }}
 {{- end }}
 {{- if not $config.name }}

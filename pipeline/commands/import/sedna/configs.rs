@@ -104,7 +104,8 @@ impl Sections {
         let name = &self.name;
         let head = format!(
             "name: {}\nrole: cloud\nmode: live\n\nlink:\n  kafka: {{brokers: \"CHANGE-ME:9092\"}}\n  changes: {}\n  \
-             knowledge: {}\n  # openssl genpkey -algorithm ed25519 -out {name}-cloud.pem\n  sign: {}\n  \
+             knowledge: {}\n  # openssl genpkey -algorithm ed25519 -out {name}-cloud.pem\n  \
+             # openssl pkey -in {name}-cloud.pem -pubout -out {name}-cloud-public.pem\n  sign: {}\n  \
              # openssl pkey -in {name}-edge.pem -pubout -out {name}-edge-public.pem\n  edges:\n    {}: {}\n",
             scalar(&format!("{name}-cloud")),
             scalar(&format!("{name}-changes")),

@@ -15,8 +15,8 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
 /// Bound on the delta-encoded values of a page, of which any number can have no bytes of their own.
-/// Writers end a page after some 20,000 values or a megabyte.
-const MOST_DELTAS: u64 = 1 << 24;
+/// Most writers end a page after a megabyte, some after a hundred.
+const MOST_DELTAS: u64 = 1 << 27;
 
 /// All row groups of a file.
 pub(super) struct CheckedRowGroups<R> {
@@ -129,7 +129,8 @@ impl<R: ChunkReader> CheckedPages<R> {
             return Ok(());
         }
         Err(ParquetError::General(
-            "a page says that it has other values than it has".to_string(),
+            "a page says that it has more values than it has, or has more than 134,217,728"
+                .to_string(),
         ))
     }
 }
