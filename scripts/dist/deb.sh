@@ -22,6 +22,8 @@ cp deploy/systemd/perennial.sysusers "$work/perennial/debian/perennial.sysusers"
 mv "$work/perennial/debian/lintian-overrides" "$work/perennial/debian/perennial.lintian-overrides"
 # debhelper installs its own copy, with the call that makes the user.
 rm -r "$work/perennial/root/usr/lib/sysusers.d"
+# Debian has the licence in one place for all.
+rm "$work/perennial/root/usr/share/doc/perennial/LICENSE"
 cat >"$work/perennial/debian/changelog" <<END
 perennial ($version-1) unstable; urgency=medium
 

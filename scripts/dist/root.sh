@@ -36,6 +36,6 @@ gzip -9n "$share"/man/man1/*
 
 install -m 644 deploy/systemd/perennial@.service "$root/usr/lib/systemd/system"
 install -m 644 deploy/systemd/perennial.sysusers "$root/usr/lib/sysusers.d/perennial.conf"
-install -m 644 README.md CHANGELOG.md "$share/doc/perennial"
+install -m 644 README.md CHANGELOG.md LICENSE "$share/doc/perennial"
 install -m 644 configs/{simulator,simulator-kafka,simulator-regression,edge,cloud}.yaml "$share/doc/perennial/examples"
 say "Laid out in $root."
