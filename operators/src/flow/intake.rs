@@ -46,9 +46,9 @@ pub struct Intake {
 /// waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedMessages {
-    /// Those that a restart has to leave out from now on.
+    /// Messages that a restart has to leave out from now on.
     pub added: Vec<MessageOffset>,
-    /// Those that a restart would read no more.
+    /// Messages that a restart would read no more.
     pub passed: Vec<MessageOffset>,
 }
 

@@ -21,7 +21,7 @@ pub(in crate::knowledge_base) struct RemovedRows {
     pub(super) seen: AtomicU64,
     /// Changes in the outbox.
     pub(super) outbox: AtomicU64,
-    /// Whether a commit that removes rows is prepared, and may yet be dropped.
+    /// State of the latest commit: prepared and not applied, so that it may yet be dropped.
     is_prepared: AtomicBool,
 }
 

@@ -29,9 +29,9 @@ pub(super) struct Refusals {
     told: FxHashSet<(String, Discriminant<LinkError>)>,
     /// Offsets of refused messages that a restart reads again, by partition.
     behind: BTreeMap<i32, BTreeSet<i64>>,
-    /// Those that are not committed yet.
+    /// Refused messages that are not committed yet: partition and offset.
     added: Vec<(i32, i64)>,
-    /// Committed ones that a restart does not read again.
+    /// Refused messages that a restart reads no more: partition and offset.
     passed: Vec<(i32, i64)>,
 }
 

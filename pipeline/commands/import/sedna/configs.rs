@@ -21,7 +21,7 @@ pub(super) struct Sections {
     pub(super) schema: String,
     pub(super) tasks: String,
     pub(super) job: JobSections,
-    /// What was not carried over, as comments.
+    /// Comments that list what was not carried over.
     pub(super) left_out: String,
 }
 

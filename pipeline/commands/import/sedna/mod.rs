@@ -113,7 +113,7 @@ pub(super) fn import_sedna(arguments: &SednaArguments) -> Result<(), Error> {
     }
 }
 
-/// What was not carried over, as comments.
+/// Comments that list what was not carried over.
 fn comments(left: &[(String, String)]) -> String {
     let mut text = String::new();
     if !left.is_empty() {

@@ -163,7 +163,7 @@ impl<R: ChunkReader> PageReader for CheckedPages<R> {
     }
 }
 
-/// What follows the levels of a page of version 1.
+/// The values of a page of version 1, behind the levels of one kind.
 fn skip_levels(bytes: &[u8], most: i16, encoding: Encoding, count: u32) -> Option<&[u8]> {
     if most <= 0 {
         return Some(bytes);
@@ -235,7 +235,7 @@ impl Deltas {
         Some((deltas, rest))
     }
 
-    /// What follows the blocks.
+    /// The bytes behind the blocks.
     fn skip<'a>(&self, mut bytes: &'a [u8]) -> Option<&'a [u8]> {
         let per_miniblock = self.block.checked_div(self.miniblocks)?;
         if per_miniblock == 0 {
